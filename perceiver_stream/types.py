@@ -1,0 +1,53 @@
+"""Names and array shapes that every room of the house shares.
+
+Legend of the shape letters used in annotations and docstrings:
+
+  B  batch rows (streams side by side)      T  ticks (time-major arrays start with T)
+  N  tokens (encoder inputs)                C  channels of a token
+  L  latents                                D  channels of a latent
+  Q  queries (decoder inputs)               E  channels of a query
+  H, W  rows and columns of a picture       S  audio samples in one tick
+
+Nothing here imports anything else of ours, and nothing imports jax: the
+streams, which know nothing of models, use the same vocabulary.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# One tick of one stream, by name. Batched and time-major when it reaches a model:
+#   <modality>        [T, B, *spec.shape]   the observation itself
+#   <modality>_valid  [T, B] bool           False: that row has no such observation at that tick
+#   is_first          [T, B] bool           True: a new recording starts; state resets before the tick
+# A modality that is absent, and one that is invalid in every row, mean the same.
+Observation = Mapping[str, Any]
+
+VALID_SUFFIX = "_valid"
+IS_FIRST = "is_first"
+
+
+def valid_key(modality: str) -> str:
+  """Returns the name of the flag that says where `modality` was observed."""
+  return modality + VALID_SUFFIX
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModalitySpec:
+  """What one tick of one modality looks like, whoever made it.
+
+  Attributes:
+    shape: Shape of one tick of one row, e.g. `(64, 64, 3)` for pixels or `(640,)` for audio.
+    dtype: Name of the dtype in which a stream delivers it, e.g. `"uint8"`.
+    minimum: Smallest value.
+    maximum: Largest value; equal to `minimum` when there is no bound.
+    rate_hz: Elements per second along the time axis: ticks for pictures, samples for audio.
+    units: Unit of a value, in words.
+  """
+
+  shape: tuple[int, ...]
+  dtype: str = "float32"
+  minimum: float = 0.0
+  maximum: float = 1.0
+  rate_hz: float = 25.0
+  units: str = ""
