@@ -1,1 +1,18 @@
-"""."""
+"""Parts without memory: attention, blocks, norms, positions, convolutions."""
+
+from perceiver_stream.nn.attention import Attention as Attention
+from perceiver_stream.nn.attention import attend as attend
+from perceiver_stream.nn.blocks import CrossBlock as CrossBlock
+from perceiver_stream.nn.blocks import ParallelBlock as ParallelBlock
+from perceiver_stream.nn.blocks import SelfBlock as SelfBlock
+from perceiver_stream.nn.conv import ConvStack as ConvStack
+from perceiver_stream.nn.layers import MLP as MLP
+from perceiver_stream.nn.layers import LayerNorm as LayerNorm
+from perceiver_stream.nn.layers import Linear as Linear
+from perceiver_stream.nn.layers import RMSNorm as RMSNorm
+from perceiver_stream.nn.positions import LearnedPositions as LearnedPositions
+from perceiver_stream.nn.positions import coordinates as coordinates
+from perceiver_stream.nn.positions import fourier_linear as fourier_linear
+from perceiver_stream.nn.positions import fourier_octaves as fourier_octaves
+from perceiver_stream.nn.positions import sincos_2d as sincos_2d
+from perceiver_stream.nn.precision import Precision as Precision

@@ -1,0 +1,209 @@
+"""Multi-head attention: fused where the backend can, in blocks where the logits would be large."""
+
+import math
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array, Bool, Float
+
+from perceiver_stream.nn.layers import Linear, RMSNorm
+
+# Logits of one block, all rows and heads together. Thick blocks matter on CPU: 128 MB costs no
+# time against no blocking, 8 MB doubles it (measured on the optical flow model).
+LOGITS_BYTES = 128 * 2**20
+_MASKED = -1e30
+
+
+def attend(
+  queries: Float[Array, "B Q M F"],
+  keys: Float[Array, "B N M F"],
+  values: Float[Array, "B N M G"],
+  mask: Bool[Array, "B N"] | Bool[Array, "B Q N"] | None = None,
+  *,
+  logits_bytes: int = LOGITS_BYTES,
+) -> Float[Array, "B Q M G"]:
+  """Returns softmax(queries keysᵀ / sqrt(F)) values, per head.
+
+  Takes the backend's fused kernel if there is one (bfloat16 and float16 on GPU, heads of equal
+  width, no per-query mask). Otherwise, when the logits would need more than `logits_bytes`,
+  works through blocks of queries and, if a thick block of queries is still too much, blocks of
+  keys with a running softmax. All paths agree to rounding.
+
+  Args:
+    queries: `[B, Q, M, F]`, M heads of width F.
+    keys: `[B, N, M, F]`.
+    values: `[B, N, M, G]`.
+    mask: True where a key may be seen, per row or per query; a query that sees none gives zeros.
+    logits_bytes: Budget for one block of float32 logits.
+  """
+  if _has_fused_kernel(queries, values, mask):
+    mask = None if mask is None else mask[:, None, None, :]
+    return jax.nn.dot_product_attention(queries, keys, values, mask=mask, implementation="cudnn")
+  batch, num_queries, num_heads, _ = queries.shape
+  num_keys = keys.shape[1]
+  row_bytes = 4 * batch * num_heads * num_keys  # logits of one query
+  if num_queries * row_bytes <= logits_bytes:
+    return _attend_at_once(queries, keys, values, mask)
+  block_q = max(logits_bytes // row_bytes, min(num_queries, 512))
+  block_k = min(num_keys, max(512, logits_bytes // (4 * batch * num_heads * block_q)))
+  return _attend_in_blocks(queries, keys, values, mask, block_q, block_k)
+
+
+def _has_fused_kernel(queries: Array, values: Array, mask: Array | None) -> bool:
+  width = queries.shape[-1]
+  return (
+    jax.default_backend() == "gpu"
+    and queries.dtype in (jnp.bfloat16, jnp.float16)
+    and width == values.shape[-1]
+    and width <= 128
+    and width % 8 == 0
+    and (mask is None or mask.ndim == 2)
+    and mask is None  # a fully masked row must give zeros, which cuDNN does not promise
+  )
+
+
+def _logits(queries: Array, keys: Array, mask: Array | None) -> Array:
+  logits = jnp.einsum("bqmf,bnmf->bmqn", queries, keys, preferred_element_type=jnp.float32)
+  logits = logits / math.sqrt(queries.shape[-1])
+  if mask is None:
+    return logits
+  mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
+  return jnp.where(mask, logits, _MASKED)
+
+
+def _attend_at_once(queries: Array, keys: Array, values: Array, mask: Array | None) -> Array:
+  logits = _logits(queries, keys, mask)
+  weights = jax.nn.softmax(logits, axis=-1)
+  if mask is not None:  # also gives zeros to a query that sees nothing
+    weights = jnp.where(logits == _MASKED, 0.0, weights)
+  return jnp.einsum("bmqn,bnmg->bqmg", weights.astype(values.dtype), values)
+
+
+def _attend_in_blocks(
+  queries: Array, keys: Array, values: Array, mask: Array | None, block_q: int, block_k: int
+) -> Array:
+  batch, num_queries = queries.shape[:2]
+  num_keys = keys.shape[1]
+  if mask is None:
+    mask = jnp.ones((batch, num_keys), bool)
+  if mask.ndim == 3 and mask.shape[1] != num_queries:
+    raise ValueError(f"attend: mask {mask.shape} does not fit queries {queries.shape}.")
+  pad_q, pad_k = -num_queries % block_q, -num_keys % block_k
+  queries = jnp.pad(queries, ((0, 0), (0, pad_q), (0, 0), (0, 0)))
+  keys = jnp.pad(keys, ((0, 0), (0, pad_k), (0, 0), (0, 0)))
+  values = jnp.pad(values, ((0, 0), (0, pad_k), (0, 0), (0, 0)))
+  if mask.ndim == 2:
+    mask = jnp.pad(mask, ((0, 0), (0, pad_k)))
+    mask_blocks = rearrange(mask, "b (j k) -> j b k", k=block_k)
+  else:
+    mask = jnp.pad(mask, ((0, 0), (0, pad_q), (0, pad_k)))
+    mask_blocks = rearrange(mask, "b (i q) (j k) -> i j b q k", q=block_q, k=block_k)
+  key_blocks = rearrange(keys, "b (j k) m f -> j b k m f", k=block_k)
+  value_blocks = rearrange(values, "b (j k) m g -> j b k m g", k=block_k)
+  query_blocks = rearrange(queries, "b (i q) m f -> i b q m f", q=block_q)
+
+  @jax.checkpoint
+  def one(block: tuple[Array, Array]) -> Array:
+    return _running_softmax(block[0], key_blocks, value_blocks, block[1])
+
+  if mask_blocks.ndim == 3:
+    outputs = jax.lax.map(lambda block: one((block, mask_blocks)), query_blocks)
+  else:
+    outputs = jax.lax.map(one, (query_blocks, mask_blocks))
+  return rearrange(outputs, "i b q m g -> b (i q) m g")[:, :num_queries]
+
+
+def _running_softmax(queries: Array, keys: Array, values: Array, masks: Array) -> Array:
+  """Returns attention of one block of queries over all blocks of keys, one after another."""
+  if keys.shape[0] == 1:
+    return _attend_at_once(queries, keys[0], values[0], masks[0])
+  batch, block_q, num_heads, _ = queries.shape
+  width = values.shape[-1]
+
+  @jax.checkpoint
+  def body(carry: tuple, block: tuple) -> tuple:
+    top, total, weighted = carry
+    key, value, mask = block
+    logits = _logits(queries, key, mask)  # [B, M, Q, k]
+    new_top = jnp.maximum(top, jnp.max(logits, axis=-1))
+    weights = jnp.where(logits == _MASKED, 0.0, jnp.exp(logits - new_top[..., None]))
+    shrink = jnp.exp(top - new_top)
+    part = jnp.einsum("bmqn,bnmg->bmqg", weights.astype(value.dtype), value)
+    weighted = weighted * shrink[..., None] + part.astype(jnp.float32)
+    return (new_top, total * shrink + jnp.sum(weights, axis=-1), weighted), None
+
+  start = (
+    jnp.full((batch, num_heads, block_q), _MASKED, jnp.float32),
+    jnp.zeros((batch, num_heads, block_q), jnp.float32),
+    jnp.zeros((batch, num_heads, block_q, width), jnp.float32),
+  )
+  (_, total, weighted), _ = jax.lax.scan(body, start, (keys, values, masks))
+  output = weighted / jnp.maximum(total, jnp.finfo(jnp.float32).tiny)[..., None]
+  return rearrange(output, "b m q g -> b q m g").astype(values.dtype)
+
+
+class Attention(hk.Module):
+  """Multi-head attention between two sets of vectors, with its four projections.
+
+  Parameters are named `query`, `key`, `value`, `output` (and `query_norm`, `key_norm` with
+  `qk_norm`). Heads are contiguous groups of channels.
+
+  Args:
+    num_heads: Number of heads; must divide the widths.
+    qk_dim: Width of queries and keys over all heads; None is the query input's.
+    v_dim: Width of values over all heads; None is `qk_dim`.
+    output_dim: Width of the result; None is `v_dim`.
+    use_qkv_bias: Whether the three input projections have a bias.
+    qk_norm: Whether queries and keys pass an RMS norm per head (MooG).
+    name: Haiku name.
+
+  Raises:
+    ValueError: A width is not a multiple of `num_heads`.
+  """
+
+  def __init__(
+    self,
+    num_heads: int,
+    *,
+    qk_dim: int | None = None,
+    v_dim: int | None = None,
+    output_dim: int | None = None,
+    use_qkv_bias: bool = True,
+    qk_norm: bool = False,
+    name: str,
+  ):
+    super().__init__(name=name)
+    self.num_heads = num_heads
+    self.qk_dim = qk_dim
+    self.v_dim = v_dim
+    self.output_dim = output_dim
+    self.use_qkv_bias = use_qkv_bias
+    self.qk_norm = qk_norm
+
+  def __call__(
+    self,
+    queries: Float[Array, "B Q E"],
+    keys_values: Float[Array, "B N C"],
+    mask: Bool[Array, "B N"] | Bool[Array, "B Q N"] | None = None,
+  ) -> Float[Array, "B Q K"]:
+    """Returns what each query gathers from `keys_values`; see `attend` for `mask`."""
+    qk_dim = self.qk_dim or queries.shape[-1]
+    v_dim = self.v_dim or qk_dim
+    q = self._heads(queries, qk_dim, "query")
+    k = self._heads(keys_values, qk_dim, "key")
+    v = self._heads(keys_values, v_dim, "value")
+    if self.qk_norm:
+      q, k = RMSNorm(name="query_norm")(q), RMSNorm(name="key_norm")(k)
+    gathered = rearrange(attend(q, k, v, mask), "b q m g -> b q (m g)")
+    return Linear(self.output_dim or v_dim, name="output")(gathered)
+
+  def _heads(self, x: Float[Array, "B N C"], width: int, name: str) -> Float[Array, "B N M F"]:
+    if width % self.num_heads:
+      raise ValueError(
+        f"Attention '{self.module_name}': {name} width {width} is not a multiple of "
+        f"num_heads={self.num_heads}; change one of them."
+      )
+    x = Linear(width, use_bias=self.use_qkv_bias, name=name)(x)
+    return rearrange(x, "b n (m f) -> b n m f", m=self.num_heads)

@@ -1,0 +1,155 @@
+"""Where things are: one coordinate function, and the encodings made from coordinates.
+
+Positions run over [-1, 1] per axis, in the order (t, y, x) or (y, x). Tables are computed in
+float64 by numpy when the positions are numpy arrays, and traced in float32 otherwise.
+"""
+
+from collections.abc import Sequence
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+CONVENTIONS = ("centre", "inclusive", "left")
+
+
+def index_to_position(index, size: int, convention: str = "centre"):
+  """Returns the position in [-1, 1] of element `index` of `size` along one axis.
+
+  The released models use three conventions and mix them (Perceiver IO encodes with one and
+  decodes with another), so it is always explicit:
+
+  * `"centre"`: -1 + (2i + 1)/n, the middle of cell i. Ours: survives a change of resolution.
+  * `"inclusive"`: -1 + 2i/(n - 1), both ends included. Perceiver inputs, MooG.
+  * `"left"`: -1 + 2i/n. Perceiver IO's subsampled queries.
+
+  >>> [float(index_to_position(3, 4, c)) for c in CONVENTIONS]
+  [0.75, 1.0, 0.5]
+
+  Raises:
+    ValueError: The convention is unknown.
+  """
+  if convention == "centre":
+    return (2 * index + 1) / size - 1
+  if convention == "inclusive":
+    return 2 * index / max(size - 1, 1) - 1
+  if convention == "left":
+    return 2 * index / size - 1
+  raise ValueError(f"index_to_position: convention {convention!r} is not one of {CONVENTIONS}.")
+
+
+def coordinates(
+  shape: Sequence[int], convention: str = "centre", indices: np.ndarray | None = None
+) -> np.ndarray:
+  """Returns positions of a grid's points, row-major, `[prod(shape), len(shape)]`, float64.
+
+  Args:
+    shape: Grid size per axis, e.g. `(H, W)`.
+    convention: See `index_to_position`.
+    indices: Flat row-major indices of the points wanted, `[Q]`; None is all of them. A subset's
+      positions equal the full grid's at the same indices.
+  """
+  flat = np.arange(int(np.prod(shape))) if indices is None else np.asarray(indices)
+  unravelled = np.unravel_index(flat, tuple(shape))
+  axes = [
+    index_to_position(i.astype(np.float64), n, convention)
+    for i, n in zip(unravelled, shape, strict=True)
+  ]
+  return np.stack(axes, axis=-1)
+
+
+def fourier_linear(
+  positions,
+  num_bands: int,
+  max_resolution: Sequence[float],
+  *,
+  concat_pos: bool = True,
+  sine_only: bool = False,
+):
+  """Returns Perceiver's features: linearly spaced bands up to half of each axis' resolution.
+
+  Band k of axis a has frequency linspace(1, max_resolution[a] / 2, num_bands)[k]; the order is raw
+  positions, all sines (axis-major), all cosines. Computed as (position × band) × π, the order in
+  which float32 agrees with the released code.
+
+  Args:
+    positions: `[..., d]` in [-1, 1]; numpy or jax.
+    num_bands: Bands per axis.
+    max_resolution: Elements per axis, length d; half of it is the Nyquist frequency.
+    concat_pos: Whether the raw positions come first.
+    sine_only: Whether to leave the cosines out.
+
+  Returns:
+    `[..., d * (1 + 2 * num_bands)]` (with all options), the array type of `positions`.
+
+  Raises:
+    ValueError: `max_resolution` does not have one entry per axis.
+
+  Source: Jaegle et al. 2021, 2107.14795; deepmind-research, `perceiver/position_encoding.py`. The
+  first paper describes the bands as logarithmic; the code, and this, spaces them linearly.
+  """
+  if positions.shape[-1] != len(max_resolution):
+    raise ValueError(
+      f"fourier_linear: positions {positions.shape} have {positions.shape[-1]} axes but "
+      f"max_resolution {tuple(max_resolution)} has {len(max_resolution)}; give one per axis."
+    )
+  xp = np if isinstance(positions, np.ndarray) else jnp
+  bands = np.stack([np.linspace(1.0, r / 2, num_bands) for r in max_resolution])  # [d, bands]
+  bands = bands.astype(positions.dtype).reshape((1,) * (positions.ndim - 1) + bands.shape)
+  phases = positions[..., None] * bands
+  phases = phases.reshape(*positions.shape[:-1], -1) * np.pi
+  parts = [positions] if concat_pos else []
+  parts += [xp.sin(phases)] if sine_only else [xp.sin(phases), xp.cos(phases)]
+  return xp.concatenate(parts, axis=-1)
+
+
+def fourier_octaves(positions, num_octaves: int):
+  """Returns MooG's features: frequencies 1, 2, 4, …, sines then sines a quarter turn on.
+
+  sin(concat[φ, φ + π/2]) with φ = concat over i of π 2ⁱ · position: `[..., 2 * d * num_octaves]`.
+  At 20 octaves the top phases are float32 rounding noise: give numpy positions, so that the table
+  is made in float64.
+
+  Source: representations4d, `moog/modules.py`.
+  """
+  xp = np if isinstance(positions, np.ndarray) else jnp
+  phases = xp.concatenate([positions * (np.pi * 2.0**i) for i in range(num_octaves)], axis=-1)
+  return xp.sin(xp.concatenate([phases, phases + np.pi / 2], axis=-1))
+
+
+def sincos_2d(shape: tuple[int, int], dim: int) -> np.ndarray:
+  """Returns the fixed sine-cosine table of MAE and RVM, `[h * w, dim]`, float64.
+
+  The first half of the channels encodes the column, the second the row; in each half sines, then
+  cosines, with frequencies 10000^(-k / (dim/4)).
+
+  Raises:
+    ValueError: `dim` is not a multiple of 4.
+  """
+  if dim % 4:
+    raise ValueError(f"sincos_2d: width {dim} is not a multiple of 4; change the model width.")
+  omega = 1.0 / 10000 ** (np.arange(dim // 4) / (dim / 4.0))
+  rows, columns = np.mgrid[: shape[0], : shape[1]].reshape(2, -1, 1).astype(np.float64)
+  return np.concatenate(
+    [f(axis * omega[None]) for axis in (columns, rows) for f in (np.sin, np.cos)], axis=-1
+  )
+
+
+class LearnedPositions(hk.Module):
+  """One learned vector per place, `[num, dim]`; drawn with standard deviation `init_scale`."""
+
+  def __init__(self, num: int, dim: int, *, init_scale: float = 0.02, name: str):
+    super().__init__(name=name)
+    self.num = num
+    self.dim = dim
+    self.init_scale = init_scale
+
+  def __call__(self, batch_size: int | None = None) -> Float[Array, "..."]:
+    """Returns the table, `[num, dim]`, or repeated for a batch, `[B, num, dim]`; float32."""
+    init = hk.initializers.TruncatedNormal(stddev=self.init_scale)
+    table = hk.get_parameter("pos_embs", (self.num, self.dim), jnp.float32, init)
+    if batch_size is None:
+      return table
+    return jax.lax.broadcast_in_dim(table, (batch_size, *table.shape), (1, 2))
