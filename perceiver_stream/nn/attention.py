@@ -27,7 +27,7 @@ def attend(
   """Returns softmax(queries keysᵀ / sqrt(F)) values, per head.
 
   Takes the backend's fused kernel if there is one (bfloat16 and float16 on GPU, heads of equal
-  width, no per-query mask). Otherwise, when the logits would need more than `logits_bytes`,
+  width, no mask). Otherwise, when the logits would need more than `logits_bytes`,
   works through blocks of queries and, if a thick block of queries is still too much, blocks of
   keys with a running softmax. All paths agree to rounding.
 
@@ -39,8 +39,7 @@ def attend(
     logits_bytes: Budget for one block of float32 logits.
   """
   if _has_fused_kernel(queries, values, mask):
-    mask = None if mask is None else mask[:, None, None, :]
-    return jax.nn.dot_product_attention(queries, keys, values, mask=mask, implementation="cudnn")
+    return jax.nn.dot_product_attention(queries, keys, values, implementation="cudnn")
   batch, num_queries, num_heads, _ = queries.shape
   num_keys = keys.shape[1]
   row_bytes = 4 * batch * num_heads * num_keys  # logits of one query
@@ -59,7 +58,6 @@ def _has_fused_kernel(queries: Array, values: Array, mask: Array | None) -> bool
     and width == values.shape[-1]
     and width <= 128
     and width % 8 == 0
-    and (mask is None or mask.ndim == 2)
     and mask is None  # a fully masked row must give zeros, which cuDNN does not promise
   )
 
