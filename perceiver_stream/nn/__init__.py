@@ -10,9 +10,11 @@ from perceiver_stream.nn.layers import MLP as MLP
 from perceiver_stream.nn.layers import LayerNorm as LayerNorm
 from perceiver_stream.nn.layers import Linear as Linear
 from perceiver_stream.nn.layers import RMSNorm as RMSNorm
+from perceiver_stream.nn.motion import local_motion as local_motion
 from perceiver_stream.nn.positions import LearnedPositions as LearnedPositions
 from perceiver_stream.nn.positions import coordinates as coordinates
 from perceiver_stream.nn.positions import fourier_linear as fourier_linear
 from perceiver_stream.nn.positions import fourier_octaves as fourier_octaves
 from perceiver_stream.nn.positions import sincos_2d as sincos_2d
 from perceiver_stream.nn.precision import Precision as Precision
+from perceiver_stream.nn.rows import select as select

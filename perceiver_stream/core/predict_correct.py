@@ -1,0 +1,104 @@
+"""The latent array of MooG: predict where things will be, then correct by what is seen."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import haiku as hk
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from perceiver_stream.nn import LayerNorm, LearnedPositions, ParallelBlock, Precision, select
+
+
+class CoreInputs(NamedTuple):
+  """What a core reads at one tick.
+
+  Attributes:
+    tokens: `[B, N, C]` of all modalities; at least one token is visible in every row.
+    visible: `[B, N]` bool; tokens of what was not observed are not.
+    is_first: `[B]` bool; True resets that row's state before the tick.
+  """
+
+  tokens: Float[Array, "B N C"]
+  visible: Bool[Array, "B N"]
+  is_first: Bool[Array, " B"]
+
+
+@dataclass(kw_only=True)
+class CoreConfig:
+  """Sizes every core has.
+
+  Attributes:
+    num_latents: Latents in the array, L.
+    latent_dim: Width of a latent, D.
+    num_heads: Attention heads.
+    mlp_factor: MLP width over `latent_dim`.
+  """
+
+  num_latents: int = 64
+  latent_dim: int = 128
+  num_heads: int = 4
+  mlp_factor: int = 2
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    if self.latent_dim % self.num_heads:
+      raise ValueError(
+        f"{type(self).__name__}: latent_dim={self.latent_dim} is not a multiple of "
+        f"num_heads={self.num_heads}; change one of them."
+      )
+
+
+@dataclass(kw_only=True)
+class PredictCorrectConfig(CoreConfig):
+  """Sizes of a `PredictCorrect` core.
+
+  Attributes:
+    num_predict_layers: Self-attention blocks that move the latents one tick on.
+    num_correct_layers: Self + cross blocks that read the tokens.
+  """
+
+  num_predict_layers: int = 1
+  num_correct_layers: int = 1
+
+
+class PredictCorrect(hk.RNNCore):
+  """s ← norm(correct(predict(s), tokens)).
+
+  The state is the latent array `[B, L, D]`, float32, normalised, so it stays bounded however long
+  the stream is. It starts from a learned array.
+
+  Source: van Steenkiste et al. 2024 (MooG); representations4d `moog/modules.py`. Differs: learned
+  start (there N(0, 1e-4²)), tokens masked per row, several modalities.
+  """
+
+  def __init__(self, config: PredictCorrectConfig, precision: Precision, *, name: str):
+    super().__init__(name=name)
+    config.validate()
+    self.config = config
+    self.precision = precision
+
+  def initial_state(self, batch_size: int) -> Float[Array, "B L D"]:
+    """Returns the learned first state, once per row."""
+    c = self.config
+    return LearnedPositions(c.num_latents, c.latent_dim, name="first_latents")(batch_size)
+
+  def __call__(
+    self, inputs: CoreInputs, prev_state: Float[Array, "B L D"]
+  ) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
+    """Returns the next state twice: as output and as state."""
+    c = self.config
+    fresh = self.initial_state(prev_state.shape[0])
+    x = self.precision.cast(select(inputs.is_first, fresh, prev_state))
+    for i in range(c.num_predict_layers):
+      x = self._block(f"predict_{i}")(x)
+    for i in range(c.num_correct_layers):
+      x = self._block(f"correct_{i}")(x, inputs.tokens, inputs.visible)
+    next_state = LayerNorm(use_offset=False, eps=1e-4, name="state_norm")(x.astype(jnp.float32))
+    return next_state, next_state
+
+  def _block(self, name: str) -> ParallelBlock:
+    c = self.config
+    return ParallelBlock(
+      c.num_heads, qkv_dim=c.latent_dim, mlp_dim=c.mlp_factor * c.latent_dim, name=name
+    )

@@ -1,0 +1,226 @@
+"""What a modality is: the only place in the house that knows one.
+
+A model holds one `Modality` per name and calls, in this order,
+
+  canonical → remember → enrich → tokens          on the way in,
+  query_grid → local → head → assemble            on the way out,
+  target, copy, loss, metric, picture             to learn and to judge.
+
+`Modality` carries the defaults; a file of this room overrides what is special. Only `tokens`,
+`local` and `head` have parameters and must be called inside a Haiku transform.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Num
+
+from perceiver_stream.modalities.memory import Memory, initial_memory, remember
+from perceiver_stream.nn import Linear, coordinates, fourier_linear
+from perceiver_stream.types import ModalitySpec
+
+
+@dataclass(kw_only=True)
+class ModalityConfig:
+  """Fields every modality has.
+
+  Attributes:
+    use_input: Whether the model reads it.
+    use_output: Whether the model predicts it.
+    loss_weight: Weight of its prediction loss.
+    num_bands: Fourier bands per axis of its positions.
+    slow_ticks: Time constant of the slow average in the memory, ticks.
+  """
+
+  use_input: bool = True
+  use_output: bool = True
+  loss_weight: float = 1.0
+  num_bands: int = 8
+  slow_ticks: float = 16.0
+
+  @property
+  def spec(self) -> ModalitySpec:
+    """What a stream must deliver."""
+    raise TypeError(f"{type(self).__name__} has no spec; every modality's Config defines one.")
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    if self.slow_ticks < 1:
+      raise ValueError(
+        f"{type(self).__name__}: slow_ticks={self.slow_ticks} is below one tick; use 1 or more."
+      )
+
+
+class Queries(NamedTuple):
+  """What to ask the latents about one modality.
+
+  Attributes:
+    positions: Centres of the cells asked for, `[Q, d]` in [-1, 1].
+    displacement: Ticks from the newest observation to the moment asked for, `[Q]` float32;
+      0 is reconstruction.
+  """
+
+  positions: Float[Array, "Q d"]
+  displacement: Float[Array, " Q"]
+
+
+class Modality:
+  """One kind of observation under one name; see the module's docstring."""
+
+  metric_name = "mse"
+  config: Any
+
+  def __init__(self, name: str, config: Any):
+    config.validate()
+    self.name = name
+    self.config = config
+    self.spec: ModalitySpec = config.spec
+
+  # --- the way in -------------------------------------------------------------------------------
+
+  def canonical(self, raw: Num[Array, "..."]) -> Num[Array, "..."]:
+    """Returns the observation as the model computes with it; default float32, unchanged."""
+    return jnp.asarray(raw, jnp.float32)
+
+  def initial_memory(self, batch_size: int) -> Memory:
+    """Returns a memory that has seen nothing."""
+    last = self.canonical(jnp.zeros((batch_size, *self.spec.shape), self.spec.dtype))
+    return initial_memory(last, self.copy(last))
+
+  def remember(
+    self,
+    memory: Memory,
+    value: Num[Array, "B ..."],
+    valid: Bool[Array, " B"],
+    is_first: Bool[Array, " B"],
+  ) -> Memory:
+    """Returns the memory after one tick; `value` is canonical."""
+    return remember(memory, value, self.copy(value), valid, is_first, self.config.slow_ticks)
+
+  def enrich(self, memory: Memory) -> Any:
+    """Returns what can be computed from the memory without parameters, or nothing."""
+    del memory
+    return ()
+
+  def tokens(self, memory: Memory, extra: Any, dim: int) -> Float[Array, "B N C"]:
+    """Returns `dim`-wide tokens of the newest observation, positions included."""
+    cells = self._cells(memory, extra)  # [B, N, F]
+    return self._embed(cells, self.query_grid(), dim, "tokens")
+
+  # --- the way out ------------------------------------------------------------------------------
+
+  def grid_shape(self) -> tuple[int, ...]:
+    """Shape of the grid of cells: one token and one query each."""
+    return (1,)
+
+  def query_grid(self) -> np.ndarray:
+    """Returns the centres of all cells, row-major, `[Q, d]` float64 in [-1, 1]."""
+    return coordinates(self.grid_shape())
+
+  def local(
+    self, memory: Memory, extra: Any, positions: Float[Array, "Q d"], dim: int
+  ) -> Float[Array, "B Q E"]:
+    """Returns `dim` features of what was last seen at each queried place."""
+    cells = self._cells(memory, extra)
+    picked = jnp.take(cells, cell_index(positions, self.grid_shape()), axis=1)
+    return Linear(dim, name=f"{self.name}_local")(picked)
+
+  def head(
+    self,
+    decoded: Float[Array, "B Q E"],
+    memory: Memory,
+    extra: Any,
+    queries: Queries,
+  ) -> Float[Array, "B Q ..."]:
+    """Returns the prediction for each queried cell: copying, until something better is learnt."""
+    del extra
+    cell = cell_index(queries.positions, self.grid_shape())
+    last = jnp.take(self.split(self.copy(memory.last)), cell, axis=1)
+    slow = jnp.take(self.split(memory.slow), cell, axis=1)
+    size = int(np.prod(last.shape[2:]))
+    residual = Linear(size, w_init=hk.initializers.Constant(0.0), name=f"{self.name}_residual")
+    gate = Linear(size, w_init=hk.initializers.Constant(0.0), name=f"{self.name}_gate")
+    direct = slow + residual(decoded).astype(jnp.float32).reshape(last.shape)
+    return blend(last, direct, gate(decoded).astype(jnp.float32).reshape(last.shape))
+
+  def split(self, prediction: Float[Array, "B ..."]) -> Float[Array, "B Q ..."]:
+    """Returns a whole prediction cut into its cells."""
+    return prediction[:, None]
+
+  def assemble(self, cells: Float[Array, "B Q ..."]) -> Float[Array, "B ..."]:
+    """Returns the whole prediction from all its cells; the inverse of `split`."""
+    return cells[:, 0]
+
+  # --- learning and judging ---------------------------------------------------------------------
+
+  def target(self, canonical: Num[Array, "..."]) -> Num[Array, "..."]:
+    """Returns what a prediction is compared with."""
+    return canonical
+
+  def copy(self, canonical: Num[Array, "..."]) -> Float[Array, "..."]:
+    """Returns the prediction that copying this observation amounts to."""
+    return canonical
+
+  def loss(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
+    """Returns the training loss per element of the batch, `[N]`."""
+    return mean_over_element(jnp.square(prediction - target))
+
+  def metric(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
+    """Returns the reported error per element of the batch, `[N]`, named `metric_name`."""
+    return self.loss(prediction, target)
+
+  def picture(self, prediction: np.ndarray) -> np.ndarray:
+    """Returns an RGB picture, uint8 `[h, w, 3]`, of one prediction or target."""
+    low, high = self.spec.minimum, self.spec.maximum
+    if high <= low:
+      low, high = float(np.min(prediction)), float(np.max(prediction)) + 1e-6
+    grey = np.clip((np.atleast_2d(prediction) - low) / (high - low), 0, 1)
+    return np.repeat((grey * 255).astype(np.uint8)[..., None], 3, axis=-1)
+
+  def fake(self, rng: np.random.Generator, batch: tuple[int, ...]) -> np.ndarray:
+    """Returns random observations as a stream would deliver them, `[*batch, *spec.shape]`."""
+    shape = (*batch, *self.spec.shape)
+    low, high = self.spec.minimum, self.spec.maximum
+    if np.issubdtype(np.dtype(self.spec.dtype), np.integer):
+      return rng.integers(int(low), int(high) + 1, shape).astype(self.spec.dtype)
+    low, high = (low, high) if high > low else (-1.0, 1.0)
+    return rng.uniform(low, high, shape).astype(self.spec.dtype)
+
+  # --- parts --------------------------------------------------------------------------------------
+
+  def _cells(self, memory: Memory, extra: Any) -> Float[Array, "B N F"]:
+    """Returns the raw channels of every cell; default newest and change, in prediction space."""
+    del extra
+    last, previous = self.copy(memory.last), self.copy(memory.previous)
+    cells = [self.split(x) for x in (last, last - previous, memory.slow - last)]
+    return jnp.concatenate([c.reshape(*c.shape[:2], -1) for c in cells], axis=-1)
+
+  def _embed(self, cells: Array, positions: np.ndarray, dim: int, name: str) -> Array:
+    shape = self.grid_shape()
+    table = fourier_linear(positions, self.config.num_bands, [max(n, 2) for n in shape])
+    table = jnp.asarray(table, cells.dtype)
+    table = jax.lax.broadcast_in_dim(table, (cells.shape[0], *table.shape), (1, 2))
+    return Linear(dim, name=f"{self.name}_{name}")(jnp.concatenate([cells, table], axis=-1))
+
+
+def blend(last: Array, direct: Array, gate: Array) -> Array:
+  """Returns `last` moved towards `direct` by tanh(gate); a gate of zero is exactly `last`."""
+  return last + jnp.tanh(gate) * (direct - last)
+
+
+def mean_over_element(x: Float[Array, "N ..."]) -> Float[Array, " N"]:
+  """Returns the mean over all axes but the first."""
+  return jnp.mean(x.reshape(x.shape[0], -1), axis=1)
+
+
+def cell_index(positions: Float[Array, "Q d"], shape: tuple[int, ...]) -> Array:
+  """Returns the flat row-major index of the cell that holds each position, `[Q]` int32."""
+  flat = jnp.zeros(positions.shape[0], jnp.int32)
+  for axis, size in enumerate(shape):
+    cell = jnp.floor((positions[:, axis] + 1) * (size / 2))
+    flat = flat * size + jnp.clip(cell.astype(jnp.int32), 0, size - 1)
+  return flat

@@ -1,0 +1,66 @@
+"""What all picture-like modalities share: a grid of square cells."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array, Float
+
+from perceiver_stream.modalities.base import Modality, ModalityConfig
+from perceiver_stream.modalities.memory import Memory
+
+
+@dataclass(kw_only=True)
+class DenseConfig(ModalityConfig):
+  """Sizes of a picture.
+
+  Attributes:
+    height: Rows.
+    width: Columns.
+    rate_hz: Pictures per second.
+    patch: Side of a cell: one token and one query per cell.
+  """
+
+  height: int = 64
+  width: int = 64
+  rate_hz: float = 25.0
+  patch: int = 4
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    super().validate()
+    for side, size in (("height", self.height), ("width", self.width)):
+      if size % self.patch:
+        low, high = size // self.patch * self.patch, -(-size // self.patch) * self.patch
+        raise ValueError(
+          f"{type(self).__module__.rsplit('.', 1)[-1]}: picture {side} {size} is not a multiple "
+          f"of patch={self.patch}; use {low} or {high}, or change patch."
+        )
+
+
+class Dense(Modality):
+  """A picture `[H, W, C]` (or `[H, W]`) cut into cells of `patch`² pixels."""
+
+  def grid_shape(self) -> tuple[int, ...]:
+    """Cells by row and column."""
+    return (self.config.height // self.config.patch, self.config.width // self.config.patch)
+
+  def split(self, prediction: Float[Array, "B H W ..."]) -> Float[Array, "B Q p p ..."]:
+    """Returns the cells of a picture, row-major."""
+    p = self.config.patch
+    return rearrange(prediction, "b (h p) (w q) ... -> b (h w) p q ...", p=p, q=p)
+
+  def assemble(self, cells: Float[Array, "B Q p p ..."]) -> Float[Array, "B H W ..."]:
+    """Returns the picture of all its cells."""
+    return rearrange(cells, "b (h w) p q ... -> b (h p) (w q) ...", h=self.grid_shape()[0])
+
+  def channels(self, memory: Memory, extra: Any) -> Float[Array, "B H W C"]:
+    """Returns what the tokens are made of: newest value, change, distance from the average."""
+    del extra
+    last, previous = self.copy(memory.last), self.copy(memory.previous)
+    parts = [last, last - previous, memory.slow - last]
+    return jnp.concatenate([x if x.ndim == 4 else x[..., None] for x in parts], axis=-1)
+
+  def _cells(self, memory: Memory, extra: Any) -> Float[Array, "B N F"]:
+    return rearrange(self.split(self.channels(memory, extra)), "b n p q c -> b n (p q c)")

@@ -1,0 +1,64 @@
+"""Depth: metric depth pictures, learnt in the logarithm."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num
+
+from perceiver_stream.modalities.base import mean_over_element
+from perceiver_stream.modalities.dense import Dense, DenseConfig
+from perceiver_stream.types import ModalitySpec
+
+
+@dataclass(kw_only=True)
+class Config(DenseConfig):
+  """Sizes and range of the depth modality.
+
+  Attributes:
+    nearest: Smallest depth told apart, metres; nearer is clipped.
+    farthest: Largest depth told apart, metres; farther, infinite and NaN are clipped to it.
+  """
+
+  nearest: float = 0.1
+  farthest: float = 100.0
+
+  @property
+  def spec(self) -> ModalitySpec:
+    """Metres along the optical axis."""
+    return ModalitySpec(
+      shape=(self.height, self.width),
+      minimum=self.nearest,
+      maximum=self.farthest,
+      rate_hz=self.rate_hz,
+      units="m",
+    )
+
+
+class Depth(Dense):
+  """Depth `[H, W]` in metres; predictions and targets are natural logarithms of metres."""
+
+  metric_name = "abs_rel"
+
+  def canonical(self, raw: Num[Array, "..."]) -> Float[Array, "..."]:
+    """Returns log depth, clipped to the configured range."""
+    c = self.config
+    metres = jnp.nan_to_num(raw.astype(jnp.float32), nan=c.farthest, posinf=c.farthest)
+    return jnp.log(jnp.clip(metres, c.nearest, c.farthest))
+
+  def loss(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
+    """Returns the mean absolute difference of log depth."""
+    return mean_over_element(jnp.abs(prediction - target))
+
+  def metric(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
+    """Returns AbsRel: mean |p - g| / g in metres, without alignment."""
+    return mean_over_element(jnp.abs(jnp.expm1(prediction - target)))
+
+  def picture(self, prediction: np.ndarray) -> np.ndarray:
+    """Returns near in white and far in black, on the log scale."""
+    low, high = np.log(self.config.nearest), np.log(self.config.farthest)
+    grey = np.clip(1 - (prediction - low) / (high - low), 0, 1)
+    return np.repeat((grey * 255).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+MODALITY = (Config, Depth)

@@ -1,0 +1,190 @@
+"""Pixels: RGB video, read as patches, convolution features or single pixels.
+
+Prediction has two paths that blend: pixels decoded straight from the latents, and the last frame
+warped by a decoded flow field. The flow head starts at zero and the blend at the warped frame, so
+an untrained model is exactly copy-last-frame; flow comes out without labels.
+
+Source: the warp path after Pătrăucean et al. 2016 (spatio-temporal video autoencoder), where the
+flow is applied by a sampler and smoothed by a Huber penalty; the blend and the matching features
+are ours.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Float, Num
+
+from perceiver_stream.modalities.base import Queries, blend, cell_index
+from perceiver_stream.modalities.dense import Dense, DenseConfig
+from perceiver_stream.modalities.memory import Memory
+from perceiver_stream.nn import ConvStack, LayerNorm, Linear, local_motion
+from perceiver_stream.types import ModalitySpec
+
+TOKENIZERS = ("patch", "conv", "pixel")
+
+
+@dataclass(kw_only=True)
+class Config(DenseConfig):
+  """Sizes of the pixel modality.
+
+  Attributes:
+    tokenizer: `"patch"` (linear map of a cell), `"conv"` (a stack of 3×3 convolutions, its stride
+      equal to `patch`) or `"pixel"` (one token per pixel; `patch` is then 1).
+    conv_channels: Channels of the convolutions; the first log2(patch) layers halve the size.
+    motion_radius: Reach of the matching features, pixels per tick.
+    max_displacement: Displacement at which a decoded change counts in full; nearer ones count
+      less, by the square root of their share.
+  """
+
+  tokenizer: str = "patch"
+  conv_channels: tuple[int, ...] = (32, 64)
+  motion_radius: int = 3
+  max_displacement: float = 16.0
+
+  @property
+  def spec(self) -> ModalitySpec:
+    """RGB bytes."""
+    shape = (self.height, self.width, 3)
+    return ModalitySpec(
+      shape=shape, dtype="uint8", minimum=0, maximum=255, rate_hz=self.rate_hz, units="intensity"
+    )
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    super().validate()
+    if self.tokenizer not in TOKENIZERS:
+      raise ValueError(f"pixels: tokenizer {self.tokenizer!r} is not one of {TOKENIZERS}.")
+    if self.tokenizer == "pixel" and self.patch != 1:
+      raise ValueError(f"pixels: tokenizer 'pixel' needs patch=1, not patch={self.patch}.")
+    strides = int(np.log2(self.patch))
+    if self.tokenizer == "conv" and (2**strides != self.patch or strides > len(self.conv_channels)):
+      raise ValueError(
+        f"pixels: tokenizer 'conv' cannot reach patch={self.patch} with "
+        f"{len(self.conv_channels)} layers; use a power of two up to 2**layers."
+      )
+
+
+class Pixels(Dense):
+  """RGB video; predictions are float32 `[H, W, 3]` in [0, 1], not clipped."""
+
+  metric_name = "mse"
+
+  def canonical(self, raw: Num[Array, "..."]) -> Float[Array, "..."]:
+    """Returns float32 in [0, 1]; bytes are divided by 255, numbers taken as they are."""
+    if jnp.issubdtype(raw.dtype, jnp.integer):
+      return raw.astype(jnp.float32) / 255.0
+    return raw.astype(jnp.float32)
+
+  def enrich(self, memory: Memory) -> Float[Array, "B H W 3"]:
+    """Returns matching features between the last two frames; see `nn.local_motion`."""
+    return local_motion(memory.previous, memory.last, radius=self.config.motion_radius)
+
+  def tokens(self, memory: Memory, extra: Any, dim: int) -> Float[Array, "B N C"]:
+    """Returns one token per cell."""
+    if self.config.tokenizer != "conv":
+      return super().tokens(memory, extra, dim)
+    c = self.config
+    halvings = int(np.log2(c.patch))
+    strides = [2 if i < halvings else 1 for i in range(len(c.conv_channels))]
+    features = ConvStack(c.conv_channels, strides, name=f"{self.name}_conv")(
+      self.channels(memory, extra)
+    )
+    features = LayerNorm(use_offset=False, name=f"{self.name}_conv_norm")(features)
+    cells = rearrange(features, "b h w c -> b (h w) c")
+    return self._embed(cells, self.query_grid(), dim, "tokens")
+
+  def head(
+    self, decoded: Float[Array, "B Q E"], memory: Memory, extra: Any, queries: Queries
+  ) -> Float[Array, "B Q p p 3"]:
+    """Returns RGB of every pixel of the queried cells."""
+    flow = self.flow(decoded, extra, queries)
+    warped = sample_bilinear(memory.last, self._pixel_index(queries.positions), flow)
+    slow = sample_bilinear(memory.slow, self._pixel_index(queries.positions), jnp.zeros_like(flow))
+    zero = hk.initializers.Constant(0.0)
+    residual = Linear(warped.shape[-3] ** 2 * 3, w_init=zero, name=f"{self.name}_residual")(decoded)
+    gate = Linear(warped.shape[-3] ** 2, w_init=zero, name=f"{self.name}_gate")(decoded)
+    residual = residual.astype(jnp.float32).reshape(warped.shape)
+    gate = gate.astype(jnp.float32).reshape(*warped.shape[:-1], 1) * self._share(queries)
+    return blend(warped, slow + residual, jnp.broadcast_to(gate, warped.shape))
+
+  def flow(
+    self, decoded: Float[Array, "B Q E"], extra: Any, queries: Queries
+  ) -> Float[Array, "B Q p p 2"]:
+    """Returns where each pixel of the queried cells comes from in the last frame, (x, y) pixels.
+
+    Proportional to the displacement: a velocity decoded per cell plus a decoded multiple of the
+    matched motion per pixel; both are zero in an untrained model.
+    """
+    c = self.config
+    zero = hk.initializers.Constant(0.0)
+    velocity = Linear(3, w_init=zero, name=f"{self.name}_flow")(decoded).astype(jnp.float32)
+    cell = cell_index(queries.positions, self.grid_shape())
+    matched = jnp.take(self.split(extra[..., :2]), cell, axis=1)  # [B, Q, p, p, 2]
+    gain, offset = velocity[:, :, None, None, :1], velocity[:, :, None, None, 1:]
+    flow = jnp.broadcast_to(gain, matched.shape) * matched + jnp.broadcast_to(offset, matched.shape)
+    ticks = jnp.broadcast_to(queries.displacement[None, :, None, None, None], flow.shape)
+    reach = float(max(c.height, c.width))
+    return jnp.clip(flow * ticks, -reach, reach)
+
+  def picture(self, prediction: np.ndarray) -> np.ndarray:
+    """Returns the frame as bytes."""
+    if prediction.dtype == np.uint8:
+      return prediction
+    return (np.clip(prediction, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+  def channels(self, memory: Memory, extra: Any) -> Float[Array, "B H W 12"]:
+    """Returns the newest frame, its change, its distance from the average, and the motion."""
+    last = memory.last
+    change, slow = last - memory.previous, memory.slow - last
+    return jnp.concatenate([2 * last - 1, 4 * change, 4 * slow, extra], axis=-1)
+
+  def _share(self, queries: Queries) -> Float[Array, "1 Q 1 1 1"]:
+    share = jnp.sqrt(queries.displacement / self.config.max_displacement)
+    return share[None, :, None, None, None]
+
+  def _pixel_index(self, positions: Float[Array, "Q 2"]) -> Float[Array, "Q p p 2"]:
+    """Returns array indices (row, column) of the pixels around each cell centre."""
+    c = self.config
+    size = jnp.asarray([c.height, c.width], jnp.float32)
+    centre = (positions + 1) * (jnp.broadcast_to(size, positions.shape) / 2) - 0.5
+    inside = np.stack(np.mgrid[: c.patch, : c.patch], axis=-1) - (c.patch - 1) / 2  # [p, p, 2]
+    shape = (positions.shape[0], c.patch, c.patch, 2)
+    inside = jnp.broadcast_to(jnp.asarray(inside, jnp.float32), shape)
+    return jnp.broadcast_to(centre[:, None, None, :], shape) + inside
+
+
+def sample_bilinear(
+  pictures: Float[Array, "B H W C"],
+  index: Float[Array, "Q p p 2"],
+  flow: Float[Array, "B Q p p 2"],
+) -> Float[Array, "B Q p p C"]:
+  """Returns the pictures read at index + flow; beyond the edge the edge repeats.
+
+  Args:
+    pictures: What to read.
+    index: Row and column of each wanted pixel, whole numbers at pixel centres.
+    flow: Added to it, (x, y) in pixels; gradients flow through it.
+  """
+  height, width = pictures.shape[1:3]
+  y = jnp.clip(jnp.broadcast_to(index[..., 0], flow.shape[:-1]) + flow[..., 1], 0, height - 1)
+  x = jnp.clip(jnp.broadcast_to(index[..., 1], flow.shape[:-1]) + flow[..., 0], 0, width - 1)
+  y0, x0 = jnp.floor(y), jnp.floor(x)
+  wy, wx = (y - y0)[..., None], (x - x0)[..., None]
+  y0, x0 = y0.astype(jnp.int32), x0.astype(jnp.int32)
+  y1, x1 = jnp.minimum(y0 + 1, height - 1), jnp.minimum(x0 + 1, width - 1)
+
+  def one(picture: Array, y: Array, x: Array) -> Array:
+    return jnp.take(picture.reshape(-1, picture.shape[-1]), y * width + x, axis=0)
+
+  corner = jax.vmap(one)
+  top = corner(pictures, y0, x0) * (1 - wx) + corner(pictures, y0, x1) * wx
+  bottom = corner(pictures, y1, x0) * (1 - wx) + corner(pictures, y1, x1) * wx
+  return top * (1 - wy) + bottom * wy
+
+
+MODALITY = (Config, Pixels)
