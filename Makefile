@@ -1,0 +1,77 @@
+# `make help` says what there is. Everything happens in $(VENV); nothing is installed elsewhere.
+# For GNU make 3.81 (macOS) and newer, and a POSIX shell.
+
+SHELL = /bin/sh
+VENV ?= .venv
+PYTHON ?= python3.13 python3.12 python3.11 python3
+PIP_ARGS ?= -c constraints.txt
+WORKERS ?= 2
+MEDIA ?= media/demo
+RUN ?= runs/demo
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
+
+.PHONY: help demo test lint types check bench clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
+	@echo "Settings: PYTHON=/path/to/python (3.11 or newer), VENV=$(VENV), WORKERS=$(WORKERS)"
+
+$(VENV)/.made:
+	@if test -x $(BIN)/python; then \
+	  $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
+	else \
+	  for python in $(PYTHON); do \
+	    if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
+	      >/dev/null 2>&1; then found=$$python; break; fi; \
+	  done; \
+	  if test -z "$$found"; then \
+	    echo "No usable Python >= 3.11 among: $(PYTHON)." >&2; \
+	    echo "Install one with its venv module, or name it: make PYTHON=/path/to/python3.12 ..." >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Making the environment $(VENV) with $$found"; \
+	  $$found -m venv $(VENV); \
+	fi
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing perceiver_stream into $(VENV) (a minute or two, the first time)"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+	@echo "Installing perceiver_stream and its test tools into $(VENV) (a minute or two, the first time)"
+	@$(PIP) -e ".[dev]"
+	@touch $(VENV)/.core $@
+
+demo: $(VENV)/.core ## Learn online from real video with sound on this machine, and write a report
+	@if $(BIN)/python scripts/get_media.py --to $(MEDIA); then path=$(MEDIA); else \
+	  path=synthetic; \
+	  echo; echo "*** NO REAL VIDEO: the clips could not be fetched (the reason is above). ***"; \
+	  echo "*** This demo runs on a synthetic stream instead.                      ***"; echo; \
+	fi; \
+	$(BIN)/python scripts/train.py --config=configs/online.py:tiny \
+	  --config.stream.path=$$path --config.run_dir=$(RUN)
+	@echo "Report: $(RUN)/report.html"
+
+test: lint types check ## Run all that CI runs
+
+lint: $(VENV)/.dev ## Check format and style (to repair: ruff format; ruff check --fix)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev ## Check the types of the package
+	$(BIN)/pyright
+
+check: $(VENV)/.dev ## Run every test: unit, doctests, README, colabs, wheel
+	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal --durations=15 --doctest-modules \
+	  tests perceiver_stream
+
+bench: $(VENV)/.dev ## Measure time, memory and frames per second on this machine
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean: ## Remove builds and caches (keeps $(VENV), media and runs)
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
