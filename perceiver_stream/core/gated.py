@@ -72,6 +72,7 @@ class Gated(hk.RNNCore):
     next_state = (1 - update) * s + update * h
     return next_state, next_state
 
+  @hk.name_like("__call__")
   def _gate(self, e: Array, state: Array, name: str) -> Array:
     dim = self.config.latent_dim
     return jax.nn.sigmoid(
@@ -79,6 +80,7 @@ class Gated(hk.RNNCore):
       + Linear(dim, use_bias=False, name=f"{name}_state")(state)
     )
 
+  @hk.name_like("__call__")
   def _cross(self, name: str) -> CrossBlock:
     c = self.config
     return CrossBlock(

@@ -78,6 +78,7 @@ class PredictCorrect(hk.RNNCore):
     self.config = config
     self.precision = precision
 
+  @hk.name_like("__call__")
   def initial_state(self, batch_size: int) -> Float[Array, "B L D"]:
     """Returns the learned first state, once per row."""
     c = self.config
@@ -97,6 +98,7 @@ class PredictCorrect(hk.RNNCore):
     next_state = LayerNorm(use_offset=False, eps=1e-4, name="state_norm")(x.astype(jnp.float32))
     return next_state, next_state
 
+  @hk.name_like("__call__")
   def _block(self, name: str) -> ParallelBlock:
     c = self.config
     return ParallelBlock(

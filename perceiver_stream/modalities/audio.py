@@ -4,7 +4,7 @@ Predicted in one of two spaces: log-mel energies (what a copy-last baseline can 
 tick by tick: sound has phase, pictures do not) or the waveform itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -56,6 +56,10 @@ class Config(ModalityConfig):
   def num_frames(self) -> int:
     """Spectral frames in a tick."""
     return 1 + (self.num_samples - self.window) // self.hop
+
+  def fitted(self, spec: ModalitySpec) -> "Config":
+    """Returns this config with the samples per tick and the rate of `spec`."""
+    return replace(self, num_samples=spec.shape[0], rate_hz=spec.rate_hz)
 
   def validate(self) -> None:
     """Checks the fields; raises ValueError."""

@@ -47,6 +47,10 @@ class ModalityConfig:
     """What a stream must deliver."""
     raise TypeError(f"{type(self).__name__} has no spec; every modality's Config defines one.")
 
+  def fitted(self, spec: ModalitySpec) -> "ModalityConfig":
+    """Returns this config with the sizes of what a stream delivers."""
+    raise TypeError(f"{type(self).__name__} cannot be fitted to {spec}; define `fitted`.")
+
   def validate(self) -> None:
     """Checks the fields; raises ValueError."""
     if self.slow_ticks < 1:
@@ -135,8 +139,12 @@ class Modality:
     memory: Memory,
     extra: Any,
     queries: Queries,
-  ) -> Float[Array, "B Q ..."]:
-    """Returns the prediction for each queried cell: copying, until something better is learnt."""
+  ) -> dict[str, Float[Array, "B Q ..."]]:
+    """Returns the prediction for each queried cell: copying, until something better is learnt.
+
+    A modality may return more than its prediction, under names that start with its own
+    (`pixels_flow`); all are cells that `assemble` puts together.
+    """
     del extra
     cell = cell_index(queries.positions, self.grid_shape())
     last = jnp.take(self.split(self.copy(memory.last)), cell, axis=1)
@@ -145,7 +153,8 @@ class Modality:
     residual = Linear(size, w_init=hk.initializers.Constant(0.0), name=f"{self.name}_residual")
     gate = Linear(size, w_init=hk.initializers.Constant(0.0), name=f"{self.name}_gate")
     direct = slow + residual(decoded).astype(jnp.float32).reshape(last.shape)
-    return blend(last, direct, gate(decoded).astype(jnp.float32).reshape(last.shape))
+    gate = gate(decoded).astype(jnp.float32).reshape(last.shape)
+    return {self.name: blend(last, direct, gate)}
 
   def split(self, prediction: Float[Array, "B ..."]) -> Float[Array, "B Q ..."]:
     """Returns a whole prediction cut into its cells."""

@@ -1,6 +1,6 @@
 """What all picture-like modalities share: a grid of square cells."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from perceiver_stream.modalities.base import Modality, ModalityConfig
 from perceiver_stream.modalities.memory import Memory
+from perceiver_stream.types import ModalitySpec
 
 
 @dataclass(kw_only=True)
@@ -26,6 +27,11 @@ class DenseConfig(ModalityConfig):
   width: int = 64
   rate_hz: float = 25.0
   patch: int = 4
+
+  def fitted(self, spec: ModalitySpec) -> "DenseConfig":
+    """Returns this config with the rows, columns and rate of `spec`."""
+    height, width = spec.shape[:2]
+    return replace(self, height=height, width=width, rate_hz=spec.rate_hz)
 
   def validate(self) -> None:
     """Checks the fields; raises ValueError."""

@@ -42,7 +42,7 @@ class Config(DenseConfig):
   """
 
   tokenizer: str = "patch"
-  conv_channels: tuple[int, ...] = (32, 64)
+  conv_channels: tuple[int, ...] = (32, 64, 64)
   motion_radius: int = 3
   max_displacement: float = 16.0
 
@@ -100,8 +100,8 @@ class Pixels(Dense):
 
   def head(
     self, decoded: Float[Array, "B Q E"], memory: Memory, extra: Any, queries: Queries
-  ) -> Float[Array, "B Q p p 3"]:
-    """Returns RGB of every pixel of the queried cells."""
+  ) -> dict[str, Float[Array, "B Q p p C"]]:
+    """Returns RGB of every pixel of the queried cells, and the flow that brought it there."""
     flow = self.flow(decoded, extra, queries)
     warped = sample_bilinear(memory.last, self._pixel_index(queries.positions), flow)
     slow = sample_bilinear(memory.slow, self._pixel_index(queries.positions), jnp.zeros_like(flow))
@@ -110,7 +110,8 @@ class Pixels(Dense):
     gate = Linear(warped.shape[-3] ** 2, w_init=zero, name=f"{self.name}_gate")(decoded)
     residual = residual.astype(jnp.float32).reshape(warped.shape)
     gate = gate.astype(jnp.float32).reshape(*warped.shape[:-1], 1) * self._share(queries)
-    return blend(warped, slow + residual, jnp.broadcast_to(gate, warped.shape))
+    pixels = blend(warped, slow + residual, jnp.broadcast_to(gate, warped.shape))
+    return {self.name: pixels, f"{self.name}_flow": flow}
 
   def flow(
     self, decoded: Float[Array, "B Q E"], extra: Any, queries: Queries

@@ -1,6 +1,6 @@
 """Vectors: proprioception, actions, poses; anything that is a handful of numbers per tick."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,10 @@ class Config(ModalityConfig):
   def spec(self) -> ModalitySpec:
     """Unbounded numbers."""
     return ModalitySpec(shape=(self.size,), minimum=0.0, maximum=0.0, rate_hz=self.rate_hz)
+
+  def fitted(self, spec: ModalitySpec) -> "Config":
+    """Returns this config with the length and rate of `spec`."""
+    return replace(self, size=spec.shape[0], rate_hz=spec.rate_hz)
 
 
 class Vector(Modality):

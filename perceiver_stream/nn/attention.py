@@ -197,6 +197,7 @@ class Attention(hk.Module):
     gathered = rearrange(attend(q, k, v, mask), "b q m g -> b q (m g)")
     return Linear(self.output_dim or v_dim, name="output")(gathered)
 
+  @hk.name_like("__call__")
   def _heads(self, x: Float[Array, "B N C"], width: int, name: str) -> Float[Array, "B N M F"]:
     if width % self.num_heads:
       raise ValueError(

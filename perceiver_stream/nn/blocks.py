@@ -10,25 +10,17 @@ Mask = Bool[Array, "B N"] | Bool[Array, "B Q N"] | None
 
 
 class SelfBlock(hk.Module):
-  """x += attention(norm(x)); x += MLP(norm(x))."""
+  """x += attention(norm(x)); x += MLP(norm(x)).
 
-  def __init__(self, num_heads: int, *, mlp_dim: int, qk_norm: bool = False, name: str):
-    super().__init__(name=name)
-    self.num_heads = num_heads
-    self.mlp_dim = mlp_dim
-    self.qk_norm = qk_norm
-
-  def __call__(self, x: Float[Array, "B N C"], mask: Mask = None) -> Float[Array, "B N C"]:
-    """Returns the updated tokens."""
-    normed = LayerNorm(name="attention_norm")(x)
-    x = x + Attention(
-      self.num_heads, output_dim=x.shape[-1], qk_norm=self.qk_norm, name="attention"
-    )(normed, normed, mask)
-    return x + MLP(self.mlp_dim, name="mlp")(LayerNorm(name="mlp_norm")(x))
-
-
-class CrossBlock(hk.Module):
-  """x += attention(norm(x), norm(y)); x += MLP(norm(x))."""
+  Args:
+    num_heads: Attention heads.
+    mlp_dim: Width of the MLP's hidden layer.
+    qk_dim: Width of queries and keys; None is the input's.
+    v_dim: Width of values; None is `qk_dim`.
+    qk_norm: See `Attention`.
+    eps: Added to the variance in the norms.
+    name: Haiku name.
+  """
 
   def __init__(
     self,
@@ -36,14 +28,68 @@ class CrossBlock(hk.Module):
     *,
     mlp_dim: int,
     qk_dim: int | None = None,
+    v_dim: int | None = None,
     qk_norm: bool = False,
+    eps: float = 1e-6,
     name: str,
   ):
     super().__init__(name=name)
     self.num_heads = num_heads
     self.mlp_dim = mlp_dim
     self.qk_dim = qk_dim
+    self.v_dim = v_dim
     self.qk_norm = qk_norm
+    self.eps = eps
+
+  def __call__(self, x: Float[Array, "B N C"], mask: Mask = None) -> Float[Array, "B N C"]:
+    """Returns the updated tokens."""
+    normed = LayerNorm(eps=self.eps, name="attention_norm")(x)
+    attention = Attention(
+      self.num_heads,
+      qk_dim=self.qk_dim,
+      v_dim=self.v_dim,
+      output_dim=x.shape[-1],
+      qk_norm=self.qk_norm,
+      name="attention",
+    )
+    x = x + attention(normed, normed, mask)
+    return x + MLP(self.mlp_dim, name="mlp")(LayerNorm(eps=self.eps, name="mlp_norm")(x))
+
+
+class CrossBlock(hk.Module):
+  """x += attention(norm(x), norm(y)); x += MLP(norm(x)).
+
+  Args:
+    num_heads: Attention heads.
+    mlp_dim: Width of the MLP's hidden layer.
+    qk_dim: Width of queries and keys; None is that of `x`.
+    v_dim: Width of values; None is `qk_dim`.
+    qk_norm: See `Attention`.
+    use_residual: Whether `x` itself is added to what it gathered; the MLP's residual stays.
+    eps: Added to the variance in the norms.
+    name: Haiku name.
+  """
+
+  def __init__(
+    self,
+    num_heads: int,
+    *,
+    mlp_dim: int,
+    qk_dim: int | None = None,
+    v_dim: int | None = None,
+    qk_norm: bool = False,
+    use_residual: bool = True,
+    eps: float = 1e-6,
+    name: str,
+  ):
+    super().__init__(name=name)
+    self.num_heads = num_heads
+    self.mlp_dim = mlp_dim
+    self.qk_dim = qk_dim
+    self.v_dim = v_dim
+    self.qk_norm = qk_norm
+    self.use_residual = use_residual
+    self.eps = eps
 
   def __call__(
     self, x: Float[Array, "B Q E"], y: Float[Array, "B N C"], mask: Mask = None
@@ -52,12 +98,17 @@ class CrossBlock(hk.Module):
     attention = Attention(
       self.num_heads,
       qk_dim=self.qk_dim,
+      v_dim=self.v_dim,
       output_dim=x.shape[-1],
       qk_norm=self.qk_norm,
       name="attention",
     )
-    x = x + attention(LayerNorm(name="query_norm")(x), LayerNorm(name="input_norm")(y), mask)
-    return x + MLP(self.mlp_dim, name="mlp")(LayerNorm(name="mlp_norm")(x))
+    gathered = attention(self._norm("query_norm")(x), self._norm("input_norm")(y), mask)
+    x = x + gathered if self.use_residual else gathered
+    return x + MLP(self.mlp_dim, name="mlp")(self._norm("mlp_norm")(x))
+
+  def _norm(self, name: str) -> LayerNorm:
+    return LayerNorm(eps=self.eps, name=name)
 
 
 class ParallelBlock(hk.Module):
@@ -91,6 +142,7 @@ class ParallelBlock(hk.Module):
     hidden = LayerNorm(use_offset=False, name="mlp_norm")(update)
     return update + MLP(self.mlp_dim, name="mlp")(hidden)
 
+  @hk.name_like("__call__")
   def _attention(self, output_dim: int, name: str) -> Attention:
     return Attention(
       self.num_heads,

@@ -1,0 +1,226 @@
+"""The contract every model keeps: pure functions over one parameter tree.
+
+A model is written as a `Network`, an ordinary Haiku module with four methods, and `as_model` turns
+it into a `Model`. Users see only the functions; no Haiku transform, no hidden state.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from perceiver_stream.modalities import Modality, Queries
+from perceiver_stream.types import IS_FIRST, VALID_SUFFIX, Observation, valid_key
+
+
+class Outputs(NamedTuple):
+  """What a tick gives; in `unroll` every array has a leading T.
+
+  Attributes:
+    predictions: By modality, `[B, num_displacements, ...]`, each in its modality's prediction
+      space (pixels RGB in [0, 1]; audio log-mel; depth log metres; segmentation logits).
+    latents: The latent array after the tick, `[B, L, D]`.
+  """
+
+  predictions: dict[str, Array]
+  latents: Array
+
+
+class Network(Protocol):
+  """What a Haiku module must offer to become a `Model`. States are pytrees of fixed shapes."""
+
+  def initial_state(self, batch_size: int) -> PyTree:
+    """Returns the state before the first tick."""
+    ...
+
+  def observe(self, state: PyTree, observations: Observation) -> tuple[PyTree, PyTree]:
+    """Returns the state after each of T ticks, `[T, B, ...]`, and after the last."""
+    ...
+
+  def latents(self, state: PyTree) -> Array:
+    """Returns the latent array inside a state."""
+    ...
+
+  def decode(self, state: PyTree, queries: Mapping[str, Queries]) -> dict[str, Array]:
+    """Returns answers to the queries, `[B, Q, ...]`."""
+    ...
+
+  def predict(self, state: PyTree, displacements: tuple[int, ...]) -> dict[str, Array]:
+    """Returns whole predictions of every output modality, `[B, num_displacements, ...]`."""
+    ...
+
+
+class Model(NamedTuple):
+  """A model as pure, jitted functions of (params, …). Batch rows are streams side by side.
+
+  Attributes:
+    init: `(rng, observation) -> params`; observation arrays `[B, ...]`.
+    initial_state: `(params, batch_size=1, rng=None) -> state`.
+    step: `(params, state, observation) -> (Outputs, state)`; one tick, arrays `[B, ...]`.
+    unroll: `(params, state, observations, displacements=None) -> (Outputs, state)`; arrays
+      `[T, B, ...]`; `displacements=()` leaves predictions out.
+    observe: `(params, state, observations) -> (states, state)`; the state after every tick.
+    decode: `(params, state, queries) -> {modality: [B, Q, ...]}`; see `queries`.
+    predict: `(params, state, displacements) -> {modality: [B, num_displacements, ...]}`.
+    modalities: What the model reads and predicts, by name, with losses, metrics and pictures.
+    displacements: The displacements it was made for.
+    config: What it was built from.
+  """
+
+  init: Callable[..., hk.MutableParams]
+  initial_state: Callable[..., PyTree]
+  step: Callable[..., tuple[Outputs, PyTree]]
+  unroll: Callable[..., tuple[Outputs, PyTree]]
+  observe: Callable[..., tuple[PyTree, PyTree]]
+  decode: Callable[..., dict[str, Array]]
+  predict: Callable[..., dict[str, Array]]
+  modalities: dict[str, Modality]
+  displacements: tuple[int, ...]
+  config: Any
+
+  def queries(
+    self, modality: str, displacement: float = 1.0, cells: Array | None = None
+  ) -> dict[str, Queries]:
+    """Returns queries for the whole grid of a modality, or for some of its cells.
+
+    Args:
+      modality: One of `modalities`.
+      displacement: Ticks from the newest observation to the moment asked for.
+      cells: Flat row-major indices of the cells wanted; None is all of them.
+
+    Raises:
+      ValueError: The modality is not one of the model's.
+    """
+    if modality not in self.modalities:
+      raise ValueError(
+        f"Model.queries: modality '{modality}' is not one of {sorted(self.modalities)}."
+      )
+    grid = self.modalities[modality].query_grid()
+    grid = grid if cells is None else grid[cells]
+    positions = jnp.asarray(grid, jnp.float32)
+    return {modality: Queries(positions, jnp.full(len(grid), displacement, jnp.float32))}
+
+
+def as_model(
+  make_network: Callable[[], Network],
+  modalities: dict[str, Modality],
+  displacements: tuple[int, ...],
+  config: Any,
+) -> Model:
+  """Returns the `Model` of a network.
+
+  Args:
+    make_network: Called inside a Haiku transform; must return the same modules every time.
+    modalities: What the network reads and predicts.
+    displacements: Ticks ahead that `step` and `unroll` predict.
+    config: Kept for reference.
+  """
+
+  def functions() -> tuple[Callable, tuple[Callable, ...]]:
+    network = make_network()
+
+    def step(state: PyTree, observation: Observation) -> tuple[Outputs, PyTree]:
+      once = jax.tree.map(lambda x: x[None], dict(observation))
+      _, next_state = network.observe(state, once)
+      return Outputs(network.predict(next_state, displacements), network.latents(next_state)), (
+        next_state
+      )
+
+    def unroll(
+      state: PyTree, observations: Observation, displacements: tuple[int, ...]
+    ) -> tuple[Outputs, PyTree]:
+      states, next_state = network.observe(state, observations)
+      predictions = {}
+      if displacements:
+        predictions = hk.map(lambda s: network.predict(s, displacements), states)
+      return Outputs(predictions, jax.vmap(network.latents)(states)), next_state
+
+    def init(observation: Observation) -> None:
+      batch_size = jax.tree.leaves(dict(observation))[0].shape[0]
+      step(network.initial_state(batch_size), observation)
+
+    return init, (
+      network.initial_state,
+      step,
+      unroll,
+      network.observe,
+      network.decode,
+      network.predict,
+    )
+
+  init, (initial_state, step, unroll, observe, decode, predict) = hk.multi_transform(functions)
+  check = ObservationCheck(modalities)
+
+  def without_rng(f: Callable, *static: int) -> Callable:
+    return jax.jit(lambda params, *args: f(params, None, *args), static_argnums=static)
+
+  step, observe, decode = without_rng(step), without_rng(observe), without_rng(decode)
+  unroll, predict = without_rng(unroll, 3), without_rng(predict, 2)
+  initial_state = jax.jit(initial_state, static_argnums=2)
+  init = jax.jit(init)
+
+  return Model(
+    init=lambda rng, observation: init(rng, check(observation, 1)),
+    initial_state=lambda params, batch_size=1, rng=None: initial_state(params, rng, batch_size),
+    step=lambda params, state, observation: step(params, state, check(observation, 1)),
+    unroll=lambda params, state, observations, displacements=displacements: unroll(
+      params, state, check(observations, 2), tuple(displacements)
+    ),
+    observe=lambda params, state, observations: observe(params, state, check(observations, 2)),
+    decode=decode,
+    predict=lambda params, state, displacements=displacements: predict(
+      params, state, tuple(displacements)
+    ),
+    modalities=modalities,
+    displacements=displacements,
+    config=config,
+  )
+
+
+class ObservationCheck:
+  """Keeps what the model reads of an observation, and explains what does not fit."""
+
+  def __init__(self, modalities: dict[str, Modality]):
+    self.modalities = modalities
+
+  def __call__(self, observation: Observation, leading: int) -> dict[str, Any]:
+    """Returns the known arrays; names that no modality of the model has are left out.
+
+    Raises:
+      ValueError: A shape does not fit its modality, a name is misspelt, or nothing is known.
+    """
+    known = {IS_FIRST} | set(self.modalities) | {valid_key(name) for name in self.modalities}
+    for name in set(observation) - known:
+      close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+      if close and not name.endswith(VALID_SUFFIX):
+        raise ValueError(f"observation has '{name}', which this model does not know; '{close[0]}'?")
+    kept = {name: observation[name] for name in sorted(known & set(observation))}
+    if not set(kept) & set(self.modalities):
+      raise ValueError(
+        f"observation has {sorted(observation)}, but the model reads {sorted(self.modalities)}; "
+        f"give at least one of them."
+      )
+    batch = next(kept[name].shape[:leading] for name in kept if name in self.modalities)
+    for name, value in kept.items():
+      self._check_shape(name, tuple(value.shape), tuple(batch), leading)
+    return kept
+
+  def _check_shape(
+    self, name: str, shape: tuple[int, ...], batch: tuple[int, ...], leading: int
+  ) -> None:
+    axes = "[B]" if leading == 1 else "[T, B]"
+    inner = self.modalities[name].spec.shape if name in self.modalities else ()
+    if len(shape) == leading - 1 + len(inner) and shape[leading - 1 :] == inner:
+      raise ValueError(
+        f"observation '{name}' has shape {list(shape)} without its batch axis; add the leading "
+        f"axes {axes}, e.g. array[None]."
+      )
+    if shape != (*batch, *inner):
+      raise ValueError(
+        f"observation '{name}' has shape {list(shape)}, expected {[*batch, *inner]} "
+        f"(leading axes {axes}); resize or pad it, or build the model for this size."
+      )

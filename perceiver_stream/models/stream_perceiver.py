@@ -1,0 +1,303 @@
+"""The flagship: a multimodal recurrent Perceiver that predicts what comes next.
+
+Tokens of every modality correct a latent array that predicts its own next state; queries that
+carry a position, a modality, a displacement and what was last seen there read predictions out of
+it. Any subset of modalities may be missing, in any row, at any tick.
+
+Source: the recurrence is that of MooG (van Steenkiste et al. 2024), queries and the decoder follow
+Perceiver IO (Jaegle et al. 2021, 2107.14795), the pixel head the spatio-temporal video autoencoder
+(Pătrăucean et al. 2016, 1511.06309). The combination is ours.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree
+
+from perceiver_stream import modalities as modality_room
+from perceiver_stream.core import CORES, CoreConfig, CoreInputs, PredictCorrectConfig
+from perceiver_stream.modalities import Memory, Modality, ModalityConfig, Queries
+from perceiver_stream.models.base import Model, as_model
+from perceiver_stream.nn import (
+  CrossBlock,
+  LayerNorm,
+  LearnedPositions,
+  Linear,
+  Precision,
+  fourier_linear,
+  fourier_octaves,
+)
+from perceiver_stream.types import IS_FIRST, ModalitySpec, Observation, valid_key
+
+
+@dataclass(kw_only=True)
+class Config:
+  """Sizes of a `stream_perceiver`.
+
+  Attributes:
+    modalities: By name; the order is the order of the tokens.
+    core: Config of the recurrent latent array; its type chooses the core.
+    token_dim: Width of a token, C.
+    query_dim: Width of a query, E.
+    num_decoder_layers: Cross-attention blocks between queries and latents.
+    num_decoder_heads: Attention heads of these blocks.
+    decoder_mlp_factor: MLP width over `query_dim`.
+    displacements: Ticks ahead that are predicted.
+    precision: Dtype of the computation.
+    remat: Whether the recurrence is recomputed in the backward pass instead of stored.
+    decode_chunk: Most queries (rows × queries) decoded at once.
+  """
+
+  modalities: dict[str, ModalityConfig] = field(default_factory=dict)
+  core: CoreConfig = field(default_factory=PredictCorrectConfig)
+  token_dim: int = 128
+  query_dim: int = 128
+  num_decoder_layers: int = 1
+  num_decoder_heads: int = 4
+  decoder_mlp_factor: int = 2
+  displacements: tuple[int, ...] = (1, 4, 16)
+  precision: Precision = field(default_factory=Precision)
+  remat: bool = False
+  decode_chunk: int = 2**15
+
+  def __post_init__(self):
+    self.validate()
+
+  def validate(self) -> None:
+    """Checks the fields and those of the parts; raises ValueError."""
+    for part in (self.core, self.precision, *self.modalities.values()):
+      part.validate()
+    if not any(m.use_input for m in self.modalities.values()):
+      raise ValueError("stream_perceiver: no modality has use_input=True; give it one to read.")
+    if any(d < 0 for d in self.displacements):
+      raise ValueError(
+        f"stream_perceiver: displacements {self.displacements} must be 0 (reconstruction) or more."
+      )
+    if self.query_dim % self.num_decoder_heads:
+      raise ValueError(
+        f"stream_perceiver: query_dim={self.query_dim} is not a multiple of "
+        f"num_decoder_heads={self.num_decoder_heads}."
+      )
+
+
+class State(NamedTuple):
+  """All that is carried from tick to tick; fixed shapes, exportable.
+
+  Attributes:
+    latents: `[B, L, D]` float32.
+    memory: Remembered input by modality.
+    extra: What the modalities derived from the memory, kept so that it is computed once.
+  """
+
+  latents: Float[Array, "*T B L D"]
+  memory: dict[str, Memory]
+  extra: dict[str, PyTree]
+
+
+class StreamPerceiver(hk.Module):
+  """The network; `build` makes the `Model` of it."""
+
+  def __init__(self, config: Config, modalities: dict[str, Modality], *, name: str):
+    super().__init__(name=name)
+    self.config = config
+    self.modalities = modalities
+    self.inputs = {n: m for n, m in modalities.items() if m.config.use_input}
+    self.outputs = {n: m for n, m in modalities.items() if m.config.use_output}
+    self.core = CORES[type(config.core)](config.core, config.precision, name="core")
+    self.decoder = [
+      CrossBlock(
+        config.num_decoder_heads,
+        qk_dim=config.query_dim,
+        mlp_dim=config.decoder_mlp_factor * config.query_dim,
+        name=f"decoder_{i}",
+      )
+      for i in range(config.num_decoder_layers)
+    ]
+
+  # --- watching -----------------------------------------------------------------------------------
+
+  def initial_state(self, batch_size: int) -> State:
+    """Returns the state before the first tick."""
+    memory = {n: m.initial_memory(batch_size) for n, m in self.modalities.items()}
+    extra = {n: m.enrich(memory[n]) for n, m in self.modalities.items()}
+    return State(self.core.initial_state(batch_size), memory, extra)
+
+  def observe(self, state: State, observations: Observation) -> tuple[State, State]:
+    """Returns the state after each of T ticks, `[T, B, ...]`, and after the last.
+
+    Tokens of all ticks are made before the recurrence, which holds only the core.
+    """
+    memory, valid, is_first = self._remember(state, observations)
+    ticks, batch = is_first.shape
+    flat = jax.tree.map(lambda x: x.reshape(ticks * batch, *x.shape[2:]), memory)
+    extra = {n: m.enrich(flat[n]) for n, m in self.modalities.items()}
+    tokens, visible = self._tokens(flat, extra, {n: v.reshape(-1) for n, v in valid.items()})
+    by_tick = lambda x: x.reshape(ticks, batch, *x.shape[1:])  # noqa: E731
+    inputs = CoreInputs(by_tick(tokens), by_tick(visible), is_first)
+    core = hk.remat(self.core) if self.config.remat else self.core
+    latents, last = hk.dynamic_unroll(core, inputs, state.latents)
+    states = State(latents, memory, jax.tree.map(by_tick, extra))
+    newest = jax.tree.map(lambda x: x[-1], (states.memory, states.extra))
+    return states, State(last, *newest)
+
+  def latents(self, state: State) -> Float[Array, "*T B L D"]:
+    """Returns the latent array."""
+    return state.latents
+
+  def _remember(
+    self, state: State, observations: Observation
+  ) -> tuple[dict[str, Memory], dict[str, Bool[Array, "T B"]], Bool[Array, "T B"]]:
+    """Returns memories and flags of all ticks; pure bookkeeping, without parameters."""
+    present = {n: observations[n] for n in self.modalities if n in observations}
+    leading = next(iter(present.values())).shape[:2]
+    flag = lambda name, default: jnp.asarray(  # noqa: E731
+      observations.get(name, jnp.full(leading, default)), bool
+    )
+    is_first = flag(IS_FIRST, False)
+    nothing = jnp.zeros(leading, bool)
+    valid = {n: flag(valid_key(n), True) if n in present else nothing for n in self.modalities}
+
+    def tick(memory: dict[str, Memory], now: tuple) -> tuple[dict[str, Memory], dict[str, Memory]]:
+      values, valid, is_first = now
+      after = {}
+      for name, modality in self.modalities.items():
+        value = memory[name].last
+        if name in values:
+          value = modality.canonical(values[name])
+        after[name] = modality.remember(memory[name], value, valid[name], is_first)
+      return after, after
+
+    _, memory = jax.lax.scan(tick, state.memory, (present, valid, is_first))
+    return memory, valid, is_first
+
+  @hk.name_like("__call__")
+  def _tokens(
+    self, memory: dict[str, Memory], extra: dict[str, PyTree], valid: dict[str, Array]
+  ) -> tuple[Float[Array, "B N C"], Bool[Array, "B N"]]:
+    """Returns the tokens of all inputs side by side, and which of them may be seen.
+
+    One learned token is always visible, so a tick without any observation is well defined.
+    """
+    c = self.config
+    rows = next(iter(valid.values())).shape[0]
+    tokens = [LearnedPositions(1, c.token_dim, name="null_token")(rows)]
+    visible = [jnp.ones((rows, 1), bool)]
+    for name, modality in self.inputs.items():
+      cast = jax.tree.map(c.precision.cast, (memory[name], extra[name]))
+      mine = modality.tokens(*cast, c.token_dim)
+      mark = LearnedPositions(1, c.token_dim, name=f"{name}_mark")(rows)
+      tokens.append(mine + jnp.broadcast_to(mark, mine.shape).astype(mine.dtype))
+      visible.append(jnp.broadcast_to(valid[name][:, None], mine.shape[:2]))
+    tokens = jnp.concatenate([c.precision.cast(t) for t in tokens], axis=1)
+    tokens = LayerNorm(use_offset=False, name="token_norm")(tokens)
+    return tokens, jnp.concatenate(visible, axis=1)
+
+  # --- asking -------------------------------------------------------------------------------------
+
+  def decode(self, state: State, queries: Mapping[str, Queries]) -> dict[str, Array]:
+    """Returns the answer to each query, `[B, Q, ...]`, in blocks of at most `decode_chunk`."""
+    answers = {}
+    for name, asked in queries.items():
+      answers |= self._decode_chunked(name, state, asked)
+    return answers
+
+  def predict(self, state: State, displacements: tuple[int, ...]) -> dict[str, Array]:
+    """Returns whole predictions of the output modalities, `[B, num_displacements, ...]`."""
+    predictions = {}
+    for name, modality in self.outputs.items():
+      grid = modality.query_grid()
+      positions = np.tile(grid, (len(displacements), 1))
+      ticks = np.repeat(np.asarray(displacements, np.float32), len(grid))
+      queries = Queries(jnp.asarray(positions, jnp.float32), jnp.asarray(ticks))
+      for key, cells in self._decode_chunked(name, state, queries).items():
+        batch = cells.shape[0]
+        cells = cells.reshape(batch * len(displacements), len(grid), *cells.shape[2:])
+        whole = modality.assemble(cells)
+        predictions[key] = whole.reshape(batch, len(displacements), *whole.shape[1:])
+    return predictions
+
+  def _decode_chunked(self, name: str, state: State, queries: Queries) -> dict[str, Array]:
+    rows = state.latents.shape[0]
+    total = queries.positions.shape[0]
+    chunk = max(1, self.config.decode_chunk // rows)
+    if total <= chunk:
+      return self._decode_some(name, state, queries)
+    pad = -total % chunk
+    padded = jax.tree.map(lambda x: jnp.pad(x, ((0, pad),) + ((0, 0),) * (x.ndim - 1)), queries)
+    blocks = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), padded)
+    answers = hk.map(lambda block: self._decode_some(name, state, block), blocks)
+
+    def join(x: Array) -> Array:
+      x = jnp.moveaxis(x, 0, 1)  # [B, blocks, chunk, ...]
+      return x.reshape(rows, -1, *x.shape[3:])[:, :total]
+
+    return jax.tree.map(join, answers)
+
+  @hk.name_like("__call__")
+  def _decode_some(self, name: str, state: State, queries: Queries) -> dict[str, Array]:
+    c = self.config
+    modality = self.modalities[name]
+    memory, extra = state.memory[name], state.extra[name]
+    x = self._embed_queries(name, queries, state.latents.shape[0])
+    cast = jax.tree.map(c.precision.cast, (memory, extra))
+    x = x + modality.local(*cast, queries.positions, c.query_dim)
+    latents = c.precision.cast(state.latents)
+    for block in self.decoder:
+      x = block(x, latents)
+    x = LayerNorm(name=f"{name}_head_norm")(x)
+    return modality.head(x, memory, extra, queries)
+
+  @hk.name_like("__call__")
+  def _embed_queries(self, name: str, queries: Queries, rows: int) -> Float[Array, "B Q E"]:
+    """Returns where, when and what is asked, as vectors."""
+    modality = self.modalities[name]
+    shape = [max(n, 2) for n in modality.grid_shape()]
+    where = fourier_linear(queries.positions, modality.config.num_bands, shape)
+    octave = jnp.log2(1 + queries.displacement)[:, None] / 8  # 255 ticks ahead is 1
+    when = jnp.concatenate([octave, fourier_octaves(octave, 4)], axis=-1)
+    asked = Linear(self.config.query_dim, name=f"{name}_query")(
+      self.config.precision.cast(jnp.concatenate([where, when], axis=-1))
+    )
+    return jax.lax.broadcast_in_dim(asked, (rows, *asked.shape), (1, 2))
+
+
+def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
+  """Returns `config` with the sizes of a stream, without the modalities it does not have.
+
+  Raises:
+    ValueError: The stream has none of the modalities.
+  """
+  shared = {n: m.fitted(specs[n]) for n, m in config.modalities.items() if n in specs}
+  if not shared:
+    raise ValueError(
+      f"stream_perceiver: the stream has {sorted(specs)} and the model reads "
+      f"{sorted(config.modalities)}; nothing is shared."
+    )
+  return replace(config, modalities=shared)
+
+
+def build(config: Config) -> Model:
+  """Returns the model that `config` describes.
+
+  Raises:
+    ValueError: The config contradicts itself.
+    TypeError: A modality's or the core's config is of no known type.
+  """
+  config.validate()
+  if type(config.core) not in CORES:
+    raise TypeError(
+      f"stream_perceiver: core config {type(config.core).__name__} is not one of "
+      f"{[c.__name__ for c in CORES]}."
+    )
+  modalities = {n: modality_room.build(n, m) for n, m in config.modalities.items()}
+  return as_model(
+    lambda: StreamPerceiver(config, modalities, name="stream_perceiver"),
+    modalities,
+    tuple(config.displacements),
+    config,
+  )

@@ -1,0 +1,182 @@
+"""Future prediction: the loss of the online loop, and the scores taken before it is learnt from.
+
+A window holds W = window + longest displacement ticks, and the next one starts `window` ticks on. For each
+displacement d the pairs (t, t + d) whose target lies in the last `window` ticks are used. So every
+tick is the target of one prediction per displacement, exactly once, and that prediction is scored
+with parameters that no update has shown this tick as a target (prequential).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from perceiver_stream.models.base import Model
+from perceiver_stream.types import IS_FIRST, Observation, valid_key
+
+
+@dataclass(kw_only=True)
+class ObjectiveConfig:
+  """What is learnt.
+
+  Attributes:
+    window: Ticks between updates; gradients reach back through window + longest displacement.
+    displacement_weights: Weight of each of the model's displacements; empty weights all alike.
+    relative: Whether each loss is divided by that of copying in the same window, so that nearly
+      still and lively footage, near and far displacements, pictures and sound count alike.
+    relative_floor: Smallest loss of copying divided by.
+    remat_decode: Whether decoding is recomputed in the backward pass instead of stored.
+  """
+
+  window: int = 8
+  displacement_weights: tuple[float, ...] = ()
+  relative: bool = True
+  relative_floor: float = 1e-5
+  remat_decode: bool = False
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    if self.window < 1:
+      raise ValueError(f"objective: window={self.window} ticks; use at least 1.")
+
+
+class Score(NamedTuple):
+  """Errors of one modality at one displacement, for each target tick of a window.
+
+  Attributes:
+    model: Error of the prediction, in the modality's metric.
+    copy: Error of copying the last observation.
+    valid: Whether the pair counts: target and source were observed, in the same recording.
+  """
+
+  model: Float[Array, "K B"]
+  copy: Float[Array, "K B"]
+  valid: Bool[Array, "K B"]
+
+
+class Aux(NamedTuple):
+  """What a window gives besides its loss.
+
+  Attributes:
+    next_state: State after the window's first `window` ticks, where the next window starts.
+    scores: By `"<modality>@<displacement>"`.
+    predictions: By `"<output>@<displacement>"`, `[K, B, ...]`; `pixels_flow@4` is the decoded flow.
+  """
+
+  next_state: PyTree
+  scores: dict[str, Score]
+  predictions: dict[str, Array]
+
+
+class FuturePrediction:
+  """Loss and scores of predicting every output modality at every displacement of a model."""
+
+  def __init__(self, model: Model, config: ObjectiveConfig):
+    config.validate()
+    self.model = model
+    self.config = config
+    self.displacements = model.displacements
+    self.outputs = {n: m for n, m in model.modalities.items() if m.config.use_output}
+    weights = config.displacement_weights or (1.0,) * len(self.displacements)
+    if len(weights) != len(self.displacements):
+      raise ValueError(
+        f"objective: {len(weights)} displacement_weights {weights} for the displacements "
+        f"{self.displacements}; give one each."
+      )
+    self.weights = dict(zip(self.displacements, weights, strict=True))
+
+  @property
+  def num_ticks(self) -> int:
+    """Ticks in a window, W."""
+    return self.config.window + max(self.displacements)
+
+  def loss(
+    self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
+  ) -> tuple[Float[Array, ""], Aux]:
+    """Returns the mean relative loss of one window, and what else it tells.
+
+    Args:
+      params: Of the model.
+      state: Before the first tick of the window; no gradient flows into it.
+      window: Arrays `[W, B, ...]`; see `types.Observation`.
+      rng: Not used by this objective.
+
+    Raises:
+      ValueError: The window is not `num_ticks` long.
+    """
+    del rng
+    ticks = next(iter(window.values())).shape[0]
+    if ticks != self.num_ticks:
+      raise ValueError(
+        f"FuturePrediction: the window has {ticks} ticks, expected {self.num_ticks} = window "
+        f"{self.config.window} + longest displacement {max(self.displacements)}."
+      )
+    states, _ = self.model.observe(params, jax.lax.stop_gradient(state), window)
+    next_state = jax.tree.map(lambda x: x[self.config.window - 1], states)
+    total, scores, predictions = jnp.float32(0.0), {}, {}
+    for displacement in self.displacements:
+      losses, more_scores, more = self._at(params, states, window, displacement)
+      total = total + self.weights[displacement] * losses
+      scores |= more_scores
+      predictions |= more
+    total = total / (sum(self.weights.values()) * max(1, len(self.outputs)))
+    return total, Aux(jax.lax.stop_gradient(next_state), scores, predictions)
+
+  def _at(
+    self, params: PyTree, states: PyTree, window: Observation, displacement: int
+  ) -> tuple[Array, dict[str, Score], dict[str, Array]]:
+    """Returns the loss, scores and predictions at one displacement."""
+    num, last = self.config.window, self.num_ticks
+    source = jax.tree.map(lambda x: x[last - num - displacement : last - displacement], states)
+    rows = jax.tree.leaves(source)[0].shape[1]
+    flat = jax.tree.map(lambda x: x.reshape(num * rows, *x.shape[2:]), source)
+    predict = lambda p, s: self.model.predict(p, s, (displacement,))  # noqa: E731
+    predict = jax.checkpoint(predict) if self.config.remat_decode else predict
+    predicted = {name: value[:, 0] for name, value in predict(params, flat).items()}
+    same = same_recording(window, displacement, num)
+    total, scores = jnp.float32(0.0), {}
+    for name, modality in self.outputs.items():
+      if name not in window:
+        continue
+      raw = window[name][-num:]
+      target = modality.target(modality.canonical(raw.reshape(num * rows, *raw.shape[2:])))
+      memory = flat.memory[name]
+      valid = window.get(valid_key(name), jnp.ones((last, rows), bool))[-num:]
+      valid = (valid & same).reshape(-1) & memory.seen
+      loss, score = self._compare(
+        modality, predicted[name], modality.copy(memory.last), target, valid
+      )
+      total = total + modality.config.loss_weight * loss
+      scores[f"{name}@{displacement}"] = jax.tree.map(lambda x: x.reshape(num, rows), score)
+    shaped = {
+      f"{k}@{displacement}": v.reshape(num, rows, *v.shape[1:]) for k, v in predicted.items()
+    }
+    return total, scores, jax.lax.stop_gradient(shaped)
+
+  def _compare(
+    self, modality, prediction: Array, copy: Array, target: Array, valid: Bool[Array, " N"]
+  ) -> tuple[Array, Score]:
+    # What was not observed may hold anything, NaN included: it must not reach a gradient.
+    usable = valid.reshape((-1,) + (1,) * (target.ndim - 1))
+    target = jnp.where(jnp.broadcast_to(usable, target.shape), target, jnp.zeros_like(target))
+    count = jnp.maximum(jnp.sum(valid.astype(jnp.float32)), 1.0)
+    mean = lambda x: jnp.sum(jnp.where(valid, x, 0.0)) / count  # noqa: E731
+    loss = mean(modality.loss(prediction, target))
+    if self.config.relative:
+      base = jax.lax.stop_gradient(mean(modality.loss(copy, target)))
+      loss = loss / jnp.maximum(base, self.config.relative_floor)
+    score = Score(modality.metric(prediction, target), modality.metric(copy, target), valid)
+    return loss, jax.lax.stop_gradient(score)
+
+
+def same_recording(window: Mapping[str, Array], displacement: int, num: int) -> Bool[Array, "K B"]:
+  """Returns whether no recording starts in (t, t + displacement], for the last `num` targets."""
+  if IS_FIRST not in window or displacement == 0:
+    rows = next(iter(window.values())).shape[1]
+    return jnp.ones((num, rows), bool)
+  recording = jnp.cumsum(window[IS_FIRST].astype(jnp.int32), axis=0)
+  before = recording[recording.shape[0] - num - displacement : recording.shape[0] - displacement]
+  return recording[-num:] == before

@@ -1,0 +1,36 @@
+"""Sizes of `stream_perceiver`: nano for tests, tiny for a CPU, small and base for a GPU."""
+
+from perceiver_stream.core import PredictCorrectConfig
+from perceiver_stream.modalities import audio, pixels
+from perceiver_stream.models.stream_perceiver import Config
+
+
+def _config(
+  side: int, latents: int, dim: int, layers: int, *, heads: int, patch: int, tokenizer: str
+) -> Config:
+  return Config(
+    modalities={
+      "pixels": pixels.Config(height=side, width=side, patch=patch, tokenizer=tokenizer),
+      "audio": audio.Config(),
+    },
+    core=PredictCorrectConfig(
+      num_latents=latents,
+      latent_dim=dim,
+      num_heads=heads,
+      num_predict_layers=layers,
+      num_correct_layers=layers,
+    ),
+    token_dim=dim,
+    query_dim=dim,
+    num_decoder_heads=heads,
+    num_decoder_layers=layers,
+  )
+
+
+# Our own sizes; `base` has the latent array of the published MooG (1024 × 512).
+VARIANTS = {
+  "nano": lambda: _config(16, 8, 16, 1, heads=2, patch=4, tokenizer="patch"),
+  "tiny": lambda: _config(64, 64, 128, 1, heads=4, patch=4, tokenizer="patch"),
+  "small": lambda: _config(128, 256, 256, 2, heads=8, patch=8, tokenizer="conv"),
+  "base": lambda: _config(256, 1024, 512, 3, heads=8, patch=8, tokenizer="conv"),
+}
