@@ -1,0 +1,155 @@
+"""Optimisers and learning-rate schedules by name: one list of each, opened by a config."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from perceiver_stream.training.names import check_name
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+  """Which optimiser, how fast, and how often.
+
+  Attributes:
+    name: One of `OPTIMIZERS`.
+    learning_rate: Peak learning rate.
+    schedule: One of `SCHEDULES`.
+    warmup_steps: Optimiser steps of linear warm-up from zero; every schedule begins with it.
+    decay_steps: Optimiser steps, warm-up included, after which a decaying schedule has arrived.
+    final_fraction: Where it arrives, as a fraction of the peak.
+    b1: Momentum, or decay of the first moment.
+    b2: Decay of the second moment.
+    eps: Added to the root of the second moment.
+    weight_decay: Decoupled weight decay; matrices decay, biases and scales do not.
+    clip_norm: Largest global norm of a gradient; 0 means no clipping.
+    cadence: Windows whose gradients are averaged into one optimiser step.
+  """
+
+  name: str = "adamw"
+  learning_rate: float = 1e-3
+  schedule: str = "constant"
+  warmup_steps: int = 0
+  decay_steps: int = 1000
+  final_fraction: float = 0.1
+  b1: float = 0.9
+  b2: float = 0.99
+  eps: float = 1e-8
+  weight_decay: float = 0.0
+  clip_norm: float = 1.0
+  cadence: int = 1
+
+  def __post_init__(self):
+    self.validate()
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    check_name("optimizer.name", self.name, OPTIMIZERS)
+    check_name("optimizer.schedule", self.schedule, SCHEDULES)
+    if self.learning_rate <= 0:
+      raise ValueError(f"optimizer.learning_rate={self.learning_rate} must be above 0.")
+    if self.cadence < 1:
+      raise ValueError(f"optimizer.cadence={self.cadence} must be 1 window or more.")
+    if self.schedule != "constant" and self.decay_steps <= self.warmup_steps:
+      raise ValueError(
+        f"optimizer.decay_steps={self.decay_steps} must be above warmup_steps="
+        f"{self.warmup_steps}: it counts the warm-up too."
+      )
+
+
+def _decay(c: OptimizerConfig) -> tuple[float, int]:
+  return c.learning_rate * c.final_fraction, c.decay_steps - c.warmup_steps
+
+
+# What follows the warm-up, counted from its end.
+SCHEDULES: dict[str, Callable[[OptimizerConfig], optax.Schedule]] = {
+  "constant": lambda c: optax.constant_schedule(c.learning_rate),
+  "linear": lambda c: optax.linear_schedule(c.learning_rate, *_decay(c)),
+  "cosine": lambda c: optax.cosine_decay_schedule(
+    c.learning_rate, _decay(c)[1], alpha=c.final_fraction
+  ),
+}
+
+# A direction of about unit size; the schedule scales it.
+OPTIMIZERS: dict[str, Callable[[OptimizerConfig], optax.GradientTransformation]] = {
+  "adamw": lambda c: optax.scale_by_adam(c.b1, c.b2, c.eps),
+  "lion": lambda c: optax.scale_by_lion(c.b1, c.b2),
+  "rmsprop": lambda c: optax.chain(optax.scale_by_rms(c.b2, c.eps), optax.trace(c.b1)),
+  "sgd": lambda c: optax.trace(c.b1),
+}
+
+
+def make_schedule(config: OptimizerConfig) -> optax.Schedule:
+  """Returns the learning rate as a function of the number of optimiser steps made."""
+  after = SCHEDULES[config.schedule](config)
+  if not config.warmup_steps:
+    return after
+  warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
+  return optax.join_schedules([warmup, after], [config.warmup_steps])
+
+
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+  """Returns clipping, optimiser, decay and schedule in one, stepping every `cadence` windows."""
+  config.validate()
+  parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+  parts.append(OPTIMIZERS[config.name](config))
+  if config.weight_decay:
+    parts.append(optax.add_decayed_weights(config.weight_decay, mask=_matrices))
+  parts.append(optax.scale_by_learning_rate(make_schedule(config)))
+  return every(config.cadence, _relaxed(optax.chain(*parts)))
+
+
+class EveryState(NamedTuple):
+  """State of `every`: windows so far, the sum of their gradients, the optimiser's own state."""
+
+  count: Int[Array, ""]
+  gradients: Any
+  inner: Any
+
+
+def every(cadence: int, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+  """Returns `optimizer` stepping on the mean of `cadence` gradients; between, updates are zero.
+
+  Not `optax.MultiSteps`, which computes the whole step at every window and then discards it.
+  """
+  if cadence == 1:
+    return optimizer
+
+  def init(params: Any) -> EveryState:
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return EveryState(jnp.zeros((), jnp.int32), zeros, optimizer.init(params))
+
+  def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, EveryState]:
+    total = jax.tree.map(jnp.add, state.gradients, gradients)
+    zeros = jax.tree.map(jnp.zeros_like, total)
+
+    def step() -> tuple[Any, EveryState]:
+      mean = jax.tree.map(lambda g: g / cadence, total)
+      updates, inner = optimizer.update(mean, state.inner, params)
+      return updates, EveryState(jnp.zeros_like(state.count), zeros, inner)
+
+    def wait() -> tuple[Any, EveryState]:
+      return zeros, EveryState(state.count + 1, total, state.inner)
+
+    return jax.lax.cond(state.count == cadence - 1, step, wait)
+
+  return optax.GradientTransformation(init, update)
+
+
+def _relaxed(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+  """Returns `optimizer`, also where dtype promotion is strict, which optax's adam is not."""
+
+  def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    with jax.numpy_dtype_promotion("standard"):
+      return optimizer.update(gradients, state, params)
+
+  return optax.GradientTransformation(optimizer.init, update)
+
+
+def _matrices(params: Any) -> Any:
+  return jax.tree.map(lambda p: p.ndim >= 2, params)
