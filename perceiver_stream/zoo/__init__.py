@@ -1,1 +1,51 @@
-"""."""
+"""Named models: `build("family/variant")`.
+
+A family is a module with `VARIANTS` (name → config factory) and `build(config)`; list it in
+`FAMILIES` and its variants are in the zoo.
+"""
+
+import difflib
+from typing import Any
+
+from perceiver_stream.models.base import Model
+from perceiver_stream.zoo import stream_perceiver
+
+FAMILIES = {"stream_perceiver": stream_perceiver}
+
+
+def names() -> list[str]:
+  """Returns the names of all models, `"family/variant"`, sorted."""
+  return sorted(f"{family}/{v}" for family, module in FAMILIES.items() for v in module.VARIANTS)
+
+
+def config(name: str) -> Any:
+  """Returns a fresh config of the named model, to change and pass to `build`.
+
+  Raises:
+    ValueError: There is no such model; the message has the nearest name.
+  """
+  if name not in names():
+    close = difflib.get_close_matches(name, names(), n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    raise ValueError(f"zoo: there is no model '{name}'; {hint}The zoo has {', '.join(names())}.")
+  family, variant = name.split("/")
+  return FAMILIES[family].VARIANTS[variant]()
+
+
+def build(name_or_config: Any) -> Model:
+  """Returns a model by name, or from a config.
+
+  >>> build("stream_perceiver/nano").displacements
+  (1, 4, 16)
+
+  Raises:
+    ValueError: There is no such model.
+    TypeError: The config is of no family of the zoo.
+  """
+  chosen = config(name_or_config) if isinstance(name_or_config, str) else name_or_config
+  for module in FAMILIES.values():
+    if isinstance(chosen, module.Config):
+      return module.build(chosen)
+  raise TypeError(
+    f"zoo: config of type {type(chosen).__name__} belongs to none of {sorted(FAMILIES)}."
+  )

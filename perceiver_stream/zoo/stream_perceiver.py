@@ -2,7 +2,9 @@
 
 from perceiver_stream.core import PredictCorrectConfig
 from perceiver_stream.modalities import audio, pixels
-from perceiver_stream.models.stream_perceiver import Config
+from perceiver_stream.models.stream_perceiver import Config as Config
+from perceiver_stream.models.stream_perceiver import build as build
+from perceiver_stream.models.stream_perceiver import fitted as fitted
 
 
 def _config(
