@@ -63,7 +63,7 @@ lint: $(VENV)/.dev ## Check format and style (to repair: ruff format; ruff check
 	$(BIN)/ruff check .
 
 types: $(VENV)/.dev ## Check the types of the package
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 check: $(VENV)/.dev ## Run every test: unit, doctests, README, colabs, wheel
 	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal --durations=15 --doctest-modules \
