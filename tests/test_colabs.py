@@ -1,0 +1,86 @@
+"""The colabs run from top to bottom at tiny size, and hold no code that belongs in the package."""
+
+import ast
+import json
+import pathlib
+
+import nbformat
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from nbclient import NotebookClient
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
+MAX_OUTPUT_BYTES = 200_000
+MAX_SECONDS_PER_CELL = 300
+MODEL_LIBRARIES = {"haiku", "flax", "torch", "tensorflow"}
+
+
+def read(notebook: pathlib.Path) -> nbformat.NotebookNode:
+  return nbformat.read(notebook, as_version=4)
+
+
+def code_of(notebook: nbformat.NotebookNode) -> ast.Module:
+  """Returns the code of all cells as one tree; magics become calls that parse."""
+  transform = TransformerManager().transform_cell
+  cells = [transform(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
+  return ast.parse("\n".join(cells))
+
+
+def model_code(tree: ast.Module) -> list[str]:
+  """Returns what in a notebook belongs in the package: classes, and imports of model libraries."""
+  found = []
+  for node in ast.walk(tree):
+    if isinstance(node, ast.ClassDef):
+      found.append(f"class {node.name}")
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+      modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+      modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+      found += [f"import {name}" for name in modules if name.split(".")[0] in MODEL_LIBRARIES]
+  return found
+
+
+def test_there_is_a_quickstart() -> None:
+  assert "quickstart.ipynb" in {path.name for path in NOTEBOOKS}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the kernel's and its messages' own; cells run elsewhere
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_colab_runs_at_tiny_size(
+  path: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  monkeypatch.setenv("PERCEIVER_STREAM_TINY", "1")
+  monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+  monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+  notebook = read(path)
+  client = NotebookClient(
+    notebook,
+    timeout=MAX_SECONDS_PER_CELL,
+    kernel_name="python3",
+    resources={"metadata": {"path": str(tmp_path)}},
+  )
+  client.execute()
+  ran = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count]
+  assert ran and any("image/png" in str(cell.outputs) for cell in ran), "it shows no picture"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_colab_holds_no_model_code_and_few_outputs(path: pathlib.Path) -> None:
+  notebook = read(path)
+  assert not model_code(code_of(notebook)), "move it into the package and import it"
+  outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+  assert len(json.dumps(outputs)) <= MAX_OUTPUT_BYTES, "clear the outputs before committing"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_colab_installs_and_uses_the_package(path: pathlib.Path) -> None:
+  source = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "code")
+  assert "import perceiver_stream" in source or "from perceiver_stream" in source
+  assert "pip install" in source, "the first cell installs the package"
+
+
+def test_the_check_for_model_code_can_fail() -> None:
+  cells = ["%pip install x", "import haiku as hk", "class Net(hk.Module):\n  pass"]
+  notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+  assert model_code(code_of(notebook)) == ["import haiku", "class Net"]

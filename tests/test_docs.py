@@ -1,0 +1,252 @@
+"""The examples in README.md and docs/ run, and what they point at exists.
+
+Python blocks of one file run in order and share their names, like a session. A block fenced as
+"python no-run" is only compiled. Shell blocks are not run: their make targets, scripts, flags,
+config files and extras are checked to exist.
+"""
+
+import functools
+import importlib.util
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from typing import Any, NamedTuple
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^( *)```(\w+)([^\n]*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(
+  r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\""
+)
+SHELL = ("bash", "sh", "shell", "console")
+ENVIRONMENT = re.compile(r"[A-Z_][A-Z0-9_]*=.*")
+TOOLS = {"cd", "git", "export", "source", "ls", "mkdir", "tensorboard", "kill", "ruff", "pytest"}
+MAX_NO_RUN = 3
+
+
+class Block(NamedTuple):
+  """A fenced block of a page."""
+
+  page: pathlib.Path
+  line: int  # of its first line of code
+  language: str
+  tags: str
+  code: str
+
+
+def blocks_of(page: pathlib.Path) -> list[Block]:
+  text = page.read_text()
+  found = []
+  for match in FENCE.finditer(text):
+    line = text.count("\n", 0, match.start(4)) + 1
+    indent = match.group(1)
+    code = "".join(part.removeprefix(indent) for part in match.group(4).splitlines(True))
+    found.append(Block(page, line, match.group(2), match.group(3).strip(), code))
+  return found
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+
+
+def name_of(page: pathlib.Path) -> str:
+  return str(page.relative_to(ROOT))
+
+
+def compiled(block: Block) -> Any:
+  """Compiles a block so that a traceback shows its line in the page."""
+  return compile("\n" * (block.line - 1) + block.code, str(block.page), "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", list(dict.fromkeys(block.page for block in PYTHON)), ids=name_of)
+def test_python_blocks_run(
+  page: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  monkeypatch.chdir(tmp_path)
+  names: dict[str, Any] = {"__name__": "__main__"}
+  for block in PYTHON:
+    if block.page == page and block.tags != "no-run":
+      exec(compiled(block), names)
+
+
+def test_few_python_blocks_are_left_out_and_all_compile() -> None:
+  assert {block.tags for block in PYTHON} <= {"", "no-run"}
+  left_out = [f"{name_of(block.page)}:{block.line}" for block in PYTHON if block.tags]
+  assert len(left_out) <= MAX_NO_RUN, left_out
+  for block in PYTHON:
+    compiled(block)
+
+
+def test_readme_shows_install_and_a_running_example_in_its_first_40_lines() -> None:
+  first = (ROOT / "README.md").read_text().splitlines()[:40]
+  assert any(re.search(r"\bpip install\b|\bmake \w+", line) for line in first)
+  assert any(block.page.name == "README.md" and block.line < 40 for block in PYTHON)
+
+
+# --- shell blocks
+
+
+def commands_of(block: Block) -> list[list[str]]:
+  """Returns the commands of a shell block as words; only the lines after `$` of a console."""
+  lines = block.code.replace("\\\n", " ").splitlines()
+  if block.language == "console":
+    lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+  commands = []
+  for line in lines:
+    words: list[str] = []
+    for word in [*shlex.split(line, comments=True), ";"]:
+      if word in ("&&", "||", "|", ";", "&"):
+        commands.append(words)
+        words = []
+      else:
+        words.append(word)
+  return [command for command in commands if command]
+
+
+SHELL_COMMANDS = [
+  (f"{name_of(block.page)}:{block.line}: {shlex.join(command)}", command)
+  for block in BLOCKS
+  if block.language in SHELL
+  for command in commands_of(block)
+]
+
+
+@functools.cache
+def help_of(script: str) -> str:
+  """Returns what `script --help` prints (absl's help exits with 1, argparse's with 0)."""
+  done = subprocess.run(
+    [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True
+  )
+  assert done.returncode in (0, 1) and not done.stderr.startswith("Traceback"), done.stderr
+  return done.stdout + done.stderr
+
+
+@functools.cache
+def config_of(flag: str) -> Any:
+  """Returns the config that `--config=file.py:variant` names."""
+  file, _, variant = flag.partition(":")
+  spec = importlib.util.spec_from_file_location("config_in_docs", ROOT / file)
+  assert spec and spec.loader, f"{file} does not exist"
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(variant) if variant else module.get_config()
+
+
+def check_field(config: Any, path: str) -> None:
+  """Fails unless the dotted `path` leads to a field of `config`."""
+  for part in path.split("."):
+    if isinstance(config, dict):
+      assert part in config, f"no '{part}' of '{path}' in the config; it has {sorted(config)}"
+      config = config[part]
+    else:
+      assert hasattr(config, part), f"no '{part}' of '{path}' in {type(config).__name__}"
+      config = getattr(config, part)
+
+
+def check_script(script: str, arguments: list[str]) -> None:
+  assert (ROOT / script).is_file(), f"{script} does not exist"
+  flags = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+  config_file = next((word[9:] for word in arguments if word.startswith("--config=")), None)
+  for flag in flags:
+    if flag.startswith("--config."):
+      if config_file:
+        check_field(config_of(config_file), flag.removeprefix("--config."))
+      continue
+    known = re.search(rf"--(?:\[no\])?{re.escape(flag.lstrip('-'))}\b", help_of(script))
+    assert known, f"{script} --help does not mention {flag}"
+
+
+def check_command(command: list[str]) -> None:
+  """Fails unless what a documented command names is there."""
+  while command and ENVIRONMENT.fullmatch(command[0]):
+    command = command[1:]
+  if not command:
+    return
+  tool, *arguments = command
+  tool = pathlib.PurePath(tool).name
+  if tool == "make":
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = [word for word in arguments if not word.startswith("-") and "=" not in word]
+    assert set(named) <= targets, f"the Makefile has {sorted(targets)}"
+  elif tool in ("python", "python3") and arguments and arguments[0].endswith(".py"):
+    check_script(arguments[0], arguments[1:])
+  elif tool in ("python", "python3"):
+    assert arguments[:1] in (["-m"], ["-c"]), "name a script of the repository, -m or -c"
+    if arguments[:2] == ["-m", "pip"]:
+      check_command(arguments[1:])
+  elif tool == "pip":
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for word in arguments:
+      extras = re.fullmatch(r"(?:\.|perceiver[_-]stream)\[([\w,]+)\].*", word)
+      asked = set(extras.group(1).split(",")) if extras else set()
+      assert asked <= set(project["optional-dependencies"]), f"no such extra in {word}"
+  else:
+    assert tool in TOOLS, (
+      f"'{tool}' is unknown to the test of the docs; check it or add it to TOOLS"
+    )
+
+
+@pytest.mark.parametrize("command", [pytest.param(c, id=name) for name, c in SHELL_COMMANDS])
+def test_shell_commands_name_what_exists(command: list[str]) -> None:
+  check_command(command)
+
+
+@pytest.mark.parametrize(
+  ("line", "message"),
+  [
+    ("make no_such_target", "Makefile has"),
+    ("python scripts/no_such.py", "does not exist"),
+    ("python scripts/get_media.py --no_such", "does not mention"),
+    ("pip install -e '.[no_such]'", "no such extra"),
+    ("frobnicate now", "unknown to the test"),
+    ("X=1 python scripts/get_media.py --lis", "does not mention"),
+  ],
+)
+def test_the_check_of_commands_can_fail(line: str, message: str) -> None:
+  with pytest.raises(AssertionError, match=message):
+    check_command(shlex.split(line))
+
+
+def test_the_check_of_commands_lets_good_ones_pass() -> None:
+  for line in ("make test WORKERS=4", "python scripts/get_media.py --to x --list", "pip install ."):
+    check_command(shlex.split(line))
+
+
+def test_shell_blocks_are_split_into_commands() -> None:
+  code = "cd x && make demo  # takes minutes\npython a.py \\\n  --b=1\n"
+  block = Block(ROOT / "README.md", 1, "bash", "", code)
+  assert commands_of(block) == [["cd", "x"], ["make", "demo"], ["python", "a.py", "--b=1"]]
+  console = block._replace(language="console", code="$ make demo\nReport: somewhere\n")
+  assert commands_of(console) == [["make", "demo"]]
+
+
+# --- links
+
+
+def anchors_of(page: pathlib.Path) -> set[str]:
+  """Returns the anchors of a page's headings, in the manner of GitHub."""
+  text = FENCE.sub("", page.read_text())
+  titles = re.findall(r"^#+ +(.*?) *#*$", text, re.MULTILINE)
+  return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_inside_the_repository_resolve(page: pathlib.Path) -> None:
+  broken = []
+  for match in LINK.finditer(FENCE.sub("", page.read_text())):
+    link = next(group for group in match.groups() if group)
+    if re.match(r"[a-z]+:", link):
+      continue  # a web address: not for a test to open
+    file, _, anchor = link.partition("#")
+    target = (page.parent / file).resolve() if file else page
+    if not target.exists() or not target.is_relative_to(ROOT):
+      broken.append(f"{link}: no such file")
+    elif anchor and target.suffix == ".md" and anchor not in anchors_of(target):
+      broken.append(f"{link}: no such heading; there are {sorted(anchors_of(target))}")
+  assert not broken, "\n".join(broken)
