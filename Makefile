@@ -2,12 +2,12 @@
 # For GNU make 3.81 (macOS) and newer, and a POSIX shell.
 
 SHELL = /bin/sh
-VENV ?= .venv
-PYTHON ?= python3.13 python3.12 python3.11 python3
-PIP_ARGS ?= -c constraints.txt
-WORKERS ?= 2
-MEDIA ?= media/demo
-RUN ?= runs/demo
+VENV = .venv
+PYTHON = python3.13 python3.12 python3.11 python3
+PIP_ARGS = -c constraints.txt
+WORKERS = 2
+DEMO_MEDIA = media/demo
+DEMO_RUN = runs/demo
 
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
@@ -47,14 +47,14 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	@touch $(VENV)/.core $@
 
 demo: $(VENV)/.core ## Learn online from real video with sound on this machine, and write a report
-	@if $(BIN)/python scripts/get_media.py --to $(MEDIA); then path=$(MEDIA); else \
+	@if $(BIN)/python scripts/get_media.py --to $(DEMO_MEDIA); then path=$(DEMO_MEDIA); else \
 	  path=synthetic; \
 	  echo; echo "*** NO REAL VIDEO: the clips could not be fetched (the reason is above). ***"; \
 	  echo "*** This demo runs on a synthetic stream instead.                      ***"; echo; \
 	fi; \
 	$(BIN)/python scripts/train.py --config=configs/online.py:tiny \
-	  --config.stream.path=$$path --config.run_dir=$(RUN)
-	@echo "Report: $(RUN)/report.html"
+	  --config.stream.path=$$path --config.run_dir=$(DEMO_RUN)
+	@echo "Report: $(DEMO_RUN)/report.html"
 
 test: lint types check ## Run all that CI runs
 
