@@ -107,6 +107,7 @@ class CrossBlock(hk.Module):
     x = x + gathered if self.use_residual else gathered
     return x + MLP(self.mlp_dim, name="mlp")(self._norm("mlp_norm")(x))
 
+  @hk.name_like("__call__")
   def _norm(self, name: str) -> LayerNorm:
     return LayerNorm(eps=self.eps, name=name)
 

@@ -1,4 +1,4 @@
-"""A stack of 3×3 convolutions over pictures."""
+"""Convolutions over pictures."""
 
 from collections.abc import Sequence
 
@@ -10,48 +10,82 @@ from jaxtyping import Array, Float
 from perceiver_stream.nn.layers import lecun_normal
 from perceiver_stream.nn.precision import broadcast
 
+Pair = int | Sequence[int]
+
+
+def _pair(value: Pair) -> tuple[int, int]:
+  return (value, value) if isinstance(value, int) else (value[0], value[1])
+
 
 class Conv2D(hk.Module):
-  """2-D convolution with 'SAME' padding; kernel `[k, k, C_in, C_out]`, bias."""
+  """2-D convolution with 'SAME' padding; weight `[*kernel, C_in, C_out]`, bias.
 
-  def __init__(self, output_dim: int, *, kernel: int = 3, stride: int = 1, name: str):
+  Args:
+    output_dim: Output channels.
+    kernel: Rows and columns of the kernel; one number for both.
+    stride: Rows and columns; one number for both.
+    use_bias: Whether a bias is added.
+    name: Haiku name.
+  """
+
+  def __init__(
+    self,
+    output_dim: int,
+    *,
+    kernel: Pair = 3,
+    stride: Pair = 1,
+    use_bias: bool = True,
+    name: str,
+  ):
     super().__init__(name=name)
     self.output_dim = output_dim
-    self.kernel = kernel
-    self.stride = stride
+    self.kernel = _pair(kernel)
+    self.stride = _pair(stride)
+    self.use_bias = use_bias
 
   def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
     """Returns the filtered pictures, in the dtype of `x`."""
-    shape = (self.kernel, self.kernel, x.shape[-1], self.output_dim)
+    shape = (*self.kernel, x.shape[-1], self.output_dim)
     w = hk.get_parameter("w", shape, jnp.float32, lecun_normal())
-    b = hk.get_parameter("b", (self.output_dim,), jnp.float32, jnp.zeros)
     y = jax.lax.conv_general_dilated(
       x,
       w.astype(x.dtype),
-      (self.stride, self.stride),
+      self.stride,
       "SAME",
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    return y + broadcast(b, y)
+    if not self.use_bias:
+      return y
+    return y + broadcast(hk.get_parameter("b", (self.output_dim,), jnp.float32, jnp.zeros), y)
 
 
 class ConvStack(hk.Module):
-  """3×3 convolutions with GELU between them and none after the last."""
+  """Convolutions with GELU between them and none after the last; kernels are 3×3 by default."""
 
-  def __init__(self, channels: Sequence[int], strides: Sequence[int], *, name: str):
+  def __init__(
+    self,
+    channels: Sequence[int],
+    strides: Sequence[Pair],
+    *,
+    kernels: Sequence[Pair] | None = None,
+    name: str,
+  ):
     super().__init__(name=name)
-    if len(channels) != len(strides):
-      raise ValueError(
-        f"ConvStack '{name}': {len(channels)} channels {tuple(channels)} but {len(strides)} "
-        f"strides {tuple(strides)}; give one stride per layer."
-      )
     self.channels = tuple(channels)
     self.strides = tuple(strides)
+    self.kernels = (3,) * len(self.channels) if kernels is None else tuple(kernels)
+    for what, given in (("strides", self.strides), ("kernels", self.kernels)):
+      if len(given) != len(self.channels):
+        raise ValueError(
+          f"ConvStack '{name}': {len(self.channels)} channels {self.channels} but {len(given)} "
+          f"{what} {given}; give one per layer."
+        )
 
   def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
     """Returns features, smaller than `x` by the product of the strides."""
-    for i, (channels, stride) in enumerate(zip(self.channels, self.strides, strict=True)):
+    layers = zip(self.channels, self.kernels, self.strides, strict=True)
+    for i, (channels, kernel, stride) in enumerate(layers):
       if i:
         x = jax.nn.gelu(x, approximate=True)
-      x = Conv2D(channels, stride=stride, name=f"conv_{i}")(x)
+      x = Conv2D(channels, kernel=kernel, stride=stride, name=f"conv_{i}")(x)
     return x

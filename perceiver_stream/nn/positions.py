@@ -40,30 +40,46 @@ def index_to_position(index, size: int, convention: str = "centre"):
   raise ValueError(f"index_to_position: convention {convention!r} is not one of {CONVENTIONS}.")
 
 
-def coordinates(
-  shape: Sequence[int], convention: str = "centre", indices: np.ndarray | None = None
-) -> np.ndarray:
-  """Returns positions of a grid's points, row-major, `[prod(shape), len(shape)]`, float64.
+def coordinates(shape: Sequence[int], convention: str = "centre", indices=None):
+  """Returns positions of a grid's points, row-major, `[prod(shape), len(shape)]`.
 
   Args:
     shape: Grid size per axis, e.g. `(H, W)`.
     convention: See `index_to_position`.
     indices: Flat row-major indices of the points wanted, `[Q]`; None is all of them. A subset's
-      positions equal the full grid's at the same indices.
+      positions equal the full grid's at the same indices. Numpy indices give float64 numpy
+      positions; traced ones give float32.
   """
-  flat = np.arange(int(np.prod(shape))) if indices is None else np.asarray(indices)
-  unravelled = np.unravel_index(flat, tuple(shape))
+  flat = np.arange(int(np.prod(shape))) if indices is None else indices
+  xp, dtype = (jnp, jnp.float32) if isinstance(flat, jax.Array) else (np, np.float64)
+  unravelled = xp.unravel_index(flat, tuple(shape))
   axes = [
-    index_to_position(i.astype(np.float64), n, convention)
+    index_to_position(i.astype(dtype), n, convention)
     for i, n in zip(unravelled, shape, strict=True)
   ]
-  return np.stack(axes, axis=-1)
+  return xp.stack(axes, axis=-1)
+
+
+def linspace_float32(start: float, stop: float, num: int) -> np.ndarray:
+  """Returns `jnp.linspace(start, stop, num)`, float32, as numpy even while jax is tracing.
+
+  At thousands of cycles per axis the last bit of a position decides the features (audio features
+  move by 1e-2), so released weights need the arithmetic they were trained with.
+  """
+  with jax.ensure_compile_time_eval():
+    return np.asarray(jnp.linspace(start, stop, num, dtype=jnp.float32))
+
+
+def coordinates_float32(shape: Sequence[int]) -> np.ndarray:
+  """Returns "inclusive" positions of a grid's points as released code rounds them, float32."""
+  axes = np.meshgrid(*[linspace_float32(-1.0, 1.0, n) for n in shape], indexing="ij")
+  return np.stack(axes, axis=-1).reshape(-1, len(shape))
 
 
 def fourier_linear(
   positions,
   num_bands: int,
-  max_resolution: Sequence[float],
+  max_resolution: Sequence[float] | Sequence[int],
   *,
   concat_pos: bool = True,
   sine_only: bool = False,
@@ -96,7 +112,8 @@ def fourier_linear(
       f"max_resolution {tuple(max_resolution)} has {len(max_resolution)}; give one per axis."
     )
   xp = np if isinstance(positions, np.ndarray) else jnp
-  bands = np.stack([np.linspace(1.0, r / 2, num_bands) for r in max_resolution])  # [d, bands]
+  space = np.linspace if positions.dtype == np.float64 else linspace_float32
+  bands = np.stack([space(1.0, r / 2, num_bands) for r in max_resolution])  # [d, bands]
   bands = bands.astype(positions.dtype).reshape((1,) * (positions.ndim - 1) + bands.shape)
   phases = positions[..., None] * bands
   phases = phases.reshape(*positions.shape[:-1], -1) * np.pi
