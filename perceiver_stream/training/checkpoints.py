@@ -1,0 +1,309 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+A checkpoint is a folder `<step>/` with the arrays `params` and `learner` (optimiser, recurrent
+state, rng, counters) by name, and `meta`: version, config, stream position, log length, checksums.
+Arrays are plain, so they load on any machine; a folder appears under its name only when complete.
+"""
+
+import pathlib
+import shutil
+import warnings
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+from orbax.checkpoint import checkpoint_managers
+
+from perceiver_stream.version import __version__
+
+FOLDER = "checkpoints"
+FORMAT = "perceiver_stream checkpoint 1"
+SCORE = "score"
+
+
+class CheckpointError(RuntimeError):
+  """A checkpoint could not be written, read or used; the message says what to do."""
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+  """When the run is saved and what is kept.
+
+  Attributes:
+    every: Windows between checkpoints; one is also written at the end and on ctrl-C.
+    keep: Newest checkpoints kept; the best so far is kept beside them.
+  """
+
+  every: int = 200
+  keep: int = 2
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    for name in ("every", "keep"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"checkpoints.{name}={getattr(self, name)}; use at least 1.")
+
+
+class Restored(NamedTuple):
+  """A checkpoint read back.
+
+  Attributes:
+    step: Its number, in windows.
+    trees: The arrays, by the names given to `save`, in the structure of the template.
+    meta: What was saved beside them.
+  """
+
+  step: int
+  trees: dict[str, PyTree]
+  meta: dict[str, Any]
+
+
+class Checkpoints:
+  """The checkpoints of one run, written in the background."""
+
+  def __init__(self, run_dir: str | pathlib.Path, config: CheckpointConfig):
+    config.validate()
+    self.folder = pathlib.Path(run_dir).absolute() / FOLDER
+    self.config = config
+    check_writable(self.folder)
+    policy = checkpoint_managers.AnyPreservationPolicy(
+      [
+        checkpoint_managers.LatestN(config.keep),
+        checkpoint_managers.BestN(
+          n=1,
+          get_metric_fn=lambda metrics: metrics[SCORE],
+          keep_checkpoints_without_metrics=False,
+        ),
+      ]
+    )
+    options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
+    self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+  def save(
+    self, step: int, trees: Mapping[str, PyTree], meta: Mapping[str, Any], score: float
+  ) -> None:
+    """Copies the arrays to the host and starts writing them; the caller may donate them at once.
+
+    Args:
+      step: Number of the checkpoint, in windows.
+      trees: Pytrees of arrays by name.
+      meta: What JSON can hold.
+      score: Higher is better; decides which checkpoint is the best.
+
+    Raises:
+      CheckpointError: This or the previous checkpoint could not be written.
+    """
+    flat = {name: flatten(tree) for name, tree in trees.items()}
+    sums = {name: checksum(arrays) for name, arrays in flat.items()}
+    meta = {"format": FORMAT, "version": __version__, "checksums": sums, **meta}
+    items = {name: ocp.args.StandardSave(arrays) for name, arrays in flat.items()}
+    args = ocp.args.Composite(meta=ocp.args.JsonSave(meta), **items)
+    try:
+      if self.newest() == step:
+        return
+      self._manager.save(step, args=args, metrics={SCORE: float(score)})
+    except Exception as error:
+      raise self._not_written(error) from error
+
+  def newest(self) -> int | None:
+    """Returns the number of the newest checkpoint, counting one still being written."""
+    return self._manager.latest_step()
+
+  def wait(self) -> None:
+    """Returns when all is written; raises CheckpointError if it could not be."""
+    try:
+      self._manager.wait_until_finished()
+      self._manager.check_for_errors()
+    except Exception as error:
+      raise self._not_written(error) from error
+
+  def close(self) -> None:
+    """Waits for what is being written, whatever comes of it, and lets go of the folder."""
+    try:
+      self._manager.close()
+    except Exception as error:
+      warnings.warn(f"checkpoint in {self.folder} was not completed: {error}", stacklevel=2)
+
+  def restore(
+    self, templates: Mapping[str, PyTree], check: Callable[[dict[str, Any]], None] = lambda _: None
+  ) -> Restored | None:
+    """Returns the newest checkpoint that is whole, or None where there is none.
+
+    A damaged one is set aside, with a warning, and the one before is taken.
+
+    Args:
+      templates: Trees of arrays of the right structure, shapes and dtypes, by name.
+      check: Called with `meta` before the arrays are compared; raises what it does not like.
+
+    Raises:
+      CheckpointError: All are damaged, or one is whole but of another kind or another model.
+    """
+    problems = []
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        restored = read(self.folder, step, templates, check)
+      except DamagedError as error:
+        problems.append(str(error))
+        continue
+      for problem, damaged in zip(problems, self._newer(step), strict=True):
+        self._set_aside(damaged)
+        warnings.warn(f"{problem} Going on from the one before, {step}.", stacklevel=2)
+      return restored
+    if problems:
+      raise CheckpointError(
+        f"No checkpoint in {self.folder} can be read: {' '.join(problems)} "
+        f"Start again with another run_dir, or delete this one."
+      )
+    return None
+
+  def _newer(self, step: int) -> list[int]:
+    return sorted((s for s in self._manager.all_steps() if s > step), reverse=True)
+
+  def _set_aside(self, step: int) -> None:
+    aside = self.folder / f"damaged-{step}"
+    shutil.rmtree(aside, ignore_errors=True)
+    (self.folder / str(step)).rename(aside)
+    self._manager.reload()
+
+  def _not_written(self, error: Exception) -> CheckpointError:
+    whole = steps(self.folder)
+    last = f"The last good one is {whole[-1]}, and it is kept." if whole else "There is none yet."
+    return CheckpointError(
+      f"Checkpoint in {self.folder} could not be written: {_first_line(error)} {last} "
+      f"Free some space or make the folder writable, then run the same command to go on."
+    )
+
+
+class DamagedError(CheckpointError):
+  """A checkpoint is there but cannot be read as it was written."""
+
+
+def steps(folder: pathlib.Path) -> list[int]:
+  """Returns the numbers of the complete checkpoints in a folder, oldest first."""
+  if not folder.is_dir():
+    return []
+  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit() and p.is_dir())
+
+
+def read(
+  folder: pathlib.Path,
+  step: int,
+  templates: Mapping[str, PyTree],
+  check: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> Restored:
+  """Returns one checkpoint; only the trees named in `templates` are read.
+
+  Raises:
+    DamagedError: It cannot be read, or its checksums differ.
+    CheckpointError: It is of another kind, or names and shapes are not those of the templates.
+  """
+  path = folder / str(step)
+  meta = _read_meta(path)
+  check(meta)
+  trees = {}
+  for name, template in templates.items():
+    try:
+      with ocp.StandardCheckpointer() as reader:
+        arrays = {k: np.asarray(v) for k, v in reader.restore(path / name).items()}
+    except Exception as error:
+      raise DamagedError(f"Checkpoint {path} is damaged: {_first_line(error)}") from error
+    if checksum(arrays) != meta["checksums"].get(name):
+      raise DamagedError(f"Checkpoint {path} is damaged: the checksum of '{name}' is wrong.")
+    trees[name] = unflatten(arrays, template, f"Checkpoint {path}, '{name}'")
+  return Restored(step, trees, meta)
+
+
+def _read_meta(path: pathlib.Path) -> dict[str, Any]:
+  foreign = CheckpointError(
+    f"{path} is not a checkpoint of perceiver_stream; point run_dir at a run of this library, "
+    f"or at an empty folder to start one."
+  )
+  if not (path / "meta").is_dir() and not (path / "params").is_dir():
+    raise foreign
+  try:
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+      meta = reader.restore(path / "meta")
+  except Exception as error:
+    raise DamagedError(f"Checkpoint {path} is damaged: {_first_line(error)}") from error
+  if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+    raise foreign
+  return meta
+
+
+def flatten(tree: PyTree) -> dict[str, np.ndarray]:
+  """Returns copies of all arrays of a tree on the host, by the path to each."""
+  host = jax.device_get(tree)
+  leaves = jax.tree_util.tree_leaves_with_path(host)
+  return {_name(path): np.array(leaf) for path, leaf in leaves}
+
+
+def unflatten(arrays: Mapping[str, np.ndarray], template: PyTree, what: str = "arrays") -> PyTree:
+  """Returns the tree `flatten` was given, in the structure of `template`.
+
+  Raises:
+    CheckpointError: Names, shapes or dtypes differ; the message lists them.
+  """
+  leaves, structure = jax.tree_util.tree_flatten_with_path(template)
+  expected = {_name(path): leaf for path, leaf in leaves}
+  missing, extra = sorted(set(expected) - set(arrays)), sorted(set(arrays) - set(expected))
+  other = [
+    f"{n} is {_kind(arrays[n])}, expected {_kind(expected[n])}"
+    for n in expected
+    if n in arrays and _kind(arrays[n]) != _kind(expected[n])
+  ]
+  if missing or extra or other:
+    raise CheckpointError(
+      f"{what} does not fit this model. Missing: {_some(missing)}. Not expected: {_some(extra)}. "
+      f"Different: {_some(other)}. Load it with the config and version that wrote it."
+    )
+  return jax.tree.unflatten(structure, [arrays[n] for n in expected])
+
+
+def checksum(arrays: Mapping[str, np.ndarray]) -> int:
+  """Returns a number that changes with any name, shape or value."""
+  total = 0
+  for name in sorted(arrays):
+    total = zlib.crc32(f"{name} {_kind(arrays[name])}".encode(), total)
+    total = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), total)
+  return total
+
+
+def check_writable(folder: pathlib.Path) -> None:
+  """Makes the folder and tries to write to it.
+
+  Raises:
+    CheckpointError: It cannot be made or written to.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".writable"
+    probe.write_bytes(b"x" * 4096)
+    probe.unlink()
+  except OSError as error:
+    raise CheckpointError(
+      f"Cannot write to {folder}: {error.strerror or error}. Choose another --config.run_dir, or "
+      f"make this one writable."
+    ) from error
+
+
+def _name(path: tuple[Any, ...]) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _kind(array: Any) -> str:
+  return f"{np.dtype(array.dtype).name}{list(array.shape)}"
+
+
+def _some(names: list[str], most: int = 6) -> str:
+  more = f" and {len(names) - most} more" if len(names) > most else ""
+  return (", ".join(names[:most]) + more) or "nothing"
+
+
+def _first_line(error: Exception) -> str:
+  text = str(error).strip().splitlines()
+  return f"{type(error).__name__}: {text[0][:300] if text else 'no message'}"

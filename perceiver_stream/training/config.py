@@ -1,0 +1,166 @@
+"""One dataclass that says all of an experiment; as JSON it lies beside every result."""
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from perceiver_stream.training.checkpoints import CheckpointConfig
+from perceiver_stream.training.logs import LogConfig
+from perceiver_stream.training.names import nearest
+from perceiver_stream.training.objectives import ObjectiveConfig
+from perceiver_stream.training.optimizers import OptimizerConfig
+
+TYPE = "_type"  # in JSON: where a dataclass is defined, so that it can be made again
+PACKAGE = "perceiver_stream."
+
+# May differ between the run that wrote a checkpoint and the one that goes on from it.
+FREE = ("run_dir", "max_windows", "max_bad_windows", "prefetch", "checkpoints", "logging")
+
+
+@dataclass(kw_only=True)
+class ExperimentConfig:
+  """An online learning run.
+
+  Attributes:
+    model: Config of a model of the zoo; its sizes are fitted to the stream.
+    stream: Config of a stream; its type chooses the kind.
+    objective: What is learnt.
+    optimizer: How.
+    checkpoints: When the run is saved.
+    logging: What is shown and how often.
+    num_rows: Streams watched side by side, the batch size.
+    max_windows: Windows after which the run ends; 0 is the whole stream.
+    max_bad_windows: Windows with a non-finite loss in a row that end the run with an error.
+    prefetch: Windows read ahead.
+    seed: Of the parameters and everything random after.
+    run_dir: Where everything is written; a run found there is continued.
+  """
+
+  model: Any
+  stream: Any
+  objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+  optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+  checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+  logging: LogConfig = field(default_factory=LogConfig)
+  num_rows: int = 1
+  max_windows: int = 0
+  max_bad_windows: int = 10
+  prefetch: int = 4
+  seed: int = 0
+  run_dir: str = "runs/default"
+
+  def __post_init__(self):
+    self.validate()
+
+  def validate(self) -> None:
+    """Checks the fields and those of the parts; raises ValueError."""
+    for name in ("num_rows", "max_bad_windows", "prefetch"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"config {name}={getattr(self, name)}; use at least 1.")
+    if self.max_windows < 0:
+      raise ValueError(f"config max_windows={self.max_windows}; use 0 for the whole stream.")
+    if not self.run_dir:
+      raise ValueError("config run_dir is empty; name the folder to write to.")
+    for part in dataclasses.fields(self):
+      value = getattr(self, part.name)
+      if dataclasses.is_dataclass(value) and hasattr(value, "validate"):
+        value.validate()  # type: ignore[union-attr]
+
+
+def to_dict(value: Any) -> Any:
+  """Returns `value`, dataclasses and all, as what JSON can hold."""
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    kind = type(value)
+    names = [f.name for f in dataclasses.fields(value)]
+    return {TYPE: f"{kind.__module__}.{kind.__qualname__}"} | {
+      name: to_dict(getattr(value, name)) for name in names
+    }
+  if isinstance(value, Mapping):
+    return {str(k): to_dict(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [to_dict(v) for v in value]
+  if value is None or isinstance(value, bool | int | float | str):
+    return value
+  raise TypeError(f"config holds a {type(value).__name__}, {value!r}, which JSON cannot keep.")
+
+
+def from_dict(value: Any, where: str = "config") -> Any:
+  """Returns what `to_dict` was given; lists come back as tuples.
+
+  Raises:
+    ValueError: A key or type is not known; the message has its place and the nearest name.
+  """
+  if isinstance(value, list):
+    return tuple(from_dict(v, f"{where}[{i}]") for i, v in enumerate(value))
+  if not isinstance(value, Mapping):
+    return value
+  fields = {k: from_dict(v, f"{where}.{k}") for k, v in value.items() if k != TYPE}
+  if TYPE not in value:
+    return fields
+  kind = _find(value[TYPE], where)
+  valid = [f.name for f in dataclasses.fields(kind)]
+  for name in fields:
+    if name not in valid:
+      raise ValueError(unknown_key(f"{where}.{name}", valid))
+  return kind(**fields)
+
+
+def to_json(config: ExperimentConfig) -> str:
+  """Returns the config as readable JSON."""
+  return json.dumps(to_dict(config), indent=2)
+
+
+def from_json(text: str) -> ExperimentConfig:
+  """Returns the config that `to_json` wrote; see `from_dict`."""
+  return from_dict(json.loads(text))
+
+
+def unknown_key(path: str, valid: list[str]) -> str:
+  """Returns the message for a key that the config does not have.
+
+  >>> unknown_key("config.stream.pth", ["path", "rate_hz"])
+  "config.stream has no key 'pth'. Did you mean 'path'? Valid: path, rate_hz."
+  """
+  parent, _, name = path.rpartition(".")
+  return f"{parent} has no key {name!r}.{nearest(name, valid)} Valid: {', '.join(valid)}."
+
+
+def differences(old: Any, new: Any) -> list[str]:
+  """Returns a line for each key whose value differs between two results of `to_dict`.
+
+  Keys listed in `FREE`, which do not change what is learnt, are left out.
+  """
+  before, after = _flatten(old), _flatten(new)
+  lines = []
+  for key in sorted(before | after):
+    if key.split(".")[0] not in FREE and before.get(key) != after.get(key):
+      lines.append(f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}")
+  return lines
+
+
+def _find(path: str, where: str) -> type:
+  module, _, name = path.rpartition(".")
+  if not path.startswith(PACKAGE):
+    raise ValueError(f"{where}: type {path!r} is not from {PACKAGE[:-1]}, so it is not loaded.")
+  try:
+    kind = getattr(importlib.import_module(module), name)
+  except (ImportError, AttributeError) as error:
+    raise ValueError(
+      f"{where}: there is no type {path!r} in this version ({error}); "
+      f"load the config with the version that wrote it."
+    ) from error
+  if not dataclasses.is_dataclass(kind):
+    raise ValueError(f"{where}: {path!r} is not a config; the file was not written by to_json.")
+  return kind
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+  if not isinstance(value, Mapping):
+    return {prefix: value}
+  flat = {}
+  for key, inner in value.items():
+    flat |= _flatten(inner, f"{prefix}.{key}" if prefix else key)
+  return flat

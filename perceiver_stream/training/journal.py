@@ -1,0 +1,171 @@
+"""Everything a run tells, window by window: log lines, running scores, strips, the display."""
+
+import json
+import pathlib
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from perceiver_stream.training import logs, strips
+from perceiver_stream.training.config import ExperimentConfig, to_json
+from perceiver_stream.training.progress import Display
+from perceiver_stream.training.scores import RunningScores, window_scores
+from perceiver_stream.training.step import StepInfo
+
+Window = Mapping[str, np.ndarray]
+
+
+class Told(NamedTuple):
+  """A window that the device has been given and the log has not yet.
+
+  Attributes:
+    number: Counted from 1 over all sessions of the run.
+    window: As it came from the stream, `[W, B, ...]`.
+    info: What the step returned, possibly still being computed.
+    baselines: Errors of the host's predictors, likewise, or None.
+  """
+
+  number: int
+  window: Window
+  info: StepInfo
+  baselines: Future[dict[str, dict[str, np.ndarray]]] | None
+
+
+class Stopwatch:
+  """Measures frames per second, and how much of the time was spent waiting for data.
+
+  The first window, which compiles, is not counted.
+  """
+
+  def __init__(self, frames_per_window: int):
+    self.frames_per_window = frames_per_window
+    self.windows = -1
+    self._start = time.perf_counter()
+    self._waited = 0.0
+
+  def waiting(self, windows: Iterator[Window]) -> Iterator[Window]:
+    """Yields the windows; the time spent here is waiting."""
+    while True:
+      before = time.perf_counter()
+      try:
+        window = next(windows)
+      except StopIteration:
+        return
+      self._waited += time.perf_counter() - before
+      yield window
+      self.windows += 1
+      if self.windows == 0:
+        self._start, self._waited = time.perf_counter(), 0.0
+
+  def read(self) -> dict[str, float]:
+    """Returns the rates so far, empty before the second window."""
+    spent = time.perf_counter() - self._start
+    if self.windows < 1:
+      return {}
+    rate = self.windows / spent
+    return {
+      "windows_per_s": rate,
+      "frames_per_s": rate * self.frames_per_window,
+      "wait_share": self._waited / spent,
+    }
+
+
+class Journal:
+  """The open files of a run and what it shows."""
+
+  def __init__(
+    self,
+    config: ExperimentConfig,
+    metric_names: Mapping[str, str],
+    hop: int,
+    *,
+    first: int = 0,
+    state: Mapping[str, Any] | None = None,
+  ):
+    """Opens them, cut back to what a checkpoint knew where the run is resumed.
+
+    Args:
+      config: Of the run.
+      metric_names: Of each modality.
+      hop: Ticks from one window to the next.
+      first: Windows already seen.
+      state: What `state` returned then; None starts afresh.
+    """
+    self.config, self.hop, self.metric_names = config, hop, metric_names
+    self.folder = pathlib.Path(config.run_dir)
+    state = state or {"lines": 0, "running": {}}
+    self.running = RunningScores(state["running"])
+    self.watch = Stopwatch(hop * config.num_rows)
+    (self.folder / "config.json").write_text(to_json(config) + "\n")
+    self.metrics = logs.JsonLines(self.folder / logs.METRICS, state["lines"])
+    self.timing = logs.JsonLines(self.folder / logs.TIMING, None if first else 0)
+    self.display = Display(config.max_windows or None, first, config.logging.print_every)
+    self.tensorboard = None
+    if config.logging.use_tensorboard:
+      self.tensorboard = logs.TensorBoard(self.folder / "tensorboard", first)
+
+  def state(self) -> dict[str, Any]:
+    """Returns what to give the constructor to go on from here, as JSON."""
+    return {"lines": self.metrics.num_lines, "running": self.running.means}
+
+  def record(self, told: Told) -> StepInfo:
+    """Waits for a window's results, writes its line, and returns them as numpy."""
+    info = jax.device_get(told.info._replace(predictions={}))
+    errors = {key: score._asdict() for key, score in info.scores.items()}
+    if told.baselines is not None:
+      for key, more in told.baselines.result().items():
+        if key in errors:
+          errors[key] |= more
+    scores = window_scores(errors, self.metric_names)
+    self.running.add(scores)
+    line = self._line(told, info) | {"scores": scores}
+    self.metrics.append(line)
+    if self.tensorboard is not None:
+      self.tensorboard.add(told.number, line)
+    self._strip(told, errors)
+    self._show(told.number)
+    return info
+
+  def summary(self, **known: Any) -> dict[str, Any]:
+    """Writes summary.json, with the running scores and rates, and returns it."""
+    gains = {key: self.running.gain(key) for key in self.running.means}
+    summary = known | self.watch.read() | {"gains": gains, "running": self.running.means}
+    (self.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return summary
+
+  def close(self) -> None:
+    """Closes the files and the display."""
+    for part in (self.display, self.metrics, self.timing, self.tensorboard):
+      if part is not None:
+        part.close()
+
+  def _line(self, told: Told, info: StepInfo) -> dict[str, Any]:
+    finite = lambda x: float(x) if np.isfinite(x) else None  # noqa: E731
+    line = {
+      "window": told.number,
+      "ticks": told.number * self.hop,
+      "loss": finite(info.loss),
+      "grad_norm": finite(info.grad_norm),
+      "skipped": int(info.skipped),
+    }
+    if "timestamp_s" in told.window:
+      line["timestamp_s"] = finite(told.window["timestamp_s"][-1, 0])
+    return line
+
+  def _strip(self, told: Told, errors: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    every = self.config.logging.strips_every
+    if every and told.number % every == 0:
+      predictions = jax.device_get(told.info.predictions)
+      strips.save(self.folder, told.number, told.window, predictions, errors)
+
+  def _show(self, number: int) -> None:
+    timing = self.watch.read()
+    self.display.update(number, self.running, timing)
+    if timing and number % self.config.logging.print_every == 0:
+      self.timing.append({"window": number, "time": time.time()} | timing)
+      if self.tensorboard is not None:
+        self.tensorboard.add(number, timing, "timing/")

@@ -1,0 +1,213 @@
+"""The online loop: watch a window, score it, learn from it, go on; in order, once."""
+
+import shlex
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from perceiver_stream.training import step
+from perceiver_stream.training.checkpoints import CheckpointError, Checkpoints
+from perceiver_stream.training.config import ExperimentConfig, differences, to_dict
+from perceiver_stream.training.journal import Journal, Told
+from perceiver_stream.training.optimizers import make_optimizer
+from perceiver_stream.training.parts import Parts, make_parts
+from perceiver_stream.training.signals import StopRequest, stop_on_signals
+from perceiver_stream.types import IS_FIRST, valid_key
+from perceiver_stream.version import __version__
+
+
+class NonFiniteError(RuntimeError):
+  """Too many windows in a row had a loss or gradient that is not finite."""
+
+
+class Summary(NamedTuple):
+  """How a run ended.
+
+  Attributes:
+    run_dir: Where everything is.
+    windows: Windows seen, in all sessions of the run together.
+    finished: Whether the end of the stream, or `max_windows`, was reached.
+    stopped_by: Name of the signal that stopped it, or "".
+    skipped: Windows that changed nothing because something was not finite.
+    gains: Running gain over copying in dB, by `"<modality>@<displacement>"`.
+  """
+
+  run_dir: str
+  windows: int
+  finished: bool
+  stopped_by: str
+  skipped: int
+  gains: dict[str, float | None]
+
+
+def train(config: ExperimentConfig, parts: Parts | None = None) -> Summary:
+  """Learns online from a stream and returns how it ended.
+
+  A run found in `config.run_dir` goes on from its newest checkpoint, exactly as if it had never
+  stopped. ctrl-C and SIGTERM finish the window, save, and return.
+
+  Args:
+    config: All of the experiment.
+    parts: Model, objective and windows, to train what no config describes.
+
+  Raises:
+    CheckpointError: The folder cannot be written, or holds another run.
+    NonFiniteError: `max_bad_windows` windows in a row were not finite.
+  """
+  config.validate()
+  checkpoints = Checkpoints(config.run_dir, config.checkpoints)
+  try:
+    run = Run(parts or make_parts(config), checkpoints)
+    try:
+      with stop_on_signals() as stop:
+        return run.go(stop)
+    finally:
+      run.close()
+  finally:
+    checkpoints.close()
+
+
+class Learner:
+  """The train state on its devices, and the step that changes it."""
+
+  def __init__(self, parts: Parts):
+    config = parts.config
+    self.mesh = step.make_mesh(config.num_rows)
+    optimizer = make_optimizer(config.optimizer)
+    state = step.initial_train_state(parts.model, optimizer, parts.observation, config.seed)
+    self.sharding = step.state_sharding(self.mesh, state, config.num_rows)
+    self.state = jax.device_put(state, self.sharding)
+    self._step = step.make_train_step(parts.objective.loss, optimizer, self.sharding)
+    self._names = {IS_FIRST} | set(parts.observation) | set(map(valid_key, parts.observation))
+
+  def learn(self, window: Mapping[str, np.ndarray]) -> step.StepInfo:
+    """Starts one step and returns what it will tell; does not wait for it."""
+    seen = {name: value for name, value in window.items() if name in self._names}
+    self.state, info = self._step(self.state, step.place(self.mesh, seen))
+    return info
+
+  def trees(self) -> dict[str, Any]:
+    """Returns all that a checkpoint must hold, by name."""
+    return {"params": self.state.params, "learner": self.state._replace(params=())}
+
+  def load(self, trees: Mapping[str, Any]) -> None:
+    """Takes over what `trees` returned."""
+    state = trees["learner"]._replace(params=trees["params"])
+    self.state = jax.device_put(state, self.sharding)
+
+
+class Run:
+  """One session of a run, from where the last one stopped."""
+
+  def __init__(self, parts: Parts, checkpoints: Checkpoints):
+    self.config, self.parts, self.checkpoints = parts.config, parts, checkpoints
+    self.learner = Learner(parts)
+    self.windows = iter(parts.windows)
+    self.number, self.saved, journal_state = 0, 0, None
+    restored = checkpoints.restore(self.learner.trees(), self._check)
+    if restored is not None:
+      self.learner.load(restored.trees)
+      self.windows.set_state(restored.meta["stream"])  # type: ignore[attr-defined]
+      self.number = self.saved = restored.step
+      journal_state = restored.meta["journal"]
+    hop = parts.objective.config.window
+    self.journal = Journal(
+      self.config, parts.metric_names, hop, first=self.number, state=journal_state
+    )
+    if restored is not None:
+      self.journal.display.say(f"Going on from window {self.number} in {self.config.run_dir}.")
+    self.helper = ThreadPoolExecutor(1, "baselines")
+    self.pending: Told | None = None
+
+  def go(self, stop: StopRequest) -> Summary:
+    """Learns until the stream, `max_windows` or somebody says to stop."""
+    last = self.config.max_windows
+    finished = bool(last) and self.number >= last
+    watched = () if finished else self.journal.watch.waiting(self.windows)
+    for window in watched:
+      self._watch(window)
+      finished = self.number == last
+      if stop or finished:
+        break
+      if self.number % self.config.checkpoints.every == 0:
+        self._save()
+    else:
+      finished = True
+    self._save()
+    self.checkpoints.wait()
+    return self._end(finished, "" if finished else stop.reason)
+
+  def close(self) -> None:
+    """Lets go of threads and files."""
+    self.helper.shutdown(cancel_futures=True)
+    self.journal.close()
+    close = getattr(self.windows, "close", None)
+    if close is not None:
+      close()
+
+  def _watch(self, window: Mapping[str, np.ndarray]) -> None:
+    """Starts learning from a window; then, while that is computed, logs the one before."""
+    baselines = self.parts.baselines
+    errors = self.helper.submit(baselines, window) if baselines else None
+    info = self.learner.learn(window)
+    before, self.number = self.pending, self.number + 1
+    self.pending = Told(self.number, window, info, errors)
+    self._record(before)
+
+  def _record(self, told: Told | None) -> None:
+    if told is None:
+      return
+    info = self.journal.record(told)
+    if info.bad_run >= self.config.max_bad_windows:
+      raise NonFiniteError(
+        f"{int(info.bad_run)} windows in a row, up to window {told.number}, had a loss, gradient "
+        f"or state that is not finite, and were skipped (loss {float(info.loss)}, gradient norm "
+        f"{float(info.grad_norm)}). Lower optimizer.learning_rate or optimizer.clip_norm, or look "
+        f"at the stream there; the newest checkpoint is {self.checkpoints.newest()}."
+      )
+
+  def _save(self) -> None:
+    """Brings the log up to date and writes a checkpoint, unless nothing has changed."""
+    pending, self.pending = self.pending, None
+    self._record(pending)
+    if self.number == self.saved:
+      return
+    meta = {
+      "config": to_dict(self.config),
+      "stream": self.windows.get_state(),  # type: ignore[attr-defined]
+      "journal": self.journal.state(),
+    }
+    score = self.journal.running.total()
+    self.checkpoints.save(self.number, self.learner.trees(), meta, score)
+    self.saved = self.number
+
+  def _check(self, meta: Mapping[str, Any]) -> None:
+    different = differences(meta["config"], to_dict(self.config))
+    if different:
+      raise CheckpointError(
+        f"{self.config.run_dir} holds a run with another config ({'; '.join(different)}). Use its "
+        f"settings to go on, or another --config.run_dir to start anew."
+      )
+
+  def _end(self, finished: bool, stopped_by: str) -> Summary:
+    skipped = int(self.learner.state.skipped)
+    known = {
+      "run_dir": self.config.run_dir,
+      "windows": self.number,
+      "finished": finished,
+      "stopped_by": stopped_by,
+      "skipped": skipped,
+    }
+    written = self.journal.summary(version=__version__, devices=_devices(), **known)
+    if stopped_by:
+      say = self.journal.display.say
+      say(f"Stopped by {stopped_by} after window {self.number}; all is saved. To go on:")
+      say(f"  python scripts/train.py --resume={shlex.quote(self.config.run_dir)}")
+    return Summary(**known, gains=written["gains"])
+
+
+def _devices() -> list[str]:
+  return [device.device_kind for device in jax.devices()]

@@ -1,0 +1,65 @@
+"""What one sees while it learns: a progress bar on a terminal, plain lines anywhere else."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as Remaining
+
+from perceiver_stream.training.scores import RunningScores
+
+
+class Display:
+  """Shows frames per second, PSNR, the gain over copying, and the time left."""
+
+  def __init__(
+    self, total: int | None, done: int, print_every: int, console: Console | None = None
+  ):
+    self.console = console or Console(highlight=False, soft_wrap=True)
+    self.total, self.print_every = total, print_every
+    self._bar: Progress | None = None
+    self._task = TaskID(0)
+    if self.console.is_terminal:
+      columns = (BarColumn(24), TextColumn("{task.completed}/{task.total} {task.description}"))
+      self._bar = Progress(*columns, TimeElapsedColumn(), Remaining(), console=self.console)
+      self._task = self._bar.add_task("windows", total=total, completed=done)
+      self._bar.start()
+
+  def say(self, text: str) -> None:
+    """Prints one line above the bar."""
+    self.console.print(text, markup=False)
+
+  def update(self, window: int, running: RunningScores, timing: Mapping[str, Any]) -> None:
+    """Shows the newest numbers."""
+    text = describe(running, timing)
+    if self._bar is not None:
+      self._bar.update(self._task, completed=window, description=text)
+    elif window % self.print_every == 0 or window == self.total:
+      of = f"/{self.total}" if self.total else ""
+      left = eta(window, self.total, timing)
+      self.say(f"window {window}{of}  {text}{left}")
+
+  def close(self) -> None:
+    """Leaves the terminal as it was."""
+    if self._bar is not None:
+      self._bar.stop()
+
+
+def describe(running: RunningScores, timing: Mapping[str, Any]) -> str:
+  """Returns the running numbers in a line: speed, then per key the model and its gain."""
+  parts = [f"{timing['frames_per_s']:.1f} frames/s"] if "frames_per_s" in timing else []
+  for key, row in running.means.items():
+    value, unit = (row["model_psnr"], " dB") if "model_psnr" in row else (row.get("model"), "")
+    gain = running.gain(key)
+    if value is not None and gain is not None:
+      parts.append(f"{key} {value:.3g}{unit} ({gain:+.2f} on copy)")
+  return "  ".join(parts)
+
+
+def eta(window: int, total: int | None, timing: Mapping[str, Any]) -> str:
+  """Returns the time left in words, or nothing where it cannot be known."""
+  if not total or not timing.get("windows_per_s"):
+    return ""
+  seconds = round((total - window) / timing["windows_per_s"])
+  return f"  {seconds // 60}:{seconds % 60:02d} left"

@@ -1,0 +1,87 @@
+"""Prequential scores on the host: per window for the log, and running for the eye."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+# Below this mean squared error two pictures are the same to 8 bits; PSNR ends at 60 dB.
+MSE_FLOOR = 1e-6
+DECAY = 0.98  # of the running means, per window
+
+Scores = dict[str, dict[str, float | int | None]]
+
+
+def psnr(mse: np.ndarray) -> np.ndarray:
+  """Returns the peak signal-to-noise ratio in dB of errors of values in [0, 1].
+
+  >>> float(psnr(np.array(0.01)))
+  20.0
+  """
+  return -10.0 * np.log10(np.maximum(np.asarray(mse, np.float64), MSE_FLOOR))
+
+
+def window_scores(
+  errors: Mapping[str, Mapping[str, np.ndarray]], metric_names: Mapping[str, str]
+) -> Scores:
+  """Returns for each `"<modality>@<displacement>"` the mean over valid targets of each predictor.
+
+  Args:
+    errors: Arrays `[K, B]` by key and predictor (`model`, `copy`, …), and `valid`.
+    metric_names: Of each modality; the pixels' `mse` is reported beside its `psnr`.
+
+  Returns:
+    By key: `count`, then `<predictor>` in the metric's unit and, for pictures,
+    `<predictor>_psnr`, the mean over frames. None stands for what is not a number.
+  """
+  scores: Scores = {}
+  for key, by_predictor in errors.items():
+    valid = np.asarray(by_predictor["valid"], bool)
+    row: dict[str, float | int | None] = {"count": int(valid.sum())}
+    for name, error in by_predictor.items():
+      if name == "valid":
+        continue
+      row[name] = _mean(np.asarray(error, np.float64)[valid])
+      if key.startswith("pixels@") and metric_names.get("pixels") == "mse":
+        row[f"{name}_psnr"] = _mean(psnr(np.asarray(error)[valid]))
+    scores[key] = row
+  return scores
+
+
+class RunningScores:
+  """Exponentially fading means of all scores; kept in the checkpoint."""
+
+  def __init__(self, means: Mapping[str, Mapping[str, float]] | None = None):
+    self.means: dict[str, dict[str, float]] = {k: dict(v) for k, v in (means or {}).items()}
+
+  def add(self, scores: Scores) -> None:
+    """Takes in the scores of one window; windows without a valid target are passed over."""
+    for key, row in scores.items():
+      mine = self.means.setdefault(key, {})
+      for name, value in row.items():
+        if name != "count" and isinstance(value, float):
+          mine[name] = DECAY * mine[name] + (1 - DECAY) * value if name in mine else value
+
+  def gain(self, key: str) -> float | None:
+    """Returns how much smaller the error is than that of copying, dB; above 0 is better.
+
+    For pictures it is the difference of the mean PSNRs, for all else of the errors' ratio.
+    """
+    row = self.means.get(key, {})
+    if "model_psnr" in row and "copy_psnr" in row:
+      return row["model_psnr"] - row["copy_psnr"]
+    if "model" in row and "copy" in row:
+      return 10 * math.log10(max(row["copy"], 1e-9) / max(row["model"], 1e-9))
+    return None
+
+  def total(self) -> float:
+    """Returns the mean gain over all keys; decides which checkpoint is the best."""
+    gains = [g for g in map(self.gain, self.means) if g is not None]
+    return sum(gains) / len(gains) if gains else -1e9
+
+
+def _mean(values: np.ndarray) -> float | None:
+  if not values.size:
+    return None
+  mean = float(np.mean(values))
+  return mean if math.isfinite(mean) else None

@@ -1,0 +1,43 @@
+"""Stopping politely: ctrl-C and SIGTERM ask, and the loop stops when its window is done."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+class StopRequest:
+  """Whether somebody asked to stop, and how."""
+
+  def __init__(self) -> None:
+    self.reason = ""
+
+  def __bool__(self) -> bool:
+    return bool(self.reason)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+  """Yields a request that becomes true on SIGINT or SIGTERM; a second one ends the process.
+
+  Outside the main thread, where Python cannot listen to signals, it never becomes true.
+  """
+  request = StopRequest()
+  before: dict[int, Any] = {}
+
+  def handle(number: int, frame: FrameType | None) -> None:
+    del frame
+    request.reason = signal.Signals(number).name
+    for each, handler in before.items():
+      signal.signal(each, handler)
+
+  if threading.current_thread() is threading.main_thread():
+    for number in (signal.SIGINT, signal.SIGTERM):
+      before[number] = signal.signal(number, handle)
+  try:
+    yield request
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)

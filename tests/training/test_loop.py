@@ -1,0 +1,169 @@
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+from training_fakes import Windows, make_config, make_parts
+
+from perceiver_stream.training import checkpoints, logs
+from perceiver_stream.training.checkpoints import CheckpointError
+from perceiver_stream.training.loop import Learner, NonFiniteError, train
+
+
+def run(folder, windows=None, baselines=None, **fields):
+  config = make_config(folder, **fields)
+  return train(config, make_parts(config, windows, baselines))
+
+
+def lines(folder):
+  return (folder / logs.METRICS).read_bytes()
+
+
+def final_arrays(folder):
+  config = make_config(folder)
+  learner = Learner(make_parts(config))
+  newest = checkpoints.steps(folder / checkpoints.FOLDER)[-1]
+  restored = checkpoints.read(folder / checkpoints.FOLDER, newest, learner.trees())
+  return checkpoints.flatten(restored.trees) | {"step": np.array(newest)}
+
+
+def assert_same_run(a, b):
+  assert lines(a) == lines(b)
+  left, right = final_arrays(a), final_arrays(b)
+  assert left.keys() == right.keys()
+  for name in left:
+    np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+
+
+def test_a_run_learns_and_says_so(tmp_path):
+  config = make_config(tmp_path)
+  config.optimizer.learning_rate, config.checkpoints.every = 0.1, 1000
+  summary = train(config, make_parts(config, Windows(total=150)))
+  assert summary.finished and summary.windows == 150 and summary.skipped == 0
+  records = logs.read_lines(tmp_path / logs.METRICS)
+  assert [r["window"] for r in records] == list(range(1, 151))
+  losses = [r["loss"] for r in records]
+  assert np.mean(losses[-30:]) < 0.75 * np.mean(losses[:10])
+  assert records[-1]["scores"]["x@1"]["count"] == 4
+  written = json.loads((tmp_path / "summary.json").read_text())
+  assert written["windows"] == 150 and 0 <= written["wait_share"] <= 1
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+@pytest.mark.parametrize("cadence", [1, 2])
+def test_resumed_is_never_stopped(tmp_path, stop_at, cadence):
+  def go(folder, windows):
+    config = make_config(folder, max_windows=windows)
+    config.optimizer.cadence = cadence
+    return train(config, make_parts(config))
+
+  go(tmp_path / "whole", 8)
+  go(tmp_path / "parts", stop_at)
+  assert go(tmp_path / "parts", 8).windows == 8
+  if cadence == 1:
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+  assert lines(tmp_path / "whole") == lines(tmp_path / "parts")
+
+
+class Killed(Exception):
+  pass
+
+
+def test_killed_between_saves_repeats_what_was_lost(tmp_path):
+  run(tmp_path / "whole", max_windows=8)
+
+  def kill(window, calls=[]):  # noqa: B006
+    calls.append(window)
+    if len(calls) == 6:
+      raise Killed
+    return {}
+
+  with pytest.raises(Killed):
+    run(tmp_path / "parts", baselines=kill, max_windows=8)
+  with (tmp_path / "parts" / logs.METRICS).open("ab") as file:
+    file.write(b'{"window": 99, "cut sho')
+  assert run(tmp_path / "parts", max_windows=8).windows == 8
+  assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_finished_run_has_nothing_to_do(tmp_path):
+  first = run(tmp_path)
+  before = lines(tmp_path)
+  again = run(tmp_path)
+  assert again.finished and again.windows == first.windows and lines(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_signals_finish_the_window_save_and_resume(tmp_path, name, capsys):
+  run(tmp_path / "whole", max_windows=8)
+
+  def interrupt(window, calls=[]):  # noqa: B006
+    calls.append(window)
+    if len(calls) == 4:
+      os.kill(os.getpid(), getattr(signal, name))
+    return {}
+
+  before = signal.getsignal(getattr(signal, name))
+  summary = run(tmp_path / "parts", baselines=interrupt, max_windows=8)
+  assert summary.stopped_by == name and not summary.finished and summary.windows < 8
+  assert f"--resume={tmp_path / 'parts'}" in capsys.readouterr().out
+  assert signal.getsignal(getattr(signal, name)) is before
+  run(tmp_path / "parts", max_windows=8)
+  assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_bad_window_is_skipped_counted_and_leaves_no_trace(tmp_path):
+  summary = run(tmp_path, Windows(total=9, bad=(4,)))
+  assert summary.finished and summary.skipped == 1
+  records = logs.read_lines(tmp_path / logs.METRICS)
+  assert records[4]["loss"] is None and records[4]["scores"]["x@1"]["model"] is None
+  assert [r["skipped"] for r in records] == [0] * 4 + [1] * 5
+  assert all(r["loss"] is not None for r in records if r["window"] != 5)
+
+
+def test_too_many_bad_windows_in_a_row_end_the_run(tmp_path):
+  with pytest.raises(NonFiniteError, match="3 windows in a row, up to window 7.*learning_rate"):
+    run(tmp_path, Windows(bad=range(4, 12)), max_bad_windows=3)
+  assert checkpoints.steps(tmp_path / checkpoints.FOLDER) == [3, 6]
+  spread = Windows(total=12, bad=(1, 2, 4, 5, 7, 8))
+  assert run(tmp_path / "b", spread, max_bad_windows=3).skipped == 6
+
+
+def test_baselines_are_scored_beside_the_model(tmp_path):
+  baselines = lambda window: {"x@1": {"extrap": np.full((4, 1), 0.25)}, "y@1": {}}  # noqa: E731
+  run(tmp_path, baselines=baselines, max_windows=2)
+  records = logs.read_lines(tmp_path / logs.METRICS)
+  assert records[0]["scores"]["x@1"]["extrap"] == 0.25
+  assert set(records[0]["scores"]) == {"x@1"}
+
+
+def test_strips_are_kept_of_every_nth_window(tmp_path):
+  config = make_config(tmp_path)
+  config.logging.strips_every = 5
+  train(config, make_parts(config))
+  paths = sorted((tmp_path / "strips").iterdir())
+  assert [p.name for p in paths] == ["00000005.npz", "00000010.npz"]
+  with np.load(paths[0]) as strip:
+    assert strip["x"].shape == (5, 3) and strip["x@1"].shape == (4, 3)
+    assert strip["x@1/copy"].shape == (4,)
+
+
+def test_another_config_is_refused_key_by_key(tmp_path):
+  run(tmp_path, max_windows=3)
+  with pytest.raises(CheckpointError, match=r"\(seed: 0 -> 7\).*another --config.run_dir"):
+    run(tmp_path, seed=7)
+
+
+def test_two_devices_equal_one(tmp_path, monkeypatch):
+  assert len(jax.devices()) == 2
+  run(tmp_path / "two", num_rows=2, max_windows=6)
+  one = jax.devices()[:1]
+  from perceiver_stream.training import step
+
+  make_mesh = step.make_mesh
+  monkeypatch.setattr(step, "make_mesh", lambda rows: make_mesh(rows, one))
+  run(tmp_path / "one", num_rows=2, max_windows=6)
+  two, one = (logs.read_lines(tmp_path / n / logs.METRICS) for n in ("two", "one"))
+  np.testing.assert_allclose([r["loss"] for r in two], [r["loss"] for r in one], rtol=1e-5)

@@ -1,0 +1,116 @@
+"""A stream, model and objective small enough to train in milliseconds, with the real contracts."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perceiver_stream.training.config import ExperimentConfig
+from perceiver_stream.training.objectives import Aux, ObjectiveConfig, Score
+from perceiver_stream.training.parts import Parts
+
+DIM, HOP, AHEAD = 3, 4, 1
+
+
+@dataclass
+class Plain:
+  """Stands where a model or stream config would."""
+
+  def validate(self):
+    pass
+
+
+class Windows:
+  """Windows `[HOP + AHEAD, rows, DIM]` of a noisy rotation; `bad` ones hold NaN."""
+
+  def __init__(self, rows=1, total=12, bad=()):
+    self.rows, self.total, self.bad = rows, total, bad
+
+  def __iter__(self):
+    return Iterator(self)
+
+
+class Iterator:
+  def __init__(self, source):
+    self.source, self.at, self.on_next = source, 0, lambda at: None
+
+  def __iter__(self):
+    return self
+
+  def __next__(self):
+    if self.at == self.source.total:
+      raise StopIteration
+    at, self.at = self.at, self.at + 1
+    ticks = at * HOP + np.arange(HOP + AHEAD)
+    x = np.stack([np.sin(0.3 * ticks * (i + 1)) for i in range(DIM)], -1)[:, None]
+    noise = np.random.default_rng(at).normal(size=(HOP + AHEAD, self.source.rows, DIM))
+    x = (x + 0.1 * noise).astype(np.float32)
+    if at in self.source.bad:
+      x[2] = np.nan
+    return {
+      "x": x,
+      "is_first": np.zeros(x.shape[:2], bool),
+      "timestamp_s": np.broadcast_to(ticks[:, None] / 25, x.shape[:2]),
+    }
+
+  def get_state(self):
+    return {"at": self.at}
+
+  def set_state(self, state):
+    self.at = state["at"]
+
+
+class State(NamedTuple):
+  h: Any
+  count: Any
+
+
+class Objective:
+  """Predicts the next `x` from a leaky average; noise on the state uses up `rng`."""
+
+  config = ObjectiveConfig(window=HOP)
+
+  def loss(self, params, state, window, rng):
+    def tick(h, x):
+      h = 0.5 * h + x @ params["in"]["w"] + jnp.broadcast_to(params["in"]["b"], x.shape)
+      return h, h
+
+    _, states = jax.lax.scan(tick, state.h, window["x"])
+    h = states[HOP - 1]
+    target, source = window["x"][AHEAD:], window["x"][:-AHEAD]
+    error = jnp.mean(jnp.square(states[:-AHEAD] - target), -1)
+    copy = jnp.mean(jnp.square(source - target), -1)
+    noise = 1e-3 * jax.random.normal(rng, ())
+    loss = jnp.mean(error) + noise * jnp.sum(params["in"]["b"])
+    score = Score(error, copy, jnp.ones(error.shape, bool))
+    return loss, Aux(State(h, state.count + 1), {"x@1": score}, {"x@1": states[:-AHEAD]})
+
+
+def init(rng, observation):
+  del observation
+  return {"in": {"w": 0.3 * jax.random.normal(rng, (DIM, DIM)), "b": jnp.zeros(DIM)}}
+
+
+def initial_state(params, batch_size=1, rng=None):
+  del params, rng
+  return State(jnp.zeros((batch_size, DIM)), jnp.zeros((batch_size,), jnp.int32))
+
+
+MODEL = SimpleNamespace(init=init, initial_state=initial_state)
+
+
+def make_config(run_dir, **fields):
+  config = ExperimentConfig(model=None, stream=None, run_dir=str(run_dir), **fields)
+  config.checkpoints.every = 3
+  config.logging.use_tensorboard = config.logging.use_report = False
+  config.optimizer.learning_rate = 0.02
+  return config
+
+
+def make_parts(config, windows=None, baselines=None):
+  windows = windows or Windows(config.num_rows)
+  observation = {"x": np.zeros((config.num_rows, DIM), np.float32)}
+  return Parts(config, MODEL, Objective(), windows, observation, {"x": "mse"}, baselines)
