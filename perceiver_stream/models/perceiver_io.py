@@ -1,0 +1,262 @@
+"""Perceiver and Perceiver IO: read any tokens into latents, think, answer any queries.
+
+The two halves that all published models share; `perceiver_flow`, `perceiver_autoencoder` and
+`perceiver_classifier` put tokens in front and outputs behind.
+
+Source: Jaegle et al. 2021, 2103.03206 and 2107.14795; deepmind-research, `perceiver/perceiver.py`.
+Differs: no dropout; long query lists are answered in chunks of bounded memory.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree
+
+from perceiver_stream.nn import (
+  CrossBlock,
+  LearnedPositions,
+  Linear,
+  SelfBlock,
+  coordinates,
+  fourier_linear,
+)
+from perceiver_stream.nn.positions import coordinates_float32
+
+EPS = 1e-5  # of every norm in the published models
+
+
+@dataclass(kw_only=True)
+class EncoderConfig:
+  """Sizes of an `Encoder`; defaults are those of the optical flow model.
+
+  Attributes:
+    num_latents: Latents, L.
+    latent_dim: Width of a latent, D.
+    num_blocks: How often the same self-attention layers are applied.
+    num_layers: Self-attention layers, with their own weights each.
+    num_cross_heads: Heads of the cross-attention to the tokens.
+    num_self_heads: Heads of self-attention.
+    cross_mlp_factor: MLP width over `latent_dim` after the cross-attention.
+    self_mlp_factor: The same after self-attention.
+    qk_dim: Width of queries and keys, cross and self; None follows the inputs.
+    v_dim: Width of values, cross and self; None is that of queries and keys.
+    qk_from_tokens: Whether the cross-attention's default `qk_dim` is the tokens' width (all
+      published models) or the latents'.
+    use_query_residual: Whether latents are added to what they read.
+    init_scale: Standard deviation of the latents at the start.
+  """
+
+  num_latents: int = 2048
+  latent_dim: int = 512
+  num_blocks: int = 1
+  num_layers: int = 24
+  num_cross_heads: int = 1
+  num_self_heads: int = 16
+  cross_mlp_factor: int = 1
+  self_mlp_factor: int = 1
+  qk_dim: int | None = None
+  v_dim: int | None = None
+  qk_from_tokens: bool = True
+  use_query_residual: bool = True
+  init_scale: float = 0.02
+
+
+@dataclass(kw_only=True)
+class DecoderConfig:
+  """Sizes of a `Decoder`.
+
+  Attributes:
+    num_heads: Heads of the cross-attention to the latents.
+    qk_dim: Width of queries and keys; None is the latents' width.
+    v_dim: Width of values; None is `qk_dim`.
+    use_query_residual: Whether queries are added to what they read.
+    chunk: Most queries answered at once; None answers all together.
+  """
+
+  num_heads: int = 1
+  qk_dim: int | None = None
+  v_dim: int | None = None
+  use_query_residual: bool = False
+  chunk: int | None = 2**15
+
+
+@dataclass(kw_only=True)
+class FourierConfig:
+  """Fourier features of a grid.
+
+  Attributes:
+    num_bands: Bands per axis.
+    max_resolution: Elements per axis that decide the highest band; None is the grid's own size.
+    sine_only: Whether cosines are left out.
+    concat_pos: Whether raw positions come first.
+    as_released: Whether tables are rounded like the released code's (float32) or made in float64.
+  """
+
+  num_bands: int = 64
+  max_resolution: tuple[int, ...] | None = None
+  sine_only: bool = False
+  concat_pos: bool = True
+  as_released: bool = True
+
+  def grid(self, shape: Sequence[int]) -> Float[np.ndarray, "N F"]:
+    """Returns features of all points of a grid with both ends at ±1, float32, row-major."""
+    released = coordinates_float32(shape) if self.as_released else coordinates(shape, "inclusive")
+    return self._features(released, shape).astype(np.float32)
+
+  def points(self, shape: Sequence[int], indices: PyTree) -> Float[Array, "Q F"]:
+    """Returns features of some points, by flat index, in the convention of released decoders.
+
+    There -1 is the first point but +1 is never reached: not the positions of `grid`.
+    """
+    positions = coordinates(shape, "left", indices)
+    positions = positions.astype(np.float32) if self.as_released else positions
+    return jnp.asarray(self._features(positions, shape), jnp.float32)
+
+  def dim(self, num_axes: int) -> int:
+    """Returns the width of the features of a grid with that many axes."""
+    return num_axes * (self.concat_pos + self.num_bands * (1 if self.sine_only else 2))
+
+  def _features(self, positions, shape: Sequence[int]):
+    return fourier_linear(
+      positions,
+      self.num_bands,
+      tuple(self.max_resolution or shape),
+      sine_only=self.sine_only,
+      concat_pos=self.concat_pos,
+    )
+
+
+class Encoder(hk.Module):
+  """Latents read the tokens once, then attend to each other, layer after layer."""
+
+  def __init__(self, config: EncoderConfig, *, name: str):
+    super().__init__(name=name)
+    self.config = config
+
+  def __call__(
+    self, tokens: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None
+  ) -> Float[Array, "B L D"]:
+    """Returns the latents; tokens where `mask` is False are not seen."""
+    return self.process(self.read(tokens, mask))
+
+  @hk.name_like("__call__")
+  def read(
+    self, tokens: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None
+  ) -> Float[Array, "B L D"]:
+    """Returns the latents after the cross-attention to the tokens."""
+    c = self.config
+    start = LearnedPositions(c.num_latents, c.latent_dim, init_scale=c.init_scale, name="latents")
+    cross = CrossBlock(
+      c.num_cross_heads,
+      qk_dim=c.qk_dim or (tokens.shape[-1] if c.qk_from_tokens else c.latent_dim),
+      v_dim=c.v_dim,
+      mlp_dim=c.cross_mlp_factor * c.latent_dim,
+      use_residual=c.use_query_residual,
+      eps=EPS,
+      name="cross",
+    )
+    return cross(start(tokens.shape[0]).astype(tokens.dtype), tokens, mask)
+
+  @hk.name_like("__call__")
+  def process(self, latents: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+    """Returns the latents after `num_blocks` rounds through the same layers."""
+    c = self.config
+    layers = [
+      SelfBlock(
+        c.num_self_heads,
+        qk_dim=c.qk_dim,
+        v_dim=c.v_dim,
+        mlp_dim=c.self_mlp_factor * c.latent_dim,
+        eps=EPS,
+        name=f"self_{i}",
+      )
+      for i in range(c.num_layers)
+    ]
+    for layer in layers * c.num_blocks:
+      latents = layer(latents)
+    return latents
+
+
+class Decoder(hk.Module):
+  """Queries read the latents; one dense layer makes outputs. Queries do not see each other."""
+
+  def __init__(
+    self,
+    config: DecoderConfig,
+    output_dim: int,
+    *,
+    w_init: hk.initializers.Initializer | None = None,
+    name: str,
+  ):
+    super().__init__(name=name)
+    self.config = config
+    self.output_dim = output_dim
+    self.w_init = w_init
+
+  def __call__(
+    self, queries: Float[Array, "B Q E"], latents: Float[Array, "B L D"]
+  ) -> Float[Array, "B Q K"]:
+    """Returns the answer to each query."""
+    return in_chunks(lambda q: self._answer(q, latents), queries, self.config.chunk)
+
+  @hk.name_like("__call__")
+  def _answer(
+    self, queries: Float[Array, "B Q E"], latents: Float[Array, "B L D"]
+  ) -> Float[Array, "B Q K"]:
+    c = self.config
+    cross = CrossBlock(
+      c.num_heads,
+      qk_dim=c.qk_dim or latents.shape[-1],
+      v_dim=c.v_dim,
+      mlp_dim=queries.shape[-1],
+      use_residual=c.use_query_residual,
+      eps=EPS,
+      name="cross",
+    )
+    return Linear(self.output_dim, w_init=self.w_init, name="output")(cross(queries, latents))
+
+
+def in_chunks(f: Callable[[PyTree], PyTree], x: PyTree, size: int | None, axis: int = 1) -> PyTree:
+  """Returns `f(x)`, worked out for at most `size` elements of one axis at a time.
+
+  For functions that treat the elements independently. The last chunk is filled up with zeros; one
+  scan, so the program does not grow with the number of chunks.
+
+  Args:
+    f: From arrays to arrays, keeping the axis. May create parameters.
+    x: Arrays that share the length of that axis.
+    size: None is all at once.
+    axis: Which axis is cut.
+  """
+  total = jax.tree.leaves(x)[0].shape[axis]
+  if size is None or total <= size:
+    return f(x)
+  pad = -total % size
+
+  def cut(a: Array | np.ndarray) -> Array:
+    widths = [(0, 0)] * a.ndim
+    widths[axis] = (0, pad)
+    a = jnp.pad(a, widths)
+    a = a.reshape(*a.shape[:axis], -1, size, *a.shape[axis + 1 :])
+    return jnp.moveaxis(a, axis, 0)
+
+  def join(a: Array) -> Array:
+    a = jnp.moveaxis(a, 0, axis)
+    a = a.reshape(*a.shape[:axis], -1, *a.shape[axis + 2 :])
+    return jax.lax.slice_in_dim(a, 0, total, axis=axis)
+
+  return jax.tree.map(join, hk.map(f, jax.tree.map(cut, x)))
+
+
+def repeat_rows(x: Float[Array, "N F"], batch_size: int) -> Float[Array, "B N F"]:
+  """Returns the same table for every batch row."""
+  return jax.lax.broadcast_in_dim(x, (batch_size, *x.shape), (1, 2))
+
+
+def plain_init(fan_in: int) -> hk.initializers.Initializer:
+  """Returns Haiku's default initialiser: truncated normal, 0.88/sqrt(fan_in) after truncation."""
+  return hk.initializers.TruncatedNormal(1 / np.sqrt(fan_in))

@@ -1,0 +1,79 @@
+"""Published weights of the Perceivers: DeepMind's parameter names and Hugging Face's."""
+
+from perceiver_stream.zoo.translation import Rule
+
+# Parts of a block: ours, DeepMind's, Hugging Face's in cross- and in self-attention.
+_ATTENTION = {"query": "linear", "key": "linear_1", "value": "linear_2", "output": "linear_3"}
+_MLP = {"hidden": "linear", "output": "linear_1"}
+_CROSS_NORMS = {
+  "query_norm": "layer_norm",
+  "input_norm": "layer_norm_1",
+  "mlp_norm": "layer_norm_2",
+}
+_SELF_NORMS = {"attention_norm": "layer_norm", "mlp_norm": "layer_norm_1"}
+
+
+def _block(ours: str, theirs: str, norms: dict[str, str]) -> list[Rule]:
+  leaf = "/(w|b|scale|offset)"
+  group = rf"\{ours.count('(') + 1}"
+  tables = {"": norms, "attention/": _ATTENTION, "mlp/": _MLP}
+  return [
+    Rule(f".*/{ours}/{part}{a}{leaf}", f"{theirs}/{part}{b}/{group}")
+    for part, table in tables.items()
+    for a, b in table.items()
+  ]
+
+
+def _core(encoder: str, decoder: str) -> list[Rule]:
+  """Rules of encoder and decoder, which differ between models only by their first name."""
+  return [
+    Rule(".*/encoder/latents/pos_embs", f"{encoder}/~/trainable_position_encoding/pos_embs"),
+    *_block("encoder/cross", f"{encoder}/~/cross_attention", _CROSS_NORMS),
+    *_block("encoder/self_0", f"{encoder}/~/self_attention", _SELF_NORMS),
+    *_block(r"encoder/self_(\d+)", rf"{encoder}/~/self_attention_\1", _SELF_NORMS),
+    *_block("decoder/cross", f"{decoder}/~/basic_decoder/cross_attention", _CROSS_NORMS),
+    Rule(".*/decoder/output/(w|b)", rf"{decoder}/~/basic_decoder/output/\1"),
+  ]
+
+
+_QUERY = "classification_decoder/~/basic_decoder/~/trainable_position_encoding/pos_embs"
+_PREPROCESSOR = "image_preprocessor/~"
+_DOWNSAMPLE = f"{_PREPROCESSOR}/conv2_d_downsample/~"
+_BUILD = "image_preprocessor/~_build_network_inputs"
+
+
+def _channels(shape: tuple[int, ...]) -> tuple[int, ...]:
+  return (1, 1, 1, *shape)
+
+
+DEEPMIND = {
+  "perceiver_flow": [
+    *_core("perceiver_encoder", "flow_decoder"),
+    Rule(".*/patches/(w|b)", r"image_preprocessor/patches_linear/\1"),
+  ],
+  "perceiver_autoencoder": [
+    *_core("encoder", "multimodal_decoder"),
+    Rule(".*/label_query/pos_embs", _QUERY),
+    Rule(
+      r".*/(\w+)_query_padding/pos_embs", r"multimodal_decoder/~decoder_query/\1_padding/pos_embs"
+    ),
+    Rule(r".*/(\w+)_padding/pos_embs", r"multimodal_preprocessor/\1_padding/pos_embs"),
+    Rule(r".*/(\w+)_mask/pos_embs", r"multimodal_preprocessor/\1_mask_token/pos_embs"),
+    Rule(".*/audio_output/(w|b)", r"audio_postprocessor/linear/\1"),
+    Rule(".*/image_output/(w|b)", r"projection_postprocessor/linear/\1"),
+    Rule(".*/label_output/(w|b)", r"classification_postprocessor/linear/\1"),
+  ],
+  "perceiver_classifier": [
+    *_core("perceiver_encoder", "classification_decoder"),
+    Rule(".*/query/pos_embs", _QUERY),
+    Rule(".*/conv1x1/(w|b)", rf"{_PREPROCESSOR}/conv2_d/\1"),
+    Rule(".*/conv/w", f"{_DOWNSAMPLE}/conv/w"),
+    Rule(".*/norm/(scale|offset)", rf"{_DOWNSAMPLE}/batchnorm/\1", _channels),
+    Rule(".*/norm/mean", f"{_DOWNSAMPLE}/batchnorm/~/mean_ema/average", _channels),
+    Rule(".*/norm/variance", f"{_DOWNSAMPLE}/batchnorm/~/var_ema/average", _channels),
+    Rule(".*/positions/pos_embs", f"{_BUILD}/trainable_position_encoding/pos_embs"),
+    Rule(".*/position_projection/(w|b)", rf"{_BUILD}/position_encoding_projector/linear/\1"),
+  ],
+}
+
+IGNORED = r".*_ema/(hidden|counter)"  # of a training run, in the conv classifier's file

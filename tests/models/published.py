@@ -1,0 +1,180 @@
+"""The golden files: arrays that the released code made, and configs from the JSON beside them.
+
+Every file in the folder `PERCEIVER_STREAM_GOLDEN` (default `tests/golden`) whose JSON names a
+model we know is tested, whatever it is called and whatever sizes it has.
+"""
+
+import json
+import os
+import pathlib
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perceiver_stream.models import perceiver_autoencoder, perceiver_classifier, perceiver_flow
+from perceiver_stream.models.perceiver_io import DecoderConfig, EncoderConfig, FourierConfig
+from perceiver_stream.zoo import translation
+
+FOLDER = pathlib.Path(
+  os.environ.get("PERCEIVER_STREAM_GOLDEN", pathlib.Path(__file__).parents[1] / "golden")
+)
+
+
+def golden_files(model):
+  """Returns the JSON files whose "model" starts with the given words."""
+  files = sorted(FOLDER.glob("*.json"))
+  return [f for f in files if str(json.loads(f.read_text()).get("model", "")).startswith(model)]
+
+
+def name_of(path):
+  return path.stem
+
+
+class Golden:
+  """One pair of files; `arrays["outputs/flow"]`, `hyper["num_bands"]`, `atol`."""
+
+  def __init__(self, path):
+    about = json.loads(path.read_text())
+    self.hyper = about["hyperparameters"]
+    self.about = about
+    self.atol = about["suggested_atol"]
+    with np.load(path.with_suffix(".npz")) as file:
+      self.arrays = dict(file)
+
+  def part(self, prefix):
+    """Returns the arrays below a prefix, without it."""
+    return {k[len(prefix) :]: v for k, v in self.arrays.items() if k.startswith(prefix)}
+
+  def close(self, actual, name, atol=None):
+    expected = self.arrays[name]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=atol or self.atol, err_msg=name)
+
+
+def load_params(make, args, rules, published, ignore=""):
+  """Returns our parameters for `make()(*args)` from a published file's arrays."""
+  init = hk.transform(lambda *a: make()(*a)).init
+  template = jax.eval_shape(init, jax.random.key(0), *args)
+  params = translation.import_params(published, template, rules, source="golden", ignore=ignore)
+  return jax.tree.map(jnp.asarray, params)
+
+
+def jitted(make, method, static=()):
+  """Returns the function (params, *args) that one method of a network is."""
+  f = hk.transform(lambda *a: getattr(make(), method)(*a))
+  apply = lambda params, *args: f.apply(params, None, *args)  # noqa: E731
+  return jax.jit(apply, static_argnums=static)
+
+
+def call(make, method, params, *args):
+  """Returns what one method of a network gives; strings are constants."""
+  static = [i + 1 for i, a in enumerate(args) if isinstance(a, str)]
+  return jitted(make, method, static)(params, *args)
+
+
+# --- Perceiver IO ---------------------------------------------------------------------------------
+
+
+def encoder_config(h):
+  return EncoderConfig(
+    num_latents=h["z_index_dim"],
+    latent_dim=h["num_z_channels"],
+    num_blocks=h["num_blocks"],
+    num_layers=h["num_self_attends_per_block"],
+    num_cross_heads=h["num_cross_attend_heads"],
+    num_self_heads=h["num_self_attend_heads"],
+    cross_mlp_factor=h["cross_attend_widening_factor"],
+    self_mlp_factor=h["self_attend_widening_factor"],
+    qk_dim=h["qk_channels"],
+    v_dim=h["v_channels"],
+    qk_from_tokens=h["cross_attention_shape_for_attn"] == "kv",
+    use_query_residual=h["encoder_use_query_residual"],
+  )
+
+
+def decoder_config(h):
+  return DecoderConfig(
+    num_heads=h["decoder_num_heads"],
+    qk_dim=h["decoder_qk_channels"],
+    v_dim=h["decoder_v_channels"],
+    use_query_residual=h["decoder_use_query_residual"],
+    chunk=100,
+  )
+
+
+def fourier_config(h, prefix=""):
+  resolution = h[f"{prefix}max_resolution"]
+  return FourierConfig(
+    num_bands=h[f"{prefix}num_bands"],
+    max_resolution=None if resolution is None else tuple(resolution),
+    sine_only=h["sine_only"],
+    concat_pos=h["concat_pos"],
+  )
+
+
+def flow_config(h):
+  return perceiver_flow.Config(
+    height=h["train_size"][0],
+    width=h["train_size"][1],
+    channels=h["image_channels"],
+    patch_dim=h["patch_hidden_channels"],
+    positions=fourier_config(h),
+    encoder=encoder_config(h),
+    decoder=decoder_config(h),
+    rescale=h["rescale_factor"],
+    flow_scale=h["flow_scale_factor"],
+    output_dim=h["output_num_channels"],
+  )
+
+
+def autoencoder_config(h):
+  return perceiver_autoencoder.Config(
+    num_frames=h["num_frames"],
+    height=h["image_size"][0],
+    width=h["image_size"][1],
+    channels=h["image_channels"],
+    num_outputs=h["image_num_outputs"],
+    samples=h["num_frames"] * h["audio_samples_per_frame"],
+    samples_per_patch=h["samples_per_patch"],
+    num_classes=h["num_classes"],
+    space_patch=h["image_spatial_downsample"],
+    time_patch=h["image_temporal_downsample"],
+    audio_positions=fourier_config(h, "audio_"),
+    image_positions=fourier_config(h, "image_"),
+    token_padding=h["preproc_min_padding_size"],
+    query_padding=h["decoder_min_padding_size"],
+    mask_probs=h["mask_probs"],
+    label_query_dim=h["label_query_channels"],
+    decoded_dim=h["output_num_channels"],
+    encoder=encoder_config(h),
+    decoder=decoder_config(h),
+    decode_chunk=100,
+  )
+
+
+def classifier_config(h, published):
+  """Returns the config; what the JSON may call differently is read off the weights' shapes."""
+  prep, downsample = h.get("prep_type", "pixels"), h.get("spatial_downsample", 1)
+  if prep == "pixels":
+    tokens = perceiver_classifier.FourierPixels(positions=fourier_config(h), downsample=downsample)
+  elif prep == "conv":
+    channels = next(v.shape[-1] for k, v in published.items() if k.endswith("/conv/w"))
+    tokens = perceiver_classifier.ConvPixels(channels=channels, positions=fourier_config(h))
+  else:
+    shape = lambda end: next(v.shape for k, v in published.items() if k.endswith(end))  # noqa: E731
+    tokens = perceiver_classifier.LearnedPixels(
+      channels=shape("/conv2_d/w")[-1],
+      position_dim=shape("_inputs/trainable_position_encoding/pos_embs")[-1],
+      projected_dim=shape("/position_encoding_projector/linear/w")[-1],
+      downsample=downsample,
+    )
+  return perceiver_classifier.Config(
+    height=h["image_size"][0],
+    width=h["image_size"][1],
+    num_classes=h["num_classes"],
+    tokens=tokens,
+    encoder=encoder_config(h),
+    decoder=decoder_config(h),
+    query_dim=h["decoder_query_channels"],
+  )
