@@ -5,15 +5,14 @@ warped by a decoded flow field. The flow head starts at zero and the blend at th
 an untrained model is exactly copy-last-frame; flow comes out without labels.
 
 Source: the warp path after Pătrăucean et al. 2016 (spatio-temporal video autoencoder), where the
-flow is applied by a sampler and smoothed by a Huber penalty; the blend and the matching features
-are ours.
+flow is applied by a sampler and smoothed by a Huber penalty; the blend and the motion
+features are ours.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import haiku as hk
-import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
@@ -22,7 +21,7 @@ from jaxtyping import Array, Float, Num
 from perceiver_stream.modalities.base import Queries, blend, cell_index
 from perceiver_stream.modalities.dense import Dense, DenseConfig
 from perceiver_stream.modalities.memory import Memory
-from perceiver_stream.nn import ConvStack, LayerNorm, Linear, local_motion
+from perceiver_stream.nn import ConvStack, LayerNorm, Linear, local_motion, sample_bilinear
 from perceiver_stream.types import ModalitySpec
 
 TOKENIZERS = ("patch", "conv", "pixel")
@@ -36,14 +35,15 @@ class Config(DenseConfig):
     tokenizer: `"patch"` (linear map of a cell), `"conv"` (a stack of 3×3 convolutions, its stride
       equal to `patch`) or `"pixel"` (one token per pixel; `patch` is then 1).
     conv_channels: Channels of the convolutions; the first log2(patch) layers halve the size.
-    motion_radius: Reach of the matching features, pixels per tick.
+    motion_levels: Pyramid levels of the motion features, which reach about 2^levels pixels per
+      tick.
     max_displacement: Displacement at which a decoded change counts in full; nearer ones count
       less, by the square root of their share.
   """
 
   tokenizer: str = "patch"
   conv_channels: tuple[int, ...] = (32, 64, 64)
-  motion_radius: int = 3
+  motion_levels: int = 3
   max_displacement: float = 16.0
 
   @property
@@ -81,8 +81,8 @@ class Pixels(Dense):
     return raw.astype(jnp.float32)
 
   def enrich(self, memory: Memory) -> Float[Array, "B H W 3"]:
-    """Returns matching features between the last two frames; see `nn.local_motion`."""
-    return local_motion(memory.previous, memory.last, radius=self.config.motion_radius)
+    """Returns motion features between the last two frames; see `nn.local_motion`."""
+    return local_motion(memory.previous, memory.last, levels=self.config.motion_levels)
 
   def tokens(self, memory: Memory, extra: Any, dim: int) -> Float[Array, "B N C"]:
     """Returns one token per cell."""
@@ -102,19 +102,22 @@ class Pixels(Dense):
     self, decoded: Float[Array, "B Q E"], memory: Memory, extra: Any, queries: Queries
   ) -> dict[str, Float[Array, "B Q p p C"]]:
     """Returns RGB of every pixel of the queried cells, and the flow that brought it there."""
-    flow = self.flow(decoded, extra, queries)
-    warped = sample_bilinear(memory.last, self._pixel_index(queries.positions), flow)
-    slow = sample_bilinear(memory.slow, self._pixel_index(queries.positions), jnp.zeros_like(flow))
+    flow = self.flow(decoded, memory, extra, queries)
+    index = jnp.broadcast_to(self._pixel_index(queries.positions)[None], flow.shape)
+    y, x = index[..., 0], index[..., 1]
+    warped = sample_bilinear(memory.last, y + flow[..., 1], x + flow[..., 0])
+    slow = sample_bilinear(memory.slow, y, x)
     zero = hk.initializers.Constant(0.0)
     residual = Linear(warped.shape[-3] ** 2 * 3, w_init=zero, name=f"{self.name}_residual")(decoded)
     gate = Linear(warped.shape[-3] ** 2, w_init=zero, name=f"{self.name}_gate")(decoded)
     residual = residual.astype(jnp.float32).reshape(warped.shape)
+    residual = residual * self._activity(memory, queries)
     gate = gate.astype(jnp.float32).reshape(*warped.shape[:-1], 1) * self._share(queries)
     pixels = blend(warped, slow + residual, jnp.broadcast_to(gate, warped.shape))
     return {self.name: pixels, f"{self.name}_flow": flow}
 
   def flow(
-    self, decoded: Float[Array, "B Q E"], extra: Any, queries: Queries
+    self, decoded: Float[Array, "B Q E"], memory: Memory, extra: Any, queries: Queries
   ) -> Float[Array, "B Q p p 2"]:
     """Returns where each pixel of the queried cells comes from in the last frame, (x, y) pixels.
 
@@ -124,9 +127,11 @@ class Pixels(Dense):
     c = self.config
     zero = hk.initializers.Constant(0.0)
     velocity = Linear(3, w_init=zero, name=f"{self.name}_flow")(decoded).astype(jnp.float32)
+    activity = self._activity(memory, queries)
     cell = cell_index(queries.positions, self.grid_shape())
     matched = jnp.take(self.split(extra[..., :2]), cell, axis=1)  # [B, Q, p, p, 2]
-    gain, offset = velocity[:, :, None, None, :1], velocity[:, :, None, None, 1:]
+    gain, offset = velocity[:, :, None, None, :1], 0.1 * velocity[:, :, None, None, 1:]
+    offset = offset * jnp.minimum(1.0, 20 * activity)
     flow = jnp.broadcast_to(gain, matched.shape) * matched + jnp.broadcast_to(offset, matched.shape)
     ticks = jnp.broadcast_to(queries.displacement[None, :, None, None, None], flow.shape)
     reach = float(max(c.height, c.width))
@@ -144,8 +149,14 @@ class Pixels(Dense):
     change, slow = last - memory.previous, memory.slow - last
     return jnp.concatenate([2 * last - 1, 4 * change, 4 * slow, extra], axis=-1)
 
+  def _activity(self, memory: Memory, queries: Queries) -> Float[Array, "B Q 1 1 1"]:
+    """Returns how much each queried cell has changed lately, root mean square in [0, 1]."""
+    change = jnp.square(memory.last - memory.previous) + jnp.square(memory.slow - memory.last)
+    cells = jnp.sqrt(jnp.mean(self.split(change), axis=(2, 3, 4), keepdims=True))
+    return jnp.take(cells, cell_index(queries.positions, self.grid_shape()), axis=1)
+
   def _share(self, queries: Queries) -> Float[Array, "1 Q 1 1 1"]:
-    share = jnp.sqrt(queries.displacement / self.config.max_displacement)
+    share = queries.displacement / self.config.max_displacement
     return share[None, :, None, None, None]
 
   def _pixel_index(self, positions: Float[Array, "Q 2"]) -> Float[Array, "Q p p 2"]:
@@ -157,35 +168,6 @@ class Pixels(Dense):
     shape = (positions.shape[0], c.patch, c.patch, 2)
     inside = jnp.broadcast_to(jnp.asarray(inside, jnp.float32), shape)
     return jnp.broadcast_to(centre[:, None, None, :], shape) + inside
-
-
-def sample_bilinear(
-  pictures: Float[Array, "B H W C"],
-  index: Float[Array, "Q p p 2"],
-  flow: Float[Array, "B Q p p 2"],
-) -> Float[Array, "B Q p p C"]:
-  """Returns the pictures read at index + flow; beyond the edge the edge repeats.
-
-  Args:
-    pictures: What to read.
-    index: Row and column of each wanted pixel, whole numbers at pixel centres.
-    flow: Added to it, (x, y) in pixels; gradients flow through it.
-  """
-  height, width = pictures.shape[1:3]
-  y = jnp.clip(jnp.broadcast_to(index[..., 0], flow.shape[:-1]) + flow[..., 1], 0, height - 1)
-  x = jnp.clip(jnp.broadcast_to(index[..., 1], flow.shape[:-1]) + flow[..., 0], 0, width - 1)
-  y0, x0 = jnp.floor(y), jnp.floor(x)
-  wy, wx = (y - y0)[..., None], (x - x0)[..., None]
-  y0, x0 = y0.astype(jnp.int32), x0.astype(jnp.int32)
-  y1, x1 = jnp.minimum(y0 + 1, height - 1), jnp.minimum(x0 + 1, width - 1)
-
-  def one(picture: Array, y: Array, x: Array) -> Array:
-    return jnp.take(picture.reshape(-1, picture.shape[-1]), y * width + x, axis=0)
-
-  corner = jax.vmap(one)
-  top = corner(pictures, y0, x0) * (1 - wx) + corner(pictures, y0, x1) * wx
-  bottom = corner(pictures, y1, x0) * (1 - wx) + corner(pictures, y1, x1) * wx
-  return top * (1 - wy) + bottom * wy
 
 
 MODALITY = (Config, Pixels)

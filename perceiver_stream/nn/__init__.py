@@ -18,3 +18,4 @@ from perceiver_stream.nn.positions import fourier_octaves as fourier_octaves
 from perceiver_stream.nn.positions import sincos_2d as sincos_2d
 from perceiver_stream.nn.precision import Precision as Precision
 from perceiver_stream.nn.rows import select as select
+from perceiver_stream.nn.sampling import sample_bilinear as sample_bilinear

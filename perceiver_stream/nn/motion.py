@@ -1,64 +1,91 @@
-"""Where things went between two pictures: local matching, without parameters.
+"""Where things went between two pictures: pyramidal Lucas-Kanade, dense, without parameters.
 
-The correlation layer of learned flow networks (FlowNet-C, RAFT) with the expected displacement as
-its read-out (GMFlow), on raw pixels: it gives the tokenizer something that moves from the first
-tick on, and is input to learned layers, not an answer.
+It gives a tokenizer something that moves from the first tick on. It is input to learned layers,
+not an answer: what it finds is wrong at occlusions, on flat places and under changing light.
 """
-
-import itertools
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-
-def box_filter(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B H W C"]:
-  """Returns the mean over a `size`×`size` neighbourhood; edges repeat."""
-  pad = size // 2
-  x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
-  total = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, size, size, 1), (1, 1, 1, 1), "VALID")
-  return total / size**2
+from perceiver_stream.nn.sampling import sample_bilinear
 
 
 def local_motion(
   previous: Float[Array, "B H W C"],
   last: Float[Array, "B H W C"],
   *,
-  radius: int = 3,
+  levels: int = 3,
   window: int = 7,
-  temperature: float = 3e-4,
+  damping: float = 3e-4,
 ) -> Float[Array, "B H W 3"]:
-  """Returns where each place of `last` was in `previous`, and how sure that is.
+  """Returns where each place of `last` was in `previous`, and how badly that fits.
 
-  For every displacement within `radius` the mean squared difference of a `window`² neighbourhood
-  is taken; a softmax over displacements at `temperature` gives the expected one. Flat places give
-  a displacement near zero and little certainty.
+  One damped least-squares step per pyramid level, coarse to fine. Damping pulls flat places to
+  zero. Sizes that cannot be halved get fewer levels.
 
   Args:
     previous: The earlier picture, values in [0, 1].
     last: The later picture.
-    radius: Largest displacement searched, pixels.
-    window: Side of the compared neighbourhood, pixels.
-    temperature: In units of mean squared difference.
+    levels: Pyramid levels; motion up to about 2^levels pixels is found.
+    window: Side of the neighbourhood that moves together, pixels; odd.
+    damping: Added to the mean squared gradient.
 
   Returns:
     `[B, H, W, 3]`: displacement x and y in pixels (`last[p]` looks like `previous[p + xy]`), and
-    certainty in [0, 1] (1 when one displacement takes all the weight).
+    the root mean square difference that remains.
+
+  Source: Lucas and Kanade 1981; the pyramid after Bouguet 2000. Ours: one step per level.
   """
-  height, width = last.shape[1:3]
-  padded = jnp.pad(previous, ((0, 0), (radius, radius), (radius, radius), (0, 0)), mode="edge")
-  offsets = list(itertools.product(range(-radius, radius + 1), repeat=2))
-  differences = [
-    jnp.mean(
-      jnp.square(
-        padded[:, radius + y : radius + y + height, radius + x : radius + x + width] - last
-      ),
-      axis=-1,
-    )
-    for y, x in offsets
-  ]
-  cost = box_filter(jnp.stack(differences, axis=-1), window)  # [B, H, W, offsets]
-  weights = jax.nn.softmax(-cost / temperature, axis=-1)
-  table = jnp.asarray([[x, y] for y, x in offsets], jnp.float32)
-  certainty = jnp.sum(jnp.square(weights), axis=-1, keepdims=True)
-  return jnp.concatenate([weights @ table, certainty], axis=-1)
+  pyramid = [(previous, last)]
+  while len(pyramid) < levels and not any(size % 2 for size in pyramid[-1][0].shape[1:3]):
+    pyramid.append((_halve(pyramid[-1][0]), _halve(pyramid[-1][1])))
+  flow = jnp.zeros((*pyramid[-1][0].shape[:3], 2), jnp.float32)
+  for i, (before, after) in enumerate(reversed(pyramid)):
+    if i:
+      flow = box_filter(2 * jnp.repeat(jnp.repeat(flow, 2, axis=1), 2, axis=2), 3)
+    flow = flow + _step(_warp(before, flow), after, window, damping)
+  rest = jnp.mean(jnp.square(_warp(previous, flow) - last), axis=-1, keepdims=True)
+  return jnp.concatenate([flow, jnp.sqrt(box_filter(rest, window) + 1e-8)], axis=-1)
+
+
+def box_filter(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B H W C"]:
+  """Returns the mean over a `size`×`size` neighbourhood; edges repeat."""
+  pad = size // 2
+  x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
+  x = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, size, 1, 1), (1, 1, 1, 1), "VALID")
+  x = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 1, size, 1), (1, 1, 1, 1), "VALID")
+  return x / size**2
+
+
+def _step(before: Array, after: Array, window: int, damping: float) -> Array:
+  """Returns the displacement, at most one pixel, that takes `after` closest to `before`."""
+  gradients = zip(_gradient(before), _gradient(after), strict=True)
+  ix, iy = [(one + other) / 2 for one, other in gradients]
+  difference = before - after
+  products = [ix * ix, ix * iy, iy * iy, ix * difference, iy * difference]
+  means = box_filter(jnp.stack([jnp.mean(p, axis=-1) for p in products], axis=-1), window)
+  a, b, c, u, v = jnp.moveaxis(means, -1, 0)
+  a, c = a + damping, c + damping
+  determinant = a * c - b * b
+  xy = jnp.stack([b * v - c * u, b * u - a * v], axis=-1) / determinant[..., None]
+  return jnp.clip(xy, -1.0, 1.0)
+
+
+def _gradient(x: Array) -> tuple[Array, Array]:
+  padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+  along_x = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) / 2
+  along_y = (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]) / 2
+  return along_x, along_y
+
+
+def _halve(x: Array) -> Array:
+  batch, height, width, channels = x.shape
+  return jnp.mean(x.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
+
+
+def _warp(x: Array, flow: Array) -> Array:
+  rows, columns = jnp.mgrid[: x.shape[1], : x.shape[2]].astype(jnp.float32)
+  shape = flow.shape[:3]
+  y = jnp.broadcast_to(rows[None], shape) + flow[..., 1]
+  return sample_bilinear(x, y, jnp.broadcast_to(columns[None], shape) + flow[..., 0])

@@ -164,10 +164,12 @@ class FuturePrediction:
     target = jnp.where(jnp.broadcast_to(usable, target.shape), target, jnp.zeros_like(target))
     count = jnp.maximum(jnp.sum(valid.astype(jnp.float32)), 1.0)
     mean = lambda x: jnp.sum(jnp.where(valid, x, 0.0)) / count  # noqa: E731
-    loss = mean(modality.loss(prediction, target))
+    losses = modality.loss(prediction, target)
     if self.config.relative:
-      base = jax.lax.stop_gradient(mean(modality.loss(copy, target)))
-      loss = loss / jnp.maximum(base, self.config.relative_floor)
+      base = jax.lax.stop_gradient(modality.loss(copy, target))
+      floor = self.config.relative_floor
+      losses = jnp.log(losses + floor) - jnp.log(base + floor)
+    loss = mean(losses)
     score = Score(modality.metric(prediction, target), modality.metric(copy, target), valid)
     return loss, jax.lax.stop_gradient(score)
 
