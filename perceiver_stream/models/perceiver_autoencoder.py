@@ -231,19 +231,24 @@ class Autoencoder(hk.Module):
     Returns:
       Audio `[B, Q, samples_per_patch]`, image `[B, Q, num_outputs]`, label `[B, Q, num_classes]`.
     """
-    c = self.config
-    sizes = {"audio": c.samples_per_patch, "image": c.num_outputs, "label": c.num_classes}
-
-    def answers(name: str, points: Array | np.ndarray) -> Array:
-      head = Linear(sizes[name], w_init=plain_init(c.decoded_dim), name=f"{name}_output")
-      return head(self.decoded(latents, self.queries(name, points)))
-
+    size = self.config.decode_chunk
     # Queries are made inside the chunk: those of a whole published clip would take 3.3 GB.
     return {
-      name: in_chunks(lambda p, name=name: answers(name, p[0]), points[name][None], c.decode_chunk)
+      name: in_chunks(
+        lambda p, name=name: self._answer(latents, name, p[0]), points[name][None], size
+      )
       for name in MODALITIES
       if name in points
     }
+
+  @hk.name_like("__call__")
+  def _answer(
+    self, latents: Float[Array, "B L D"], name: str, points: Array | np.ndarray
+  ) -> Float[Array, "B Q K"]:
+    c = self.config
+    sizes = {"audio": c.samples_per_patch, "image": c.num_outputs, "label": c.num_classes}
+    head = Linear(sizes[name], w_init=plain_init(c.decoded_dim), name=f"{name}_output")
+    return head(self.decoded(latents, self.queries(name, points)))
 
 
 def _beside(x: Float[Array, "B N C"], table: Float[np.ndarray, "N F"]) -> Float[Array, "B N K"]:
