@@ -152,7 +152,7 @@ def _find(path: str, where: str) -> type:
       f"{where}: there is no type {path!r} in this version ({error}); "
       f"load the config with the version that wrote it."
     ) from error
-  if not dataclasses.is_dataclass(kind):
+  if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
     raise ValueError(f"{where}: {path!r} is not a config; the file was not written by to_json.")
   return kind
 

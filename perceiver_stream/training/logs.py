@@ -85,8 +85,7 @@ class TensorBoard:
   def __init__(self, folder: pathlib.Path, first_step: int):
     import tensorboardX
 
-    purge = {"purge_step": first_step} if first_step else {}
-    self._writer = tensorboardX.SummaryWriter(str(folder), **purge)
+    self._writer = tensorboardX.SummaryWriter(str(folder), purge_step=first_step or None)
 
   def add(self, step: int, record: Mapping[str, Any], prefix: str = "") -> None:
     """Writes every number of a nested record under its path."""

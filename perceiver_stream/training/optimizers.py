@@ -124,14 +124,14 @@ def every(cadence: int, optimizer: optax.GradientTransformation) -> optax.Gradie
     zeros = jax.tree.map(jnp.zeros_like, params)
     return EveryState(jnp.zeros((), jnp.int32), zeros, optimizer.init(params))
 
-  def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, EveryState]:
-    total = jax.tree.map(jnp.add, state.gradients, gradients)
+  def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, EveryState]:
+    total = jax.tree.map(jnp.add, state.gradients, updates)
     zeros = jax.tree.map(jnp.zeros_like, total)
 
     def step() -> tuple[Any, EveryState]:
       mean = jax.tree.map(lambda g: g / cadence, total)
-      updates, inner = optimizer.update(mean, state.inner, params)
-      return updates, EveryState(jnp.zeros_like(state.count), zeros, inner)
+      step_updates, inner = optimizer.update(mean, state.inner, params)
+      return step_updates, EveryState(jnp.zeros_like(state.count), zeros, inner)
 
     def wait() -> tuple[Any, EveryState]:
       return zeros, EveryState(state.count + 1, total, state.inner)
@@ -144,9 +144,9 @@ def every(cadence: int, optimizer: optax.GradientTransformation) -> optax.Gradie
 def _relaxed(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
   """Returns `optimizer`, also where dtype promotion is strict, which optax's adam is not."""
 
-  def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+  def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
     with jax.numpy_dtype_promotion("standard"):
-      return optimizer.update(gradients, state, params)
+      return optimizer.update(updates, state, params)
 
   return optax.GradientTransformation(optimizer.init, update)
 

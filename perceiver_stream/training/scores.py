@@ -15,8 +15,8 @@ Scores = dict[str, dict[str, float | int | None]]
 def psnr(mse: np.ndarray) -> np.ndarray:
   """Returns the peak signal-to-noise ratio in dB of errors of values in [0, 1].
 
-  >>> float(psnr(np.array(0.01)))
-  20.0
+  >>> psnr(np.array([0.01, 0.0]))
+  array([20., 60.])
   """
   return -10.0 * np.log10(np.maximum(np.asarray(mse, np.float64), MSE_FLOOR))
 

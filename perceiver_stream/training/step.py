@@ -1,6 +1,6 @@
 """One window of learning: a jitted, donated function of the train state, on a device mesh."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -62,9 +62,9 @@ class StepInfo(NamedTuple):
 LossFn = Callable[..., tuple[Array, Any]]
 
 
-def make_mesh(num_rows: int, devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(num_rows: int, devices: Sequence[Any] = ()) -> Mesh:
   """Returns a mesh over as many devices as divide the rows evenly, one at least."""
-  devices = devices or jax.devices()
+  devices = list(devices) or jax.devices()
   count = max(n for n in range(1, len(devices) + 1) if num_rows % n == 0)
   return Mesh(np.asarray(devices[:count]), (AXIS,))
 
@@ -78,8 +78,8 @@ def initial_train_state(
   rows = next(iter(observation.values())).shape[0]
   model_state = model.initial_state(params, batch_size=rows, rng=state_key)
   # One zero each: donated buffers must not be shared.
-  zeros = [jnp.array(0, jnp.int32) for _ in range(3)]
-  return TrainState(params, optimizer.init(params), model_state, rng, *zeros)
+  zero = lambda: jnp.array(0, jnp.int32)  # noqa: E731
+  return TrainState(params, optimizer.init(params), model_state, rng, zero(), zero(), zero())
 
 
 def state_sharding(mesh: Mesh, state: TrainState, num_rows: int) -> TrainState:
@@ -120,11 +120,14 @@ def make_train_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     learnt = (optax.apply_updates(state.params, updates), opt_state, aux.next_state)
     before = (state.params, state.opt_state, state.model_state)
-    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), learnt, before)
+    params, opt_state, model_state = jax.tree.map(
+      lambda new, old: jnp.where(finite, new, old), learnt, before
+    )
     bad = 1 - finite.astype(jnp.int32)
-    counters = (state.windows + 1, state.skipped + bad, (state.bad_run + 1) * bad)
-    info = StepInfo(value, norm, finite, *counters[1:], aux.scores, aux.predictions)
-    return TrainState(*kept, rng, *counters), info
+    skipped, bad_run = state.skipped + bad, (state.bad_run + 1) * bad
+    info = StepInfo(value, norm, finite, skipped, bad_run, aux.scores, aux.predictions)
+    counters = (state.windows + 1, skipped, bad_run)
+    return TrainState(params, opt_state, model_state, rng, *counters), info
 
   return jax.jit(step, donate_argnums=0, out_shardings=(sharding, None))
 

@@ -1,0 +1,92 @@
+"""Experiments on the command line: `--config=configs/online.py:tiny --config.stream.path=MY.mp4`."""
+
+import dataclasses
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from absl import app
+from ml_collections import config_flags
+
+from perceiver_stream.training.config import unknown_key
+
+FLAG = "--config"
+
+
+def define_config(help_text: str) -> Any:
+  """Defines the flag `--config` and all its `--config.a.b=…`; its `.value` is the experiment."""
+  return config_flags.DEFINE_config_file("config", help_string=help_text)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses flags for `absl.app.run(main, flags_parser=parse_flags)`.
+
+  A key that the config does not have ends the program with the nearest name.
+  """
+  try:
+    check_keys(argv)
+  except (OSError, ValueError) as error:
+    sys.exit(f"{pathlib.Path(argv[0]).name}: {error}")
+  return app.parse_flags_with_usage(argv)
+
+
+def load_config(path_and_variant: str) -> Any:
+  """Returns what the config file's `get_config(variant)` makes.
+
+  Args:
+    path_and_variant: `"configs/online.py"` or `"configs/online.py:tiny"`.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: It has no `get_config`, or no such variant.
+  """
+  name, _, variant = path_and_variant.partition(":")
+  path = pathlib.Path(name)
+  if not path.is_file():
+    beside = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+    raise FileNotFoundError(
+      f"{FLAG}={path_and_variant}: there is no file {path}. "
+      f"Found there: {', '.join(beside) or 'no config'}."
+    )
+  spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  if not hasattr(module, "get_config"):
+    raise ValueError(f"{FLAG}={path_and_variant}: {path} has no function get_config(variant).")
+  return module.get_config(variant) if variant else module.get_config()
+
+
+def check_keys(argv: list[str]) -> None:
+  """Raises ValueError if an override names a key that the config file's config does not have."""
+  files = [_value(argv, i) for i, arg in enumerate(argv) if arg.split("=")[0] == FLAG]
+  if not files:
+    return
+  config = load_config(files[-1])
+  for arg in argv[1:]:
+    name = arg.split("=")[0]
+    if name.startswith((f"{FLAG}.", "--noconfig.")):
+      check_key(config, name.removeprefix("--noconfig.").removeprefix(f"{FLAG}."))
+
+
+def check_key(config: Any, key: str, where: str = "config") -> None:
+  """Raises ValueError, with the nearest name, unless `config` has the dotted `key`."""
+  name, _, rest = key.partition(".")
+  if dataclasses.is_dataclass(config):
+    valid = [f.name for f in dataclasses.fields(config)]
+    inner = getattr(config, name, None)
+  elif isinstance(config, Mapping):
+    valid, inner = list(config), config.get(name)
+  else:
+    raise ValueError(f"{where} is a single value, {config!r}; it has no key {key!r}.")
+  if name not in valid:
+    raise ValueError(unknown_key(f"{where}.{name}", valid))
+  if rest:
+    check_key(inner, rest, f"{where}.{name}")
+
+
+def _value(argv: list[str], index: int) -> str:
+  name, equals, value = argv[index].partition("=")
+  return value if equals else argv[index + 1]

@@ -1,0 +1,157 @@
+import dataclasses
+import json
+
+import pytest
+from training_fakes import make_config
+
+from perceiver_stream import zoo
+from perceiver_stream.training import flags
+from perceiver_stream.training.config import (
+  ExperimentConfig,
+  differences,
+  from_dict,
+  from_json,
+  to_dict,
+  to_json,
+)
+from perceiver_stream.training.names import check_name
+
+
+@pytest.fixture
+def config():
+  config = make_config("runs/x", seed=3)
+  config.model = zoo.config("stream_perceiver/nano")
+  return config
+
+
+def test_json_round_trip(config):
+  again = from_json(to_json(config))
+  assert again == config and type(again.model) is type(config.model)
+  assert isinstance(again.model.displacements, tuple)
+  assert to_json(again) == to_json(config)
+
+
+@pytest.mark.parametrize(
+  "place, key, text",
+  [
+    ((), "sead", "config has no key 'sead'. Did you mean 'seed'"),
+    (("optimizer",), "learning_rat", "config.optimizer has no key .* 'learning_rate'"),
+    (("model", "core"), "latent_dims", "config.model.core has no key .* 'latent_dim'"),
+  ],
+)
+def test_unknown_keys_are_refused_with_the_nearest(config, place, key, text):
+  data = to_dict(config)
+  inner = data
+  for name in place:
+    inner = inner[name]
+  inner[key] = 1
+  with pytest.raises(ValueError, match=text):
+    from_dict(data)
+  with pytest.raises(ValueError, match=text):
+    flags.check_key(config, ".".join((*place, key)))
+
+
+@pytest.mark.parametrize(
+  "kind, text",
+  [
+    ("os.path", "is not from perceiver_stream"),
+    ("perceiver_stream.zoo.Nothing", "no type .* in this version"),
+    ("perceiver_stream.zoo.build", "is not a config"),
+  ],
+)
+def test_only_our_own_dataclasses_are_made(kind, text):
+  with pytest.raises(ValueError, match=text):
+    from_dict({"_type": kind})
+
+
+def test_what_json_cannot_keep_is_named(config):
+  config.stream = object()
+  with pytest.raises(TypeError, match="config holds a object"):
+    to_json(config)
+
+
+def test_differences_name_the_keys_and_leave_out_what_may_change(config):
+  other = from_json(to_json(config))
+  other.run_dir, other.max_windows, other.logging.print_every = "y", 9, 1
+  assert differences(to_dict(config), to_dict(other)) == []
+  other.optimizer.learning_rate, other.model.core.num_latents = 0.5, 99
+  assert differences(to_dict(config), to_dict(other)) == [
+    "model.core.num_latents: 8 -> 99",
+    "optimizer.learning_rate: 0.02 -> 0.5",
+  ]
+
+
+@pytest.mark.parametrize(
+  "fields, text",
+  [
+    ({"num_rows": 0}, "num_rows=0; use at least 1"),
+    ({"max_windows": -1}, "0 for the whole stream"),
+    ({"run_dir": ""}, "run_dir is empty"),
+  ],
+)
+def test_wrong_values_are_named(fields, text):
+  with pytest.raises(ValueError, match=text):
+    ExperimentConfig(**({"model": None, "stream": None} | fields))
+
+
+def test_validate_sees_overrides_of_the_parts(config):
+  config.optimizer.cadence = 0
+  with pytest.raises(ValueError, match="optimizer.cadence=0"):
+    config.validate()
+  config.optimizer.cadence, config.logging.print_every = 1, 0
+  with pytest.raises(ValueError, match="print_every=0"):
+    config.validate()
+
+
+def test_keys_reach_into_dicts_and_stop_at_values(config):
+  flags.check_key(config, "model.modalities.pixels.patch")
+  with pytest.raises(ValueError, match="config.model.modalities has no key 'pixel'.*'pixels'"):
+    flags.check_key(config, "model.modalities.pixel.patch")
+  with pytest.raises(ValueError, match="config.seed is a single value, 3; it has no key 'a'"):
+    flags.check_key(config, "seed.a")
+
+
+def test_config_files_are_loaded_with_their_variant(tmp_path):
+  path = tmp_path / "mine.py"
+  path.write_text("def get_config(variant='a'):\n  return variant * 2\n")
+  assert flags.load_config(str(path)) == "aa"
+  assert flags.load_config(f"{path}:tiny") == "tinytiny"
+  path.write_text("")
+  with pytest.raises(ValueError, match="has no function get_config"):
+    flags.load_config(str(path))
+  with pytest.raises(
+    FileNotFoundError, match="there is no file .*other.py. Found there: .*mine.py"
+  ):
+    flags.load_config(str(tmp_path / "other.py"))
+
+
+def test_command_lines_are_checked_against_their_config_file(tmp_path):
+  path = tmp_path / "mine.py"
+  path.write_text(
+    "from perceiver_stream.training.optimizers import OptimizerConfig\n"
+    "def get_config(variant=''):\n  return OptimizerConfig()\n"
+  )
+  flags.check_keys(["x", f"--config={path}", "--config.cadence=2", "--noconfig.name"])
+  flags.check_keys(["x", "--other"])
+  for argv in (
+    ["x", f"--config={path}", "--config.cadense=2"],
+    ["x", "--config", str(path), "--config.cadense", "2"],
+  ):
+    with pytest.raises(ValueError, match="config has no key 'cadense'. Did you mean 'cadence'"):
+      flags.check_keys(argv)
+  with pytest.raises(SystemExit, match="train.py: config has no key 'cadense'"):
+    flags.parse_flags(["scripts/train.py", f"--config={path}", "--config.cadense=2"])
+
+
+def test_every_field_of_the_experiment_is_documented():
+  doc = ExperimentConfig.__doc__ or ""
+  assert all(f"    {f.name}: " in doc for f in dataclasses.fields(ExperimentConfig))
+
+
+def test_the_json_is_readable(config):
+  assert json.loads(to_json(config))["optimizer"]["name"] == "adamw"
+
+
+def test_names_without_a_near_one_are_listed():
+  with pytest.raises(ValueError, match="^thing='zzz' is not known. Valid: a, b.$"):
+    check_name("thing", "zzz", ["a", "b"])
