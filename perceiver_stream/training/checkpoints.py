@@ -100,7 +100,7 @@ class Checkpoints:
     """
     flat = {name: flatten(tree) for name, tree in trees.items()}
     sums = {name: checksum(arrays) for name, arrays in flat.items()}
-    meta = {"format": FORMAT, "version": __version__, "checksums": sums, **meta}
+    meta = {"format": FORMAT, "version": __version__, "checksums": sums, SCORE: score, **meta}
     items = {name: ocp.args.StandardSave(arrays) for name, arrays in flat.items()}
     args = ocp.args.Composite(meta=ocp.args.JsonSave(meta), **items)
     try:
@@ -143,26 +143,11 @@ class Checkpoints:
     Raises:
       CheckpointError: All are damaged, or one is whole but of another kind or another model.
     """
-    problems = []
-    for step in sorted(self._manager.all_steps(), reverse=True):
-      try:
-        restored = read(self.folder, step, templates, check)
-      except DamagedError as error:
-        problems.append(str(error))
-        continue
-      for problem, damaged in zip(problems, self._newer(step), strict=True):
-        self._set_aside(damaged)
-        warnings.warn(f"{problem} Going on from the one before, {step}.", stacklevel=2)
-      return restored
-    if problems:
-      raise CheckpointError(
-        f"No checkpoint in {self.folder} can be read: {' '.join(problems)} "
-        f"Start again with another run_dir, or delete this one."
-      )
-    return None
-
-  def _newer(self, step: int) -> list[int]:
-    return sorted((s for s in self._manager.all_steps() if s > step), reverse=True)
+    restored, problems = newest_whole(self.folder, templates, check)
+    for step, problem in problems.items() if restored else ():
+      self._set_aside(step)
+      warnings.warn(f"{problem} Going on from {restored.step}, the one before.", stacklevel=2)
+    return restored
 
   def _set_aside(self, step: int) -> None:
     aside = self.folder / f"damaged-{step}"
@@ -216,6 +201,30 @@ def read(
       raise DamagedError(f"Checkpoint {path} is damaged: the checksum of '{name}' is wrong.")
     trees[name] = unflatten(arrays, template, f"Checkpoint {path}, '{name}'")
   return Restored(step, trees, meta)
+
+
+def newest_whole(
+  folder: pathlib.Path,
+  templates: Mapping[str, PyTree],
+  check: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> tuple[Restored | None, dict[int, str]]:
+  """Returns the newest checkpoint that is not damaged, and what is wrong with newer ones.
+
+  Raises:
+    CheckpointError: All are damaged, or as `read` raises it.
+  """
+  problems: dict[int, str] = {}
+  for step in reversed(steps(folder)):
+    try:
+      return read(folder, step, templates, check), problems
+    except DamagedError as error:
+      problems[step] = str(error)
+  if problems:
+    raise CheckpointError(
+      f"No checkpoint in {folder} can be read: {' '.join(problems.values())} "
+      f"Start again with another run_dir, or delete this one."
+    )
+  return None, problems
 
 
 def _read_meta(path: pathlib.Path) -> dict[str, Any]:

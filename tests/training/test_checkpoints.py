@@ -1,3 +1,4 @@
+import gc
 import pathlib
 import resource
 import signal
@@ -20,6 +21,15 @@ from perceiver_stream.training.checkpoints import (
   steps,
   unflatten,
 )
+
+# Orbax leaves callbacks of a failed read behind; they are collected here, not in a later test.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collect():
+  yield
+  gc.collect()
 
 
 def trees(value=1.0):
@@ -93,7 +103,7 @@ def test_resuming_a_damaged_newest_takes_the_one_before_and_says_so(tmp_path):
   folder = save(tmp_path, [1, 2, 3], keep=3)
   damage(folder / "3")
   (folder / "2" / "meta" / "metadata").write_text("{")
-  with pytest.warns(UserWarning, match="damaged.*Going on from the one before, 1") as caught:
+  with pytest.warns(UserWarning, match="damaged.*Going on from 1, the one before") as caught:
     assert restore(tmp_path).step == 1
   assert len(caught) == 2
   assert steps(folder) == [1] and (folder / "damaged-3").is_dir()

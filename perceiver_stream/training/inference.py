@@ -1,0 +1,102 @@
+"""Trained models back from their runs, and any model over a stream in bounded memory."""
+
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from perceiver_stream import zoo
+from perceiver_stream.models.base import Model, Outputs
+from perceiver_stream.training import checkpoints
+from perceiver_stream.training.config import ExperimentConfig, from_json
+from perceiver_stream.training.names import nearest
+
+
+class Loaded(NamedTuple):
+  """A model that can be used.
+
+  Attributes:
+    model: Its functions.
+    params: Its parameters.
+    config: Of the run it comes from; None for a model by name.
+    about: What it is and how much it has learnt, in words.
+  """
+
+  model: Model
+  params: PyTree
+  config: ExperimentConfig | None
+  about: str
+
+
+def load(source: str | pathlib.Path, *, seed: int = 0) -> Loaded:
+  """Returns the model of a run with its newest parameters, or an untrained one by name.
+
+  Args:
+    source: Folder of a run, or a name of the zoo such as `"stream_perceiver/tiny"`.
+    seed: Of the parameters of a model by name.
+
+  Raises:
+    FileNotFoundError: There is neither such a run nor such a name.
+    CheckpointError: The run's checkpoints cannot be used.
+  """
+  folder = pathlib.Path(source)
+  if (folder / "config.json").is_file():
+    return _load_run(folder)
+  if folder.is_dir() or str(source) not in zoo.names():
+    raise FileNotFoundError(
+      f"{str(source)!r} is neither the folder of a run (it would hold config.json) nor a model of "
+      f"the zoo.{nearest(str(source), zoo.names())} The zoo has {', '.join(zoo.names())}."
+    )
+  model = zoo.build(str(source))
+  params = model.init(jax.random.PRNGKey(seed), blank_tick(model))
+  return Loaded(model, params, None, f"{source}, untrained")
+
+
+def blank_tick(model: Model, num_rows: int = 1) -> dict[str, np.ndarray]:
+  """Returns one tick of zeros that fits the model, `[B, ...]`."""
+  specs = {name: modality.spec for name, modality in model.modalities.items()}
+  return {n: np.zeros((num_rows, *spec.shape), spec.dtype) for n, spec in specs.items()}
+
+
+def watch(
+  loaded: Loaded,
+  windows: Iterable[Mapping[str, np.ndarray]],
+  displacements: tuple[int, ...] = (),
+  state: PyTree | None = None,
+) -> Iterator[tuple[Mapping[str, np.ndarray], Outputs, PyTree]]:
+  """Yields each window, `[T, B, ...]`, with what the model makes of it and its state after.
+
+  Args:
+    loaded: Model and parameters.
+    windows: Successive windows of a stream, without overlap.
+    displacements: Ticks ahead to predict; none leaves predictions out.
+    state: To go on from; None is the initial state.
+  """
+  model, params = loaded.model, loaded.params
+  names = set(model.modalities)
+  for window in windows:
+    if state is None:
+      state = model.initial_state(params, next(window[n] for n in names & set(window)).shape[1])
+    known = {k: v for k, v in window.items() if not np.issubdtype(v.dtype, np.float64)}
+    outputs, state = model.unroll(params, state, known, displacements)
+    yield window, outputs, state
+
+
+def _load_run(folder: pathlib.Path) -> Loaded:
+  config = from_json((folder / "config.json").read_text())
+  model = zoo.build(config.model)
+  template = jax.eval_shape(model.init, jax.random.PRNGKey(0), blank_tick(model))
+  restored, problems = checkpoints.newest_whole(
+    folder.absolute() / checkpoints.FOLDER, {"params": template}
+  )
+  if restored is None:
+    raise checkpoints.CheckpointError(f"{folder} has no checkpoint yet; let it train for longer.")
+  about = f"{folder} after {restored.step} windows"
+  if problems:
+    about += f" (newer ones are damaged: {sorted(problems)})"
+  return Loaded(model, restored.trees["params"], config, about)
+
+
