@@ -13,7 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_stream.models import perceiver_autoencoder, perceiver_classifier, perceiver_flow
+from perceiver_stream.models import (
+  moog,
+  moog_readouts,
+  perceiver_autoencoder,
+  perceiver_classifier,
+  perceiver_flow,
+)
 from perceiver_stream.models.perceiver_io import DecoderConfig, EncoderConfig, FourierConfig
 from perceiver_stream.zoo import translation
 
@@ -177,4 +183,77 @@ def classifier_config(h, published):
     encoder=encoder_config(h),
     decoder=decoder_config(h),
     query_dim=h["decoder_query_channels"],
+  )
+
+
+# --- MooG -----------------------------------------------------------------------------------------
+
+
+def stack_config(h):
+  return moog.StackConfig(
+    num_layers=h["num_layers"],
+    qkv_dim=h["qkv_size"],
+    num_heads=h["num_heads"],
+    mlp_dim=h["mlp_size"],
+  )
+
+
+def dense_config(h, *, use_self=False, chunk=100):
+  return moog.DecoderConfig(
+    stack=stack_config(h),
+    num_octaves=h["num_fourier_bases"],
+    add_positions=h.get("update_type", "concat") == "project_add",
+    use_self=use_self,
+    chunk=chunk,
+  )
+
+
+def moog_config(h, *, norm_first, use_self=False, use_loss_gradient=False):
+  predictor, corrector = (
+    ("predictor_sa", "predictor_ca") if norm_first else ("predictor", "corrector")
+  )
+  return moog.Config(
+    height=h["height"],
+    width=h["width"],
+    num_latents=h["state"]["num_tokens"],
+    latent_dim=h["state"]["token_size"],
+    init_scale=h["state"]["init_scale"],
+    norm_first=norm_first,
+    encoder=moog.EncoderConfig(
+      channels=tuple(h["conv"]["features"]),
+      strides=tuple(map(tuple, h["conv"]["strides"])),
+      kernels=tuple(map(tuple, h["conv"]["kernel_sizes"])),
+      normalise=h["conv"].get("normalize_output", True),
+      hidden_dim=h["encoder"]["hidden_size"],
+      num_octaves=h["encoder"]["num_fourier_bases"],
+      add_positions=h["encoder"]["update_type"] == "project_add",
+    ),
+    predictor=stack_config(h[predictor]),
+    corrector=stack_config(h[corrector]),
+    decoder=dense_config(h["decoder"], use_self=use_self),
+    use_loss_gradient=use_loss_gradient,
+    sample=h["decoder"].get("subsample_factor", 1),
+  )
+
+
+def clip_config(h, frames):
+  return moog_readouts.ClipConfig(
+    num_frames=frames,
+    frames_per_query=h["num_frames_per_query"],
+    channels=h["num_classes"] // h["num_frames_per_query"],
+    dim=h["num_params"],
+    num_heads=h["num_heads"],
+    query_dim=h["query_mlp"],
+    num_octaves=h["query_fourier_bases"],
+  )
+
+
+def point_config(h, published):
+  return moog_readouts.PointConfig(
+    stack=stack_config(h),
+    dim=h["output_size"],
+    hidden_dim=h["hidden_size"],
+    num_octaves=h["num_fourier_bases"],
+    first_dim=published["initializer/layers_1/Dense_0/bias"].shape[0],
+    predict_dim=h["predictor_hidden"],
   )

@@ -1,0 +1,369 @@
+"""MooG: a latent array that moves with the things it sees.
+
+Two published forms share all parts and differ in where the state is normalised: the Ego4D
+checkpoint (before the step) and the training code (after it). The frame encoder does not depend on
+the state and the decoder does not feed it, so only predict and correct are inside the scan.
+
+Source: van Steenkiste et al. 2024, Moving Off-the-Grid; representations4d, `moog/modules.py`,
+`moog/configs/movi.py` and the inference notebook.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from perceiver_stream.models.perceiver_io import in_chunks, repeat_rows
+from perceiver_stream.nn import (
+  ConvStack,
+  LayerNorm,
+  Linear,
+  ParallelBlock,
+  coordinates,
+  fourier_octaves,
+)
+from perceiver_stream.nn.positions import coordinates_float32
+
+
+@dataclass(kw_only=True)
+class StackConfig:
+  """Sizes of a `Stack` of MooG's parallel blocks."""
+
+  num_layers: int
+  qkv_dim: int = 512
+  num_heads: int = 8
+  mlp_dim: int = 2048
+
+
+@dataclass(kw_only=True)
+class EncoderConfig:
+  """Sizes of the frame encoder; defaults are the published checkpoint's.
+
+  Attributes:
+    channels: Of each convolution.
+    strides: Of each convolution.
+    kernels: Of each convolution; None is 3×3.
+    normalise: Whether a norm follows the convolutions.
+    hidden_dim: Width of the dense layer behind the positions.
+    num_octaves: Octaves of the positions.
+    add_positions: Whether positions are projected and added; else they stand beside the features.
+  """
+
+  channels: tuple[int, ...] = (64, 128, 128, 256, 256, 512)
+  strides: Sequence = (2, 1, 1, 2, 1, 1)
+  kernels: Sequence | None = None
+  normalise: bool = True
+  hidden_dim: int = 512
+  num_octaves: int = 20
+  add_positions: bool = False
+
+
+@dataclass(kw_only=True)
+class DecoderConfig:
+  """Sizes of a dense decoder: pixels, or depth.
+
+  Attributes:
+    stack: Its blocks.
+    num_octaves: Octaves of the positions of the queries.
+    add_positions: See `EncoderConfig`.
+    use_self: Whether queries attend to each other (the notebook's decoder class; then an answer
+      depends on what else is asked).
+    chunk: Most queries (rows × queries) answered at once, if they do not attend to each other.
+  """
+
+  stack: StackConfig = field(
+    default_factory=lambda: StackConfig(num_layers=6, qkv_dim=128, num_heads=2)
+  )
+  num_octaves: int = 16
+  add_positions: bool = False
+  use_self: bool = False
+  chunk: int = 2**15
+
+
+@dataclass(kw_only=True)
+class Config:
+  """Sizes of MooG; defaults are the published Ego4D checkpoint.
+
+  Attributes:
+    height: Rows of a frame.
+    width: Columns of a frame.
+    num_latents: Latents.
+    latent_dim: Width of a latent.
+    init_scale: Standard deviation of the state before the first frame.
+    norm_first: Whether the state is normalised before a step (checkpoint) or after (training code).
+    encoder: Of frames.
+    predictor: Self-attention blocks.
+    corrector: Self and cross-attention blocks.
+    decoder: Of pixels.
+    use_loss_gradient: Whether the corrector starts from the prediction together with the gradient
+      of its error.
+    sample: Every how many rows and columns are decoded to train.
+    float32_positions: Whether tables are rounded as in the released code; else made in float64.
+    remat: Whether ticks are recomputed in the backward pass.
+  """
+
+  height: int = 256
+  width: int = 256
+  num_latents: int = 1024
+  latent_dim: int = 512
+  init_scale: float = 1e-4
+  norm_first: bool = True
+  encoder: EncoderConfig = field(default_factory=EncoderConfig)
+  predictor: StackConfig = field(
+    default_factory=lambda: StackConfig(num_layers=3, qkv_dim=256, num_heads=4)
+  )
+  corrector: StackConfig = field(default_factory=lambda: StackConfig(num_layers=2))
+  decoder: DecoderConfig = field(default_factory=DecoderConfig)
+  use_loss_gradient: bool = False
+  sample: int = 8
+  float32_positions: bool = True
+  remat: bool = True
+
+
+class Tick(NamedTuple):
+  """What the recurrence reads at one tick.
+
+  Attributes:
+    tokens: Of the frame, `[B, N, C]`.
+    is_first: `[B]`; True resets the row to `start` before the tick.
+    start: State of a reset row, `[B, L, D]`.
+    detach: `[B]`; True stops the gradient into the past.
+    targets: Sampled pixels of the frame, `[B, Q, 3]`, and
+    positions: features of where they are, `[B, Q, P]`: for the loss gradient only.
+  """
+
+  tokens: Float[Array, "B N C"]
+  is_first: Bool[Array, " B"] | None = None
+  start: Float[Array, "B L D"] | None = None
+  detach: Bool[Array, " B"] | None = None
+  targets: Float[Array, "B Q K"] | None = None
+  positions: Float[Array, "B Q P"] | None = None
+
+
+class Step(NamedTuple):
+  """States of one tick, `[B, L, D]`: before it, what was predicted, and after the frame."""
+
+  normed: Float[Array, "B L D"]
+  predicted: Float[Array, "B L D"]
+  corrected: Float[Array, "B L D"]
+
+
+class Stack(hk.Module):
+  """MooG's transformer: dense, parallel blocks, norm, dense.
+
+  The first dense layer exists with `hidden_dim`, the last one with `output_dim`, or if
+  `hidden_dim` is not the input's width, which it then restores.
+  """
+
+  def __init__(
+    self,
+    config: StackConfig,
+    *,
+    hidden_dim: int | None = None,
+    output_dim: int | None = None,
+    use_self: bool = True,
+    name: str,
+  ):
+    super().__init__(name=name)
+    self.config = config
+    self.hidden_dim = hidden_dim
+    self.output_dim = output_dim
+    self.use_self = use_self
+
+  def __call__(
+    self, x: Float[Array, "B Q E"], y: Float[Array, "B N C"] | None = None
+  ) -> Float[Array, "B Q K"]:
+    """Returns the transformed `x`; `y` is what it reads."""
+    c, width = self.config, x.shape[-1]
+    if self.hidden_dim:
+      x = Linear(self.hidden_dim, name="input")(x)
+    for i in range(c.num_layers):
+      block = ParallelBlock(
+        c.num_heads,
+        qkv_dim=c.qkv_dim,
+        mlp_dim=c.mlp_dim,
+        use_self=self.use_self,
+        name=f"block_{i}",
+      )
+      x = block(x, y)
+    x = LayerNorm(use_offset=False, name="norm")(x)
+    output_dim = self.output_dim or (width if x.shape[-1] != width else None)
+    return Linear(output_dim, name="output")(x) if output_dim else x
+
+
+class FrameEncoder(hk.Module):
+  """Convolutions, positions, one dense layer: one token per cell of a coarse grid."""
+
+  def __init__(self, config: EncoderConfig, *, float32_positions: bool = True, name: str):
+    super().__init__(name=name)
+    self.config = config
+    self.float32_positions = float32_positions
+
+  def __call__(
+    self, frames: Float[Array, "B H W 3"], positions: Float[Array, "h w P"] | None = None
+  ) -> Float[Array, "B N C"]:
+    """Returns the tokens; `positions` replaces the computed features of the coarse grid."""
+    c = self.config
+    x = ConvStack(c.channels, c.strides, kernels=c.kernels, name="convs")(frames)
+    x = LayerNorm(use_offset=False, name="conv_norm")(x) if c.normalise else x
+    batch, height, width, channels = x.shape
+    table = position_table((height, width), c.num_octaves, self.float32_positions, positions)
+    x = x.reshape(batch, height * width, channels)
+    x = place(x, repeat_rows(table.astype(x.dtype), batch), add=c.add_positions)
+    return Stack(StackConfig(num_layers=0), hidden_dim=c.hidden_dim, name="stack")(x)
+
+
+class DenseDecoder(hk.Module):
+  """Positions ask the latents what is there; queries are nothing but positions."""
+
+  def __init__(self, config: DecoderConfig, output_dim: int, *, name: str):
+    super().__init__(name=name)
+    self.config = config
+    self.output_dim = output_dim
+
+  def __call__(
+    self, latents: Float[Array, "B L D"], positions: Float[Array, "B Q P"]
+  ) -> Float[Array, "B Q K"]:
+    """Returns the answers."""
+    size = None if self.config.use_self else max(1, self.config.chunk // latents.shape[0])
+    return in_chunks(lambda p: self._answer(latents, p), positions, size)
+
+  @hk.name_like("__call__")
+  def _answer(self, latents: Array, positions: Array) -> Array:
+    c = self.config
+    blank = jnp.zeros((*positions.shape[:2], latents.shape[-1]), latents.dtype)
+    x = place(blank, positions.astype(latents.dtype), add=c.add_positions)
+    x = Stack(c.stack, use_self=c.use_self, name="stack")(x, latents)
+    return Linear(self.output_dim, name="output")(x)
+
+
+class Moog(hk.Module):
+  """The model: encode frames, predict and correct the state, decode pixels from any state."""
+
+  def __init__(self, config: Config, *, name: str = "moog"):
+    super().__init__(name=name)
+    self.config = config
+
+  @hk.name_like("__call__")
+  def encode(
+    self, frames: Float[Array, "T B H W 3"], positions: Float[Array, "h w P"] | None = None
+  ) -> Float[Array, "T B N C"]:
+    """Returns tokens of all frames, RGB in [0, 1]; outside the scan, all at once."""
+    c = self.config
+    encoder = FrameEncoder(c.encoder, float32_positions=c.float32_positions, name="encoder")
+    tokens = encoder(frames.reshape(-1, *frames.shape[2:]), positions)
+    return tokens.reshape(*frames.shape[:2], *tokens.shape[1:])
+
+  @hk.name_like("__call__")
+  def start(self, noise: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+    """Returns the first state from standard normal noise."""
+    state = noise * self.config.init_scale
+    return state if self.config.norm_first else self._norm(state)
+
+  @hk.name_like("__call__")
+  def tick(self, inputs: Tick, prev_state: Float[Array, "B L D"]) -> tuple[Step, Array]:
+    """Returns the states of one tick, and the next state."""
+    c = self.config
+    state = _reset(inputs, prev_state)
+    normed = self._norm(state) if c.norm_first else state
+    predicted = normed + Stack(c.predictor, name="predictor")(normed)
+    start = predicted
+    if c.use_loss_gradient:
+      slope = jax.lax.stop_gradient(self._error_gradient(predicted, inputs))
+      beside = jnp.concatenate([predicted, slope], axis=-1)
+      start = Linear(c.latent_dim, name="gradient_projection")(beside)
+    corrected = predicted + Stack(c.corrector, name="corrector")(start, inputs.tokens)
+    corrected = corrected if c.norm_first else self._norm(corrected)
+    return Step(normed, predicted, corrected), corrected
+
+  @hk.name_like("__call__")
+  def unroll(self, inputs: Tick, state: Float[Array, "B L D"]) -> tuple[Step, Array]:
+    """Returns the states of T ticks, `[T, B, L, D]`, and the last; inputs have a leading T."""
+    tick = hk.remat(self.tick) if self.config.remat else self.tick
+    return hk.dynamic_unroll(tick, inputs, state)
+
+  @hk.name_like("__call__")
+  def decode(
+    self, latents: Float[Array, "B L D"], positions: Float[Array, "B Q P"]
+  ) -> Float[Array, "B Q 3"]:
+    """Returns RGB at the places whose position features are given."""
+    return DenseDecoder(self.config.decoder, 3, name="decoder")(latents, positions)
+
+  @hk.name_like("__call__")
+  def _norm(self, state: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+    return LayerNorm(use_offset=False, eps=1e-4, name="state_norm")(state)
+
+  def _error_gradient(self, predicted: Array, inputs: Tick) -> Array:
+    """Returns the gradient of the prediction's error, a sum over rows of mean squared errors."""
+
+    def error(state: Array) -> Array:
+      squared = jnp.square(self.decode(state, inputs.positions) - inputs.targets)
+      return jnp.sum(jnp.mean(squared, axis=(1, 2)))
+
+    return hk.grad(error)(predicted)
+
+
+def _reset(inputs: Tick, state: Array) -> Array:
+  """Returns the state with rows reset where a recording starts, cut off where asked."""
+  rows = lambda flag: jnp.broadcast_to(flag[:, None, None], state.shape)  # noqa: E731
+  if inputs.is_first is not None:
+    state = jnp.where(rows(inputs.is_first), inputs.start, state)
+  if inputs.detach is not None:
+    state = jnp.where(rows(inputs.detach), jax.lax.stop_gradient(state), state)
+  return state
+
+
+def place(x: Float[Array, "B N C"], positions: Float[Array, "B N P"], *, add: bool) -> Array:
+  """Returns features with their positions: beside them, or projected and added."""
+  if add:
+    return x + Linear(x.shape[-1], name="position_projection")(positions)
+  return jnp.concatenate([x, positions], axis=-1)
+
+
+def position_table(
+  shape: Sequence[int],
+  num_octaves: int,
+  as_float32: bool = True,
+  given: Array | np.ndarray | None = None,
+) -> Float[Array, "N P"]:
+  """Returns the Fourier features of a grid, row-major, or those given for it, `[*shape, P]`."""
+  if given is not None:
+    return jnp.asarray(given).reshape(-1, given.shape[-1])
+  grid = coordinates_float32(shape) if as_float32 else coordinates(shape, "inclusive")
+  return jnp.asarray(fourier_octaves(grid, num_octaves), jnp.float32)
+
+
+# --- sampling pixels --------------------------------------------------------------------------------
+
+
+def sampled_cells(
+  shape: tuple[int, int], every: int, offsets: Int[Array, "B 2"]
+) -> Int[Array, "B N"]:
+  """Returns which pixels are decoded: every `every`-th row and column of a rolled grid.
+
+  The grid is rolled by the offset, then index `every * i + every // 2` is kept: pixel
+  `every * i + every // 2 - offset`, modulo the size. Flat row-major indices.
+
+  Args:
+    shape: Rows and columns of the frame.
+    every: 0 and 1 keep all.
+    offsets: Row and column, per batch row.
+  """
+  every = max(every, 1)
+  axes = []
+  for axis, size in enumerate(shape):
+    kept = jnp.arange(size // every) * every + every // 2
+    axes.append((kept[None] - offsets[:, axis : axis + 1]) % size)
+  rows, columns = axes
+  return (rows[:, :, None] * shape[1] + columns[:, None, :]).reshape(offsets.shape[0], -1)
+
+
+def sampled(picture: Float[Array, "B H W C"], cells: Int[Array, "B N"]) -> Float[Array, "B N C"]:
+  """Returns the pixels at flat indices."""
+  flat = picture.reshape(picture.shape[0], -1, picture.shape[-1])
+  return jnp.take_along_axis(flat, cells[..., None], axis=1)

@@ -1,0 +1,283 @@
+"""The released MooG code's own numbers: every stored array and gradient of every golden file."""
+
+import functools
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from published import (
+  Golden,
+  call,
+  clip_config,
+  dense_config,
+  golden_files,
+  jitted,
+  load_params,
+  moog_config,
+  name_of,
+  point_config,
+)
+
+from perceiver_stream.models.moog import (
+  DenseDecoder,
+  Moog,
+  Tick,
+  position_table,
+  sampled,
+  sampled_cells,
+)
+from perceiver_stream.models.moog_readouts import ClipReadout, PointReadout, as_points
+from perceiver_stream.zoo import moog_weights, translation
+
+time_major = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)  # noqa: E731
+LOOSE = 5e-2  # the specification's tolerance where position features are not fed
+
+
+def whole(network, video, state, encoder_positions, decoder_positions):
+  """Touches every parameter of a `Moog`."""
+  tokens = network.encode(video, encoder_positions)
+  shape = (*video.shape[:2], decoder_positions.shape[0])
+  positions = jnp.broadcast_to(decoder_positions, (*shape, decoder_positions.shape[-1]))
+  targets = video.reshape(*shape, 3)
+  ticks = Tick(tokens, targets=targets, positions=positions)
+  steps, last = network.unroll(ticks, state)
+  decoded = decode_all(network, steps.predicted, positions)
+  return tokens, steps, last, decoded, decode_all(network, before(state, steps), positions)
+
+
+def before(state, steps):
+  """Returns the state before each tick."""
+  return jnp.concatenate([state[None], steps.corrected[:-1]])
+
+
+def decode_all(network, states, positions):
+  """Returns the decoded pixels of all ticks, `[T, B, Q, 3]`."""
+  merge = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+  answers = network.decode(merge(states), merge(positions))
+  return answers.reshape(*states.shape[:2], *answers.shape[1:])
+
+
+class Whole(hk.Module):
+  """A `Moog` behind one call, so that one `init` makes all its parameters."""
+
+  def __init__(self, config):
+    super().__init__(name="whole")
+    self.config = config
+
+  @hk.transparent
+  def __call__(self, *args):
+    return whole(Moog(self.config), *args)
+
+
+@pytest.mark.parametrize("feed", [True, False], ids=["fed", "computed"])
+@pytest.mark.parametrize("use_self", [True, False], ids=["notebook", "cross_only"])
+@pytest.mark.parametrize("path", golden_files("MooG, published"), ids=name_of)
+def test_checkpoint(path, use_self, feed):
+  golden = Golden(path)
+  config = moog_config(golden.hyper, norm_first=True, use_self=use_self)
+  video = time_major(golden.arrays["inputs/video"])
+  state = jnp.asarray(golden.arrays["inputs/initial_state"])
+  encoder_positions = jnp.asarray(golden.arrays["aux/encoder_fourier"]) if feed else None
+  grid = golden.arrays["aux/decoder_fourier"] if feed else None
+  table = position_table((config.height, config.width), config.decoder.num_octaves, True, grid)
+  args = (video, state, encoder_positions, table)
+  published = golden.part("params/")
+  ignore = "" if use_self else ".*decoder/.*/self_att/.*"
+  rules = moog_weights.backbone("pretrained_model/", config)
+  params = load_params(lambda: Whole(config), args, rules, published, ignore)
+  count = "num_params" if use_self else "num_params_cross_only_decoder"
+  assert sum(x.size for x in jax.tree.leaves(params)) == golden.about[count]
+
+  tokens, steps, last, decoded, decoded_before = call(
+    lambda: Whole(config), "__call__", params, *args
+  )
+  atol = golden.atol if feed else LOOSE
+  close = lambda x, name: golden.close(time_major(x), f"outputs/{name}", atol)  # noqa: E731
+  close(tokens, "encoded")
+  close(steps.normed, "normed_state")
+  close(steps.predicted, "predicted_state")
+  close(steps.corrected, "corrected_state")
+  close(steps.corrected, "features")
+  golden.close(last, "outputs/state", atol)
+  pictures = lambda x: x.reshape(video.shape)  # noqa: E731
+  kind = "" if use_self else "cross_only/"
+  close(pictures(decoded), f"{kind}decoded_from_predicted_state")
+  close(pictures(decoded_before), f"{kind}decoded_from_previous_state")
+
+
+def sample(golden, config, video, every, offsets):
+  """Returns position features and targets of the sampled pixels, `[T, B, Q, ·]`."""
+  ticks, batch = video.shape[:2]
+  cells = sampled_cells((config.height, config.width), every, offsets.reshape(-1, 2))
+  table = position_table((0, 0), 0, True, golden.arrays["aux/decoder_fourier_full_grid"])
+  targets = sampled(video.reshape(-1, *video.shape[2:]), cells)
+  split = lambda x: x.reshape(ticks, batch, *x.shape[1:])  # noqa: E731
+  return split(table[cells]), split(targets)
+
+
+def run_repo(network, video, state, encoder_positions, positions, targets):
+  """Returns states, predictions and the training loss."""
+  tokens = network.encode(video, encoder_positions)
+  steps, last = network.unroll(Tick(tokens, targets=targets, positions=positions), state)
+  decoded = decode_all(network, steps.predicted, positions)
+  return steps, last, decoded, jnp.mean(jnp.square(decoded - targets))
+
+
+class Repo(hk.Module):
+  def __init__(self, config):
+    super().__init__(name="repo")
+    self.config = config
+
+  @hk.transparent
+  def __call__(self, *args):
+    return run_repo(Moog(self.config), *args)
+
+
+@functools.cache
+def repo(path, kind):
+  golden = Golden(path)
+  config = moog_config(golden.hyper, norm_first=False, use_loss_gradient=kind == "loss_gradient")
+  video = time_major(golden.arrays["inputs/video"])
+  state = jnp.asarray(golden.arrays["inputs/initial_state"])
+  encoder_positions = jnp.asarray(golden.arrays["aux/encoder_fourier"])
+  zero = jnp.zeros((*video.shape[:2], 2), jnp.int32)
+  every = golden.hyper["decoder"]["eval_subsample_factor"]
+  positions, targets = sample(golden, config, video, every, zero)
+  args = (video, state, encoder_positions, positions, targets)
+  ignore = "" if config.use_loss_gradient else ".*state_grad_projector.*"
+  rules = moog_weights.backbone("model/", config)
+  published = {k: v for k, v in golden.part("params/").items() if k.startswith("model/")}
+  params = load_params(lambda: Repo(config), args, rules, published, ignore)
+  return golden, config, args, rules, params, call(lambda: Repo(config), "__call__", params, *args)
+
+
+REPO = golden_files("MooG, modules of the repository")
+
+
+@pytest.mark.parametrize("kind", ["plain", "loss_gradient"])
+@pytest.mark.parametrize("path", REPO, ids=name_of)
+def test_training_code_forward(path, kind):
+  golden, _, args, _, _, (steps, last, decoded, _) = repo(path, kind)
+  name = f"outputs/{kind}/eval/"
+  golden.close(time_major(steps.predicted), f"{name}states_predicted")
+  golden.close(time_major(steps.corrected), f"{name}states_corrected")
+  golden.close(last, f"{name}state")
+  shape = golden.arrays[f"{name}video_predicted"].shape
+  golden.close(time_major(decoded).reshape(shape), f"{name}video_predicted")
+  golden.close(time_major(args[-1]).reshape(shape), f"{name}subsampled_targets_predicted")
+
+
+@pytest.mark.parametrize("path", REPO, ids=name_of)
+def test_first_state_is_normalised(path):
+  golden, config, _, _, params, _ = repo(path, "plain")
+  noise = jnp.asarray(golden.arrays["inputs/raw_initial_state"]) / config.init_scale
+  state = call(lambda: Moog(config), "start", params, noise)
+  golden.close(state, "inputs/initial_state")
+
+
+@pytest.mark.parametrize("kind", ["plain", "loss_gradient"])
+@pytest.mark.parametrize("path", REPO, ids=name_of)
+def test_training_code_loss_and_gradients(path, kind):
+  golden, config, args, rules, params, _ = repo(path, kind)
+  video, state, encoder_positions = args[:3]
+  offsets = time_major(golden.arrays[f"inputs/{kind}/train_offsets"])
+  every = golden.hyper["decoder"]["subsample_factor"]
+  positions, targets = sample(golden, config, video, every, offsets)
+  f = hk.transform(lambda *a: Repo(config)(*a)).apply
+
+  def loss(params):
+    _, _, decoded, value = f(params, None, video, state, encoder_positions, positions, targets)
+    return value, decoded
+
+  (value, decoded), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+  name = f"outputs/{kind}/train/"
+  shape = golden.arrays[f"{name}video_predicted"].shape
+  golden.close(time_major(decoded).reshape(shape), f"{name}video_predicted")
+  golden.close(time_major(targets).reshape(shape), f"{name}subsampled_targets_predicted")
+  golden.close(value, f"{name}loss")
+  exported = translation.export_params(grads, rules)
+  stored = golden.part(f"grads/{kind}/")
+  assert set(exported) == set(stored)
+  for key, gradient in exported.items():
+    golden.close(gradient, f"grads/{kind}/{key}")
+
+
+@pytest.mark.parametrize("path", REPO, ids=name_of)
+def test_points_frame_by_frame(path):
+  golden, _, _, _, _, (steps, *_) = repo(path, "plain")
+  published = {
+    k.removeprefix("points/"): v
+    for k, v in golden.part("params/").items()
+    if k.startswith("points/")
+  }
+  config = point_config(golden.hyper["points"], published)
+  features = jnp.concatenate([steps.predicted, steps.corrected], axis=2)
+  queries = jnp.asarray(golden.arrays["inputs/query_points"])
+  starts = time_major(golden.arrays["inputs/query_frame_mask"])
+  positions = jnp.asarray(golden.arrays["aux/points_query_fourier"])
+  make = lambda: PointReadout(config, name="points")  # noqa: E731
+  args = (features, queries, starts, None, positions)
+  rules = moog_weights.point_readout("points", "points", config)
+  published = {f"points/{k}": v for k, v in published.items()}
+  params = load_params(make, args, rules, published)
+  tracks, last = call(make, "__call__", params, *args)
+  points = tracks.points
+  golden.close(time_major(points.values), "outputs/points/values")
+  logits = jnp.concatenate([points.visible, points.certainty], axis=-1)
+  golden.close(time_major(logits), "outputs/points/logits")
+  golden.close(time_major(points.seen()), "outputs/points/visible")
+  golden.close(time_major(tracks.state), "outputs/points/states")
+  golden.close(time_major(tracks.corrected), "outputs/points/states_corrected")
+  golden.close(last, "outputs/points/state")
+  computed, _ = call(make, "__call__", params, *args[:-1])
+  golden.close(time_major(computed.points.values), "outputs/points/values", LOOSE)
+
+
+@pytest.mark.parametrize("path", REPO, ids=name_of)
+def test_depth(path):
+  golden, model_config, _, _, _, (steps, *_) = repo(path, "plain")
+  config = dense_config(golden.hyper["depth"])
+  features = jnp.concatenate([steps.predicted, steps.corrected], axis=2)
+  depth = time_major(golden.arrays["inputs/depth"])
+  offsets = jnp.zeros((*depth.shape[:2], 2), jnp.int32)
+  every = golden.hyper["depth"]["eval_subsample_factor"]
+  positions, targets = sample(golden, model_config, depth, every, offsets)
+  merge = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+  make = lambda: DenseDecoder(config, 1, name="depth")  # noqa: E731
+  args = (merge(features), merge(positions))
+  rules = moog_weights.dense_decoder("depth", "depth/backbone", config)
+  published = {k: v for k, v in golden.part("params/").items() if k.startswith("depth/")}
+  params = load_params(make, args, rules, published)
+  answers = call(make, "__call__", params, *args).reshape(targets.shape)
+  shape = golden.arrays["outputs/depth/values"].shape
+  golden.close(time_major(answers).reshape(shape), "outputs/depth/values")
+  golden.close(time_major(targets).reshape(shape), "outputs/depth/subsampled_targets")
+
+
+@pytest.mark.parametrize("kind", ["points", "boxes"])
+@pytest.mark.parametrize("path", golden_files("MooG readout heads"), ids=name_of)
+def test_clip_heads(path, kind):
+  golden = Golden(path)
+  config = clip_config(golden.hyper[kind], golden.hyper["frames"])
+  make = lambda: ClipReadout(config, name=kind)  # noqa: E731
+  features = jnp.asarray(golden.arrays["inputs/features"])
+  queries = jnp.asarray(golden.arrays[f"inputs/query_{kind}"])
+  positions = jnp.asarray(golden.arrays[f"aux/{kind}/query_fourier"])
+  rules = moog_weights.clip_readout(kind, f"{kind}_head", config)
+  published = {k: v for k, v in golden.part("params/").items() if k.startswith(f"{kind}_head/")}
+  params = load_params(make, (features, queries, positions), rules, published)
+  assert sum(x.size for x in jax.tree.leaves(params)) == golden.about["num_params"][kind]
+  model = jitted(make, "__call__")
+  answers = model(params, features, queries, positions)
+  near = model(params, features, queries)
+  np.testing.assert_allclose(near, answers, atol=LOOSE)
+  if kind == "boxes":
+    golden.close(answers, "outputs/boxes/values")
+    return
+  points = as_points(answers)
+  golden.close(points.values, "outputs/points/values")
+  golden.close(points.visible, "outputs/points/logits_visible")
+  golden.close(points.certainty, "outputs/points/logits_certainty")
+  golden.close(points.seen(golden.hyper[kind]["certainty_threshold"]), "outputs/points/visible")
