@@ -15,7 +15,7 @@ from perceiver_stream.nn.positions import LearnedPositions as LearnedPositions
 from perceiver_stream.nn.positions import coordinates as coordinates
 from perceiver_stream.nn.positions import fourier_linear as fourier_linear
 from perceiver_stream.nn.positions import fourier_octaves as fourier_octaves
-from perceiver_stream.nn.positions import sincos_2d as sincos_2d
+from perceiver_stream.nn.positions import sincos_1d as sincos_1d
 from perceiver_stream.nn.precision import Precision as Precision
 from perceiver_stream.nn.rows import select as select
 from perceiver_stream.nn.sampling import sample_bilinear as sample_bilinear

@@ -136,22 +136,19 @@ def fourier_octaves(positions, num_octaves: int):
   return xp.sin(xp.concatenate([phases, phases + np.pi / 2], axis=-1))
 
 
-def sincos_2d(shape: tuple[int, int], dim: int) -> np.ndarray:
-  """Returns the fixed sine-cosine table of MAE and RVM, `[h * w, dim]`, float64.
+def sincos_1d(num: int, dim: int) -> np.ndarray:
+  """Returns the fixed sine-cosine table of transformers and RVM, `[num, dim]`, float64.
 
-  The first half of the channels encodes the column, the second the row; in each half sines, then
-  cosines, with frequencies 10000^(-k / (dim/4)).
+  Channels 2k and 2k + 1 are the sine and the cosine of index × 10000^(-2k / dim). RVM numbers the
+  patches of a frame row by row and uses this, not a table of rows and columns.
 
   Raises:
-    ValueError: `dim` is not a multiple of 4.
+    ValueError: `dim` is odd.
   """
-  if dim % 4:
-    raise ValueError(f"sincos_2d: width {dim} is not a multiple of 4; change the model width.")
-  omega = 1.0 / 10000 ** (np.arange(dim // 4) / (dim / 4.0))
-  rows, columns = np.mgrid[: shape[0], : shape[1]].reshape(2, -1, 1).astype(np.float64)
-  return np.concatenate(
-    [f(axis * omega[None]) for axis in (columns, rows) for f in (np.sin, np.cos)], axis=-1
-  )
+  if dim % 2:
+    raise ValueError(f"sincos_1d: width {dim} is odd; change the model width.")
+  angles = np.arange(num)[:, None] / 10000 ** (2 * np.arange(dim // 2) / dim)
+  return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(num, dim)
 
 
 class LearnedPositions(hk.Module):

@@ -1,50 +1,62 @@
 """Published weights of MooG: names of the flat files, from our names."""
 
+from collections.abc import Callable
+
 from perceiver_stream.models import moog, moog_readouts
 from perceiver_stream.zoo.translation import Rule, Shape
 
 
-def _split(num_heads: int):
+def split_heads(num_heads: int) -> Callable[[Shape], Shape]:
+  """Returns how a file splits the last axis into heads."""
+
   def shape(ours: Shape) -> Shape:
     return (*ours[:-1], num_heads, ours[-1] // num_heads)
 
   return shape
 
 
-def _merge(num_heads: int):
+def merge_heads(num_heads: int) -> Callable[[Shape], Shape]:
+  """Returns how a file splits the first axis into heads."""
+
   def shape(ours: Shape) -> Shape:
     return (num_heads, ours[0] // num_heads, ours[1])
 
   return shape
 
 
-def _dense(ours: str, theirs: str) -> list[Rule]:
+def dense(ours: str, theirs: str) -> list[Rule]:
   """Rules of one dense layer."""
   return [Rule(f"{ours}/w", f"{theirs}/kernel"), Rule(f"{ours}/b", f"{theirs}/bias")]
 
 
-def _mlp(ours: str, theirs: str, names: tuple[str, str] = ("Dense_0", "Dense_1")) -> list[Rule]:
+def norm(ours: str, theirs: str) -> list[Rule]:
+  """Rules of a norm with offset."""
+  return [Rule(f"{ours}/scale", f"{theirs}/scale"), Rule(f"{ours}/offset", f"{theirs}/bias")]
+
+
+def mlp(ours: str, theirs: str, names: tuple[str, str] = ("Dense_0", "Dense_1")) -> list[Rule]:
+  """Rules of an MLP."""
   hidden, output = names
   return [
-    *_dense(f"{ours}/hidden", f"{theirs}/{hidden}"),
-    *_dense(f"{ours}/output", f"{theirs}/{output}"),
+    *dense(f"{ours}/hidden", f"{theirs}/{hidden}"),
+    *dense(f"{ours}/output", f"{theirs}/{output}"),
   ]
 
 
 def _stack(ours: str, theirs: str, config: moog.StackConfig) -> list[Rule]:
   """Rules of a `Stack`."""
   rules = [
-    *_dense(f"{ours}/input", f"{theirs}/Dense_0"),
-    *_dense(f"{ours}/output", f"{theirs}/Dense_1"),
+    *dense(f"{ours}/input", f"{theirs}/Dense_0"),
+    *dense(f"{ours}/output", f"{theirs}/Dense_1"),
     Rule(f"{ours}/norm/scale", f"{theirs}/norm_encoder/scale"),
   ]
-  split, merge = _split(config.num_heads), _merge(config.num_heads)
+  split, merge = split_heads(config.num_heads), merge_heads(config.num_heads)
   for i in range(config.num_layers):
     a, b = f"{ours}/block_{i}", f"{theirs}/layer_{i}"
     rules += [
       Rule(f"{a}/attention_norm/scale", f"{b}/norm_q/scale"),
       Rule(f"{a}/mlp_norm/scale", f"{b}/norm_attn/scale"),
-      *_mlp(f"{a}/mlp", b, ("MLP_in", "MLP_out")),
+      *mlp(f"{a}/mlp", b, ("MLP_in", "MLP_out")),
     ]
     for kind in ("self", "cross"):
       x, y = f"{a}/{kind}_attention", f"{b}/{kind}_att"
@@ -60,8 +72,8 @@ def _stack(ours: str, theirs: str, config: moog.StackConfig) -> list[Rule]:
 def dense_decoder(ours: str, theirs: str, config: moog.DecoderConfig) -> list[Rule]:
   """Rules of a `DenseDecoder`."""
   return [
-    *_dense(f"{ours}/output", f"{theirs}/recon"),
-    *_dense(f"{ours}/position_projection", f"{theirs}/pos_embedding/dense_pe"),
+    *dense(f"{ours}/output", f"{theirs}/recon"),
+    *dense(f"{ours}/position_projection", f"{theirs}/pos_embedding/dense_pe"),
     *_stack(f"{ours}/stack", f"{theirs}/transformer", config.stack),
   ]
 
@@ -78,11 +90,11 @@ def backbone(theirs: str, config: moog.Config) -> list[Rule]:
     Rule(r"moog/encoder/convs/conv_(\d+)/w", rf"{e}/backbone/Conv_\1/kernel"),
     Rule(r"moog/encoder/convs/conv_(\d+)/b", rf"{e}/backbone/Conv_\1/bias"),
     Rule("moog/encoder/conv_norm/scale", f"{e}/backbone/LayerNorm_0/scale"),
-    *_dense("moog/encoder/position_projection", f"{e}/pos_embedding/dense_pe"),
+    *dense("moog/encoder/position_projection", f"{e}/pos_embedding/dense_pe"),
     *_stack("moog/encoder/stack", f"{e}/transformer", moog.StackConfig(num_layers=0)),
     *_stack("moog/predictor", f"{theirs}{predictor}", config.predictor),
     *_stack("moog/corrector", f"{theirs}{corrector}", config.corrector),
-    *_dense("moog/gradient_projection", f"{theirs}state_grad_projector"),
+    *dense("moog/gradient_projection", f"{theirs}state_grad_projector"),
     Rule("moog/state_norm/scale", f"{theirs}{norm}/scale"),
     *dense_decoder("moog/decoder", f"{theirs}decoder", config.decoder),
   ]
@@ -90,22 +102,22 @@ def backbone(theirs: str, config: moog.Config) -> list[Rule]:
 
 def clip_readout(ours: str, theirs: str, config: moog_readouts.ClipConfig) -> list[Rule]:
   """Rules of a `ClipReadout`."""
-  split = _split(config.num_heads)
+  split = split_heads(config.num_heads)
   a, b = ours, f"{theirs}/attention_readout"
   return [
-    *_mlp(f"{a}/query_mlp", f"{theirs}/query_initializer/layers_1"),
+    *mlp(f"{a}/query_mlp", f"{theirs}/query_initializer/layers_1"),
     Rule(f"{a}/tile/pos_embs", f"{theirs}/temporal_tile_posenc/embeddings"),
     Rule(
       f"{a}/frame/pos_embs",
       f"{b}/temporal_posenc/embeddings",
       lambda shape: (shape[0], 1, shape[1]),
     ),
-    *_norm(f"{a}/feature_norm", f"{b}/LayerNorm_0"),
-    *_norm(f"{a}/mlp_norm", f"{b}/LayerNorm_1"),
-    *_dense(f"{a}/query", f"{b}/Dense_0"),
-    *_dense(f"{a}/attention_output", f"{b}/Dense_1"),
-    *_dense(f"{a}/output", f"{b}/Dense_2"),
-    *_mlp(f"{a}/mlp", f"{b}/MLP_0"),
+    *norm(f"{a}/feature_norm", f"{b}/LayerNorm_0"),
+    *norm(f"{a}/mlp_norm", f"{b}/LayerNorm_1"),
+    *dense(f"{a}/query", f"{b}/Dense_0"),
+    *dense(f"{a}/attention_output", f"{b}/Dense_1"),
+    *dense(f"{a}/output", f"{b}/Dense_2"),
+    *mlp(f"{a}/mlp", f"{b}/MLP_0"),
     Rule(f"{a}/(key|value)/w", rf"{b}/\1_embedding/kernel", split),
     Rule(f"{a}/(key|value)/b", rf"{b}/\1_embedding/bias", split),
   ]
@@ -114,14 +126,10 @@ def clip_readout(ours: str, theirs: str, config: moog_readouts.ClipConfig) -> li
 def point_readout(ours: str, theirs: str, config: moog_readouts.PointConfig) -> list[Rule]:
   """Rules of a `PointReadout`."""
   return [
-    *_mlp(f"{ours}/first", f"{theirs}/initializer/layers_1"),
-    *_mlp(f"{ours}/values", f"{theirs}/output_values"),
-    *_mlp(f"{ours}/logits", f"{theirs}/output_logits"),
-    *_mlp(f"{ours}/predict", f"{theirs}/predictor"),
+    *mlp(f"{ours}/first", f"{theirs}/initializer/layers_1"),
+    *mlp(f"{ours}/values", f"{theirs}/output_values"),
+    *mlp(f"{ours}/logits", f"{theirs}/output_logits"),
+    *mlp(f"{ours}/predict", f"{theirs}/predictor"),
     Rule(f"{ours}/state_norm/scale", f"{theirs}/state_layer_norm/scale"),
     *_stack(f"{ours}/stack", f"{theirs}/backbone/transformer", config.stack),
   ]
-
-
-def _norm(ours: str, theirs: str) -> list[Rule]:
-  return [Rule(f"{ours}/scale", f"{theirs}/scale"), Rule(f"{ours}/offset", f"{theirs}/bias")]

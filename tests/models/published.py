@@ -19,6 +19,7 @@ from perceiver_stream.models import (
   perceiver_autoencoder,
   perceiver_classifier,
   perceiver_flow,
+  rvm,
 )
 from perceiver_stream.models.perceiver_io import DecoderConfig, EncoderConfig, FourierConfig
 from perceiver_stream.zoo import translation
@@ -256,4 +257,34 @@ def point_config(h, published):
     num_octaves=h["num_fourier_bases"],
     first_dim=published["initializer/layers_1/Dense_0/bias"].shape[0],
     predict_dim=h["predictor_hidden"],
+  )
+
+
+# --- RVM ------------------------------------------------------------------------------------------
+
+
+def rvm_config(h):
+  return rvm.Config(
+    height=h["height"],
+    width=h["width"],
+    patch=h["patch_size"],
+    base_grid=tuple(h["base_token_shape"]),
+    dim=h["token_dim"],
+    encoder=rvm.LayersConfig(
+      num_layers=h["encoder"]["num_layers"],
+      num_heads=h["encoder"]["num_heads"],
+      mlp_dim=h["encoder"]["mlp_size"],
+    ),
+    core=rvm.LayersConfig(
+      num_layers=h["core"]["num_layers"],
+      num_heads=h["core"]["num_heads"],
+      mlp_dim=h["core"]["mlp_dim"],
+    ),
+    decoder=rvm.LayersConfig(
+      num_layers=h["decoder"]["num_layers"],
+      num_heads=h["decoder"]["num_heads"],
+      mlp_dim=h["decoder"]["mlp_dim"],
+      dim=h["decoder"]["emb_dim"],
+    ),
+    mask_ratio=h["masking_ratio"],
   )

@@ -8,7 +8,7 @@ from perceiver_stream.nn import (
   coordinates,
   fourier_linear,
   fourier_octaves,
-  sincos_2d,
+  sincos_1d,
 )
 from perceiver_stream.nn.positions import (
   CONVENTIONS,
@@ -108,14 +108,15 @@ def test_twenty_octaves_are_exact_in_numpy_and_noise_in_float32():
   assert np.abs(noisy - exact.astype(np.float64)).max() > 1e-3
 
 
-def test_sincos_puts_columns_first():
-  table = sincos_2d((3, 5), 16).reshape(3, 5, 16)
-  omega = 10000.0 ** (-np.arange(4) / 4)
-  for r, c in np.ndindex(3, 5):
-    expected = np.concatenate([f(p * omega) for p in (c, r) for f in (np.sin, np.cos)])
-    np.testing.assert_allclose(table[r, c], expected, atol=1e-12)
-  with pytest.raises(ValueError, match="width 6 is not a multiple of 4"):
-    sincos_2d((2, 2), 6)
+def test_sincos_alternates_sine_and_cosine():
+  table = sincos_1d(6, 8)
+  for index, k in np.ndindex(6, 4):
+    angle = index / 10000 ** (2 * k / 8)
+    np.testing.assert_allclose(
+      table[index, 2 * k : 2 * k + 2], [np.sin(angle), np.cos(angle)], atol=1e-12
+    )
+  with pytest.raises(ValueError, match="width 7 is odd"):
+    sincos_1d(2, 7)
 
 
 def test_learned_positions_repeat_for_a_batch(run):

@@ -1,0 +1,285 @@
+"""RVM: a vision transformer per frame, a gated latent grid through time, masked futures to learn.
+
+Source: Recurrent Video Masked Autoencoders 2025, 2512.13684; representations4d, the
+`rvm_inference_demo` notebook. Differs: frames are encoded outside the recurrence.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Bool, Float, Int
+
+from perceiver_stream.models.perceiver_io import repeat_rows
+from perceiver_stream.nn import MLP, Attention, LayerNorm, Linear, SelfBlock, sincos_1d
+
+NUM_DELTAS = 64  # of the one-hot of how far ahead a target is; beyond, it is all zeros
+
+
+@dataclass(kw_only=True)
+class LayersConfig:
+  """Depth and width of a transformer.
+
+  Attributes:
+    num_layers: Blocks.
+    num_heads: Attention heads.
+    mlp_dim: Hidden width of the MLPs.
+    dim: Width; None is the tokens'.
+  """
+
+  num_layers: int
+  num_heads: int
+  mlp_dim: int
+  dim: int | None = None
+
+
+@dataclass(kw_only=True)
+class Config:
+  """Sizes of RVM; defaults are the published small model.
+
+  Attributes:
+    height: Rows of a frame.
+    width: Columns of a frame.
+    patch: Rows and columns of a patch.
+    base_grid: Grid on which the encoder's position table is defined; others are interpolated.
+    dim: Width of a token and of the state.
+    encoder: Of frames.
+    core: Proposes the new state.
+    decoder: Paints masked targets; needs `dim`.
+    mask_ratio: Share of a target's patches that is hidden.
+    remat: Whether ticks are recomputed in the backward pass.
+  """
+
+  height: int = 256
+  width: int = 256
+  patch: int = 16
+  base_grid: tuple[int, int] = (16, 16)
+  dim: int = 384
+  encoder: LayersConfig = field(
+    default_factory=lambda: LayersConfig(num_layers=12, num_heads=6, mlp_dim=1536)
+  )
+  core: LayersConfig = field(
+    default_factory=lambda: LayersConfig(num_layers=4, num_heads=6, mlp_dim=1536)
+  )
+  decoder: LayersConfig = field(
+    default_factory=lambda: LayersConfig(num_layers=8, num_heads=16, mlp_dim=2048, dim=512)
+  )
+  mask_ratio: float = 0.95
+  remat: bool = True
+
+  def grid(self) -> tuple[int, int]:
+    """Returns rows and columns of patches.
+
+    Raises:
+      ValueError: The frame is not a whole number of patches.
+    """
+    if self.height % self.patch or self.width % self.patch:
+      raise ValueError(
+        f"rvm: frames {self.height}×{self.width} are not a whole number of {self.patch}×"
+        f"{self.patch} patches; crop or resize them."
+      )
+    return self.height // self.patch, self.width // self.patch
+
+  def num_visible(self) -> int:
+    """Returns how many patches of a target are shown."""
+    rows, columns = self.grid()
+    return int(rows * columns * (1 - self.mask_ratio) + 1e-6)
+
+
+class Tick(NamedTuple):
+  """What the recurrence reads at one tick.
+
+  Attributes:
+    tokens: Of the frame, `[B, N, D]`.
+    is_first: `[B]`; True resets the row before the tick.
+  """
+
+  tokens: Float[Array, "B N D"]
+  is_first: Bool[Array, " B"] | None = None
+
+
+class ReadBlock(hk.Module):
+  """x += cross(norm(x), y); x += MLP(norm(x)); x += self(norm(x)). `y` is not normalised."""
+
+  def __init__(self, config: LayersConfig, *, name: str):
+    super().__init__(name=name)
+    self.config = config
+
+  def __call__(self, x: Float[Array, "B N D"], y: Float[Array, "B M D"]) -> Float[Array, "B N D"]:
+    """Returns the updated tokens; `y` is what they read."""
+    heads, dim = self.config.num_heads, x.shape[-1]
+    cross = Attention(heads, qk_dim=dim, output_dim=dim, name="cross_attention")
+    x = x + cross(LayerNorm(name="cross_norm")(x), y)
+    x = x + MLP(self.config.mlp_dim, name="mlp")(LayerNorm(name="mlp_norm")(x))
+    normed = LayerNorm(name="self_norm")(x)
+    return x + Attention(heads, name="self_attention")(normed, normed)
+
+
+class ReadStack(hk.Module):
+  """`ReadBlock`s and a norm."""
+
+  def __init__(self, config: LayersConfig, *, name: str):
+    super().__init__(name=name)
+    self.config = config
+
+  def __call__(self, x: Float[Array, "B N D"], y: Float[Array, "B M D"]) -> Float[Array, "B N D"]:
+    """Returns the transformed tokens."""
+    for i in range(self.config.num_layers):
+      x = ReadBlock(self.config, name=f"block_{i}")(x, y)
+    return LayerNorm(name="norm")(x)
+
+
+class Rvm(hk.Module):
+  """The model: encode frames, fold them into the state, paint masked futures."""
+
+  def __init__(self, config: Config, *, name: str = "rvm"):
+    super().__init__(name=name)
+    config.grid()
+    self.config = config
+
+  # --- watching -----------------------------------------------------------------------------------
+
+  @hk.name_like("__call__")
+  def encode(self, frames: Float[Array, "T B H W 3"]) -> Float[Array, "T B N D"]:
+    """Returns the tokens of all frames, the CLS token first; outside the scan, all at once."""
+    flat = frames.reshape(-1, *frames.shape[2:])
+    tokens = self._vit(self._patches(flat))
+    return tokens.reshape(*frames.shape[:2], *tokens.shape[1:])
+
+  @hk.name_like("__call__")
+  def tick(self, inputs: Tick, prev_state: Array) -> tuple[Array, Array]:
+    """Returns the state after a frame, twice: s ← (1 - u) s + u h."""
+    state, e = prev_state, inputs.tokens
+    if inputs.is_first is not None:
+      fresh = jnp.broadcast_to(inputs.is_first[:, None, None], state.shape)
+      state = jnp.where(fresh, 0.0, state)
+    update, reset = (
+      jax.nn.sigmoid(self._gate(e, f"{kind}_input") + self._gate(state, f"{kind}_state"))
+      for kind in ("update", "reset")
+    )
+    memory = reset * LayerNorm(use_offset=False, eps=1e-4, name="state_norm")(state)
+    proposed = ReadStack(self.config.core, name="core")(e, memory)
+    state = (1 - update) * state + update * proposed
+    return state, state
+
+  @hk.name_like("__call__")
+  def unroll(
+    self, inputs: Tick, state: Float[Array, "B N D"]
+  ) -> tuple[Float[Array, "T B N D"], Float[Array, "B N D"]]:
+    """Returns the states after T frames, and the last; inputs have a leading T."""
+    tick = hk.remat(self.tick) if self.config.remat else self.tick
+    return hk.dynamic_unroll(tick, inputs, state)
+
+  def initial_state(self, batch_size: int) -> Float[Array, "B N D"]:
+    """Returns zeros."""
+    rows, columns = self.config.grid()
+    return jnp.zeros((batch_size, rows * columns + 1, self.config.dim), jnp.float32)
+
+  # --- painting masked futures --------------------------------------------------------------------
+
+  @hk.name_like("__call__")
+  def paint(
+    self,
+    memory: Float[Array, "T B N D"],
+    target: Float[Array, "B H W 3"],
+    order: Int[Array, "B P"],
+    delta: Int[Array, " B"] | None = None,
+  ) -> Float[Array, "B H W 3"]:
+    """Returns the target frame painted from a few of its patches and what was seen before.
+
+    Args:
+      memory: States after the source frames; all of them are read.
+      target: The frame to paint; only the visible patches are looked at.
+      order: Order of its patches; the first `config.num_visible()` are visible.
+      delta: Frames between the last source frame and the target; None leaves it out.
+    """
+    c = self.config
+    embed = Linear(c.decoder.dim or c.dim, name="decoder_input")
+    tokens, shown = self._patches(target), order[:, : c.num_visible()]
+    shown_tokens = embed(self._vit(jnp.take_along_axis(tokens, shown[..., None], axis=1)))
+    x = self._fill(shown_tokens, order)
+    if delta is not None:
+      ahead = Linear(x.shape[-1], name="delta")(jax.nn.one_hot(delta, NUM_DELTAS, dtype=x.dtype))
+      x = x + jax.lax.broadcast_in_dim(ahead, x.shape, (0, 2))
+    table = jnp.asarray(sincos_1d(order.shape[1], x.shape[-1]), x.dtype)
+    x = jnp.concatenate([shown_tokens[:, :1], x + repeat_rows(table, x.shape[0])], axis=1)
+    sources = embed(rearrange(memory, "t b n d -> b (t n) d"))
+    x = ReadStack(c.decoder, name="decoder")(x, sources)[:, 1:]
+    pixels = Linear(3 * c.patch**2, name="pixels")(x)
+    return rearrange(
+      pixels, "b (h w) (p q c) -> b (h p) (w q) c", h=c.grid()[0], p=c.patch, q=c.patch
+    )
+
+  def _fill(self, shown: Array, order: Array) -> Float[Array, "B P E"]:
+    """Returns patches in their places, with the mask token where nothing is shown."""
+    num_visible = shown.shape[1] - 1
+    mask = self._vector("mask_token", shown.shape[-1]).astype(shown.dtype)
+    hidden = (order.shape[0], order.shape[1] - num_visible, shown.shape[-1])
+    x = jnp.concatenate([shown[:, 1:], jnp.broadcast_to(mask[None], hidden)], axis=1)
+    return jnp.take_along_axis(x, jnp.argsort(order, axis=1)[..., None], axis=1)
+
+  # --- parts --------------------------------------------------------------------------------------
+
+  @hk.name_like("__call__")
+  def _patches(self, frames: Float[Array, "B H W 3"]) -> Float[Array, "B P D"]:
+    """Returns patch tokens with positions."""
+    c = self.config
+    if frames.shape[1:] != (c.height, c.width, 3):
+      raise ValueError(
+        f"Rvm '{self.name}': frames {list(frames.shape)} are not [B, {c.height}, {c.width}, 3]; "
+        f"resize them, or build the model for their size."
+      )
+    cut = rearrange(frames, "b (h p) (w q) c -> b (h w) (p q c)", p=c.patch, q=c.patch)
+    table = jnp.asarray(position_table(c.base_grid, c.grid(), c.dim), frames.dtype)
+    return Linear(c.dim, name="patches")(cut) + repeat_rows(table, frames.shape[0])
+
+  @hk.name_like("__call__")
+  def _vit(self, patches: Float[Array, "B P D"]) -> Float[Array, "B N D"]:
+    """Returns the encoder's output for some patches, CLS first."""
+    e = self.config.encoder
+    cls = self._vector("cls_token", patches.shape[-1]).astype(patches.dtype)
+    x = jnp.concatenate([repeat_rows(cls, patches.shape[0]), patches], axis=1)
+    for i in range(e.num_layers):
+      x = SelfBlock(e.num_heads, mlp_dim=e.mlp_dim, name=f"encoder_{i}")(x)
+    return LayerNorm(name="encoder_norm")(x)
+
+  @hk.name_like("__call__")
+  def _gate(self, x: Array, name: str) -> Array:
+    return Linear(self.config.dim, use_bias=False, name=name)(x)
+
+  @hk.name_like("__call__")
+  def _vector(self, name: str, dim: int) -> Float[Array, "1 D"]:
+    return hk.get_parameter(name, (1, dim), jnp.float32, hk.initializers.TruncatedNormal(0.02))
+
+
+def position_table(
+  base: tuple[int, int], grid: tuple[int, int], dim: int
+) -> Float[np.ndarray | Array, "P D"]:
+  """Returns the encoder's table of numbered patches, interpolated if the grid is not its base."""
+  table = sincos_1d(base[0] * base[1], dim)
+  if grid == base:
+    return table
+  with jax.ensure_compile_time_eval():
+    shaped = jnp.asarray(table.reshape(*base, dim), jnp.float32)
+    resized = jax.image.resize(shaped, (*grid, dim), "bicubic", antialias=True)
+  return np.asarray(resized).reshape(-1, dim)
+
+
+def draw_orders(
+  key: Array, batch_size: int, num_patches: int, *, shared: bool = False
+) -> Int[Array, "B P"]:
+  """Returns random orders of patches: one per row, or the same for all as the released code has."""
+  if shared:
+    order = jax.random.permutation(key, num_patches)
+    return jnp.broadcast_to(order[None], (batch_size, num_patches))
+  keys = jax.random.split(key, batch_size)
+  return jax.vmap(lambda k: jax.random.permutation(k, num_patches))(keys)
+
+
+def mask_of(order: Int[Array, "B P"], num_visible: int) -> Float[Array, "B P"]:
+  """Returns 1 where a patch is hidden and 0 where it is shown."""
+  return (jnp.argsort(order, axis=1) >= num_visible).astype(jnp.float32)

@@ -1,0 +1,95 @@
+"""The released RVM's own numbers: every stored array of every golden file."""
+
+import functools
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import pytest
+from published import Golden, golden_files, jitted, load_params, name_of, rvm_config
+
+from perceiver_stream.models.rvm import Rvm, Tick, mask_of, position_table
+from perceiver_stream.nn import sincos_1d
+from perceiver_stream.zoo import rvm_weights
+
+time_major = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)  # noqa: E731
+FILES = golden_files("RVM")
+
+
+class Whole(hk.Module):
+  """An `Rvm` behind one call: sources through the core, one target painted."""
+
+  def __init__(self, config):
+    super().__init__(name="whole")
+    self.config = config
+
+  @hk.transparent
+  def __call__(self, frames, state, targets, orders, deltas):
+    network = Rvm(self.config)
+    encoded = network.encode(frames)
+    states, last = network.unroll(Tick(encoded), state)
+    painted = []
+    for i in range(targets.shape[0]):
+      delta = None if deltas is None else deltas[i]
+      painted.append(network.paint(states, targets[i], orders[i], delta))
+    return encoded, states, last, jnp.stack(painted)
+
+
+@functools.cache
+def setup(path):
+  golden = Golden(path)
+  config = rvm_config(golden.hyper)
+  a = golden.arrays
+  frames, targets = time_major(a["inputs/source_frames"]), time_major(a["inputs/target_frames"])
+  orders, deltas = time_major(a["inputs/mask_permutation"]), time_major(a["inputs/target_deltas"])
+  zero = jnp.zeros((frames.shape[1], golden.about["num_tokens_with_cls"], config.dim))
+  args = (frames, zero, targets, orders, deltas)
+  make = lambda: Whole(config)  # noqa: E731
+  params = load_params(make, args, rvm_weights.rules(config), golden.part("params/"))
+  return golden, config, args, params, jitted(make, "__call__")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_stream_and_reconstruction(path):
+  golden, config, args, params, model = setup(path)
+  assert config.num_visible() == golden.about["num_visible_target_tokens"]
+  assert sum(x.size for x in jax.tree.leaves(params)) == golden.about["num_params"]
+  encoded, states, last, painted = model(params, *args)
+  golden.close(time_major(encoded), "outputs/stream/encoded")
+  golden.close(time_major(states), "outputs/stream/features")
+  golden.close(last, "outputs/stream/state")
+  golden.close(last, "outputs/reconstruct/state")
+  golden.close(time_major(painted), "outputs/reconstruct/reconstructed")
+  check_mask(golden, config, args[3], "reconstruct")
+
+
+def check_mask(golden, config, orders, kind):
+  masks = jax.vmap(lambda o: mask_of(o, config.num_visible()))(orders)
+  shape = golden.arrays[f"outputs/{kind}/mask"].shape
+  golden.close(time_major(masks).reshape(shape), f"outputs/{kind}/mask")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_other_orders_states_and_no_delta(path):
+  golden, config, (frames, zero, targets, orders, deltas), params, model = setup(path)
+  rowwise = time_major(golden.arrays["inputs/mask_permutation_rowwise"])
+  *_, painted = model(params, frames, zero, targets, rowwise, deltas)
+  golden.close(time_major(painted), "outputs/reconstruct_rowwise/reconstructed")
+  check_mask(golden, config, rowwise, "reconstruct_rowwise")
+  *_, painted = model(params, frames, zero, targets, orders, None)
+  golden.close(time_major(painted), "outputs/reconstruct_no_delta/reconstructed")
+  state = jnp.asarray(golden.arrays["inputs/initial_state"])
+  _, states, _, painted = model(params, frames, state, targets, orders, deltas)
+  golden.close(time_major(painted), "outputs/reconstruct_from_state/reconstructed")
+  golden.close(time_major(states), "outputs/reconstruct_from_state/features")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_positions(path):
+  golden, config, *_ = setup(path)
+  shape = golden.arrays["aux/encoder_position"].shape
+  table = position_table(config.base_grid, config.grid(), config.dim)
+  golden.close(table.reshape(shape), "aux/encoder_position")
+  shape = golden.arrays["aux/decoder_position"].shape
+  table = sincos_1d(shape[0] * shape[1], config.decoder.dim)
+  golden.close(table.reshape(shape), "aux/decoder_position")
