@@ -98,5 +98,3 @@ def _load_run(folder: pathlib.Path) -> Loaded:
   if problems:
     about += f" (newer ones are damaged: {sorted(problems)})"
   return Loaded(model, restored.trees["params"], config, about)
-
-

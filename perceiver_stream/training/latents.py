@@ -71,10 +71,11 @@ def extract_latents(
     "windows_per_shard": windows_per_shard,
     "identity": dict(identity or {}),
   }
-  done, state = _go_on(folder, index, loaded, windows)
+  done, start = _go_on(folder, index, loaded, windows)
+  state = start
   shard: list[tuple[Mapping[str, np.ndarray], np.ndarray]] = []
   if not done["finished"]:
-    for window, outputs, state in watch(loaded, windows, (), state):
+    for window, outputs, state in watch(loaded, windows, (), start):
       shard.append((window, np.asarray(outputs.latents, dtype)))
       if len(shard) == windows_per_shard:
         _finish_shard(folder, index, done, shard, windows, state)
@@ -120,9 +121,7 @@ def _go_on(
   if not (folder / INDEX).exists() or not (folder / RESUME).exists():
     return {"ticks": 0, "shards": 0, "finished": False}, None
   before = json.loads((folder / INDEX).read_text())
-  different = [
-    f"{k}: {before.get(k)} -> {index[k]}" for k in index if before.get(k) != index[k]
-  ]
+  different = [f"{k}: {before.get(k)} -> {index[k]}" for k in index if before.get(k) != index[k]]
   if different:
     raise CheckpointError(
       f"{folder} holds latents of something else ({'; '.join(different)}); choose another folder."

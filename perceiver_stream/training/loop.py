@@ -1,7 +1,7 @@
 """The online loop: watch a window, score it, learn from it, go on; in order, once."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -81,12 +81,12 @@ class Learner:
     self.sharding = step.state_sharding(self.mesh, state, config.num_rows)
     self.state = jax.device_put(state, self.sharding)
     self._step = step.make_train_step(parts.objective.loss, optimizer, self.sharding)
-    self._names = {IS_FIRST} | set(parts.observation) | set(map(valid_key, parts.observation))
+    self._observation = parts.observation
 
   def learn(self, window: Mapping[str, np.ndarray]) -> step.StepInfo:
     """Starts one step and returns what it will tell; does not wait for it."""
-    seen = {name: value for name, value in window.items() if name in self._names}
-    self.state, info = self._step(self.state, step.place(self.mesh, seen))
+    seen = step.place(self.mesh, visible(window, self._observation))
+    self.state, info = self._step(self.state, seen)
     return info
 
   def trees(self) -> dict[str, Any]:
@@ -207,6 +207,12 @@ class Run:
       say(f"Stopped by {stopped_by} after window {self.number}; all is saved. To go on:")
       say(f"  python scripts/train.py --resume={shlex.quote(self.config.run_dir)}")
     return Summary(**known, gains=written["gains"])
+
+
+def visible(window: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
+  """Returns what a model may see of a window: the named modalities and their flags."""
+  known = {IS_FIRST, *names, *map(valid_key, names)}
+  return {name: value for name, value in window.items() if name in known}
 
 
 def _devices() -> list[str]:

@@ -35,7 +35,7 @@ class Windows:
 
 class Iterator:
   def __init__(self, source):
-    self.source, self.at, self.on_next = source, 0, lambda at: None
+    self.source, self.at = source, 0
 
   def __iter__(self):
     return self
@@ -44,6 +44,15 @@ class Iterator:
     if self.at == self.source.total:
       raise StopIteration
     at, self.at = self.at, self.at + 1
+    return self.window(at)
+
+  def get_state(self):
+    return {"at": self.at}
+
+  def set_state(self, state):
+    self.at = state["at"]
+
+  def window(self, at):
     ticks = at * HOP + np.arange(HOP + AHEAD)
     x = np.stack([np.sin(0.3 * ticks * (i + 1)) for i in range(DIM)], -1)[:, None]
     noise = np.random.default_rng(at).normal(size=(HOP + AHEAD, self.source.rows, DIM))
@@ -56,11 +65,31 @@ class Iterator:
       "timestamp_s": np.broadcast_to(ticks[:, None] / 25, x.shape[:2]),
     }
 
-  def get_state(self):
-    return {"at": self.at}
 
-  def set_state(self, state):
-    self.at = state["at"]
+class Movies(Windows):
+  """Windows of a square moving over 16 × 16 pixels, and a tone; no overlap unless `ahead`."""
+
+  def __init__(self, total=4, ticks=8, ahead=0):
+    super().__init__(1, total)
+    self.ticks, self.ahead = ticks, ahead
+
+  def __iter__(self):
+    return MovieIterator(self)
+
+
+class MovieIterator(Iterator):
+  def window(self, at):
+    ticks = at * self.source.ticks + np.arange(self.source.ticks + self.source.ahead)
+    pixels = np.full((len(ticks), 1, 16, 16, 3), 30, np.uint8)
+    for i, t in enumerate(ticks):
+      pixels[i, 0, 4:9, t % 12 : t % 12 + 4] = (200, 120, 60)
+    times = (ticks[:, None] * 640 + np.arange(640)) / 16000
+    return {
+      "pixels": pixels,
+      "audio": 0.3 * np.sin(2 * np.pi * 440 * times, dtype=np.float32)[:, None],
+      "is_first": (ticks == 0)[:, None],
+      "timestamp_s": ticks[:, None] / 25,
+    }
 
 
 class State(NamedTuple):

@@ -1,0 +1,90 @@
+"""Writing pictures and sound to an mp4 file that any player opens."""
+
+import os
+import pathlib
+from fractions import Fraction
+from types import TracebackType
+
+import av
+import numpy as np
+from jaxtyping import Float, UInt8
+
+SOUND_HZ = 48000  # every AAC player knows it
+
+
+class MovieWriter:
+  """A movie being written; it appears under its name when complete.
+
+  with MovieWriter("grey.mp4", rate_hz=25, audio_rate_hz=16000) as movie:
+    for i in range(5):
+      movie.picture(np.full((32, 48, 3), 50 * i, np.uint8))
+    movie.sound(np.zeros(5 * 640, np.float32))
+  """
+
+  def __init__(
+    self,
+    path: str | pathlib.Path,
+    *,
+    rate_hz: float | int,
+    audio_rate_hz: float | int = 0,
+    min_side: int = 256,
+  ):
+    """Starts the file.
+
+    Args:
+      path: Of the movie; its ending chooses the container.
+      rate_hz: Pictures per second.
+      audio_rate_hz: Samples per second; 0 is a silent movie.
+      min_side: Smaller pictures are enlarged, pixel by pixel, by a whole number.
+    """
+    self.path = pathlib.Path(path)
+    self.min_side = min_side
+    self._part = self.path.with_name(f".part-{self.path.name}")
+    self.path.parent.mkdir(parents=True, exist_ok=True)
+    self._container = av.open(str(self._part), "w")
+    rate = Fraction(rate_hz).limit_denominator(100000)
+    self._video = self._container.add_stream("libx264", rate=rate, options={"crf": "16"})
+    self._video.pix_fmt = "yuv420p"
+    self._sound = None
+    self.audio_rate_hz = round(audio_rate_hz)
+    if audio_rate_hz:
+      self._sound = self._container.add_stream("aac", rate=SOUND_HZ, layout="mono")
+
+  def picture(self, rgb: UInt8[np.ndarray, "H W 3"]) -> None:
+    """Adds the next picture."""
+    scale = -(-self.min_side // min(rgb.shape[:2]))
+    rgb = rgb.repeat(scale, axis=0).repeat(scale, axis=1)
+    rgb = rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2]  # yuv420p needs even sizes
+    if not self._video.codec_context.is_open:
+      self._video.height, self._video.width = rgb.shape[:2]
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+    self._container.mux(self._video.encode(frame))
+
+  def sound(self, samples: Float[np.ndarray, " S"]) -> None:
+    """Adds the whole sound, from the first picture on, float in [-1, 1]."""
+    if self._sound is None:
+      raise ValueError(f"MovieWriter {self.path}: made without sound; give it an audio_rate_hz.")
+    resampler = av.AudioResampler(format="fltp", layout="mono", rate=SOUND_HZ)
+    data = np.ascontiguousarray(samples, np.float32)[None]
+    frame = av.AudioFrame.from_ndarray(data, format="flt", layout="mono")
+    frame.sample_rate = self.audio_rate_hz
+    for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+      self._container.mux(self._sound.encode(piece))
+    self._container.mux(self._sound.encode(None))
+
+  def __enter__(self) -> "MovieWriter":
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    if kind is None:
+      self._container.mux(self._video.encode(None))
+    self._container.close()
+    if kind is None:
+      os.replace(self._part, self.path)
+    else:
+      self._part.unlink(missing_ok=True)

@@ -1,0 +1,86 @@
+"""A movie of what a model expects: each picture and sound as it was predicted ticks before."""
+
+import pathlib
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from perceiver_stream.training.inference import Loaded, watch
+from perceiver_stream.training.movies import MovieWriter
+from perceiver_stream.training.vocoder import FLOOR, waveform
+
+GREY = 128  # shown for the first ticks, which nothing has predicted
+
+
+class Predicted(NamedTuple):
+  """What `predict_movie` wrote.
+
+  Attributes:
+    path: Of the movie.
+    ticks: Its length.
+    has_sound: Whether sound was predicted too.
+  """
+
+  path: pathlib.Path
+  ticks: int
+  has_sound: bool
+
+
+def predict_movie(
+  loaded: Loaded,
+  windows: Iterable[Mapping[str, np.ndarray]],
+  path: str | pathlib.Path,
+  *,
+  displacement: int,
+  rate_hz: float | int,
+  beside: bool = False,
+) -> Predicted:
+  """Writes the prediction for every tick, made `displacement` ticks earlier, to a movie.
+
+  The movie runs in step with its input. Sound is made from predicted log-mel energies; see
+  `vocoder.waveform`.
+
+  Args:
+    loaded: Model and parameters.
+    windows: Successive windows of one row, `[T, 1, ...]`, without overlap.
+    path: Of the movie.
+    displacement: Ticks ahead.
+    rate_hz: Ticks per second.
+    beside: Whether the input is shown on the left.
+
+  Raises:
+    ValueError: The model does not predict pixels.
+  """
+  outputs = {n for n, m in loaded.model.modalities.items() if m.config.use_output}
+  if "pixels" not in outputs:
+    raise ValueError(f"predict_movie: the model predicts {sorted(outputs)}, no pixels.")
+  audio = loaded.model.modalities["audio"].config if "audio" in outputs else None
+  sound: list[np.ndarray] = []
+  late: deque[np.ndarray] = deque()
+  ticks = 0
+  with MovieWriter(path, rate_hz=rate_hz, audio_rate_hz=audio.rate_hz if audio else 0) as movie:
+    for window, out, _ in watch(loaded, windows, (displacement,)):
+      late.extend(_bytes(np.asarray(out.predictions["pixels"])[:, 0, 0]))
+      if audio:
+        sound.extend(np.asarray(out.predictions["audio"])[:, 0, 0])
+      for seen in np.asarray(window["pixels"])[:, 0]:
+        shown = np.full_like(seen, GREY) if ticks < displacement else late.popleft()
+        movie.picture(np.concatenate([seen, shown], axis=1) if beside else shown)
+        ticks += 1
+    if audio and ticks:
+      movie.sound(_sound(sound, displacement, audio))
+  return Predicted(pathlib.Path(path), ticks, audio is not None)
+
+
+def _sound(predictions: list[np.ndarray], displacement: int, audio: Any) -> np.ndarray:
+  """Returns the samples, silent for the first ticks, which nothing has predicted."""
+  silence = np.log(FLOOR) if audio.predict == "log_mel" else 0.0
+  first = [np.full_like(predictions[0], silence)] * displacement
+  aligned = np.stack((first + predictions)[: len(predictions)])
+  return waveform(aligned, audio) if audio.predict == "log_mel" else aligned.reshape(-1)
+
+
+def _bytes(pixels: np.ndarray) -> np.ndarray:
+  return (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)

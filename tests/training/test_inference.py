@@ -1,0 +1,151 @@
+import json
+
+import av
+import jax
+import numpy as np
+import pytest
+from training_fakes import Movies
+
+from perceiver_stream.training import latents as latents_room
+from perceiver_stream.training.checkpoints import CheckpointError
+from perceiver_stream.training.inference import blank_tick, load, watch
+from perceiver_stream.training.latents import extract_latents, read_shards
+from perceiver_stream.training.movies import MovieWriter
+from perceiver_stream.training.predicting import predict_movie
+
+NANO = "stream_perceiver/nano"
+
+
+@pytest.fixture(scope="module")
+def nano():
+  return load(NANO)
+
+
+def test_a_model_by_name_is_untrained_and_says_so(nano):
+  assert nano.config is None and nano.about == f"{NANO}, untrained"
+  outputs, _ = nano.model.step(
+    nano.params, nano.model.initial_state(nano.params, 1), blank_tick(nano.model)
+  )
+  assert set(outputs.predictions) >= {"pixels", "audio"}
+
+
+def test_what_is_neither_run_nor_name_is_refused(tmp_path):
+  with pytest.raises(FileNotFoundError, match="Did you mean 'stream_perceiver/nano'"):
+    load("stream_perceiver/nanoo")
+  with pytest.raises(FileNotFoundError, match="neither the folder of a run"):
+    load(tmp_path)
+
+
+def test_watching_in_windows_is_watching_at_once(nano):
+  whole = next(iter(Movies(1, 16)))
+  want, _ = nano.model.unroll(
+    nano.params,
+    nano.model.initial_state(nano.params, 1),
+    {k: v for k, v in whole.items() if k != "timestamp_s"},
+    (),
+  )
+  parts = [o.latents for _, o, _ in watch(nano, Movies(2, 8))]
+  np.testing.assert_allclose(np.concatenate(parts), want.latents, atol=1e-5)
+
+
+@pytest.mark.parametrize("displacement, beside", [(1, False), (4, True)])
+def test_an_untrained_model_predicts_the_frame_it_saw(nano, tmp_path, displacement, beside):
+  path = tmp_path / "out.mp4"
+  done = predict_movie(nano, Movies(2), path, displacement=displacement, rate_hz=25, beside=beside)
+  assert done.ticks == 16 and done.has_sound
+  with av.open(str(path)) as file:
+    assert file.streams.video[0].average_rate == 25
+    frames = [f.to_ndarray(format="rgb24") for f in file.decode(video=0)]
+  assert len(frames) == 16 and frames[0].shape == (256, 512 if beside else 256, 3)
+  seen = np.concatenate([w["pixels"][:, 0] for w in Movies(2)])
+  for t in range(displacement, 16):
+    shown = frames[t][8::16, 8::16][:, -16:]  # the middle of each enlarged pixel
+    assert np.abs(shown.astype(int) - seen[t - displacement]).mean() < 8
+  assert abs(frames[0][:, -256:].mean() - 128) < 4
+  with av.open(str(path)) as file:
+    sound = np.concatenate([f.to_ndarray()[0] for f in file.decode(audio=0)])
+  assert abs(len(sound) / 48000 - 16 / 25) < 0.05
+  assert np.std(sound[: int(displacement / 25 * 48000) - 1500 : 10]) < 1e-2 < np.std(sound)
+
+
+def test_a_movie_that_fails_leaves_nothing(tmp_path):
+  with pytest.raises(RuntimeError, match="halfway"):
+    with MovieWriter(tmp_path / "a.mp4", rate_hz=10) as movie:
+      movie.picture(np.zeros((20, 31, 3), np.uint8))
+      raise RuntimeError("halfway")
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_silent_movie_refuses_sound_and_odd_sizes_are_fine(tmp_path):
+  with MovieWriter(tmp_path / "a.mp4", rate_hz=10, min_side=1) as movie:
+    movie.picture(np.zeros((21, 33, 3), np.uint8))
+    with pytest.raises(ValueError, match="made without sound"):
+      movie.sound(np.zeros(10, np.float32))
+  with av.open(str(tmp_path / "a.mp4")) as file:
+    assert (file.streams.video[0].height, file.streams.video[0].width) == (20, 32)
+    assert not file.streams.audio
+
+
+def extract(nano, folder, stop_after=None, **kwargs):
+  asked = iter(range(100))
+  stop = (lambda: next(asked) + 1 >= stop_after) if stop_after else (lambda: False)
+  kwargs = {"windows_per_shard": 2, "identity": {"path": "a.mp4"}} | kwargs
+  return extract_latents(nano, iter(Movies(5)), folder, should_stop=stop, **kwargs)
+
+
+def contents(folder):
+  return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".npz"}
+
+
+def test_latents_are_those_of_the_model_in_shards(nano, tmp_path):
+  done = extract(nano, tmp_path)
+  assert done.finished and done.ticks == 40 and done.shards == 3
+  shards = list(read_shards(tmp_path))
+  assert [len(s["latents"]) for s in shards] == [16, 16, 8]
+  want = np.concatenate([o.latents for _, o, _ in watch(nano, Movies(5))])
+  np.testing.assert_array_equal(np.concatenate([s["latents"] for s in shards]), want)
+  times = np.concatenate([s["timestamp_s"] for s in shards])[:, 0]
+  np.testing.assert_allclose(times, np.arange(40) / 25)
+  assert shards[0]["is_first"].sum() == 1
+  assert json.loads((tmp_path / "index.json").read_text())["model"].endswith("untrained")
+
+
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_a_stopped_extraction_goes_on_to_the_same_files(nano, tmp_path, stop_after):
+  extract(nano, tmp_path / "whole")
+  stopped = extract(nano, tmp_path / "parts", stop_after=stop_after)
+  assert not stopped.finished and stopped.shards == stop_after
+  (tmp_path / "parts" / "latents-00009.npz.part").write_bytes(b"cut short")
+  assert extract(nano, tmp_path / "parts").finished
+  assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+  assert extract(nano, tmp_path / "parts").ticks == 40  # and once more: nothing to do
+
+
+def test_killed_between_shard_and_index_repeats_the_shard(nano, tmp_path, monkeypatch):
+  extract(nano, tmp_path / "whole")
+  write = latents_room._write_npz
+
+  def killed(path, arrays, calls=[]):  # noqa: B006
+    calls.append(path)
+    if len(calls) == 4:
+      raise KeyboardInterrupt
+    write(path, arrays)
+
+  monkeypatch.setattr(latents_room, "_write_npz", killed)
+  with pytest.raises(KeyboardInterrupt):
+    extract(nano, tmp_path / "parts")
+  monkeypatch.undo()
+  extract(nano, tmp_path / "parts")
+  assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+
+
+def test_latents_of_something_else_are_not_mixed_in(nano, tmp_path):
+  extract(nano, tmp_path, stop_after=1)
+  with pytest.raises(CheckpointError, match="identity: .*a.mp4.* -> .*b.mp4.*another folder"):
+    extract(nano, tmp_path, identity={"path": "b.mp4"})
+
+
+def test_half_precision_on_disk(nano, tmp_path):
+  extract(nano, tmp_path, dtype="float16")
+  assert next(read_shards(tmp_path))["latents"].dtype == np.float16
+  assert jax.config.jax_numpy_dtype_promotion == "strict"
