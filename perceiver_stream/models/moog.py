@@ -103,6 +103,7 @@ class Config:
     use_loss_gradient: Whether the corrector starts from the prediction together with the gradient
       of its error.
     sample: Every how many rows and columns are decoded to train.
+    displacements: Ticks ahead that are predicted.
     float32_positions: Whether tables are rounded as in the released code; else made in float64.
     remat: Whether ticks are recomputed in the backward pass.
   """
@@ -121,6 +122,7 @@ class Config:
   decoder: DecoderConfig = field(default_factory=DecoderConfig)
   use_loss_gradient: bool = False
   sample: int = 8
+  displacements: tuple[int, ...] = (1,)
   float32_positions: bool = True
   remat: bool = True
 
@@ -133,6 +135,7 @@ class Tick(NamedTuple):
     is_first: `[B]`; True resets the row to `start` before the tick.
     start: State of a reset row, `[B, L, D]`.
     detach: `[B]`; True stops the gradient into the past.
+    valid: `[B]`; False where there was no frame: the prediction is kept.
     targets: Sampled pixels of the frame, `[B, Q, 3]`, and
     positions: features of where they are, `[B, Q, P]`: for the loss gradient only.
   """
@@ -141,6 +144,7 @@ class Tick(NamedTuple):
   is_first: Bool[Array, " B"] | None = None
   start: Float[Array, "B L D"] | None = None
   detach: Bool[Array, " B"] | None = None
+  valid: Bool[Array, " B"] | None = None
   targets: Float[Array, "B Q K"] | None = None
   positions: Float[Array, "B Q P"] | None = None
 
@@ -270,14 +274,16 @@ class Moog(hk.Module):
     """Returns the states of one tick, and the next state."""
     c = self.config
     state = _reset(inputs, prev_state)
-    normed = self._norm(state) if c.norm_first else state
-    predicted = normed + Stack(c.predictor, name="predictor")(normed)
+    normed, predicted = self._predict(state)
     start = predicted
     if c.use_loss_gradient:
       slope = jax.lax.stop_gradient(self._error_gradient(predicted, inputs))
       beside = jnp.concatenate([predicted, slope], axis=-1)
       start = Linear(c.latent_dim, name="gradient_projection")(beside)
     corrected = predicted + Stack(c.corrector, name="corrector")(start, inputs.tokens)
+    if inputs.valid is not None:
+      seen = jnp.broadcast_to(inputs.valid[:, None, None], corrected.shape)
+      corrected = jnp.where(seen, corrected, predicted)
     corrected = corrected if c.norm_first else self._norm(corrected)
     return Step(normed, predicted, corrected), corrected
 
@@ -293,6 +299,21 @@ class Moog(hk.Module):
   ) -> Float[Array, "B Q 3"]:
     """Returns RGB at the places whose position features are given."""
     return DenseDecoder(self.config.decoder, 3, name="decoder")(latents, positions)
+
+  @hk.name_like("__call__")
+  def ahead(self, state: Float[Array, "B L D"], num_ticks: int) -> Float[Array, "T B L D"]:
+    """Returns the predicted states of the next ticks, without frames, to decode from."""
+
+    def tick(state: Array, _: None) -> tuple[Array, Array]:
+      _, predicted = self._predict(state)
+      return predicted if self.config.norm_first else self._norm(predicted), predicted
+
+    return hk.scan(tick, state, None, num_ticks)[1]
+
+  @hk.name_like("__call__")
+  def _predict(self, state: Array) -> tuple[Array, Array]:
+    normed = self._norm(state) if self.config.norm_first else state
+    return normed, normed + Stack(self.config.predictor, name="predictor")(normed)
 
   @hk.name_like("__call__")
   def _norm(self, state: Float[Array, "B L D"]) -> Float[Array, "B L D"]:

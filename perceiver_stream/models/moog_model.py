@@ -1,0 +1,198 @@
+"""MooG under the contract of every model, and its training objective."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from perceiver_stream import modalities as modality_room
+from perceiver_stream.modalities import Memory, Modality, Queries, pixels
+from perceiver_stream.modalities.base import cell_index
+from perceiver_stream.models.base import Model, as_model
+from perceiver_stream.models.frames import nearest, remember_ticks
+from perceiver_stream.models.moog import (
+  Config,
+  Moog,
+  Step,
+  Tick,
+  position_table,
+  sampled,
+  sampled_cells,
+)
+from perceiver_stream.models.perceiver_io import repeat_rows
+from perceiver_stream.types import ModalitySpec, Observation
+
+
+class State(NamedTuple):
+  """All that is carried from tick to tick.
+
+  Attributes:
+    latents: The latent array, `[B, L, D]`; what the read-outs read.
+    start: Where a row goes back to when a recording starts, `[B, L, D]`; drawn once.
+    memory: The newest frames, under "pixels".
+  """
+
+  latents: Float[Array, "*T B L D"]
+  start: Float[Array, "*T B L D"]
+  memory: dict[str, Memory]
+
+
+class MoogNetwork:
+  """`Moog` as a `models.base.Network`.
+
+  A tick without a frame keeps the prediction; further displacements are predictions of
+  predictions.
+  """
+
+  def __init__(self, config: Config, frames: Modality):
+    self.config = config
+    self.frames = frames
+    self.moog = Moog(config)
+
+  def initial_state(self, batch_size: int) -> State:
+    """Returns the state before the first tick, drawn from the call's random key."""
+    c = self.config
+    key = hk.maybe_next_rng_key()
+    key = jax.random.key(0) if key is None else key
+    noise = jax.random.normal(key, (batch_size, c.num_latents, c.latent_dim))
+    start = self.moog.start(noise)
+    return State(start, start, {"pixels": self.frames.initial_memory(batch_size)})
+
+  def observe(self, state: State, observations: Observation) -> tuple[State, State]:
+    """Returns the state after each of T ticks, and after the last."""
+    steps, states = self.steps(state, observations)
+    del steps
+    return states, jax.tree.map(lambda x: x[-1], states)
+
+  def steps(
+    self, state: State, observations: Observation, detach: Array | None = None
+  ) -> tuple[Step, State]:
+    """Returns the inner states of every tick, and the states after it."""
+    memory, valid, is_first = remember_ticks(self.frames, state.memory["pixels"], observations)
+    ticks, batch = valid.shape
+    start = jax.lax.broadcast_in_dim(state.start, (ticks, *state.start.shape), (1, 2, 3))
+    inputs = Tick(
+      self.moog.encode(memory.last), is_first=is_first, start=start, valid=valid, detach=detach
+    )
+    if self.config.use_loss_gradient:
+      zeros = jnp.zeros((ticks, batch, 2), jnp.int32)
+      positions, targets = sample(self.config, memory.last, zeros)
+      inputs = inputs._replace(positions=positions, targets=targets)
+    steps, _ = self.moog.unroll(inputs, state.latents)
+    return steps, State(steps.corrected, start, {"pixels": memory})
+
+  def latents(self, state: State) -> Float[Array, "*T B L D"]:
+    """Returns the latent array."""
+    return state.latents
+
+  def predict(self, state: State, displacements: tuple[int, ...]) -> dict[str, Array]:
+    """Returns whole frames, `[B, num_displacements, H, W, 3]`; displacement 0 is the present."""
+    c = self.config
+    table = position_table((c.height, c.width), c.decoder.num_octaves, c.float32_positions)
+    frames = self._decode(state, table, displacements)
+    frames = jnp.moveaxis(frames, 0, 1)
+    return {"pixels": frames.reshape(*frames.shape[:2], c.height, c.width, 3)}
+
+  def decode(self, state: State, queries: Mapping[str, Queries]) -> dict[str, Array]:
+    """Returns pixels, `[B, Q, 1, 1, 3]`, each at the displacement of ours nearest to its own."""
+    c = self.config
+    answers = {}
+    for name, asked in queries.items():
+      cells = cell_index(asked.positions, (c.height, c.width))
+      table = position_table((c.height, c.width), c.decoder.num_octaves, c.float32_positions)
+      displacements = tuple(sorted({0, *c.displacements}))
+      pixels = self._decode(state, table[cells], displacements)
+      answers[name] = nearest(pixels, displacements, asked.displacement)[:, :, None, None]
+    return answers
+
+  def _decode(
+    self, state: State, positions: Array, displacements: tuple[int, ...]
+  ) -> Float[Array, "K B Q 3"]:
+    ahead = state.latents[None]
+    if any(displacements):
+      future = self.moog.ahead(state.latents, max(displacements))
+      ahead = jnp.concatenate([ahead, future])
+    rows = repeat_rows(positions, state.latents.shape[0])
+    return jnp.stack([self.moog.decode(ahead[d], rows) for d in displacements])
+
+
+def sample(
+  config: Config, frames: Float[Array, "T B H W 3"], offsets: Array
+) -> tuple[Float[Array, "T B Q P"], Float[Array, "T B Q 3"]]:
+  """Returns position features and colours of the pixels that are decoded to train."""
+  shape = (config.height, config.width)
+  ticks, batch = frames.shape[:2]
+  cells = sampled_cells(shape, config.sample, offsets.reshape(-1, 2))
+  table = position_table(shape, config.decoder.num_octaves, config.float32_positions)
+  colours = sampled(frames.reshape(-1, *frames.shape[2:]), cells)
+  split = lambda x: x.reshape(ticks, batch, *x.shape[1:])  # noqa: E731
+  return split(table[cells]), split(colours)
+
+
+def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
+  """Returns MooG's objective: mean squared error between each prediction and its frame.
+
+  `loss(params, state, observations, rng, detach_prob=0.0) -> (loss, state after the last tick)`.
+  One pixel in `config.sample`² is decoded, at random offsets per row and tick; with
+  `detach_prob` the gradient into the past is cut, per row and tick. Ticks without a frame do not
+  count.
+  """
+  frames = _frames(config)
+
+  def loss(
+    state: State, observations: Observation, detach_prob: float
+  ) -> tuple[Float[Array, ""], State]:
+    network = MoogNetwork(config, frames)
+    leading = observations["pixels"].shape[:2]
+    detach = jax.random.bernoulli(hk.next_rng_key(), detach_prob, leading)
+    steps, states = network.steps(state, observations, detach)
+    most = max(config.sample, 1)
+    offsets = jax.random.randint(hk.next_rng_key(), (*leading, 2), 0, most)
+    positions, targets = sample(config, states.memory["pixels"].last, offsets)
+    merge = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+    decoded = network.moog.decode(merge(steps.predicted), merge(positions))
+    squared = jnp.mean(jnp.square(decoded - merge(targets)), axis=(1, 2))
+    valid = observations.get("pixels_valid", jnp.ones(leading, bool))
+    valid = merge(valid.reshape(*leading, 1)).astype(jnp.float32)[:, 0]
+    mean = jnp.sum(squared * valid) / jnp.maximum(jnp.sum(valid), 1)
+    return mean, jax.tree.map(lambda x: x[-1], states)
+
+  apply = hk.transform(loss).apply
+  return lambda params, state, observations, rng, detach_prob=0.0: apply(
+    params, rng, state, observations, detach_prob
+  )
+
+
+def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
+  """Returns `config` for the frames of a stream.
+
+  Raises:
+    ValueError: The stream has no pixels.
+  """
+  if "pixels" not in specs:
+    raise ValueError(f"moog: the stream has {sorted(specs)}, but the model reads pixels.")
+  height, width = specs["pixels"].shape[:2]
+  return dataclasses.replace(config, height=height, width=width)
+
+
+def build(config: Config) -> Model:
+  """Returns the model that `config` describes."""
+  frames = _frames(config)
+  return as_model(
+    lambda: MoogNetwork(config, frames), {"pixels": frames}, config.displacements, config
+  )
+
+
+def _frames(config: Config) -> Modality:
+  sizes = pixels.Config(height=config.height, width=config.width, patch=1, tokenizer="pixel")
+  return modality_room.build("pixels", sizes)
+
+
+def template(config: Config) -> PyTree:
+  """Returns shapes and dtypes of the parameters, without making them."""
+  frame = jax.ShapeDtypeStruct((1, config.height, config.width, 3), jnp.uint8)
+  return jax.eval_shape(build(config).init, jax.random.key(0), {"pixels": frame})
