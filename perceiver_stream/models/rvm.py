@@ -51,6 +51,7 @@ class Config:
     core: Proposes the new state.
     decoder: Paints masked targets; needs `dim`.
     mask_ratio: Share of a target's patches that is hidden.
+    displacements: Ticks ahead that are predicted; trained from 4 to 48.
     remat: Whether ticks are recomputed in the backward pass.
   """
 
@@ -69,6 +70,7 @@ class Config:
     default_factory=lambda: LayersConfig(num_layers=8, num_heads=16, mlp_dim=2048, dim=512)
   )
   mask_ratio: float = 0.95
+  displacements: tuple[int, ...] = (4,)
   remat: bool = True
 
   def grid(self) -> tuple[int, int]:
@@ -96,10 +98,12 @@ class Tick(NamedTuple):
   Attributes:
     tokens: Of the frame, `[B, N, D]`.
     is_first: `[B]`; True resets the row before the tick.
+    valid: `[B]`; False where there was no frame: the state is kept.
   """
 
   tokens: Float[Array, "B N D"]
   is_first: Bool[Array, " B"] | None = None
+  valid: Bool[Array, " B"] | None = None
 
 
 class ReadBlock(hk.Module):
@@ -154,17 +158,19 @@ class Rvm(hk.Module):
   def tick(self, inputs: Tick, prev_state: Array) -> tuple[Array, Array]:
     """Returns the state after a frame, twice: s ← (1 - u) s + u h."""
     state, e = prev_state, inputs.tokens
+    rows = lambda flag: jnp.broadcast_to(flag[:, None, None], state.shape)  # noqa: E731
     if inputs.is_first is not None:
-      fresh = jnp.broadcast_to(inputs.is_first[:, None, None], state.shape)
-      state = jnp.where(fresh, 0.0, state)
+      state = jnp.where(rows(inputs.is_first), 0.0, state)
     update, reset = (
       jax.nn.sigmoid(self._gate(e, f"{kind}_input") + self._gate(state, f"{kind}_state"))
       for kind in ("update", "reset")
     )
     memory = reset * LayerNorm(use_offset=False, eps=1e-4, name="state_norm")(state)
     proposed = ReadStack(self.config.core, name="core")(e, memory)
-    state = (1 - update) * state + update * proposed
-    return state, state
+    next_state = (1 - update) * state + update * proposed
+    if inputs.valid is not None:
+      next_state = jnp.where(rows(inputs.valid), next_state, state)
+    return next_state, next_state
 
   @hk.name_like("__call__")
   def unroll(
@@ -188,18 +194,21 @@ class Rvm(hk.Module):
     target: Float[Array, "B H W 3"],
     order: Int[Array, "B P"],
     delta: Int[Array, " B"] | None = None,
+    num_visible: int | None = None,
   ) -> Float[Array, "B H W 3"]:
     """Returns the target frame painted from a few of its patches and what was seen before.
 
     Args:
       memory: States after the source frames; all of them are read.
       target: The frame to paint; only the visible patches are looked at.
-      order: Order of its patches; the first `config.num_visible()` are visible.
+      order: Order of its patches; the first `num_visible` are visible.
       delta: Frames between the last source frame and the target; None leaves it out.
+      num_visible: Default `config.num_visible()`; 0 paints from memory alone.
     """
     c = self.config
+    num_visible = c.num_visible() if num_visible is None else num_visible
     embed = Linear(c.decoder.dim or c.dim, name="decoder_input")
-    tokens, shown = self._patches(target), order[:, : c.num_visible()]
+    tokens, shown = self._patches(target), order[:, :num_visible]
     shown_tokens = embed(self._vit(jnp.take_along_axis(tokens, shown[..., None], axis=1)))
     x = self._fill(shown_tokens, order)
     if delta is not None:

@@ -1,0 +1,169 @@
+"""RVM under the contract of every model, and its training objective."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from jaxtyping import Array, Float, PyTree
+
+from perceiver_stream import modalities as modality_room
+from perceiver_stream.modalities import Memory, Modality, Queries, pixels
+from perceiver_stream.modalities.base import cell_index
+from perceiver_stream.models.base import Model, as_model
+from perceiver_stream.models.frames import nearest, remember_ticks
+from perceiver_stream.models.rvm import Config, Rvm, Tick, draw_orders, mask_of
+from perceiver_stream.types import ModalitySpec, Observation
+
+
+class State(NamedTuple):
+  """All that is carried from tick to tick.
+
+  Attributes:
+    latents: The state of the core, `[B, N, D]`: CLS, then one per patch.
+    memory: The newest frames, under "pixels".
+  """
+
+  latents: Float[Array, "*T B N D"]
+  memory: dict[str, Memory]
+
+
+class RvmNetwork:
+  """`Rvm` as a `models.base.Network`.
+
+  Predictions are painted with no patch of the target visible, from the newest state alone. The
+  released model was trained with 5 % of the patches visible and all source frames' states.
+  """
+
+  def __init__(self, config: Config, frames: Modality):
+    self.config = config
+    self.frames = frames
+    self.rvm = Rvm(config)
+
+  def initial_state(self, batch_size: int) -> State:
+    """Returns the state before the first tick."""
+    memory = {"pixels": self.frames.initial_memory(batch_size)}
+    return State(self.rvm.initial_state(batch_size), memory)
+
+  def observe(self, state: State, observations: Observation) -> tuple[State, State]:
+    """Returns the state after each of T ticks, and after the last."""
+    memory, valid, is_first = remember_ticks(self.frames, state.memory["pixels"], observations)
+    inputs = Tick(self.rvm.encode(memory.last), is_first=is_first, valid=valid)
+    latents, _ = self.rvm.unroll(inputs, state.latents)
+    states = State(latents, {"pixels": memory})
+    return states, jax.tree.map(lambda x: x[-1], states)
+
+  def latents(self, state: State) -> Float[Array, "*T B N D"]:
+    """Returns the state of the core."""
+    return state.latents
+
+  def predict(self, state: State, displacements: tuple[int, ...]) -> dict[str, Array]:
+    """Returns whole frames, `[B, num_displacements, H, W, 3]`."""
+    batch = state.latents.shape[0]
+    rows, columns = self.config.grid()
+    order = jnp.broadcast_to(jnp.arange(rows * columns)[None], (batch, rows * columns))
+    blank = jnp.zeros((batch, self.config.height, self.config.width, 3), jnp.float32)
+
+    def paint(displacement: int) -> Array:
+      delta = jnp.full(batch, displacement, jnp.int32)
+      return self.rvm.paint(state.latents[None], blank, order, delta, num_visible=0)
+
+    return {"pixels": jnp.stack([paint(d) for d in displacements], axis=1)}
+
+  def decode(self, state: State, queries: Mapping[str, Queries]) -> dict[str, Array]:
+    """Returns patches, `[B, Q, patch, patch, 3]`, each at our displacement nearest to its own."""
+    c = self.config
+    painted = self.predict(state, c.displacements)["pixels"]
+    cells = rearrange(painted, "b k (h p) (w q) c -> k b (h w) p q c", p=c.patch, q=c.patch)
+    answers = {}
+    for name, asked in queries.items():
+      picked = cells[:, :, cell_index(asked.positions, c.grid())]
+      answers[name] = nearest(picked, c.displacements, asked.displacement)
+    return answers
+
+
+def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
+  """Returns RVM's objective: paint a future frame of which a few patches are visible.
+
+  `loss(params, state, observations, rng, num_sources=…) -> (loss, state after the sources)`. The
+  first `num_sources` ticks are sources; the target is one of the later ticks, drawn per call, the
+  visible patches per row. The loss is the mean squared error of the hidden patches; the state is
+  that after the last source.
+  """
+  frames = _frames(config)
+
+  def loss(
+    state: State, observations: Observation, num_sources: int
+  ) -> tuple[Float[Array, ""], State]:
+    network = RvmNetwork(config, frames)
+    ticks, batch = observations["pixels"].shape[:2]
+    sources = jax.tree.map(lambda x: x[:num_sources], dict(observations))
+    states, last = network.observe(state, sources)
+    delta = jax.random.randint(hk.next_rng_key(), (), 1, ticks - num_sources + 1)
+    at = num_sources - 1 + delta
+    target = frames.canonical(jnp.take(observations["pixels"], at, axis=0))
+    rows, columns = config.grid()
+    order = draw_orders(hk.next_rng_key(), batch, rows * columns)
+    deltas = jnp.broadcast_to(delta, (batch,))
+    painted = network.rvm.paint(states.latents, target, order, deltas)
+    hidden = mask_of(order, config.num_visible())
+    shape = "b (h p) (w q) c -> b (h w) (p q c)"
+    error = rearrange(painted - target, shape, p=config.patch, q=config.patch)
+    error = jnp.mean(jnp.square(error), axis=-1)
+    same = _same_recording(observations, at, num_sources)
+    weight = hidden * jax.lax.broadcast_in_dim(same, hidden.shape, (0,))
+    return jnp.sum(error * weight) / jnp.maximum(jnp.sum(weight), 1), last
+
+  apply = hk.transform(loss).apply
+  return lambda params, state, observations, rng, num_sources: apply(
+    params, rng, state, observations, num_sources
+  )
+
+
+def _same_recording(observations: Observation, at: Array, num_sources: int) -> Array:
+  """Returns 1 in the rows whose target is valid and of the same recording as the last source."""
+  leading = observations["pixels"].shape[:2]
+  later = jnp.arange(leading[0])[:, None]
+  between = jnp.broadcast_to((later >= num_sources) & (later <= at), leading)
+  first = observations.get("is_first", jnp.zeros(leading, bool))
+  valid = jnp.take(observations.get("pixels_valid", jnp.ones(leading, bool)), at, axis=0)
+  return (valid & ~jnp.any(first & between, axis=0)).astype(jnp.float32)
+
+
+def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
+  """Returns `config` for the frames of a stream.
+
+  Raises:
+    ValueError: The stream has no pixels.
+  """
+  if "pixels" not in specs:
+    raise ValueError(f"rvm: the stream has {sorted(specs)}, but the model reads pixels.")
+  height, width = specs["pixels"].shape[:2]
+  return dataclasses.replace(config, height=height, width=width)
+
+
+def build(config: Config) -> Model:
+  """Returns the model that `config` describes.
+
+  Raises:
+    ValueError: The frame is not a whole number of patches.
+  """
+  frames = _frames(config)
+  return as_model(
+    lambda: RvmNetwork(config, frames), {"pixels": frames}, config.displacements, config
+  )
+
+
+def _frames(config: Config) -> Modality:
+  config.grid()
+  sizes = pixels.Config(height=config.height, width=config.width, patch=config.patch)
+  return modality_room.build("pixels", sizes)
+
+
+def template(config: Config) -> PyTree:
+  """Returns shapes and dtypes of the parameters, without making them."""
+  frame = jax.ShapeDtypeStruct((1, config.height, config.width, 3), jnp.uint8)
+  return jax.eval_shape(build(config).init, jax.random.key(0), {"pixels": frame})
