@@ -110,6 +110,7 @@ class Journal:
 
   def state(self) -> dict[str, Any]:
     """Returns what to give the constructor to go on from here, as JSON."""
+    self.metrics.sync()
     return {"lines": self.metrics.num_lines, "running": self.running.means}
 
   def record(self, told: Told) -> StepInfo:

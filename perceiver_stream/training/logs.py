@@ -5,6 +5,7 @@ resumed has the same lines as one that never was; times are in `timing.jsonl`.
 """
 
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,6 +68,10 @@ class JsonLines:
     self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
     self._file.flush()
     self.num_lines += 1
+
+  def sync(self) -> None:
+    """Returns when all lines are on the disk, where a checkpoint will count on them."""
+    os.fsync(self._file.fileno())
 
   def close(self) -> None:
     """Closes the file."""

@@ -1,6 +1,7 @@
 """The online loop: watch a window, score it, learn from it, go on; in order, once."""
 
 import shlex
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -117,10 +118,10 @@ class Run:
     self.journal = Journal(
       self.config, parts.metric_names, hop, first=self.number, state=journal_state
     )
-    if restored is not None:
-      self.journal.display.say(f"Going on from window {self.number} in {self.config.run_dir}.")
     self.helper = ThreadPoolExecutor(1, "baselines")
     self.pending: Told | None = None
+    self.compiled = False
+    self.journal.display.say(self._headline())
 
   def go(self, stop: StopRequest) -> Summary:
     """Learns until the stream, `max_windows` or somebody says to stop."""
@@ -152,7 +153,11 @@ class Run:
     """Starts learning from a window; then, while that is computed, logs the one before."""
     baselines = self.parts.baselines
     errors = self.helper.submit(baselines, window) if baselines else None
+    started = time.perf_counter()
     info = self.learner.learn(window)
+    if not self.compiled:
+      self.compiled = True
+      self.journal.display.say(f"Compiled in {time.perf_counter() - started:.0f} s.")
     before, self.number = self.pending, self.number + 1
     self.pending = Told(self.number, window, info, errors)
     self._record(before)
@@ -183,6 +188,12 @@ class Run:
     score = self.journal.running.total()
     self.checkpoints.save(self.number, self.learner.trees(), meta, score)
     self.saved = self.number
+
+  def _headline(self) -> str:
+    size = sum(x.size for x in jax.tree.leaves(self.learner.state.params))
+    devices = f"{self.learner.mesh.size} × {jax.devices()[0].device_kind}"
+    start = f"going on from window {self.number}" if self.number else "starting"
+    return f"{size / 1e6:.2f} M parameters on {devices}; {start} in {self.config.run_dir}."
 
   def _check(self, meta: Mapping[str, Any]) -> None:
     different = differences(meta["config"], to_dict(self.config))

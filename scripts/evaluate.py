@@ -1,0 +1,43 @@
+"""Scores a model that does not learn over a stream, beside the baselines.
+
+  python scripts/evaluate.py runs/online_tiny --path=OTHER.mp4
+  python scripts/evaluate.py stream_perceiver/tiny --path=MY.mp4 --max_windows=50 --json=out.json
+
+The model is that of a run, with its newest parameters, or one of the zoo by name, untrained. It
+watches the video in order and carries its state; predictions at each of its displacements are
+compared with what came. copy is the last frame seen, extrap the last frame moved on by optical
+flow, mix the mean of both. The table gives PSNR in dB for pictures (higher is better) and the
+modality's error for all else (lower is better).
+"""
+
+import argparse
+import json
+import pathlib
+
+from perceiver_stream import training
+from perceiver_stream.training.evaluating import table
+from perceiver_stream.training.scripting import experiment_for, readable_errors
+
+
+def main() -> None:
+  """Evaluates what the arguments say."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("model", help="folder of a run, or a name of the zoo")
+  parser.add_argument("--path", default="", help="video file or folder; default: the run's stream")
+  parser.add_argument("--max_windows", type=int, default=0, help="windows to look at; 0 is all")
+  parser.add_argument("--num_rows", type=int, default=1, help="streams side by side")
+  parser.add_argument("--json", default="", help="also write the scores to this file")
+  args = parser.parse_args()
+  with readable_errors():
+    loaded = training.load(args.model)
+    parts = training.make_parts(experiment_for(loaded, args.path, args.num_rows))
+    scores = training.evaluate(parts, loaded.params, args.max_windows)
+  print(f"{loaded.about}:\n\n{table(scores, parts.metric_names)}")
+  if args.json:
+    pathlib.Path(args.json).write_text(json.dumps(scores, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,46 @@
+"""Turns a video into the video, with sound, that a model expected: predicted ticks ahead.
+
+  python scripts/predict.py runs/online_tiny MY.mp4 out.mp4
+  python scripts/predict.py runs/online_tiny MY.mp4 out.mp4 --displacement=16 --beside
+
+Each picture of out.mp4 was predicted --displacement ticks before the moment it is shown at, so it
+runs in step with MY.mp4; the first ones, which nothing has predicted, are grey. Sound is made from
+the predicted log-mel energies: it has the right loudness and colour, and no true phase. Pictures
+are as large as the model's, enlarged to at least 256 pixels. An untrained model (a name of the zoo
+such as stream_perceiver/tiny) predicts that nothing will change.
+"""
+
+import argparse
+
+from perceiver_stream import training
+from perceiver_stream.training.scripting import readable_errors, watching
+
+
+def main() -> None:
+  """Predicts what the arguments say."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("model", help="folder of a run, or a name of the zoo")
+  parser.add_argument("video", help="any file with video, or a folder of them")
+  parser.add_argument("output", help="movie to write, for instance out.mp4")
+  parser.add_argument("--displacement", type=int, default=4, help="ticks ahead (default: 4)")
+  parser.add_argument("--beside", action="store_true", help="show the input on the left")
+  args = parser.parse_args()
+  with readable_errors():
+    loaded = training.load(args.model)
+    windows, stream = watching(loaded, args.video)
+    done = training.predict_movie(
+      loaded,
+      windows,
+      args.output,
+      displacement=args.displacement,
+      rate_hz=stream.rate_hz,
+      beside=args.beside,
+    )
+  sound = "with sound" if done.has_sound else "silent"
+  print(f"{done.path}: {done.ticks} pictures, {sound}, {args.displacement} ticks ahead.")
+
+
+if __name__ == "__main__":
+  main()

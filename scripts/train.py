@@ -1,0 +1,58 @@
+"""Learns online from one continuous stream, in order, once, and can be stopped at any moment.
+
+  python scripts/train.py --config=configs/online.py:tiny                     # the demo's videos
+  python scripts/train.py --config=configs/online.py:tiny --config.stream.path=MY.mp4
+  python scripts/train.py --config=configs/synthetic.py:nano --config.max_windows=100
+  python scripts/train.py --resume=runs/online_tiny                           # go on
+
+A config file holds variants (`:nano` for trying out, `:tiny` for a CPU, `:small` and `:base` for a
+GPU), and any of its fields can be set: --config.optimizer.learning_rate=3e-4,
+--config.optimizer.cadence=4, --config.objective.window=16, --config.num_rows=2. A name that the
+config does not have is refused with the nearest one.
+
+ctrl-C (or SIGTERM) finishes the window, saves, and prints the command that goes on; the result is
+that of a run that never stopped. The same command on the same run_dir goes on, too.
+
+In run_dir afterwards: report.html, metrics.jsonl (each prediction scored before the update that
+sees its target, beside copying and flow extrapolation), summary.json, config.json, strips/,
+checkpoints/, tensorboard/ (show it with: tensorboard --logdir runs).
+"""
+
+import pathlib
+import sys
+
+from absl import app, flags
+
+from perceiver_stream import training
+from perceiver_stream.training.flags import define_config, parse_flags
+from perceiver_stream.training.scripting import readable_errors
+
+CONFIG = define_config("Python file with get_config(variant), as configs/online.py:tiny.")
+RESUME = flags.DEFINE_string("resume", "", "Folder of a run to go on with, instead of --config.")
+
+
+def main(argv: list[str]) -> None:
+  """Trains what the flags say."""
+  if argv[1:]:
+    sys.exit(f"train.py: {argv[1]!r} is not understood; flags look like --config.seed=1.")
+  with readable_errors():
+    if bool(RESUME.value) == (CONFIG.value is not None):
+      raise ValueError("give either --config=configs/online.py:tiny or --resume=RUN_DIR.")
+    config = CONFIG.value if CONFIG.value is not None else resumed(RESUME.value)
+    summary = training.train(config)
+  if summary.finished:
+    print(f"Done after {summary.windows} windows; everything is in {summary.run_dir}.")
+
+
+def resumed(run_dir: str) -> training.ExperimentConfig:
+  """Returns the config of a run; the folder may have moved since."""
+  path = pathlib.Path(run_dir) / "config.json"
+  if not path.is_file():
+    raise FileNotFoundError(f"--resume={run_dir}: there is no run; {path} does not exist.")
+  config = training.from_json(path.read_text())
+  config.run_dir = run_dir
+  return config
+
+
+if __name__ == "__main__":
+  app.run(main, flags_parser=parse_flags)
