@@ -1,5 +1,8 @@
 """What models of one stream of frames share: remembering them, and picking cells of a picture."""
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -8,30 +11,42 @@ from perceiver_stream.modalities import Memory, Modality
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
 
 
+class Remembered(NamedTuple):
+  """Memories after every tick, `[T, B, ...]`, and the flags of the ticks, `[T, B]`."""
+
+  memory: dict[str, Memory]
+  valid: dict[str, Bool[Array, "T B"]]
+  is_first: Bool[Array, "T B"]
+
+
 def remember_ticks(
-  modality: Modality, memory: Memory, observations: Observation
-) -> tuple[Memory, Bool[Array, "T B"], Bool[Array, "T B"]]:
-  """Returns the memory after every tick, where there was an observation, and where one starts.
+  modalities: Mapping[str, Modality], memory: Mapping[str, Memory], observations: Observation
+) -> Remembered:
+  """Returns what is remembered after every tick; an absent modality is held.
 
   Args:
-    modality: What is remembered.
+    modalities: What is remembered.
     memory: Before the first tick.
     observations: Arrays `[T, B, ...]`; see `types.Observation`.
   """
-  name = modality.name
-  leading = observations[name].shape[:2]
+  present = {n: observations[n] for n in modalities if n in observations}
+  leading = next(iter(present.values())).shape[:2]
   flag = lambda key, default: jnp.asarray(  # noqa: E731
     observations.get(key, jnp.full(leading, default)), bool
   )
-  valid, is_first = flag(valid_key(name), True), flag(IS_FIRST, False)
+  is_first = flag(IS_FIRST, False)
+  valid = {n: flag(valid_key(n), True) & (n in present) for n in modalities}
 
-  def tick(memory: Memory, now: tuple[Array, Array, Array]) -> tuple[Memory, Memory]:
-    value, valid, is_first = now
-    memory = modality.remember(memory, modality.canonical(value), valid, is_first)
-    return memory, memory
+  def tick(memory: dict, now: tuple) -> tuple[dict, dict]:
+    values, valid, is_first = now
+    after = {}
+    for name, modality in modalities.items():
+      value = modality.canonical(values[name]) if name in values else memory[name].last
+      after[name] = modality.remember(memory[name], value, valid[name], is_first)
+    return after, after
 
-  _, memories = jax.lax.scan(tick, memory, (observations[name], valid, is_first))
-  return memories, valid, is_first
+  _, memories = jax.lax.scan(tick, dict(memory), (present, valid, is_first))
+  return Remembered(memories, valid, is_first)
 
 
 def nearest(

@@ -72,18 +72,19 @@ class MoogNetwork:
     self, state: State, observations: Observation, detach: Array | None = None
   ) -> tuple[Step, State]:
     """Returns the inner states of every tick, and the states after it."""
-    memory, valid, is_first = remember_ticks(self.frames, state.memory["pixels"], observations)
+    kept = remember_ticks({"pixels": self.frames}, state.memory, observations)
+    frames, valid = kept.memory["pixels"].last, kept.valid["pixels"]
     ticks, batch = valid.shape
     start = jax.lax.broadcast_in_dim(state.start, (ticks, *state.start.shape), (1, 2, 3))
     inputs = Tick(
-      self.moog.encode(memory.last), is_first=is_first, start=start, valid=valid, detach=detach
+      self.moog.encode(frames), is_first=kept.is_first, start=start, valid=valid, detach=detach
     )
     if self.config.use_loss_gradient:
       zeros = jnp.zeros((ticks, batch, 2), jnp.int32)
-      positions, targets = sample(self.config, memory.last, zeros)
+      positions, targets = sample(self.config, frames, zeros)
       inputs = inputs._replace(positions=positions, targets=targets)
     steps, _ = self.moog.unroll(inputs, state.latents)
-    return steps, State(steps.corrected, start, {"pixels": memory})
+    return steps, State(steps.corrected, start, kept.memory)
 
   def latents(self, state: State) -> Float[Array, "*T B L D"]:
     """Returns the latent array."""

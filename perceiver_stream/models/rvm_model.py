@@ -50,10 +50,11 @@ class RvmNetwork:
 
   def observe(self, state: State, observations: Observation) -> tuple[State, State]:
     """Returns the state after each of T ticks, and after the last."""
-    memory, valid, is_first = remember_ticks(self.frames, state.memory["pixels"], observations)
-    inputs = Tick(self.rvm.encode(memory.last), is_first=is_first, valid=valid)
+    kept = remember_ticks({"pixels": self.frames}, state.memory, observations)
+    frames, valid = kept.memory["pixels"].last, kept.valid["pixels"]
+    inputs = Tick(self.rvm.encode(frames), is_first=kept.is_first, valid=valid)
     latents, _ = self.rvm.unroll(inputs, state.latents)
-    states = State(latents, {"pixels": memory})
+    states = State(latents, kept.memory)
     return states, jax.tree.map(lambda x: x[-1], states)
 
   def latents(self, state: State) -> Float[Array, "*T B N D"]:
