@@ -8,9 +8,23 @@ import difflib
 from typing import Any
 
 from perceiver_stream.models.base import Model
-from perceiver_stream.zoo import stream_perceiver
+from perceiver_stream.zoo import (
+  moog,
+  perceiver_autoencoder,
+  perceiver_classifier,
+  perceiver_flow,
+  rvm,
+  stream_perceiver,
+)
 
-FAMILIES = {"stream_perceiver": stream_perceiver}
+FAMILIES = {
+  "moog": moog,
+  "perceiver_autoencoder": perceiver_autoencoder,
+  "perceiver_classifier": perceiver_classifier,
+  "perceiver_flow": perceiver_flow,
+  "rvm": rvm,
+  "stream_perceiver": stream_perceiver,
+}
 
 
 def names() -> list[str]:

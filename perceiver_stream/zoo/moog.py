@@ -1,0 +1,53 @@
+"""MooG: the two published forms, and small ones to train."""
+
+from perceiver_stream.models.moog import Config as Config
+from perceiver_stream.models.moog import DecoderConfig, EncoderConfig, StackConfig
+from perceiver_stream.models.moog_model import build as build
+from perceiver_stream.models.moog_model import fitted as fitted
+from perceiver_stream.zoo.cards import Card
+
+
+def _small(side: int, latents: int, dim: int, strides: tuple[int, ...], layers: int) -> Config:
+  stack = StackConfig(num_layers=layers, qkv_dim=dim, num_heads=4, mlp_dim=2 * dim)
+  return Config(
+    height=side,
+    width=side,
+    num_latents=latents,
+    latent_dim=dim,
+    norm_first=False,
+    encoder=EncoderConfig(
+      channels=(dim // 2,) * (len(strides) - 1) + (dim,),
+      strides=strides,
+      hidden_dim=dim,
+      num_octaves=8,
+      add_positions=True,
+    ),
+    predictor=stack,
+    corrector=stack,
+    decoder=DecoderConfig(stack=stack, num_octaves=6),
+    sample=4,
+    float32_positions=False,
+  )
+
+
+def _movi() -> Config:
+  encoder = EncoderConfig(strides=(1, 1, 1, 2, 1, 2), add_positions=True)
+  return Config(norm_first=False, encoder=encoder)
+
+
+VARIANTS = {
+  "ego4d": Config,
+  "movi": _movi,
+  "tiny": lambda: _small(64, 128, 128, (2, 2, 1), 2),
+  "nano": lambda: _small(16, 8, 16, (2, 2), 1),
+}
+
+CARD = Card(
+  summary="A latent array that predicts the next frame and is corrected by it; latents follow things.",
+  paper="van Steenkiste et al. 2024, Moving Off-the-Grid, 2411.05927",
+  code="google-deepmind/representations4d, moog/ and colabs/moog_inference_demo.ipynb",
+  inputs="pixels of any size that the strides divide",
+  weights="flat .npz of the release: the Ego4D backbone with its point and box heads (`ego4d`)",
+  limits="The published heads look at 16 frames at once (`models.moog_readouts.ClipReadout`). "
+  "Displacements beyond 1 are predictions of predictions, for which it was not trained.",
+)

@@ -1,0 +1,57 @@
+"""Perceiver image classifiers: the three published ones, and a small one."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from perceiver_stream.models.perceiver_classifier import Config as Config
+from perceiver_stream.models.perceiver_classifier import ConvPixels, FourierPixels, LearnedPixels
+from perceiver_stream.models.perceiver_io import DecoderConfig, EncoderConfig, FourierConfig
+from perceiver_stream.models.perceiver_models import build_classifier as build
+from perceiver_stream.types import ModalitySpec
+from perceiver_stream.zoo.cards import Card
+
+__all__ = ["CARD", "VARIANTS", "Config", "build", "fitted"]
+
+
+def _nano() -> Config:
+  return Config(
+    height=16,
+    width=16,
+    num_classes=5,
+    tokens=FourierPixels(positions=FourierConfig(num_bands=4, as_released=False)),
+    encoder=EncoderConfig(
+      num_latents=8, latent_dim=16, num_blocks=2, num_layers=1, num_self_heads=2
+    ),
+    query_dim=16,
+  )
+
+
+VARIANTS = {
+  "fourier": Config,
+  "learned": lambda: Config(tokens=LearnedPixels(), decoder=DecoderConfig()),
+  "conv": lambda: Config(tokens=ConvPixels()),
+  "nano": _nano,
+}
+
+CARD = Card(
+  summary="ImageNet classes of a picture, from raw pixels, learned positions or convolutions.",
+  paper="Jaegle et al. 2021, Perceiver, 2103.03206, and Perceiver IO, 2107.14795",
+  code="google-deepmind/deepmind-research, perceiver/, ImageNet colab",
+  inputs="pixels, 224×224 centre crops; normalised inside",
+  weights="ImageNet .pystate files of the release; Hugging Face "
+  "PerceiverForImageClassification{Fourier,Learned,ConvProcessing}",
+  limits="The Hugging Face convolutional model is not the released one: it pads differently and has "
+  "55×55 tokens. Its weights load, its numbers differ. Batch statistics are not trained here.",
+)
+
+
+def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
+  """Returns `config` for the frames of a stream.
+
+  Raises:
+    ValueError: The stream has no pixels.
+  """
+  if "pixels" not in specs:
+    raise ValueError(f"perceiver_classifier: the stream has {sorted(specs)}, it reads pixels.")
+  height, width = specs["pixels"].shape[:2]
+  return dataclasses.replace(config, height=height, width=width)
