@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Num
 
 from perceiver_stream.modalities.base import Modality, ModalityConfig, mean_over_element
 from perceiver_stream.modalities.memory import Memory
+from perceiver_stream.nn import Precision
 from perceiver_stream.types import ModalitySpec
 
 SPACES = ("log_mel", "waveform")
@@ -93,14 +94,17 @@ class Audio(Modality):
     c = self.config
     return (c.num_frames if c.predict == "log_mel" else c.num_samples // c.patch,)
 
-  def tokens(self, memory: Memory, extra: tuple, dim: int) -> Float[Array, "B N C"]:
+  def tokens(
+    self, memory: Memory, extra: tuple, dim: int, precision: Precision
+  ) -> Float[Array, "B N C"]:
     """Returns one token per raw patch or per spectral frame."""
     c = self.config
     if c.tokenizer == "log_mel":
       cells = _scale(self.log_mel(memory.last))
     else:
       cells = rearrange(memory.last, "b (n p) -> b n p", p=c.patch)
-    return self._embed(cells, self._token_positions(cells.shape[1]), dim, "tokens")
+    positions = self._token_positions(cells.shape[1])
+    return self._embed(precision.cast(cells), positions, dim, "tokens")
 
   def split(self, prediction: Float[Array, "B ..."]) -> Float[Array, "B Q ..."]:
     """Returns log-mel frames as they are, a waveform in patches."""

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
 from perceiver_stream.modalities.memory import Memory, initial_memory, remember
-from perceiver_stream.nn import Linear, coordinates, fourier_linear
+from perceiver_stream.nn import Linear, Precision, coordinates, fourier_linear
 from perceiver_stream.types import ModalitySpec
 
 
@@ -110,9 +110,11 @@ class Modality:
     del memory
     return ()
 
-  def tokens(self, memory: Memory, extra: Any, dim: int) -> Float[Array, "B N C"]:
+  def tokens(
+    self, memory: Memory, extra: Any, dim: int, precision: Precision
+  ) -> Float[Array, "B N C"]:
     """Returns `dim`-wide tokens of the newest observation, positions included."""
-    cells = self._cells(memory, extra)  # [B, N, F]
+    cells = precision.cast(self._cells(memory, extra))  # [B, N, F]
     return self._embed(cells, self.query_grid(), dim, "tokens")
 
   # --- the way out ------------------------------------------------------------------------------
@@ -126,10 +128,15 @@ class Modality:
     return coordinates(self.grid_shape())
 
   def local(
-    self, memory: Memory, extra: Any, positions: Float[Array, "Q d"], dim: int
+    self,
+    memory: Memory,
+    extra: Any,
+    positions: Float[Array, "Q d"],
+    dim: int,
+    precision: Precision,
   ) -> Float[Array, "B Q E"]:
     """Returns `dim` features of what was last seen at each queried place."""
-    cells = self._cells(memory, extra)
+    cells = precision.cast(self._cells(memory, extra))
     picked = jnp.take(cells, cell_index(positions, self.grid_shape()), axis=1)
     return Linear(dim, name=f"{self.name}_local")(picked)
 

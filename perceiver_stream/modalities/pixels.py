@@ -21,7 +21,14 @@ from jaxtyping import Array, Float, Num
 from perceiver_stream.modalities.base import Queries, blend, cell_index
 from perceiver_stream.modalities.dense import Dense, DenseConfig
 from perceiver_stream.modalities.memory import Memory
-from perceiver_stream.nn import ConvStack, LayerNorm, Linear, local_motion, sample_bilinear
+from perceiver_stream.nn import (
+  ConvStack,
+  LayerNorm,
+  Linear,
+  Precision,
+  local_motion,
+  sample_bilinear,
+)
 from perceiver_stream.types import ModalitySpec
 
 TOKENIZERS = ("patch", "conv", "pixel")
@@ -51,7 +58,12 @@ class Config(DenseConfig):
     """RGB bytes."""
     shape = (self.height, self.width, 3)
     return ModalitySpec(
-      shape=shape, dtype="uint8", minimum=0, maximum=255, rate_hz=self.rate_hz, units="intensity"
+      shape=shape,
+      dtype="uint8",
+      minimum=0.0,
+      maximum=255.0,
+      rate_hz=self.rate_hz,
+      units="intensity",
     )
 
   def validate(self) -> None:
@@ -84,15 +96,17 @@ class Pixels(Dense):
     """Returns motion features between the last two frames; see `nn.local_motion`."""
     return local_motion(memory.previous, memory.last, levels=self.config.motion_levels)
 
-  def tokens(self, memory: Memory, extra: Any, dim: int) -> Float[Array, "B N C"]:
+  def tokens(
+    self, memory: Memory, extra: Any, dim: int, precision: Precision
+  ) -> Float[Array, "B N C"]:
     """Returns one token per cell."""
     if self.config.tokenizer != "conv":
-      return super().tokens(memory, extra, dim)
+      return super().tokens(memory, extra, dim, precision)
     c = self.config
     halvings = int(np.log2(c.patch))
     strides = [2 if i < halvings else 1 for i in range(len(c.conv_channels))]
     features = ConvStack(c.conv_channels, strides, name=f"{self.name}_conv")(
-      self.channels(memory, extra)
+      precision.cast(self.channels(memory, extra))
     )
     features = LayerNorm(use_offset=False, name=f"{self.name}_conv_norm")(features)
     cells = rearrange(features, "b h w c -> b (h w) c")

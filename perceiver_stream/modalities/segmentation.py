@@ -31,8 +31,8 @@ class Config(DenseConfig):
     return ModalitySpec(
       shape=(self.height, self.width),
       dtype="int32",
-      minimum=0,
-      maximum=self.num_classes - 1,
+      minimum=0.0,
+      maximum=float(self.num_classes - 1),
       rate_hz=self.rate_hz,
       units="class id",
     )

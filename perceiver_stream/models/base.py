@@ -194,7 +194,7 @@ class ObservationCheck:
       ValueError: A shape does not fit its modality, a name is misspelt, or nothing is known.
     """
     known = {IS_FIRST} | set(self.modalities) | {valid_key(name) for name in self.modalities}
-    for name in set(observation) - known:
+    for name in sorted(set(observation) - known):
       close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
       if close and not name.endswith(VALID_SUFFIX):
         raise ValueError(f"observation has '{name}', which this model does not know; '{close[0]}'?")
@@ -204,7 +204,7 @@ class ObservationCheck:
         f"observation has {sorted(observation)}, but the model reads {sorted(self.modalities)}; "
         f"give at least one of them."
       )
-    batch = next(kept[name].shape[:leading] for name in kept if name in self.modalities)
+    batch = next(kept[name].shape[:leading] for name in self.modalities if name in kept)
     for name, value in kept.items():
       self._check_shape(name, tuple(value.shape), tuple(batch), leading)
     return kept

@@ -188,8 +188,7 @@ class StreamPerceiver(hk.Module):
     tokens = [LearnedPositions(1, c.token_dim, name="null_token")(rows)]
     visible = [jnp.ones((rows, 1), bool)]
     for name, modality in self.inputs.items():
-      cast = jax.tree.map(c.precision.cast, (memory[name], extra[name]))
-      mine = modality.tokens(*cast, c.token_dim)
+      mine = modality.tokens(memory[name], extra[name], c.token_dim, c.precision)
       mark = LearnedPositions(1, c.token_dim, name=f"{name}_mark")(rows)
       tokens.append(mine + jnp.broadcast_to(mark, mine.shape).astype(mine.dtype))
       visible.append(jnp.broadcast_to(valid[name][:, None], mine.shape[:2]))
@@ -244,8 +243,7 @@ class StreamPerceiver(hk.Module):
     modality = self.modalities[name]
     memory, extra = state.memory[name], state.extra[name]
     x = self._embed_queries(name, queries, state.latents.shape[0])
-    cast = jax.tree.map(c.precision.cast, (memory, extra))
-    x = x + modality.local(*cast, queries.positions, c.query_dim)
+    x = x + modality.local(memory, extra, queries.positions, c.query_dim, c.precision)
     latents = c.precision.cast(state.latents)
     for block in self.decoder:
       x = block(x, latents)
