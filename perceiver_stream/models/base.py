@@ -5,12 +5,13 @@ it into a `Model`. Users see only the functions; no Haiku transform, no hidden s
 """
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from perceiver_stream.modalities import Modality, Queries
@@ -83,7 +84,10 @@ class Model(NamedTuple):
   config: Any
 
   def queries(
-    self, modality: str, displacement: float = 1.0, cells: Array | None = None
+    self,
+    modality: str,
+    displacement: float = 1.0,
+    cells: Sequence[int] | np.ndarray | Array | None = None,
   ) -> dict[str, Queries]:
     """Returns queries for the whole grid of a modality, or for some of its cells.
 
@@ -100,7 +104,7 @@ class Model(NamedTuple):
         f"Model.queries: modality '{modality}' is not one of {sorted(self.modalities)}."
       )
     grid = self.modalities[modality].query_grid()
-    grid = grid if cells is None else grid[cells]
+    grid = grid if cells is None else grid[np.asarray(cells)]
     positions = jnp.asarray(grid, jnp.float32)
     return {modality: Queries(positions, jnp.full(len(grid), displacement, jnp.float32))}
 
