@@ -1,1 +1,1 @@
-"""."""
+"""Metrics, honest baselines, pictures and the report of a run."""

@@ -1,0 +1,187 @@
+import itertools
+
+import numpy as np
+import pytest
+import scenes
+
+from perceiver_stream.evaluation import baselines
+
+SIZE = 24
+
+
+def fed(frames, displacements=(1, 2), is_first=(0,), missing=()):
+  """Returns what FrameBaselines says of each tick."""
+  mine = baselines.FrameBaselines(displacements, *frames.shape[1:3])
+  return [
+    mine.score(frame, is_first=t in is_first, valid=t not in missing)
+    for t, frame in enumerate(frames)
+  ]
+
+
+def mse(a, b):
+  return np.mean((a.astype(np.float64) - b) ** 2) / 255**2
+
+
+def test_copy_is_the_error_of_the_frame_before():
+  frames = scenes.moving(6, SIZE)
+  for t, errors in enumerate(fed(frames)):
+    assert sorted(errors) == [d for d in (1, 2) if t >= d]
+    for displacement, by_name in errors.items():
+      assert by_name["copy"] == pytest.approx(mse(frames[t - displacement], frames[t]), rel=1e-5)
+
+
+def test_extrapolating_a_steady_motion_beats_copying_and_the_mix_lies_between():
+  late = fed(scenes.moving(8, 48, 2), (1, 3))[-1]
+  for by_name in late.values():
+    assert by_name["extrap"] < 0.3 * by_name["copy"]
+    assert by_name["extrap_d"] < 0.3 * by_name["copy"]
+    assert by_name["extrap"] < by_name["mix"] < by_name["copy"]
+
+
+def test_still_footage_is_predicted_perfectly_by_all():
+  still = np.repeat(scenes.moving(1, SIZE), 5, axis=0)
+  for errors in fed(still):
+    for value in itertools.chain(*(by_name.values() for by_name in errors.values())):
+      assert value == pytest.approx(0, abs=1e-9)
+
+
+def test_the_first_frame_of_a_recording_knows_no_motion_so_extrapolating_is_copying():
+  errors = fed(scenes.moving(4, SIZE), (1, 2))
+  for tick, displacement in ((1, 1), (2, 2)):
+    by_name = errors[tick][displacement]
+    assert len(set(by_name.values())) == 1
+  assert errors[3][2]["extrap"] != errors[3][2]["copy"]
+  assert errors[3][2]["extrap_d"] == errors[3][2]["extrap"]  # nothing two ticks further back
+
+
+def test_at_displacement_one_both_extrapolations_are_one_and_count_once_in_the_mix():
+  frames = scenes.moving(4, SIZE).astype(np.uint8)
+  by_name = fed(frames, (1,))[-1][1]
+  assert by_name["extrap_d"] == by_name["extrap"]
+  from perceiver_stream.evaluation.optical_flow import dis_flow, extrapolate
+
+  moved = extrapolate(frames[2], dis_flow(frames[2], frames[1]), 1)
+  assert by_name["mix"] == pytest.approx(mse((moved + frames[2]) / 2, frames[3]), rel=1e-4)
+
+
+def test_pairs_that_cross_a_recordings_start_are_left_out_and_nothing_leaks():
+  frames = np.concatenate([scenes.moving(4, SIZE), scenes.moving(4, SIZE, seed=1)])
+  errors = fed(frames, is_first=(0, 4))
+  assert errors[4] == {} and sorted(errors[5]) == [1]
+  assert errors[4:] == fed(frames[4:])
+
+
+def test_ticks_without_a_frame_are_bridged():
+  frames = scenes.moving(9, 48, 1)
+  spoilt = frames.copy()
+  spoilt[5] = 99
+  errors = fed(spoilt, (1, 2), missing=(5,))
+  assert errors[5] == {}
+  assert errors[6][1]["copy"] == pytest.approx(mse(frames[4], frames[6]), rel=1e-5)
+  # The flow from tick 4 to 3 is carried on for two ticks.
+  assert errors[6][1]["extrap"] < 0.3 * errors[6][1]["copy"]
+  # At tick 7 the last two frames are those of ticks 6 and 4: one step is half their flow.
+  assert errors[7][1]["extrap"] < 0.3 * errors[7][1]["copy"]
+
+
+def test_what_comes_later_does_not_change_what_was_said():
+  frames = scenes.moving(8, SIZE)
+  other = frames.copy()
+  other[5:] = 255 - other[5:]
+  assert fed(frames)[:5] == fed(other)[:5]
+
+
+def test_memory_is_bounded_and_old_frames_are_forgotten():
+  mine = baselines.FrameBaselines((1, 3), SIZE, SIZE)
+  sizes = set()
+  for t, frame in enumerate(scenes.moving(30, SIZE)):
+    mine.score(frame, is_first=t == 0)
+    sizes.add((len(mine._frames), len(mine._flows) <= 3))
+  assert sizes == {(7, True)}
+
+
+def test_going_on_from_a_state_is_never_having_stopped():
+  frames = scenes.moving(10, SIZE)
+  whole = fed(frames)
+  first, second = (baselines.FrameBaselines((1, 2), SIZE, SIZE) for _ in range(2))
+  for t in range(5):
+    first.score(frames[t], is_first=t == 0)
+  second.restore(first.state())
+  assert [second.score(frame) for frame in frames[5:]] == whole[5:]
+
+
+def windows_of(frames, is_first, hop, horizon):
+  """Cuts a clip `[T, B, ...]` as the online loop does."""
+  last = len(frames) - hop - horizon
+  for start in range(0, last + 1, hop):
+    ticks = slice(start, start + hop + horizon)
+    yield {"pixels": frames[ticks], "is_first": is_first[ticks]}
+
+
+def make_rows(ticks):
+  frames = np.stack([scenes.moving(ticks, SIZE, 1, seed) for seed in range(2)], axis=1)
+  is_first = np.zeros((ticks, 2), bool)
+  is_first[0], is_first[7, 1] = True, True
+  return frames, is_first
+
+
+def test_windows_score_every_target_once_as_the_whole_clip_does():
+  frames, is_first = make_rows(15)
+  mine = baselines.WindowBaselines((1, 3), 4, (SIZE, SIZE, 3), num_rows=2)
+  parts = [mine(window) for window in windows_of(frames, is_first, 4, 3)]
+  whole = baselines.window_baselines(frames, (1, 3), is_first)
+  for displacement in (1, 3):
+    for name in ("extrap", "extrap_d", "mix"):
+      joined = np.concatenate([part[f"pixels@{displacement}"][name] for part in parts])
+      np.testing.assert_array_equal(joined, whole[displacement][name][3:])
+  assert "copy" not in parts[0]["pixels@1"]
+
+
+def test_windows_go_on_from_a_state_exactly():
+  frames, is_first = make_rows(15)
+  make = lambda: baselines.WindowBaselines((1, 3), 4, (SIZE, SIZE, 3), num_rows=2)  # noqa: E731
+  whole, first, second = make(), make(), make()
+  cut = list(windows_of(frames, is_first, 4, 3))
+  expected = [whole(window) for window in cut]
+  shapes = {name: value.shape for name, value in second.state().items()}
+  first(cut[0])
+  second.restore(first.state())
+  assert {name: value.shape for name, value in second.state().items()} == shapes
+  for window, known in zip(cut[1:], expected[1:], strict=True):
+    for key, by_name in second(window).items():
+      for name, values in by_name.items():
+        np.testing.assert_array_equal(values, known[key][name])
+
+
+def test_rows_do_not_see_each_other():
+  frames, is_first = make_rows(8)
+  both = baselines.window_baselines(frames, (1, 2), is_first)
+  alone = baselines.window_baselines(frames[:, 1:], (1, 2), is_first[:, 1:])
+  for displacement, name in itertools.product((1, 2), baselines.NAMES):
+    np.testing.assert_array_equal(both[displacement][name][:, 1:], alone[displacement][name])
+
+
+def test_what_cannot_be_predicted_is_nan():
+  frames, is_first = make_rows(9)
+  valid = np.ones((9, 2), bool)
+  valid[5, 0] = False
+  errors = baselines.window_baselines(frames, (2,), is_first, valid)[2]["mix"]
+  assert np.isnan(errors[:2]).all() and np.isnan(errors[5, 0]) and np.isnan(errors[7:9, 1]).all()
+  assert np.isfinite(errors[2:5]).all() and np.isfinite(errors[6:, 0]).all()
+
+
+def test_a_window_without_frames_has_no_baselines():
+  mine = baselines.WindowBaselines((1,), 4, (SIZE, SIZE, 3))
+  assert mine({"audio": np.zeros((5, 1, 640), np.float32)}) == {}
+
+
+@pytest.mark.parametrize("displacements", [(), (0, 1), (-1,)])
+def test_displacements_must_look_ahead(displacements):
+  with pytest.raises(ValueError, match="give at least one, each 1 or more"):
+    baselines.FrameBaselines(displacements, SIZE, SIZE)
+
+
+def test_a_frame_of_another_size_or_range_is_refused():
+  mine = baselines.FrameBaselines((1,), SIZE, SIZE)
+  with pytest.raises(ValueError, match=r"uint8 \[20, 20, 3\], expected uint8 \[24, 24, 3\]"):
+    mine.score(np.zeros((20, 20, 3), np.uint8))
