@@ -8,26 +8,22 @@ Arrays are plain, so they load on any machine; a folder appears under its name o
 import pathlib
 import shutil
 import warnings
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers
 
+from perceiver_stream.training.arrays import CheckpointError as CheckpointError
+from perceiver_stream.training.arrays import checksum, flatten, unflatten
 from perceiver_stream.version import __version__
 
 FOLDER = "checkpoints"
 FORMAT = "perceiver_stream checkpoint 1"
 SCORE = "score"
-
-
-class CheckpointError(RuntimeError):
-  """A checkpoint could not be written, read or used; the message says what to do."""
 
 
 @dataclass(kw_only=True)
@@ -144,9 +140,10 @@ class Checkpoints:
       CheckpointError: All are damaged, or one is whole but of another kind or another model.
     """
     restored, problems = newest_whole(self.folder, templates, check)
-    for step, problem in problems.items() if restored else ():
-      self._set_aside(step)
-      warnings.warn(f"{problem} Going on from {restored.step}, the one before.", stacklevel=2)
+    if restored is not None:
+      for step, problem in problems.items():
+        self._set_aside(step)
+        warnings.warn(f"{problem} Going on from {restored.step}, the one before.", stacklevel=2)
     return restored
 
   def _set_aside(self, step: int) -> None:
@@ -244,44 +241,6 @@ def _read_meta(path: pathlib.Path) -> dict[str, Any]:
   return meta
 
 
-def flatten(tree: PyTree) -> dict[str, np.ndarray]:
-  """Returns copies of all arrays of a tree on the host, by the path to each."""
-  host = jax.device_get(tree)
-  leaves = jax.tree_util.tree_leaves_with_path(host)
-  return {_name(path): np.array(leaf) for path, leaf in leaves}
-
-
-def unflatten(arrays: Mapping[str, np.ndarray], template: PyTree, what: str = "arrays") -> PyTree:
-  """Returns the tree `flatten` was given, in the structure of `template`.
-
-  Raises:
-    CheckpointError: Names, shapes or dtypes differ; the message lists them.
-  """
-  leaves, structure = jax.tree_util.tree_flatten_with_path(template)
-  expected = {_name(path): leaf for path, leaf in leaves}
-  missing, extra = sorted(set(expected) - set(arrays)), sorted(set(arrays) - set(expected))
-  other = [
-    f"{n} is {_kind(arrays[n])}, expected {_kind(expected[n])}"
-    for n in expected
-    if n in arrays and _kind(arrays[n]) != _kind(expected[n])
-  ]
-  if missing or extra or other:
-    raise CheckpointError(
-      f"{what} does not fit this model. Missing: {_some(missing)}. Not expected: {_some(extra)}. "
-      f"Different: {_some(other)}. Load it with the config and version that wrote it."
-    )
-  return jax.tree.unflatten(structure, [arrays[n] for n in expected])
-
-
-def checksum(arrays: Mapping[str, np.ndarray]) -> int:
-  """Returns a number that changes with any name, shape or value."""
-  total = 0
-  for name in sorted(arrays):
-    total = zlib.crc32(f"{name} {_kind(arrays[name])}".encode(), total)
-    total = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), total)
-  return total
-
-
 def check_writable(folder: pathlib.Path) -> None:
   """Makes the folder and tries to write to it.
 
@@ -298,19 +257,6 @@ def check_writable(folder: pathlib.Path) -> None:
       f"Cannot write to {folder}: {error.strerror or error}. Choose another --config.run_dir, or "
       f"make this one writable."
     ) from error
-
-
-def _name(path: tuple[Any, ...]) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _kind(array: Any) -> str:
-  return f"{np.dtype(array.dtype).name}{list(array.shape)}"
-
-
-def _some(names: list[str], most: int = 6) -> str:
-  more = f" and {len(names) - most} more" if len(names) > most else ""
-  return (", ".join(names[:most]) + more) or "nothing"
 
 
 def _first_line(error: Exception) -> str:

@@ -31,6 +31,7 @@ class ExperimentConfig:
     optimizer: How.
     checkpoints: When the run is saved.
     logging: What is shown and how often.
+    use_baselines: Whether flow extrapolation and its mix with copying are scored too.
     num_rows: Streams watched side by side, the batch size.
     max_windows: Windows after which the run ends; 0 is the whole stream.
     max_bad_windows: Windows with a non-finite loss in a row that end the run with an error.
@@ -45,6 +46,7 @@ class ExperimentConfig:
   optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
   checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
   logging: LogConfig = field(default_factory=LogConfig)
+  use_baselines: bool = True
   num_rows: int = 1
   max_windows: int = 0
   max_bad_windows: int = 10

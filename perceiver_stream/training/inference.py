@@ -85,6 +85,12 @@ def watch(
     yield window, outputs, state
 
 
+def ticks_left(window: Mapping[str, np.ndarray]) -> int:
+  """Returns the number of ticks before all rows have ended; what follows is padding."""
+  ended = window.get("ended")
+  return len(next(iter(window.values()))) if ended is None else int((~ended.all(axis=1)).sum())
+
+
 def _load_run(folder: pathlib.Path) -> Loaded:
   config = from_json((folder / "config.json").read_text())
   model = zoo.build(config.model)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from perceiver_stream.training.checkpoints import CheckpointError, flatten, unflatten
-from perceiver_stream.training.inference import Loaded, watch
+from perceiver_stream.training.arrays import CheckpointError, flatten, unflatten
+from perceiver_stream.training.inference import Loaded, ticks_left, watch
 from perceiver_stream.version import __version__
 
 INDEX, RESUME = "index.json", "resume.npz"
@@ -76,7 +76,9 @@ def extract_latents(
   shard: list[tuple[Mapping[str, np.ndarray], np.ndarray]] = []
   if not done["finished"]:
     for window, outputs, state in watch(loaded, windows, (), start):
-      shard.append((window, np.asarray(outputs.latents, dtype)))
+      ticks = ticks_left(window)
+      latents = np.asarray(outputs.latents[:ticks], dtype)
+      shard.append(({k: v[:ticks] for k, v in window.items()}, latents))
       if len(shard) == windows_per_shard:
         _finish_shard(folder, index, done, shard, windows, state)
         shard = []

@@ -22,14 +22,12 @@ class LogConfig:
   Attributes:
     print_every: Windows between lines where the output is not a terminal, and between timings.
     strips_every: Windows between film strips kept for the report; 0 is none.
-    use_baselines: Whether flow extrapolation and its mix with copying are scored too.
     use_tensorboard: Whether event files are written to `run_dir/tensorboard`.
     use_report: Whether `report.html` is written at the end.
   """
 
   print_every: int = 20
   strips_every: int = 100
-  use_baselines: bool = True
   use_tensorboard: bool = True
   use_report: bool = True
 

@@ -108,9 +108,11 @@ class Run:
     self.learner = Learner(parts)
     self.windows = iter(parts.windows)
     self.number, self.saved, journal_state = 0, 0, None
-    restored = checkpoints.restore(self.learner.trees(), self._check)
+    restored = checkpoints.restore(self._trees(), self._check)
     if restored is not None:
       self.learner.load(restored.trees)
+      if parts.baselines:
+        parts.baselines.restore(restored.trees["baselines"])
       self.windows.set_state(restored.meta["stream"])  # type: ignore[attr-defined]
       self.number = self.saved = restored.step
       journal_state = restored.meta["journal"]
@@ -186,8 +188,12 @@ class Run:
       "journal": self.journal.state(),
     }
     score = self.journal.running.total()
-    self.checkpoints.save(self.number, self.learner.trees(), meta, score)
+    self.checkpoints.save(self.number, self._trees(), meta, score)
     self.saved = self.number
+
+  def _trees(self) -> dict[str, Any]:
+    baselines = self.parts.baselines
+    return self.learner.trees() | ({"baselines": baselines.state()} if baselines else {})
 
   def _headline(self) -> str:
     size = sum(x.size for x in jax.tree.leaves(self.learner.state.params))

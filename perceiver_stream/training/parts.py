@@ -1,17 +1,16 @@
 """What a run is put together from: model, objective, windows and baselines of a config."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from perceiver_stream import streams, zoo
+from perceiver_stream.training.beside import Baselines, PixelBaselines
 from perceiver_stream.training.config import ExperimentConfig
 from perceiver_stream.training.objectives import FuturePrediction
 from perceiver_stream.types import ModalitySpec
-
-Baselines = Callable[[Mapping[str, np.ndarray]], dict[str, dict[str, np.ndarray]]]
 
 
 class Parts(NamedTuple):
@@ -24,7 +23,7 @@ class Parts(NamedTuple):
     windows: Iterable of dicts `[W, B, ...]`; its iterators have `get_state` and `set_state`.
     observation: One tick as it comes, `[B, ...]`; names and shapes count, values do not.
     metric_names: Of each modality's error.
-    baselines: Window to errors `[K, B]` by `"<modality>@<displacement>"` and predictor; or None.
+    baselines: What is scored beside the model, or None.
   """
 
   config: ExperimentConfig
@@ -49,6 +48,11 @@ def make_parts(config: ExperimentConfig) -> Parts:
   objective = FuturePrediction(model, config.objective)
   rows = streams.open_rows(config.stream, config.num_rows)
   windows = streams.windows(rows, config.objective.window, max(model.displacements))
+  baselines = None
+  if config.use_baselines and "pixels" in objective.outputs:
+    shape = specs["pixels"].shape
+    hop = config.objective.window
+    baselines = PixelBaselines(model.displacements, hop, shape, config.num_rows)
   return Parts(
     config=config,
     model=model,
@@ -56,6 +60,7 @@ def make_parts(config: ExperimentConfig) -> Parts:
     windows=streams.prefetch(windows, config.prefetch),
     observation=blank(specs, model.modalities, config.num_rows),
     metric_names={name: m.metric_name for name, m in model.modalities.items()},
+    baselines=baselines,
   )
 
 

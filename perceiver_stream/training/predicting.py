@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perceiver_stream.training.inference import Loaded, watch
+from perceiver_stream.training.inference import Loaded, ticks_left, watch
 from perceiver_stream.training.movies import MovieWriter
 from perceiver_stream.training.vocoder import FLOOR, waveform
 
@@ -62,10 +62,11 @@ def predict_movie(
   ticks = 0
   with MovieWriter(path, rate_hz=rate_hz, audio_rate_hz=audio.rate_hz if audio else 0) as movie:
     for window, out, _ in watch(loaded, windows, (displacement,)):
-      late.extend(_bytes(np.asarray(out.predictions["pixels"])[:, 0, 0]))
+      new = ticks_left(window)
+      late.extend(_bytes(np.asarray(out.predictions["pixels"])[:new, 0, 0]))
       if audio:
-        sound.extend(np.asarray(out.predictions["audio"])[:, 0, 0])
-      for seen in np.asarray(window["pixels"])[:, 0]:
+        sound.extend(np.asarray(out.predictions["audio"])[:new, 0, 0])
+      for seen in np.asarray(window["pixels"])[:new, 0]:
         shown = np.full_like(seen, GREY) if ticks < displacement else late.popleft()
         movie.picture(np.concatenate([seen, shown], axis=1) if beside else shown)
         ticks += 1

@@ -40,7 +40,7 @@ def stream_for(loaded: Loaded, path: str) -> Any:
     sizes |= {"height": specs["pixels"].shape[0], "width": specs["pixels"].shape[1]}
     sizes["rate_hz"] = specs["pixels"].rate_hz
   if "audio" in specs:
-    sizes["audio_rate_hz"] = specs["audio"].rate_hz
+    sizes["audio_rate_hz"] = round(specs["audio"].rate_hz)
   return dataclasses.replace(base, **sizes)
 
 

@@ -10,16 +10,14 @@ import orbax.checkpoint as ocp
 import pytest
 from training_fakes import State
 
+from perceiver_stream.training.arrays import checksum, flatten, unflatten
 from perceiver_stream.training.checkpoints import (
   FOLDER,
   CheckpointConfig,
   CheckpointError,
   Checkpoints,
-  checksum,
-  flatten,
   read,
   steps,
-  unflatten,
 )
 
 # Orbax leaves callbacks of a failed read behind; they are collected here, not in a later test.

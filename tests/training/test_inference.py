@@ -145,6 +145,13 @@ def test_latents_of_something_else_are_not_mixed_in(nano, tmp_path):
     extract(nano, tmp_path, identity={"path": "b.mp4"})
 
 
+def test_padding_after_the_end_is_left_out(nano, tmp_path):
+  done = extract_latents(nano, iter(Movies(2, end=11)), tmp_path / "latents")
+  assert done.ticks == 11 and len(next(read_shards(tmp_path / "latents"))["is_first"]) == 11
+  movie = predict_movie(nano, Movies(2, end=11), tmp_path / "a.mp4", displacement=1, rate_hz=25)
+  assert movie.ticks == 11
+
+
 def test_half_precision_on_disk(nano, tmp_path):
   extract(nano, tmp_path, dtype="float16")
   assert next(read_shards(tmp_path))["latents"].dtype == np.float16

@@ -5,9 +5,10 @@ import signal
 import jax
 import numpy as np
 import pytest
-from training_fakes import Windows, make_config, make_parts
+from training_fakes import Beside, Windows, make_config, make_parts
 
 from perceiver_stream.training import checkpoints, logs
+from perceiver_stream.training.arrays import flatten
 from perceiver_stream.training.checkpoints import CheckpointError
 from perceiver_stream.training.loop import Learner, NonFiniteError, train
 
@@ -26,7 +27,7 @@ def final_arrays(folder):
   learner = Learner(make_parts(config))
   newest = checkpoints.steps(folder / checkpoints.FOLDER)[-1]
   restored = checkpoints.read(folder / checkpoints.FOLDER, newest, learner.trees())
-  return checkpoints.flatten(restored.trees) | {"step": np.array(newest)}
+  return flatten(restored.trees) | {"step": np.array(newest)}
 
 
 def assert_same_run(a, b):
@@ -81,7 +82,7 @@ def test_killed_between_saves_repeats_what_was_lost(tmp_path):
     return {}
 
   with pytest.raises(Killed):
-    run(tmp_path / "parts", baselines=kill, max_windows=8)
+    run(tmp_path / "parts", baselines=Beside(kill), max_windows=8)
   with (tmp_path / "parts" / logs.METRICS).open("ab") as file:
     file.write(b'{"window": 99, "cut sho')
   assert run(tmp_path / "parts", max_windows=8).windows == 8
@@ -106,7 +107,7 @@ def test_signals_finish_the_window_save_and_resume(tmp_path, name, capsys):
     return {}
 
   before = signal.getsignal(getattr(signal, name))
-  summary = run(tmp_path / "parts", baselines=interrupt, max_windows=8)
+  summary = run(tmp_path / "parts", baselines=Beside(interrupt), max_windows=8)
   assert summary.stopped_by == name and not summary.finished and summary.windows < 8
   assert f"--resume={tmp_path / 'parts'}" in capsys.readouterr().out
   assert signal.getsignal(getattr(signal, name)) is before
@@ -133,7 +134,7 @@ def test_too_many_bad_windows_in_a_row_end_the_run(tmp_path):
 
 def test_baselines_are_scored_beside_the_model(tmp_path):
   baselines = lambda window: {"x@1": {"extrap": np.full((4, 1), 0.25)}, "y@1": {}}  # noqa: E731
-  run(tmp_path, baselines=baselines, max_windows=2)
+  run(tmp_path, baselines=Beside(baselines), max_windows=2)
   records = logs.read_lines(tmp_path / logs.METRICS)
   assert records[0]["scores"]["x@1"]["extrap"] == 0.25
   assert set(records[0]["scores"]) == {"x@1"}

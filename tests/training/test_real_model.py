@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
-from training_fakes import Movies, make_config
+from training_fakes import Beside, Movies, make_config
 
 from perceiver_stream import zoo
 from perceiver_stream.training import checkpoints, logs
+from perceiver_stream.training.arrays import flatten
 from perceiver_stream.training.evaluating import evaluate, table
 from perceiver_stream.training.inference import blank_tick, load
 from perceiver_stream.training.loop import train
@@ -58,7 +59,7 @@ def runs(tmp_path_factory):
 def test_resumed_is_never_stopped(runs):
   logs_of = [(runs / name / logs.METRICS).read_bytes() for name in ("whole", "parts")]
   assert logs_of[0] == logs_of[1]
-  params = [checkpoints.flatten(load(runs / name).params) for name in ("whole", "parts")]
+  params = [flatten(load(runs / name).params) for name in ("whole", "parts")]
   for name in params[0]:
     np.testing.assert_array_equal(params[0][name], params[1][name], err_msg=name)
 
@@ -94,7 +95,7 @@ def test_a_run_without_checkpoint_says_so(runs, tmp_path):
 
 def test_evaluating_the_untrained_is_evaluating_copy(tmp_path):
   parts = make(tmp_path)._replace(
-    baselines=lambda window: {"pixels@1": {"extrap": np.full((8, 1), 0.01)}}
+    baselines=Beside(lambda window: {"pixels@1": {"extrap": np.full((8, 1), 0.01)}})
   )
   params = parts.model.init(jax.random.PRNGKey(0), parts.observation)
   scores = evaluate(parts, params, max_windows=3)

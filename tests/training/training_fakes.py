@@ -69,9 +69,9 @@ class Iterator:
 class Movies(Windows):
   """Windows of a square moving over 16 × 16 pixels, and a tone; no overlap unless `ahead`."""
 
-  def __init__(self, total=4, ticks=8, ahead=0):
+  def __init__(self, total=4, ticks=8, ahead=0, end=1000):
     super().__init__(1, total)
-    self.ticks, self.ahead = ticks, ahead
+    self.ticks, self.ahead, self.end = ticks, ahead, end
 
   def __iter__(self):
     return MovieIterator(self)
@@ -88,8 +88,25 @@ class MovieIterator(Iterator):
       "pixels": pixels,
       "audio": 0.3 * np.sin(2 * np.pi * 440 * times, dtype=np.float32)[:, None],
       "is_first": (ticks == 0)[:, None],
+      "ended": (ticks >= self.source.end)[:, None],
       "timestamp_s": ticks[:, None] / 25,
     }
+
+
+class Beside:
+  """A baseline without a state, from a function of the window."""
+
+  def __init__(self, function):
+    self.function = function
+
+  def __call__(self, window):
+    return self.function(window)
+
+  def state(self):
+    return {"nothing": np.zeros(1)}
+
+  def restore(self, state):
+    assert set(state) == {"nothing"}
 
 
 class State(NamedTuple):

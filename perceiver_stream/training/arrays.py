@@ -1,0 +1,64 @@
+"""Pytrees as plain arrays by name, which load anywhere, and back."""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+
+class CheckpointError(RuntimeError):
+  """A checkpoint could not be written, read or used; the message says what to do."""
+
+
+def flatten(tree: PyTree) -> dict[str, np.ndarray]:
+  """Returns copies of all arrays of a tree on the host, by the path to each."""
+  host = jax.device_get(tree)
+  leaves = jax.tree_util.tree_leaves_with_path(host)
+  return {_name(path): np.array(leaf) for path, leaf in leaves}
+
+
+def unflatten(arrays: Mapping[str, np.ndarray], template: PyTree, what: str = "arrays") -> PyTree:
+  """Returns the tree `flatten` was given, in the structure of `template`.
+
+  Raises:
+    CheckpointError: Names, shapes or dtypes differ; the message lists them.
+  """
+  leaves, structure = jax.tree_util.tree_flatten_with_path(template)
+  expected = {_name(path): leaf for path, leaf in leaves}
+  missing, extra = sorted(set(expected) - set(arrays)), sorted(set(arrays) - set(expected))
+  other = [
+    f"{n} is {_kind(arrays[n])}, expected {_kind(expected[n])}"
+    for n in expected
+    if n in arrays and _kind(arrays[n]) != _kind(expected[n])
+  ]
+  if missing or extra or other:
+    raise CheckpointError(
+      f"{what} does not fit this model. Missing: {_some(missing)}. Not expected: {_some(extra)}. "
+      f"Different: {_some(other)}. Load it with the config and version that wrote it."
+    )
+  return jax.tree.unflatten(structure, [arrays[n] for n in expected])
+
+
+def checksum(arrays: Mapping[str, np.ndarray]) -> int:
+  """Returns a number that changes with any name, shape or value."""
+  total = 0
+  for name in sorted(arrays):
+    total = zlib.crc32(f"{name} {_kind(arrays[name])}".encode(), total)
+    total = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), total)
+  return total
+
+
+def _name(path: tuple[Any, ...]) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _kind(array: Any) -> str:
+  return f"{np.dtype(array.dtype).name}{list(array.shape)}"
+
+
+def _some(names: list[str], most: int = 6) -> str:
+  more = f" and {len(names) - most} more" if len(names) > most else ""
+  return (", ".join(names[:most]) + more) or "nothing"
