@@ -1,1 +1,58 @@
-"""."""
+"""Streams: one file per kind; this list is the only other place that knows them.
+
+To add one, write `streams/<name>.py` with a `Config` (see `base.StreamConfig`), `specs(config)`
+and `open_row(config, row, num_rows)`, and name it in `STREAMS`. `base` says what a stream promises;
+the conformance tests pick it up from here.
+
+  config = streams.video.Config(path="walk.mp4", rate_hz=25)
+  rows = streams.open_rows(config)
+  for window in streams.prefetch(streams.windows(rows, window=8, max_displacement=16)):
+    ...  # window["pixels"]: uint8 [24, 1, H, W, 3]
+"""
+
+from types import ModuleType
+
+import grain
+
+from perceiver_stream.streams import synthetic, video
+from perceiver_stream.streams.base import StreamConfig as StreamConfig
+from perceiver_stream.streams.prefetch import prefetch as prefetch
+from perceiver_stream.streams.windows import windows as windows
+from perceiver_stream.types import ModalitySpec
+
+STREAMS = (video, synthetic)
+
+
+def open_rows(config: StreamConfig, num_rows: int = 1) -> list[grain.IterDataset]:
+  """Returns `num_rows` streams to be watched side by side, one per batch row.
+
+  How a config is shared out between rows is up to the kind of stream: files are dealt like cards,
+  row r of B gets the files r, r + B, ... of the list; synthetic rows differ in their seed. Rows
+  differ in length; `windows` says what happens when one has ended.
+
+  Raises:
+    TypeError: No stream in `STREAMS` has this type of config.
+    ValueError: A field is wrong, or there is not enough for every row.
+  """
+  if num_rows < 1:
+    raise ValueError(f"streams.open_rows: num_rows={num_rows}; use at least 1.")
+  kind = _kind(config)
+  config.validate()
+  return [kind.open_row(config, row, num_rows) for row in range(num_rows)]
+
+
+def specs(config: StreamConfig) -> dict[str, ModalitySpec]:
+  """Returns what every tick of the stream holds, by modality; opens nothing."""
+  config.validate()
+  return _kind(config).specs(config)
+
+
+def _kind(config: StreamConfig) -> ModuleType:
+  for kind in STREAMS:
+    if type(config) is kind.Config:
+      return kind
+  known = ", ".join(f"{kind.__name__.removeprefix('perceiver_stream.')}.Config" for kind in STREAMS)
+  raise TypeError(
+    f"no stream has a config of type {type(config).__qualname__} ({type(config).__module__}); "
+    f"use one of {known}, or add its file to STREAMS."
+  )

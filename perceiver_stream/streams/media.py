@@ -1,0 +1,240 @@
+"""Files and what is wrong with them: finding, opening, choosing a track, counting damage."""
+
+import dataclasses
+import glob
+import logging
+import pathlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import av.container
+import av.error
+
+logger = logging.getLogger(__name__)
+
+ON_DAMAGE = ("stop", "skip")
+_SUFFIXES = frozenset(
+  ".3gp .asf .avi .f4v .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .ts .vob "
+  ".webm .wmv .y4m".split()
+)
+_MAX_READ_ERRORS = 20  # in a row, after which the rest of a file counts as lost
+
+
+class DamagedError(ValueError):
+  """A media file cannot be read as it should; the message says where and what to do."""
+
+
+@dataclass
+class Damage:
+  """What was lost of the recordings read so far; all zero for sound ones.
+
+  Attributes:
+    files: Files that could not be opened, or held no picture.
+    packets: Packets of pictures that could not be read or decoded.
+    lost: Pictures that the file says it has and that never came.
+    concealed: Pictures the decoder marked as partly made up.
+    late: Pictures dropped because their time lay before one already given.
+    jumps: Leaps of the file's clock, taken out.
+    sound: Packets of sound that could not be read or decoded.
+  """
+
+  files: int = 0
+  packets: int = 0
+  lost: int = 0
+  concealed: int = 0
+  late: int = 0
+  jumps: int = 0
+  sound: int = 0
+
+  def __add__(self, other: "Damage") -> "Damage":
+    theirs = dataclasses.asdict(other)
+    return Damage(**{name: n + theirs[name] for name, n in dataclasses.asdict(self).items()})
+
+  def __bool__(self) -> bool:
+    return any(dataclasses.asdict(self).values())
+
+  def __str__(self) -> str:
+    found = [f"{name} {n}" for name, n in dataclasses.asdict(self).items() if n]
+    return ", ".join(found) or "none"
+
+
+class Ledger:
+  """Books the damage of one file, and stops or warns as the config says."""
+
+  def __init__(self, path: str, on_damage: str):
+    self.path, self.damage, self._stop = path, Damage(), on_damage == "stop"
+    self.discarded = 0  # packets that the file itself says are not to be shown
+    self.tried: int | None = None  # what went wrong in an attempt, which is not booked
+    self._told: set[str] = set()
+
+  def book(self, kind: str, where: str, count: int = 1) -> None:
+    """Counts damage of one kind.
+
+    Raises:
+      DamagedError: The config says to stop at damage.
+    """
+    if self.tried is not None:
+      self.tried += count
+      return
+    setattr(self.damage, kind, getattr(self.damage, kind) + count)
+    if self._stop:
+      raise DamagedError(
+        f"{self.path} is damaged: {where}. Use on_damage='skip' to go on past damage and have it "
+        f"counted, or repair the file."
+      )
+    if kind not in self._told:
+      self._told.add(kind)
+      logger.warning("%s is damaged: %s; going on past it.", self.path, where)
+
+  def close(self) -> None:
+    """Says what was lost in all."""
+    if self.damage:
+      logger.warning("%s: damage in all: %s.", self.path, self.damage)
+
+
+def find_files(path: str) -> tuple[str, ...]:
+  """Returns the files of a playlist, in order.
+
+  Args:
+    path: A file; a folder (its videos, sorted by name); a glob pattern (matches, sorted); or
+      several of these between commas, in the order given.
+
+  Raises:
+    FileNotFoundError: Something named is not there.
+    ValueError: `path` is empty, or a folder has no video.
+  """
+  if not path.strip(" ,"):
+    raise ValueError("video: path is empty; give a file, a folder, a glob or a list with commas.")
+  if pathlib.Path(path).is_file():
+    return (path,)  # its name may have commas
+  found: list[str] = []
+  for part in [part.strip() for part in path.split(",") if part.strip()]:
+    place = pathlib.Path(part).expanduser()
+    if place.is_file():
+      found.append(str(place))
+    elif place.is_dir():
+      found += _videos_in(place)
+    else:
+      matches = sorted(name for name in glob.glob(str(place), recursive=True))
+      files = [name for name in matches if pathlib.Path(name).is_file()]
+      if not files:
+        raise FileNotFoundError(
+          f"video: there is no file, folder or match for {part!r} (path={path!r}, from "
+          f"{pathlib.Path.cwd()}); check the path."
+        )
+      found += files
+  return tuple(found)
+
+
+def _videos_in(folder: pathlib.Path) -> list[str]:
+  names = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+  videos = [str(p) for p in names if p.suffix.lower() in _SUFFIXES]
+  if not videos:
+    raise ValueError(
+      f"video: the folder {folder} has no video among its {len(names)} files; name other kinds of "
+      f"file by a glob such as {folder}/*.dat."
+    )
+  return videos
+
+
+def open_media(path: str) -> av.container.InputContainer:
+  """Returns the opened container; close it.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    DamagedError: FFmpeg cannot read it.
+  """
+  if not pathlib.Path(path).is_file():
+    raise FileNotFoundError(f"video: there is no file {path!r}; it was there before, or check it.")
+  try:
+    return av.open(path, metadata_errors="replace")
+  except (av.error.FFmpegError, OSError, ValueError) as error:
+    size = pathlib.Path(path).stat().st_size
+    raise DamagedError(
+      f"{path} ({size} bytes) cannot be opened as video: {_reason(error)}. It is empty, cut off, "
+      f"or no media file; check that it plays, or leave it out of path."
+    ) from error
+
+
+def choose(container: av.container.InputContainer, kind: str, index: int, path: str) -> Any:
+  """Returns a track of the kind "video" or "audio", or None where there is none.
+
+  Args:
+    container: Open.
+    kind: "video" or "audio". Cover pictures do not count as video.
+    index: Of the file's tracks of this kind, from 0; -1 is the one FFmpeg thinks best.
+    path: For the message.
+
+  Raises:
+    ValueError: There are tracks, but not that many.
+  """
+  cover = av.stream.Disposition.attached_pic
+  tracks = [s for s in getattr(container.streams, kind) if not s.disposition & cover]
+  if not tracks:
+    return None
+  if index >= len(tracks):
+    raise ValueError(
+      f"{path}: {kind}_track={index}, but it has {len(tracks)} {kind} track(s); use 0 to "
+      f"{len(tracks) - 1}, or -1 for the best."
+    )
+  best = container.streams.best(kind)
+  return tracks[index] if index >= 0 else next((s for s in tracks if s == best), tracks[0])
+
+
+def decode(
+  container: av.container.InputContainer, track: Any, ledger: Ledger, kind: str
+) -> Iterator[tuple[Any, bool]]:
+  """Yields `(frame, after_loss)` of a track, in decoding order, past what cannot be decoded.
+
+  Args:
+    container: Open, at the place to start from.
+    track: Of the container.
+    ledger: Where damage goes.
+    kind: Of damage, "packets" or "sound".
+  """
+  lost = False
+  for packet in _packets(container, track):
+    frames: list = []
+    try:
+      if isinstance(packet, Exception):
+        raise packet
+      ledger.discarded += packet is not None and packet.is_discard and kind == "packets"
+      frames = track.codec_context.decode(packet)
+    except av.error.EOFError:
+      pass
+    except (av.error.FFmpegError, ValueError) as error:
+      lost = True
+      ledger.book(kind, f"a packet of the {track.type} track{_when(packet)}: {_reason(error)}")
+    for frame in frames:
+      yield frame, lost
+      lost = False
+
+
+def _packets(container: av.container.InputContainer, track: Any) -> Iterator[Any]:
+  """Yields packets, errors where one cannot be read, and at the end None, which flushes."""
+  errors = 0
+  while errors < _MAX_READ_ERRORS:
+    try:
+      for packet in container.demux(track):
+        if packet.size == 0:  # PyAV's own flush
+          break
+        errors = 0
+        yield packet
+      break
+    except av.error.EOFError:
+      break
+    except av.error.FFmpegError as error:
+      errors += 1
+      yield error
+  yield None
+
+
+def _when(packet: Any) -> str:
+  time = getattr(packet, "pts", None)
+  return "" if time is None else f" at {float(time * packet.time_base):.2f} s"
+
+
+def _reason(error: Exception) -> str:
+  return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,284 @@
+"""The pictures of one file, in the order of their times, and which of them a clock shows."""
+
+import heapq
+import itertools
+import math
+import zlib
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode, open_media
+
+# Frames held back to put unordered times in order. Healthy files come in order; files with broken
+# B-frame times need at most as many as a codec may reorder.
+_REORDER = 8
+_SEEK_BACK_S = (0, 4)  # how far before a picture to look for a key frame to start from
+
+
+class Picture(NamedTuple):
+  """A decoded frame.
+
+  Attributes:
+    time: In units of the track's time base, the file's leaps taken out.
+    frame: As decoded.
+    after_loss: Whether something between the frame before and this one was lost.
+  """
+
+  time: int
+  frame: av.VideoFrame
+  after_loss: bool
+
+
+class Shown(NamedTuple):
+  """What identifies the picture a clock shows, to find it again: plain ints.
+
+  Attributes:
+    origin: Time of the file's first picture, in units of the time base.
+    time: Its time.
+    number: Pictures of the file before it.
+    crc: Checksum of its pixels.
+    replay: 1: to find it again, decode the file from its start.
+  """
+
+  origin: int = 0
+  time: int = 0
+  number: int = 0
+  crc: int = 0
+  replay: int = 0
+
+
+class Pictures:
+  """The pictures of one file on a clock of `rate` ticks per second, forwards."""
+
+  def __init__(self, path: str, config: Any, rate: Fraction, ledger: Ledger):
+    self._path, self._config, self._rate, self._ledger = path, config, rate, ledger
+    self._track: Any = None
+    self._open()
+
+  def _open(self) -> None:
+    self._container = open_media(self._path)
+    try:
+      self._track = choose(self._container, "video", self._config.video_track, self._path)
+      if self._track is None:
+        kinds = ", ".join(s.type for s in self._container.streams) or "nothing"
+        raise DamagedError(
+          f"{self._path} has no video track (it has: {kinds}); leave it out of path."
+        )
+    except BaseException:
+      self.close()
+      raise
+    self._track.thread_type = "NONE"
+    self._base = Fraction(self._track.time_base)
+    rate = self._track.average_rate or self._rate
+    self._step = max(1, round(1 / (rate * self._base)))
+    aspect = Fraction(self._track.sample_aspect_ratio or 1)
+    self._picker = Picker(self._config.height, self._config.width, self._config.crop, aspect)
+    self._start(self._decoded())
+
+  def _start(self, frames: Iterator[Picture]) -> None:
+    self.jumped = False  # the file's clock has leapt: its sound can no longer be placed
+    self._disordered = False
+    self._number = 0  # pictures before the one held
+    self._held: Picture | None = None
+    self._pixels: np.ndarray | None = None
+    self._crc = 0
+    self._pictures = self._in_order(frames)
+    self._next = next(self._pictures, None)
+    self._origin = self._next.time if self._next else 0
+
+  @property
+  def origin_s(self) -> Fraction:
+    """Time of the first picture on the file's clock, seconds."""
+    return self._origin * self._base
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._container.close()
+
+  def advance(self, tick: int) -> bool:
+    """Goes to the picture shown at a tick; returns False if the file is over by then.
+
+    It is the last one whose time is not after the tick's. Both are rounded to the file's time
+    base, for containers that round times (to milliseconds, often) round up as well as down.
+    """
+    due = self._origin + math.floor(tick / self._rate / self._base + Fraction(1, 2))
+    while self._next is not None and self._next.time <= due:
+      self._number += self._held is not None
+      self._held, self._pixels = self._next, None
+      self._next = next(self._pictures, None)
+    if self._held is None:
+      return False
+    if self._next is not None:
+      return True
+    length = self._held.frame.duration or self._step
+    return due < self._held.time + length
+
+  def pixels(self) -> np.ndarray:
+    """Returns the picture shown, uint8 `[H, W, 3]`, not to be written to."""
+    assert self._held is not None
+    if self._pixels is None:
+      self._pixels = self._picker(self._held.frame)
+      self._crc = zlib.crc32(self._pixels)
+    return self._pixels
+
+  def is_true(self, tick: int) -> bool:
+    """Returns False where the picture shown is only held because the next ones were lost."""
+    assert self._held is not None
+    if self._next is None or not self._next.after_loss:
+      return True
+    return (tick / self._rate) / self._base + self._origin < self._held.time + self._step * 1.5
+
+  def finish(self) -> None:
+    """Books the pictures that the file says it has and that never came."""
+    came = self._number + (self._held is not None)
+    if not came:
+      raise DamagedError(
+        f"{self._path}: not one picture of its video track "
+        f"({self._track.codec_context.name}, {self._track.frames} stated) could be decoded; "
+        f"leave it out of path."
+      )
+    stated = self._track.frames or self._stated_by_duration()
+    lost = stated - came - self._ledger.discarded
+    if lost > max(2, stated // 50) or (lost > 0 and self._ledger.damage):
+      self._ledger.book("lost", f"{lost} of its {stated} pictures never came", lost)
+
+  def _stated_by_duration(self) -> int:
+    if not self._track.duration or not self._track.average_rate:
+      return 0
+    return int(self._track.duration * self._base * self._track.average_rate * Fraction(19, 20))
+
+  # --- finding a place again --------------------------------------------------------------------
+
+  def shown(self) -> Shown:
+    """Returns what `find` needs to go to the picture shown again."""
+    assert self._held is not None
+    self.pixels()
+    replay = self._disordered or self.jumped or bool(self._ledger.damage)
+    number = self._number + self._ledger.discarded
+    return Shown(self._origin, self._held.time, number, self._crc, int(replay))
+
+  def find(self, shown: Shown, tick: int) -> None:
+    """Goes to a picture: from the key frame before it, or else from the file's start.
+
+    Args:
+      shown: Of the picture.
+      tick: At which it was shown.
+
+    Raises:
+      DamagedError: The file has another picture there: it is not the file it was.
+    """
+    if shown.replay or not any(self._seek(shown, back) for back in _SEEK_BACK_S):
+      self.close()
+      self._open()
+    self.advance(tick)
+    if self._held is None or self.shown().crc != shown.crc:
+      raise DamagedError(
+        f"{self._path}: the picture at tick {tick} is not the one that was there when the state "
+        f"to restore was saved; restore with the same file, height, width and crop."
+      )
+
+  def _seek(self, shown: Shown, back_s: int) -> bool:
+    """Goes to a picture by its time, if it is found there exactly as it was."""
+    self._ledger.tried, self._ledger.discarded = 0, 0
+    try:
+      self._container.seek(
+        shown.time - round(back_s / self._base), stream=self._track, backward=True
+      )
+      self._start(self._after_key_frame(self._decoded()))
+      while self._next is not None and self._next.time < shown.time:
+        self._next = next(self._pictures, None)
+      wrong = self._ledger.tried or self._disordered
+    except av.error.FFmpegError:
+      return False
+    finally:
+      self._ledger.tried = None
+    if wrong or self._next is None or self._next.time != shown.time:
+      return False
+    self._origin, self._number = shown.origin, shown.number
+    return zlib.crc32(self._picker(self._next.frame)) == shown.crc
+
+  @staticmethod
+  def _after_key_frame(frames: Iterator[Picture]) -> Iterator[Picture]:
+    """Drops frames shown before the first key frame: they may lean on what was not decoded."""
+    for picture in frames:
+      if picture.frame.key_frame:
+        yield picture
+        break
+    yield from frames
+
+  # --- decoding ---------------------------------------------------------------------------------
+
+  def _in_order(self, frames: Iterator[Picture]) -> Iterator[Picture]:
+    """Yields pictures in the order of their times."""
+    waiting: list[tuple[int, int, Picture]] = []
+    last: int | None = None
+    for number, picture in enumerate(itertools.chain(frames, [None] * _REORDER)):
+      if picture is not None:
+        heapq.heappush(waiting, (picture.time, number, picture))
+      if not waiting or (picture is not None and len(waiting) <= _REORDER):
+        continue
+      picture = heapq.heappop(waiting)[2]
+      if last is not None and picture.time < last:
+        self._ledger.book("late", f"the picture of {self._seconds(picture.time)} comes too late")
+        continue
+      if picture.frame.is_corrupt:
+        where = f"the picture at {self._seconds(picture.time)} is partly made up"
+        self._ledger.book("concealed", where)
+      last = picture.time
+      yield picture
+
+  def _decoded(self) -> Iterator[Picture]:
+    """Yields pictures as they come out of the decoder, leaps of the file's clock taken out."""
+    newest: int | None = None
+    shift = 0
+    longest = round(self._config.max_gap_s / self._base)
+    for frame, after_loss in decode(self._container, self._track, self._ledger, "packets"):
+      time = frame.pts if frame.pts is not None else frame.dts
+      expected = 0 if newest is None else newest + self._step
+      time = expected if time is None else time + shift
+      if newest is not None and not newest - longest <= time <= newest + longest:
+        leap = (
+          f"its clock leaps from {self._seconds(newest)} to {self._seconds(time)}, more than "
+          f"max_gap_s={self._config.max_gap_s}, so its sound is left out from there"
+        )
+        self._ledger.book("jumps", leap)
+        shift, time, self.jumped = shift + expected - time, expected, True
+      self._disordered |= newest is not None and time <= newest
+      newest = time if newest is None else max(newest, time)
+      yield Picture(time, frame, after_loss)
+
+  def _seconds(self, time: int) -> str:
+    return f"{float(time * self._base):.2f} s"
+
+
+class Picker:
+  """Makes frames of any size, shape of pixel and rotation into RGB pictures of one size."""
+
+  def __init__(self, height: int, width: int, crop: str, pixel_aspect: Fraction):
+    self._size, self._crop, self._aspect = (height, width), crop, pixel_aspect
+    self._reformatter = VideoReformatter()
+
+  def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+    """Returns uint8 `[H, W, 3]`, read-only."""
+    turns = round(frame.rotation / 90) % 4
+    height, width = self._size if turns % 2 == 0 else self._size[::-1]
+    full_height, full_width = height, width
+    if self._crop == "centre":  # scale until both sides are covered, then cut
+      natural_width = frame.width * self._aspect
+      scale = max(Fraction(height, frame.height), width / natural_width)
+      full_height = max(height, round(frame.height * scale))
+      full_width = max(width, round(natural_width * scale))
+    # Scaled in the decoder's own colours, before there is an RGB frame of the full size.
+    frame = self._reformatter.reformat(
+      frame, full_width, full_height, "rgb24", interpolation=Interpolation.AREA
+    )
+    top, left = (full_height - height) // 2, (full_width - width) // 2
+    picture = frame.to_ndarray()[top : top + height, left : left + width]
+    picture = np.ascontiguousarray(np.rot90(picture, turns))
+    picture.flags.writeable = False
+    return picture

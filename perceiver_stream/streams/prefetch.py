@@ -1,0 +1,62 @@
+"""Reading ahead in a thread, with a bounded queue, and the time spent waiting for it counted."""
+
+import time
+import weakref
+from typing import Any
+
+import grain
+
+
+def prefetch(dataset: grain.IterDataset, depth: int = 4) -> grain.IterDataset:
+  """Returns the same elements, made ahead of time in a thread.
+
+  The reader stops when `depth` elements wait to be consumed. State is that of the element last
+  consumed, not of the one last read. What goes wrong in the reader is raised by `next`.
+
+  Iterators have `waiting_s`, the seconds that `next` has waited for the reader so far, and
+  `close()`, which ends the thread.
+
+  Raises:
+    ValueError: `depth` is below 1.
+  """
+  if depth < 1:
+    raise ValueError(f"streams.prefetch: depth={depth}; use at least 1 element.")
+  return _Prefetch(dataset, depth)
+
+
+class _Prefetch(grain.IterDataset):
+  def __init__(self, parent: grain.IterDataset, depth: int):
+    super().__init__(parent)
+    self._depth = depth
+
+  def __iter__(self) -> "PrefetchIterator":
+    ahead = grain.experimental.ThreadPrefetchIterDataset(
+      self._parent, prefetch_buffer_size=self._depth
+    )
+    return PrefetchIterator(ahead.__iter__())
+
+
+class PrefetchIterator(grain.DatasetIterator):
+  """Counts the time that its thread keeps the consumer waiting."""
+
+  def __init__(self, ahead: grain.DatasetIterator):
+    super().__init__(ahead)
+    self._ahead = ahead
+    weakref.finalize(self, ahead.close)  # before the interpreter ends: later the thread cannot be
+    self.waiting_s = 0.0
+
+  def __next__(self) -> Any:
+    self._assert_not_closed()
+    start = time.perf_counter()
+    try:
+      return next(self._ahead)
+    finally:
+      self.waiting_s += time.perf_counter() - start
+
+  def get_state(self) -> dict[str, Any]:
+    """Returns the state after the element last consumed."""
+    return self._ahead.get_state()
+
+  def set_state(self, state: dict[str, Any]) -> None:
+    """Goes on after the element at which `state` was taken."""
+    self._ahead.set_state(state)

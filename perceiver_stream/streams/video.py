@@ -1,0 +1,272 @@
+"""Any file PyAV opens, with its sound: a file or a playlist as one stream.
+
+Tick i of a file comes at the time i / rate_hz after its first picture. Its picture is the last one
+whose timestamp is not later, whatever the file's own rate, constant or not. Its sound is what was
+heard since the tick before, ((i - 1) / rate_hz, i / rate_hz], so tick 0 usually has none, and the
+last interval of a file, after its last tick, is not given. Each file of a playlist starts with
+`is_first`; the stream's clock runs on.
+
+Memory does not grow with the length of the file: pictures are reduced as they are decoded, and
+pictures and sound are read independently (the file is opened twice), so that neither waits in
+memory for the other, however the file interleaves them.
+
+To go on from a saved state, pictures are decoded from the key frame before; should that not give
+the very picture of the state, or should times be out of order or damage have been met, from the
+start of the file. Sound is always decoded from its start (an hour of it takes seconds): codecs and
+resamplers remember, so only that is exact.
+"""
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import numpy as np
+
+from perceiver_stream.streams.base import (
+  StreamConfig,
+  audio_spec,
+  check_state,
+  exact_rate,
+  make_tick,
+  pixels_spec,
+  samples_per_tick,
+)
+from perceiver_stream.streams.media import ON_DAMAGE, Damage, DamagedError, Ledger, find_files
+from perceiver_stream.streams.pictures import Pictures, Shown
+from perceiver_stream.streams.sound import Sound
+from perceiver_stream.types import ModalitySpec
+
+logger = logging.getLogger(__name__)
+
+CROPS = ("centre", "squash")
+
+
+@dataclass(kw_only=True)
+class Config(StreamConfig):
+  """A stream of video files.
+
+  Attributes:
+    path: A file; a folder (its videos in the order of their names); a glob pattern; or several of
+      these between commas, in that order. All are one stream, file after file.
+    height: Rows of the picture.
+    width: Columns of the picture.
+    crop: `"centre"` keeps the shape of things and cuts what sticks out; `"squash"` keeps all.
+    loops: Passes over the files; -1 is endless.
+    on_damage: `"stop"` ends with an error at the first damage; `"skip"` goes on past it, counts it
+      (`damage` of the iterator) and warns.
+    video_track: Which of a file's video tracks, from 0; -1 is the one FFmpeg thinks best.
+    audio_track: Which of its audio tracks, likewise.
+    audio_offset_s: Added to the times of the sound, for recordings that are not in step.
+    max_gap_s: Longest time between two pictures; a larger leap of the file's clock is damage.
+  """
+
+  path: str = ""
+  height: int = 64
+  width: int = 64
+  crop: str = "centre"
+  loops: int = 1
+  on_damage: str = "stop"
+  video_track: int = -1
+  audio_track: int = -1
+  audio_offset_s: float = 0.0
+  max_gap_s: float = 60.0
+
+  def validate(self) -> None:
+    """Checks the fields, but not that the files are there; raises ValueError."""
+    super().validate()
+    for name in ("height", "width"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"video: {name}={getattr(self, name)} pixels; use at least 1.")
+    for name, valid in (("crop", CROPS), ("on_damage", ON_DAMAGE)):
+      if getattr(self, name) not in valid:
+        raise ValueError(f"video: {name}={getattr(self, name)!r}; use one of {valid}.")
+    if self.loops < 1 and self.loops != -1:
+      raise ValueError(f"video: loops={self.loops}; use at least 1, or -1 for endless.")
+    for name in ("video_track", "audio_track"):
+      if getattr(self, name) < -1:
+        raise ValueError(f"video: {name}={getattr(self, name)}; use 0, 1, ... or -1 for the best.")
+    if self.max_gap_s <= 0:
+      raise ValueError(f"video: max_gap_s={self.max_gap_s}; use a positive number of seconds.")
+
+
+def specs(config: Config) -> dict[str, ModalitySpec]:
+  """Returns what a tick holds; sound is there, if only as not valid, for silent files too."""
+  known = {"pixels": pixels_spec(config, config.height, config.width)}
+  return known | ({"audio": audio_spec(config)} if config.audio_rate_hz else {})
+
+
+def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDataset:
+  """Returns the stream of one row: the files row, row + num_rows, ... of the playlist.
+
+  Raises:
+    FileNotFoundError: A file is not there.
+    ValueError: There are fewer files than rows.
+  """
+  files = find_files(config.path)
+  if len(files) < num_rows:
+    raise ValueError(
+      f"video: {num_rows} rows need at least as many files, but path={config.path!r} has "
+      f"{len(files)}; use fewer rows, more files, or cut the file."
+    )
+  return VideoStream(config, files[row::num_rows])
+
+
+class VideoStream(grain.IterDataset):
+  """The ticks of files, one after the other."""
+
+  def __init__(self, config: Config, files: tuple[str, ...]):
+    super().__init__()
+    self.config, self.files = config, files
+
+  def __iter__(self) -> "VideoIterator":
+    return VideoIterator(self.config, self.files)
+
+
+class VideoIterator(grain.DatasetIterator):
+  """Holds the file being read open."""
+
+  def __init__(self, config: Config, files: tuple[str, ...]):
+    super().__init__()
+    self._config, self._files = config, files
+    self._rate = exact_rate(config.rate_hz)
+    self._recording: Recording | None = None
+    self._ticks_of_pass = 0
+    self._state: dict[str, Any] = {"loop": 0, "file": 0, "tick": 0, "count": 0, "size": 0}
+    self._state |= Shown()._asdict() | {"damage": dataclasses.asdict(Damage())}
+
+  @property
+  def damage(self) -> Damage:
+    """What was lost so far, in all files."""
+    before = Damage(**self._state["damage"])
+    return before + self._recording.ledger.damage if self._recording else before
+
+  def __next__(self) -> dict[str, Any]:
+    self._assert_not_closed()
+    state, config = self._state, self._config
+    while state["loop"] != config.loops and not 0 < config.max_ticks <= state["count"]:
+      values = self._read()
+      if values is None:
+        self._next_file()
+        continue
+      tick = make_tick(values, state["tick"] == 0, state["count"] / self._rate)
+      assert self._recording is not None
+      state |= {"tick": state["tick"] + 1, "count": state["count"] + 1}
+      state |= {"size": self._recording.size} | self._recording.pictures.shown()._asdict()
+      self._ticks_of_pass += 1
+      return tick
+    self._drop()
+    raise StopIteration
+
+  def _read(self) -> "dict[str, tuple[np.ndarray, bool]] | None":
+    """Returns the next tick's values; None where the file is over or cannot be read."""
+    if self._recording is None:
+      path = self._files[self._state["file"]]
+      ledger = Ledger(path, self._config.on_damage)
+      try:
+        self._recording = Recording(path, self._config, ledger, self._state)
+      except DamagedError as error:
+        if self._config.on_damage == "stop" or self._state["tick"]:
+          raise
+        logger.warning("%s; going on without it.", error)
+        self._add(Damage(files=1))
+        return None
+    return self._recording.read(self._state["tick"])
+
+  def _next_file(self) -> None:
+    state, recording = self._state, self._recording
+    if recording is not None:
+      recording.finish()
+      self._add(recording.ledger.damage)
+      self._drop()
+    state |= {"tick": 0, "size": 0, "file": state["file"] + 1} | Shown()._asdict()
+    if state["file"] == len(self._files):
+      if not self._ticks_of_pass and not state["count"]:
+        raise DamagedError(
+          f"video: not one of the {len(self._files)} files of path={self._config.path!r} could be "
+          f"read; the warnings before say why."
+        )
+      state |= {"file": 0, "loop": state["loop"] + 1}
+
+  def _add(self, damage: Damage) -> None:
+    self._state["damage"] = dataclasses.asdict(Damage(**self._state["damage"]) + damage)
+
+  def _drop(self) -> None:
+    if self._recording is not None:
+      self._recording.close()
+      self._recording = None
+
+  def get_state(self) -> dict[str, Any]:
+    """Returns where the next tick is: the file, the tick in it, and what was shown last."""
+    return self._state | {"damage": dict(self._state["damage"])}
+
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    """Goes to a tick; the file is opened when it is asked for.
+
+    Raises:
+      ValueError: The state is of another stream.
+    """
+    check_state("video stream", state, self._state)
+    if not 0 <= state["file"] < len(self._files):
+      raise ValueError(
+        f"video stream: the state to restore is at file {state['file']} of the playlist, which has "
+        f"{len(self._files)} files; restore with the same path."
+      )
+    self._drop()
+    self._state = dict(state) | {"damage": dict(state["damage"])}
+
+  def close(self) -> None:
+    """Closes the file."""
+    super().close()
+    self._drop()
+
+
+class Recording:
+  """One file: its pictures and its sound on one clock."""
+
+  def __init__(self, path: str, config: Config, ledger: Ledger, state: Mapping[str, Any]):
+    self.ledger = ledger
+    self._path, self._config = path, config
+    self.size = pathlib.Path(path).stat().st_size if pathlib.Path(path).exists() else 0
+    if state["tick"] and state["size"] != self.size:
+      raise DamagedError(
+        f"{path} has {self.size} bytes, and had {state['size']} when the state to restore was "
+        f"saved; restore with the same files."
+      )
+    self.pictures = Pictures(path, config, exact_rate(config.rate_hz), ledger)
+    self._sound: Sound | None = None
+    try:
+      if state["tick"]:
+        self.pictures.find(Shown(**{k: state[k] for k in Shown._fields}), state["tick"] - 1)
+      if config.audio_rate_hz:
+        self._samples = samples_per_tick(config.rate_hz, config.audio_rate_hz)
+        self._sound = Sound(path, config, self.pictures.origin_s, ledger)
+    except BaseException:
+      self.close()
+      raise
+
+  def read(self, tick: int) -> dict[str, tuple[np.ndarray, bool]] | None:
+    """Returns arrays and their validity at a tick; None if the file is over by then."""
+    if not self.pictures.advance(tick):
+      return None
+    values = {"pixels": (self.pictures.pixels(), self.pictures.is_true(tick))}
+    if self._sound is not None:
+      samples, valid = self._sound.read((tick - 1) * self._samples, self._samples)
+      values["audio"] = (samples, valid and not self.pictures.jumped)
+    return values
+
+  def finish(self) -> None:
+    """Books and tells what was lost; call at the end of the file."""
+    self.pictures.finish()
+    self.ledger.close()
+    if self._sound is not None and not self._sound.was_heard:
+      logger.warning("%s: its sound track is silent, or not of the same time.", self._path)
+
+  def close(self) -> None:
+    """Closes the file."""
+    self.pictures.close()
+    if self._sound is not None:
+      self._sound.close()
