@@ -1,0 +1,94 @@
+"""What every recurrent core promises; a new one is picked up from `CORES`."""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perceiver_stream.core import CORES, CoreInputs
+from perceiver_stream.nn import Precision
+
+ROWS, TOKENS, DIM, TICKS = 3, 6, 8, 5
+
+
+@pytest.fixture(params=CORES, ids=lambda c: c.__name__)
+def core(request):
+  """Returns initial_state, step and unroll of a core, its parameters and inputs `[T, ...]`."""
+  config = request.param(num_latents=4, latent_dim=DIM, num_heads=2)
+
+  def functions():
+    module = CORES[request.param](config, Precision(), name="core")
+
+    def unroll(inputs, state):
+      return hk.dynamic_unroll(module, inputs, state)
+
+    def init(inputs):
+      return unroll(inputs, module.initial_state(ROWS))
+
+    return init, (lambda: module.initial_state(ROWS), module, unroll)
+
+  transformed = hk.multi_transform(functions)
+  inputs = CoreInputs(
+    jax.random.normal(jax.random.key(0), (TICKS, ROWS, TOKENS, DIM)),
+    jnp.ones((TICKS, ROWS, TOKENS), bool),
+    jnp.zeros((TICKS, ROWS), bool),
+  )
+  params = transformed.init(jax.random.key(1), inputs)
+  apply = [lambda p, *a, f=f: f(p, None, *a) for f in transformed.apply]
+  return *apply, params, inputs
+
+
+def test_state_and_output_are_the_latents(core):
+  initial, step, _, params, inputs = core
+  state = initial(params)
+  output, after = step(params, jax.tree.map(lambda x: x[0], inputs), state)
+  assert state.shape == output.shape == after.shape == (ROWS, 4, DIM)
+  assert after.dtype == jnp.float32
+  np.testing.assert_array_equal(output, after)
+
+
+def test_unroll_is_steps(core):
+  initial, step, unroll, params, inputs = core
+  outputs, last = unroll(params, inputs, initial(params))
+  state = initial(params)
+  for tick in range(TICKS):
+    output, state = step(params, jax.tree.map(lambda x, t=tick: x[t], inputs), state)
+    np.testing.assert_allclose(output, outputs[tick], atol=1e-5)
+  np.testing.assert_allclose(state, last, atol=1e-5)
+
+
+def test_hidden_tokens_do_not_matter(core):
+  initial, step, _, params, inputs = core
+  now = jax.tree.map(lambda x: x[0], inputs)
+  hidden = now._replace(visible=now.visible.at[:, 2:].set(False))
+  other = hidden._replace(tokens=hidden.tokens.at[:, 2:].set(99.0))
+  state = initial(params)
+  np.testing.assert_allclose(
+    step(params, hidden, state)[0], step(params, other, state)[0], atol=1e-6
+  )
+  assert not np.allclose(step(params, hidden, state)[0], step(params, now, state)[0], atol=1e-4)
+
+
+def test_a_reset_forgets_the_row(core):
+  initial, step, unroll, params, inputs = core
+  _, warm = unroll(params, inputs, initial(params))
+  now = jax.tree.map(lambda x: x[0], inputs)._replace(is_first=jnp.asarray([True, False, False]))
+  cold, _ = step(params, now, initial(params))
+  mixed, _ = step(params, now, warm)
+  np.testing.assert_allclose(mixed[0], cold[0], atol=1e-6)
+  assert not np.allclose(mixed[1], cold[1], atol=1e-4)
+
+
+def test_states_stay_bounded_on_a_long_stream(core):
+  initial, _, unroll, params, inputs = core
+  long = jax.tree.map(lambda x: jnp.concatenate([x] * 60), inputs)
+  outputs, _ = jax.jit(unroll)(params, long._replace(tokens=5 * long.tokens), initial(params))
+  assert np.all(np.isfinite(outputs))
+  assert np.max(np.abs(outputs[-50:])) < 2 * np.max(np.abs(outputs[:50])) + 1
+
+
+def test_sizes_that_do_not_divide_are_refused(core):
+  for config in CORES:
+    with pytest.raises(ValueError, match="latent_dim=10 is not a multiple of num_heads=4"):
+      config(latent_dim=10, num_heads=4).validate()
