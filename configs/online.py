@@ -7,7 +7,7 @@ Variants: `nano` (tests), `tiny` (a CPU; the demo), `small` and `base` (a GPU).
 
 import perceiver_stream
 from perceiver_stream.streams import video
-from perceiver_stream.training import ExperimentConfig, OptimizerConfig
+from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
 
 RATE_HZ = 12.5  # the slowest of the demo's clips has 12 pictures a second
 AUDIO_RATE_HZ = 16000
@@ -25,6 +25,9 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
       rate_hz=RATE_HZ,
       audio_rate_hz=AUDIO_RATE_HZ,
     ),
-    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=20),
+    objective=ObjectiveConfig(window=2 if variant == "tiny" else 8),
+    # No momentum: consecutive windows are alike, and averaging their gradients overshoots
+    # ("Learning from one continuous video stream", 2312.00598; docs/results.md has both).
+    optimizer=OptimizerConfig(name="rmsprop", b1=0.0, b2=0.95, learning_rate=5e-4, warmup_steps=20),
     run_dir=f"runs/online_{variant}",
   )

@@ -178,7 +178,7 @@ class Pixels(Dense):
     c = self.config
     size = jnp.asarray([c.height, c.width], jnp.float32)
     centre = (positions + 1) * (jnp.broadcast_to(size, positions.shape) / 2) - 0.5
-    inside = np.stack(np.mgrid[: c.patch, : c.patch], axis=-1) - (c.patch - 1) / 2  # [p, p, 2]
+    inside = np.moveaxis(np.mgrid[: c.patch, : c.patch], 0, -1) - (c.patch - 1) / 2  # [p, p, 2]
     shape = (positions.shape[0], c.patch, c.patch, 2)
     inside = jnp.broadcast_to(jnp.asarray(inside, jnp.float32), shape)
     return jnp.broadcast_to(centre[:, None, None, :], shape) + inside

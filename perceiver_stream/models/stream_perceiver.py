@@ -141,7 +141,7 @@ class StreamPerceiver(hk.Module):
     inputs = CoreInputs(by_tick(tokens), by_tick(visible), is_first)
     core = hk.remat(self.core) if self.config.remat else self.core
     latents, last = hk.dynamic_unroll(core, inputs, state.latents)
-    states = State(latents, memory, jax.tree.map(by_tick, extra))
+    states = State(jnp.asarray(latents), memory, jax.tree.map(by_tick, extra))
     newest = jax.tree.map(lambda x: x[-1], (states.memory, states.extra))
     return states, State(last, *newest)
 
