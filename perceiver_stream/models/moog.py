@@ -99,7 +99,7 @@ class Config:
     encoder: Of frames.
     predictor: Self-attention blocks.
     corrector: Self and cross-attention blocks.
-    decoder: Of pixels.
+    decoder: Of pixels; None for a file of latents only.
     use_loss_gradient: Whether the corrector starts from the prediction together with the gradient
       of its error.
     sample: Every how many rows and columns are decoded to train.
@@ -119,7 +119,7 @@ class Config:
     default_factory=lambda: StackConfig(num_layers=3, qkv_dim=256, num_heads=4)
   )
   corrector: StackConfig = field(default_factory=lambda: StackConfig(num_layers=2))
-  decoder: DecoderConfig = field(default_factory=DecoderConfig)
+  decoder: DecoderConfig | None = field(default_factory=DecoderConfig)
   use_loss_gradient: bool = False
   sample: int = 8
   displacements: tuple[int, ...] = (1,)
@@ -298,6 +298,8 @@ class Moog(hk.Module):
     self, latents: Float[Array, "B L D"], positions: Float[Array, "B Q P"]
   ) -> Float[Array, "B Q 3"]:
     """Returns RGB at the places whose position features are given."""
+    if self.config.decoder is None:
+      raise ValueError("MooG: this model has no decoder (config.decoder is None).")
     return DenseDecoder(self.config.decoder, 3, name="decoder")(latents, positions)
 
   @hk.name_like("__call__")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import haiku as hk
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from perceiver_stream import modalities as modality_room
 from perceiver_stream.modalities import Memory, Modality, Queries, pixels
@@ -93,8 +93,9 @@ class MoogNetwork:
   def predict(self, state: State, displacements: tuple[int, ...]) -> dict[str, Array]:
     """Returns whole frames, `[B, num_displacements, H, W, 3]`; displacement 0 is the present."""
     c = self.config
-    table = position_table((c.height, c.width), c.decoder.num_octaves, c.float32_positions)
-    frames = self._decode(state, table, displacements)
+    if c.decoder is None:
+      return {}
+    frames = self._decode(state, _positions(c), displacements)
     frames = jnp.moveaxis(frames, 0, 1)
     return {"pixels": frames.reshape(*frames.shape[:2], c.height, c.width, 3)}
 
@@ -104,9 +105,8 @@ class MoogNetwork:
     answers = {}
     for name, asked in queries.items():
       cells = cell_index(asked.positions, (c.height, c.width))
-      table = position_table((c.height, c.width), c.decoder.num_octaves, c.float32_positions)
       displacements = tuple(sorted({0, *c.displacements}))
-      pixels = self._decode(state, table[cells], displacements)
+      pixels = self._decode(state, _positions(c)[cells], displacements)
       answers[name] = nearest(pixels, displacements, asked.displacement)[:, :, None, None]
     return answers
 
@@ -128,10 +128,16 @@ def sample(
   shape = (config.height, config.width)
   ticks, batch = frames.shape[:2]
   cells = sampled_cells(shape, config.sample, offsets.reshape(-1, 2))
-  table = position_table(shape, config.decoder.num_octaves, config.float32_positions)
+  table = _positions(config)
   colours = sampled(frames.reshape(-1, *frames.shape[2:]), cells)
   split = lambda x: x.reshape(ticks, batch, *x.shape[1:])  # noqa: E731
   return split(table[cells]), split(colours)
+
+
+def _positions(config: Config) -> Float[Array, "N P"]:
+  """Returns the features of all pixels."""
+  octaves = config.decoder.num_octaves if config.decoder else 0
+  return position_table((config.height, config.width), octaves, config.float32_positions)
 
 
 def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
@@ -191,9 +197,3 @@ def build(config: Config) -> Model:
 def _frames(config: Config) -> Modality:
   sizes = pixels.Config(height=config.height, width=config.width, patch=1, tokenizer="pixel")
   return modality_room.build("pixels", sizes)
-
-
-def template(config: Config) -> PyTree:
-  """Returns shapes and dtypes of the parameters, without making them."""
-  frame = jax.ShapeDtypeStruct((1, config.height, config.width, 3), jnp.uint8)
-  return jax.eval_shape(build(config).init, jax.random.key(0), {"pixels": frame})

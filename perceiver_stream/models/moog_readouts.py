@@ -67,7 +67,7 @@ class ClipReadout(hk.Module):
 
     Args:
       features: States of all frames.
-      queries: Coordinates in [0, 1] at the first frame: points (y, x) or boxes.
+      queries: Coordinates in [0, 1] at the first frame: points (x, y) or boxes, as in training.
       positions: Replaces the computed Fourier features of the queries.
     """
     c = self.config

@@ -8,7 +8,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 from einops import rearrange
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from perceiver_stream import modalities as modality_room
 from perceiver_stream.modalities import Memory, Modality, Queries, pixels
@@ -162,9 +162,3 @@ def _frames(config: Config) -> Modality:
   config.grid()
   sizes = pixels.Config(height=config.height, width=config.width, patch=config.patch)
   return modality_room.build("pixels", sizes)
-
-
-def template(config: Config) -> PyTree:
-  """Returns shapes and dtypes of the parameters, without making them."""
-  frame = jax.ShapeDtypeStruct((1, config.height, config.width, 3), jnp.uint8)
-  return jax.eval_shape(build(config).init, jax.random.key(0), {"pixels": frame})

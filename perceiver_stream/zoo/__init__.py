@@ -16,6 +16,8 @@ from perceiver_stream.zoo import (
   rvm,
   stream_perceiver,
 )
+from perceiver_stream.zoo.loading import load as load
+from perceiver_stream.zoo.loading import save as save
 
 FAMILIES = {
   "moog": moog,

@@ -77,3 +77,84 @@ DEEPMIND = {
 }
 
 IGNORED = r".*_ema/(hidden|counter)"  # of a training run, in the conv classifier's file
+
+
+# --- Hugging Face ---------------------------------------------------------------------------------
+
+_HF_ATTENTION = {
+  "query": "attention.self.query",
+  "key": "attention.self.key",
+  "value": "attention.self.value",
+  "output": "attention.output.dense",
+}
+_HF_MLP = {"hidden": "mlp.dense1", "output": "mlp.dense2"}
+_HF_CROSS_NORMS = {
+  "query_norm": "attention.self.layernorm1",
+  "input_norm": "attention.self.layernorm2",
+  "mlp_norm": "layernorm",
+}
+_HF_SELF_NORMS = {"attention_norm": "attention.self.layernorm1", "mlp_norm": "layernorm"}
+_FLIPPED, _REVERSED = (1, 0), (3, 2, 1, 0)
+
+
+def _hf_dense(ours: str, theirs: str) -> list[Rule]:
+  return [
+    Rule(f".*/{ours}/w", f"perceiver.{theirs}.weight", axes=_FLIPPED),
+    Rule(f".*/{ours}/b", f"perceiver.{theirs}.bias"),
+  ]
+
+
+def _hf_norm(ours: str, theirs: str) -> list[Rule]:
+  return [
+    Rule(f".*/{ours}/scale", f"perceiver.{theirs}.weight"),
+    Rule(f".*/{ours}/offset", f"perceiver.{theirs}.bias"),
+  ]
+
+
+def _hf_block(ours: str, theirs: str, norms: dict[str, str]) -> list[Rule]:
+  rules = [r for a, b in norms.items() for r in _hf_norm(f"{ours}/{a}", f"{theirs}.{b}")]
+  for part, table in (("attention", _HF_ATTENTION), ("mlp", _HF_MLP)):
+    for a, b in table.items():
+      rules += _hf_dense(f"{ours}/{part}/{a}", f"{theirs}.{b}")
+  return rules
+
+
+_HF_CORE = [
+  Rule(".*/encoder/latents/pos_embs", "perceiver.embeddings.latents"),
+  *_hf_block("encoder/cross", "encoder.cross_attention", _HF_CROSS_NORMS),
+  *_hf_block(r"encoder/self_(\d+)", r"encoder.self_attends.\1", _HF_SELF_NORMS),
+  *_hf_block("decoder/cross", "decoder.decoder.decoding_cross_attention", _HF_CROSS_NORMS),
+  *_hf_dense("decoder/output", "decoder.decoder.final_layer"),
+]
+_IN, _OUT = "perceiver.input_preprocessor", "output_postprocessor.modalities"
+_HF_QUERY = "decoder.output_position_encodings.position_embeddings"
+
+HUGGING_FACE = {
+  "perceiver_flow": [*_HF_CORE, *_hf_dense("patches", "input_preprocessor.conv_after_patches")],
+  "perceiver_autoencoder": [
+    *_HF_CORE,
+    Rule(".*/label_query/pos_embs", f"perceiver.decoder.modalities.label.{_HF_QUERY}"),
+    Rule(r".*/(\w+)_query_padding/pos_embs", r"perceiver.decoder.padding.\1"),
+    Rule(r".*/(\w+)_padding/pos_embs", rf"{_IN}.padding.\1"),
+    Rule(r".*/(\w+)_mask/pos_embs", rf"{_IN}.mask.\1"),
+    *[
+      rule
+      for name in ("audio", "image", "label")
+      for rule in _hf_dense(f"{name}_output", f"{_OUT}.{name}.classifier")
+    ],
+  ],
+  "perceiver_classifier": [
+    *_HF_CORE,
+    Rule(".*/query/pos_embs", f"perceiver.decoder.{_HF_QUERY}"),
+    # Converted files have kernels with all axes reversed, rows and columns included.
+    Rule(".*/conv1x1/w", f"{_IN}.convnet_1x1.weight", axes=_REVERSED),
+    Rule(".*/conv1x1/b", f"{_IN}.convnet_1x1.bias"),
+    Rule(".*/positions/pos_embs", f"{_IN}.position_embeddings.position_embeddings"),
+    *_hf_dense("position_projection", "input_preprocessor.positions_projection"),
+    Rule(".*/conv/w", f"{_IN}.convnet.conv.weight", axes=_REVERSED),
+    *_hf_norm("norm", "input_preprocessor.convnet.batchnorm"),
+    Rule(".*/norm/mean", f"{_IN}.convnet.batchnorm.running_mean"),
+    Rule(".*/norm/variance", f"{_IN}.convnet.batchnorm.running_var"),
+  ],
+}
+HF_IGNORED = r".*\.num_batches_tracked"

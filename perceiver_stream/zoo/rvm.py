@@ -7,11 +7,11 @@ from perceiver_stream.models.rvm_model import fitted as fitted
 from perceiver_stream.zoo.cards import Card
 
 
-def _published(dim: int, layers: int, heads: int) -> Config:
+def _published(dim: int, layers: int, heads: int, core_mlp: int | None = None) -> Config:
   return Config(
     dim=dim,
     encoder=LayersConfig(num_layers=layers, num_heads=heads, mlp_dim=4 * dim),
-    core=LayersConfig(num_layers=4, num_heads=heads, mlp_dim=4 * dim),
+    core=LayersConfig(num_layers=4, num_heads=heads, mlp_dim=core_mlp or 4 * dim),
   )
 
 
@@ -33,7 +33,7 @@ def _small(side: int, patch: int, dim: int, layers: int) -> Config:
 
 
 VARIANTS = {
-  "small": lambda: _published(384, 12, 6),
+  "small": lambda: _published(384, 12, 6, 2048),
   "base": lambda: _published(768, 12, 12),
   "large": lambda: _published(1024, 24, 16),
   "huge": lambda: _published(1280, 32, 16),
@@ -48,6 +48,7 @@ CARD = Card(
   inputs="pixels in whole patches of 16 (published: 256×256)",
   weights="flat .npz of the release, S, B, L and H; depths, widths and heads are read from the file",
   limits="Predictions are painted from the newest state with no patch visible; the released model was "
-  "trained with a few visible ones and 4 to 48 frames ahead. The code names the core's sizes for L "
-  "only; S, B and H follow the same pattern here.",
+  "trained with a few visible ones and 4 to 48 frames ahead. The released code names the "
+  "core's sizes for L only; those of S, B and H are chosen so that the files have their published "
+  "size in bytes.",
 )

@@ -1,0 +1,142 @@
+"""Models out of files: our own, and the published ones of every family."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+from safetensors.numpy import save_file
+
+from perceiver_stream import zoo
+from perceiver_stream.models.base import Model
+from perceiver_stream.version import __version__
+from perceiver_stream.zoo import configs, files
+from perceiver_stream.zoo.cards import Card
+from perceiver_stream.zoo.published import Recognised, recognise, recognise_hugging_face
+from perceiver_stream.zoo.translation import check_names, flatten, import_params, unflatten
+
+FORMAT = "perceiver_stream model 1"
+
+
+def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
+  """Returns a model and its parameters from a file.
+
+  Reads our own .safetensors, the flat .npz files of MooG and RVM, DeepMind's Perceiver pickles, and
+  Hugging Face Perceivers (.safetensors with config.json beside it, or the folder of both). Nothing
+  in a file is executed.
+
+  Args:
+    path: The file, or a Hugging Face folder.
+    changes: Fields of the model's config to change: what a published file does not say, such as
+      `height`, `width` or `num_latents`.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: The file is of no known kind, damaged, hostile, or does not fit the model: names
+      that are missing, extra or wrongly shaped are listed.
+  """
+  path = pathlib.Path(path)
+  if path.is_dir():
+    path = path / "model.safetensors"
+  kind = files.kind_of(path)
+  if kind == "safetensors":
+    flat, metadata = files.read_safetensors(path)
+    if metadata.get("format") == FORMAT:
+      return _load_ours(flat, metadata, path, changes)
+    if not (path.parent / "config.json").is_file():
+      raise ValueError(
+        f"{path}: no config.json beside it, and the file was not saved by this package "
+        f"(its format is {metadata.get('format')!r}); put the model's config.json into the folder."
+      )
+    found = recognise_hugging_face(flat, path.parent / "config.json")
+  else:
+    flat = files.read_npz(path) if kind == "npz" else files.read_pickle(path)
+    flat = _without_wrapping(flat)
+    found = recognise(flat, str(path))
+  return _build(found, flat, path, changes)
+
+
+def save(path: str | pathlib.Path, model: Model, params: PyTree, *, card: Card | None = None):
+  """Writes parameters, config and card of a model of the zoo into one .safetensors file.
+
+  Args:
+    path: Ends in .safetensors.
+    model: Built by the zoo.
+    params: Of the model.
+    card: Default is that of the model's family.
+  """
+  card = card or card_of(model)
+  metadata = {
+    "format": FORMAT,
+    "version": __version__,
+    "config": configs.to_json(model.config),
+    "card": json.dumps(dataclasses.asdict(card) if card else {}),
+  }
+  arrays = {k: np.ascontiguousarray(v) for k, v in flatten(params).items()}
+  save_file(arrays, pathlib.Path(path), metadata)
+
+
+def read_card(path: str | pathlib.Path) -> dict[str, str]:
+  """Returns the card of a file that `save` wrote, as a dict."""
+  _, metadata = files.read_safetensors(pathlib.Path(path))
+  return json.loads(metadata.get("card", "{}"))
+
+
+def card_of(model: Model) -> Card | None:
+  """Returns the card of a model's family, if it has one."""
+  for family in zoo.FAMILIES.values():
+    if isinstance(model.config, family.Config):
+      return getattr(family, "CARD", None)
+  return None
+
+
+def template(model: Model) -> PyTree:
+  """Returns shapes and dtypes of a model's parameters, without making them."""
+  observation = {
+    name: jax.ShapeDtypeStruct((1, *m.spec.shape), m.spec.dtype)
+    for name, m in model.modalities.items()
+    if m.config.use_input
+  }
+  return jax.eval_shape(model.init, jax.random.key(0), observation)
+
+
+def _load_ours(
+  flat: files.Flat, metadata: dict[str, str], path: pathlib.Path, changes: dict[str, Any]
+) -> tuple[Model, PyTree]:
+  config = configs.from_json(metadata.get("config", ""), str(path))
+  model = zoo.build(_changed(config, changes))
+  wanted = {name: tuple(x.shape) for name, x in flatten(template(model)).items()}
+  check_names(flat, wanted, source=str(path))
+  return model, unflatten({name: jnp.asarray(flat[name]) for name in wanted})
+
+
+def _build(
+  found: Recognised, flat: files.Flat, path: pathlib.Path, changes: dict[str, Any]
+) -> tuple[Model, PyTree]:
+  config = _changed(found.config, changes)
+  model = zoo.build(config)
+  params = import_params(
+    flat, template(model), found.rules(config), source=str(path), ignore=found.ignore
+  )
+  return model, jax.tree.map(jnp.asarray, params)
+
+
+def _changed(config: Any, changes: dict[str, Any]) -> Any:
+  known = {field.name for field in dataclasses.fields(config)}
+  if unknown := set(changes) - known:
+    raise ValueError(
+      f"load: {sorted(unknown)} are no fields of the config; it has {sorted(known)}."
+    )
+  return dataclasses.replace(config, **changes)
+
+
+def _without_wrapping(flat: files.Flat) -> files.Flat:
+  """Returns the arrays of a checkpoint that keeps them under "params" and "state"."""
+  if not any(name.startswith("params/") for name in flat):
+    return flat
+  wrapped = ("params/", "state/")
+  return {name.split("/", 1)[1]: value for name, value in flat.items() if name.startswith(wrapped)}
