@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from perceiver_stream.training.journal import in_order
 from perceiver_stream.training.loop import visible
 from perceiver_stream.training.parts import Parts
 from perceiver_stream.training.scores import Scores, window_scores
@@ -37,7 +38,8 @@ def evaluate(parts: Parts, params: PyTree, max_windows: int = 0) -> Scores:
     for key, score in jax.device_get(scores).items():
       for name, errors in (score._asdict() | more.get(key, {})).items():
         collected.setdefault(key, {}).setdefault(name, []).append(np.asarray(errors))
-  whole = {k: {n: np.concatenate(e) for n, e in by.items()} for k, by in collected.items()}
+  keys = sorted(collected, key=in_order)
+  whole = {k: {n: np.concatenate(e) for n, e in collected[k].items()} for k in keys}
   return window_scores(whole, parts.metric_names)
 
 

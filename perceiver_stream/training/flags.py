@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from absl import app
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from perceiver_stream.training.config import unknown_key
@@ -29,7 +29,10 @@ def parse_flags(argv: list[str]) -> list[str]:
     check_keys(argv)
   except (OSError, ValueError) as error:
     sys.exit(f"{pathlib.Path(argv[0]).name}: {error}")
-  return app.parse_flags_with_usage(argv)
+  rest = app.parse_flags_with_usage(argv)
+  if not flags.FLAGS["verbosity"].present:
+    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it moves
+  return rest
 
 
 def load_config(path_and_variant: str) -> Any:

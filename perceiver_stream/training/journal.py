@@ -3,7 +3,7 @@
 import json
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -17,6 +17,16 @@ from perceiver_stream.training.scores import RunningScores, window_scores
 from perceiver_stream.training.step import StepInfo
 
 Window = Mapping[str, np.ndarray]
+
+
+def in_order(key: str) -> tuple[str, int]:
+  """Returns what sorts `"<modality>@<displacement>"` by modality, then near before far.
+
+  >>> sorted(["pixels@16", "pixels@4", "audio@1"], key=in_order)
+  ['audio@1', 'pixels@4', 'pixels@16']
+  """
+  name, _, displacement = key.partition("@")
+  return name, int(displacement)
 
 
 class Told(NamedTuple):
@@ -36,9 +46,10 @@ class Told(NamedTuple):
 
 
 class Stopwatch:
-  """Measures frames per second, and how much of the time was spent waiting for data.
+  """Measures frames per second, and how much of the time was spent waiting for the host.
 
-  The first window, which compiles, is not counted.
+  That is for data, and for baselines that are not ready when the model's own results are. The
+  first window, which compiles, is not counted.
   """
 
   def __init__(self, frames_per_window: int):
@@ -50,16 +61,21 @@ class Stopwatch:
   def waiting(self, windows: Iterator[Window]) -> Iterator[Window]:
     """Yields the windows; the time spent here is waiting."""
     while True:
-      before = time.perf_counter()
       try:
-        window = next(windows)
+        window = self.wait(lambda: next(windows))
       except StopIteration:
         return
-      self._waited += time.perf_counter() - before
       yield window
       self.windows += 1
       if self.windows == 0:
         self._start, self._waited = time.perf_counter(), 0.0
+
+  def wait(self, get: Callable[[], Any]) -> Any:
+    """Returns what `get` does; the time it takes is waiting."""
+    before = time.perf_counter()
+    result = get()
+    self._waited += time.perf_counter() - before
+    return result
 
   def read(self) -> dict[str, float]:
     """Returns the rates so far, empty before the second window."""
@@ -116,9 +132,9 @@ class Journal:
   def record(self, told: Told) -> StepInfo:
     """Waits for a window's results, writes its line, and returns them as numpy."""
     info = jax.device_get(told.info._replace(predictions={}))
-    errors = {key: score._asdict() for key, score in info.scores.items()}
+    errors = {key: info.scores[key]._asdict() for key in sorted(info.scores, key=in_order)}
     if told.baselines is not None:
-      for key, more in told.baselines.result().items():
+      for key, more in self.watch.wait(told.baselines.result).items():
         if key in errors:
           errors[key] |= more
     scores = window_scores(errors, self.metric_names)

@@ -79,9 +79,13 @@ SCHEDULES: dict[str, Callable[[OptimizerConfig], optax.Schedule]] = {
 OPTIMIZERS: dict[str, Callable[[OptimizerConfig], optax.GradientTransformation]] = {
   "adamw": lambda c: optax.scale_by_adam(c.b1, c.b2, c.eps),
   "lion": lambda c: optax.scale_by_lion(c.b1, c.b2),
-  "rmsprop": lambda c: optax.chain(optax.scale_by_rms(c.b2, c.eps), optax.trace(c.b1)),
-  "sgd": lambda c: optax.trace(c.b1),
+  "rmsprop": lambda c: optax.chain(optax.scale_by_rms(c.b2, c.eps), _momentum(c)),
+  "sgd": lambda c: _momentum(c),
 }
+
+
+def _momentum(c: OptimizerConfig) -> optax.GradientTransformation:
+  return optax.trace(c.b1) if c.b1 else optax.identity()
 
 
 def make_schedule(config: OptimizerConfig) -> optax.Schedule:

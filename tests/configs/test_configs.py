@@ -1,0 +1,56 @@
+"""Every config file builds every variant, and takes two steps of training at the smallest."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from perceiver_stream import streams, training
+from perceiver_stream.training.config import from_json, to_json
+from perceiver_stream.training.movies import MovieWriter
+
+FILES = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
+VARIANTS = ("nano", "tiny", "small", "base")
+
+
+@pytest.fixture(scope="module")
+def movie(tmp_path_factory):
+  """Two seconds of a moving bar, with a tone."""
+  path = tmp_path_factory.mktemp("movie") / "a.mp4"
+  with MovieWriter(path, rate_hz=25, audio_rate_hz=16000, min_side=1) as writer:
+    for i in range(50):
+      picture = np.full((48, 64, 3), 60, np.uint8)
+      picture[:, i : i + 8] = (220, 150, 40)
+      writer.picture(picture)
+    writer.sound(0.3 * np.sin(np.arange(32000) / 9, dtype=np.float32))
+  return path
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_variant_is_valid_fits_its_stream_and_round_trips(path, variant):
+  config = training.load_config(f"{path}:{variant}")
+  config.validate()
+  assert variant in config.run_dir
+  specs = streams.specs(config.stream)
+  for name, modality in config.model.modalities.items():
+    assert modality.spec.shape == specs[name].shape or name == "audio"
+  assert from_json(to_json(config)) == config
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_the_smallest_takes_two_steps(path, tmp_path, movie):
+  config = training.load_config(f"{path}:nano")
+  config.run_dir, config.max_windows = str(tmp_path / "run"), 2
+  config.logging.use_tensorboard = config.logging.use_report = False
+  config.model.displacements = (1, 4)  # compiles in half the time
+  if hasattr(config.stream, "path"):
+    config.stream.path = str(movie)
+  summary = training.train(config)
+  assert summary.windows == 2 and summary.finished and summary.skipped == 0
+  assert set(summary.gains) == {"audio@1", "audio@4", "pixels@1", "pixels@4"}
+
+
+def test_variants_have_a_name():
+  with pytest.raises(ValueError, match="did you mean 'stream_perceiver/tiny'"):
+    training.load_config(f"{FILES[0]}:tny")
