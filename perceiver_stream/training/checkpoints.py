@@ -125,6 +125,12 @@ class Checkpoints:
     except Exception as error:
       warnings.warn(f"checkpoint in {self.folder} was not completed: {error}", stacklevel=2)
 
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    self.close()
+
   def restore(
     self, templates: Mapping[str, PyTree], check: Callable[[dict[str, Any]], None] = lambda _: None
   ) -> Restored | None:

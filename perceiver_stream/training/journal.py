@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from perceiver_stream.training import logs, strips
+from perceiver_stream.evaluation.runs import summarise
+from perceiver_stream.training import logs
 from perceiver_stream.training.config import ExperimentConfig, to_json
 from perceiver_stream.training.progress import Display
 from perceiver_stream.training.scores import RunningScores, window_scores
 from perceiver_stream.training.step import StepInfo
+from perceiver_stream.training.strips import Piece, Strips
 
 Window = Mapping[str, np.ndarray]
 
@@ -116,6 +118,7 @@ class Journal:
     state = state or {"lines": 0, "running": {}}
     self.running = RunningScores(state["running"])
     self.watch = Stopwatch(hop * config.num_rows)
+    self.strips = Strips(self.folder, config.logging.strips_every, hop)
     (self.folder / "config.json").write_text(to_json(config) + "\n")
     self.metrics = logs.JsonLines(self.folder / logs.METRICS, state["lines"])
     self.timing = logs.JsonLines(self.folder / logs.TIMING, None if first else 0)
@@ -143,14 +146,15 @@ class Journal:
     self.metrics.append(line)
     if self.tensorboard is not None:
       self.tensorboard.add(told.number, line)
-    self._strip(told, errors)
+    self.strips.add(told.number, Piece(told.window, told.info.predictions, errors))
     self._show(told.number)
     return info
 
   def summary(self, **known: Any) -> dict[str, Any]:
-    """Writes summary.json, with the running scores and rates, and returns it."""
+    """Writes summary.json, with the last quarter's scores and the rates, and returns it."""
     gains = {key: self.running.gain(key) for key in self.running.means}
-    summary = known | self.watch.read() | {"gains": gains, "running": self.running.means}
+    scores = summarise(self.folder)["scores"]
+    summary = known | self.watch.read() | {"gains": gains, "last_quarter": scores}
     (self.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     return summary
 
@@ -172,12 +176,6 @@ class Journal:
     if "timestamp_s" in told.window:
       line["timestamp_s"] = finite(told.window["timestamp_s"][-1, 0])
     return line
-
-  def _strip(self, told: Told, errors: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    every = self.config.logging.strips_every
-    if every and told.number % every == 0:
-      predictions = jax.device_get(told.info.predictions)
-      strips.save(self.folder, told.number, told.window, predictions, errors)
 
   def _show(self, number: int) -> None:
     timing = self.watch.read()

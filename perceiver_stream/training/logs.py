@@ -27,7 +27,7 @@ class LogConfig:
   """
 
   print_every: int = 20
-  strips_every: int = 100
+  strips_every: int = 50
   use_tensorboard: bool = True
   use_report: bool = True
 

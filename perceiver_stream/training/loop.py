@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from perceiver_stream.evaluation.report import write_report
 from perceiver_stream.training import step
 from perceiver_stream.training.checkpoints import CheckpointError, Checkpoints
 from perceiver_stream.training.config import ExperimentConfig, differences, to_dict
 from perceiver_stream.training.journal import Journal, Told
 from perceiver_stream.training.optimizers import make_optimizer
 from perceiver_stream.training.parts import Parts, make_parts
+from perceiver_stream.training.progress import last_quarter
 from perceiver_stream.training.signals import StopRequest, stop_on_signals
 from perceiver_stream.types import IS_FIRST, valid_key
 from perceiver_stream.version import __version__
@@ -59,16 +61,12 @@ def train(config: ExperimentConfig, parts: Parts | None = None) -> Summary:
     NonFiniteError: `max_bad_windows` windows in a row were not finite.
   """
   config.validate()
-  checkpoints = Checkpoints(config.run_dir, config.checkpoints)
-  try:
+  with stop_on_signals() as stop, Checkpoints(config.run_dir, config.checkpoints) as checkpoints:
     run = Run(parts or make_parts(config), checkpoints)
     try:
-      with stop_on_signals() as stop:
-        return run.go(stop)
+      return run.go(stop)
     finally:
       run.close()
-  finally:
-    checkpoints.close()
 
 
 class Learner:
@@ -219,8 +217,11 @@ class Run:
       "skipped": skipped,
     }
     written = self.journal.summary(version=__version__, devices=_devices(), **known)
+    say = self.journal.display.say
+    say(last_quarter(written["last_quarter"]))
+    if self.config.logging.use_report:
+      say(f"Report: {write_report(self.config.run_dir)}")
     if stopped_by:
-      say = self.journal.display.say
       say(f"Stopped by {stopped_by} after window {self.number}; all is saved. To go on:")
       say(f"  python scripts/train.py --resume={shlex.quote(self.config.run_dir)}")
     return Summary(**known, gains=written["gains"])

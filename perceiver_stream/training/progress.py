@@ -57,6 +57,15 @@ def describe(running: RunningScores, timing: Mapping[str, Any]) -> str:
   return "  ".join(parts)
 
 
+def last_quarter(scores: Mapping[str, Mapping[str, Any]]) -> str:
+  """Returns a line per output and displacement: the model beside copying and the mix."""
+  lines = ["Over the last quarter, each prediction scored before it was learnt from:"]
+  for key, row in scores.items():
+    cells = [f"{name} {row[name]:.2f}" for name in ("model", "copy", "mix") if row.get(name)]
+    lines.append(f"  {key:10} {', '.join(cells)}  ({row['metric']})")
+  return "\n".join(lines)
+
+
 def eta(window: int, total: int | None, timing: Mapping[str, Any]) -> str:
   """Returns the time left in words, or nothing where it cannot be known."""
   if not total or not timing.get("windows_per_s"):

@@ -2,33 +2,68 @@
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import jax
 import numpy as np
 
 FOLDER = "strips"
+MIN_TICKS = 8  # shown in a strip; short windows are put together
+
+Errors = Mapping[str, Mapping[str, np.ndarray]]
 
 
-def save(
-  run_dir: pathlib.Path,
-  number: int,
-  window: Mapping[str, np.ndarray],
-  predictions: Mapping[str, np.ndarray],
-  errors: Mapping[str, Mapping[str, np.ndarray]],
-) -> pathlib.Path:
-  """Writes the first row of a window to `strips/<number>.npz`, whole or not at all.
+class Piece(NamedTuple):
+  """One window of a strip.
 
-  Arrays: `<modality>` `[W, ...]` as it came in; `<output>@<displacement>` `[K, ...]`, predictions
+  Attributes:
+    window: `[W, B, ...]` as it came in.
+    predictions: By `"<output>@<displacement>"`, `[K, B, ...]`, for the last K ticks.
+    errors: By `"<modality>@<displacement>"` and predictor, `[K, B]`.
+  """
+
+  window: Mapping[str, np.ndarray]
+  predictions: Mapping[str, jax.Array]
+  errors: Errors
+
+
+class Strips:
+  """Keeps a strip of at least `MIN_TICKS` ticks, every so many windows."""
+
+  def __init__(self, run_dir: pathlib.Path, every: int, hop: int):
+    """Makes a keeper of strips that end at windows number `every`, 2 * `every`, …; 0 is none."""
+    self.folder, self.every = run_dir / FOLDER, every
+    self.hop = hop
+    self.num_windows = min(every, -(-MIN_TICKS // hop))
+    self._pieces: list[Piece] = []
+
+  def add(self, number: int, piece: Piece) -> None:
+    """Takes in the next window, and writes a strip if one ends with it."""
+    if not self.every or -number % self.every >= self.num_windows:
+      return
+    self._pieces.append(piece)
+    if number % self.every == 0:
+      save(self.folder / f"{number:08d}.npz", self._pieces, self.hop)
+      self._pieces = []
+
+
+def save(path: pathlib.Path, pieces: Sequence[Piece], hop: int) -> None:
+  """Writes the first row of successive windows, whole or not at all.
+
+  Arrays: `<modality>` `[T, ...]` as it came in; `<output>@<displacement>` `[K, ...]`, predictions
   for the last K ticks; `<modality>@<displacement>/<predictor>` `[K]`, their errors.
   """
-  arrays = {name: np.asarray(value)[:, 0] for name, value in window.items()}
-  arrays |= {name: np.asarray(value)[:, 0] for name, value in predictions.items()}
-  for key, by_predictor in errors.items():
-    arrays |= {f"{key}/{name}": np.asarray(v)[:, 0] for name, v in by_predictor.items()}
-  folder = run_dir / FOLDER
-  folder.mkdir(exist_ok=True)
-  path, part = folder / f"{number:08d}.npz", folder / f"{number:08d}.part"
+  host = jax.device_get([piece.predictions for piece in pieces])
+  first, rest = pieces[0].window, [piece.window for piece in pieces[1:]]
+  arrays = {n: np.concatenate([first[n], *(w[n][-hop:] for w in rest)])[:, 0] for n in first}
+  arrays |= {n: np.concatenate([p[n] for p in host])[:, 0] for n in host[0]}
+  for key, by_predictor in pieces[0].errors.items():
+    for name in by_predictor:
+      errors = [np.asarray(piece.errors[key][name]) for piece in pieces]
+      arrays[f"{key}/{name}"] = np.concatenate(errors)[:, 0]
+  path.parent.mkdir(exist_ok=True)
+  part = path.with_suffix(".part")
   with part.open("wb") as file:
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
   os.replace(part, path)
-  return path

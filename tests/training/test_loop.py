@@ -147,8 +147,31 @@ def test_strips_are_kept_of_every_nth_window(tmp_path):
   paths = sorted((tmp_path / "strips").iterdir())
   assert [p.name for p in paths] == ["00000005.npz", "00000010.npz"]
   with np.load(paths[0]) as strip:
-    assert strip["x"].shape == (5, 3) and strip["x@1"].shape == (4, 3)
-    assert strip["x@1/copy"].shape == (4,)
+    # Two windows of four ticks, put together; the first tick is that before the first target.
+    np.testing.assert_allclose(strip["timestamp_s"], np.arange(12, 21) / 25)
+    assert strip["x"].shape == (9, 3) and strip["x@1"].shape == (8, 3)
+    error = np.mean(np.square(strip["x@1"] - strip["x"][1:]), -1)
+    np.testing.assert_allclose(strip["x@1/model"], error, rtol=1e-5)
+
+
+def test_strips_can_be_left_out_or_be_of_one_window(tmp_path):
+  for every, names in ((0, []), (1, ["00000001.npz", "00000002.npz"])):
+    config = make_config(tmp_path / str(every), max_windows=2)
+    config.logging.strips_every = every
+    train(config, make_parts(config))
+    folder = tmp_path / str(every) / "strips"
+    assert sorted(p.name for p in folder.glob("*")) == names
+
+
+def test_the_end_shows_the_last_quarter_and_writes_the_report(tmp_path, capsys):
+  config = make_config(tmp_path)
+  config.logging.use_report = config.logging.use_tensorboard = True
+  train(config, make_parts(config))
+  out = capsys.readouterr().out
+  assert "Over the last quarter" in out and f"Report: {tmp_path / 'report.html'}" in out
+  assert (tmp_path / "report.html").exists() and any((tmp_path / "tensorboard").iterdir())
+  written = json.loads((tmp_path / "summary.json").read_text())
+  assert written["last_quarter"]["x@1"]["count"] == 12
 
 
 def test_another_config_is_refused_key_by_key(tmp_path):
