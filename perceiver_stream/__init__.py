@@ -8,14 +8,35 @@ They are imported when first used; importing the package loads no video decoder 
 """
 
 import importlib
+import pathlib
 from typing import Any
 
 from perceiver_stream.version import __version__ as __version__
 
 _ROOMS = ("core", "evaluation", "modalities", "models", "nn", "streams", "training", "types", "zoo")
-_NAMES = {"build": "zoo", "config": "zoo", "names": "zoo"}
+_NAMES = {"build": "zoo", "config": "zoo", "names": "zoo", "save": "zoo"}
 
-__all__ = ["__version__", *sorted((*_ROOMS, *_NAMES))]
+__all__ = ["__version__", "load", *_ROOMS, *_NAMES]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__.sort()
+
+
+def load(source: str | pathlib.Path, **changes: Any) -> tuple[Any, Any]:
+  """Returns `(model, params)` from wherever a model is.
+
+  Args:
+    source: The folder of a run of `scripts/train.py`; a file of weights, ours or published (see
+      `zoo.load`); or a name of the zoo, whose parameters are then untrained.
+    changes: Fields of the config that a published file does not say; only for files.
+
+  Raises:
+    FileNotFoundError: It is none of these.
+    ValueError: A file is of no known kind, damaged, hostile, or does not fit.
+  """
+  path = pathlib.Path(source)
+  if path.is_file() or (path.is_dir() and not (path / "checkpoints").is_dir()):
+    return importlib.import_module("perceiver_stream.zoo").load(path, **changes)
+  loaded = importlib.import_module("perceiver_stream.training").load(source)
+  return loaded.model, loaded.params
 
 
 def __getattr__(name: str) -> Any:
