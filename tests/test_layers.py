@@ -24,7 +24,7 @@ ROOMS = {
   "core": {"nn", "types"},
   "modalities": {"nn", "types"},
   "models": {"core", "modalities", "nn", "types"},
-  "zoo": {"models", "core", "modalities", "nn", "types"},
+  "zoo": {"models", "core", "modalities", "nn", "types", "version"},
   "streams": {"types"},
   "evaluation": {"models", "modalities", "streams", "types", "version", "zoo"},
   "training": {"evaluation", "models", "modalities", "streams", "types", "version", "zoo"},
