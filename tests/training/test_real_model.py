@@ -1,19 +1,19 @@
-"""The loop with a real model and objective, on windows made in memory."""
+"""The loop with all its real parts."""
 
 import jax
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
-from training_fakes import Beside, Movies, make_config
+from training_fakes import Beside, make_config
 
 from perceiver_stream import zoo
+from perceiver_stream.streams import synthetic
 from perceiver_stream.training import checkpoints, logs
 from perceiver_stream.training.arrays import flatten
 from perceiver_stream.training.evaluating import evaluate, table
 from perceiver_stream.training.inference import blank_tick, load
 from perceiver_stream.training.loop import train
-from perceiver_stream.training.objectives import FuturePrediction
-from perceiver_stream.training.parts import Parts, fit
+from perceiver_stream.training.parts import fit, make_parts
 
 AHEAD = 4
 
@@ -22,15 +22,9 @@ def make(folder, **fields):
   config = make_config(folder, **fields)
   config.model = zoo.config("stream_perceiver/nano")
   config.model.displacements = (1, AHEAD)
-  model = zoo.build(config.model)
-  return Parts(
-    config=config,
-    model=model,
-    objective=FuturePrediction(model, config.objective),
-    windows=Movies(6, config.objective.window, AHEAD),
-    observation=blank_tick(model),
-    metric_names={n: m.metric_name for n, m in model.modalities.items()},
-  )
+  names = ("pixels", "audio")
+  config.stream = synthetic.Config(height=16, width=16, max_ticks=50, modalities=names)
+  return make_parts(config)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +40,7 @@ def compile_once(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-  """A run of six windows, and one that was stopped after two."""
+  """A run of a whole stream, and one that was stopped after two windows."""
   folder = tmp_path_factory.mktemp("runs")
   whole = make(folder / "whole")
   train(whole.config, whole)
@@ -67,7 +61,9 @@ def test_resumed_is_never_stopped(runs):
 def test_the_log_scores_each_modality_at_each_displacement(runs):
   records = logs.read_lines(runs / "whole" / logs.METRICS)
   assert set(records[0]["scores"]) == {"pixels@1", "pixels@4", "audio@1", "audio@4"}
+  assert sum(r["scores"]["pixels@4"]["count"] for r in records) == 50 - AHEAD
   first = records[0]["scores"]["pixels@1"]
+  assert {"extrap_psnr", "mix_psnr"} < set(first)
   assert first["count"] == 8
   assert first["model_psnr"] == pytest.approx(first["copy_psnr"], abs=0.01)  # untrained is copying
 
