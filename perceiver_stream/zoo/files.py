@@ -33,10 +33,10 @@ def kind_of(path: pathlib.Path) -> str:
     start = file.read(9)
   if start[:4] == b"PK\x03\x04":
     return "npz"
-  if start[:1] == b"\x80":
-    return "pickle"
   if start[8:] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= path.stat().st_size:
     return "safetensors"
+  if start[:1] == b"\x80":
+    return "pickle"
   raise ValueError(
     f"{path}: not a file of parameters: it starts with {start!r}; known are .npz, .safetensors and "
     f"pickles of numpy arrays."

@@ -96,7 +96,7 @@ def backbone(theirs: str, config: moog.Config) -> list[Rule]:
     *_stack("moog/corrector", f"{theirs}{corrector}", config.corrector),
     *dense("moog/gradient_projection", f"{theirs}state_grad_projector"),
     Rule("moog/state_norm/scale", f"{theirs}{norm}/scale"),
-    *dense_decoder("moog/decoder", f"{theirs}decoder", config.decoder),
+    *(dense_decoder("moog/decoder", f"{theirs}decoder", config.decoder) if config.decoder else []),
   ]
 
 

@@ -15,11 +15,15 @@ from typing import Any
 
 import numpy as np
 
-MOST_LEAVES = 100_000
+MOST_LEAVES = 10_000  # the largest published file has about a thousand
 _HAIKU = ("haiku._src.data_structures", "haiku._src.data_structures.frozendict")
 _NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMBER = re.compile(r"[<>|=]?[biufc]\d{1,2}|\?|float(16|32|64)|u?int(8|16|32|64)|bool")
 _REFUSED = {"PERSID", "BINPERSID", "INST", "OBJ", "EXT1", "EXT2", "EXT4"}
+
+
+class Refused(ValueError):
+  """The file asks for something that a file of parameters has no need of."""
 
 
 def load_pickle(data: bytes, source: str) -> Any:
@@ -30,13 +34,14 @@ def load_pickle(data: bytes, source: str) -> Any:
     source: What the file is called in errors.
 
   Raises:
-    ValueError: It asks for anything else, which is named, or is not a pickle.
+    Refused: It asks for anything else, which is named.
+    ValueError: It is not a pickle.
   """
   try:
-    _check_program(data, source)
-    return _Reader(BytesIO(data), source).load()
-  except ValueError:
-    raise
+    _check_program(data)
+    return _Reader(BytesIO(data), encoding="latin1").load()
+  except Refused as error:
+    raise Refused(f"{source}: refused: {error}") from None
   except Exception as error:  # a damaged program can fail in any way
     raise ValueError(f"{source}: not a readable pickle of arrays ({error!r}).") from error
 
@@ -66,21 +71,19 @@ def flat_arrays(tree: Any, source: str) -> dict[str, np.ndarray]:
   return flat
 
 
-def _check_program(data: bytes, source: str) -> None:
+def _check_program(data: bytes) -> None:
   """Refuses opcodes that parameters do not need, and memo numbers made to waste memory."""
   count = 0
   for opcode, argument, _ in pickletools.genops(data):
     count += 1
     if opcode.name in _REFUSED:
-      raise ValueError(f"{source}: refused: the pickle uses {opcode.name}; only arrays are read.")
+      raise Refused(f"the pickle uses {opcode.name}; only arrays are read.")
     if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > count:
-      raise ValueError(f"{source}: refused: memo number {argument} at instruction {count}.")
+      raise Refused(f"memo number {argument} at instruction {count}.")
 
 
 class _Reader(pickle.Unpickler):
-  def __init__(self, file: BytesIO, source: str):
-    super().__init__(file, encoding="latin1")
-    self.source = source
+  """Finds only what `load_pickle` allows."""
 
   def find_class(self, module: str, name: str) -> Callable:
     allowed = {
@@ -97,8 +100,8 @@ class _Reader(pickle.Unpickler):
     }
     allowed |= {(m, n): _plain for m in _HAIKU for n in ("FlatMapping", "FlatMap", "frozendict")}
     if (module, name) not in allowed:
-      raise ValueError(
-        f"{self.source}: refused: the pickle asks for {module}.{name}; only dicts, lists, tuples, "
+      raise Refused(
+        f"the pickle asks for {module}.{name}; only dicts, lists, tuples, "
         f"strings, numbers and numpy arrays are read. Nothing of it was executed."
       )
     return allowed[module, name]
@@ -110,12 +113,12 @@ class _Dtype:
   def __init__(self, code: Any, *flags: Any):
     del flags
     if not isinstance(code, str) or not _NUMBER.fullmatch(code):
-      raise ValueError(f"refused: dtype {code!r}; only numbers are read.")
+      raise Refused(f"dtype {code!r}; only numbers are read.")
     self.value = np.dtype(code)
 
   def __setstate__(self, state: Any) -> None:
     if any(x not in (None, -1, 0) for x in state[2:]) or state[1] not in ("<", ">", "|", "="):
-      raise ValueError(f"refused: dtype with state {state!r}; only plain numbers are read.")
+      raise Refused(f"dtype with state {state!r}; only plain numbers are read.")
     self.value = self.value.newbyteorder(state[1])
 
 
@@ -125,13 +128,13 @@ class _Array(np.ndarray):
   def __setstate__(self, state: Any) -> None:
     version, shape, dtype, fortran, data = state
     if not isinstance(dtype, _Dtype) or not isinstance(data, bytes):
-      raise ValueError("refused: an array whose contents are not plain numbers.")
+      raise Refused("an array whose contents are not plain numbers.")
     super().__setstate__((version, shape, dtype.value, fortran, data))
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any) -> np.ndarray:
   if kind is not _Array or shape != (0,):
-    raise ValueError(f"refused: an array that starts with shape {shape!r}.")
+    raise Refused(f"an array that starts with shape {shape!r}.")
   del code
   return np.ndarray.__new__(_Array, (0,), np.int8)
 
@@ -142,17 +145,17 @@ def _scalar(dtype: Any, data: Any) -> np.generic:
 
 def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
   if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype):
-    raise ValueError("refused: an array whose contents are not plain numbers.")
+    raise Refused("an array whose contents are not plain numbers.")
   return np.frombuffer(data, dtype.value).reshape(shape, order="F" if order == "F" else "C")
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
   if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-    raise ValueError(f"refused: text in encoding {encoding!r}.")
+    raise Refused(f"text in encoding {encoding!r}.")
   return text.encode("latin1")
 
 
 def _plain(*arguments: Any) -> dict:
   if len(arguments) != 1 or not isinstance(arguments[0], Mapping):
-    raise ValueError("refused: a haiku mapping that was not made from a dict.")
+    raise Refused("a haiku mapping that was not made from a dict.")
   return dict(arguments[0])
