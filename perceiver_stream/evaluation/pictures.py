@@ -58,7 +58,7 @@ def flow_to_rgb(
     flow: (x, y), y down.
     max_speed: Speed of full saturation; None takes the fastest there is.
   """
-  known = np.isfinite(flow).all(axis=-1)
+  known = np.asarray(np.isfinite(flow).all(axis=-1))
   x, y = np.moveaxis(np.where(known[..., None], flow, 0.0), -1, 0)
   speed = np.hypot(x, y)
   if max_speed is None:
@@ -86,7 +86,7 @@ def heat(
   values: Num[np.ndarray, "*n"], low: float | int, high: float | int
 ) -> UInt8[np.ndarray, "*n 3"]:
   """Returns numbers as colours from black over red to light yellow; NaN is grey."""
-  known = np.isfinite(values)
+  known = np.asarray(np.isfinite(values))
   place = np.clip((np.where(known, values, low) - low) / max(high - low, 1e-12), 0, 1)
   anchors = np.linspace(0, 1, len(_HEAT))
   channels = [np.interp(place, anchors, channel) for channel in np.asarray(_HEAT, float).T]

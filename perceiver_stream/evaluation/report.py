@@ -1,0 +1,213 @@
+"""The report of a run: one HTML file that needs no other, also while the run goes on."""
+
+import html
+import importlib.metadata
+import itertools
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from perceiver_stream.evaluation import curves, pictures
+from perceiver_stream.evaluation.filmstrips import strip_html
+from perceiver_stream.evaluation.page import PAGE
+from perceiver_stream.evaluation.runs import Run, Series, read_run, summarise_run
+from perceiver_stream.evaluation.runs import summarise as summarise
+from perceiver_stream.version import __version__
+
+NUM_STRIPS = 3  # the newest, the first and one between
+_PACKAGES = ("jax", "dm-haiku", "optax", "numpy", "av")
+
+
+def write_report(run_dir: str | pathlib.Path, output: str = "report.html") -> pathlib.Path:
+  """Writes the report of a run and returns where it is.
+
+  Args:
+    run_dir: The run's folder; whatever is missing in it is left out of the report.
+    output: Name of the file in that folder, or a path of its own.
+
+  Raises:
+    FileNotFoundError: There is no such folder.
+  """
+  run = read_run(run_dir)
+  path = run.folder / output
+  part = path.with_name(f".part-{path.name}")
+  part.write_text(report_html(run), encoding="utf-8")
+  os.replace(part, path)
+  return path
+
+
+def report_html(run: Run) -> str:
+  """Returns the report as text."""
+  summary, series = summarise_run(run), run.series()
+  sections = [
+    _section("Last quarter of the run", _headline(series, summary)),
+    _section("Learning curves", _curves(run, series)),
+    _section("Film strips", _strips(run)),
+    _section("Config", _config(run.config)),
+    _section("Environment", _environment(run)),
+  ]
+  return PAGE.substitute(
+    title=html.escape(run.folder.resolve().name),
+    facts=_facts(run, summary),
+    body="".join(sections),
+  )
+
+
+def _section(title: str, content: str) -> str:
+  return f"<section><h2>{title}</h2>{content}</section>" if content else ""
+
+
+def _facts(run: Run, summary: Mapping[str, Any]) -> str:
+  """Returns the line of numbers at the top."""
+  state = "not finished, or still running"
+  if run.summary:
+    stopped = run.summary.get("stopped_by")
+    finished = run.summary.get("finished", True)
+    state = "finished" if finished else f"stopped by {stopped}" if stopped else "stopped"
+  wait = summary["wait_share"]
+  facts = {
+    "state": state,
+    "ticks seen": _number(summary["ticks"]),
+    "updates": _number(summary["windows"]),
+    "skipped": _number(summary["skipped"]),
+    "frames / s": _number(summary["frames_per_s"], 1),
+    "waiting for data": "" if wait is None else f"{100 * wait:.1f} %",
+    "loss": _number(summary["loss"], 4),
+    "unreadable lines": str(run.num_broken or ""),
+  }
+  cells = (f"<div><b>{html.escape(v)}</b><span>{k}</span></div>" for k, v in facts.items() if v)
+  return "".join(cells)
+
+
+def _headline(series: Iterable[Series], summary: Mapping[str, Any]) -> str:
+  """Returns a table per output: the mean of each predictor, and the model's gains."""
+  tables = []
+  for modality, group in itertools.groupby(series, lambda one: one.modality):
+    group = list(group)
+    names = list(dict.fromkeys(name for one in group for name in one.values))
+    over = [name for name in ("copy", "extrap", "mix") if name in names]
+    better = "higher" if group[0].higher_is_better else "lower"
+    heads = ["ticks ahead", *map(_label, names), *(f"gain over {_label(n)}" for n in over)]
+    rows = "".join(_row(one, summary["scores"][one.key], names, over) for one in group)
+    tables.append(
+      f"<h3>{html.escape(modality)} <small>{html.escape(group[0].metric)}, {better} is better"
+      f"</small></h3><table><tr>{''.join(f'<th>{h}</th>' for h in [*heads, 'targets'])}</tr>"
+      f"{rows}</table>"
+    )
+  if not tables:
+    return "<p class=note>No scores yet: metrics.jsonl holds no window with a valid target.</p>"
+  note = (
+    "<p class=note>Every prediction was scored before the update that saw its target. Gains in "
+    "the metric's unit, above 0 where the model is better; in brackets the first quarter.</p>"
+  )
+  return "".join(tables) + note
+
+
+def _row(series: Series, scores: Mapping[str, Any], names: list[str], over: list[str]) -> str:
+  digits = 2 if "dB" in series.metric else 4
+  known = {n: scores[n] for n in names if scores.get(n) is not None}
+  best = (max if series.higher_is_better else min)(known.values(), default=None)
+  cells = [f"<th>{series.displacement}</th>"]
+  for name in names:
+    mark = " class=best" if name in known and known[name] == best else ""
+    cells.append(f"<td{mark}>{_number(scores.get(name), digits)}</td>")
+  for name in over:
+    gain = scores.get(f"gain_over_{name}")
+    kind = "" if gain is None else " class=good" if gain >= 0 else " class=bad"
+    text = "" if gain is None else f"{gain:+.{digits}f}"
+    first = scores.get("first_gain_over_copy")
+    if name == "copy" and first is not None:
+      text += f" <small>({first:+.{digits}f})</small>"
+    cells.append(f"<td{kind}>{text}</td>")
+  return f"<tr>{''.join(cells)}<td>{scores['count']}</td></tr>"
+
+
+def _curves(run: Run, series: Iterable[Series]) -> str:
+  figures = []
+  for modality, group in itertools.groupby(series, lambda one: one.modality):
+    figures.append((modality, curves.score_curves(list(group))))
+  figures.append(("course of the run", curves.course_curves(run)))
+  return "".join(
+    f'<h3>{html.escape(name)}</h3><img class=figure alt="{html.escape(name)}" '
+    f'src="{pictures.data_uri(svg, "image/svg+xml")}">'
+    for name, svg in figures
+    if svg
+  )
+
+
+def _strips(run: Run) -> str:
+  """Returns the newest strip open, and earlier ones to be opened."""
+  if not run.strips:
+    return ""
+  last = len(run.strips) - 1
+  chosen = sorted({last - i * last // (NUM_STRIPS - 1) for i in range(NUM_STRIPS)}, reverse=True)
+  known = run.modalities()
+  legend = pictures.data_uri(pictures.png_bytes(pictures.flow_legend()))
+  parts = [
+    f'<p class=note><img class=legend alt="flow colours" src="{legend}">Decoded flow: the colour '
+    "is where things went since the last frame seen, white is still. Errors: black is none, light "
+    "the named mean difference of values in [0, 1]. Below each picture its score, and that of "
+    "copying in brackets.</p>"
+  ]
+  for index in chosen:
+    path = run.strips[index]
+    number = path.stem.lstrip("0") or "0"
+    is_open = " open" if index == last else ""
+    parts.append(
+      f"<details{is_open}><summary>Update {html.escape(number)}</summary>"
+      f"{strip_html(path, known)}</details>"
+    )
+  return "".join(parts)
+
+
+def _config(config: Mapping[str, Any]) -> str:
+  """Returns every field with the flag that sets it."""
+  lines = [f"--config.{key}={json.dumps(value)}" for key, value in _flat(config)]
+  if not lines:
+    return ""
+  text = html.escape("\n".join(lines))
+  return f"<details><summary>{len(lines)} fields</summary><pre>{text}</pre></details>"
+
+
+def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+  for key, one in value.items():
+    if isinstance(one, Mapping):
+      yield from _flat(one, f"{prefix}{key}.")
+    elif key != "_type":
+      yield f"{prefix}{key}", one
+
+
+def _environment(run: Run) -> str:
+  """Returns what the run says it ran on, and what wrote this report."""
+  rows = {
+    "perceiver_stream of the run": str(run.summary.get("version", "")),
+    "devices of the run": ", ".join(map(str, run.summary.get("devices", []))),
+    "report written by": f"perceiver_stream {__version__}, Python {platform.python_version()}, "
+    + ", ".join(f"{name} {version}" for name, version in _versions()),
+    "on": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+  }
+  cells = (
+    f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>"
+    for name, value in rows.items()
+    if value
+  )
+  return f"<table class=plain>{''.join(cells)}</table>"
+
+
+def _versions() -> Iterable[tuple[str, str]]:
+  for name in _PACKAGES:
+    try:
+      yield name, importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+
+
+def _label(name: str) -> str:
+  return html.escape(curves.LABELS.get(name, name))
+
+
+def _number(value: Any, digits: int = 0) -> str:
+  return "" if value is None else f"{value:,.{digits}f}"
