@@ -99,8 +99,8 @@ def pixels_spec(config: StreamConfig, height: int, width: int) -> ModalitySpec:
   return ModalitySpec(
     shape=(height, width, 3),
     dtype="uint8",
-    minimum=0,
-    maximum=255,
+    minimum=0.0,
+    maximum=255.0,
     rate_hz=float(exact_rate(config.rate_hz)),
     units="intensity",
   )
@@ -128,9 +128,8 @@ def make_tick(
 
 def check_state(what: str, state: Mapping[str, Any], like: Mapping[str, Any]) -> None:
   """Raises ValueError unless `state` has the keys of `like`, which the same iterator made."""
-  if not isinstance(state, Mapping) or set(state) != set(like):
-    found = sorted(state) if isinstance(state, Mapping) else state
+  if set(state) != set(like):
     raise ValueError(
-      f"{what}: the state to restore has {found}, expected {sorted(like)}; it was saved by another "
+      f"{what}: the state to restore has {sorted(state)}, expected {sorted(like)}; it was saved by another "
       f"kind of stream or another version."
     )

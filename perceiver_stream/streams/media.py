@@ -6,14 +6,16 @@ import logging
 import pathlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import av
 import av.container
 import av.error
+from av.stream import Disposition
 
 logger = logging.getLogger(__name__)
 
+Kind = Literal["video", "audio"]
 ON_DAMAGE = ("stop", "skip")
 _SUFFIXES = frozenset(
   ".3gp .asf .avi .f4v .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .ts .vob "
@@ -38,6 +40,7 @@ class Damage:
     late: Pictures dropped because their time lay before one already given.
     jumps: Leaps of the file's clock, taken out.
     sound: Packets of sound that could not be read or decoded.
+    gaps: Holes in the sound, longer than 20 ms; no error, for some recorders pause their sound.
   """
 
   files: int = 0
@@ -47,6 +50,7 @@ class Damage:
   late: int = 0
   jumps: int = 0
   sound: int = 0
+  gaps: int = 0
 
   def __add__(self, other: "Damage") -> "Damage":
     theirs = dataclasses.asdict(other)
@@ -65,7 +69,6 @@ class Ledger:
 
   def __init__(self, path: str, on_damage: str):
     self.path, self.damage, self._stop = path, Damage(), on_damage == "stop"
-    self.discarded = 0  # packets that the file itself says are not to be shown
     self.tried: int | None = None  # what went wrong in an attempt, which is not booked
     self._told: set[str] = set()
 
@@ -79,7 +82,7 @@ class Ledger:
       self.tried += count
       return
     setattr(self.damage, kind, getattr(self.damage, kind) + count)
-    if self._stop:
+    if self._stop and kind != "gaps":
       raise DamagedError(
         f"{self.path} is damaged: {where}. Use on_damage='skip' to go on past damage and have it "
         f"counted, or repair the file."
@@ -158,7 +161,7 @@ def open_media(path: str) -> av.container.InputContainer:
     ) from error
 
 
-def choose(container: av.container.InputContainer, kind: str, index: int, path: str) -> Any:
+def choose(container: av.container.InputContainer, kind: Kind, index: int, path: str) -> Any:
   """Returns a track of the kind "video" or "audio", or None where there is none.
 
   Args:
@@ -170,7 +173,7 @@ def choose(container: av.container.InputContainer, kind: str, index: int, path: 
   Raises:
     ValueError: There are tracks, but not that many.
   """
-  cover = av.stream.Disposition.attached_pic
+  cover = Disposition.attached_pic
   tracks = [s for s in getattr(container.streams, kind) if not s.disposition & cover]
   if not tracks:
     return None
@@ -200,7 +203,6 @@ def decode(
     try:
       if isinstance(packet, Exception):
         raise packet
-      ledger.discarded += packet is not None and packet.is_discard and kind == "packets"
       frames = track.codec_context.decode(packet)
     except av.error.EOFError:
       pass

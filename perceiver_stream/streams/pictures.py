@@ -4,18 +4,19 @@ import heapq
 import itertools
 import math
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import av
+import av.error
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode, open_media
 
-# Frames held back to put unordered times in order. Healthy files come in order; files with broken
-# B-frame times need at most as many as a codec may reorder.
+# Pictures held back to put unordered times in order; codecs reorder fewer.
 _REORDER = 8
 _SEEK_BACK_S = (0, 4)  # how far before a picture to look for a key frame to start from
 
@@ -40,14 +41,14 @@ class Shown(NamedTuple):
   Attributes:
     origin: Time of the file's first picture, in units of the time base.
     time: Its time.
-    number: Pictures of the file before it.
+    longest: Longest time between two pictures up to it.
     crc: Checksum of its pixels.
     replay: 1: to find it again, decode the file from its start.
   """
 
   origin: int = 0
   time: int = 0
-  number: int = 0
+  longest: int = 0
   crc: int = 0
   replay: int = 0
 
@@ -63,27 +64,33 @@ class Pictures:
   def _open(self) -> None:
     self._container = open_media(self._path)
     try:
-      self._track = choose(self._container, "video", self._config.video_track, self._path)
-      if self._track is None:
-        kinds = ", ".join(s.type for s in self._container.streams) or "nothing"
-        raise DamagedError(
-          f"{self._path} has no video track (it has: {kinds}); leave it out of path."
-        )
+      self._set_up()
     except BaseException:
       self.close()
       raise
+
+  def _set_up(self) -> None:
+    config = self._config
+    self._track = choose(self._container, "video", config.video_track, self._path)
+    if self._track is None:
+      kinds = ", ".join(s.type for s in self._container.streams) or "nothing"
+      raise DamagedError(
+        f"{self._path} has no video track (it has: {kinds}); leave it out of path."
+      )
+    # Decoding in threads of FFmpeg can deadlock with Python's lock when a container is dropped.
     self._track.thread_type = "NONE"
     self._base = Fraction(self._track.time_base)
     rate = self._track.average_rate or self._rate
     self._step = max(1, round(1 / (rate * self._base)))
+    self._is_avi = self._container.format.name == "avi"
     aspect = Fraction(self._track.sample_aspect_ratio or 1)
-    self._picker = Picker(self._config.height, self._config.width, self._config.crop, aspect)
+    self._picker = Picker(config.height, config.width, config.crop, aspect)
     self._start(self._decoded())
 
   def _start(self, frames: Iterator[Picture]) -> None:
     self.jumped = False  # the file's clock has leapt: its sound can no longer be placed
     self._disordered = False
-    self._number = 0  # pictures before the one held
+    self._longest = self._step  # time between two pictures
     self._held: Picture | None = None
     self._pixels: np.ndarray | None = None
     self._crc = 0
@@ -94,7 +101,8 @@ class Pictures:
   @property
   def origin_s(self) -> Fraction:
     """Time of the first picture on the file's clock, seconds."""
-    return self._origin * self._base
+    # AVI has no times: FFmpeg counts pictures as they leave the decoder, which adds its delay.
+    return (0 if self._is_avi else self._origin) * self._base
 
   def close(self) -> None:
     """Closes the file."""
@@ -108,7 +116,8 @@ class Pictures:
     """
     due = self._origin + math.floor(tick / self._rate / self._base + Fraction(1, 2))
     while self._next is not None and self._next.time <= due:
-      self._number += self._held is not None
+      if self._held is not None:
+        self._longest = max(self._longest, self._next.time - self._held.time)
       self._held, self._pixels = self._next, None
       self._next = next(self._pictures, None)
     if self._held is None:
@@ -123,7 +132,7 @@ class Pictures:
     assert self._held is not None
     if self._pixels is None:
       self._pixels = self._picker(self._held.frame)
-      self._crc = zlib.crc32(self._pixels)
+      self._crc = zlib.crc32(self._pixels.data)
     return self._pixels
 
   def is_true(self, tick: int) -> bool:
@@ -134,23 +143,20 @@ class Pictures:
     return (tick / self._rate) / self._base + self._origin < self._held.time + self._step * 1.5
 
   def finish(self) -> None:
-    """Books the pictures that the file says it has and that never came."""
-    came = self._number + (self._held is not None)
-    if not came:
+    """Books the pictures that should have come after the last one, by the length stated."""
+    if self._held is None:
       raise DamagedError(
-        f"{self._path}: not one picture of its video track "
-        f"({self._track.codec_context.name}, {self._track.frames} stated) could be decoded; "
-        f"leave it out of path."
+        f"{self._path}: not one picture of its video track ({self._track.codec_context.name}) could "
+        f"be decoded; leave it out of path."
       )
-    stated = self._track.frames or self._stated_by_duration()
-    lost = stated - came - self._ledger.discarded
-    if lost > max(2, stated // 50) or (lost > 0 and self._ledger.damage):
-      self._ledger.book("lost", f"{lost} of its {stated} pictures never came", lost)
-
-  def _stated_by_duration(self) -> int:
-    if not self._track.duration or not self._track.average_rate:
-      return 0
-    return int(self._track.duration * self._base * self._track.average_rate * Fraction(19, 20))
+    stated = stated_end(self._container, self._track)
+    missing = 0 if stated is None else stated - (self._held.time + self._step)
+    # Where the rate is not constant the last picture may be meant to stay.
+    if missing > self._longest + self._step and not self.jumped:
+      end, lost = self._seconds(self._held.time), max(1, round(missing / self._step))
+      self._ledger.book(
+        "lost", f"its pictures end at {end}, {self._seconds(missing)} (about {lost}) early", lost
+      )
 
   # --- finding a place again --------------------------------------------------------------------
 
@@ -159,8 +165,7 @@ class Pictures:
     assert self._held is not None
     self.pixels()
     replay = self._disordered or self.jumped or bool(self._ledger.damage)
-    number = self._number + self._ledger.discarded
-    return Shown(self._origin, self._held.time, number, self._crc, int(replay))
+    return Shown(self._origin, self._held.time, self._longest, self._crc, int(replay))
 
   def find(self, shown: Shown, tick: int) -> None:
     """Goes to a picture: from the key frame before it, or else from the file's start.
@@ -184,7 +189,7 @@ class Pictures:
 
   def _seek(self, shown: Shown, back_s: int) -> bool:
     """Goes to a picture by its time, if it is found there exactly as it was."""
-    self._ledger.tried, self._ledger.discarded = 0, 0
+    self._ledger.tried = 0
     try:
       self._container.seek(
         shown.time - round(back_s / self._base), stream=self._track, backward=True
@@ -199,8 +204,8 @@ class Pictures:
       self._ledger.tried = None
     if wrong or self._next is None or self._next.time != shown.time:
       return False
-    self._origin, self._number = shown.origin, shown.number
-    return zlib.crc32(self._picker(self._next.frame)) == shown.crc
+    self._origin, self._longest = shown.origin, shown.longest
+    return zlib.crc32(self._picker(self._next.frame).data) == shown.crc
 
   @staticmethod
   def _after_key_frame(frames: Iterator[Picture]) -> Iterator[Picture]:
@@ -214,15 +219,21 @@ class Pictures:
   # --- decoding ---------------------------------------------------------------------------------
 
   def _in_order(self, frames: Iterator[Picture]) -> Iterator[Picture]:
-    """Yields pictures in the order of their times."""
-    waiting: list[tuple[int, int, Picture]] = []
+    """Yields pictures with their times in order.
+
+    The decoder gives pictures in the order in which they are to be seen. Files whose times say
+    otherwise carry times of decoding (seen in the wild): it is the times that are sorted.
+    """
+    waiting: deque[Picture] = deque()
+    times: list[int] = []
     last: int | None = None
-    for number, picture in enumerate(itertools.chain(frames, [None] * _REORDER)):
+    for picture in itertools.chain(frames, [None] * _REORDER):
       if picture is not None:
-        heapq.heappush(waiting, (picture.time, number, picture))
+        waiting.append(picture)
+        heapq.heappush(times, picture.time)
       if not waiting or (picture is not None and len(waiting) <= _REORDER):
         continue
-      picture = heapq.heappop(waiting)[2]
+      picture = waiting.popleft()._replace(time=heapq.heappop(times))
       if last is not None and picture.time < last:
         self._ledger.book("late", f"the picture of {self._seconds(picture.time)} comes too late")
         continue
@@ -254,6 +265,22 @@ class Pictures:
 
   def _seconds(self, time: int) -> str:
     return f"{float(time * self._base):.2f} s"
+
+
+def stated_end(container: Any, track: Any) -> int | None:
+  """Returns the time at which a file says that a track ends, in units of its time base."""
+  start = track.start_time or 0
+  if container.format.name == "avi" and track.average_rate:  # `duration` is of what is there
+    return round(track.frames / track.average_rate / track.time_base)
+  if track.duration:
+    return start + track.duration
+  seconds = 0.0
+  if "DURATION" in track.metadata:  # Matroska: hours:minutes:seconds
+    hours, minutes, rest = track.metadata["DURATION"].split(":")
+    seconds = int(hours) * 3600 + int(minutes) * 60 + float(rest)
+  elif container.duration and len(container.streams) == 1:
+    seconds = (container.start_time or 0) / av.time_base + container.duration / av.time_base
+  return int(seconds / track.time_base) if seconds else None
 
 
 class Picker:

@@ -27,11 +27,11 @@ def prefetch(dataset: grain.IterDataset, depth: int = 4) -> grain.IterDataset:
 class _Prefetch(grain.IterDataset):
   def __init__(self, parent: grain.IterDataset, depth: int):
     super().__init__(parent)
-    self._depth = depth
+    self._dataset, self._depth = parent, depth
 
   def __iter__(self) -> "PrefetchIterator":
     ahead = grain.experimental.ThreadPrefetchIterDataset(
-      self._parent, prefetch_buffer_size=self._depth
+      self._dataset, prefetch_buffer_size=self._depth
     )
     return PrefetchIterator(ahead.__iter__())
 
@@ -40,23 +40,35 @@ class PrefetchIterator(grain.DatasetIterator):
   """Counts the time that its thread keeps the consumer waiting."""
 
   def __init__(self, ahead: grain.DatasetIterator):
-    super().__init__(ahead)
-    self._ahead = ahead
-    weakref.finalize(self, ahead.close)  # before the interpreter ends: later the thread cannot be
+    super().__init__()
     self.waiting_s = 0.0
+    self._ahead = [ahead]
+    # Also at the end of the program, while Grain can still end its thread without complaint.
+    weakref.finalize(self, _let_go, self._ahead)
 
   def __next__(self) -> Any:
     self._assert_not_closed()
     start = time.perf_counter()
     try:
-      return next(self._ahead)
+      return next(self._ahead[0])
     finally:
       self.waiting_s += time.perf_counter() - start
 
   def get_state(self) -> dict[str, Any]:
     """Returns the state after the element last consumed."""
-    return self._ahead.get_state()
+    return self._ahead[0].get_state()
 
   def set_state(self, state: dict[str, Any]) -> None:
     """Goes on after the element at which `state` was taken."""
-    self._ahead.set_state(state)
+    self._ahead[0].set_state(state)
+
+  def close(self) -> None:
+    """Ends the thread and closes what it reads from."""
+    super().close()
+    for ahead in self._ahead:
+      ahead.close()
+
+
+def _let_go(ahead: list[grain.DatasetIterator]) -> None:
+  while ahead:
+    ahead.pop().close()

@@ -36,7 +36,7 @@ class Sound:
       raise
     self._waiting: deque[tuple[int, np.ndarray]] = deque()  # (position, samples), no overlap
     self._blocks = self._placed() if self._track else iter(())
-    self.was_heard = self._track is None  # whether any valid sound was read
+    self.was_heard = self._track is None  # whether any valid sound was read, if there is a track
 
   def close(self) -> None:
     """Closes the file."""
@@ -91,6 +91,9 @@ class Sound:
     for frame, _ in decode(self._container, self._track, self._ledger, "sound"):
       time = expected if frame.pts is None else frame.pts * Fraction(frame.time_base)
       found = (frame.format.name, frame.layout.name, frame.sample_rate)
+      if form is not None and time > expected + _SHAKE_S:
+        where = f"its sound has a hole from {float(expected):.2f} to {float(time):.2f} s"
+        self._ledger.book("gaps", where)
       if form != found or abs(time - expected) > _SHAKE_S:
         for samples in _run(resampler, None):
           yield position, samples

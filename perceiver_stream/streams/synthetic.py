@@ -81,8 +81,8 @@ def specs(config: Config) -> dict[str, ModalitySpec]:
     "segmentation": lambda: ModalitySpec(
       shape=size,
       dtype="int32",
-      minimum=0,
-      maximum=config.num_things,
+      minimum=0.0,
+      maximum=float(config.num_things),
       rate_hz=rate,
       units="class id",
     ),
@@ -185,13 +185,14 @@ def _world(seed: int, row: int, recording: int, height: int, width: int, num: in
 def _thing(
   rng: np.random.Generator, size: int, centre: Any, depth: float, swing: float, texture_px: int
 ) -> Thing:
-  coarse = rng.uniform(0, 255, (8, 8, 3))
-  at = np.arange(texture_px) * 8 / texture_px
+  cells = 8 * texture_px // size  # of the texture, each an eighth of the picture
+  coarse = rng.uniform(0, 255, (cells, cells, 3))
+  at = np.arange(texture_px) * cells / texture_px
   low = at.astype(int)
-  part = ((1 - np.cos(np.pi * (at - low))) / 2)[:, None, None]
-  texture = coarse[low] * (1 - part) + coarse[(low + 1) % 8] * part  # smooth in y
+  part = ((1 - np.cos(np.pi * (at - low))) / 2)[:, None, None]  # smooth in y, then in x
+  texture = coarse[low] * (1 - part) + coarse[(low + 1) % cells] * part
   part = part.reshape(1, -1, 1)
-  texture = texture[:, low] * (1 - part) + texture[:, (low + 1) % 8] * part
+  texture = texture[:, low] * (1 - part) + texture[:, (low + 1) % cells] * part
   return Thing(
     texture=texture.astype(np.float32),
     centre=np.asarray(centre, np.float64),
@@ -217,17 +218,14 @@ def render(world: list[Thing], tick: int, config: Config) -> dict[str, np.ndarra
   for k, thing in enumerate(world):
     x, y = thing.position(now, config.speed)
     motion = thing.position(after, config.speed) - (x, y)
-    if k == 0:
-      rows, columns, mask = slice(None), slice(None), None
+    if k == 0:  # the ground is everywhere
+      rows, columns, mask = slice(None), slice(None), np.ones((1, 1), bool)
     else:
       rows, columns, mask = _footprint(thing, x, y, size)
     colour = _texture_at(thing.texture, rows, columns, x, y, size)
     for array, value in ((pixels, colour), (depth, thing.depth), (flow, motion), (label, k)):
-      if mask is None:
-        array[:] = value
-      else:
-        value = value[mask] if value is colour else value
-        array[rows, columns][mask] = value
+      where = mask if array.ndim == 2 else mask[..., None]
+      np.copyto(array[rows, columns], value, casting="unsafe", where=where)
   values = {"depth": depth, "flow": flow, "segmentation": label}
   values["pixels"] = (pixels + 0.5).astype(np.uint8)
   if "audio" in config.modalities:
@@ -286,7 +284,7 @@ def _cycles(
   thing: Thing, ends: np.ndarray, ramp: np.ndarray, speed: float, size: int
 ) -> np.ndarray:
   """Returns the hum's phase: the integral of a pitch that falls as y, downwards, grows."""
-  cycles = thing.pitch_hz * ends
+  cycles: np.ndarray = thing.pitch_hz * ends
   if speed:
     pace = thing.pace[1] * speed
     swung = -thing.swing[1] * np.cos(pace * ends[:, None] + thing.phase[1]) / pace

@@ -171,7 +171,7 @@ class VideoIterator(grain.DatasetIterator):
       except DamagedError as error:
         if self._config.on_damage == "stop" or self._state["tick"]:
           raise
-        logger.warning("%s; going on without it.", error)
+        logger.warning("%s Going on without it.", error)
         self._add(Damage(files=1))
         return None
     return self._recording.read(self._state["tick"])
@@ -244,6 +244,7 @@ class Recording:
       if config.audio_rate_hz:
         self._samples = samples_per_tick(config.rate_hz, config.audio_rate_hz)
         self._sound = Sound(path, config, self.pictures.origin_s, ledger)
+        self._sound.was_heard |= bool(state["tick"])
     except BaseException:
       self.close()
       raise

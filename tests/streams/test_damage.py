@@ -1,0 +1,202 @@
+"""Damaged files: a clear message, or on past the damage with the loss counted. Never in silence."""
+
+import logging
+import pathlib
+
+import av
+import numpy as np
+import pytest
+from stream_checks import BARS, assert_restores, video_row
+from video_files import cut, flip, number_of, write_video
+
+from perceiver_stream import streams
+from perceiver_stream.streams import media, video
+
+FASTSTART = {"movflags": "faststart"}
+
+
+def read(path, **fields):
+  """Returns the ticks and the damage."""
+  iterator = iter(video_row(path, **fields))
+  ticks = list(iterator)
+  return ticks, iterator.damage
+
+
+def refuses(path, text, **fields):
+  with pytest.raises(media.DamagedError, match=text) as error:
+    read(path, **fields)
+  assert pathlib.Path(path).name in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("name", "data"),
+  [
+    ("empty.mp4", b""),
+    ("text.mp4", b"This is not a video at all.\n" * 99),
+    ("noise.mkv", bytes(np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8))),
+  ],
+)
+def test_what_is_no_video_is_refused(tmp_path, name, data):
+  (tmp_path / name).write_bytes(data)
+  refuses(tmp_path / name, rf"{name} \({len(data)} bytes\) cannot be opened .*check that it plays")
+
+
+def test_cut_off_with_its_index_at_the_end_cannot_be_opened(tmp_path):
+  refuses(cut(write_video(tmp_path / "v.mp4"), 0.6), "cut off, or no media file")
+
+
+def test_sound_alone_is_no_video(tmp_path):
+  path = str(tmp_path / "sound.wav")
+  with av.open(path, "w") as container:
+    track = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), format="s16", layout="mono")
+    frame.sample_rate = 16000
+    container.mux(track.encode(frame))
+  refuses(path, r"has no video track \(it has: audio\); leave it out of path")
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
+def test_no_pictures(tmp_path, suffix):
+  path = write_video(tmp_path / f"v.{suffix}", num=0, sound_s=1.0)
+  refuses(path, "not one picture|cannot be opened|no video track")
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "mov"])
+@pytest.mark.parametrize("sound_s", [0, None])
+def test_cut_off_files_say_so(tmp_path, caplog, suffix, sound_s):
+  path = write_video(
+    tmp_path / f"v.{suffix}", num=100, gop=10, sound_s=sound_s, container_options=FASTSTART
+  )
+  refuses(cut(path, 0.6), r"is damaged: .*Use on_damage='skip'")
+  with caplog.at_level(logging.WARNING):
+    ticks, damage = read(path, on_damage="skip")
+  kept = len(ticks)
+  assert 20 < kept < 95
+  assert [number_of(tick["pixels"]) for tick in ticks] == list(range(kept))
+  assert abs(damage.lost - (100 - kept)) <= 2
+  assert "its pictures end at" in caplog.text and f"lost {damage.lost}" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts"])
+@pytest.mark.parametrize("seed", range(4))
+def test_flipped_bits(tmp_path, suffix, seed):
+  """Reading ends, the clock is kept, and what is seen to be broken is counted."""
+  path = write_video(
+    tmp_path / f"v.{suffix}", num=100, gop=10, codec="mpeg4", audio_codec="mp2", audio_rate=48000
+  )
+  flip(path, num=60, seed=seed)
+  ticks, damage = read(path, on_damage="skip")
+  assert damage, "60 bits are not to be overlooked"
+  last = [number_of(tick["pixels"]) for tick in ticks][-5:]
+  assert last == list(range(last[0], last[0] + 5)), "in step again after the damage"
+  assert last[-1] == len(ticks) - 1 and 98 <= len(ticks) <= 100
+  with pytest.raises(media.DamagedError, match="is damaged: .* Use on_damage='skip' to go on"):
+    read(path)
+
+
+def broken_in_the_middle(tmp_path):
+  """Writes a file whose pictures 30 to 39 cannot be decoded."""
+  path, source = tmp_path / "v.mkv", write_video(tmp_path / "a.mkv", num=60, gop=10, codec="mpeg4")
+  with av.open(source) as old, av.open(str(path), "w") as new:
+    tracks = {s.index: new.add_stream_from_template(s) for s in old.streams}
+    number = 0
+    for packet in old.demux():
+      if not packet.size:
+        continue
+      if packet.stream.type == "video":
+        if 30 <= number < 40:
+          time = packet.pts, packet.dts, packet.time_base, packet.stream
+          packet = av.Packet(b"\0" * 40)
+          packet.pts, packet.dts, packet.time_base, packet.stream = time
+        number += 1
+      packet.stream = tracks[packet.stream.index]
+      new.mux(packet)
+  return path
+
+
+def test_pictures_held_over_damage_are_not_valid_and_the_rest_is_in_step(tmp_path):
+  path = broken_in_the_middle(tmp_path)
+  refuses(path, r"a packet of the video track at 1.\d+ s: .*Use on_damage='skip'")
+  ticks, damage = read(path, on_damage="skip")
+  assert damage.packets == 10
+  numbers = [number_of(tick["pixels"]) for tick in ticks]
+  assert numbers == [*range(30), *[29] * 10, *range(40, 60)]
+  held = [i for i, tick in enumerate(ticks) if not tick["pixels_valid"]]
+  assert held in (list(range(30, 40)), list(range(31, 40)))
+  assert all(tick["audio_valid"] for tick in ticks[1:]), "the sound is whole"
+
+
+def test_going_on_after_damage_is_exact_and_keeps_count(tmp_path):
+  path = broken_in_the_middle(tmp_path)
+  row = video_row(path, on_damage="skip")
+  assert_restores(row, places=(0, 20, 29, 30, 35, 40, 50, 60))
+  iterator = iter(row)
+  for _ in range(50):
+    next(iterator)
+  again = iter(row)
+  again.set_state(iterator.get_state())
+  for one, other in ((iterator, again), (again, iterator)):
+    assert len(list(one)) == 10, other
+  assert again.damage == iterator.damage and again.damage.packets == 10
+
+
+def test_a_playlist_goes_on_without_the_file_that_cannot_be_read(tmp_path, caplog):
+  write_video(tmp_path / "1.mkv", num=5)
+  (tmp_path / "2.mkv").write_bytes(b"nothing")
+  write_video(tmp_path / "3.mkv", num=4)
+  with pytest.raises(media.DamagedError, match="2.mkv .*cannot be opened"):
+    read(tmp_path)
+  with caplog.at_level(logging.WARNING):
+    ticks, damage = read(tmp_path, on_damage="skip")
+  assert (len(ticks), damage.files) == (9, 1)
+  assert [i for i, tick in enumerate(ticks) if tick["is_first"]] == [0, 5]
+  assert "2.mkv (7 bytes) cannot be opened" in caplog.text and "Going on without it" in caplog.text
+  assert_restores(video_row(tmp_path, on_damage="skip"))
+
+
+def test_a_playlist_of_nothing_but_damage_is_an_error_not_an_endless_loop(tmp_path):
+  (tmp_path / "1.mkv").write_bytes(b"nothing")
+  with pytest.raises(media.DamagedError, match="not one of the 1 files of path=.* could be read"):
+    read(tmp_path, on_damage="skip", loops=-1)
+
+
+def test_a_file_that_goes_away_is_named(tmp_path):
+  path = write_video(tmp_path / "v.mkv")
+  row = video_row(path, on_damage="skip")
+  pathlib.Path(path).unlink()
+  with pytest.raises(FileNotFoundError, match="no file '.*v.mkv'"):
+    next(iter(row))
+
+
+@pytest.mark.parametrize("leap_s", [10_000, 90])
+def test_a_leap_of_the_clock_is_no_endless_hold(tmp_path, leap_s):
+  times = [n / 25 + (leap_s if n >= 20 else 0) for n in range(40)]
+  path = write_video(tmp_path / "v.mkv", times=times, codec="mpeg4", sound_s=2.0)
+  refuses(path, "its clock leaps from 0.76 s to .* max_gap_s=60")
+  ticks, damage = read(path, on_damage="skip")
+  assert [number_of(tick["pixels"]) for tick in ticks] == list(range(40))
+  assert damage.jumps == 1
+  assert not any(tick["audio_valid"] for tick in ticks[21:])
+  ticks, damage = read(path, max_gap_s=1e5, max_ticks=100)
+  assert number_of(ticks[99]["pixels"]) == 19 and not damage
+
+
+def test_warnings_are_logged_once_a_kind_and_summed_up(tmp_path, caplog):
+  with caplog.at_level(logging.WARNING):
+    read(broken_in_the_middle(tmp_path), on_damage="skip")
+  messages = [record.message for record in caplog.records]
+  assert sum("going on past it" in message for message in messages) == len(messages) - 1
+  assert messages[-1].endswith("v.mkv: damage in all: packets 10.")
+
+
+def test_sound_files_have_no_damage(tmp_path):
+  assert not read(write_video(tmp_path / "v.mp4"))[1]
+  assert str(media.Damage()) == "none"
+  assert str(media.Damage(lost=2) + media.Damage(lost=1, sound=4)) == "lost 3, sound 4"
+
+
+def test_damage_in_a_row_surfaces_through_windows_and_prefetch(tmp_path):
+  config = video.Config(path=str(broken_in_the_middle(tmp_path)), **BARS)
+  windows = streams.prefetch(streams.windows(streams.open_rows(config), 4, 4))
+  with pytest.raises(media.DamagedError, match="v.mkv is damaged"):
+    list(windows)

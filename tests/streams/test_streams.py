@@ -1,0 +1,135 @@
+"""Every kind of stream keeps the promises of `streams.base`."""
+
+import json
+import pickle
+
+import grain
+import numpy as np
+import pytest
+from absl import flags
+from ml_collections import config_flags
+from stream_checks import BARS, assert_restores, assert_same
+from video_files import write_video
+
+from perceiver_stream import streams
+from perceiver_stream.streams import synthetic, video
+
+KINDS = [kind.__name__.rpartition(".")[2] for kind in streams.STREAMS]
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory):
+  """A config of every kind, that ends after some 25 ticks and has two recordings."""
+  folder = tmp_path_factory.mktemp("streams")
+  write_video(folder / "1.mp4", num=14, gop=5)
+  write_video(folder / "2.mkv", num=11, gop=5, sound_s=0)
+  return {
+    "video": video.Config(path=str(folder), **BARS),
+    "synthetic": synthetic.Config(
+      height=24, width=32, max_ticks=25, ticks_per_recording=14, num_things=2
+    ),
+  }
+
+
+@pytest.fixture(params=KINDS)
+def config(request, configs):
+  assert request.param in configs, "give the new kind of stream a config here"
+  return configs[request.param]
+
+
+def test_ticks_are_what_specs_say(config):
+  specs = streams.specs(config)
+  names = set(specs) | {f"{name}_valid" for name in specs} | {"is_first", "timestamp_s"}
+  for tick in streams.open_rows(config)[0]:
+    assert set(tick) == names
+    for name, spec in specs.items():
+      assert (tick[name].shape, tick[name].dtype) == (spec.shape, spec.dtype)
+      assert tick[f"{name}_valid"].dtype == bool
+      if spec.minimum < spec.maximum:
+        assert spec.minimum <= tick[name].min() <= tick[name].max() <= spec.maximum
+
+
+def test_one_clock_runs_on_over_recordings(config):
+  ticks = list(streams.open_rows(config)[0])
+  times = [tick["timestamp_s"] for tick in ticks]
+  np.testing.assert_allclose(times, np.arange(25) / 25, rtol=1e-15)
+  assert [i for i, tick in enumerate(ticks) if tick["is_first"]] == [0, 14]
+
+
+def test_every_state_restores_the_next_tick_exactly(config):
+  assert len(assert_restores(streams.open_rows(config)[0])) == 25
+
+
+def test_grain_agrees_that_it_restores(config):
+  dataset = grain.experimental.LimitIterDataset(streams.open_rows(config)[0], count=12)
+  grain.experimental.assert_equal_output_after_checkpoint(dataset)
+
+
+def test_states_are_small_and_plain(config):
+  iterator = iter(streams.open_rows(config)[0])
+  next(iterator)
+  text = json.dumps(iterator.get_state())
+  assert len(text) < 500 and "." not in text, "plain whole numbers"
+
+
+def test_iterators_are_independent_and_the_same(config):
+  dataset = streams.open_rows(config)[0]
+  first, second = iter(dataset), iter(dataset)
+  early = [next(first) for _ in range(20)]
+  for tick in early:
+    assert_same(next(second), tick)
+
+
+def test_a_state_taken_is_not_changed_by_going_on(config):
+  iterator = iter(streams.open_rows(config)[0])
+  next(iterator)
+  state = iterator.get_state()
+  copy = json.dumps(state)
+  for _ in iterator:
+    pass
+  assert json.dumps(state) == copy
+  assert next(iterator, None) is None, "stays at its end"
+  iterator.set_state(state)
+  assert next(iterator)["timestamp_s"] == 1 / 25
+
+
+def test_datasets_travel_to_other_processes(config):
+  dataset = pickle.loads(pickle.dumps(streams.open_rows(config)[0]))
+  assert len(list(dataset)) == 25
+
+
+def test_max_ticks_ends_the_stream(config):
+  limited = type(config)(**vars(config) | {"max_ticks": 7})
+  assert len(assert_restores(streams.open_rows(limited)[0])) == 7
+
+
+def test_foreign_states_are_refused(config):
+  iterator = iter(streams.open_rows(config)[0])
+  with pytest.raises(ValueError, match="state to restore has .*expected"):
+    iterator.set_state({"elsewhere": 3})
+
+
+def test_ticks_for_orbax_and_prefetch_are_restored(config):
+  assert_restores(streams.prefetch(streams.open_rows(config)[0], 3), places=(0, 1, 13, 14, 24, 25))
+
+
+def test_flags_reach_the_fields(config):
+  flag_values = flags.FlagValues()
+  settings = {"rate_hz": 12.5, "audio_rate_hz": 8000, "height": 40, "max_ticks": 3}
+  argv = ["program", *(f"--stream.{name}={value}" for name, value in settings.items())]
+  holder = config_flags.DEFINE_config_dataclass(
+    "stream", config, flag_values=flag_values, sys_argv=argv
+  )
+  flag_values(argv)
+  copy = holder.value
+  copy.validate()
+  assert streams.specs(copy)["pixels"].shape == (40, copy.width, 3)
+  assert streams.specs(copy)["audio"].shape == (640,)
+  assert len(list(streams.open_rows(copy)[0])) == 3
+
+
+def test_open_rows_refuses_what_is_no_stream():
+  with pytest.raises(TypeError, match="type StreamConfig .*video.Config, .*synthetic.Config"):
+    streams.open_rows(streams.StreamConfig())
+  with pytest.raises(ValueError, match="num_rows=0; use at least 1"):
+    streams.open_rows(synthetic.Config(), 0)

@@ -1,0 +1,431 @@
+"""The right picture, the right samples, from any file, at any rate, after any stop."""
+
+import logging
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from stream_checks import BARS, assert_restores, elements_and_states, video_row
+from video_files import number_of, picture, sample_code, write_video
+
+from perceiver_stream import streams
+from perceiver_stream.streams import video
+
+NTSC = Fraction(30000, 1001)
+RATES = (Fraction(25), NTSC, Fraction(25, 2), Fraction(24000, 1001), Fraction(30))
+
+
+def numbers(ticks):
+  return [number_of(tick["pixels"]) for tick in ticks]
+
+
+def code(start, count=640):
+  return sample_code(np.arange(start, start + count)).astype(np.float32)
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mov", "mp4", "avi", "nut", "ts"])
+@pytest.mark.parametrize("fps", RATES[:3], ids=str)
+def test_at_its_own_rate_every_picture_comes_once(tmp_path, fps, suffix):
+  path = write_video(tmp_path / f"v.{suffix}", fps=fps, num=40, sound_s=0)
+  ticks = list(video_row(path, rate_hz=float(fps), audio_rate_hz=0))
+  assert numbers(ticks) == list(range(40))
+  assert [i for i, tick in enumerate(ticks) if tick["is_first"]] == [0]
+  assert all(tick["pixels_valid"] for tick in ticks)
+
+
+@pytest.mark.parametrize("rate", RATES, ids=str)
+@pytest.mark.parametrize("fps", RATES, ids=str)
+def test_the_picture_is_the_last_one_not_later_than_the_tick(tmp_path, fps, rate):
+  path = write_video(tmp_path / "v.mp4", fps=fps, num=60, sound_s=0)
+  ticks = list(video_row(path, rate_hz=float(rate), audio_rate_hz=0))
+  expected = [int(i * fps / rate) for i in range(1000) if i / rate < 60 / fps]
+  assert numbers(ticks) == expected
+  np.testing.assert_allclose(
+    [tick["timestamp_s"] for tick in ticks],
+    [float(i / rate) for i in range(len(ticks))],
+    rtol=1e-15,
+  )
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_variable_frame_rate_follows_the_timestamps(tmp_path, suffix):
+  steps = np.random.default_rng(0).integers(1, 9, 40)  # of 40 ms, so that all rounding agrees
+  times = [Fraction(int(t), 25) for t in np.concatenate([[0], np.cumsum(steps)])]
+  path = write_video(tmp_path / f"v.{suffix}", times=times, fps=25, sound_s=0)
+  seen = numbers(video_row(path))
+  expected = [max(k for k, t in enumerate(times) if t <= Fraction(i, 25)) for i in range(len(seen))]
+  assert seen == expected and seen[-1] == 40
+
+
+def test_the_first_picture_need_not_be_at_time_zero(tmp_path):
+  path = write_video(tmp_path / "v.mkv", times=[3 + Fraction(n, 25) for n in range(10)], sound_s=0)
+  ticks = list(video_row(path))
+  assert numbers(ticks) == list(range(10)) and ticks[0]["timestamp_s"] == 0
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4", "ffv1", "libvpx-vp9"])
+def test_codecs_with_and_without_reordering(tmp_path, codec):
+  path = write_video(tmp_path / "v.mkv", codec=codec, num=20, sound_s=0)
+  assert numbers(assert_restores(video_row(path), places=(0, 1, 13, 20))) == list(range(20))
+
+
+def test_times_of_decoding_in_place_of_times_are_put_in_order(tmp_path):
+  """Some files carry times of decoding: the decoder then gives pictures with leaping times."""
+  source = write_video(tmp_path / "a.mkv", num=30, sound_s=0)
+  path = tmp_path / "b.mkv"
+  with av.open(source) as old, av.open(str(path), "w") as new:
+    track = new.add_stream_from_template(old.streams.video[0])
+    for number, packet in enumerate(old.demux(video=0)):
+      if packet.size:
+        packet.pts = packet.dts = number * 40
+        packet.stream = track
+        new.mux(packet)
+  ticks = assert_restores(video_row(path), places=(0, 7, 29))
+  assert numbers(ticks) == list(range(30))
+
+
+def test_rotation_is_undone(tmp_path):
+  def corner(number, height, width):
+    image = np.full((height, width, 3), 30, np.uint8)
+    image[: height // 2, : width // 2] = 220
+    return image
+
+  for rotation, bright in ((0, (0, 0)), (90, (1, 0)), (180, (1, 1)), (-90, (0, 1))):
+    path = write_video(
+      tmp_path / "v.mp4", rotation=rotation, make=corner, num=3, sound_s=0, height=48, width=64
+    )
+    pixels = next(iter(video_row(path, height=32, width=24)))["pixels"]
+    assert pixels.shape == (32, 24, 3)
+    quarters = pixels.reshape(2, 16, 2, 12, 3).mean((1, 3, 4))
+    assert np.unravel_index(quarters.argmax(), (2, 2)) == bright
+
+
+@pytest.mark.parametrize("size", [(405, 720), (17, 33), (3, 5), (1, 1), (300, 7)], ids=str)
+@pytest.mark.parametrize("crop", video.CROPS)
+def test_odd_and_tiny_sizes(tmp_path, size, crop):
+  def grey(number, height, width):
+    return np.full((height, width, 3), 128, np.uint8)
+
+  height, width = size
+  path = write_video(
+    tmp_path / "v.nut", codec="rawvideo", height=height, width=width, num=2, sound_s=0, make=grey
+  )
+  for tick in video_row(path, crop=crop, height=16, width=24):
+    assert tick["pixels"].shape == (16, 24, 3)
+    np.testing.assert_allclose(tick["pixels"].astype(int), 128, atol=3)
+
+
+def test_centre_keeps_shapes_and_squash_keeps_all(tmp_path):
+  def disc(number, height, width):
+    y, x = np.mgrid[:height, :width]
+    inside = (y - height / 2) ** 2 + (x - width / 2) ** 2 < (height / 3) ** 2
+    return np.broadcast_to(np.where(inside, 220, 30)[..., None], (height, width, 3)).astype(
+      np.uint8
+    )
+
+  path = write_video(tmp_path / "v.mkv", height=60, width=120, make=disc, num=1, sound_s=0)
+  extent = {}
+  for crop in video.CROPS:
+    bright = next(iter(video_row(path, crop=crop, height=60, width=60)))["pixels"][..., 0] > 128
+    extent[crop] = (bright.any(1).sum(), bright.any(0).sum())
+  assert abs(extent["centre"][0] - extent["centre"][1]) <= 1
+  assert abs(extent["squash"][0] - 2 * extent["squash"][1]) <= 2
+
+
+def test_reduction_averages(tmp_path):
+  """A fine chequerboard becomes grey, not stripes: no aliasing."""
+
+  def board(number, height, width):
+    y, x = np.mgrid[:height, :width]
+    return np.repeat((((x + y) % 2) * 255)[..., None], 3, -1).astype(np.uint8)
+
+  path = write_video(
+    tmp_path / "v.mkv", codec="ffv1", height=96, width=96, make=board, num=1, sound_s=0
+  )
+  pixels = next(iter(video_row(path, height=12, width=12)))["pixels"].astype(int)
+  assert np.ptp(pixels) < 12 and 100 < pixels.mean() < 150
+
+
+# --- sound ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mov", "mp4", "avi", "nut"])
+@pytest.mark.parametrize("rate_hz", [25.0, 12.5, 20.0])
+def test_a_tick_has_exactly_the_samples_since_the_one_before(tmp_path, suffix, rate_hz):
+  ticks = list(video_row(write_video(tmp_path / f"v.{suffix}"), rate_hz=rate_hz))
+  samples = int(16000 / rate_hz)
+  assert not ticks[0]["audio_valid"] and not ticks[0]["audio"].any()
+  for i, tick in enumerate(ticks[1:]):
+    np.testing.assert_array_equal(tick["audio"], code(i * samples, samples))
+    assert tick["audio_valid"]
+
+
+def test_ntsc_has_whole_samples_without_drift(tmp_path):
+  path = write_video(tmp_path / "v.mkv", fps=NTSC, num=90, audio_rate=30000)
+  ticks = list(video_row(path, rate_hz=29.97, audio_rate_hz=30000))
+  for i, tick in enumerate(ticks[1:]):
+    np.testing.assert_array_equal(tick["audio"], code(i * 1001, 1001))
+
+
+@pytest.mark.parametrize("audio_rate", [48000, 44100, 22050, 8000])
+def test_nothing_is_heard_before_it_happens(tmp_path, audio_rate):
+  """A click just after a tick's time must not ring in that tick; it comes within 2 ms."""
+  click = audio_rate  # at 1 s, the time of tick 25
+
+  def sound(n):
+    return np.where(n == click, 0.9, 0.0)
+
+  path = write_video(tmp_path / "v.mkv", audio_rate=audio_rate, sound=sound, num=50)
+  wave = np.concatenate([tick["audio"] for tick in video_row(path)])
+  heard = np.flatnonzero(wave) - 640  # tick 0 has the samples before time 0
+  assert heard.min() >= 16000
+  assert 16000 <= np.argmax(np.abs(wave)) - 640 <= 16000 + 32
+
+
+def test_resampled_sound_keeps_its_pitch_and_place(tmp_path):
+  def sound(n):
+    return 0.5 * np.sin(2 * np.pi * 440 * n / 44100)
+
+  path = write_video(tmp_path / "v.mkv", audio_rate=44100, sound=sound, num=100)
+  wave = np.concatenate([tick["audio"] for tick in video_row(path)])[640 + 200 : -200]
+  n = np.arange(200, 200 + len(wave)) - 16  # the filter's reach
+  np.testing.assert_allclose(wave, 0.5 * np.sin(2 * np.pi * 440 * n / 16000), atol=2e-3)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mov"])
+def test_late_and_short_sound_is_zero_and_not_valid_around(tmp_path, suffix):
+  path = write_video(tmp_path / f"v.{suffix}", sound_start_s=0.5, sound_s=0.7, num=50)
+  ticks = list(video_row(path))
+  # Tick i hears ((i - 1) / 25, i / 25]: all of it lies in [0.5, 1.2] for i = 14 ... 30.
+  assert [i for i, tick in enumerate(ticks) if tick["audio_valid"]] == list(range(14, 31))
+  wave = np.concatenate([tick["audio"] for tick in ticks[1:]])
+  np.testing.assert_array_equal(wave[8000 : 8000 + 11200], code(0, 11200))
+  assert not wave[:8000].any() and not wave[19200:].any()
+
+
+def test_sound_that_begins_before_the_pictures_is_heard_at_tick_zero(tmp_path):
+  times = [Fraction(1, 5) + Fraction(n, 25) for n in range(10)]
+  path = write_video(tmp_path / "v.mkv", times=times, sound_s=1.0)
+  ticks = list(video_row(path))
+  np.testing.assert_array_equal(ticks[0]["audio"], code(3200 - 640))
+  np.testing.assert_array_equal(ticks[5]["audio"], code(3200 + 4 * 640))
+
+
+def test_offset_moves_the_sound(tmp_path):
+  path = write_video(tmp_path / "v.mkv")
+  later = list(video_row(path, audio_offset_s=0.1))
+  np.testing.assert_array_equal(later[10]["audio"], code(9 * 640 - 1600))
+
+
+def test_six_channels_are_mixed_and_stay_in_range(tmp_path):
+  path = write_video(
+    tmp_path / "v.mkv", layout="5.1", sound=lambda n: 0.99 * np.sign(np.sin(n / 9)), num=20
+  )
+  audio = np.concatenate([tick["audio"] for tick in video_row(path)][1:])
+  assert audio.dtype == np.float32 and 0.3 < np.abs(audio).max() <= 1
+
+
+def test_files_without_sound_and_silent_ones_have_none(tmp_path, caplog):
+  none = write_video(tmp_path / "none.mkv", num=5, sound_s=0)
+  assert not caplog.records
+  assert not any(tick["audio_valid"] for tick in video_row(none))
+  silent = write_video(tmp_path / "silent.mkv", num=5, sound=lambda n: 0.0 * n)
+  with caplog.at_level(logging.WARNING):
+    assert not any(tick["audio_valid"] for tick in video_row(silent))
+  assert "silent.mkv: its sound track is silent" in caplog.text
+
+
+def test_a_hole_in_the_sound_stays_where_it_is(tmp_path):
+  path, source = tmp_path / "hole.mkv", write_video(tmp_path / "v.mkv", num=60)
+  with av.open(source) as old, av.open(str(path), "w") as new:
+    tracks = {s.index: new.add_stream_from_template(s) for s in old.streams}
+    for packet in old.demux():
+      inside = packet.stream.type == "audio" and 0.8 < (packet.pts or 0) * packet.time_base < 1.2
+      if packet.size and not inside:
+        packet.stream = tracks[packet.stream.index]
+        new.mux(packet)
+  iterator = iter(video_row(path))
+  ticks = list(iterator)
+  valid = [i for i, tick in enumerate(ticks) if tick["audio_valid"]]
+  assert set(range(1, 20)) | set(range(32, 60)) <= set(valid)
+  assert not set(range(22, 29)) & set(valid)
+  np.testing.assert_array_equal(ticks[40]["audio"], code(39 * 640))
+  assert iterator.damage.gaps == 1
+
+
+# --- stopping and going on ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts"])
+@pytest.mark.parametrize("audio_rate", [16000, 44100])
+def test_going_on_equals_never_having_stopped(tmp_path, suffix, audio_rate):
+  codec = "aac" if suffix == "ts" else "pcm_s16le"
+  path = write_video(
+    tmp_path / f"v.{suffix}", num=60, gop=17, audio_rate=audio_rate, audio_codec=codec
+  )
+  assert_restores(video_row(path, rate_hz=20.0))
+
+
+def test_going_on_decodes_from_the_key_frame_before(tmp_path, monkeypatch):
+  path = write_video(tmp_path / "v.mp4", num=300, gop=25, sound_s=0)
+  _, states = elements_and_states(video_row(path))
+  opened = []
+  inner = video.Pictures._decoded
+  monkeypatch.setattr(video.Pictures, "_decoded", lambda self: counted(inner(self), opened))
+  iterator = iter(video_row(path))
+  iterator.set_state(states[280])
+  assert number_of(next(iterator)["pixels"]) == 280
+  assert len(opened) < 60, "of 280 pictures"
+
+
+def counted(items, into):
+  for item in items:
+    into.append(item)
+    yield item
+
+
+def test_another_file_in_its_place_is_noticed(tmp_path):
+  path = write_video(tmp_path / "v.mkv", num=40, codec="ffv1")
+  _, states = elements_and_states(video_row(path))
+  write_video(tmp_path / "v.mkv", num=41, codec="ffv1")
+  iterator = iter(video_row(path))
+  iterator.set_state(states[20])
+  with pytest.raises(ValueError, match=r"v.mkv has \d+ bytes, and had \d+ when the state"):
+    next(iterator)
+  iterator.set_state(states[20] | {"size": (tmp_path / "v.mkv").stat().st_size, "crc": 7})
+  with pytest.raises(ValueError, match="picture at tick 19 is not the one that was there"):
+    next(iterator)
+
+
+# --- several files --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def playlist(tmp_path):
+  """Three files, the pictures of each numbered from 100 times its place on."""
+  for place, num in enumerate((12, 7, 9)):
+    write_video(
+      tmp_path / f"{place}.mkv",
+      num=num,
+      gop=4,
+      make=lambda n, h, w, place=place: picture(100 * place + n, h, w),
+    )
+  return tmp_path
+
+
+EXPECTED = [*range(12), *range(100, 107), *range(200, 209)]
+
+
+def test_a_folder_is_one_stream_in_order_of_names(playlist):
+  (playlist / "notes.txt").write_text("no video")
+  (playlist / ".hidden.mkv").write_text("no video")
+  ticks = assert_restores(video_row(playlist), places=(0, 5, 11, 12, 13, 19, 27, 28))
+  assert numbers(ticks) == EXPECTED
+  assert [i for i, tick in enumerate(ticks) if tick["is_first"]] == [0, 12, 19]
+  assert [i for i, tick in enumerate(ticks) if not tick["audio_valid"]] == [0, 12, 19]
+
+
+def test_globs_and_lists_keep_the_stated_order(playlist):
+  assert numbers(video_row(playlist / "*.mkv")) == EXPECTED
+  ticks = video_row(f"{playlist}/2.mkv, {playlist}/0.mkv")
+  assert numbers(ticks) == EXPECTED[19:] + EXPECTED[:12]
+
+
+def test_a_name_with_a_comma_is_a_name(tmp_path):
+  assert len(list(video_row(write_video(tmp_path / "a, b.mkv", num=3)))) == 3
+
+
+def test_loops(playlist):
+  assert (
+    numbers(assert_restores(video_row(playlist, loops=2), places=(27, 28, 29, 56))) == EXPECTED * 2
+  )
+  endless = video_row(playlist, loops=-1, max_ticks=90)
+  assert numbers(endless) == (EXPECTED * 4)[:90]
+
+
+def test_rows_get_the_files_in_turn(playlist):
+  config = video.Config(path=str(playlist), **BARS)
+  first, second = streams.open_rows(config, 2)
+  assert numbers(first) == EXPECTED[:12] + EXPECTED[19:]
+  assert numbers(second) == EXPECTED[12:19]
+  with pytest.raises(ValueError, match="4 rows need at least as many files, .* has 3"):
+    streams.open_rows(config, 4)
+
+
+@pytest.mark.parametrize(
+  ("path", "error", "text"),
+  [
+    ("", ValueError, "path is empty; give a file, a folder, a glob"),
+    ("nowhere.mp4", FileNotFoundError, "no file, folder or match for '.*nowhere.mp4'"),
+    ("no*.mp4", FileNotFoundError, "check the path"),
+    (".", ValueError, r"has no video among its 0 files; name other kinds of file by a glob"),
+  ],
+)
+def test_paths_that_lead_nowhere(tmp_path, path, error, text):
+  with pytest.raises(error, match=text):
+    video_row(tmp_path / path if path else "")
+
+
+@pytest.mark.parametrize(
+  ("fields", "text"),
+  [
+    ({"height": 0}, "height=0 pixels"),
+    ({"crop": "center"}, r"crop='center'; use one of \('centre', 'squash'\)"),
+    ({"on_damage": "cry"}, "on_damage='cry'; use one of"),
+    ({"loops": 0}, "loops=0; use at least 1, or -1"),
+    ({"audio_track": -2}, "audio_track=-2"),
+    ({"max_gap_s": 0.0}, "max_gap_s=0.0; use a positive"),
+    ({"rate_hz": 29.97}, "533.867 samples per tick"),
+  ],
+)
+def test_wrong_fields_are_named(fields, text):
+  with pytest.raises(ValueError, match=text):
+    video.Config(path="x.mp4", **fields)
+
+
+def test_tracks_are_chosen_by_number(tmp_path):
+  path = write_video(tmp_path / "v.mkv", num=5)
+  assert len(list(video_row(path, video_track=0, audio_track=0))) == 5
+  with pytest.raises(ValueError, match=r"video_track=1, but it has 1 video track\(s\); use 0 to 0"):
+    next(iter(video_row(path, video_track=1)))
+  with pytest.raises(ValueError, match="audio_track=3, but it has 1 audio"):
+    next(iter(video_row(path, audio_track=3)))
+
+
+# --- resources ------------------------------------------------------------------------------------
+
+MEMORY = """
+import resource, sys
+from perceiver_stream import streams
+from perceiver_stream.streams import video
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+config = video.Config(path=sys.argv[1], height=32, width=32)
+iterator = iter(streams.windows(streams.open_rows(config)))
+for number, _ in enumerate(iterator):
+  if number == 30:
+    early = peak()
+assert number >= 249, number
+print((peak() - early) * (1 if sys.platform == "darwin" else 1024))
+"""
+
+
+def test_memory_is_flat_over_2000_ticks(tmp_path):
+  path = write_video(tmp_path / "v.mkv", num=2016, height=96, width=128)
+  command = [sys.executable, "-c", MEMORY, path]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert int(done.stdout) < 4e6, "the pictures alone, held, would be 50 MB"
+
+
+def test_closing_lets_go_of_the_file(tmp_path):
+  iterator = iter(video_row(write_video(tmp_path / "v.mkv")))
+  next(iterator)
+  iterator.close()
+  with pytest.raises(ValueError, match="closed iterator"):
+    next(iterator)
