@@ -9,7 +9,6 @@ target, prediction, decoded flow, error), sound as spectrograms, and the config.
 import argparse
 
 from perceiver_stream.evaluation.report import write_report
-
 from perceiver_stream.training.scripting import readable_errors
 
 

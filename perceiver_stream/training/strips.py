@@ -10,6 +10,7 @@ import numpy as np
 
 FOLDER = "strips"
 MIN_TICKS = 8  # shown in a strip; short windows are put together
+MAX_STRIPS = 16  # kept; when there are more, every other one goes, so old times grow sparse
 
 Errors = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -46,6 +47,9 @@ class Strips:
     if number % self.every == 0:
       save(self.folder / f"{number:08d}.npz", self._pieces, self.hop)
       self._pieces = []
+      kept = sorted(self.folder.glob("*.npz"))
+      for path in kept[-2::-2] if len(kept) > MAX_STRIPS else ():
+        path.unlink()
 
 
 def save(path: pathlib.Path, pieces: Sequence[Piece], hop: int) -> None:

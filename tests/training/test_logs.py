@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from perceiver_stream.training import logs
+from perceiver_stream.training import logs, strips
 from perceiver_stream.training.logs import JsonLines, LogConfig, read_lines
 from perceiver_stream.training.progress import Display, describe, eta
 from perceiver_stream.training.scores import RunningScores, psnr, window_scores
@@ -140,6 +140,16 @@ def test_a_bar_on_a_terminal():
   display.update(3, RunningScores(), {"frames_per_s": 7.0})
   display.close()
   assert "3/4" in screen.getvalue() and "7.0 frames/s" in screen.getvalue()
+
+
+def test_a_long_run_keeps_a_bounded_number_of_strips_from_all_its_life(tmp_path):
+  keeper = strips.Strips(tmp_path, every=1, hop=2)
+  piece = strips.Piece({"x": np.zeros((3, 1, 2))}, {"x@1": np.zeros((2, 1, 2))}, {})
+  for number in range(1, 101):
+    keeper.add(number, piece)
+    kept = sorted(int(p.stem) for p in (tmp_path / "strips").iterdir())
+    assert len(kept) <= strips.MAX_STRIPS and kept[-1] == number
+  assert kept[0] < 50
 
 
 def test_time_left_is_unknown_for_an_endless_stream():
