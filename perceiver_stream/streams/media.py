@@ -36,7 +36,7 @@ class Damage:
     files: Files that could not be opened, or held no picture.
     packets: Packets of pictures that could not be read or decoded.
     lost: Pictures that the file says it has and that never came.
-    concealed: Pictures the decoder marked as partly made up.
+    broken: Pictures partly made up by the decoder, or after a loss and before the next key frame.
     late: Pictures dropped because their time lay before one already given.
     jumps: Leaps of the file's clock, taken out.
     sound: Packets of sound that could not be read or decoded.
@@ -46,7 +46,7 @@ class Damage:
   files: int = 0
   packets: int = 0
   lost: int = 0
-  concealed: int = 0
+  broken: int = 0
   late: int = 0
   jumps: int = 0
   sound: int = 0
@@ -162,7 +162,7 @@ def open_media(path: str) -> av.container.InputContainer:
 
 
 def choose(container: av.container.InputContainer, kind: Kind, index: int, path: str) -> Any:
-  """Returns a track of the kind "video" or "audio", or None where there is none.
+  """Returns a track of the kind "video" or "audio", or None where there is none to decode.
 
   Args:
     container: Open.
@@ -174,7 +174,12 @@ def choose(container: av.container.InputContainer, kind: Kind, index: int, path:
     ValueError: There are tracks, but not that many.
   """
   cover = Disposition.attached_pic
-  tracks = [s for s in getattr(container.streams, kind) if not s.disposition & cover]
+  found = [s for s in getattr(container.streams, kind) if not s.disposition & cover]
+  tracks = [s for s in found if s.codec_context is not None]
+  if len(tracks) < len(found):
+    logger.warning(
+      "%s: there is no decoder for %d of its %s tracks.", path, len(found) - len(tracks), kind
+    )
   if not tracks:
     return None
   if index >= len(tracks):

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import av
 import av.error
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
 
 from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode, open_media
+from perceiver_stream.streams.picker import Picker
 
 # Pictures held back to put unordered times in order; codecs reorder fewer.
 _REORDER = 8
+_BACK_S = 1  # how far back a time may lie for the clock to be unordered, not set back
 _SEEK_BACK_S = (0, 4)  # how far before a picture to look for a key frame to start from
 
 
@@ -28,11 +29,13 @@ class Picture(NamedTuple):
     time: In units of the track's time base, the file's leaps taken out.
     frame: As decoded.
     after_loss: Whether something between the frame before and this one was lost.
+    is_broken: Whether it is partly made up, or leans on what was lost, since no key frame came.
   """
 
   time: int
   frame: av.VideoFrame
   after_loss: bool
+  is_broken: bool
 
 
 class Shown(NamedTuple):
@@ -75,7 +78,7 @@ class Pictures:
     if self._track is None:
       kinds = ", ".join(s.type for s in self._container.streams) or "nothing"
       raise DamagedError(
-        f"{self._path} has no video track (it has: {kinds}); leave it out of path."
+        f"{self._path} has no video track to decode (it has: {kinds}); leave it out of path."
       )
     # Decoding in threads of FFmpeg can deadlock with Python's lock when a container is dropped.
     self._track.thread_type = "NONE"
@@ -114,7 +117,7 @@ class Pictures:
     It is the last one whose time is not after the tick's. Both are rounded to the file's time
     base, for containers that round times (to milliseconds, often) round up as well as down.
     """
-    due = self._origin + math.floor(tick / self._rate / self._base + Fraction(1, 2))
+    due = self._due(tick)
     while self._next is not None and self._next.time <= due:
       if self._held is not None:
         self._longest = max(self._longest, self._next.time - self._held.time)
@@ -124,7 +127,7 @@ class Pictures:
       return False
     if self._next is not None:
       return True
-    length = self._held.frame.duration or self._step
+    length = min(self._held.frame.duration or self._step, self._longest_gap())
     return due < self._held.time + length
 
   def pixels(self) -> np.ndarray:
@@ -136,11 +139,19 @@ class Pictures:
     return self._pixels
 
   def is_true(self, tick: int) -> bool:
-    """Returns False where the picture shown is only held because the next ones were lost."""
+    """Returns False where the picture is broken, or only held because the next ones were lost."""
     assert self._held is not None
+    if self._held.is_broken:
+      return False
     if self._next is None or not self._next.after_loss:
       return True
-    return (tick / self._rate) / self._base + self._origin < self._held.time + self._step * 1.5
+    return self._due(tick) < self._held.time + self._step
+
+  def _longest_gap(self) -> int:
+    return max(self._step, round(self._config.max_gap_s / self._base))
+
+  def _due(self, tick: int) -> int:
+    return self._origin + math.floor(tick / self._rate / self._base + Fraction(1, 2))
 
   def finish(self) -> None:
     """Books the pictures that should have come after the last one, by the length stated."""
@@ -237,31 +248,31 @@ class Pictures:
       if last is not None and picture.time < last:
         self._ledger.book("late", f"the picture of {self._seconds(picture.time)} comes too late")
         continue
-      if picture.frame.is_corrupt:
-        where = f"the picture at {self._seconds(picture.time)} is partly made up"
-        self._ledger.book("concealed", where)
+      if picture.is_broken:
+        self._ledger.book("broken", f"the picture at {self._seconds(picture.time)} is broken")
       last = picture.time
       yield picture
 
   def _decoded(self) -> Iterator[Picture]:
     """Yields pictures as they come out of the decoder, leaps of the file's clock taken out."""
     newest: int | None = None
-    shift = 0
-    longest = round(self._config.max_gap_s / self._base)
+    shift, is_broken = 0, False
+    back, ahead = round(_BACK_S / self._base), self._longest_gap()
     for frame, after_loss in decode(self._container, self._track, self._ledger, "packets"):
       time = frame.pts if frame.pts is not None else frame.dts
       expected = 0 if newest is None else newest + self._step
       time = expected if time is None else time + shift
-      if newest is not None and not newest - longest <= time <= newest + longest:
+      if newest is not None and not newest - back <= time <= newest + ahead:
         leap = (
-          f"its clock leaps from {self._seconds(newest)} to {self._seconds(time)}, more than "
-          f"max_gap_s={self._config.max_gap_s}, so its sound is left out from there"
+          f"its clock leaps from {self._seconds(newest)} to {self._seconds(time)} (max_gap_s="
+          f"{self._config.max_gap_s}); taken out, it leaves no place for the sound from there on"
         )
         self._ledger.book("jumps", leap)
         shift, time, self.jumped = shift + expected - time, expected, True
       self._disordered |= newest is not None and time <= newest
       newest = time if newest is None else max(newest, time)
-      yield Picture(time, frame, after_loss)
+      is_broken = frame.is_corrupt or (not frame.key_frame and (is_broken or after_loss))
+      yield Picture(time, frame, after_loss, is_broken)
 
   def _seconds(self, time: int) -> str:
     return f"{float(time * self._base):.2f} s"
@@ -281,31 +292,3 @@ def stated_end(container: Any, track: Any) -> int | None:
   elif container.duration and len(container.streams) == 1:
     seconds = (container.start_time or 0) / av.time_base + container.duration / av.time_base
   return int(seconds / track.time_base) if seconds else None
-
-
-class Picker:
-  """Makes frames of any size, shape of pixel and rotation into RGB pictures of one size."""
-
-  def __init__(self, height: int, width: int, crop: str, pixel_aspect: Fraction):
-    self._size, self._crop, self._aspect = (height, width), crop, pixel_aspect
-    self._reformatter = VideoReformatter()
-
-  def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-    """Returns uint8 `[H, W, 3]`, read-only."""
-    turns = round(frame.rotation / 90) % 4
-    height, width = self._size if turns % 2 == 0 else self._size[::-1]
-    full_height, full_width = height, width
-    if self._crop == "centre":  # scale until both sides are covered, then cut
-      natural_width = frame.width * self._aspect
-      scale = max(Fraction(height, frame.height), width / natural_width)
-      full_height = max(height, round(frame.height * scale))
-      full_width = max(width, round(natural_width * scale))
-    # Scaled in the decoder's own colours, before there is an RGB frame of the full size.
-    frame = self._reformatter.reformat(
-      frame, full_width, full_height, "rgb24", interpolation=Interpolation.AREA
-    )
-    top, left = (full_height - height) // 2, (full_width - width) // 2
-    picture = frame.to_ndarray()[top : top + height, left : left + width]
-    picture = np.ascontiguousarray(np.rot90(picture, turns))
-    picture.flags.writeable = False
-    return picture

@@ -12,7 +12,7 @@ memory for the other, however the file interleaves them.
 
 To go on from a saved state, pictures are decoded from the key frame before; should that not give
 the very picture of the state, or should times be out of order or damage have been met, from the
-start of the file. Sound is always decoded from its start (an hour of it takes seconds): codecs and
+start of the file. Sound is always decoded from its start (an hour of it takes 15 seconds): codecs and
 resamplers remember, so only that is exact.
 """
 

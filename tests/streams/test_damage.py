@@ -52,7 +52,19 @@ def test_sound_alone_is_no_video(tmp_path):
     frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), format="s16", layout="mono")
     frame.sample_rate = 16000
     container.mux(track.encode(frame))
-  refuses(path, r"has no video track \(it has: audio\); leave it out of path")
+  refuses(path, r"has no video track to decode \(it has: audio\); leave it out of path")
+
+
+def test_tracks_without_a_decoder_are_told(tmp_path, caplog):
+  path = pathlib.Path(write_video(tmp_path / "v.mkv", num=10))
+  data = path.read_bytes()
+  assert b"V_MPEG4/ISO/AVC" in data and b"A_PCM/INT/LIT" in data
+  path.write_bytes(data.replace(b"A_PCM/INT/LIT", b"A_PCX/INT/LIT"))
+  ticks, _ = read(path)
+  assert len(ticks) == 10 and not any(tick["audio_valid"] for tick in ticks)
+  assert "v.mkv: there is no decoder for 1 of its audio tracks" in caplog.text
+  path.write_bytes(data.replace(b"V_MPEG4/ISO/AVC", b"V_MPEGX/ISO/AVC"))
+  refuses(path, r"no video track to decode \(it has: video, audio\)")
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
@@ -72,7 +84,8 @@ def test_cut_off_files_say_so(tmp_path, caplog, suffix, sound_s):
     ticks, damage = read(path, on_damage="skip")
   kept = len(ticks)
   assert 20 < kept < 95
-  assert [number_of(tick["pixels"]) for tick in ticks] == list(range(kept))
+  shown = [number_of(tick["pixels"]) for tick in ticks]
+  assert shown[:-3] == list(range(kept - 3)), "those about the cut may be broken"
   assert abs(damage.lost - (100 - kept)) <= 2
   assert "its pictures end at" in caplog.text and f"lost {damage.lost}" in caplog.text
 
@@ -80,18 +93,22 @@ def test_cut_off_files_say_so(tmp_path, caplog, suffix, sound_s):
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts"])
 @pytest.mark.parametrize("seed", range(4))
 def test_flipped_bits(tmp_path, suffix, seed):
-  """Reading ends, the clock is kept, and what is seen to be broken is counted."""
+  """Reading ends and the clock is kept; what a decoder notices is counted, or stops it."""
   path = write_video(
     tmp_path / f"v.{suffix}", num=100, gop=10, codec="mpeg4", audio_codec="mp2", audio_rate=48000
   )
   flip(path, num=60, seed=seed)
   ticks, damage = read(path, on_damage="skip")
-  assert damage, "60 bits are not to be overlooked"
   last = [number_of(tick["pixels"]) for tick in ticks][-5:]
   assert last == list(range(last[0], last[0] + 5)), "in step again after the damage"
-  assert last[-1] == len(ticks) - 1 and 98 <= len(ticks) <= 100
-  with pytest.raises(media.DamagedError, match="is damaged: .* Use on_damage='skip' to go on"):
-    read(path)
+  slip = last[-1] - (len(ticks) - 1)  # AVI has no times: a picture lost is a tick lost
+  assert slip == 0 or (suffix == "avi" and 0 < slip <= damage.packets + damage.lost + 2)
+  assert len(ticks) + slip in (98, 99, 100)
+  damage.gaps = 0
+  if damage:
+    refuses(path, "is damaged: .* Use on_damage='skip' to go on")
+  else:
+    assert len(read(path)[0]) == len(ticks)
 
 
 def broken_in_the_middle(tmp_path):
@@ -119,10 +136,12 @@ def test_pictures_held_over_damage_are_not_valid_and_the_rest_is_in_step(tmp_pat
   refuses(path, r"a packet of the video track at 1.\d+ s: .*Use on_damage='skip'")
   ticks, damage = read(path, on_damage="skip")
   assert damage.packets == 10
-  numbers = [number_of(tick["pixels"]) for tick in ticks]
-  assert numbers == [*range(30), *[29] * 10, *range(40, 60)]
-  held = [i for i, tick in enumerate(ticks) if not tick["pixels_valid"]]
-  assert held in (list(range(30, 40)), list(range(31, 40)))
+  shown = [number_of(tick["pixels"]) for tick in ticks]
+  assert shown[:40] == [*range(30), *[29] * 10]
+  wrong = {i for i in range(60) if shown[i] != i}
+  not_valid = {i for i, tick in enumerate(ticks) if not tick["pixels_valid"]}
+  assert wrong <= not_valid <= set(range(30, 50)), "up to the next key frame"
+  assert damage.broken == len(not_valid - set(range(30, 40)))
   assert all(tick["audio_valid"] for tick in ticks[1:]), "the sound is whole"
 
 
@@ -172,7 +191,7 @@ def test_a_file_that_goes_away_is_named(tmp_path):
 def test_a_leap_of_the_clock_is_no_endless_hold(tmp_path, leap_s):
   times = [n / 25 + (leap_s if n >= 20 else 0) for n in range(40)]
   path = write_video(tmp_path / "v.mkv", times=times, codec="mpeg4", sound_s=2.0)
-  refuses(path, "its clock leaps from 0.76 s to .* max_gap_s=60")
+  refuses(path, "its clock leaps from 0.76 s to .* .max_gap_s=60")
   ticks, damage = read(path, on_damage="skip")
   assert [number_of(tick["pixels"]) for tick in ticks] == list(range(40))
   assert damage.jumps == 1
@@ -181,12 +200,25 @@ def test_a_leap_of_the_clock_is_no_endless_hold(tmp_path, leap_s):
   assert number_of(ticks[99]["pixels"]) == 19 and not damage
 
 
+def test_a_clock_that_is_set_back_goes_on(tmp_path):
+  """Two transport streams one after the other are one file, whose clock starts anew."""
+  first = write_video(tmp_path / "a.ts", num=60, codec="mpeg4", sound_s=0)
+  second = write_video(tmp_path / "b.ts", num=50, codec="mpeg4", sound_s=0)
+  path = tmp_path / "v.ts"
+  path.write_bytes(b"".join(pathlib.Path(part).read_bytes() for part in (first, second)))
+  refuses(path, "its clock leaps from 2.36 s to 0.00 s")
+  ticks, damage = read(path, on_damage="skip")
+  assert [number_of(tick["pixels"]) for tick in ticks] == [*range(60), *range(50)]
+  assert damage.jumps == 1 and damage.late == 0
+  assert_restores(video_row(path, on_damage="skip"), places=(10, 59, 60, 100))
+
+
 def test_warnings_are_logged_once_a_kind_and_summed_up(tmp_path, caplog):
   with caplog.at_level(logging.WARNING):
     read(broken_in_the_middle(tmp_path), on_damage="skip")
   messages = [record.message for record in caplog.records]
   assert sum("going on past it" in message for message in messages) == len(messages) - 1
-  assert messages[-1].endswith("v.mkv: damage in all: packets 10.")
+  assert "v.mkv: damage in all: packets 10, broken" in messages[-1]
 
 
 def test_sound_files_have_no_damage(tmp_path):
