@@ -1,0 +1,36 @@
+"""One file per family of metrics; this list is the only other place that knows them.
+
+All are numpy, in float64. To add one, write `metrics/<name>.py` with its functions and a `METRIC`,
+and name it in `METRICS`; the conformance tests pick it up from here.
+"""
+
+from perceiver_stream.evaluation.metrics import (
+  audio,
+  boxes,
+  davis,
+  depth,
+  flow,
+  image,
+  label_propagation,
+  miou,
+  pck,
+  redetection,
+  streaming,
+  tapvid,
+)
+from perceiver_stream.evaluation.metrics.base import Metric as Metric
+
+METRICS: tuple[Metric, ...] = (
+  tapvid.METRIC,
+  redetection.METRIC,
+  davis.METRIC,
+  label_propagation.METRIC,
+  depth.METRIC,
+  flow.METRIC,
+  image.METRIC,
+  boxes.METRIC,
+  streaming.METRIC,
+  pck.METRIC,
+  miou.METRIC,
+  audio.METRIC,
+)

@@ -1,0 +1,57 @@
+"""The golden files of the metrics: every array in them is either an input or is compared.
+
+Files are `metrics_<family>*.json` with the `.npz` beside, in the folder `PERCEIVER_STREAM_GOLDEN`
+(default `tests/golden`). Cases, sizes and parameters are read from them.
+"""
+
+import json
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+FOLDER = pathlib.Path(
+  os.environ.get("PERCEIVER_STREAM_GOLDEN", pathlib.Path(__file__).parents[2] / "golden")
+)
+
+
+def cases(family):
+  """Returns a pytest parameter for each case (keys up to the last slash) of a family's files."""
+  found = []
+  for path in sorted(FOLDER.glob(f"metrics_{family}*.json")):
+    with np.load(path.with_suffix(".npz")) as file:
+      prefixes = dict.fromkeys(key.rpartition("/")[0] for key in file.files)
+    found += [pytest.param(path, prefix, id=f"{path.stem}:{prefix}") for prefix in prefixes]
+  return found
+
+
+class Case:
+  """The arrays of one case; `done` fails if one of them was not looked at."""
+
+  def __init__(self, path, prefix):
+    self.about = json.loads(path.read_text())
+    with np.load(path.with_suffix(".npz")) as file:
+      self.arrays = {
+        key[len(prefix) :].lstrip("/"): file[key]
+        for key in file.files
+        if key.rpartition("/")[0] == prefix
+      }
+    self.left = set(self.arrays)
+
+  def __contains__(self, name):
+    return name in self.arrays
+
+  def __getitem__(self, name):
+    self.left.discard(name)
+    return self.arrays[name]
+
+  def get(self, name, default=None):
+    return self[name] if name in self.arrays else default
+
+  def equal(self, name, actual, atol=1e-6, rtol=0.0):
+    """Compares an output; NaN equals NaN."""
+    np.testing.assert_allclose(actual, self[name], atol=atol, rtol=rtol, err_msg=name)
+
+  def done(self):
+    assert not self.left, f"nothing was compared with {sorted(self.left)}"
