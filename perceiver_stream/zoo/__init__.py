@@ -18,6 +18,7 @@ from perceiver_stream.zoo import (
 )
 from perceiver_stream.zoo.loading import load as load
 from perceiver_stream.zoo.loading import save as save
+from perceiver_stream.zoo.translation import flatten as flatten
 
 FAMILIES = {
   "moog": moog,
