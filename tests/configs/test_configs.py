@@ -43,12 +43,12 @@ def test_the_smallest_takes_two_steps(path, tmp_path, movie):
   config = training.load_config(f"{path}:nano")
   config.run_dir, config.max_windows = str(tmp_path / "run"), 2
   config.logging.use_tensorboard = config.logging.use_report = False
-  config.model.displacements = (1, 4)  # compiles in half the time
+  config.model.displacements = (1,)  # compiles in a third of the time
   if hasattr(config.stream, "path"):
     config.stream.path = str(movie)
   summary = training.train(config)
   assert summary.windows == 2 and summary.finished and summary.skipped == 0
-  assert set(summary.gains) == {"audio@1", "audio@4", "pixels@1", "pixels@4"}
+  assert set(summary.gains) == {"audio@1", "pixels@1"}
 
 
 def test_variants_have_a_name():

@@ -119,9 +119,8 @@ def test_a_misspelt_key_is_refused_with_the_nearest():
   assert "Traceback" not in error
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_stopped_run_says_how_to_go_on_and_goes_on(tmp_path, name, run):
+@pytest.mark.slow  # ctrl-C is tested in tests/training/test_loop.py
+def test_a_stopped_run_says_how_to_go_on_and_goes_on(tmp_path, run):
   settings = (
     "--config=configs/synthetic.py:nano",
     "--config.model.displacements=(1,)",
@@ -131,10 +130,10 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on(tmp_path, name, run):
   )
   cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
   process = train(*settings, **cache)
-  command = stop_after(process, r"window 3", name)
+  command = stop_after(process, r"window 3", "SIGTERM")
   assert str(tmp_path / "a run") in shlex.split(command)[-1]
   process = train(*shlex.split(command)[2:], **cache)
-  stop_after(process, r"going on from window [1-9]\d*", name)
+  stop_after(process, r"going on from window [1-9]\d*", "SIGTERM")
   assert "report.html" in run("report", tmp_path / "a run")
   assert (tmp_path / "a run" / "report.html").stat().st_size > 10000
 
