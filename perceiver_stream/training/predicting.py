@@ -76,10 +76,13 @@ def predict_movie(
 
 
 def _sound(predictions: list[np.ndarray], displacement: int, audio: Any) -> np.ndarray:
-  """Returns the samples, silent for the first ticks, which nothing has predicted."""
+  """Returns the samples, silent for the first ticks, which nothing has predicted.
+
+  A tick's sound ends where its picture begins (see `streams.video`), so it plays one tick earlier.
+  """
   silence = np.log(FLOOR) if audio.predict == "log_mel" else 0.0
-  first = [np.full_like(predictions[0], silence)] * displacement
-  aligned = np.stack((first + predictions)[: len(predictions)])
+  nothing = [np.full_like(predictions[0], silence)]
+  aligned = np.stack((nothing * displacement + predictions + nothing)[1 : len(predictions) + 1])
   return waveform(aligned, audio) if audio.predict == "log_mel" else aligned.reshape(-1)
 
 
