@@ -10,7 +10,7 @@ Source: van Steenkiste et al. 2024, Moving Off-the-Grid; representations4d, `moo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -291,7 +291,8 @@ class Moog(hk.Module):
   def unroll(self, inputs: Tick, state: Float[Array, "B L D"]) -> tuple[Step, Array]:
     """Returns the states of T ticks, `[T, B, L, D]`, and the last; inputs have a leading T."""
     tick = hk.remat(self.tick) if self.config.remat else self.tick
-    return hk.dynamic_unroll(tick, inputs, state)
+    unrolled: Any = hk.dynamic_unroll(tick, inputs, state)
+    return unrolled
 
   @hk.name_like("__call__")
   def decode(
@@ -306,7 +307,8 @@ class Moog(hk.Module):
   def ahead(self, state: Float[Array, "B L D"], num_ticks: int) -> Float[Array, "T B L D"]:
     """Returns the predicted states of the next ticks, without frames, to decode from."""
 
-    def tick(state: Array, _: None) -> tuple[Array, Array]:
+    def tick(state: Array, nothing: None) -> tuple[Array, Array]:
+      del nothing
       _, predicted = self._predict(state)
       return predicted if self.config.norm_first else self._norm(predicted), predicted
 
@@ -324,17 +326,22 @@ class Moog(hk.Module):
   def _error_gradient(self, predicted: Array, inputs: Tick) -> Array:
     """Returns the gradient of the prediction's error, a sum over rows of mean squared errors."""
 
+    positions, targets = inputs.positions, inputs.targets
+    if positions is None or targets is None:
+      raise ValueError("MooG: use_loss_gradient needs targets and their positions in every tick.")
+
     def error(state: Array) -> Array:
-      squared = jnp.square(self.decode(state, inputs.positions) - inputs.targets)
+      squared = jnp.square(self.decode(state, positions) - targets)
       return jnp.sum(jnp.mean(squared, axis=(1, 2)))
 
-    return hk.grad(error)(predicted)
+    gradient: Any = hk.grad(error)(predicted)
+    return gradient
 
 
 def _reset(inputs: Tick, state: Array) -> Array:
   """Returns the state with rows reset where a recording starts, cut off where asked."""
   rows = lambda flag: jnp.broadcast_to(flag[:, None, None], state.shape)  # noqa: E731
-  if inputs.is_first is not None:
+  if inputs.is_first is not None and inputs.start is not None:
     state = jnp.where(rows(inputs.is_first), inputs.start, state)
   if inputs.detach is not None:
     state = jnp.where(rows(inputs.detach), jax.lax.stop_gradient(state), state)

@@ -151,7 +151,7 @@ def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
   frames = _frames(config)
 
   def loss(
-    state: State, observations: Observation, detach_prob: float
+    state: State, observations: Observation, detach_prob: float | Array
   ) -> tuple[Float[Array, ""], State]:
     network = MoogNetwork(config, frames)
     leading = observations["pixels"].shape[:2]

@@ -7,7 +7,7 @@ Source: representations4d, `moog/modules.py` and the inference notebook.
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -99,7 +99,8 @@ class ClipReadout(hk.Module):
   @hk.name_like("__call__")
   def _queries(self, queries: Array, positions: Array | None) -> Float[Array, "B N C"]:
     c = self.config
-    positions = fourier_octaves(queries, c.num_octaves) if positions is None else positions
+    if positions is None:
+      positions = jnp.asarray(fourier_octaves(queries, c.num_octaves))
     x = MLP(c.query_dim, output_dim=c.query_dim, name="query_mlp")(positions)
     shape = (*x.shape[:2], c.num_tiles, c.query_dim)
     x = jnp.broadcast_to(x[:, :, None], shape)
@@ -193,8 +194,9 @@ class PointReadout(hk.Module):
     """
     first = self.first_state(queries, positions)
     state = first if state is None else state
-    step = lambda inputs, state: self._step(*inputs, first, state)  # noqa: E731
-    return hk.dynamic_unroll(step, (jax.lax.stop_gradient(features), starts), state)
+    step = lambda now, state: self._step(now[0], now[1], first, state)  # noqa: E731
+    unrolled: Any = hk.dynamic_unroll(step, (jax.lax.stop_gradient(features), starts), state)
+    return unrolled
 
   @hk.name_like("__call__")
   def first_state(
@@ -202,7 +204,8 @@ class PointReadout(hk.Module):
   ) -> Float[Array, "B Q E"]:
     """Returns the states of points that start."""
     c = self.config
-    positions = fourier_octaves(queries, c.num_octaves) if positions is None else positions
+    if positions is None:
+      positions = jnp.asarray(fourier_octaves(queries, c.num_octaves))
     return MLP(c.first_dim, output_dim=c.dim, name="first")(positions)
 
   @hk.name_like("__call__")

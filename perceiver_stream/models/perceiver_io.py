@@ -105,7 +105,7 @@ class FourierConfig:
   def grid(self, shape: Sequence[int]) -> Float[np.ndarray, "N F"]:
     """Returns features of all points of a grid with both ends at ±1, float32, row-major."""
     released = coordinates_float32(shape) if self.as_released else coordinates(shape, "inclusive")
-    return self._features(released, shape).astype(np.float32)
+    return np.asarray(self._features(released, shape), np.float32)
 
   def points(self, shape: Sequence[int], indices: PyTree) -> Float[Array, "Q F"]:
     """Returns features of some points, by flat index, in the convention of released decoders.

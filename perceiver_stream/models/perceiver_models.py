@@ -8,7 +8,7 @@ them too; the networks themselves are in `perceiver_flow`, `perceiver_autoencode
 
 import abc
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -227,7 +227,7 @@ class AutoencoderNetwork(AbstractFeedForward):
 
 def build_flow(config: perceiver_flow.Config) -> Model:
   """Returns the flow model: reads pixels, gives flow."""
-  size = {"height": config.height, "width": config.width, "patch": 1}
+  size: dict[str, Any] = {"height": config.height, "width": config.width, "patch": 1}
   return _build(
     FlowNetwork,
     config,
@@ -240,7 +240,7 @@ def build_flow(config: perceiver_flow.Config) -> Model:
 
 def build_classifier(config: perceiver_classifier.Config) -> Model:
   """Returns the classifier: reads pixels, gives label logits."""
-  size = {"height": config.height, "width": config.width, "patch": 1}
+  size: dict[str, Any] = {"height": config.height, "width": config.width, "patch": 1}
   return _build(
     ClassifierNetwork,
     config,
@@ -254,7 +254,7 @@ def build_classifier(config: perceiver_classifier.Config) -> Model:
 def build_autoencoder(config: perceiver_autoencoder.Config) -> Model:
   """Returns the autoencoder: reads pixels and sound, gives them back, and label logits."""
   samples = config.samples // config.num_frames
-  size = {"height": config.height, "width": config.width, "patch": 1}
+  size: dict[str, Any] = {"height": config.height, "width": config.width, "patch": 1}
   return _build(
     AutoencoderNetwork,
     config,

@@ -5,7 +5,7 @@ Source: Recurrent Video Masked Autoencoders 2025, 2512.13684; representations4d,
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -178,7 +178,8 @@ class Rvm(hk.Module):
   ) -> tuple[Float[Array, "T B N D"], Float[Array, "B N D"]]:
     """Returns the states after T frames, and the last; inputs have a leading T."""
     tick = hk.remat(self.tick) if self.config.remat else self.tick
-    return hk.dynamic_unroll(tick, inputs, state)
+    unrolled: Any = hk.dynamic_unroll(tick, inputs, state)
+    return unrolled
 
   def initial_state(self, batch_size: int) -> Float[Array, "B N D"]:
     """Returns zeros."""

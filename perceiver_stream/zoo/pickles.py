@@ -78,7 +78,7 @@ def _check_program(data: bytes) -> None:
     count += 1
     if opcode.name in _REFUSED:
       raise Refused(f"the pickle uses {opcode.name}; only arrays are read.")
-    if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > count:
+    if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
       raise Refused(f"memo number {argument} at instruction {count}.")
 
 

@@ -86,7 +86,8 @@ def test_the_objective_is_the_error_of_each_prediction():
   config = dataclasses.replace(CONFIG, sample=1)
   video = frames()
   state = model.initial_state(params, 2, jax.random.key(1))
-  value, last = moog_model.make_loss(config)(params, state, {"pixels": video}, jax.random.key(2))
+  loss = jax.jit(moog_model.make_loss(config))
+  value, last = loss(params, state, {"pixels": video}, jax.random.key(2))
   before, errors = state, []
   for frame in video:
     predicted = model.predict(params, before, (1,))["pixels"][:, 0]
@@ -100,10 +101,10 @@ def test_detached_ticks_pass_no_gradient_to_the_past():
   model, params = built()
   loss = moog_model.make_loss(CONFIG)
   video, key = {"pixels": frames()}, jax.random.key(2)
-  slope = lambda prob: jax.grad(  # noqa: E731
-    lambda x: loss(params, state._replace(latents=x), video, key, prob)[0]
-  )(state.latents)
   state = model.initial_state(params, 2, jax.random.key(1))
+  value = lambda x, prob: loss(params, state._replace(latents=x), video, key, prob)[0]  # noqa: E731
+  gradient = jax.jit(jax.grad(value))
+  slope = lambda prob: gradient(state.latents, prob)  # noqa: E731
   assert np.abs(slope(0.0)).max() > 0
   np.testing.assert_array_equal(slope(1.0), 0)
 
@@ -140,8 +141,8 @@ def test_loss_gradient_changes_the_correction_and_gets_its_own_parameters():
   params = model.init(jax.random.key(0), {"pixels": frames()[0]})
   assert params["moog/gradient_projection"]["w"].shape == (32, 16)
   video = {"pixels": frames()}
-  loss = jax.jit(moog_model.make_loss(config))
-  grads = jax.grad(lambda p: loss(p, state, video, jax.random.key(1))[0])
+  loss = moog_model.make_loss(config)
+  grads = jax.jit(jax.grad(lambda p: loss(p, state, video, jax.random.key(1))[0]))
   state = model.initial_state(params, 2)
   assert np.abs(grads(params)["moog/gradient_projection"]["w"]).max() > 0
 

@@ -65,7 +65,7 @@ def test_only_visible_patches_of_the_target_are_looked_at():
 
   def paint(target):
     f = hk.transform(lambda m, t, o: rvm.Rvm(CONFIG).paint(m, t, o)).apply
-    return f(params, None, state.latents[None], target, order)
+    return jax.jit(f)(params, None, state.latents[None], target, order)
 
   target = jnp.asarray(RNG.random((2, 16, 16, 3)), jnp.float32)
   hidden = rvm.mask_of(order, CONFIG.num_visible()).reshape(2, 4, 4)
@@ -91,7 +91,8 @@ def test_the_objective_ignores_other_recordings_and_invalid_targets():
 def test_state_after_the_sources_is_returned():
   model, params = built()
   state, video = model.initial_state(params, 2), frames()
-  _, last = rvm_model.make_loss(CONFIG)(params, state, {"pixels": video}, jax.random.key(0), 4)
+  loss = jax.jit(rvm_model.make_loss(CONFIG), static_argnums=4)
+  _, last = loss(params, state, {"pixels": video}, jax.random.key(0), 4)
   _, expected = model.unroll(params, state, {"pixels": video[:4]}, ())
   np.testing.assert_allclose(last.latents, expected.latents, atol=1e-5)
 
@@ -119,6 +120,6 @@ def test_it_learns_a_still_picture():
     return optax.apply_updates(params, updates), memory, value
 
   memory = optimiser.init(params)
-  for i in range(100):
+  for i in range(200):
     params, memory, value = step(params, memory, jax.random.key(i))
   assert float(value) < 0.25 * float(np.var(frame - frame.mean((0, 1))))
