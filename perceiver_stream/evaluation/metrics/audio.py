@@ -22,7 +22,7 @@ def log_spectral_distance(
   """
   same_shapes("log_spectral_distance", pred=pred, target=target)
   difference = DB * (np.asarray(pred, np.float64) - target)
-  return np.sqrt(np.mean(np.square(difference), axis=(-2, -1)))
+  return np.asarray(np.sqrt(np.mean(np.square(difference), axis=(-2, -1))))
 
 
 def _score(pred: np.ndarray, target: np.ndarray) -> dict[str, float]:

@@ -19,7 +19,7 @@ _RECALLS = np.linspace(0, 1, 101)
 def area(boxes: Num[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n"]:
   """Returns the signed area of boxes given by two corners."""
   boxes = np.asarray(boxes, np.float64)
-  return np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1)
+  return np.asarray(np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1))
 
 
 def intersection(
@@ -29,7 +29,7 @@ def intersection(
   first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
   low = np.maximum(first[..., :2], second[..., :2])
   high = np.minimum(first[..., 2:], second[..., 2:])
-  return np.prod(np.maximum(high - low, 0.0), axis=-1)
+  return np.asarray(np.prod(np.maximum(high - low, 0.0), axis=-1))
 
 
 def iou(
@@ -48,7 +48,7 @@ def iou(
     The ratios, broadcast; 0 where both boxes are empty.
   """
   both = intersection(first, second)
-  return np.nan_to_num(ratio(both, area(first) + area(second) - both + eps))
+  return np.asarray(np.nan_to_num(ratio(both, area(first) + area(second) - both + eps)))
 
 
 def giou(
@@ -62,7 +62,7 @@ def giou(
   high = np.maximum(first[..., 2:], second[..., 2:])
   hull = np.prod(np.maximum(high.astype(np.float64) - low, 0.0), axis=-1)
   union = area(first) + area(second) - intersection(first, second)
-  return iou(first, second, eps) - ratio(hull - union, hull + eps)
+  return np.asarray(iou(first, second, eps) - ratio(hull - union, hull + eps))
 
 
 def track_iou(

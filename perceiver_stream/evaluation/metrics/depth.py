@@ -3,8 +3,6 @@
 Source: Eigen et al. 2014 (arXiv 1406.2283); alignments as MiDaS, Ranftl et al. 2020.
 """
 
-from typing import Literal
-
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
@@ -21,7 +19,6 @@ KEYS: tuple[str, ...] = (
   "delta3",
 )
 ALIGNMENTS = ("none", "median", "scale_lsq", "scale_shift", "scale_shift_disparity")
-Alignment = Literal["none", "median", "scale_lsq", "scale_shift", "scale_shift_disparity"]
 RANGE = (1e-3, 10.0)  # metres
 
 
@@ -30,7 +27,7 @@ def scores(
   pred: Num[np.ndarray, "B H W"],
   mask: Bool[np.ndarray, "B H W"] | None = None,
   depth_range: tuple[float, float] = RANGE,
-  alignment: Alignment = "none",
+  alignment: str = "none",
 ) -> tuple[Float[np.ndarray, "B 8"], Float[np.ndarray, "B 2"]]:
   """Returns the numbers of each picture, columns `KEYS`, and the scale and shift applied.
 
@@ -83,7 +80,7 @@ def pooled(
 
 
 def _align(
-  gt: np.ndarray, pred: np.ndarray, depth_range: tuple[float, float], alignment: Alignment
+  gt: np.ndarray, pred: np.ndarray, depth_range: tuple[float, float], alignment: str
 ) -> tuple[np.ndarray, tuple[float, float]]:
   low, high = depth_range
   if alignment == "median":
@@ -135,7 +132,7 @@ def _example(rng: np.random.Generator) -> Arrays:
 METRIC = Metric(
   name="depth",
   score=_score,
-  best=dict.fromkeys(KEYS[:5], 0.0) | dict.fromkeys(KEYS[5:], 1.0),
+  best={key: float(i >= 5) for i, key in enumerate(KEYS)},
   example=_example,
   perfect=lambda arrays: arrays | {"pred": arrays["gt"]},
 )

@@ -34,7 +34,7 @@ def psnr(
   difference = np.asarray(pred, np.float64) - target
   mse = np.maximum(np.mean(np.square(difference), axis=(-3, -2, -1)), mse_floor)
   with np.errstate(divide="ignore"):
-    return 20 * np.log10(value_range) - 10 * np.log10(mse)
+    return np.asarray(20 * np.log10(value_range) - 10 * np.log10(mse))
 
 
 def ssim(
@@ -79,7 +79,7 @@ def ssim(
     xy = np.sign(xy) * np.minimum(np.sqrt(xx * yy), np.abs(xy))
   c1, c2 = (0.01 * value_range) ** 2, (0.03 * value_range) ** 2
   index = (2 * mx * my + c1) * (2 * xy + c2) / ((mx**2 + my**2 + c1) * (xx + yy + c2))
-  return np.mean(index, axis=(-3, -2, -1))
+  return np.asarray(np.mean(index, axis=(-3, -2, -1)))
 
 
 def _slide(x: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:

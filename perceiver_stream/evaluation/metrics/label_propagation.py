@@ -43,7 +43,7 @@ class Settings(NamedTuple):
 
 def propagate(
   features: Num[np.ndarray, "T h w D"],
-  labels: Num[np.ndarray, "h w C"],
+  labels: Num[np.ndarray, "a b C"],
   settings: Settings = Settings(),  # noqa: B008 (immutable)
 ) -> Float[np.ndarray, "T h w C"]:
   """Returns the soft labels of every patch of every frame; also the first is handed to itself.
@@ -117,11 +117,11 @@ def pose_to_labels(
   at = np.asarray(pose, np.float64) * [grid[1] / size[1], grid[0] / size[0]]
   low = np.trunc(at - 3 * sigma)  # towards zero, as the source
   high = np.trunc(at + 3 * sigma + 1)
-  inside = ((low < [grid[1], grid[0]]) & (high >= 0)).all(axis=1)
-  axes = [_bump(low[:, i], high[:, i], grid[1 - i], sigma) for i in (0, 1)]
-  joints = axes[1][:, :, None] * axes[0][:, None, :] * inside[:, None, None]  # [J, h, w]
-  empty = joints.sum(axis=0) == 0
-  return np.concatenate([empty[None], joints]).transpose(1, 2, 0)
+  inside = np.all((low < [grid[1], grid[0]]) & (high >= 0), axis=1)
+  x, y = (_bump(low[:, i], high[:, i], grid[1 - i], sigma) for i in (0, 1))
+  joints = np.where(inside, 1.0, 0.0)[:, None, None] * y[:, :, None] * x[:, None, :]  # [J, h, w]
+  empty = np.all(joints == 0, axis=0, keepdims=True)
+  return np.concatenate([empty, joints]).transpose(1, 2, 0)
 
 
 def labels_to_pose(
@@ -138,7 +138,7 @@ def labels_to_pose(
   best = np.argsort(-flat, axis=1, kind="stable")[:, :num_best]
   weights = np.take_along_axis(flat, best, axis=1)
   total = weights.sum(axis=1)
-  visible = np.asarray(flat.sum(axis=1) != 0)
+  visible: np.ndarray = np.any(flat != 0, axis=1)
   mean = lambda index: (index * weights).sum(axis=1) / np.where(visible, total, 1.0)  # noqa: E731
   x = mean(best % width) / width * size[1]
   y = mean(best // width) / height * size[0]
@@ -162,7 +162,7 @@ def _hand_on(
     likeness = {index: flat[frame, rows] @ flat[index].T for index in frames}
     parts = [likeness[index] / settings.temperature for index, _ in context]
     if near is not None:
-      parts[1:] = [np.where(near[rows], part, part + _FAR) for part in parts[1:]]
+      parts[1:] = [part + np.where(near[rows], 0.0, _FAR) for part in parts[1:]]
     affinity = np.concatenate(parts, axis=1)
     top_k = min(settings.top_k, affinity.shape[1])
     chosen = np.argpartition(-affinity, top_k - 1, axis=1)[:, :top_k]
@@ -202,7 +202,7 @@ def _score(
 def _example(rng: np.random.Generator) -> Arrays:
   masks = np.zeros((5, 96, 128), np.uint8)
   for t in range(5):
-    masks[t, 32:64, 32 + 16 * t : 64 + 16 * t] = 1
+    masks[t, :, 16 * t + 16 : 16 * t + 48] = 1
   return {"features": rng.normal(size=(5, 6, 8, 4)), "masks": masks}
 
 

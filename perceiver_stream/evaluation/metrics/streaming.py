@@ -58,7 +58,7 @@ def associate(
     )
   times = (np.arange(num_frames) - eta) / fps
   newest = np.searchsorted(finish_times, times, side="right") - 1
-  return np.where(newest < 0, NOTHING, np.asarray(input_frames)[np.maximum(newest, 0)])
+  return np.concatenate([[NOTHING], input_frames]).astype(int)[newest + 1]
 
 
 def run(

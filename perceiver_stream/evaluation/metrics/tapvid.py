@@ -4,8 +4,6 @@ Source: Doersch et al. 2022, arXiv 2211.03726; tapnet:tapnet/tapvid/evaluation_d
 nothing; 0/0 is NaN.
 """
 
-from typing import Literal
-
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
@@ -19,7 +17,7 @@ KEYS = (
   "average_jaccard",
   "average_pts_within_thresh",
 )
-Mode = Literal["first", "strided"]
+MODES = ("first", "strided")
 
 
 def scores(
@@ -28,7 +26,7 @@ def scores(
   gt_occluded: Bool[np.ndarray, "B N T"],
   pred_tracks: Num[np.ndarray, "B N T 2"],
   pred_occluded: Bool[np.ndarray, "B N T"],
-  mode: Mode = "first",
+  mode: str = "first",
   *,
   trackwise: bool = False,
 ) -> dict[str, Float[np.ndarray, "..."]]:
@@ -71,7 +69,7 @@ def scores(
 
 
 def evaluated_frames(
-  query_points: Num[np.ndarray, "B N 3"], num_frames: int, mode: Mode
+  query_points: Num[np.ndarray, "B N 3"], num_frames: int, mode: str
 ) -> Bool[np.ndarray, "B N T"]:
   """Returns which frames count for each query."""
   asked = np.round(query_points[..., :1]).astype(int)
@@ -80,7 +78,7 @@ def evaluated_frames(
     return frames > asked
   if mode == "strided":
     return frames != asked
-  raise ValueError(f"tapvid: mode {mode!r} is neither 'first' nor 'strided'.")
+  raise ValueError(f"tapvid: mode {mode!r} is not one of {MODES}.")
 
 
 def data_set_mean(per_video: Num[np.ndarray, " B"]) -> float:
