@@ -1,0 +1,315 @@
+"""What the benchmarks share: clocks, memory, fresh processes, tables, pages.
+
+Run as a script, it says what machine this is.
+"""
+
+import argparse
+import ctypes
+import datetime
+import json
+import os
+import pathlib
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import perceiver_stream
+
+MB = 1e6
+GRAIN = 2.0  # noise of a camera, of 255; without it a written video is too easy to decode
+_STATUS = pathlib.Path("/proc/self/status")  # Linux
+
+# --- time
+
+
+class Seconds(NamedTuple):
+  """Medians: of the clock on the wall, and of the processor over all threads."""
+
+  wall: float
+  cpu: float
+
+
+def medians(contestants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Seconds]:
+  """Returns what each contestant takes, after one call to warm up.
+
+  They run in turns, so that a busy moment of the machine hits all of them alike.
+  """
+  import jax
+
+  spent: dict[str, list[Seconds]] = {name: [] for name in contestants}
+  for _ in range(repeats + 1):
+    for name, call in contestants.items():
+      wall, cpu = time.perf_counter(), time.process_time()
+      jax.block_until_ready(call())
+      spent[name].append(Seconds(time.perf_counter() - wall, time.process_time() - cpu))
+  middle = lambda turns: Seconds(*map(statistics.median, zip(*turns, strict=True)))  # noqa: E731
+  return {name: middle(turns[1:]) for name, turns in spent.items()}
+
+
+class Program(NamedTuple):
+  """A compiled function, and what compiling it took.
+
+  Attributes:
+    call: Takes the arguments it was compiled for.
+    trace_s: Seconds from Python to StableHLO.
+    compile_s: Seconds from there to machine code.
+    instructions: Lines of the optimised program.
+    temp_bytes: What XLA sets aside while it runs, arguments and results apart.
+    output_bytes: Size of the results.
+  """
+
+  call: Callable
+  trace_s: float
+  compile_s: float
+  instructions: int
+  temp_bytes: int
+  output_bytes: int
+
+
+def program(function: Callable, *arguments: Any) -> Program:
+  """Returns `function` compiled for arguments of these shapes; they may be ShapeDtypeStructs."""
+  import jax
+
+  start = time.perf_counter()
+  lowered = jax.jit(function).lower(*arguments)
+  traced = time.perf_counter()
+  compiled = lowered.compile()
+  done = time.perf_counter()
+  memory = compiled.memory_analysis()
+  return Program(
+    compiled,
+    traced - start,
+    done - traced,
+    len(compiled.as_text().splitlines()),
+    memory.temp_size_in_bytes,
+    memory.output_size_in_bytes,
+  )
+
+
+# --- memory
+
+
+class Peak:
+  """Measures how far this process grows in a `with` block: `bytes`, and `grown` since its start.
+
+  Linux only can forget earlier peaks; elsewhere what came before counts too.
+  """
+
+  def __enter__(self) -> "Peak":
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # glibc keeps what compiling used, which would hide growth
+      trim(0)
+    if _STATUS.exists():
+      pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak is now what it holds
+    self._before = self.bytes
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    self.grown = self.bytes - self._before
+
+  @property
+  def bytes(self) -> int:
+    """The peak so far."""
+    if _STATUS.exists():  # not getrusage: on Linux a child starts with its parent's peak
+      match = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
+      return 1024 * int(match.group(1)) if match else 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def free_bytes() -> int:
+  """Returns the memory that can be had without swapping; a guess of 8 GB where nobody says."""
+  path = pathlib.Path("/proc/meminfo")
+  match = re.search(r"MemAvailable:\s+(\d+) kB", path.read_text()) if path.exists() else None
+  return 1024 * int(match.group(1)) if match else 8 * 10**9
+
+
+# --- fresh processes
+
+
+def fresh(function: Callable, /, env: Mapping[str, str] | None = None, **arguments: Any) -> Any:
+  """Returns `function(**arguments)` computed in a new process; arguments and result as JSON.
+
+  The function must be at the top of a script whose `main` begins with `arguments_of`.
+  """
+  script = function.__code__.co_filename
+  asked = json.dumps({"function": function.__name__, "arguments": arguments})
+  command = [sys.executable, script, "--probe", asked]
+  done = subprocess.run(command, env=os.environ | dict(env or {}), capture_output=True, text=True)
+  if done.returncode:
+    raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def arguments_of(argv: Sequence[str] | None, doc: str, names: Mapping[str, Any]) -> Any:
+  """Returns the command line's options; answers `fresh` and ends the process if that asks.
+
+  Args:
+    argv: The command line; None is the process's own.
+    doc: Of the script.
+    names: Its `globals()`.
+  """
+  parser = argparse.ArgumentParser(
+    description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  add = parser.add_argument
+  add("--tiny", action="store_true", help="smallest sizes, to see that it runs; no real numbers")
+  add("--output", default="runs/benchmarks", help="folder for JSON and files made for the purpose")
+  add("--markdown", metavar="FILE", help="page whose section of this name is replaced")
+  add("--path", default="", help="video to read, where the benchmark reads one")
+  add("--probe", help=argparse.SUPPRESS)
+  options = parser.parse_args(argv)
+  if options.probe:
+    asked = json.loads(options.probe)
+    print(json.dumps(names[asked["function"]](**asked["arguments"])))
+    sys.exit()
+  return options
+
+
+# --- tables and pages
+
+
+class Table(NamedTuple):
+  """Rows of text, numbers and None, under columns whose titles have the unit."""
+
+  title: str
+  columns: Sequence[str]
+  rows: Sequence[Sequence[Any]]
+  note: str = ""
+
+  def text(self, start: str = "", between: str = "  ", end: str = "") -> str:
+    """Returns the table with aligned columns: text to the left, numbers to the right."""
+    cells = [[shown(x) for x in row] for row in self.rows]
+    widths = [max(map(len, column)) for column in zip(self.columns, *cells, strict=True)]
+    is_text = [all(isinstance(row[i], str) for row in self.rows) for i in range(len(widths))]
+    align = [str.ljust if text else str.rjust for text in is_text]
+    rule = [f"{'-' * (w - 1)}{'-' if text else ':'}" for w, text in zip(widths, is_text)]
+    if not start:
+      rule = ["-" * w for w in widths]
+    lines = [
+      start + between.join(a(c, w) for a, c, w in zip(align, row, widths, strict=True)) + end
+      for row in (self.columns, rule, *cells)
+    ]
+    return "\n".join(lines)
+
+  def markdown(self) -> str:
+    """Returns the table as a section of a page."""
+    note = f"\n\n{self.note}" if self.note else ""
+    return f"### {self.title}\n\n{self.text('| ', ' | ', ' |')}{note}\n"
+
+
+def shown(value: Any) -> str:
+  """Returns three digits of a number, text as it is, a dash for None."""
+  if value is None:
+    return "–"
+  if isinstance(value, str):
+    return value
+  if value == 0 or 0.01 <= abs(value) < 100:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+  return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1e}"
+
+
+def machine() -> dict[str, Any]:
+  """Returns what the numbers depend on."""
+  info = pathlib.Path("/proc/cpuinfo")
+  name = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+  has_affinity = hasattr(os, "sched_getaffinity")
+  cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+  import jax
+
+  return {
+    "cpu": name.group(1) if name else platform.processor() or platform.machine(),
+    "cores": cores,
+    "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+    "system": platform.system(),
+    "python": platform.python_version(),
+    "jax": jax.__version__,
+    "backend": jax.default_backend(),
+    "perceiver_stream": perceiver_stream.__version__,
+    "load": round(os.getloadavg()[0], 1),
+    "date": datetime.date.today().isoformat(),
+  }
+
+
+def headline(about: Mapping[str, Any]) -> str:
+  """Returns the machine in one line, with a warning if others were using it."""
+  busy = about["load"] > 0.5 * about["cores"]
+  warning = f" **The machine was busy (load {about['load']}): do not quote.**" if busy else ""
+  return (
+    f"{about['cores']} × {about['cpu']}, {about['memory_gb']} GB, {about['system']}, Python "
+    f"{about['python']}, jax {about['jax']} on {about['backend']}, perceiver_stream "
+    f"{about['perceiver_stream']}, {about['date']}.{warning}"
+  )
+
+
+def publish(name: str, options: Any, tables: Sequence[Table], about: Mapping[str, Any]) -> None:
+  """Prints the tables, writes `<output>/<name>.json`, and the page if one is asked for.
+
+  Args:
+    name: Of the script.
+    options: As `arguments_of` returned them.
+    tables: All that was measured.
+    about: `machine()` as it was before measuring, so that the load is that of others.
+  """
+  print(headline(about))
+  for table in tables:
+    print(f"\n{table.title}\n\n{table.text()}")
+    if table.note:
+      print(f"\n{table.note}")
+  folder = pathlib.Path(options.output)
+  folder.mkdir(parents=True, exist_ok=True)
+  found = {"machine": about, "tiny": options.tiny, "tables": [t._asdict() for t in tables]}
+  (folder / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+  if options.markdown:
+    text = "\n".join([f"{headline(about)}\n", *(table.markdown() for table in tables)])
+    page = pathlib.Path(options.markdown)
+    page.write_text(replaced(page.read_text() if page.exists() else "", name, text))
+
+
+def replaced(page: str, name: str, text: str) -> str:
+  """Returns the page with the section between the two marks of `name` replaced, or added."""
+  begin, end = f"<!-- {name}: written by benchmarks/{name}.py -->", f"<!-- {name}: end -->"
+  section = f"{begin}\n\n{text}\n{end}"
+  pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+  if pattern.search(page):
+    return pattern.sub(lambda _: section, page)
+  return f"{page.rstrip()}\n\n## {name}\n\n{section}\n".lstrip()
+
+
+# --- video
+
+
+def write_video(
+  path: pathlib.Path, *, height: int, width: int, seconds: float, rate_hz: int = 30
+) -> pathlib.Path:
+  """Writes a textured scene that a noisy camera sweeps over, with sound, and returns its path."""
+  import numpy as np
+
+  from perceiver_stream.training.movies import MovieWriter
+
+  rng, ticks = np.random.default_rng(0), round(seconds * rate_hz)
+  scene = np.zeros((2 * height, 2 * width, 3), np.float32)
+  for cell in (64, 32, 16, 8, 4):  # texture at all sizes, the finer the fainter
+    noise = rng.normal(size=(-(-2 * height // cell), -(-2 * width // cell), 3)).astype(np.float32)
+    noise = noise.repeat(cell, 0).repeat(cell, 1)[: 2 * height, : 2 * width]
+    scene += noise * cell**0.5
+  scene = np.clip(128 + 6 * scene, 0, 255)
+  grain = rng.normal(0, GRAIN, (8, height, width, 1)).astype(np.float32)
+  with MovieWriter(path, rate_hz=rate_hz, audio_rate_hz=16000, min_side=1) as movie:
+    for i in range(ticks):
+      y = round(height / 2 * (1 + np.sin(i / 40)))
+      x = round(width / 2 * (1 + np.sin(i / 57)))
+      picture = scene[y : y + height, x : x + width] + grain[i % len(grain)]
+      movie.picture(np.clip(picture, 0, 255).astype(np.uint8))
+    movie.sound(rng.normal(0, 0.1, round(seconds * 16000)).astype(np.float32))
+  return path
+
+
+if __name__ == "__main__":
+  print(headline(machine()))
