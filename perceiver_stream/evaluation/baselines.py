@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from perceiver_stream.evaluation.optical_flow import dis_flow, extrapolate
-from perceiver_stream.types import IS_FIRST, valid_key
 
 NAMES = ("copy", "extrap", "extrap_d", "mix")
 _NEVER = -(2**60)
@@ -132,71 +131,6 @@ class FrameBaselines:
     return self._frames[int(np.argmax(self._ticks == tick))]
 
 
-class WindowBaselines:
-  """The baselines of the rows of a batch, fed the windows of the online loop in order.
-
-  Its call fits `Parts.baselines`: it leaves out `copy`, which the objective scores itself.
-  """
-
-  def __init__(
-    self,
-    displacements: Sequence[int],
-    window: int,
-    frame_shape: Sequence[int],
-    num_rows: int = 1,
-    modality: str = "pixels",
-  ):
-    """Makes them for windows that advance by `window` ticks.
-
-    Args:
-      displacements: Ticks.
-      window: Ticks from one window to the next; the last `window` ticks of each are scored.
-      frame_shape: `(H, W, 3)`.
-      num_rows: Streams side by side, B.
-      modality: Name of the frames in the window.
-    """
-    self.window, self.modality = window, modality
-    height, width, _ = frame_shape
-    self.rows = [FrameBaselines(displacements, height, width) for _ in range(num_rows)]
-    self._primed = False  # whether the ticks before those to be scored have been seen
-
-  def __call__(self, window: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """Returns mean squared errors `[window, B]` by `"<modality>@<displacement>"` and baseline.
-
-    What cannot be predicted (see `FrameBaselines.score`) is NaN.
-
-    Args:
-      window: Frames `[W, B, H, W, 3]` uint8 and their flags.
-    """
-    if self.modality not in window:
-      return {}
-    frames = window[self.modality]
-    num_ticks = self.window if self._primed else len(frames)
-    self._primed = True
-    flags = np.zeros(frames.shape[:2], bool)
-    is_first = window.get(IS_FIRST, flags)
-    valid = window.get(valid_key(self.modality), ~flags)
-    errors = score_frames(self.rows, frames[-num_ticks:], is_first[-num_ticks:], valid[-num_ticks:])
-    return {
-      f"{self.modality}@{displacement}": {
-        name: values[-self.window :] for name, values in by_name.items() if name != "copy"
-      }
-      for displacement, by_name in errors.items()
-    }
-
-  def state(self) -> dict[str, np.ndarray]:
-    """Returns all that is remembered, as arrays of fixed shapes, rows first."""
-    rows = [row.state() for row in self.rows]
-    state = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    return state | {"primed": np.asarray(self._primed)}
-
-  def restore(self, state: Mapping[str, np.ndarray]) -> None:
-    """Goes on from what `state` returned, exactly."""
-    self._primed = bool(state["primed"])
-    for i, row in enumerate(self.rows):
-      row.restore({name: value[i] for name, value in state.items() if name != "primed"})
-
-
 def window_baselines(
   frames: UInt8[np.ndarray, "W B H V 3"],
   displacements: Sequence[int],
@@ -215,27 +149,16 @@ def window_baselines(
     By displacement and baseline; NaN for what cannot be predicted.
   """
   flags = np.zeros(frames.shape[:2], bool)
-  rows = [FrameBaselines(displacements, *frames.shape[2:4]) for _ in range(frames.shape[1])]
   is_first = flags if is_first is None else is_first
-  return score_frames(rows, frames, is_first, ~flags if valid is None else valid)
-
-
-def score_frames(
-  rows: Sequence[FrameBaselines],
-  frames: UInt8[np.ndarray, "W B H V 3"],
-  is_first: Bool[np.ndarray, "W B"],
-  valid: Bool[np.ndarray, "W B"],
-) -> dict[int, dict[str, Float[np.ndarray, "W B"]]]:
-  """Feeds each row its ticks, and returns the errors by displacement and baseline; NaN for none."""
-  errors = {
-    d: {name: np.full(frames.shape[:2], np.nan) for name in NAMES} for d in rows[0].displacements
-  }
-  for i, row in enumerate(rows):
-    for tick in range(len(frames)):
-      flags = {"is_first": bool(is_first[tick, i]), "valid": bool(valid[tick, i])}
-      for displacement, by_name in row.score(frames[tick, i], **flags).items():
+  valid = ~flags if valid is None else valid
+  errors = {d: {name: np.full(flags.shape, np.nan) for name in NAMES} for d in displacements}
+  for row in range(frames.shape[1]):
+    mine = FrameBaselines(displacements, *frames.shape[2:4])
+    for tick, frame in enumerate(frames[:, row]):
+      is_start, was_seen = bool(is_first[tick, row]), bool(valid[tick, row])
+      for displacement, by_name in mine.score(frame, is_first=is_start, valid=was_seen).items():
         for name, value in by_name.items():
-          errors[displacement][name][tick, i] = value
+          errors[displacement][name][tick, row] = value
   return errors
 
 

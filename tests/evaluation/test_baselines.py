@@ -110,47 +110,11 @@ def test_going_on_from_a_state_is_never_having_stopped():
   assert [second.score(frame) for frame in frames[5:]] == whole[5:]
 
 
-def windows_of(frames, is_first, hop, horizon):
-  """Cuts a clip `[T, B, ...]` as the online loop does."""
-  last = len(frames) - hop - horizon
-  for start in range(0, last + 1, hop):
-    ticks = slice(start, start + hop + horizon)
-    yield {"pixels": frames[ticks], "is_first": is_first[ticks]}
-
-
 def make_rows(ticks):
   frames = np.stack([scenes.moving(ticks, SIZE, 1, seed) for seed in range(2)], axis=1)
   is_first = np.zeros((ticks, 2), bool)
   is_first[0], is_first[7, 1] = True, True
   return frames, is_first
-
-
-def test_windows_score_every_target_once_as_the_whole_clip_does():
-  frames, is_first = make_rows(15)
-  mine = baselines.WindowBaselines((1, 3), 4, (SIZE, SIZE, 3), num_rows=2)
-  parts = [mine(window) for window in windows_of(frames, is_first, 4, 3)]
-  whole = baselines.window_baselines(frames, (1, 3), is_first)
-  for displacement in (1, 3):
-    for name in ("extrap", "extrap_d", "mix"):
-      joined = np.concatenate([part[f"pixels@{displacement}"][name] for part in parts])
-      np.testing.assert_array_equal(joined, whole[displacement][name][3:])
-  assert "copy" not in parts[0]["pixels@1"]
-
-
-def test_windows_go_on_from_a_state_exactly():
-  frames, is_first = make_rows(15)
-  make = lambda: baselines.WindowBaselines((1, 3), 4, (SIZE, SIZE, 3), num_rows=2)  # noqa: E731
-  whole, first, second = make(), make(), make()
-  cut = list(windows_of(frames, is_first, 4, 3))
-  expected = [whole(window) for window in cut]
-  shapes = {name: value.shape for name, value in second.state().items()}
-  first(cut[0])
-  second.restore(first.state())
-  assert {name: value.shape for name, value in second.state().items()} == shapes
-  for window, known in zip(cut[1:], expected[1:], strict=True):
-    for key, by_name in second(window).items():
-      for name, values in by_name.items():
-        np.testing.assert_array_equal(values, known[key][name])
 
 
 def test_rows_do_not_see_each_other():
@@ -168,11 +132,6 @@ def test_what_cannot_be_predicted_is_nan():
   errors = baselines.window_baselines(frames, (2,), is_first, valid)[2]["mix"]
   assert np.isnan(errors[:2]).all() and np.isnan(errors[5, 0]) and np.isnan(errors[7:9, 1]).all()
   assert np.isfinite(errors[2:5]).all() and np.isfinite(errors[6:, 0]).all()
-
-
-def test_a_window_without_frames_has_no_baselines():
-  mine = baselines.WindowBaselines((1,), 4, (SIZE, SIZE, 3))
-  assert mine({"audio": np.zeros((5, 1, 640), np.float32)}) == {}
 
 
 @pytest.mark.parametrize("displacements", [(), (0, 1), (-1,)])

@@ -17,7 +17,7 @@ from perceiver_stream.evaluation.metrics.base import Arrays, Metric, same_shapes
 from perceiver_stream.evaluation.metrics.resize import bilinear, nearest
 
 PATCH = 16  # pixels of the model's picture per patch
-_FAR = -1e10
+_FAR = np.float32(-1e10)
 _ROWS = 256  # patches whose affinities are computed at once
 
 
@@ -62,7 +62,7 @@ def propagate(
       f"grids; resize the labels to {list(features.shape[1:3])}."
     )
   num_frames, height, width, _ = features.shape
-  flat = np.asarray(features, np.float64).reshape(num_frames, height * width, -1)
+  flat = np.asarray(features, np.float32).reshape(num_frames, height * width, -1)
   first = np.asarray(labels, np.float64).reshape(height * width, -1)
   near = _near(height, width, settings.radius) if settings.use_radius else None
   memory = [(0, first)] * settings.num_context
@@ -155,18 +155,22 @@ def _hand_on(
   """Returns the labels `[P, C]` that the patches of a frame get from those of the context."""
   # The first frame fills the memory at the start: its affinities are computed once.
   frames = list(dict.fromkeys(index for index, _ in context))
+  known = np.concatenate(flat[frames]).T  # [D, frames * P]
+  place = [frames.index(index) for index, _ in context]
   labels = np.concatenate([label for _, label in context])
   out = []
   for start in range(0, flat.shape[1], _ROWS):
     rows = slice(start, start + _ROWS)
-    likeness = {index: flat[frame, rows] @ flat[index].T for index in frames}
-    parts = [likeness[index] / settings.temperature for index, _ in context]
+    likeness = (flat[frame, rows] / np.float32(settings.temperature)) @ known
+    split = np.split(likeness, len(frames), axis=1)
+    parts = [split[i] for i in place]
     if near is not None:
-      parts[1:] = [part + np.where(near[rows], 0.0, _FAR) for part in parts[1:]]
+      far = np.where(near[rows], np.float32(0), _FAR)
+      parts[1:] = [part + far for part in parts[1:]]
     affinity = np.concatenate(parts, axis=1)
     top_k = min(settings.top_k, affinity.shape[1])
-    chosen = np.argpartition(-affinity, top_k - 1, axis=1)[:, :top_k]
-    weights = np.take_along_axis(affinity, chosen, axis=1)
+    chosen = np.argpartition(affinity, -top_k, axis=1)[:, -top_k:]
+    weights = np.take_along_axis(affinity, chosen, axis=1).astype(np.float64)
     weights = np.exp(weights - weights.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
     out.append(np.einsum("pkc,pk->pc", labels[chosen], weights))
