@@ -96,7 +96,7 @@ def program(function: Callable, *arguments: Any) -> Program:
 
 
 class Peak:
-  """Measures how far this process grows in a `with` block: `bytes`, and `grown` since its start.
+  """Measures how far this process grows in a `with` block: `so_far` inside, `grown` after it.
 
   Linux only can forget earlier peaks; elsewhere what came before counts too.
   """
@@ -107,15 +107,19 @@ class Peak:
       trim(0)
     if _STATUS.exists():
       pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak is now what it holds
-    self._before = self.bytes
+    self._before = self._highest()
     return self
 
   def __exit__(self, *error: object) -> None:
-    self.grown = self.bytes - self._before
+    self.grown = self.so_far
 
   @property
-  def bytes(self) -> int:
-    """The peak so far."""
+  def so_far(self) -> int:
+    """Bytes of the peak over the start of the block."""
+    return self._highest() - self._before
+
+  @staticmethod
+  def _highest() -> int:
     if _STATUS.exists():  # not getrusage: on Linux a child starts with its parent's peak
       match = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
       return 1024 * int(match.group(1)) if match else 0
@@ -133,13 +137,25 @@ def free_bytes() -> int:
 # --- fresh processes
 
 
-def fresh(function: Callable, /, env: Mapping[str, str] | None = None, **arguments: Any) -> Any:
-  """Returns `function(**arguments)` computed in a new process; arguments and result as JSON.
+def fresh(
+  function: Callable,
+  arguments: Mapping[str, Any],
+  env: Mapping[str, str] | None = None,
+  *,
+  inside: bool = False,
+) -> Any:
+  """Returns `function(**arguments)` computed in a new process.
 
-  The function must be at the top of a script whose `main` begins with `arguments_of`.
+  Args:
+    function: At the top of a script whose `main` begins with `arguments_of`.
+    arguments: What JSON can hold, as must be the result.
+    env: Changes of the environment.
+    inside: Whether to call it here after all, where only its running matters.
   """
   script = function.__code__.co_filename
   asked = json.dumps({"function": function.__name__, "arguments": arguments})
+  if inside:
+    return json.loads(json.dumps(function(**json.loads(asked)["arguments"])))
   command = [sys.executable, script, "--probe", asked]
   done = subprocess.run(command, env=os.environ | dict(env or {}), capture_output=True, text=True)
   if done.returncode:
@@ -187,11 +203,10 @@ class Table(NamedTuple):
     """Returns the table with aligned columns: text to the left, numbers to the right."""
     cells = [[shown(x) for x in row] for row in self.rows]
     widths = [max(map(len, column)) for column in zip(self.columns, *cells, strict=True)]
-    is_text = [all(isinstance(row[i], str) for row in self.rows) for i in range(len(widths))]
+    is_text = [all(isinstance(x, str) for x in column) for column in zip(*self.rows, strict=True)]
     align = [str.ljust if text else str.rjust for text in is_text]
-    rule = [f"{'-' * (w - 1)}{'-' if text else ':'}" for w, text in zip(widths, is_text)]
-    if not start:
-      rule = ["-" * w for w in widths]
+    colons = [":" if start and not text else "-" for text in is_text]  # markdown's right
+    rule = ["-" * (w - 1) + colon for w, colon in zip(widths, colons, strict=True)]
     lines = [
       start + between.join(a(c, w) for a, c, w in zip(align, row, widths, strict=True)) + end
       for row in (self.columns, rule, *cells)

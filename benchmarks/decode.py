@@ -93,7 +93,9 @@ def race(path: str, repeats: int) -> dict[str, Any]:
   with av.open(path) as container:
     track = container.streams.video[0]
     rate, has_sound = float(track.average_rate or 30), bool(container.streams.audio)
-    what = f"{track.width} x {track.height}, {rate:.4g} frames/s, {container.bit_rate / 1e6:.1f} Mbit/s"
+    what = (
+      f"{track.width} x {track.height}, {rate:.4g} frames/s, {container.bit_rate / 1e6:.1f} Mbit/s"
+    )
   return {
     "what": what,
     "frames": plain(path),
@@ -111,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     path = str(pathlib.Path(options.output) / ("decode_tiny.mp4" if options.tiny else "decode.mp4"))
     made = ", written for the purpose (a camera sweeps over texture)"
     common.write_video(pathlib.Path(path), seconds=1 if options.tiny else 12, **size)
-  found = common.fresh(race, path=path, repeats=1 if options.tiny else 5)
+  found = common.fresh(race, {"path": path, "repeats": 1 if options.tiny else 5})
   frames, seconds = found["frames"], found["seconds"]
   peers = [peer for peer in (PLAIN, PLAIN_SOUND) if peer in seconds]
   rows = [
