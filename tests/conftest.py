@@ -9,7 +9,17 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
   " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 
+from collections.abc import Iterator
+
 import jax
+import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs() -> Iterator[None]:
+  """Compiled programs of a module are dropped after it: all of them together fill gigabytes."""
+  yield
+  jax.clear_caches()
