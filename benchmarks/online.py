@@ -217,7 +217,7 @@ def main(argv: list[str] | None = None) -> None:
   about = common.machine()
   path, what = video_for(options)
   variant, num_windows = ("nano", 8) if options.tiny else ("tiny", 120)
-  kept = (AS_IT_IS, "no prefetch") if options.tiny else tuple(CHANGES)
+  kept = (AS_IT_IS,) if options.tiny else tuple(CHANGES)
   asked = {"path": path, "variant": variant, "num_windows": num_windows}
   with tempfile.TemporaryDirectory() as cache:
     env = {

@@ -219,3 +219,33 @@ def test_the_plain_decoder_sees_every_frame(load, tmp_path):
   assert set(decode.ways(path, 30.0, False)) < set(decode.ways(path, 30.0, True)) | {
     name for name in decode.ways(path, 30.0, False) if name.endswith("no sound")
   }
+
+
+def test_the_loop_is_fed_the_same_windows_with_and_without_prefetch(load, tmp_path):
+  online = load("online")
+  path = str(load("common").write_video(tmp_path / "a.mp4", height=32, width=48, seconds=2))
+  parts = online.make_parts(online.experiment(path, str(tmp_path), "nano", 4))
+  clock = online.Clock()
+  ahead = iter(online.ClockedWindows(online.windows_of(parts, True), clock))
+  plain = iter(online.ClockedWindows(online.windows_of(parts, False), clock))
+  for _ in range(2):
+    jax.tree.map(np.testing.assert_array_equal, next(ahead), next(plain))
+  assert ahead.get_state() == plain.get_state()
+  assert len(clock.spent) == len(clock.ended) == 4 and min(clock.spent) > 0
+  ahead.close()
+  plain.close()
+
+
+def test_shares_are_of_the_time_after_warming_up(load):
+  online = load("online")
+  config = online.experiment("x.mp4", "runs/x", "nano", 40, hop_factor=2)
+  assert config.max_windows == 20 and config.objective.window == 16
+  data, host, saves = online.Clock(), online.Clock(), online.Clock()
+  data.ended, data.spent = [100.0, *np.arange(101.0, 111.0)], [50.0] * 6 + [0.25] * 5
+  host.ended, host.spent = data.ended, [0.5] * 11
+  saves.ended, saves.spent = [105.0], [2.0]
+  found = online.times(config, data, host, saves)
+  assert found["frames_per_s"] == pytest.approx(16)
+  assert found["data_share"] == pytest.approx(0.25)
+  assert found["host_share"] == pytest.approx(6 * 0.5 / 5)
+  assert found["save_share"] == pytest.approx(2 / config.checkpoints.every)
