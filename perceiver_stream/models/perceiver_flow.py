@@ -123,7 +123,7 @@ def tile_starts(size: int, tile: int, overlap: int, *, fewest: bool = False) -> 
   >>> tile_starts(1080, 368, 20)
   [0, 348, 696, 712]
   >>> tile_starts(1080, 368, 20, fewest=True)
-  [0, 356, 712]
+  [0, 237, 475, 712]
 
   Args:
     size: Pixels of the image along this axis.
