@@ -135,7 +135,7 @@ CLIPS = (
   ),
 )
 GROUPS = tuple(sorted({clip.group for clip in CLIPS} - {"default"}))
-OWN_VIDEO = "Or use your own video: python scripts/train.py --config.stream.path=MY.mp4"
+OWN_VIDEO = "Or use your own video: python scripts/train.py --config=configs/online.py:tiny --config.stream.path=MY.mp4"
 
 
 class MediaError(RuntimeError):

@@ -45,7 +45,7 @@ class Config(DenseConfig):
     motion_levels: Pyramid levels of the motion features, which reach about 2^levels pixels per
       tick.
     max_displacement: Displacement at which a decoded change counts in full; nearer ones count
-      less, by the square root of their share.
+      less, by their share.
   """
 
   tokenizer: str = "patch"
