@@ -43,6 +43,8 @@ class ModalitySpec:
     maximum: Largest value; equal to `minimum` when there is no bound.
     rate_hz: Elements per second along the time axis: ticks for pictures, samples for audio.
     units: Unit of a value, in words.
+    offset_s: Seconds from a tick's time on the stream's clock to its first element: 0 for a
+      picture, minus one tick for sound, which is what was heard since the tick before.
   """
 
   shape: tuple[int, ...]
@@ -51,3 +53,4 @@ class ModalitySpec:
   maximum: float = 1.0
   rate_hz: float = 25.0
   units: str = ""
+  offset_s: float = 0.0

@@ -114,6 +114,7 @@ def audio_spec(config: StreamConfig) -> ModalitySpec:
     maximum=1.0,
     rate_hz=float(config.audio_rate_hz),
     units="full scale",
+    offset_s=-1.0 / float(exact_rate(config.rate_hz)),
   )
 
 

@@ -6,7 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from perceiver_stream.streams import base
+from perceiver_stream import streams
+from perceiver_stream.streams import base, synthetic
 
 
 @pytest.mark.parametrize(
@@ -86,3 +87,11 @@ def test_make_tick():
 def test_foreign_states_are_refused(state):
   with pytest.raises(ValueError, match="video: the state to restore has .* expected .*file.*tick"):
     base.check_state("video", state, {"tick": 0, "file": 0})
+
+
+def test_sound_belongs_to_the_time_before_its_tick_and_a_picture_to_the_tick():
+  config = synthetic.Config(height=16, width=16, rate_hz=12.5)
+  specs = streams.specs(config)
+  assert specs["pixels"].offset_s == 0.0
+  assert specs["audio"].offset_s == -0.08
+  assert specs["audio"].shape[0] / specs["audio"].rate_hz == -specs["audio"].offset_s
