@@ -27,7 +27,7 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
     ),
     objective=ObjectiveConfig(window=2 if variant == "tiny" else 8),
     # No momentum: consecutive windows are alike, and averaging their gradients overshoots
-    # ("Learning from one continuous video stream", 2312.00598; docs/results.md has both).
+    # ("Learning from one continuous video stream", 2312.00598).
     optimizer=OptimizerConfig(name="rmsprop", b1=0.0, b2=0.95, learning_rate=5e-4, warmup_steps=20),
     run_dir=f"runs/online_{variant}",
   )
