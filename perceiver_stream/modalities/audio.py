@@ -126,6 +126,11 @@ class Audio(Modality):
     """Returns the tick in the predicted space."""
     return self.copy(canonical)
 
+  def prior(self, batch_size: int) -> Float[Array, "B ..."]:
+    """Returns silence, or log-mel half way between silence and full scale."""
+    silence = super().prior(batch_size)
+    return silence / 2 if self.config.predict == "log_mel" else silence
+
   def loss(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
     """Returns the mean squared difference; log-mel in units of 10 dB."""
     scale = (_DB / 10) ** 2 if self.config.predict == "log_mel" else 1.0

@@ -3,7 +3,8 @@
 A model holds one `Modality` per name and calls, in this order,
 
   canonical → remember → enrich → tokens          on the way in,
-  query_grid → local → head → assemble            on the way out,
+  query_grid → local → head → assemble            on the way out (`head_unseen` where `use_input`
+                                                  is off),
   target, copy, loss, metric, picture             to learn and to judge.
 
 `Modality` carries the defaults; a file of this room overrides what is special. Only `tokens`,
@@ -29,7 +30,8 @@ class ModalityConfig:
   """Fields every modality has.
 
   Attributes:
-    use_input: Whether the model reads it.
+    use_input: Whether the model reads it. If not, it is predicted from the other modalities alone:
+      its memory serves the copying baseline and is hidden from the network.
     use_output: Whether the model predicts it.
     loss_weight: Weight of its prediction loss.
     num_bands: Fourier bands per axis of its positions.
@@ -134,11 +136,21 @@ class Modality:
     positions: Float[Array, "Q d"],
     dim: int,
     precision: Precision,
+    asker: str = "",
   ) -> Float[Array, "B Q E"]:
-    """Returns `dim` features of what was last seen at each queried place."""
+    """Returns `dim` features of what was last seen at each queried place.
+
+    Args:
+      memory: Of this modality.
+      extra: From `enrich`.
+      positions: Asked for, on axes that this modality's grid has too.
+      dim: Features returned.
+      precision: Dtype of the computation.
+      asker: Name of the modality that is asked about, where it is another one.
+    """
     cells = precision.cast(self._cells(memory, extra))
     picked = jnp.take(cells, cell_index(positions, self.grid_shape()), axis=1)
-    return Linear(dim, name=f"{self.name}_local")(picked)
+    return Linear(dim, name=f"{asker}_at_{self.name}" if asker else f"{self.name}_local")(picked)
 
   def head(
     self,
@@ -162,6 +174,20 @@ class Modality:
     direct = slow + residual(decoded).astype(jnp.float32).reshape(last.shape)
     gate = gate(decoded).astype(jnp.float32).reshape(last.shape)
     return {self.name: blend(last, direct, gate)}
+
+  def head_unseen(self, decoded: Float[Array, "B Q E"]) -> dict[str, Float[Array, "B Q ..."]]:
+    """Returns the prediction for each queried cell of a modality that the model does not read."""
+    prior = self.split(self.prior(1))[:, :1]  # the same in every cell
+    size = int(np.prod(prior.shape[2:]))
+    residual = Linear(size, w_init=hk.initializers.Constant(0.0), name=f"{self.name}_residual")
+    residual = residual(decoded).astype(jnp.float32).reshape(*decoded.shape[:2], *prior.shape[2:])
+    return {self.name: jnp.broadcast_to(prior, residual.shape) + residual}
+
+  def prior(self, batch_size: int) -> Float[Array, "B ..."]:
+    """Returns the prediction of one who has seen nothing: the middle of the range, by default."""
+    middle = (self.spec.minimum + self.spec.maximum) / 2
+    raw = jnp.full((batch_size, *self.spec.shape), middle, self.spec.dtype)
+    return self.copy(self.canonical(raw))
 
   def split(self, prediction: Float[Array, "B ..."]) -> Float[Array, "B Q ..."]:
     """Returns a whole prediction cut into its cells."""

@@ -1,6 +1,6 @@
 """Depth: metric depth pictures, learnt in the logarithm."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +33,13 @@ class Config(DenseConfig):
       rate_hz=self.rate_hz,
       units="m",
     )
+
+  def fitted(self, spec: ModalitySpec) -> "Config":
+    """Returns this config with the size and rate of `spec`, and its range where it states one."""
+    config = replace(self, height=spec.shape[0], width=spec.shape[1], rate_hz=spec.rate_hz)
+    if not 0 < spec.minimum < spec.maximum < float("inf"):
+      return config
+    return replace(config, nearest=spec.minimum, farthest=spec.maximum)
 
 
 class Depth(Dense):

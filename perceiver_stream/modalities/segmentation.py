@@ -52,6 +52,10 @@ class Segmentation(Dense):
     """Returns confident logits of these classes."""
     return _COPY_LOGIT * jax.nn.one_hot(canonical, self.config.num_classes, dtype=jnp.float32)
 
+  def prior(self, batch_size: int) -> Float[Array, "B ..."]:
+    """Returns equal logits."""
+    return jnp.zeros_like(super().prior(batch_size))
+
   def loss(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
     """Returns the mean cross-entropy, nats per pixel."""
     log_probs = jax.nn.log_softmax(prediction, axis=-1)

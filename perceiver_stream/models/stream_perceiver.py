@@ -243,12 +243,34 @@ class StreamPerceiver(hk.Module):
     modality = self.modalities[name]
     memory, extra = state.memory[name], state.extra[name]
     x = self._embed_queries(name, queries, state.latents.shape[0])
-    x = x + modality.local(memory, extra, queries.positions, c.query_dim, c.precision)
+    x = x + self._seen_at(name, queries.positions, state)
     latents = c.precision.cast(state.latents)
     for block in self.decoder:
       x = block(x, latents)
     x = LayerNorm(name=f"{name}_head_norm")(x)
+    if name not in self.inputs:
+      return modality.head_unseen(x)
     return modality.head(x, memory, extra, queries)
+
+  @hk.name_like("__call__")
+  def _seen_at(
+    self, name: str, positions: Float[Array, "Q d"], state: State
+  ) -> Float[Array, "B Q E"]:
+    """Returns what was last seen where `name` is asked about.
+
+    That is its own last value; for a modality which is not read, the inputs on the same axes.
+    """
+    c = self.config
+    dims = len(self.modalities[name].grid_shape())
+    near = {n: m for n, m in self.inputs.items() if len(m.grid_shape()) == dims}
+    if name in self.inputs:
+      near = {name: self.inputs[name]}
+    seen = jnp.zeros((state.latents.shape[0], positions.shape[0], c.query_dim))
+    seen = c.precision.cast(seen)
+    for n, modality in near.items():
+      where = (state.memory[n], state.extra[n], positions, c.query_dim, c.precision)
+      seen = seen + modality.local(*where, asker="" if n == name else name)
+    return seen
 
   @hk.name_like("__call__")
   def _embed_queries(self, name: str, queries: Queries, rows: int) -> Float[Array, "B Q E"]:
