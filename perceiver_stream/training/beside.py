@@ -1,7 +1,7 @@
 """Baselines of whole windows, all rows, in step with the loop and kept in its checkpoints."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from perceiver_stream.types import IS_FIRST, valid_key
 Errors = dict[str, dict[str, np.ndarray]]
 
 
+@runtime_checkable
 class Baselines(Protocol):
   """Predictors on the host that are scored beside the model."""
 
