@@ -1,8 +1,8 @@
 """Pixels: RGB video, read as patches, convolution features or single pixels.
 
 Prediction has two paths that blend: pixels decoded straight from the latents, and the last frame
-warped by a decoded flow field. The flow head starts at zero and the blend at the warped frame, so
-an untrained model is exactly copy-last-frame; flow comes out without labels.
+warped by decoded flow fields (`sources`). The flow head starts at zero and the blend at the warped
+frame, so an untrained model is exactly copy-last-frame; flow comes out without labels.
 
 Source: the warp path after Pătrăucean et al. 2016 (spatio-temporal video autoencoder), where the
 flow is applied by a sampler and smoothed by a Huber penalty; the blend and the motion
@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Num
 from perceiver_stream.modalities.base import Queries, blend, cell_index
 from perceiver_stream.modalities.dense import Dense, DenseConfig
 from perceiver_stream.modalities.memory import Memory
+from perceiver_stream.modalities.sources import sources
 from perceiver_stream.nn import (
   ConvStack,
   LayerNorm,
@@ -115,41 +116,40 @@ class Pixels(Dense):
   def head(
     self, decoded: Float[Array, "B Q E"], memory: Memory, extra: Any, queries: Queries
   ) -> dict[str, Float[Array, "B Q p p C"]]:
-    """Returns RGB of every pixel of the queried cells, and the flow that brought it there."""
-    flow = self.flow(decoded, memory, extra, queries)
-    index = jnp.broadcast_to(self._pixel_index(queries.positions)[None], flow.shape)
-    y, x = index[..., 0], index[..., 1]
-    warped = sample_bilinear(memory.last, y + flow[..., 1], x + flow[..., 0])
-    slow = sample_bilinear(memory.slow, y, x)
-    zero = hk.initializers.Constant(0.0)
-    residual = Linear(warped.shape[-3] ** 2 * 3, w_init=zero, name=f"{self.name}_residual")(decoded)
-    gate = Linear(warped.shape[-3] ** 2, w_init=zero, name=f"{self.name}_gate")(decoded)
-    residual = residual.astype(jnp.float32).reshape(warped.shape)
-    residual = residual * self._activity(memory, queries)
-    gate = gate.astype(jnp.float32).reshape(*warped.shape[:-1], 1) * self._share(queries)
-    pixels = blend(warped, slow + residual, jnp.broadcast_to(gate, warped.shape))
-    return {self.name: pixels, f"{self.name}_flow": flow}
+    """Returns RGB of every pixel of the queried cells, and the flow that brought it there.
 
-  def flow(
-    self, decoded: Float[Array, "B Q E"], memory: Memory, extra: Any, queries: Queries
-  ) -> Float[Array, "B Q p p 2"]:
-    """Returns where each pixel of the queried cells comes from in the last frame, (x, y) pixels.
-
-    Proportional to the displacement: a velocity decoded per cell plus a decoded multiple of the
-    matched motion per pixel; both are zero in an untrained model.
+    The flow says where each pixel comes from in the last frame, (x, y) pixels: the mean of the
+    hypotheses of `sources`.
     """
-    c = self.config
+    index, activity = self._pixel_index(queries.positions), self._activity(memory, queries)
+    leave = jnp.minimum(1.0, 20 * activity)
+    flows, weights = sources(
+      decoded, extra[..., :2], index, queries.displacement, leave, name=self.name
+    )
+    y, x = (
+      jnp.broadcast_to(i[None, ..., None], weights.shape) for i in (index[..., 0], index[..., 1])
+    )
+    candidates = sample_bilinear(memory.last, y + flows[..., 1], x + flows[..., 0])
+    mean = lambda x: jnp.sum(weights[..., None] * x, axis=-2)  # noqa: E731
+    pixels = self._blend(mean(candidates), decoded, memory, queries)
+    return {self.name: pixels, f"{self.name}_flow": mean(flows)}
+
+  def _blend(
+    self,
+    moved: Float[Array, "B Q p p C"],
+    decoded: Float[Array, "B Q E"],
+    memory: Memory,
+    queries: Queries,
+  ) -> Float[Array, "B Q p p C"]:
+    """Returns the moved pixels blended with pixels decoded from the latents."""
     zero = hk.initializers.Constant(0.0)
-    velocity = Linear(3, w_init=zero, name=f"{self.name}_flow")(decoded).astype(jnp.float32)
-    activity = self._activity(memory, queries)
-    cell = cell_index(queries.positions, self.grid_shape())
-    matched = jnp.take(self.split(extra[..., :2]), cell, axis=1)  # [B, Q, p, p, 2]
-    gain, offset = velocity[:, :, None, None, :1], 0.1 * velocity[:, :, None, None, 1:]
-    offset = offset * jnp.minimum(1.0, 20 * activity)
-    flow = jnp.broadcast_to(gain, matched.shape) * matched + jnp.broadcast_to(offset, matched.shape)
-    ticks = jnp.broadcast_to(queries.displacement[None, :, None, None, None], flow.shape)
-    reach = float(max(c.height, c.width))
-    return jnp.clip(flow * ticks, -reach, reach)
+    residual = Linear(moved.shape[-3] ** 2 * 3, w_init=zero, name=f"{self.name}_residual")(decoded)
+    residual = residual.astype(jnp.float32).reshape(moved.shape) * self._activity(memory, queries)
+    gate = Linear(moved.shape[-3] ** 2, w_init=zero, name=f"{self.name}_gate")(decoded)
+    gate = gate.astype(jnp.float32).reshape(*moved.shape[:-1], 1) * self._share(queries)
+    index = jnp.broadcast_to(self._pixel_index(queries.positions)[None], (*gate.shape[:-1], 2))
+    slow = sample_bilinear(memory.slow, index[..., 0], index[..., 1])
+    return blend(moved, slow + residual, jnp.broadcast_to(gate, moved.shape))
 
   def picture(self, prediction: np.ndarray) -> np.ndarray:
     """Returns the frame as bytes."""
