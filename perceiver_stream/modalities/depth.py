@@ -54,8 +54,12 @@ class Depth(Dense):
     return jnp.log(jnp.clip(metres, c.nearest, c.farthest))
 
   def loss(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
-    """Returns the mean absolute difference of log depth."""
-    return mean_over_element(jnp.abs(prediction - target))
+    """Returns the mean squared difference of log depth.
+
+    The absolute difference would end at the median, mostly that of the background: measured, a
+    small model does not leave it in 3,000 ticks.
+    """
+    return mean_over_element(jnp.square(prediction - target))
 
   def metric(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
     """Returns AbsRel: mean |p - g| / g in metres, without alignment."""
