@@ -118,8 +118,8 @@ class Pixels(Dense):
   ) -> dict[str, Float[Array, "B Q p p C"]]:
     """Returns RGB of every pixel of the queried cells, and the flow that brought it there.
 
-    The flow says where each pixel comes from in the last frame, (x, y) pixels: the mean of the
-    hypotheses of `sources`.
+    The flow says where each pixel comes from in the last frame, (x, y) pixels: the likeliest of
+    the hypotheses of `sources`. The picture is their mean.
     """
     index, activity = self._pixel_index(queries.positions), self._activity(memory, queries)
     leave = jnp.minimum(1.0, 20 * activity)
@@ -130,9 +130,10 @@ class Pixels(Dense):
       jnp.broadcast_to(i[None, ..., None], weights.shape) for i in (index[..., 0], index[..., 1])
     )
     candidates = sample_bilinear(memory.last, y + flows[..., 1], x + flows[..., 0])
-    mean = lambda x: jnp.sum(weights[..., None] * x, axis=-2)  # noqa: E731
-    pixels = self._blend(mean(candidates), decoded, memory, queries)
-    return {self.name: pixels, f"{self.name}_flow": mean(flows)}
+    moved = jnp.sum(weights[..., None] * candidates, axis=-2)
+    best = jnp.argmax(weights, axis=-1)[..., None, None]
+    flow = jnp.take_along_axis(flows, best, axis=-2)[..., 0, :]
+    return {self.name: self._blend(moved, decoded, memory, queries), f"{self.name}_flow": flow}
 
   def _blend(
     self,
