@@ -67,6 +67,7 @@ class Model(NamedTuple):
     observe: `(params, state, observations) -> (states, state)`; the state after every tick.
     decode: `(params, state, queries) -> {modality: [B, Q, ...]}`; see `queries`.
     predict: `(params, state, displacements) -> {modality: [B, num_displacements, ...]}`.
+    latents: `(params, state) -> [B, L, D]`; of the states of T ticks, `[T, B, L, D]`.
     modalities: What the model reads and predicts, by name, with losses, metrics and pictures.
     displacements: The displacements it was made for.
     config: What it was built from.
@@ -79,6 +80,7 @@ class Model(NamedTuple):
   observe: Callable[..., tuple[PyTree, PyTree]]
   decode: Callable[..., dict[str, Array]]
   predict: Callable[..., dict[str, Array]]
+  latents: Callable[..., Array]
   modalities: dict[str, Modality]
   displacements: tuple[int, ...]
   config: Any
@@ -154,15 +156,19 @@ def as_model(
       network.observe,
       network.decode,
       network.predict,
+      network.latents,
     )
 
-  init, (initial_state, step, unroll, observe, decode, predict) = hk.multi_transform(functions)
+  init, (initial_state, step, unroll, observe, decode, predict, latents) = hk.multi_transform(
+    functions
+  )
   check = ObservationCheck(modalities)
 
   def without_rng(f: Callable, *static: int) -> Callable:
     return jax.jit(lambda params, *args: f(params, None, *args), static_argnums=static)
 
   step, observe, decode = without_rng(step), without_rng(observe), without_rng(decode)
+  latents = without_rng(latents)
   unroll, predict = without_rng(unroll, 3), without_rng(predict, 2)
   initial_state = jax.jit(initial_state, static_argnums=2)
   init = jax.jit(init)
@@ -179,6 +185,7 @@ def as_model(
     predict=lambda params, state, displacements=displacements: predict(
       params, state, tuple(displacements)
     ),
+    latents=latents,
     modalities=modalities,
     displacements=displacements,
     config=config,

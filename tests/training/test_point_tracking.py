@@ -1,0 +1,123 @@
+"""Tracks are learnt from frozen states: who is followed since when, what counts, what is learnt."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import perceiver_stream
+from perceiver_stream.models import point_readout
+from perceiver_stream.training import point_tracking
+from perceiver_stream.training.point_tracking import Config, PointTracking, Watched
+
+SIDE, SLOTS = 16, 3
+
+
+@pytest.fixture(scope="module")
+def watched():
+  model = perceiver_stream.build("stream_perceiver/nano")
+  tick = {"pixels": np.zeros((1, SIDE, SIDE, 3), np.uint8)}
+  params = model.init(jax.random.PRNGKey(0), tick)
+  readout = point_readout.Config(dim=16, num_heads=2)
+  return Watched(model, params, point_readout.build(readout), SLOTS)
+
+
+def windows(num, ticks=6, seed=0):
+  """Yields windows of one stream: points that drift, are hidden at times, and change at tick 9."""
+  rng = np.random.default_rng(seed)
+  place, speed = rng.uniform(4, 12, (SLOTS, 2)), rng.uniform(-0.3, 0.3, (SLOTS, 2))
+  for number in range(num):
+    at = np.arange(number * ticks, (number + 1) * ticks)
+    points = place + speed * (at[:, None, None] % 9)
+    yield {
+      "pixels": rng.integers(0, 255, (ticks, 1, SIDE, SIDE, 3)).astype(np.uint8),
+      "points": points[:, None].astype(np.float32),
+      "points_visible": ((at[:, None] + np.arange(SLOTS)) % 4 > 0)[:, None],
+      "points_id": np.broadcast_to(
+        np.where(at < 9, 0, 10)[:, None, None], (ticks, 1, SLOTS)
+      ).astype(np.int32)
+      + np.arange(SLOTS, dtype=np.int32),
+      "is_first": (at == 0)[:, None],
+    }
+
+
+def whole(num=3):
+  return {k: np.concatenate([w[k] for w in windows(num)]) for k in next(windows(1))}
+
+
+def asked(window):
+  truth = jnp.asarray(window["points"]) / SIDE
+  return point_tracking.queries(
+    window, truth, jnp.full((1, SLOTS), -1, jnp.int32), jnp.zeros((1, SLOTS, 2))
+  )
+
+
+def test_a_point_starts_where_it_is_first_seen_and_ends_when_its_slot_changes():
+  window = whole()
+  orders, ids, start = asked(window)
+  begins = np.asarray(orders.start)[:, 0]
+  for slot in range(SLOTS):
+    seen = np.flatnonzero(window["points_visible"][:, 0, slot])
+    expected = [seen[seen < 9][0], seen[seen >= 9][0]]
+    assert np.flatnonzero(begins[:, slot]).tolist() == expected
+    assert np.asarray(ids)[expected[1], 0, slot] == 10 + slot
+    np.testing.assert_allclose(start[-1, 0, slot], window["points"][expected[1], 0, slot] / SIDE)
+    if expected[1] > 9:  # hidden when its slot changed: the old one has ended
+      assert np.asarray(orders.stop)[9, 0, slot] and np.asarray(ids)[9, 0, slot] == -1
+
+
+def test_the_tick_of_the_query_does_not_count(watched):
+  objective = PointTracking(watched, Config(window=6, readout=watched.tracker.config))
+  window = next(windows(1, ticks=1))
+  params = watched.init(jax.random.PRNGKey(0), {"pixels": window["pixels"][0]})
+  loss, aux = objective.loss(params, watched.initial_state(params), window)
+  assert float(loss) == 0 and not aux.scores["points@0"].valid.any()
+
+
+def test_learning_changes_the_tracker_and_beats_a_static_point(watched):
+  objective = PointTracking(watched, Config(window=6, readout=watched.tracker.config))
+  first = next(windows(1))
+  params = watched.init(jax.random.PRNGKey(0), {"pixels": first["pixels"][0]})
+  frozen = jax.tree.map(np.array, watched.params)
+  optimizer = optax.adam(3e-3)
+  memory = optimizer.init(params)
+
+  @jax.jit
+  def learn(params, memory, state, window):
+    (loss, aux), grads = jax.value_and_grad(objective.loss, has_aux=True)(params, state, window)
+    updates, memory = optimizer.update(grads, memory)
+    return optax.apply_updates(params, updates), memory, loss, aux
+
+  losses = []
+  for _ in range(12):
+    state = watched.initial_state(params)
+    for window in windows(3):
+      params, memory, loss, aux = learn(params, memory, state, window)
+      state = aux.next_state
+    losses.append(float(loss))
+  assert losses[-1] < 0.7 * losses[0]
+  jax.tree.map(np.testing.assert_array_equal, frozen, jax.tree.map(np.array, watched.params))
+  score = aux.scores["points@0"]
+  assert score.valid.any() and np.isfinite(score.model).all() and (score.copy > 0).any()
+
+
+def test_carrying_the_state_over_windows_is_one_long_window(watched):
+  objective = PointTracking(watched, Config(window=6, readout=watched.tracker.config))
+  params = watched.init(jax.random.PRNGKey(0), {"pixels": next(windows(1))["pixels"][0]})
+  loss = jax.jit(objective.loss)
+  _, long = loss(params, watched.initial_state(params), whole())
+  state, parts = watched.initial_state(params), []
+  for window in windows(3):
+    _, aux = loss(params, state, window)
+    state = aux.next_state
+    parts.append(aux.scores["points@0"])
+  for name in ("model", "copy", "valid"):
+    joined = np.concatenate([getattr(p, name) for p in parts])
+    np.testing.assert_allclose(joined, getattr(long.scores["points@0"], name), rtol=1e-4)
+  np.testing.assert_array_equal(state.ids, long.next_state.ids)
+
+
+def test_configs_that_contradict_themselves():
+  with pytest.raises(ValueError, match="window=0 ticks; use at least 1"):
+    Config(window=0).validate()
