@@ -9,6 +9,7 @@ import pytest
 import perceiver_stream
 from perceiver_stream.models import point_readout
 from perceiver_stream.training import point_tracking
+from perceiver_stream.training.optimizers import OptimizerConfig, make_optimizer
 from perceiver_stream.training.point_tracking import Config, PointTracking, Watched
 
 SIDE, SLOTS = 16, 3
@@ -80,13 +81,13 @@ def test_learning_changes_the_tracker_and_beats_a_static_point(watched):
   first = next(windows(1))
   params = watched.init(jax.random.PRNGKey(0), {"pixels": first["pixels"][0]})
   frozen = jax.tree.map(np.array, watched.params)
-  optimizer = optax.adam(3e-3)
+  optimizer = make_optimizer(OptimizerConfig(learning_rate=3e-3, warmup_steps=1))
   memory = optimizer.init(params)
 
   @jax.jit
   def learn(params, memory, state, window):
     (loss, aux), grads = jax.value_and_grad(objective.loss, has_aux=True)(params, state, window)
-    updates, memory = optimizer.update(grads, memory)
+    updates, memory = optimizer.update(grads, memory, params)
     return optax.apply_updates(params, updates), memory, loss, aux
 
   losses = []
