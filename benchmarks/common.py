@@ -163,13 +163,16 @@ def fresh(
   return json.loads(done.stdout.splitlines()[-1])
 
 
-def arguments_of(argv: Sequence[str] | None, doc: str, names: Mapping[str, Any]) -> Any:
+def arguments_of(
+  argv: Sequence[str] | None, doc: str, names: Mapping[str, Any], more: Mapping[str, Any] = {}
+) -> Any:
   """Returns the command line's options; answers `fresh` and ends the process if that asks.
 
   Args:
     argv: The command line; None is the process's own.
     doc: Of the script.
     names: Its `globals()`.
+    more: Options of its own, with their defaults.
   """
   parser = argparse.ArgumentParser(
     description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -179,6 +182,8 @@ def arguments_of(argv: Sequence[str] | None, doc: str, names: Mapping[str, Any])
   add("--output", default="runs/benchmarks", help="folder for JSON and files made for the purpose")
   add("--markdown", metavar="FILE", help="page whose section of this name is replaced")
   add("--path", default="", help="video to read, where the benchmark reads one")
+  for name, default in more.items():
+    add(f"--{name}", type=type(default), default=default, help=f"default {default}")
   add("--probe", help=argparse.SUPPRESS)
   options = parser.parse_args(argv)
   if options.probe:

@@ -1,0 +1,231 @@
+"""Kills a learning run at random moments, saves included, and compares it with one left alone.
+
+  python benchmarks/soak_kill.py --kills=200      # about half an hour
+  python benchmarks/soak_kill.py --tiny
+
+A run learns from a looping video and saves after every window. It is killed (SIGKILL) at a random
+moment while it starts, while it learns, or while a checkpoint is being written, and started again
+with the same config until it is finished; then another run begins, until there were enough kills.
+Each finished run must have the log, parameters, optimiser, recurrent state and baselines of the
+run left alone, byte for byte, and each start must go on from the newest checkpoint there was.
+
+Sessions are forked from a process that has imported the libraries and not yet touched a device,
+and find their program compiled: a kill costs seconds, and hits the parts that write.
+"""
+
+import collections
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import sys
+import time
+from typing import Any
+
+import common
+
+KINDS = ("save", "window", "save", "window", "start")
+TREES = ("params", "learner", "baselines")
+
+
+def config_of(run_dir: str, path: str, num_windows: int) -> Any:
+  from perceiver_stream.streams import video
+  from perceiver_stream.training import load_config
+
+  config = load_config(str(pathlib.Path(__file__).parents[1] / "configs/synthetic.py:nano"))
+  config.stream = video.Config(path=path, height=16, width=16, loops=-1, audio_rate_hz=0)
+  config.model.displacements = (2,)
+  config.objective.window = 4
+  config.run_dir, config.max_windows = run_dir, num_windows
+  config.checkpoints.every = 1
+  config.logging.use_tensorboard = config.logging.use_report = False
+  config.logging.strips_every = 0
+  return config
+
+
+def start(config: Any, log: pathlib.Path) -> int:
+  """Starts a session of the run in a process of its own and returns its number."""
+  from perceiver_stream.training import train
+
+  child = os.fork()
+  if child:
+    return child
+  code = 1
+  try:
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    train(config)
+    code = 0
+  finally:
+    sys.stdout.flush()
+    os._exit(code)
+
+
+class Killer:
+  """Takes one run to its end, through as many kills as are left to do."""
+
+  def __init__(self, config: Any, rng: random.Random, deadline_s: float):
+    from perceiver_stream.training.checkpoints import FOLDER
+
+    self._config, self._rng, self._deadline_s = config, rng, deadline_s
+    self._folder = pathlib.Path(config.run_dir)
+    self._saves = self._folder / FOLDER
+    self._log = self._folder.parent / f"{self._folder.name}.log"
+    self._child, self._code = 0, None
+    self.kills: collections.Counter[str] = collections.Counter()
+    self.redone = self.restarts = 0
+
+  def go(self, kills: int) -> None:
+    """Kills up to so many times and returns when the run has come to its end."""
+    while True:
+      before = self._newest()
+      self._child, self._code = start(self._config, self._log), None
+      if sum(self.kills.values()) < kills and self._kill(self._rng.choice(KINDS)):
+        self._check_start(before)
+        continue
+      self._wait(lambda: False)
+      self._check_start(before)
+      if self._code != 0:
+        raise AssertionError(f"the session failed:\n{self._log.read_text()[-3000:]}")
+      return
+
+  def _kill(self, kind: str) -> bool:
+    """Kills the session at a random moment; returns False if it had ended by then."""
+    if kind == "start":
+      self._wait(lambda: False, self._rng.uniform(0, 5))
+    else:
+      size = self._size()
+      self._wait(lambda: self._size() > size)
+      self._wait(lambda: False, self._rng.uniform(0, 2))
+    if kind == "save":
+      self._wait(self._saving)
+      self._wait(lambda: False, self._rng.uniform(0, 0.04))
+    if self._ended():
+      return False
+    during = "save" if self._saving() else "start" if kind == "start" else "window"
+    os.kill(self._child, signal.SIGKILL)
+    os.waitpid(self._child, 0)
+    self.kills[during] += 1
+    self.redone += self._lines() - (self._newest() or 0)
+    return True
+
+  def _wait(self, until: Any, seconds: float | None = None) -> None:
+    end = time.monotonic() + (seconds if seconds is not None else self._deadline_s)
+    while not self._ended() and not until() and time.monotonic() < end:
+      time.sleep(0.002)
+    if seconds is None and time.monotonic() >= end:
+      os.kill(self._child, signal.SIGKILL)
+      raise AssertionError(f"the session hangs:\n{self._log.read_text()[-3000:]}")
+
+  def _ended(self) -> bool:
+    if self._code is None:
+      child, status = os.waitpid(self._child, os.WNOHANG)
+      self._code = os.waitstatus_to_exitcode(status) if child else None
+    return self._code is not None
+
+  def _check_start(self, before: int | None) -> None:
+    """Checks that the session went on from the newest checkpoint there was."""
+    text = self._log.read_text() if self._log.exists() else ""
+    if "damaged" in text:
+      raise AssertionError(f"a kill left a damaged checkpoint:\n{text[-3000:]}")
+    went = re.search(r"going on from window (\d+)|; (starting) in", text)
+    self.restarts += bool(went)
+    if went and int(went.group(1) or 0) != (before or 0):
+      raise AssertionError(f"the newest checkpoint was {before}, but:\n{text[-3000:]}")
+
+  def _newest(self) -> int | None:
+    from perceiver_stream.training.checkpoints import steps
+
+    return max(steps(self._saves), default=None)
+
+  def _saving(self) -> bool:
+    return self._saves.is_dir() and any("tmp" in name for name in os.listdir(self._saves))
+
+  def _size(self) -> int:
+    path = self._folder / "metrics.jsonl"
+    return path.stat().st_size if path.exists() else 0
+
+  def _lines(self) -> int:
+    path = self._folder / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+  def result(self) -> dict[str, Any]:
+    """Returns what must be the same in all finished runs."""
+    meta = self._saves / str(self._newest()) / "meta" / "metadata"
+    known = json.loads(meta.read_text())
+    sums = {name: known["checksums"][name] for name in TREES}
+    return sums | {
+      "windows": self._newest(),
+      "journal": known["journal"],
+      "stream": known["stream"],
+      "log": (self._folder / "metrics.jsonl").read_text(),
+    }
+
+
+def soak(folder: str, kills: int, num_windows: int, seed: int) -> dict[str, Any]:
+  """Returns counts; raises AssertionError at the first difference."""
+  place = pathlib.Path(folder).absolute()
+  shutil.rmtree(place, ignore_errors=True)
+  place.mkdir(parents=True)
+  path = str(common.write_video(place / "v.mp4", height=64, width=64, seconds=6))
+  rng, deadline_s = random.Random(seed), 300.0
+  killer = lambda name: Killer(config_of(str(place / name), path, num_windows), rng, deadline_s)  # noqa: E731
+  for name in ("compiles", "alone"):
+    began = time.monotonic()
+    alone = killer(name)
+    alone.go(0)
+  alone_s, want = time.monotonic() - began, alone.result()
+  found: collections.Counter[str] = collections.Counter()
+  runs = redone = restarts = 0
+  began = time.monotonic()
+  while sum(found.values()) < kills:
+    run = killer(f"killed-{runs}")
+    run.go(min(kills - sum(found.values()), max(1, num_windows // 5)))
+    got = run.result()
+    if got != want:
+      raise AssertionError(f"run {runs}: {[name for name in want if got[name] != want[name]]}")
+    found, runs = found + run.kills, runs + 1
+    redone, restarts = redone + run.redone, restarts + run.restarts
+    print(f"{runs} runs, {dict(found)}, {time.monotonic() - began:.0f} s", file=sys.stderr)
+    shutil.rmtree(place / f"killed-{runs - 1}")
+  spent = time.monotonic() - began
+  return {"runs": runs, "kills": dict(found), "redone": redone, "restarts": restarts} | {
+    "seconds": spent,
+    "alone_s": alone_s,
+  }
+
+
+def main(argv: list[str] | None = None) -> None:
+  options = common.arguments_of(argv, __doc__ or "", globals(), {"kills": 200, "seed": 0})
+  about = common.machine()
+  kills, num_windows = (2, 10) if options.tiny else (options.kills, 100)
+  place = pathlib.Path(options.output).absolute()
+  asked = {"folder": str(place / "soak_kill"), "kills": kills, "seed": options.seed}
+  cache = {  # programs are compiled once
+    "JAX_COMPILATION_CACHE_DIR": str(place / "soak_kill_programs"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "JAX_PLATFORMS": "cpu",
+  }
+  found = common.fresh(soak, asked | {"num_windows": num_windows}, env=cache)
+  by_kind, total = found["kills"], sum(found["kills"].values())
+  per_run = found["seconds"] / found["runs"]
+  columns = ["kills", "while saving", "while learning", "while starting", "runs finished"]
+  columns += ["windows redone per kill", "runs that differ", "x time of a run left alone"]
+  row = [total, *(by_kind.get(kind, 0) for kind in ("save", "window", "start")), found["runs"]]
+  row += [found["redone"] / total, 0, per_run / found["alone_s"]]
+  note = (
+    f"Runs of {num_windows} windows, saved after each. The script stops with an error at the first "
+    "difference in log, parameters, optimiser, recurrent state, baselines, running scores or "
+    "position in the stream, at a damaged checkpoint, and where a session does not go on from the "
+    f"newest checkpoint ({found['restarts']} of them got as far as saying where they go on)."
+  )
+  common.publish("soak_kill", options, [common.Table("Kills", columns, [row], note)], about)
+
+
+if __name__ == "__main__":
+  main()
