@@ -191,15 +191,9 @@ class Slots(hk.Module):
     if not self.config.use_frames:
       ticks, rows = sight.latents.shape[:2]
       return sight.latents, jnp.zeros((ticks, rows, 1, 1, 9))
-    if sight.last is None or sight.previous is None:
-      raise ValueError(
-        "read-out: use_frames=True, but this model's state remembers no frames; use "
-        "use_frames=False, or give Sight.last and Sight.previous."
-      )
-    shape = sight.last.shape
-    last, previous = (x.reshape(-1, *shape[2:]) for x in (sight.last, sight.previous))
-    maps = jnp.concatenate([local_motion(previous, last), last, last - previous], axis=-1)
-    return sight.latents, maps.reshape(*shape[:-1], -1)
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), sight)
+    maps = seen_maps(flat)
+    return sight.latents, maps.reshape(*sight.latents.shape[:2], *maps.shape[1:])
 
   def __call__(
     self, state: TrackState, latents: Array, maps: Array, orders: Orders
@@ -268,6 +262,21 @@ class Slots(hk.Module):
     zero = hk.initializers.Constant(0.0)
     said = MLP(c.dim, output_dim=c.dim, name="said")(heard)
     return hidden, Linear(2 + SHAPES[c.follows], w_init=zero, name="output")(said)
+
+
+def seen_maps(sight: Sight) -> Float[Array, "B H W 9"]:
+  """Returns what the frames of a sight show at each pixel: motion, misfit, RGB and its change.
+
+  Raises:
+    ValueError: The sight has no frames.
+  """
+  if sight.last is None or sight.previous is None:
+    raise ValueError(
+      "read-out: use_frames=True, but this model's state remembers no frames; use "
+      "use_frames=False, or give Sight.last and Sight.previous."
+    )
+  motion = local_motion(sight.previous, sight.last)
+  return jnp.concatenate([motion, sight.last, sight.last - sight.previous], axis=-1)
 
 
 def _sample(maps: Float[Array, "B H W C"], position: Float[Array, "B Q 2"]) -> Array:

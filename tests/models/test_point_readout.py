@@ -57,7 +57,7 @@ def test_unrolling_is_stepping(kind):
   for tick in range(TICKS):
     tracks, state = tracker.step(params, state, at(sight, tick), at(orders, tick))
     for one, other in zip(tracks, at(whole, tick), strict=True):
-      np.testing.assert_allclose(one, other, atol=1e-4)
+      np.testing.assert_allclose(one, other, atol=2e-3)
 
 
 def test_a_slot_starts_where_it_is_told_and_free_slots_say_nothing(kind):
