@@ -47,8 +47,10 @@ class MovieWriter:
     self._video.pix_fmt = "yuv420p"
     self._sound = None
     self.audio_rate_hz = round(audio_rate_hz)
+    self._samples = 0  # of sound so far
     if audio_rate_hz:
       self._sound = self._container.add_stream("aac", rate=SOUND_HZ, layout="mono")
+      self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=SOUND_HZ)
 
   def picture(self, rgb: UInt8[np.ndarray, "H W 3"]) -> None:
     """Adds the next picture."""
@@ -61,16 +63,23 @@ class MovieWriter:
     self._container.mux(self._video.encode(frame))
 
   def sound(self, samples: Float[np.ndarray, " S"]) -> None:
-    """Adds the whole sound, from the first picture on, float in [-1, 1]."""
+    """Adds sound, float in [-1, 1], where the last piece ended; the first starts with the movie."""
     if self._sound is None:
       raise ValueError(f"MovieWriter {self.path}: made without sound; give it an audio_rate_hz.")
-    resampler = av.AudioResampler(format="fltp", layout="mono", rate=SOUND_HZ)
     data = np.ascontiguousarray(samples, np.float32)[None]
     frame = av.AudioFrame.from_ndarray(data, format="flt", layout="mono")
-    frame.sample_rate = self.audio_rate_hz
-    for piece in [*resampler.resample(frame), *resampler.resample(None)]:
-      self._container.mux(self._sound.encode(piece))
-    self._container.mux(self._sound.encode(None))
+    frame.sample_rate, frame.pts = self.audio_rate_hz, self._samples
+    frame.time_base = Fraction(1, self.audio_rate_hz)
+    self._samples += samples.shape[0]
+    self._hear(frame)
+
+  def _hear(self, frame: av.AudioFrame | None) -> None:
+    """Encodes a piece of sound; None is what the resampler still holds, and the end."""
+    if self._sound is not None and self._samples:
+      for piece in self._resampler.resample(frame):
+        self._container.mux(self._sound.encode(piece))
+      if frame is None:
+        self._container.mux(self._sound.encode(None))
 
   def __enter__(self) -> "MovieWriter":
     return self
@@ -82,6 +91,7 @@ class MovieWriter:
     trace: TracebackType | None,
   ) -> None:
     if kind is None:
+      self._hear(None)
       self._container.mux(self._video.encode(None))
     self._container.close()
     if kind is None:

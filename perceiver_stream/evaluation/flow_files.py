@@ -1,0 +1,106 @@
+"""Optical flow in files: Middlebury's `.flo`, and `.npz`, one flow or those of a whole video.
+
+Flows are `[H, W, 2]` (x, y) in pixels. What is not known is NaN here, and larger than 1e9 in a
+`.flo` file.
+
+Source: Baker et al. 2011, "A Database and Evaluation Methodology for Optical Flow", `README.txt` of
+its code: the tag `PIEH` (the float 202021.25), width and height as int32, then rows of (x, y).
+"""
+
+import os
+import pathlib
+import struct
+import zipfile
+from types import TracebackType
+
+import numpy as np
+from jaxtyping import Float, Num
+
+TAG = b"PIEH"
+UNKNOWN = 1e9
+MAX_SIDE = 99_999  # of Middlebury's own reader
+
+
+def write_flo(path: str | pathlib.Path, flow: Num[np.ndarray, "H W 2"]) -> None:
+  """Writes a `.flo` file."""
+  height, width = flow.shape[:2]
+  known = np.isfinite(flow).all(axis=-1, keepdims=True)
+  data = np.where(known, flow, 10 * UNKNOWN).astype("<f4")
+  pathlib.Path(path).write_bytes(TAG + struct.pack("<ii", width, height) + data.tobytes())
+
+
+def read_flow(path: str | pathlib.Path) -> Float[np.ndarray, "H W 2"]:
+  """Returns the flow of a `.flo` file, or of an `.npz` file under the name `flow`; float32.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: It is no flow, or damaged.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f"flow: there is no file {path}; check the path.")
+  return _read_npz(path) if path.suffix == ".npz" else _read_flo(path)
+
+
+def _read_flo(path: pathlib.Path) -> np.ndarray:
+  size = path.stat().st_size
+  with path.open("rb") as file:
+    head = file.read(12)
+    if len(head) < 12 or head[:4] != TAG:
+      raise ValueError(f"{path} starts with {head[:4]!r}, not {TAG!r}: it is no .flo file.")
+    width, height = struct.unpack("<ii", head[4:])
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE) or size != 12 + 8 * width * height:
+      raise ValueError(
+        f"{path} says it is {width}×{height} and has {size} bytes; expected "
+        f"{12 + 8 * width * height}: it is cut off or damaged."
+      )
+    flow = np.frombuffer(file.read(), "<f4").reshape(height, width, 2).astype(np.float32)
+  unknown = ~(np.abs(flow) <= UNKNOWN).all(axis=-1, keepdims=True)
+  return np.where(unknown, np.float32(np.nan), flow)
+
+
+def _read_npz(path: pathlib.Path) -> np.ndarray:
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      if "flow" not in file.files:
+        raise ValueError(f"it has {sorted(file.files)[:5]}, not 'flow'")
+      flow = file["flow"]
+  except (ValueError, OSError, zipfile.BadZipFile) as error:
+    raise ValueError(f"{path} cannot be read as a flow: {error}.") from error
+  if flow.ndim != 3 or flow.shape[-1] != 2:
+    raise ValueError(f"{path}: flow has shape {list(flow.shape)}, expected [H, W, 2].")
+  return flow.astype(np.float32)
+
+
+class FlowArchive:
+  """An `.npz` of many flows, written one by one: `flow_000000`, `flow_000001`, ..., float32.
+
+  Memory does not grow with their number; the file appears under its name when complete.
+  """
+
+  def __init__(self, path: str | pathlib.Path):
+    self.path = pathlib.Path(path)
+    self.count = 0
+    self._part = self.path.with_name(f".part-{self.path.name}")
+    self._zip = zipfile.ZipFile(self._part, "w", zipfile.ZIP_DEFLATED, allowZip64=True)
+
+  def add(self, flow: Num[np.ndarray, "H W 2"]) -> None:
+    """Adds the next flow."""
+    with self._zip.open(f"flow_{self.count:06d}.npy", "w", force_zip64=True) as file:
+      np.lib.format.write_array(file, flow.astype(np.float32), allow_pickle=False)
+    self.count += 1
+
+  def __enter__(self) -> "FlowArchive":
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    self._zip.close()
+    if kind is None:
+      os.replace(self._part, self.path)
+    else:
+      self._part.unlink(missing_ok=True)

@@ -1,0 +1,72 @@
+"""What a media file holds, before it is opened as a stream; and single pictures."""
+
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from perceiver_stream.streams import video
+from perceiver_stream.streams.media import DamagedError, choose, open_media
+
+
+class Probe(NamedTuple):
+  """A media file.
+
+  Attributes:
+    height: Rows of its pictures, upright, in square pixels.
+    width: Columns.
+    rate_hz: Pictures per second, the mean where it is not constant.
+    has_sound: Whether there is a sound track.
+    is_picture: Whether it is a single picture, no video.
+  """
+
+  height: int
+  width: int
+  rate_hz: float
+  has_sound: bool
+  is_picture: bool
+
+
+def probe(path: str) -> Probe:
+  """Returns what a file holds; decodes its first picture, or first two.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: It has no picture.
+  """
+  with open_media(path) as container:
+    track = choose(container, "video", -1, path)
+    frames = iter(()) if track is None else container.decode(track)
+    frame = next(frames, None)
+    if track is None or frame is None:
+      raise DamagedError(f"{path} has no picture in it; give a picture or a video.")
+    aspect = Fraction(track.sample_aspect_ratio or 1)
+    sides = frame.height, round(frame.width * aspect)
+    height, width = sides[::-1] if round(frame.rotation / 90) % 2 else sides
+    rate = float(track.average_rate or 25)
+    return Probe(height, width, rate, bool(container.streams.audio), next(frames, None) is None)
+
+
+def reduced(height: int, width: int, max_side: int) -> tuple[int, int]:
+  """Returns the size scaled so that no side is longer than `max_side`; 0 is no limit.
+
+  >>> reduced(1080, 1920, 640), reduced(48, 64, 640)
+  ((360, 640), (48, 64))
+  """
+  scale = max_side / max(height, width) if max_side else 1.0
+  return (height, width) if scale >= 1 else (max(1, round(height * scale)), round(width * scale))
+
+
+def read_picture(path: str) -> UInt8[np.ndarray, "H W 3"]:
+  """Returns a picture (PNG, JPEG, ...) at its own size, upright, RGB.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: It cannot be read, or is a video.
+  """
+  about = probe(path)
+  if not about.is_picture:
+    raise ValueError(f"{path} is a video, not one picture; give two pictures, or one video.")
+  config = video.Config(path=path, height=about.height, width=about.width, audio_rate_hz=0)
+  return next(iter(video.open_row(config)))["pixels"]

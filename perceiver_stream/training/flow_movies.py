@@ -1,0 +1,116 @@
+"""Flow written to files: of two pictures, and of a video as a movie with the colour wheel."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from perceiver_stream.evaluation import flow_files, pictures
+from perceiver_stream.training import flows
+from perceiver_stream.training.flows import Pair
+from perceiver_stream.training.movies import MovieWriter
+
+FASTEST = 0.99  # of the pixels are slower than the speed drawn in full colour
+
+
+class Written(NamedTuple):
+  """What a video's flow came to.
+
+  Attributes:
+    count: Pairs of pictures.
+    max_speed: Speed of full colour at the end, pixels per tick.
+    psnr: By rival, mean dB of the first picture rebuilt from the second; see `flows.rebuilt_psnr`.
+  """
+
+  count: int
+  max_speed: float
+  psnr: dict[str, float]
+
+
+def writable_folder(path: str | pathlib.Path) -> pathlib.Path:
+  """Returns the folder, made if need be.
+
+  Raises:
+    OSError: It cannot be made or written to.
+  """
+  folder = pathlib.Path(path)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".part-probe"
+    probe.touch()
+    probe.unlink()
+  except OSError as error:
+    raise OSError(f"{folder} cannot be written to ({error.strerror}); choose another.") from error
+  return folder
+
+
+def speed_of(flow: Float[np.ndarray, "H W 2"]) -> float:
+  """Returns the speed to draw in full colour: that of the fastest 1 % of pixels, at least 0.5."""
+  return max(0.5, float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), FASTEST)))
+
+
+def drawn(flow: Float[np.ndarray, "H W 2"], max_speed: float | int) -> UInt8[np.ndarray, "H W 3"]:
+  """Returns flow in colours, with the wheel that explains them in the corner."""
+  picture = pictures.flow_to_rgb(flow, max_speed)
+  side = max(9, min(flow.shape[:2]) // 5)
+  if side < min(flow.shape[:2]):
+    picture[-side:, -side:] = pictures.flow_legend(side)
+  return picture
+
+
+def write_pair(folder: pathlib.Path, flow: Float[np.ndarray, "H W 2"], max_speed: float | int = 0):
+  """Writes `flow.flo`, `flow.npz` and `flow.png`; speed 0 takes that of `speed_of`."""
+  flow_files.write_flo(folder / "flow.flo", flow)
+  np.savez_compressed(folder / "flow.npz", flow=flow)
+  picture = drawn(flow, max_speed or speed_of(flow))
+  (folder / "flow.png").write_bytes(pictures.png_bytes(picture))
+
+
+def write_movie(
+  folder: pathlib.Path,
+  pairs: Iterable[Pair],
+  rate_hz: float | int,
+  *,
+  max_speed: float | int = 0,
+  save_flows: bool = False,
+) -> Written:
+  """Writes `flow.mp4`, each picture beside its flow, and if asked all flows to `flows.npz`.
+
+  Memory does not grow with the length of the video.
+
+  Args:
+    folder: Is there.
+    pairs: From `flows.flows_of`.
+    rate_hz: Pictures per second.
+    max_speed: Speed of full colour; 0 takes the fastest so far, so colours never flicker.
+    save_flows: Whether to write the flows too.
+
+  Raises:
+    ValueError: There is no pair.
+  """
+  pairs = iter(pairs)
+  first = next(pairs, None)
+  if first is None:
+    raise ValueError("flow: the video has fewer than two pictures at this rate; raise --rate_hz.")
+  count, speed, scores = 0, float(max_speed), []
+  with contextlib.ExitStack() as files:
+    movie = files.enter_context(MovieWriter(folder / "flow.mp4", rate_hz=rate_hz))
+    archive = flow_files.FlowArchive(folder / "flows.npz") if save_flows else None
+    if archive is not None:
+      files.enter_context(archive)
+    for pair in _again(first, pairs):
+      speed = speed if max_speed else max(speed, speed_of(pair.flow))
+      movie.picture(np.concatenate([pair.first, drawn(pair.flow, speed)], axis=1))
+      if archive is not None:
+        archive.add(pair.flow)
+      scores.append(flows.rebuilt_psnr(pair))
+      count += 1
+  return Written(count, speed, {n: float(np.mean([s[n] for s in scores])) for n in scores[0]})
+
+
+def _again(first: Pair, rest: Iterator[Pair]) -> Iterator[Pair]:
+  yield first
+  yield from rest

@@ -1,0 +1,87 @@
+"""Optical flow of two pictures, or of a video.
+
+  python scripts/flow.py A.png B.png --model=optical_flow.pystate --out=flow
+  python scripts/flow.py A.png B.png --model=perceiver_flow/tiny --out=flow --truth=AB.flo
+  python scripts/flow.py MY.mp4 --model=runs/online_tiny --out=flow --max_ticks=100 --save_flows
+
+--model is a file of weights (DeepMind's pickle, ours), a Hugging Face folder, the folder of a run, or
+a name of the zoo, which is untrained. Two pictures give flow.flo (Middlebury), flow.npz and flow.png,
+a video flow.mp4: each picture beside its flow. Any size goes: large pictures are cut into overlapping
+tiles of the model's size, which on a CPU takes about half a minute each at the published size.
+A model that was trained to predict video gives the motion it expects next, from a video alone.
+"""
+
+import argparse
+
+from perceiver_stream import streams
+from perceiver_stream.evaluation import flow_files
+from perceiver_stream.streams import probe
+from perceiver_stream.training import flow_movies, flows
+from perceiver_stream.training.scripting import readable_errors
+
+
+def of_pictures(args: argparse.Namespace) -> None:
+  """Writes the flow between two pictures, and says how good it is."""
+  first, second = map(probe.read_picture, args.inputs)
+  truth = flow_files.read_flow(args.truth) if args.truth else None
+  folder, loaded = flow_movies.writable_folder(args.out), flows.load_any(args.model)
+  flow = flows.flow_between(loaded.model, loaded.params, first, second, fewest=args.fewest)
+  flow_movies.write_pair(folder, flow, args.max_speed)
+  pair = flows.Pair(first, second, flow)
+  print(f"{folder}: flow.flo, flow.npz, flow.png, {flow.shape[1]}×{flow.shape[0]}, {loaded.about}.")
+  print(flows.caution(loaded), end="")
+  print(f"First picture rebuilt from the second, PSNR dB: {scored(flows.rebuilt_psnr(pair))}")
+  if truth is not None:
+    print(f"End-point error, pixels: {scored(flows.end_point_errors(pair, truth))}")
+
+
+def of_video(args: argparse.Namespace) -> None:
+  """Writes the flow of a video, and says how good it is."""
+  about = probe.probe(args.inputs[0])
+  if about.is_picture:
+    raise ValueError(f"{args.inputs[0]} is one picture; give two pictures, or one video.")
+  loaded = flows.load_any(args.model)
+  learnt = loaded.config.stream.rate_hz if loaded.config else 0
+  height, width = probe.reduced(about.height, about.width, args.max_side)
+  rate = args.rate_hz or learnt or about.rate_hz
+  size = {"height": height, "width": width, "rate_hz": rate, "audio_rate_hz": 0}
+  config = streams.video.Config(path=args.inputs[0], max_ticks=args.max_ticks, **size)
+  pairs = flows.flows_of(loaded, iter(streams.open_rows(config)[0]), fewest=args.fewest)
+  folder = flow_movies.writable_folder(args.out)
+  options = {"max_speed": args.max_speed, "save_flows": args.save_flows}
+  done = flow_movies.write_movie(folder, pairs, rate, **options)
+  print(f"{folder / 'flow.mp4'}: {done.count} flows, {width}×{height}, {loaded.about}.")
+  print(flows.caution(loaded), end="")
+  print(f"Full colour is {done.max_speed:.1f} pixels per tick of {1 / rate:.3f} s.")
+  print(f"First picture rebuilt from the second, PSNR dB: {scored(done.psnr)}")
+
+
+def scored(scores: dict[str, float]) -> str:
+  """Returns scores as text."""
+  return ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+
+
+def main() -> None:
+  """Does what the arguments say."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("inputs", nargs="+", help="two pictures, or one video")
+  parser.add_argument("--model", required=True, help="weights, folder of a run, or name of the zoo")
+  parser.add_argument("--out", required=True, help="folder to write to")
+  parser.add_argument("--truth", help="true flow of two pictures, .flo or .npz, to compare with")
+  parser.add_argument("--rate_hz", type=float, default=0, help="ticks per second of a video")
+  parser.add_argument("--max_ticks", type=int, default=0, help="of a video; 0 is all")
+  parser.add_argument("--max_side", type=int, default=0, help="reduce videos to this; 0 does not")
+  parser.add_argument("--max_speed", type=float, default=0, help="pixels drawn in full colour")
+  parser.add_argument("--fewest", action="store_true", help="fewer tiles than the released colab's")
+  parser.add_argument("--save_flows", action="store_true", help="all flows of a video, flows.npz")
+  args = parser.parse_args()
+  if len(args.inputs) > 2 or (args.truth and len(args.inputs) < 2):
+    parser.error("give two pictures, with or without --truth, or one video without.")
+  with readable_errors():
+    (of_video if len(args.inputs) == 1 else of_pictures)(args)
+
+
+if __name__ == "__main__":
+  main()
