@@ -16,6 +16,10 @@ that of a run that never stopped. The same command on the same run_dir goes on, 
 In run_dir afterwards: report.html, metrics.jsonl (each prediction scored before the update that
 sees its target, beside copying and flow extrapolation), summary.json, config.json, strips/,
 checkpoints/, tensorboard/ (show it with: tensorboard --logdir runs).
+
+Many devices: --config.mesh.data, .fsdp and .latents say how many share rows, parameters and latents.
+Many processes (docs/launch.md): the same command in each; SLURM or JAX_COORDINATOR_ADDRESS,
+JAX_NUM_PROCESSES and JAX_PROCESS_ID say where the others are, or --find_processes asks jax.
 """
 
 import pathlib
@@ -24,10 +28,14 @@ import sys
 from absl import app, flags
 
 from perceiver_stream import training
+from perceiver_stream.training import distributed
 from perceiver_stream.training.flags import define_config, parse_flags
 from perceiver_stream.training.scripting import readable_errors
 
 CONFIG = define_config("Python file with get_config(variant), as configs/online.py:tiny.")
+FIND = flags.DEFINE_bool(
+  "find_processes", False, "Let jax look for the others (TPU pod, Open MPI)."
+)
 RESUME = flags.DEFINE_string("resume", "", "Folder of a run to go on with, instead of --config.")
 
 
@@ -38,9 +46,10 @@ def main(argv: list[str]) -> None:
   with readable_errors():
     if bool(RESUME.value) == (CONFIG.value is not None):
       raise ValueError("give either --config=configs/online.py:tiny or --resume=RUN_DIR.")
+    distributed.start(find=FIND.value)
     config = CONFIG.value if CONFIG.value is not None else resumed(RESUME.value)
     summary = training.train(config)
-  if summary.finished:
+  if summary.finished and distributed.leads():
     print(f"Done after {summary.windows} windows; everything is in {summary.run_dir}.")
 
 

@@ -10,25 +10,33 @@ the conformance tests pick it up from here.
     ...  # window["pixels"]: uint8 [24, 1, H, W, 3]
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 
 import grain
 
-from perceiver_stream.streams import synthetic, video
+from perceiver_stream.streams import synthetic, video, vizdoom
 from perceiver_stream.streams.base import StreamConfig as StreamConfig
 from perceiver_stream.streams.prefetch import prefetch as prefetch
 from perceiver_stream.streams.windows import windows as windows
 from perceiver_stream.types import ModalitySpec
 
-STREAMS = (video, synthetic)
+STREAMS = (video, synthetic, vizdoom)
 
 
-def open_rows(config: StreamConfig, num_rows: int = 1) -> list[grain.IterDataset]:
+def open_rows(
+  config: StreamConfig, num_rows: int = 1, only: Sequence[int] | None = None
+) -> list[grain.IterDataset]:
   """Returns `num_rows` streams to be watched side by side, one per batch row.
 
   How a config is shared out between rows is up to the kind of stream: files are dealt like cards,
   row r of B gets the files r, r + B, ... of the list; synthetic rows differ in their seed. Rows
   differ in length; `windows` says what happens when one has ended.
+
+  Args:
+    config: Of the streams.
+    num_rows: Among which they are shared out.
+    only: The rows to open, where others are opened elsewhere; None is all.
 
   Raises:
     TypeError: No stream in `STREAMS` has this type of config.
@@ -38,7 +46,9 @@ def open_rows(config: StreamConfig, num_rows: int = 1) -> list[grain.IterDataset
     raise ValueError(f"streams.open_rows: num_rows={num_rows}; use at least 1.")
   kind = _kind(config)
   config.validate()
-  return [kind.open_row(config, row, num_rows) for row in range(num_rows)]
+  return [
+    kind.open_row(config, row, num_rows) for row in (range(num_rows) if only is None else only)
+  ]
 
 
 def specs(config: StreamConfig) -> dict[str, ModalitySpec]:

@@ -19,7 +19,11 @@ Tick = dict[str, Any]
 
 
 def windows(
-  rows: Sequence[grain.IterDataset], window: int = 8, max_displacement: int = 16
+  rows: Sequence[grain.IterDataset],
+  window: int = 8,
+  max_displacement: int = 16,
+  *,
+  goes_on: bool = False,
 ) -> grain.IterDataset:
   """Returns windows of `rows`: dicts of arrays `[W, B, ...]`, W = window + max_displacement.
 
@@ -35,6 +39,8 @@ def windows(
     rows: Streams of the same names and shapes.
     window: Ticks from the start of one window to that of the next.
     max_displacement: Ticks that two windows share, the longest prediction.
+    goes_on: Whether windows of padding follow, without end, where all rows have ended: for rows
+      that keep company with those of another process.
 
   Raises:
     ValueError: There is no row, or a number is out of range.
@@ -46,25 +52,25 @@ def windows(
       f"streams.windows: window={window}, max_displacement={max_displacement}; use a window of at "
       f"least 1 tick and a displacement of at least 0."
     )
-  return _Windows(rows, window, max_displacement)
+  return _Windows(rows, window, max_displacement, goes_on)
 
 
 class _Windows(grain.IterDataset):
-  def __init__(self, rows: Sequence[grain.IterDataset], window: int, shared: int):
+  def __init__(self, rows: Sequence[grain.IterDataset], window: int, shared: int, goes_on: bool):
     super().__init__(list(rows))
-    self._window, self._shared = window, shared
+    self._window, self._shared, self._goes_on = window, shared, goes_on
 
   def __iter__(self) -> "WindowIterator":
     rows = [_Row(parent.__iter__()) for parent in self._parents]
-    return WindowIterator(rows, self._window, self._shared)
+    return WindowIterator(rows, self._window, self._shared, self._goes_on)
 
 
 class WindowIterator(grain.DatasetIterator):
   """Holds the ticks that the next window shares with the last one."""
 
-  def __init__(self, rows: "list[_Row]", window: int, shared: int):
+  def __init__(self, rows: "list[_Row]", window: int, shared: int, goes_on: bool):
     super().__init__([row.ticks for row in rows])
-    self._rows, self._window, self._shared = rows, window, shared
+    self._rows, self._window, self._shared, self._goes_on = rows, window, shared, goes_on
     self._read: deque[Tick] = deque()  # ticks from the start of the next window on
     self._before: deque[list] = deque()  # the rows' states before each of them
     self._first = True  # no window has been given yet
@@ -80,7 +86,7 @@ class WindowIterator(grain.DatasetIterator):
       self._read_tick()
     ticks = list(self._read)
     new = ticks if self._first else ticks[self._shared :]
-    if all(tick[ENDED].all() for tick in new):
+    if not self._goes_on and all(tick[ENDED].all() for tick in new):
       raise StopIteration
     for _ in range(self._window):
       self._read.popleft()

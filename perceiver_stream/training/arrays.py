@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 
@@ -15,9 +16,19 @@ class CheckpointError(RuntimeError):
 
 def flatten(tree: PyTree) -> dict[str, np.ndarray]:
   """Returns copies of all arrays of a tree on the host, by the path to each."""
-  host = jax.device_get(tree)
-  leaves = jax.tree_util.tree_leaves_with_path(host)
-  return {_name(path): np.array(leaf) for path, leaf in leaves}
+  return {name: np.array(leaf) for name, leaf in named(jax.device_get(tree)).items()}
+
+
+def named(tree: PyTree) -> dict[str, Any]:
+  """Returns all arrays of a tree where they are, by the path to each."""
+  return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def whole(array: Any) -> np.ndarray:
+  """Returns an array on the host, also one divided between processes, if all of them ask."""
+  if isinstance(array, jax.Array) and not array.is_fully_addressable:
+    array = multihost_utils.process_allgather(array, tiled=True)
+  return np.asarray(array)
 
 
 def unflatten(arrays: Mapping[str, np.ndarray], template: PyTree, what: str = "arrays") -> PyTree:
@@ -42,12 +53,12 @@ def unflatten(arrays: Mapping[str, np.ndarray], template: PyTree, what: str = "a
   return jax.tree.unflatten(structure, [arrays[n] for n in expected])
 
 
-def checksum(arrays: Mapping[str, np.ndarray]) -> int:
-  """Returns a number that changes with any name, shape or value."""
+def checksum(arrays: Mapping[str, Any]) -> int:
+  """Returns a number that changes with any name, shape or value; see `whole`."""
   total = 0
   for name in sorted(arrays):
     total = zlib.crc32(f"{name} {_kind(arrays[name])}".encode(), total)
-    total = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), total)
+    total = zlib.crc32(np.ascontiguousarray(whole(arrays[name])).tobytes(), total)
   return total
 
 

@@ -5,6 +5,7 @@ state, rng, counters) by name, and `meta`: version, config, stream position, log
 Arrays are plain, so they load on any machine; a folder appears under its name only when complete.
 """
 
+import os
 import pathlib
 import shutil
 import warnings
@@ -12,13 +13,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers
 
 from perceiver_stream.training.arrays import CheckpointError as CheckpointError
-from perceiver_stream.training.arrays import checksum, flatten, unflatten
+from perceiver_stream.training.arrays import checksum, flatten, named, unflatten
+from perceiver_stream.training.distributed import leads, wait_for_all
 from perceiver_stream.version import __version__
 
 FOLDER = "checkpoints"
@@ -85,6 +88,8 @@ class Checkpoints:
   ) -> None:
     """Copies the arrays to the host and starts writing them; the caller may donate them at once.
 
+    Of several processes all must call it, and each writes what its devices hold.
+
     Args:
       step: Number of the checkpoint, in windows.
       trees: Pytrees of arrays by name.
@@ -94,7 +99,8 @@ class Checkpoints:
     Raises:
       CheckpointError: This or the previous checkpoint could not be written.
     """
-    flat = {name: flatten(tree) for name, tree in trees.items()}
+    take = flatten if jax.process_count() == 1 else named
+    flat = {name: take(tree) for name, tree in trees.items()}
     sums = {name: checksum(arrays) for name, arrays in flat.items()}
     meta = {"format": FORMAT, "version": __version__, "checksums": sums, SCORE: score, **meta}
     items = {name: ocp.args.StandardSave(arrays) for name, arrays in flat.items()}
@@ -154,8 +160,11 @@ class Checkpoints:
 
   def _set_aside(self, step: int) -> None:
     aside = self.folder / f"damaged-{step}"
-    shutil.rmtree(aside, ignore_errors=True)
-    (self.folder / str(step)).rename(aside)
+    wait_for_all("damage seen")
+    if leads():
+      shutil.rmtree(aside, ignore_errors=True)
+      (self.folder / str(step)).rename(aside)
+    wait_for_all("damage set aside")
     self._manager.reload()
 
   def _not_written(self, error: Exception) -> CheckpointError:
@@ -197,7 +206,10 @@ def read(
   for name, template in templates.items():
     try:
       with ocp.StandardCheckpointer() as reader:
-        arrays = {k: np.asarray(v) for k, v in reader.restore(path / name).items()}
+        # A target of numpy arrays: what many devices wrote is read without any of them.
+        there = reader.metadata(path / name).item_metadata.tree
+        target = {key: np.zeros(kind.shape, kind.dtype) for key, kind in there.items()}
+        arrays = reader.restore(path / name, target)
     except Exception as error:
       raise DamagedError(f"Checkpoint {path} is damaged: {_first_line(error)}") from error
     if checksum(arrays) != meta["checksums"].get(name):
@@ -255,7 +267,7 @@ def check_writable(folder: pathlib.Path) -> None:
   """
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / ".writable"
+    probe = folder / f".writable-{os.getpid()}"
     probe.write_bytes(b"x" * 4096)
     probe.unlink()
   except OSError as error:

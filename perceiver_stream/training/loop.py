@@ -13,7 +13,10 @@ from perceiver_stream.evaluation.report import write_report
 from perceiver_stream.training import step
 from perceiver_stream.training.checkpoints import CheckpointError, Checkpoints
 from perceiver_stream.training.config import ExperimentConfig, differences, to_dict
+from perceiver_stream.training.distributed import Rows, SharedWindows, any_of, leads
+from perceiver_stream.training.following import Follower
 from perceiver_stream.training.journal import Journal, Told
+from perceiver_stream.training.mesh import make_mesh, own_rows, place, put, shape_of
 from perceiver_stream.training.optimizers import make_optimizer
 from perceiver_stream.training.parts import Parts, make_parts
 from perceiver_stream.training.progress import last_quarter
@@ -74,19 +77,29 @@ class Learner:
 
   def __init__(self, parts: Parts):
     config = parts.config
-    self.mesh = step.make_mesh(config.num_rows)
+    self.num_rows = config.num_rows
+    self.mesh = make_mesh(config.mesh, config.num_rows)
     optimizer = make_optimizer(config.optimizer)
-    state = step.initial_train_state(parts.model, optimizer, parts.observation, config.seed)
-    self.sharding = step.state_sharding(self.mesh, state, config.num_rows)
-    self.state = jax.device_put(state, self.sharding)
-    self._step = step.make_train_step(parts.objective.loss, optimizer, self.sharding)
+    self.state, self.sharding = step.placed_train_state(
+      self.mesh, parts.model, optimizer, parts.observation, config.seed
+    )
+    loss = parts.objective.loss
+    self._step = step.make_train_step(loss, optimizer, self.sharding, config.num_rows)
     self._observation = parts.observation
 
   def learn(self, window: Mapping[str, np.ndarray]) -> step.StepInfo:
-    """Starts one step and returns what it will tell; does not wait for it."""
-    seen = step.place(self.mesh, visible(window, self._observation))
+    """Starts one step and returns what it will tell; does not wait for it.
+
+    Of several processes, each gives its own rows, is told the scores of all, and gets the
+    predictions of its first device's rows alone.
+    """
+    seen = place(self.mesh, self.num_rows, visible(window, self._observation))
     self.state, info = self._step(self.state, seen)
-    return info
+    if jax.process_count() == 1:
+      return info
+    return info._replace(
+      predictions=jax.tree.map(lambda x: x.addressable_data(0), info.predictions)
+    )
 
   def trees(self) -> dict[str, Any]:
     """Returns all that a checkpoint must hold, by name."""
@@ -95,7 +108,7 @@ class Learner:
   def load(self, trees: Mapping[str, Any]) -> None:
     """Takes over what `trees` returned."""
     state = trees["learner"]._replace(params=trees["params"])
-    self.state = jax.device_put(state, self.sharding)
+    self.state = put(state, self.sharding)
 
 
 class Run:
@@ -104,7 +117,11 @@ class Run:
   def __init__(self, parts: Parts, checkpoints: Checkpoints):
     self.config, self.parts, self.checkpoints = parts.config, parts, checkpoints
     self.learner = Learner(parts)
+    hop = parts.objective.config.window
     self.windows = iter(parts.windows)
+    self.rows = Rows(own_rows(self.learner.mesh, self.config.num_rows), self.config.num_rows)
+    if jax.process_count() > 1:
+      self.windows = SharedWindows(self.windows, self.rows, hop)
     self.number, self.saved, journal_state = 0, 0, None
     restored = checkpoints.restore(self._trees(), self._check)
     if restored is not None:
@@ -114,8 +131,7 @@ class Run:
       self.windows.set_state(restored.meta["stream"])  # type: ignore[attr-defined]
       self.number = self.saved = restored.step
       journal_state = restored.meta["journal"]
-    hop = parts.objective.config.window
-    self.journal = Journal(
+    self.journal = (Journal if leads() else Follower)(
       self.config, parts.metric_names, hop, first=self.number, state=journal_state
     )
     self.helper = ThreadPoolExecutor(1, "baselines")
@@ -131,7 +147,7 @@ class Run:
     for window in watched:
       self._watch(window)
       finished = self.number == last
-      if stop or finished:
+      if any_of(bool(stop)) or finished:
         break
       if self.number % self.config.checkpoints.every == 0:
         self._save()
@@ -139,7 +155,7 @@ class Run:
       finished = True
     self._save()
     self.checkpoints.wait()
-    return self._end(finished, "" if finished else stop.reason)
+    return self._end(finished, "" if finished else stop.reason or "another process")
 
   def close(self) -> None:
     """Lets go of threads and files."""
@@ -152,7 +168,8 @@ class Run:
   def _watch(self, window: Mapping[str, np.ndarray]) -> None:
     """Starts learning from a window; then, while that is computed, logs the one before."""
     baselines = self.parts.baselines
-    errors = self.helper.submit(baselines, window) if baselines else None
+    computed = self.helper.submit(baselines, window) if baselines else None
+    errors = computed and (lambda: self.rows.joined_errors(computed.result()))
     started = time.perf_counter()
     info = self.learner.learn(window)
     if not self.compiled:
@@ -195,7 +212,7 @@ class Run:
 
   def _headline(self) -> str:
     size = sum(x.size for x in jax.tree.leaves(self.learner.state.params))
-    devices = f"{self.learner.mesh.size} × {jax.devices()[0].device_kind}"
+    devices = f"{shape_of(self.learner.mesh)}, {jax.devices()[0].device_kind}"
     start = f"going on from window {self.number}" if self.number else "starting"
     return f"{size / 1e6:.2f} M parameters on {devices}; {start} in {self.config.run_dir}."
 
@@ -219,7 +236,7 @@ class Run:
     written = self.journal.summary(version=__version__, devices=_devices(), **known)
     say = self.journal.display.say
     say(last_quarter(written["last_quarter"]))
-    if self.config.logging.use_report:
+    if self.config.logging.use_report and leads():
       say(f"Report: {write_report(self.config.run_dir)}")
     if stopped_by:
       say(f"Stopped by {stopped_by} after window {self.number}; all is saved. To go on:")

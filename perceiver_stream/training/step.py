@@ -1,18 +1,22 @@
 """One window of learning: a jitted, donated function of the train state, on a device mesh."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from perceiver_stream.training.mesh import (
+  carried,
+  check_divided,
+  copied,
+  divided,
+  rows_sharding,
+)
 from perceiver_stream.training.objectives import Score
-
-AXIS = "data"  # the mesh axis over which rows are spread
 
 
 class TrainState(NamedTuple):
@@ -62,13 +66,6 @@ class StepInfo(NamedTuple):
 LossFn = Callable[..., tuple[Array, Any]]
 
 
-def make_mesh(num_rows: int, devices: Sequence[Any] = ()) -> Mesh:
-  """Returns a mesh over as many devices as divide the rows evenly, one at least."""
-  devices = list(devices) or jax.devices()
-  count = max(n for n in range(1, len(devices) + 1) if num_rows % n == 0)
-  return Mesh(np.asarray(devices[:count]), (AXIS,))
-
-
 def initial_train_state(
   model: Any, optimizer: optax.GradientTransformation, observation: Mapping[str, Any], seed: int
 ) -> TrainState:
@@ -83,21 +80,39 @@ def initial_train_state(
 
 
 def state_sharding(mesh: Mesh, state: TrainState, num_rows: int) -> TrainState:
-  """Returns the sharding of each array: rows of the model's state are spread, all else copied."""
-  copied = NamedSharding(mesh, PartitionSpec())
-  spread = NamedSharding(mesh, PartitionSpec(AXIS))
-  sharding = jax.tree.map(lambda _: copied, state)
-  rows = lambda x: spread if x.ndim and x.shape[0] == num_rows else copied  # noqa: E731
-  return sharding._replace(model_state=jax.tree.map(rows, state.model_state))
+  """Returns how each array lies on the mesh; `state` may hold shapes instead of arrays.
+
+  Raises:
+    ValueError: An axis of the mesh has nothing that it could divide.
+  """
+  params = divided(mesh, state.params)
+  check_divided(mesh, params)
+  return jax.tree.map(lambda _: copied(mesh), state)._replace(
+    params=params,
+    opt_state=divided(mesh, state.opt_state),
+    model_state=carried(mesh, state.model_state, num_rows),
+  )
 
 
-def place(mesh: Mesh, window: Mapping[str, np.ndarray]) -> dict[str, Array]:
-  """Returns the window, `[W, B, ...]`, on the mesh, its rows spread over the devices."""
-  return jax.device_put(dict(window), NamedSharding(mesh, PartitionSpec(None, AXIS)))
+def placed_train_state(
+  mesh: Mesh,
+  model: Any,
+  optimizer: optax.GradientTransformation,
+  observation: Mapping[str, Any],
+  seed: int,
+) -> tuple[TrainState, TrainState]:
+  """Returns the first state, made where it lies so that no device ever holds it whole, and how.
+
+  See `initial_train_state` and `state_sharding`.
+  """
+  rows = next(iter(observation.values())).shape[0]
+  make = lambda seen: initial_train_state(model, optimizer, seen, seed)  # noqa: E731
+  sharding = state_sharding(mesh, jax.eval_shape(make, dict(observation)), rows)
+  return jax.jit(make, out_shardings=sharding)(dict(observation)), sharding
 
 
 def make_train_step(
-  loss: LossFn, optimizer: optax.GradientTransformation, sharding: TrainState
+  loss: LossFn, optimizer: optax.GradientTransformation, sharding: TrainState, num_rows: int
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, StepInfo]]:
   """Returns the jitted step; its first argument is donated.
 
@@ -109,12 +124,20 @@ def make_train_step(
       `predictions`.
     optimizer: As `make_optimizer` makes it.
     sharding: Of the train state.
+    num_rows: Streams side by side.
   """
+  mesh = sharding.rng.mesh  # type: ignore[attr-defined]
+  in_rows = rows_sharding(mesh, num_rows, axis=1)
+
+  def on_mesh(state: TrainState, window: Mapping[str, Array]) -> tuple[TrainState, StepInfo]:
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for what models `spread`
+      return step(state, window)
 
   def step(state: TrainState, window: Mapping[str, Array]) -> tuple[TrainState, StepInfo]:
     rng, key = jax.random.split(state.rng)
     gradient = jax.value_and_grad(loss, has_aux=True)
     (value, aux), grads = gradient(state.params, state.model_state, window, key)
+    grads = jax.lax.with_sharding_constraint(grads, sharding.params)
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(value) & jnp.isfinite(norm) & all_finite(aux.next_state)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -129,7 +152,8 @@ def make_train_step(
     counters = (state.windows + 1, skipped, bad_run)
     return TrainState(params, opt_state, model_state, rng, *counters), info
 
-  return jax.jit(step, donate_argnums=0, out_shardings=(sharding, None))
+  told = StepInfo(*[copied(mesh)] * 6, predictions=in_rows)  # type: ignore[arg-type]
+  return jax.jit(on_mesh, donate_argnums=0, out_shardings=(sharding, told))
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:

@@ -11,6 +11,7 @@ from perceiver_stream.training import checkpoints, logs
 from perceiver_stream.training.arrays import flatten
 from perceiver_stream.training.checkpoints import CheckpointError
 from perceiver_stream.training.loop import Learner, NonFiniteError, train
+from perceiver_stream.training.mesh import MeshConfig
 
 
 def run(folder, windows=None, baselines=None, **fields):
@@ -180,14 +181,9 @@ def test_another_config_is_refused_key_by_key(tmp_path):
     run(tmp_path, seed=7)
 
 
-def test_two_devices_equal_one(tmp_path, monkeypatch):
+def test_two_devices_equal_one(tmp_path):
   assert len(jax.devices()) == 2
   run(tmp_path / "two", num_rows=2, max_windows=6)
-  one = jax.devices()[:1]
-  from perceiver_stream.training import step
-
-  make_mesh = step.make_mesh
-  monkeypatch.setattr(step, "make_mesh", lambda rows: make_mesh(rows, one))
-  run(tmp_path / "one", num_rows=2, max_windows=6)
+  run(tmp_path / "one", num_rows=2, max_windows=6, mesh=MeshConfig(data=1))
   two, one = (logs.read_lines(tmp_path / n / logs.METRICS) for n in ("two", "one"))
   np.testing.assert_allclose([r["loss"] for r in two], [r["loss"] for r in one], rtol=1e-5)

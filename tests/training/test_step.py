@@ -6,18 +6,18 @@ import pytest
 from training_fakes import DIM, MODEL, Objective, Windows
 
 from perceiver_stream.training import step
+from perceiver_stream.training.mesh import MeshConfig, make_mesh, place
 
 
 def setup(rows=1, devices=(), optimizer=None):
   optimizer = optimizer or optax.adam(0.01)
-  mesh = step.make_mesh(rows, devices)
+  mesh = make_mesh(MeshConfig(), rows, devices)
   observation = {"x": np.zeros((rows, DIM), np.float32)}
   with jax.numpy_dtype_promotion("standard"):
-    state = step.initial_train_state(MODEL, optimizer, observation, seed=0)
-  sharding = step.state_sharding(mesh, state, rows)
-  run = step.make_train_step(Objective().loss, optimizer, sharding)
-  windows = [step.place(mesh, {"x": w["x"]}) for w in Windows(rows, 4)]
-  return jax.device_put(state, sharding), run, windows
+    state, sharding = step.placed_train_state(mesh, MODEL, optimizer, observation, seed=0)
+  run = step.make_train_step(Objective().loss, optimizer, sharding, rows)
+  windows = [place(mesh, rows, {"x": w["x"]}) for w in Windows(rows, 4)]
+  return state, run, windows
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +68,8 @@ def test_a_gradient_that_is_not_finite_is_seen_where_the_loss_is():
     return value + jnp.sqrt(jnp.sum(params["in"]["b"])), aux  # b is 0: slope without end
 
   state, _, windows = setup()
-  mesh = step.make_mesh(1)
-  run = step.make_train_step(loss, optax.adam(0.01), step.state_sharding(mesh, state, 1))
+  sharding = step.state_sharding(make_mesh(MeshConfig(), 1), state, 1)
+  run = step.make_train_step(loss, optax.adam(0.01), sharding, 1)
   _, info = run(state, windows[0])
   assert jnp.isfinite(info.loss) and not jnp.isfinite(info.grad_norm) and not info.finite
 
@@ -88,7 +88,7 @@ def test_rows_are_spread_over_devices_and_agree_with_one():
 
 @pytest.mark.parametrize("rows, expected", [(1, 1), (2, 2), (3, 1), (8, 2)])
 def test_the_mesh_has_as_many_devices_as_divide_the_rows(rows, expected):
-  assert step.make_mesh(rows).size == expected
+  assert make_mesh(MeshConfig(), rows).size == expected
 
 
 def test_all_finite_looks_at_floats_only():

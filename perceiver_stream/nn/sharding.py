@@ -1,0 +1,21 @@
+"""Where a big array may be divided between devices; the only word models say about devices."""
+
+import jax
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Shaped
+
+LATENTS = "latents"  # the mesh axis over which latents and queries are spread
+
+
+def spread(x: Shaped[Array, "*axes"], axis: int = 1) -> Shaped[Array, "*axes"]:
+  """Returns `x` unchanged, one axis divided over the mesh axis `latents` of the mesh in use.
+
+  The other axes stay as they are. Without `jax.set_mesh`, on a mesh whose `latents` has one
+  device, or where the axis is not a multiple of it, nothing is asked for.
+  """
+  size = dict(jax.sharding.get_abstract_mesh().shape).get(LATENTS, 1)
+  if size == 1 or x.shape[axis] % size:
+    return x
+  spec = [PartitionSpec.UNCONSTRAINED] * x.ndim
+  spec[axis] = LATENTS
+  return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))

@@ -1,0 +1,213 @@
+"""Which device holds what: rows, parameters and latents divided along named axes of a mesh."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, PyTree
+
+DATA, FSDP, LATENTS = "data", "fsdp", "latents"
+MIN_SHARDED = 1024  # numbers; smaller arrays are copied to all devices, which is faster
+
+
+@dataclass(kw_only=True)
+class MeshConfig:
+  """How many devices each axis has; one of them may be 0, all that are left.
+
+  Attributes:
+    data: Rows (streams) are divided over these; where it is 0, over as many devices as divide
+      the rows, and the others are idle.
+    fsdp: Each parameter and its optimiser state is divided over these and gathered for use. Rows
+      are divided over them too where they are a multiple of `data` × `fsdp`.
+    latents: Latents, and the queries that are decoded, are divided over these.
+  """
+
+  data: int = 0
+  fsdp: int = 1
+  latents: int = 1
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    sizes = {DATA: self.data, FSDP: self.fsdp, LATENTS: self.latents}
+    for name, size in sizes.items():
+      if size < 0:
+        raise ValueError(f"mesh.{name}={size}; use 1 or more devices, or 0 for all that are left.")
+    zeros = [name for name, size in sizes.items() if not size]
+    if len(zeros) > 1:
+      raise ValueError(
+        f"mesh: {' and '.join(zeros)} are both 0, all devices that are left; only one axis can "
+        f"have them. Give the others a size, e.g. --config.mesh.{zeros[0]}=1."
+      )
+
+
+def make_mesh(
+  config: MeshConfig, num_rows: int, devices: Sequence[Any] = (), num_processes: int = 0
+) -> Mesh:
+  """Returns the mesh that a config describes, over some or all devices.
+
+  Args:
+    config: Sizes of the axes.
+    num_rows: Streams side by side.
+    devices: To be used, process by process; none means all there are.
+    num_processes: Among which they are; 0 asks jax.
+
+  Raises:
+    ValueError: The sizes do not fit the devices or the rows; the message says what would.
+  """
+  config.validate()
+  devices = list(devices) or jax.devices()
+  sizes = {DATA: config.data, FSDP: config.fsdp, LATENTS: config.latents}
+  given = math.prod(size for size in sizes.values() if size)
+  if given > len(devices):
+    raise ValueError(
+      f"mesh {_told(sizes)} needs {given} devices, there are {len(devices)}; make an axis smaller."
+    )
+  left = len(devices) // given
+  for name in (name for name, size in sizes.items() if not size):
+    sizes[name] = left
+  is_alone = (num_processes or jax.process_count()) == 1
+  if not config.data and is_alone:
+    sizes[DATA] = max(n for n in range(1, left + 1) if num_rows % n == 0)
+  if num_rows % sizes[DATA]:
+    raise ValueError(
+      f"mesh {_told(sizes)}: num_rows={num_rows} cannot be divided over data={sizes[DATA]}; make "
+      f"num_rows a multiple of it, or set mesh.data to one of {_divisors(num_rows)}."
+    )
+  used = math.prod(sizes.values())
+  if used != len(devices) and not is_alone:
+    raise ValueError(
+      f"mesh {_told(sizes)} uses {used} of {len(devices)} devices, and some process would have "
+      f"none; let the sizes multiply to {len(devices)}."
+    )
+  array = np.asarray(devices[:used]).reshape(*sizes.values())
+  return Mesh(array, tuple(sizes), axis_types=(AxisType.Auto,) * 3)
+
+
+def row_axes(mesh: Mesh, num_rows: int) -> tuple[str, ...]:
+  """Returns the mesh axes over which rows are divided."""
+  both = num_rows % (mesh.shape[DATA] * mesh.shape[FSDP]) == 0
+  return (DATA, FSDP) if both else (DATA,)
+
+
+def copied(mesh: Mesh) -> NamedSharding:
+  """Returns the sharding of what every device has a copy of."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def rows_sharding(mesh: Mesh, num_rows: int, axis: int = 0) -> NamedSharding:
+  """Returns the sharding of arrays whose `axis` is the rows."""
+  return NamedSharding(mesh, PartitionSpec(*[None] * axis, row_axes(mesh, num_rows)))
+
+
+def own_rows(mesh: Mesh, num_rows: int) -> tuple[int, ...]:
+  """Returns the rows that devices of this process work on, which it must read, in order."""
+  places = rows_sharding(mesh, num_rows).addressable_devices_indices_map((num_rows,))
+  slices = {index[0].indices(num_rows) for index in places.values() if index}
+  return tuple(sorted({row for s in slices for row in range(*s)}))
+
+
+def divided(mesh: Mesh, tree: PyTree) -> PyTree:
+  """Returns the sharding of each array of parameters or optimiser: the longest axis that can be.
+
+  It depends on nothing but the shape, so a parameter and its moments lie in the same way.
+  """
+  size = mesh.shape[FSDP]
+
+  def one(x: Any) -> NamedSharding:
+    longest = max((n for n in x.shape if n % size == 0), default=0)
+    if size == 1 or not longest or math.prod(x.shape) < MIN_SHARDED:
+      return copied(mesh)
+    axis = list(x.shape).index(longest)
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, FSDP))
+
+  return jax.tree.map(one, tree)
+
+
+def check_divided(mesh: Mesh, params: PyTree) -> None:
+  """Checks shardings that `divided` returned; raises ValueError if nothing could be divided."""
+  size = mesh.shape[FSDP]
+  if size > 1 and all(sharding.is_fully_replicated for sharding in jax.tree.leaves(params)):
+    raise ValueError(
+      f"mesh.fsdp={size}: no parameter of {MIN_SHARDED} numbers or more has an axis that is a "
+      f"multiple of {size}; use a divisor of the model's widths, or 1."
+    )
+
+
+def carried(mesh: Mesh, state: PyTree, num_rows: int) -> PyTree:
+  """Returns the sharding of each array of a model's state, rows first.
+
+  What is called `latents`, `[B, L, D]`, is divided over the axis `latents` too.
+
+  Raises:
+    ValueError: `latents` has several devices and L is not a multiple.
+  """
+  size = mesh.shape[LATENTS]
+  rows = row_axes(mesh, num_rows)
+  lengths = []
+
+  def one(path: Sequence[Any], x: Any) -> NamedSharding:
+    if not x.ndim or x.shape[0] != num_rows:
+      return copied(mesh)
+    if size > 1 and x.ndim > 1 and jax.tree_util.keystr(path[-1:], simple=True) == LATENTS:
+      lengths.append(x.shape[1])
+      if x.shape[1] % size == 0:
+        return NamedSharding(mesh, PartitionSpec(rows, LATENTS))
+    return NamedSharding(mesh, PartitionSpec(rows))
+
+  shardings = jax.tree_util.tree_map_with_path(one, state)
+  if size > 1 and not any(n % size == 0 for n in lengths):
+    found = f"the model has {lengths[0]} latents" if lengths else "the model carries no latents"
+    raise ValueError(f"mesh.latents={size}: {found}, which cannot be divided; use 1 or a divisor.")
+  return shardings
+
+
+def place(mesh: Mesh, num_rows: int, window: Mapping[str, np.ndarray]) -> dict[str, Array]:
+  """Returns a window on the mesh, `[W, B, ...]`; `window` has the rows `own_rows` names.
+
+  Each device gets its rows; no process needs those of another.
+  """
+  own = own_rows(mesh, num_rows)
+  sharding = rows_sharding(mesh, num_rows, axis=1)
+
+  def one(x: np.ndarray) -> Array:
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+      start, stop, _ = index[1].indices(num_rows)
+      return x[:, own.index(start) : own.index(stop - 1) + 1]
+
+    return jax.make_array_from_callback((x.shape[0], num_rows, *x.shape[2:]), sharding, part)
+
+  return {name: one(np.asarray(value)) for name, value in window.items()}
+
+
+def put(tree: PyTree, shardings: PyTree) -> PyTree:
+  """Returns arrays that every process has whole as arrays that lie as `shardings` say."""
+
+  def one(x: Any, sharding: NamedSharding) -> Array:
+    host = np.asarray(x)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+  return jax.tree.map(one, tree, shardings)
+
+
+def shape_of(mesh: Mesh) -> str:
+  """Returns the axes with several devices in words.
+
+  >>> shape_of(Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1, 1), (DATA, FSDP, LATENTS)))
+  '1 device'
+  """
+  if mesh.size == 1:
+    return "1 device"
+  axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items() if size > 1)
+  return f"{mesh.size} devices ({axes})"
+
+
+def _told(sizes: Mapping[str, int]) -> str:
+  return ", ".join(f"{name}={size}" for name, size in sizes.items())
+
+
+def _divisors(number: int) -> list[int]:
+  return [n for n in range(1, number + 1) if number % n == 0]
