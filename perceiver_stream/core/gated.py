@@ -16,6 +16,7 @@ from perceiver_stream.nn import (
   Precision,
   SelfBlock,
   select,
+  spread,
 )
 
 
@@ -59,7 +60,7 @@ class Gated(hk.RNNCore):
     s = select(inputs.is_first, jnp.zeros_like(prev_state), prev_state)
     e = LearnedPositions(c.num_latents, c.latent_dim, name="queries")(s.shape[0])
     e = self._cross("read")(self.precision.cast(e), inputs.tokens, inputs.visible)
-    state = self.precision.cast(s)
+    e, state = spread(e), spread(self.precision.cast(s))
     update = self._gate(e, state, "update")
     reset = self._gate(e, state, "reset")
     memory = reset * LayerNorm(use_offset=False, eps=1e-4, name="state_norm")(state)
@@ -69,7 +70,7 @@ class Gated(hk.RNNCore):
       h = SelfBlock(c.num_heads, mlp_dim=c.mlp_factor * c.latent_dim, name=f"self_{i}")(h)
     h = LayerNorm(name="output_norm")(h).astype(jnp.float32)
     update = update.astype(jnp.float32)
-    next_state = (1 - update) * s + update * h
+    next_state = spread((1 - update) * s + update * h)
     return next_state, next_state
 
   @hk.name_like("__call__")

@@ -7,7 +7,14 @@ import haiku as hk
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from perceiver_stream.nn import LayerNorm, LearnedPositions, ParallelBlock, Precision, select
+from perceiver_stream.nn import (
+  LayerNorm,
+  LearnedPositions,
+  ParallelBlock,
+  Precision,
+  select,
+  spread,
+)
 
 
 class CoreInputs(NamedTuple):
@@ -90,12 +97,13 @@ class PredictCorrect(hk.RNNCore):
     """Returns the next state twice: as output and as state."""
     c = self.config
     fresh = self.initial_state(prev_state.shape[0])
-    x = self.precision.cast(select(inputs.is_first, fresh, prev_state))
+    x = spread(self.precision.cast(select(inputs.is_first, fresh, prev_state)))
     for i in range(c.num_predict_layers):
       x = self._block(f"predict_{i}")(x)
     for i in range(c.num_correct_layers):
       x = self._block(f"correct_{i}")(x, inputs.tokens, inputs.visible)
     next_state = LayerNorm(use_offset=False, eps=1e-4, name="state_norm")(x.astype(jnp.float32))
+    next_state = spread(next_state)
     return next_state, next_state
 
   @hk.name_like("__call__")

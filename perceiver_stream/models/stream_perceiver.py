@@ -31,6 +31,7 @@ from perceiver_stream.nn import (
   Precision,
   fourier_linear,
   fourier_octaves,
+  spread,
 )
 from perceiver_stream.types import IS_FIRST, ModalitySpec, Observation, valid_key
 
@@ -243,7 +244,7 @@ class StreamPerceiver(hk.Module):
     modality = self.modalities[name]
     memory, extra = state.memory[name], state.extra[name]
     x = self._embed_queries(name, queries, state.latents.shape[0])
-    x = x + self._seen_at(name, queries.positions, state)
+    x = spread(x + self._seen_at(name, queries.positions, state))
     latents = c.precision.cast(state.latents)
     for block in self.decoder:
       x = block(x, latents)

@@ -19,3 +19,4 @@ from perceiver_stream.nn.positions import sincos_1d as sincos_1d
 from perceiver_stream.nn.precision import Precision as Precision
 from perceiver_stream.nn.rows import select as select
 from perceiver_stream.nn.sampling import sample_bilinear as sample_bilinear
+from perceiver_stream.nn.sharding import spread as spread
