@@ -1,0 +1,64 @@
+"""Puts a video with sound through an autoencoder's latents: original and what comes out, side by side.
+
+  python scripts/autoencode.py MY.mp4 --model=video_autoencoder.pystate --out=x.mp4
+  python scripts/autoencode.py MY.mp4 --model=perceiver_autoencoder/tiny --out=x.mp4 --outputs=pixels
+
+--model is a file of weights (DeepMind's pickle, ours), a Hugging Face folder, the folder of a run, or
+a name of the zoo, which is untrained. The video is brought to the model's size and rates (published:
+224×224, 25 Hz, 48 kHz, 16 pictures a clip), and goes clip after clip, each encoded once, so memory
+does not grow with its length. The last clip is filled up with its last picture and silence, which
+are not written; the last picture has no sound. --outputs says what to decode (the rest costs
+nothing): pictures or sound left out are the original's. PSNR is of all ticks together; sound counts
+as having the range 2.
+"""
+
+import argparse
+
+from perceiver_stream import streams
+from perceiver_stream.streams import base
+from perceiver_stream.training import autoencoding, classes, flows
+from perceiver_stream.training.scripting import readable_errors
+
+
+def main() -> None:
+  """Does what the arguments say."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("video", help="any file with video, or a folder of them")
+  parser.add_argument("--model", required=True, help="weights, folder of a run, or name of the zoo")
+  parser.add_argument("--out", required=True, help="movie to write, for instance x.mp4")
+  parser.add_argument("--outputs", default="pixels,audio,label", help="some of these, with commas")
+  parser.add_argument("--rate_hz", type=float, default=0, help="ticks per second (default: 25)")
+  parser.add_argument("--max_ticks", type=int, default=0, help="0 is all")
+  parser.add_argument("--labels", default="", help="text file with the name of a class per line")
+  parser.add_argument("--top", type=int, default=5, help="how many labels to print")
+  args = parser.parse_args()
+  with readable_errors():
+    loaded = flows.load_any(args.model)
+    config = autoencoding.check_autoencoder(loaded.model)
+    names = classes.read_names(args.labels, config.num_classes)
+    rate = args.rate_hz or (loaded.config.stream.rate_hz if loaded.config else 25.0)
+    stream = streams.video.Config(
+      path=args.video,
+      height=config.height,
+      width=config.width,
+      rate_hz=rate,
+      audio_rate_hz=round(config.samples // config.num_frames * base.exact_rate(rate)),
+      max_ticks=args.max_ticks,
+    )
+    ticks = streams.open_rows(stream)[0]
+    outputs = args.outputs.split(",")
+    done = autoencoding.autoencode(loaded, ticks, args.out, rate_hz=rate, outputs=outputs)
+  print(f"{done.path}: {done.ticks} pictures in {done.clips} clips, {loaded.about}.")
+  print(flows.caution(loaded), end="")
+  if not done.has_sound:
+    print("The video has no sound: it was encoded as silence.")
+  for name, scores in done.psnr.items():
+    print(f"{name}, PSNR dB: " + ", ".join(f"{who} {db:.2f}" for who, db in scores.items()))
+  for name, share in classes.top(done.label, names, args.top) if done.label.size else ():
+    print(f"{100 * share:6.2f} %  {name}")
+
+
+if __name__ == "__main__":
+  main()
