@@ -1,0 +1,124 @@
+"""What simulators share: recordings made as they are watched, and resuming by playing them again.
+
+A world is one recording. It follows from (config, row, number of the recording) alone, bit for bit,
+so a position is three whole numbers, and going to it means making the recording's ticks again up to
+there. `ticks_per_recording` bounds how long that takes.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+
+from perceiver_stream.streams.base import StreamConfig, check_state, exact_rate, make_tick
+
+
+class World(Protocol):
+  """One recording."""
+
+  def read(self) -> dict[str, np.ndarray] | None:
+    """Returns the next tick's values by modality; None where the recording is over."""
+    ...
+
+  def skip(self, ticks: int) -> None:
+    """Goes on by some ticks that nobody looks at."""
+    ...
+
+  def close(self) -> None:
+    """Lets go of the simulator."""
+    ...
+
+
+def require(package: str) -> Any:
+  """Returns a package of the `sim` extra; ImportError says how to install it."""
+  try:
+    return importlib.import_module(package)
+  except ImportError as error:
+    raise ImportError(
+      f'{package}: the simulator is not there ({error}); pip install "perceiver_stream[sim]".'
+    ) from error
+
+
+def seed_of(seed: int, row: int, recording: int) -> int:
+  """Returns the seed of a recording, another one for each, below 2³¹."""
+  return int(np.random.SeedSequence((seed, row, recording)).generate_state(1)[0] >> 1)
+
+
+class SimStream(grain.IterDataset):
+  """The recordings of one row, one after another without end.
+
+  Attributes:
+    config: Of the stream; with `max_ticks` and `ticks_per_recording`.
+    row: Whose recordings.
+    open_world: Makes a recording of (config, row, number).
+  """
+
+  def __init__(self, config: StreamConfig, row: int, open_world: Callable[[Any, int, int], World]):
+    super().__init__()
+    self.config, self.row, self.open_world = config, row, open_world
+
+  def __iter__(self) -> "SimIterator":
+    return SimIterator(self.config, self.row, self.open_world)
+
+
+class SimIterator(grain.DatasetIterator):
+  """Holds one simulator, started when the first tick is asked for."""
+
+  def __init__(self, config: Any, row: int, open_world: Callable[[Any, int, int], World]):
+    super().__init__()
+    self._config, self._row, self._open = config, row, open_world
+    self._rate = exact_rate(config.rate_hz)
+    self._world: World | None = None
+    self._state = {"count": 0, "recording": 0, "tick": 0}
+
+  def __next__(self) -> dict[str, Any]:
+    self._assert_not_closed()
+    state, config = self._state, self._config
+    if 0 < config.max_ticks <= state["count"]:
+      self._drop()
+      raise StopIteration
+    values = self._read()
+    while values is None:
+      if not state["tick"]:
+        raise RuntimeError(
+          f"{type(config).__module__}: recording {state['recording']} of row {self._row} was over "
+          f"before its first tick; try another seed."
+        )
+      self._drop()
+      state |= {"recording": state["recording"] + 1, "tick": 0}
+      values = self._read()
+    pairs = {name: (value, True) for name, value in values.items()}
+    tick = make_tick(pairs, state["tick"] == 0, state["count"] / self._rate)
+    state |= {"count": state["count"] + 1, "tick": state["tick"] + 1}
+    return tick
+
+  def _read(self) -> dict[str, np.ndarray] | None:
+    tick = self._state["tick"]
+    if 0 < self._config.ticks_per_recording <= tick:
+      return None
+    if self._world is None:
+      self._world = self._open(self._config, self._row, self._state["recording"])
+      self._world.skip(tick)
+    return self._world.read()
+
+  def _drop(self) -> None:
+    if self._world is not None:
+      self._world.close()
+      self._world = None
+
+  def get_state(self) -> dict[str, int]:
+    """Returns the ticks so far, the recording, and its next tick."""
+    return dict(self._state)
+
+  def set_state(self, state: dict[str, int]) -> None:
+    """Goes to a tick when the next one is asked for, by playing its recording up to there."""
+    check_state("simulator stream", state, self._state)
+    self._drop()
+    self._state = {name: int(value) for name, value in state.items()}
+
+  def close(self) -> None:
+    """Ends the simulator."""
+    super().close()
+    self._drop()
