@@ -100,7 +100,9 @@ def test_learning_changes_the_tracker_and_beats_a_static_point(watched):
   assert losses[-1] < 0.7 * losses[0]
   jax.tree.map(np.testing.assert_array_equal, frozen, jax.tree.map(np.array, watched.params))
   score = aux.scores["points@0"]
-  assert score.valid.any() and np.isfinite(score.model).all() and (score.copy > 0).any()
+  assert (
+    score.valid.any() and np.isfinite(score.model).all() and (score.baselines["copy"] > 0).any()
+  )
 
 
 def test_carrying_the_state_over_windows_is_one_long_window(watched):
@@ -113,12 +115,32 @@ def test_carrying_the_state_over_windows_is_one_long_window(watched):
     _, aux = loss(params, state, window)
     state = aux.next_state
     parts.append(aux.scores["points@0"])
-  for name in ("model", "copy", "valid"):
-    joined = np.concatenate([getattr(p, name) for p in parts])
-    np.testing.assert_allclose(joined, getattr(long.scores["points@0"], name), rtol=1e-4)
+  for name, expected in long.scores["points@0"].errors().items():
+    joined = np.concatenate([p.errors()[name] for p in parts])
+    np.testing.assert_allclose(joined, expected, rtol=1e-4)
   np.testing.assert_array_equal(state.ids, long.next_state.ids)
 
 
 def test_configs_that_contradict_themselves():
   with pytest.raises(ValueError, match="window=0 ticks; use at least 1"):
     Config(window=0).validate()
+
+
+def test_as_a_method_it_answers_all_queries_whatever_the_slots_and_the_length(watched):
+  params = watched.init(jax.random.PRNGKey(0), {"pixels": next(windows(1))["pixels"][0]})
+  frames = whole(2)["pixels"][:11, 0]
+  rng = np.random.default_rng(1)
+  asked = np.column_stack([rng.integers(0, 11, 7), rng.uniform(1, 15, (7, 2))])
+  method = point_tracking.as_method(watched, params, chunk=4)
+  tracks, hidden = method(frames, asked)
+  assert tracks.shape == (7, 11, 2) and hidden.shape == (7, 11)
+  for query, track in zip(asked, tracks, strict=True):
+    np.testing.assert_allclose(track[int(query[0])], query[:0:-1], atol=1e-4)
+  alone, _ = method(frames, asked[5:6])
+  np.testing.assert_allclose(alone[0], tracks[5], atol=1e-3)
+  longer, _ = point_tracking.as_method(watched, params, chunk=8)(frames, asked)
+  np.testing.assert_allclose(longer, tracks, atol=1e-2)
+  both, _ = point_tracking.as_method(watched, params, both_ways=True, chunk=4)(frames, asked)
+  after = np.arange(11) >= asked[:, :1]
+  np.testing.assert_allclose(both[after], tracks[after], atol=1e-3)
+  assert not np.isnan(both).any()
