@@ -33,7 +33,18 @@ TOP = set(ROOMS)  # perceiver_stream/__init__.py hands out names from everywhere
 
 # What a stream may use from outside the standard library, also inside its functions.
 STREAMS_OUTSIDE = {"numpy", "av", "grain", "jaxtyping", "array_record"}
-HEAVY = ("av", "cv2", "matplotlib", "tensorflow", "orbax", "grain", "tensorboardX", "tensorboard", "vizdoom", "mujoco")
+HEAVY = (
+  "av",
+  "cv2",
+  "matplotlib",
+  "tensorflow",
+  "orbax",
+  "grain",
+  "tensorboardX",
+  "tensorboard",
+  "vizdoom",
+  "mujoco",
+)
 LIGHT_ROOMS = ("types", "nn", "core", "modalities", "models")
 
 

@@ -40,6 +40,8 @@ def test_every_variant_is_valid_fits_its_stream_and_round_trips(path, variant):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_the_smallest_takes_two_steps(path, tmp_path, movie):
+  if path.stem in ("vizdoom", "mujoco"):
+    pytest.importorskip(path.stem, reason='not installed: pip install -e ".[sim]"')
   config = training.load_config(f"{path}:nano")
   config.run_dir, config.max_windows = str(tmp_path / "run"), 2
   config.logging.use_tensorboard = config.logging.use_report = False
@@ -48,7 +50,7 @@ def test_the_smallest_takes_two_steps(path, tmp_path, movie):
     config.stream.path = str(movie)
   summary = training.train(config)
   assert summary.windows == 2 and summary.finished and summary.skipped == 0
-  assert set(summary.gains) == {"audio@1", "pixels@1"}
+  assert {"audio@1", "pixels@1"} <= set(summary.gains)
 
 
 def test_variants_have_a_name():
