@@ -1,0 +1,41 @@
+"""The script turns a config's stream into shards that a run can learn from."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from perceiver_stream import streams
+from perceiver_stream.streams import shards
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def make_shards(*args):
+  command = [sys.executable, str(ROOT / "scripts" / "make_shards.py"), *args]
+  return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_it_writes_what_the_flags_say(tmp_path):
+  args = ("--config=configs/synthetic.py:nano", "--config.stream.max_ticks=12")
+  args += (f"--to={tmp_path / 'a'}", "--parts=2", "--shard_ticks=8")
+  done = make_shards(*args)
+  assert done.returncode == 0, done.stderr
+  assert "24 ticks (1 s) of audio, depth, flow, pixels, segmentation in 4 shards" in done.stdout
+  assert [
+    len(list(row)) for row in streams.open_rows(shards.Config(path=str(tmp_path / "a")), 2)
+  ] == [12, 12]
+
+
+@pytest.mark.parametrize(
+  ("args", "message"),
+  [
+    (("--config=configs/synthetic.py:nano",), "give --config=configs/online.py:tiny and --to"),
+    (("--config=configs/online.py:nano", "--to={}", "--config.stream.path=gone"), "no file"),
+  ],
+)
+def test_what_is_wrong_is_one_message(args, message, tmp_path):
+  done = make_shards(*(arg.format(tmp_path / "a") for arg in args))
+  assert done.returncode == 1 and "Traceback" not in done.stderr
+  assert message in done.stderr and not (tmp_path / "a").exists()
