@@ -13,7 +13,7 @@ from stream_checks import BARS, assert_restores, assert_same
 from video_files import write_video
 
 from perceiver_stream import streams
-from perceiver_stream.streams import shard_writer, shards, synthetic, video, vizdoom
+from perceiver_stream.streams import mujoco, shard_writer, shards, synthetic, video, vizdoom
 
 SIMULATORS = ("vizdoom", "mujoco")  # slow to start, and in an extra
 KINDS = [kind.__name__.rpartition(".")[2] for kind in streams.STREAMS]
@@ -33,6 +33,9 @@ def configs(tmp_path_factory):
     "shards": shards.Config(path=str(folder / "shards")),
     "vizdoom": vizdoom.Config(
       height=24, width=32, max_ticks=25, ticks_per_recording=14, modalities=vizdoom.MODALITIES
+    ),
+    "mujoco": mujoco.Config(
+      height=24, width=32, max_ticks=25, ticks_per_recording=14, modalities=mujoco.MODALITIES
     ),
   }
 

@@ -1,0 +1,39 @@
+"""Online learning from a room of falling and pushed things, seen by a moving camera.
+
+Pictures, the clicks of impacts, depth, labels and the pusher's sense of itself are read and predicted;
+its actions are read. Needs `pip install -e ".[sim]"` and a library to draw with (Debian: libosmesa6).
+Variants: `nano` (tests), `tiny` (a CPU), `small` and `base` (a GPU).
+
+  python scripts/train.py --config=configs/mujoco.py:tiny
+"""
+
+import perceiver_stream
+from perceiver_stream.modalities import depth, segmentation, vector
+from perceiver_stream.streams import mujoco
+from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
+
+NUM_THINGS = 6
+MODALITIES = ("pixels", "audio", "depth", "segmentation", "actions", "proprioception")
+
+
+def get_config(variant: str = "tiny") -> ExperimentConfig:
+  model = perceiver_stream.config(f"stream_perceiver/{variant}")
+  pixels = model.modalities["pixels"]
+  size = {"height": pixels.height, "width": pixels.width, "patch": pixels.patch}
+  model.modalities |= {
+    "depth": depth.Config(**size),
+    "segmentation": segmentation.Config(**size, num_classes=NUM_THINGS + 2),
+    "actions": vector.Config(size=2, use_output=False),
+    "proprioception": vector.Config(size=6),
+  }
+  model.displacements = (1, 4)
+  return ExperimentConfig(
+    model=model,
+    stream=mujoco.Config(
+      height=pixels.height, width=pixels.width, num_things=NUM_THINGS, modalities=MODALITIES
+    ),
+    objective=ObjectiveConfig(window=8),
+    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=20),
+    max_windows=200,
+    run_dir=f"runs/mujoco_{variant}",
+  )
