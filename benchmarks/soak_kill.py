@@ -96,11 +96,11 @@ class Killer:
   def _kill(self, kind: str) -> bool:
     """Kills the session at a random moment; returns False if it had ended by then."""
     if kind == "start":
-      self._wait(lambda: False, self._rng.uniform(0, 5))
+      self._wait(lambda: False, self._rng.uniform(0, 4))
     else:
       size = self._size()
       self._wait(lambda: self._size() > size)
-      self._wait(lambda: False, self._rng.uniform(0, 2))
+      self._wait(lambda: False, self._rng.uniform(0, 1.2))
     if kind == "save":
       self._wait(self._saving)
       self._wait(lambda: False, self._rng.uniform(0, 0.04))
@@ -184,13 +184,14 @@ def soak(folder: str, kills: int, num_windows: int, seed: int) -> dict[str, Any]
   began = time.monotonic()
   while sum(found.values()) < kills:
     run = killer(f"killed-{runs}")
-    run.go(min(kills - sum(found.values()), max(1, num_windows // 5)))
+    run.go(min(kills - sum(found.values()), max(2, num_windows // 5)))
     got = run.result()
     if got != want:
       raise AssertionError(f"run {runs}: {[name for name in want if got[name] != want[name]]}")
     found, runs = found + run.kills, runs + 1
     redone, restarts = redone + run.redone, restarts + run.restarts
-    print(f"{runs} runs, {dict(found)}, {time.monotonic() - began:.0f} s", file=sys.stderr)
+    with (place / "progress.txt").open("a") as progress:
+      progress.write(f"{runs} runs, {dict(found)}, {time.monotonic() - began:.0f} s\n")
     shutil.rmtree(place / f"killed-{runs - 1}")
   spent = time.monotonic() - began
   return {"runs": runs, "kills": dict(found), "redone": redone, "restarts": restarts} | {

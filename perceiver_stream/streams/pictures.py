@@ -2,7 +2,9 @@
 
 import heapq
 import itertools
+import logging
 import math
+import re
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -16,9 +18,14 @@ import numpy as np
 from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode, open_media
 from perceiver_stream.streams.picker import Picker
 
+logger = logging.getLogger(__name__)
+
 # Pictures held back to put unordered times in order; codecs reorder fewer.
 _REORDER = 8
 _BACK_S = 1  # how far back a time may lie for the clock to be unordered, not set back
+_EXACT = ("mov", "matroska", "avi")  # containers that state where their last picture ends
+_LATE_START_S = Fraction(1, 5)
+_TS_BYTES = (188, 192, 204)  # of a packet of a transport stream
 _SEEK_BACK_S = (0, 4)  # how far before a picture to look for a key frame to start from
 
 
@@ -160,14 +167,32 @@ class Pictures:
         f"{self._path}: not one picture of its video track ({self._track.codec_context.name}) could "
         f"be decoded; leave it out of path."
       )
+    self._warn_of_ends()
     stated = stated_end(self._container, self._track)
-    missing = 0 if stated is None else stated - (self._held.time + self._step)
+    length = max(self._step, self._held.frame.duration or 0)
+    missing = 0 if stated is None else stated - (self._held.time + length)
     # Where the rate is not constant the last picture may be meant to stay.
-    if missing > self._longest + self._step and not self.jumped:
+    is_constant = self._is_avi or 2 * self._longest <= 3 * self._step
+    is_exact = is_constant and self._container.format.name.split(",")[0] in _EXACT
+    allowed = 3 * self._step // 4 if is_exact else self._longest + self._step
+    if missing > allowed and not self.jumped:
       end, lost = self._seconds(self._held.time), max(1, round(missing / self._step))
       self._ledger.book(
         "lost", f"its pictures end at {end}, {self._seconds(missing)} (about {lost}) early", lost
       )
+
+  def _warn_of_ends(self) -> None:
+    """Tells of a late first picture and of a last packet cut off; neither need be damage."""
+    start = (self._track.start_time or 0) * self._base
+    late = self.origin_s - min(start, Fraction(self._container.start_time or 0, av.time_base))
+    if late > _LATE_START_S or self.origin_s - start >= self._step * self._base:
+      logger.warning(
+        "%s: its first picture comes %.2f s after its start; what lies before is left out.",
+        self._path,
+        late,
+      )
+    if self._container.format.name == "mpegts" and all(self._container.size % n for n in _TS_BYTES):
+      logger.warning("%s ends in the middle of a packet: its end was cut off.", self._path)
 
   # --- finding a place again --------------------------------------------------------------------
 
@@ -286,9 +311,9 @@ def stated_end(container: Any, track: Any) -> int | None:
   if track.duration:
     return start + track.duration
   seconds = 0.0
-  if "DURATION" in track.metadata:  # Matroska: hours:minutes:seconds
-    hours, minutes, rest = track.metadata["DURATION"].split(":")
-    seconds = int(hours) * 3600 + int(minutes) * 60 + float(rest)
+  stated = re.fullmatch(r"(\d+):(\d+):([\d.]+)", track.metadata.get("DURATION", ""))
+  if stated:  # Matroska: hours:minutes:seconds
+    seconds = int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3])
   elif container.duration and len(container.streams) == 1:
     seconds = (container.start_time or 0) / av.time_base + container.duration / av.time_base
   return int(seconds / track.time_base) if seconds else None
