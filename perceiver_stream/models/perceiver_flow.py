@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from perceiver_stream.models.perceiver_folded import Grid, GridDecoder, GridEncoder, answer_grid
 from perceiver_stream.models.perceiver_io import (
   Decoder,
   DecoderConfig,
@@ -69,13 +70,48 @@ class FlowPerceiver(hk.Module):
     Raises:
       ValueError: The frames have another size.
     """
-    tokens = self.tokens(frames)
-    flow = self.decode(self.encode(tokens), tokens)
+    flow = self.everywhere(self.watch(frames), frames)
     return flow.reshape(*frames.shape[:1], *frames.shape[2:4], -1)
+
+  @hk.name_like("__call__")
+  def watch(self, frames: Float[Array, "B 2 H W C"]) -> Float[Array, "B L D"]:
+    """Returns `encode(tokens(frames))`, with less arithmetic where there is one head."""
+    encoder = GridEncoder(self.config.encoder, name="encoder")
+    if hk.running_init() or self.config.encoder.num_cross_heads > 1:
+      return encoder(self.tokens(frames))
+    return encoder.process(encoder.read_grids([self._grid(frames)], frames.shape[0]))
+
+  @hk.name_like("__call__")
+  def everywhere(
+    self, latents: Float[Array, "B L D"], frames: Float[Array, "B 2 H W C"]
+  ) -> Float[Array, "B N K"]:
+    """Returns `decode(latents, tokens(frames))`, with less arithmetic where there is one head."""
+    c = self.config
+    if hk.running_init() or c.decoder.num_heads > 1 or c.decoder.use_query_residual:
+      return self.decode(latents, self.tokens(frames))
+    grid = self._grid(frames)
+    folded = GridDecoder(c.decoder, c.output_dim, name="decoder").fold(latents, grid.width)
+    return answer_grid(folded, grid) * (c.flow_scale / c.rescale)
+
+  def _grid(self, frames: Float[Array, "B 2 H W C"]) -> Grid:
+    c = self.config
+    shape = (c.height, c.width)
+    features = self._features(frames)
+    (rows, row_columns), (cells, cell_columns) = c.positions.axes(shape)
+    columns = (np.arange(c.patch_dim), c.patch_dim + row_columns, c.patch_dim + cell_columns)
+    features = features.reshape(frames.shape[0], *shape, c.patch_dim)
+    return Grid(features, jnp.asarray(rows), jnp.asarray(cells), columns)
 
   @hk.name_like("__call__")
   def tokens(self, frames: Float[Array, "B 2 H W C"]) -> Float[Array, "B N F"]:
     """Returns one token per pixel: 3×3 neighbourhoods of both frames, and its position."""
+    c = self.config
+    features = self._features(frames)
+    table = jnp.asarray(c.positions.grid((c.height, c.width)), features.dtype)
+    return jnp.concatenate([features, repeat_rows(table, frames.shape[0])], axis=-1)
+
+  @hk.name_like("__call__")
+  def _features(self, frames: Float[Array, "B 2 H W C"]) -> Float[Array, "B N F"]:
     c = self.config
     if frames.shape[1:] != (2, c.height, c.width, c.channels):
       raise ValueError(
@@ -85,9 +121,7 @@ class FlowPerceiver(hk.Module):
     patches = neighbourhoods(frames)
     pixels = jnp.concatenate([patches[:, 0], patches[:, 1]], axis=-1)
     pixels = pixels.reshape(frames.shape[0], c.height * c.width, -1)
-    features = Linear(c.patch_dim, w_init=plain_init(pixels.shape[-1]), name="patches")(pixels)
-    table = jnp.asarray(c.positions.grid((c.height, c.width)), features.dtype)
-    return jnp.concatenate([features, repeat_rows(table, frames.shape[0])], axis=-1)
+    return Linear(c.patch_dim, w_init=plain_init(pixels.shape[-1]), name="patches")(pixels)
 
   @hk.name_like("__call__")
   def encode(self, tokens: Float[Array, "B N F"]) -> Float[Array, "B L D"]:

@@ -7,6 +7,7 @@ Source: Jaegle et al. 2021, 2103.03206 and 2107.14795; deepmind-research, `perce
 Differs: no dropout; long query lists are answered in chunks of bounded memory.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_stream.nn import (
   CrossBlock,
@@ -115,6 +116,30 @@ class FourierConfig:
     positions = coordinates(shape, "left", indices)
     positions = positions.astype(np.float32) if self.as_released else positions
     return jnp.asarray(self._features(positions, shape), jnp.float32)
+
+  def axes(
+    self, shape: Sequence[int], convention: str = "inclusive"
+  ) -> list[tuple[Float[np.ndarray, "N F"], Int[np.ndarray, " F"]]]:
+    """Returns, by axis, the features of its positions and their columns in those of a point.
+
+    Args:
+      shape: Of the grid.
+      convention: `"inclusive"` gives the features of `grid`, `"left"` those of `points`.
+    """
+    made, count = [], len(shape)
+    for axis, size in enumerate(shape):
+      if convention == "inclusive" and self.as_released:
+        positions = coordinates_float32((size,))
+      else:
+        positions = coordinates((size,), convention)
+        positions = positions.astype(np.float32) if self.as_released else positions
+      most = (tuple(self.max_resolution or shape)[axis],)
+      table = dataclasses.replace(self, max_resolution=most)._features(positions, (size,))
+      first = count * self.concat_pos + axis * self.num_bands + np.arange(self.num_bands)
+      bands = [first] if self.sine_only else [first, first + count * self.num_bands]
+      columns = np.concatenate([[axis] * self.concat_pos, *bands]).astype(int)
+      made.append((np.asarray(table, np.float32), columns))
+    return made
 
   def dim(self, num_axes: int) -> int:
     """Returns the width of the features of a grid with that many axes."""

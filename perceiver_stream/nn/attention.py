@@ -13,6 +13,9 @@ from perceiver_stream.nn.layers import Linear, RMSNorm
 # Logits of one block, all rows and heads together. Thick blocks matter on CPU: 128 MB costs no
 # time against no blocking, 8 MB doubles it (measured on the optical flow model).
 LOGITS_BYTES = 128 * 2**20
+# On CPU heads are taken one by one, in tiles of logits that stay in the cache: 6 to 10 times faster
+# than all heads at once (2048 latents, 16 heads).
+TILE_BYTES = 4 * 2**20
 _MASKED = -1e30
 
 
@@ -29,7 +32,8 @@ def attend(
   Takes the backend's fused kernel if there is one (bfloat16 and float16 on GPU, heads of equal
   width, no mask). Otherwise, when the logits would need more than `logits_bytes`,
   works through blocks of queries and, if a thick block of queries is still too much, blocks of
-  keys with a running softmax. All paths agree to rounding.
+  keys with a running softmax; on CPU head by head, in tiles that stay in the cache. All paths
+  agree to rounding.
 
   Args:
     queries: `[B, Q, M, F]`, M heads of width F.
@@ -43,6 +47,11 @@ def attend(
   batch, num_queries, num_heads, _ = queries.shape
   num_keys = keys.shape[1]
   row_bytes = 4 * batch * num_heads * num_keys  # logits of one query
+  if jax.default_backend() == "cpu" and num_queries * row_bytes > TILE_BYTES:
+    if batch * num_heads > 1:
+      return _attend_head_by_head(queries, keys, values, mask, logits_bytes)
+    if num_keys * 512 * 4 <= TILE_BYTES:  # or tiles would be thin
+      logits_bytes = min(logits_bytes, TILE_BYTES)
   if num_queries * row_bytes <= logits_bytes:
     return _attend_at_once(queries, keys, values, mask)
   block_q = max(logits_bytes // row_bytes, min(num_queries, 512))
@@ -60,6 +69,22 @@ def _has_fused_kernel(queries: Array, values: Array, mask: Array | None) -> bool
     and width % 8 == 0
     and mask is None  # a fully masked row must give zeros, which cuDNN does not promise
   )
+
+
+def _attend_head_by_head(
+  queries: Array, keys: Array, values: Array, mask: Array | None, logits_bytes: int
+) -> Array:
+  """Returns `attend` of one row and head after another."""
+  batch, num_queries, num_heads, _ = queries.shape
+  split = lambda x: rearrange(x, "b n m f -> (b m) 1 n 1 f")  # noqa: E731
+  masks = None if mask is None else jnp.repeat(mask[:, None], num_heads, axis=0)
+
+  @jax.checkpoint
+  def one(head: tuple) -> Array:
+    return attend(*head, logits_bytes=logits_bytes)
+
+  heads = (split(queries), split(keys), split(values), masks)
+  return rearrange(jax.lax.map(one, heads), "(b m) 1 q 1 g -> b q m g", b=batch, q=num_queries)
 
 
 def _logits(queries: Array, keys: Array, mask: Array | None) -> Array:
@@ -84,18 +109,19 @@ def _attend_in_blocks(
 ) -> Array:
   batch, num_queries = queries.shape[:2]
   num_keys = keys.shape[1]
-  if mask is None:
+  if mask is None and num_keys % block_k:
     mask = jnp.ones((batch, num_keys), bool)
-  if mask.ndim == 3 and mask.shape[1] != num_queries:
+  if mask is not None and mask.ndim == 3 and mask.shape[1] != num_queries:
     raise ValueError(f"attend: mask {mask.shape} does not fit queries {queries.shape}.")
   pad_q, pad_k = -num_queries % block_q, -num_keys % block_k
   queries = jnp.pad(queries, ((0, 0), (0, pad_q), (0, 0), (0, 0)))
   keys = jnp.pad(keys, ((0, 0), (0, pad_k), (0, 0), (0, 0)))
   values = jnp.pad(values, ((0, 0), (0, pad_k), (0, 0), (0, 0)))
-  if mask.ndim == 2:
+  mask_blocks = None
+  if mask is not None and mask.ndim == 2:
     mask = jnp.pad(mask, ((0, 0), (0, pad_k)))
     mask_blocks = rearrange(mask, "b (j k) -> j b k", k=block_k)
-  else:
+  elif mask is not None:
     mask = jnp.pad(mask, ((0, 0), (0, pad_q), (0, pad_k)))
     mask_blocks = rearrange(mask, "b (i q) (j k) -> i j b q k", q=block_q, k=block_k)
   key_blocks = rearrange(keys, "b (j k) m f -> j b k m f", k=block_k)
@@ -103,20 +129,20 @@ def _attend_in_blocks(
   query_blocks = rearrange(queries, "b (i q) m f -> i b q m f", q=block_q)
 
   @jax.checkpoint
-  def one(block: tuple[Array, Array]) -> Array:
+  def one(block: tuple[Array, Array | None]) -> Array:
     return _running_softmax(block[0], key_blocks, value_blocks, block[1])
 
-  if mask_blocks.ndim == 3:
+  if mask_blocks is None or mask_blocks.ndim == 3:
     outputs = jax.lax.map(lambda block: one((block, mask_blocks)), query_blocks)
   else:
     outputs = jax.lax.map(one, (query_blocks, mask_blocks))
   return rearrange(outputs, "i b q m g -> b (i q) m g")[:, :num_queries]
 
 
-def _running_softmax(queries: Array, keys: Array, values: Array, masks: Array) -> Array:
+def _running_softmax(queries: Array, keys: Array, values: Array, masks: Array | None) -> Array:
   """Returns attention of one block of queries over all blocks of keys, one after another."""
   if keys.shape[0] == 1:
-    return _attend_at_once(queries, keys[0], values[0], masks[0])
+    return _attend_at_once(queries, keys[0], values[0], None if masks is None else masks[0])
   batch, block_q, num_heads, _ = queries.shape
   width = values.shape[-1]
 
