@@ -1,8 +1,10 @@
 """What a media file holds, before it is opened as a stream; and single pictures."""
 
+import itertools
 from fractions import Fraction
 from typing import NamedTuple
 
+import av.error
 import numpy as np
 from jaxtyping import UInt8
 
@@ -37,15 +39,18 @@ def probe(path: str) -> Probe:
   """
   with open_media(path) as container:
     track = choose(container, "video", -1, path)
-    frames = iter(()) if track is None else container.decode(track)
-    frame = next(frames, None)
-    if track is None or frame is None:
+    try:
+      frames = list(itertools.islice(container.decode(track), 2)) if track is not None else []
+    except av.error.FFmpegError:
+      frames = []
+    if track is None or not frames:
       raise DamagedError(f"{path} has no picture in it; give a picture or a video.")
+    frame = frames[0]
     aspect = Fraction(track.sample_aspect_ratio or 1)
     sides = frame.height, round(frame.width * aspect)
     height, width = sides[::-1] if round(frame.rotation / 90) % 2 else sides
     rate = float(track.average_rate or 25)
-    return Probe(height, width, rate, bool(container.streams.audio), next(frames, None) is None)
+    return Probe(height, width, rate, bool(container.streams.audio), len(frames) == 1)
 
 
 def reduced(height: int, width: int, max_side: int) -> tuple[int, int]:

@@ -143,7 +143,7 @@ def decode_clip(
   found: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
   patches = c.samples // c.samples_per_patch // c.num_frames
   for tick in range(c.num_frames):
-    back = tick + 1 - c.num_frames
+    back = float(tick + 1 - c.num_frames)
     asked = {}
     for name in [n for n in outputs if n != "label" or tick == 0]:
       asked |= model.queries(name, back, np.arange(patches) if name == "audio" else None)
@@ -195,7 +195,7 @@ def autoencode(
       labels += [np.asarray(jax.nn.softmax(got["label"]))] if "label" in got else []
       done, count, has_sound = done + real, count + 1, has_sound or clip.has_sound
     if not count:
-      raise ValueError("autoencode: the stream has no tick; give a video with pictures.")
+      raise ValueError("autoencode: there is no tick; give a video with pictures.")
   label = np.mean(labels, axis=0) if labels else np.zeros(0, np.float32)
   return Autoencoded(pathlib.Path(path), done, count, has_sound, tally.psnr(), label)
 

@@ -87,7 +87,7 @@ def flow_between(
   model: Model,
   params: PyTree,
   first: UInt8[np.ndarray, "H W 3"],
-  second: UInt8[np.ndarray, "H W 3"],
+  second: UInt8[np.ndarray, "h w 3"],
   *,
   overlap: int = 20,
   fewest: bool = False,
