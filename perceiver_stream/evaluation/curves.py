@@ -21,6 +21,18 @@ LABELS = {
   "copy": "copy-last",
   "extrap": "flow extrapolation",
   "extrap_d": "long flow extrapolation",
+  "zero_flow": "zero flow",
+  "same_place": "same-place patch",
+  "visible_mean": "mean of visible patches",
+  "mean": "mean colour, or silence",
+  "nothing": "grey, or silence",
+}
+_OTHERS = {
+  "zero_flow": STYLES["copy"],
+  "same_place": STYLES["copy"],
+  "visible_mean": STYLES["extrap"],
+  "mean": STYLES["copy"],
+  "nothing": STYLES["extrap"],
 }
 _OTHER = {"color": "#9333ea", "linewidth": 1.3}
 _RC: dict[Any, Any] = {
@@ -44,7 +56,7 @@ _SMOOTHING = 0.06  # of the run's windows
 
 
 def score_curves(series: Sequence[Series]) -> bytes:
-  """Returns a figure of one output: above the scores, below the gains over copying.
+  """Returns a figure of one output: above the scores, below the gains over the baseline.
 
   Args:
     series: Of one output, one per displacement: the columns.
@@ -59,7 +71,7 @@ def score_curves(series: Sequence[Series]) -> bytes:
       below.set_xlabel("ticks seen")
     better = "higher" if series[0].higher_is_better else "lower"
     axes[0][0].set_ylabel(f"{series[0].metric}\n({better} is better)")
-    axes[1][0].set_ylabel("gain over copy-last\n(above 0 is better)")
+    axes[1][0].set_ylabel(f"gain over {_label(series[0].reference)}\n(above 0 is better)")
     lines = [axis.get_legend_handles_labels() for axis in axes[0]]
     named = {
       label: handle
@@ -118,12 +130,12 @@ def _scores(axis: Any, series: Series) -> None:
 def _gains(axis: Any, series: Series) -> None:
   sign = 1 if series.higher_is_better else -1
   axis.axhline(0, **STYLES["copy"])
-  copy = series.values.get("copy")
-  if copy is None:
+  base = series.values.get(series.reference)
+  if base is None:
     return
   for name in _drawn(series):
-    if name != "copy":
-      gain = sign * (series.values[name] - copy)
+    if name != series.reference:
+      gain = sign * (series.values[name] - base)
       _line(axis, series.ticks, gain, series.counts, _style(name))
   axis.margins(x=0.01)
 
@@ -152,7 +164,7 @@ def _drawn(series: Series) -> list[str]:
 
 
 def _style(name: str) -> dict[str, Any]:
-  return STYLES.get(name, _OTHER)
+  return STYLES.get(name, _OTHERS.get(name, _OTHER))
 
 
 def _label(name: str) -> str:

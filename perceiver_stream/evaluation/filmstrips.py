@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceiver_stream.evaluation import pictures
+from perceiver_stream.evaluation.runs import reference
 from perceiver_stream.modalities import Modality
 
 MAX_TILES = 8
@@ -128,9 +129,11 @@ def _range(db: np.ndarray) -> tuple[float, float]:
 
 
 def _captions(arrays: Arrays, key: str, shown: np.ndarray) -> list[str]:
-  """Returns under each tile how good it is, and how good copying."""
+  """Returns under each tile how good it is, and how good the baseline."""
   valid = arrays.get(f"{key}/valid", np.ones(shown.max() + 1, bool))
-  model, copy = arrays.get(f"{key}/model"), arrays.get(f"{key}/copy")
+  named = {name.split("/")[1]: name for name in arrays if name.startswith(f"{key}/")}
+  copy = arrays.get(named.get(reference(named) or "copy", ""))
+  model = arrays.get(f"{key}/model")
   if model is None or copy is None:
     return []
   if not key.startswith("pixels@"):
@@ -155,6 +158,6 @@ def _grid(rows: Mapping[str, np.ndarray], captions: list[str], kind: str = "film
     parts.append(f'<span>{html.escape(name)}</span><img class={kind} alt="" src="{uri}">')
   if captions:
     cells = "".join(f"<span>{caption}</span>" for caption in captions)
-    title = "score (copying)" if kind == "film" else ""
+    title = "score (baseline)" if kind == "film" else ""
     parts.append(f"<span>{title}</span><div class=captions>{cells}</div>")
   return f'<div class=strip style="width: {width}px">{"".join(parts)}</div>'

@@ -88,7 +88,7 @@ def _headline(series: Iterable[Series], summary: Mapping[str, Any]) -> str:
   for modality, group in itertools.groupby(series, lambda one: one.modality):
     group = list(group)
     names = list(dict.fromkeys(name for one in group for name in one.values))
-    over = [name for name in ("copy", "extrap", "mix") if name in names]
+    over = [name for name in names if name not in ("model", "extrap_d")]
     better = "higher" if group[0].higher_is_better else "lower"
     heads = ["ticks ahead", *map(_label, names), *(f"gain over {_label(n)}" for n in over)]
     rows = "".join(_row(one, summary["scores"][one.key], names, over) for one in group)
@@ -118,8 +118,8 @@ def _row(series: Series, scores: Mapping[str, Any], names: list[str], over: list
     gain = scores.get(f"gain_over_{name}")
     kind = "" if gain is None else " class=good" if gain >= 0 else " class=bad"
     text = "" if gain is None else f"{gain:+.{digits}f}"
-    first = scores.get("first_gain_over_copy")
-    if name == "copy" and first is not None:
+    first = scores.get(f"first_gain_over_{series.reference}")
+    if name == series.reference and first is not None:
       text += f" <small>({first:+.{digits}f})</small>"
     cells.append(f"<td{kind}>{text}</td>")
   return f"<tr>{''.join(cells)}<td>{scores['count']}</td></tr>"
@@ -150,7 +150,7 @@ def _strips(run: Run) -> str:
     f'<p class=note><img class=legend alt="flow colours" src="{legend}">Decoded flow: the colour '
     "is where things went since the last frame seen, white is still. Errors: black is none, light "
     "the named mean difference of values in [0, 1]. Below each picture its score, and that of "
-    "copying in brackets.</p>"
+    "the baseline in brackets.</p>"
   ]
   for index in chosen:
     path = run.strips[index]

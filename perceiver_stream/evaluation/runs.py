@@ -7,6 +7,7 @@ any may be missing, and a last line half written. What cannot be read is passed 
 import json
 import pathlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,6 +19,16 @@ from perceiver_stream import modalities
 SHARE = 0.25  # of the run, at its end, that the headline is taken from
 _PSNR = "_psnr"
 _KEY = re.compile(r"[^@]+@\d+")
+
+
+def reference(names: Iterable[str]) -> str | None:
+  """Returns which baseline gains are over: `copy`, else the first by name; None without any.
+
+  >>> reference(["model", "copy", "mix"]), reference(["count", "model", "zero_flow"])
+  ('copy', 'zero_flow')
+  """
+  plain = {n for n in names if not n.endswith("_psnr")} - {"model", "count", "valid"}
+  return "copy" if "copy" in plain else min(plain, default=None)
 
 
 class Series(NamedTuple):
@@ -45,6 +56,11 @@ class Series(NamedTuple):
   def key(self) -> str:
     """`<modality>@<displacement>`."""
     return f"{self.modality}@{self.displacement}"
+
+  @property
+  def reference(self) -> str:
+    """The baseline that gains are over; see `reference`."""
+    return reference(self.values) or "copy"
 
   def mean(self, predictor: str, where: np.ndarray) -> float | None:
     """Returns the mean over the targets of the windows `where`; None if there are none."""
@@ -149,7 +165,7 @@ def summarise_run(run: Run) -> dict[str, Any]:
     `scores`: by `"<modality>@<displacement>"` the `metric`, `higher_is_better`, the number of
     targets (`count`), the mean of each predictor (weighted by targets; for pictures the mean of
     dB over frames), and `gain_over_<baseline>`, above 0 where the model is better;
-    `first_gain_over_copy` is that of the first quarter. Numbers that are not known are None.
+    `first_gain_over_copy` (or over what else is the `reference`) is that of the first quarter. Numbers that are not known are None.
   """
   scores = {}
   for series in run.series():
@@ -161,7 +177,8 @@ def summarise_run(run: Run) -> dict[str, Any]:
     }
     row |= {name: series.mean(name, late) for name in series.values}
     row |= {f"gain_over_{n}": series.gain(n, late) for n in series.values if n != "model"}
-    row["first_gain_over_copy"] = series.gain("copy", first_share(series.ticks))
+    first = series.gain(series.reference, first_share(series.ticks))
+    row[f"first_gain_over_{series.reference}"] = first
     scores[series.key] = row
   last = run.lines[-1] if run.lines else {}
   loss = run.column("loss")

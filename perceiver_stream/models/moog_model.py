@@ -110,6 +110,12 @@ class MoogNetwork:
       answers[name] = nearest(pixels, displacements, asked.displacement)[:, :, None, None]
     return answers
 
+  def picture(self, latents: Float[Array, "B L D"]) -> Float[Array, "B H W 3"]:
+    """Returns the whole frame that a predicted state says."""
+    c = self.config
+    rows = repeat_rows(_positions(c), latents.shape[0])
+    return self.moog.decode(latents, rows).reshape(-1, c.height, c.width, 3)
+
   def _decode(
     self, state: State, positions: Array, displacements: tuple[int, ...]
   ) -> Float[Array, "K B Q 3"]:
@@ -140,6 +146,25 @@ def _positions(config: Config) -> Float[Array, "N P"]:
   return position_table((config.height, config.width), octaves, config.float32_positions)
 
 
+def sampled_loss(
+  network: MoogNetwork, state: State, observations: Observation, detach_prob: float | Array
+) -> tuple[Float[Array, ""], Step, State]:
+  """Returns the loss of `make_loss`, and the inner and outer states of every tick."""
+  config, leading = network.config, observations["pixels"].shape[:2]
+  detach = jax.random.bernoulli(hk.next_rng_key(), detach_prob, leading)
+  steps, states = network.steps(state, observations, detach)
+  most = max(config.sample, 1)
+  offsets = jax.random.randint(hk.next_rng_key(), (*leading, 2), 0, most)
+  positions, targets = sample(config, states.memory["pixels"].last, offsets)
+  merge = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+  decoded = network.moog.decode(merge(steps.predicted), merge(positions))
+  squared = jnp.mean(jnp.square(decoded - merge(targets)), axis=(1, 2))
+  valid = observations.get("pixels_valid", jnp.ones(leading, bool))
+  valid = merge(valid.reshape(*leading, 1)).astype(jnp.float32)[:, 0]
+  mean = jnp.sum(squared * valid) / jnp.maximum(jnp.sum(valid), 1)
+  return mean, steps, states
+
+
 def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
   """Returns MooG's objective: mean squared error between each prediction and its frame.
 
@@ -154,18 +179,7 @@ def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
     state: State, observations: Observation, detach_prob: float | Array
   ) -> tuple[Float[Array, ""], State]:
     network = MoogNetwork(config, frames)
-    leading = observations["pixels"].shape[:2]
-    detach = jax.random.bernoulli(hk.next_rng_key(), detach_prob, leading)
-    steps, states = network.steps(state, observations, detach)
-    most = max(config.sample, 1)
-    offsets = jax.random.randint(hk.next_rng_key(), (*leading, 2), 0, most)
-    positions, targets = sample(config, states.memory["pixels"].last, offsets)
-    merge = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-    decoded = network.moog.decode(merge(steps.predicted), merge(positions))
-    squared = jnp.mean(jnp.square(decoded - merge(targets)), axis=(1, 2))
-    valid = observations.get("pixels_valid", jnp.ones(leading, bool))
-    valid = merge(valid.reshape(*leading, 1)).astype(jnp.float32)[:, 0]
-    mean = jnp.sum(squared * valid) / jnp.maximum(jnp.sum(valid), 1)
+    mean, _, states = sampled_loss(network, state, observations, detach_prob)
     return mean, jax.tree.map(lambda x: x[-1], states)
 
   apply = hk.transform(loss).apply

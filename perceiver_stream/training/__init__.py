@@ -16,6 +16,7 @@ _NAMES = {
   "ExperimentConfig": "config",
   "FuturePrediction": "objectives",
   "LogConfig": "logs",
+  "MeshConfig": "mesh",
   "NonFiniteError": "loop",
   "ObjectiveConfig": "objectives",
   "OptimizerConfig": "optimizers",

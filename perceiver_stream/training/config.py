@@ -9,6 +9,7 @@ from typing import Any
 
 from perceiver_stream.training.checkpoints import CheckpointConfig
 from perceiver_stream.training.logs import LogConfig
+from perceiver_stream.training.mesh import MeshConfig
 from perceiver_stream.training.names import nearest
 from perceiver_stream.training.objectives import ObjectiveConfig
 from perceiver_stream.training.optimizers import OptimizerConfig
@@ -17,7 +18,7 @@ TYPE = "_type"  # in JSON: where a dataclass is defined, so that it can be made 
 PACKAGE = "perceiver_stream."
 
 # May differ between the run that wrote a checkpoint and the one that goes on from it.
-FREE = ("run_dir", "max_windows", "max_bad_windows", "prefetch", "checkpoints", "logging")
+FREE = ("run_dir", "max_windows", "max_bad_windows", "prefetch", "checkpoints", "logging", "mesh")
 
 
 @dataclass(kw_only=True)
@@ -27,8 +28,9 @@ class ExperimentConfig:
   Attributes:
     model: Config of a model of the zoo; its sizes are fitted to the stream.
     stream: Config of a stream; its type chooses the kind.
-    objective: What is learnt.
+    objective: What is learnt: the config of one of `training.objectives.OBJECTIVES`.
     optimizer: How.
+    mesh: How rows, parameters and latents are divided between devices.
     checkpoints: When the run is saved.
     logging: What is shown and how often.
     use_baselines: Whether flow extrapolation and its mix with copying are scored too.
@@ -42,8 +44,9 @@ class ExperimentConfig:
 
   model: Any
   stream: Any
-  objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+  objective: Any = field(default_factory=ObjectiveConfig)
   optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+  mesh: MeshConfig = field(default_factory=MeshConfig)
   checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
   logging: LogConfig = field(default_factory=LogConfig)
   use_baselines: bool = True

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 from perceiver_stream.training.journal import in_order
 from perceiver_stream.training.loop import visible
 from perceiver_stream.training.parts import Parts
-from perceiver_stream.training.scores import Scores, window_scores
+from perceiver_stream.training.scores import Scores, joined, window_scores
 
 
 def evaluate(parts: Parts, params: PyTree, max_windows: int = 0) -> Scores:
@@ -26,18 +26,19 @@ def evaluate(parts: Parts, params: PyTree, max_windows: int = 0) -> Scores:
   """
 
   @jax.jit
-  def look(state: PyTree, window: Mapping[str, jax.Array]) -> tuple[PyTree, Any]:
-    _, aux = parts.objective.loss(params, state, window, None)
+  def look(state: PyTree, window: Mapping[str, jax.Array], key: jax.Array) -> tuple[PyTree, Any]:
+    _, aux = parts.objective.loss(params, state, window, key)
     return aux.next_state, aux.scores
 
   state = parts.model.initial_state(params, batch_size=parts.config.num_rows)
   collected: dict[str, dict[str, list[np.ndarray]]] = {}
-  for window in itertools.islice(parts.windows, max_windows or None):
-    state, scores = look(state, visible(window, parts.observation))
+  for number, window in enumerate(itertools.islice(parts.windows, max_windows or None)):
+    key = jax.random.key(number)  # what is drawn is the same for every model
+    state, scores = look(state, visible(window, parts.observation), key)
     more = parts.baselines(window) if parts.baselines else {}
-    for key, score in jax.device_get(scores).items():
-      for name, errors in (score._asdict() | more.get(key, {})).items():
-        collected.setdefault(key, {}).setdefault(name, []).append(np.asarray(errors))
+    for name, score in jax.device_get(scores).items():
+      for predictor, errors in joined(score.errors(), more.get(name, {})).items():
+        collected.setdefault(name, {}).setdefault(predictor, []).append(np.asarray(errors))
   keys = sorted(collected, key=in_order)
   whole = {k: {n: np.concatenate(e) for n, e in collected[k].items()} for k in keys}
   return window_scores(whole, parts.metric_names)

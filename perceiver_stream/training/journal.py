@@ -4,7 +4,6 @@ import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +11,10 @@ import numpy as np
 
 from perceiver_stream.evaluation.runs import summarise
 from perceiver_stream.training import logs
+from perceiver_stream.training.beside import Errors
 from perceiver_stream.training.config import ExperimentConfig, to_json
 from perceiver_stream.training.progress import Display
-from perceiver_stream.training.scores import RunningScores, window_scores
+from perceiver_stream.training.scores import RunningScores, joined, window_scores
 from perceiver_stream.training.step import StepInfo
 from perceiver_stream.training.strips import Piece, Strips
 
@@ -38,13 +38,13 @@ class Told(NamedTuple):
     number: Counted from 1 over all sessions of the run.
     window: As it came from the stream, `[W, B, ...]`.
     info: What the step returned, possibly still being computed.
-    baselines: Errors of the host's predictors, likewise, or None.
+    baselines: Waits for the errors of the host's predictors and returns them; or None.
   """
 
   number: int
   window: Window
   info: StepInfo
-  baselines: Future[dict[str, dict[str, np.ndarray]]] | None
+  baselines: Callable[[], Errors] | None
 
 
 class Stopwatch:
@@ -92,6 +92,17 @@ class Stopwatch:
     }
 
 
+def results(told: Told, watch: Stopwatch) -> tuple[StepInfo, Errors]:
+  """Waits for a window and returns what the step told, as numpy, and the errors of all."""
+  info = jax.device_get(told.info._replace(predictions={}))
+  errors = {key: info.scores[key].errors() for key in sorted(info.scores, key=in_order)}
+  if told.baselines is not None:
+    for key, more in watch.wait(told.baselines).items():
+      if key in errors:
+        errors[key] = joined(errors[key], more)
+  return info, errors
+
+
 class Journal:
   """The open files of a run and what it shows."""
 
@@ -119,7 +130,7 @@ class Journal:
     self.running = RunningScores(state["running"])
     self.watch = Stopwatch(hop * config.num_rows)
     self.strips = Strips(self.folder, config.logging.strips_every, hop)
-    (self.folder / "config.json").write_text(to_json(config) + "\n")
+    logs.write_whole(self.folder / "config.json", to_json(config) + "\n")
     self.metrics = logs.JsonLines(self.folder / logs.METRICS, state["lines"])
     self.timing = logs.JsonLines(self.folder / logs.TIMING, None if first else 0)
     self.display = Display(config.max_windows or None, first, config.logging.print_every)
@@ -134,12 +145,7 @@ class Journal:
 
   def record(self, told: Told) -> StepInfo:
     """Waits for a window's results, writes its line, and returns them as numpy."""
-    info = jax.device_get(told.info._replace(predictions={}))
-    errors = {key: info.scores[key]._asdict() for key in sorted(info.scores, key=in_order)}
-    if told.baselines is not None:
-      for key, more in self.watch.wait(told.baselines.result).items():
-        if key in errors:
-          errors[key] |= more
+    info, errors = results(told, self.watch)
     scores = window_scores(errors, self.metric_names)
     self.running.add(scores)
     line = self._line(told, info) | {"scores": scores}
@@ -155,7 +161,7 @@ class Journal:
     gains = {key: self.running.gain(key) for key in self.running.means}
     scores = summarise(self.folder)["scores"]
     summary = known | self.watch.read() | {"gains": gains, "last_quarter": scores}
-    (self.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    logs.write_whole(self.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
 
   def close(self) -> None:

@@ -4,12 +4,15 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from perceiver_stream import streams, zoo
+from perceiver_stream.training import objectives
 from perceiver_stream.training.beside import Baselines, PixelBaselines
 from perceiver_stream.training.config import ExperimentConfig
-from perceiver_stream.training.objectives import FuturePrediction
+from perceiver_stream.training.distributed import RowBaselines, Rows
+from perceiver_stream.training.mesh import make_mesh, own_rows
 from perceiver_stream.types import ModalitySpec
 
 
@@ -20,10 +23,11 @@ class Parts(NamedTuple):
     config: The experiment, the model's sizes fitted to the stream.
     model: With `init` and `initial_state`.
     objective: With `loss(params, state, window, rng) -> (loss, aux)`, and `config.window`.
-    windows: Iterable of dicts `[W, B, ...]`; its iterators have `get_state` and `set_state`.
+    windows: Iterable of dicts `[W, B, ...]`, of the rows of this process; its iterators have
+      `get_state` and `set_state`.
     observation: One tick as it comes, `[B, ...]`; names and shapes count, values do not.
     metric_names: Of each modality's error.
-    baselines: What is scored beside the model, or None.
+    baselines: What is scored beside the model, of the rows of this process, or None.
   """
 
   config: ExperimentConfig
@@ -39,29 +43,50 @@ def make_parts(config: ExperimentConfig) -> Parts:
   """Returns the parts that a config describes.
 
   Raises:
-    ValueError: Model and stream share no modality, or the stream cannot be opened.
+    ValueError: Model and stream share no modality, the objective fits one of them not, or the
+      stream cannot be opened.
   """
   specs = streams.specs(config.stream)
   model_config = fit(config.model, specs)
   config = dataclasses.replace(config, model=model_config)
   model = zoo.build(model_config)
-  objective = FuturePrediction(model, config.objective)
-  rows = streams.open_rows(config.stream, config.num_rows)
-  windows = streams.windows(rows, config.objective.window, max(model.displacements))
+  objective = objectives.make(model, config.objective)
+  check_needs(objective, specs)
+  rows = own_rows(make_mesh(config.mesh, config.num_rows), config.num_rows)
+  opened = streams.open_rows(config.stream, config.num_rows, rows)
+  windows = streams.windows(
+    opened,
+    config.objective.window,
+    objective.look_ahead,
+    goes_on=jax.process_count() > 1,
+  )
   baselines = None
-  if config.use_baselines and "pixels" in objective.outputs:
+  if config.use_baselines and any(ahead := objective.frame_displacements):
     shape = specs["pixels"].shape
     hop = config.objective.window
-    baselines = PixelBaselines(model.displacements, hop, shape, config.num_rows)
+    one = lambda: PixelBaselines(ahead, hop, shape, 1)  # noqa: E731
+    baselines = RowBaselines(one, Rows(rows, config.num_rows))
+  labels = getattr(objective, "labels", {})
+  names = {*model.modalities, *objective.needs, *labels} & set(specs)
+  metric_names = {name: m.metric_name for name, m in objective.outputs.items()}
   return Parts(
     config=config,
     model=model,
     objective=objective,
     windows=streams.prefetch(windows, config.prefetch),
-    observation=blank(specs, model.modalities, config.num_rows),
-    metric_names={name: m.metric_name for name, m in model.modalities.items()},
+    observation=blank(specs, names, config.num_rows),
+    metric_names=metric_names | dict(labels.values()),
     baselines=baselines,
   )
+
+
+def check_needs(objective: Any, specs: Mapping[str, ModalitySpec]) -> None:
+  """Raises ValueError if the stream does not give all that an objective needs."""
+  if missing := sorted(set(objective.needs) - set(specs)):
+    raise ValueError(
+      f"{type(objective).__name__} needs {missing}, but the stream gives {sorted(specs)}; choose "
+      f"another stream or another objective."
+    )
 
 
 def fit(model: Any, specs: Mapping[str, ModalitySpec]) -> Any:
@@ -77,4 +102,4 @@ def blank(
   specs: Mapping[str, ModalitySpec], names: Iterable[str], num_rows: int
 ) -> dict[str, np.ndarray]:
   """Returns one tick of zeros, `[B, ...]`, of the named modalities."""
-  return {n: np.zeros((num_rows, *specs[n].shape), specs[n].dtype) for n in names}
+  return {n: np.zeros((num_rows, *specs[n].shape), specs[n].dtype) for n in sorted(names)}

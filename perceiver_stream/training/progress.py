@@ -1,22 +1,41 @@
 """What one sees while it learns: a progress bar on a terminal, plain lines anywhere else."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as Remaining
 
+from perceiver_stream.evaluation.runs import reference
 from perceiver_stream.training.scores import RunningScores
 
 
-class Display:
-  """Shows frames per second, PSNR, the gain over copying, and the time left."""
+class Screen(Console):
+  """A console; a run must not end because its pipe was closed or its terminal is gone."""
 
-  def __init__(
-    self, total: int | None, done: int, print_every: int, console: Console | None = None
-  ):
-    self.console = console or Console(highlight=False, soft_wrap=True)
+  def on_broken_pipe(self) -> None:
+    """Leaves the error to `no_matter`; rich would end the process."""
+    raise
+
+  @contextmanager
+  def no_matter(self) -> Iterator[None]:
+    """Goes silent where there is nobody left to write to."""
+    try:
+      yield
+    except (OSError, ValueError):
+      self.quiet = True
+      with suppress(OSError, ValueError):  # or Python complains when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+class Display:
+  """Shows frames per second, PSNR, the gain over the baseline, and the time left."""
+
+  def __init__(self, total: int | None, done: int, print_every: int, console: Screen | None = None):
+    self.console = console or Screen(highlight=False, soft_wrap=True)
     self.total, self.print_every = total, print_every
     self._bar: Progress | None = None
     self._task = TaskID(0)
@@ -28,13 +47,15 @@ class Display:
 
   def say(self, text: str) -> None:
     """Prints one line above the bar."""
-    self.console.print(text, markup=False)
+    with self.console.no_matter():
+      self.console.print(text, markup=False)
 
   def update(self, window: int, running: RunningScores, timing: Mapping[str, Any]) -> None:
     """Shows the newest numbers."""
     text = describe(running, timing)
     if self._bar is not None:
-      self._bar.update(self._task, completed=window, description=text)
+      with self.console.no_matter():
+        self._bar.update(self._task, completed=window, description=text)
     elif window % self.print_every == 0 or window == self.total:
       of = f"/{self.total}" if self.total else ""
       left = eta(window, self.total, timing)
@@ -43,7 +64,8 @@ class Display:
   def close(self) -> None:
     """Leaves the terminal as it was."""
     if self._bar is not None:
-      self._bar.stop()
+      with self.console.no_matter():
+        self._bar.stop()
 
 
 def describe(running: RunningScores, timing: Mapping[str, Any]) -> str:
@@ -53,15 +75,17 @@ def describe(running: RunningScores, timing: Mapping[str, Any]) -> str:
     value, unit = (row["model_psnr"], " dB") if "model_psnr" in row else (row.get("model"), "")
     gain = running.gain(key)
     if value is not None and gain is not None:
-      parts.append(f"{key} {value:.3g}{unit} ({gain:+.2f} on copy)")
+      parts.append(f"{key} {value:.3g}{unit} ({gain:+.2f} on {reference(row)})")
   return "  ".join(parts)
 
 
 def last_quarter(scores: Mapping[str, Mapping[str, Any]]) -> str:
-  """Returns a line per output and displacement: the model beside copying and the mix."""
+  """Returns a line per output and displacement: the model beside the baselines that say most."""
   lines = ["Over the last quarter, each prediction scored before it was learnt from:"]
   for key, row in scores.items():
-    cells = [f"{name} {row[name]:.2f}" for name in ("model", "copy", "mix") if row.get(name)]
+    names = [n for n, value in row.items() if isinstance(value, float) and f"gain_over_{n}" in row]
+    names = ["model", *(n for n in names if not n.startswith("extrap"))]
+    cells = [f"{name} {row[name]:.2f}" for name in names if row.get(name)]
     lines.append(f"  {key:10} {', '.join(cells)}  ({row['metric']})")
   return "\n".join(lines)
 

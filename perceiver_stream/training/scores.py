@@ -5,8 +5,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from perceiver_stream.evaluation.runs import reference
+
 # Below this mean squared error two pictures are the same to 8 bits; PSNR ends at 60 dB.
 MSE_FLOOR = 1e-6
+OF_PEAK_1 = ("pixels", "audio")  # modalities whose squared errors are told as PSNR
 DECAY = 0.98  # of the running means, per window
 
 Scores = dict[str, dict[str, float | int | None]]
@@ -21,6 +24,18 @@ def psnr(mse: np.ndarray) -> np.ndarray:
   return -10.0 * np.log10(np.maximum(np.asarray(mse, np.float64), MSE_FLOOR))
 
 
+def joined(
+  errors: Mapping[str, np.ndarray], more: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Returns an objective's errors `[K, B]` with those of the host's predictors of the last K ticks.
+
+  >>> joined({"valid": np.ones((1, 1))}, {"mix": np.array([[2.0], [3.0]])})["mix"]
+  array([[3.]])
+  """
+  num = len(errors["valid"])
+  return {**errors, **{name: error[-num:] for name, error in more.items()}}
+
+
 def window_scores(
   errors: Mapping[str, Mapping[str, np.ndarray]], metric_names: Mapping[str, str]
 ) -> Scores:
@@ -28,11 +43,11 @@ def window_scores(
 
   Args:
     errors: Arrays `[K, B]` by key and predictor (`model`, `copy`, …), and `valid`.
-    metric_names: Of each modality; the pixels' `mse` is reported beside its `psnr`.
+    metric_names: Of each modality; an `mse` of pixels or a waveform is reported beside its `psnr`.
 
   Returns:
     By key: `count`, then `<predictor>` in the metric's unit and, for pictures,
-    `<predictor>_psnr`, the mean over frames. None stands for what is not a number.
+    `<predictor>_psnr`, the mean over frames or ticks. None stands for what is not a number.
   """
   scores: Scores = {}
   for key, by_predictor in errors.items():
@@ -42,7 +57,8 @@ def window_scores(
       if name == "valid":
         continue
       row[name] = _mean(np.asarray(error, np.float64)[valid])
-      if key.startswith("pixels@") and metric_names.get("pixels") == "mse":
+      modality = key.split("@")[0]
+      if modality in OF_PEAK_1 and metric_names.get(modality) == "mse":
         row[f"{name}_psnr"] = _mean(psnr(np.asarray(error)[valid]))
     scores[key] = row
   return scores
@@ -63,16 +79,17 @@ class RunningScores:
           mine[name] = DECAY * mine[name] + (1 - DECAY) * value if name in mine else value
 
   def gain(self, key: str) -> float | None:
-    """Returns how much smaller the error is than that of copying, dB; above 0 is better.
+    """Returns how much smaller the error is than the reference's, dB; above 0 is better.
 
-    For pictures it is the difference of the mean PSNRs, for all else of the errors' ratio.
+    See `reference`. For pictures it is the difference of the mean PSNRs, for all else of the errors' ratio.
     """
     row = self.means.get(key, {})
-    if "model_psnr" in row and "copy_psnr" in row:
-      return row["model_psnr"] - row["copy_psnr"]
-    if "model" in row and "copy" in row:
-      return 10 * math.log10(max(row["copy"], 1e-9) / max(row["model"], 1e-9))
-    return None
+    other = reference(row)
+    if "model" not in row or other is None:
+      return None
+    if "model_psnr" in row and f"{other}_psnr" in row:
+      return row["model_psnr"] - row[f"{other}_psnr"]
+    return 10 * math.log10(max(row[other], 1e-9) / max(row["model"], 1e-9))
 
   def total(self) -> float:
     """Returns the mean gain over all keys; decides which checkpoint is the best."""

@@ -55,7 +55,7 @@ def test_an_untrained_model_scores_like_copying_and_its_relative_loss_is_zero():
   )
   for score in aux.scores.values():
     assert score.model.shape == (WINDOW, ROWS)
-    np.testing.assert_allclose(score.model, score.copy, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(score.model, score.baselines["copy"], rtol=1e-4, atol=1e-7)
     assert np.all(score.valid)
 
 
@@ -68,7 +68,7 @@ def test_scores_compare_the_last_ticks_with_what_came_before_them():
     sources = frames[TICKS - WINDOW - displacement : TICKS - displacement]
     expected = np.mean((targets - sources) ** 2, axis=(2, 3, 4))
     np.testing.assert_allclose(
-      aux.scores[f"pixels@{displacement}"].copy, expected, rtol=1e-4, atol=1e-9
+      aux.scores[f"pixels@{displacement}"].baselines["copy"], expected, rtol=1e-4, atol=1e-9
     )
 
 
@@ -185,6 +185,6 @@ def test_learning_beats_copying_on_a_moving_square():
     params, opt_state, aux = update(params, opt_state, state, {"pixels": jnp.asarray(frames)})
     state = aux.next_state
     score = aux.scores["pixels@1"]
-    gains.append(float(10 * np.log10(np.mean(score.copy) / np.mean(score.model))))
+    gains.append(float(10 * np.log10(np.mean(score.baselines["copy"]) / np.mean(score.model))))
   assert abs(gains[0]) < 1e-3
   assert np.mean(gains[-20:]) > 1.0

@@ -131,7 +131,7 @@ class Objective:
     copy = jnp.mean(jnp.square(source - target), -1)
     noise = 1e-3 * jax.random.normal(rng, ())
     loss = jnp.mean(error) + noise * jnp.sum(params["in"]["b"])
-    score = Score(error, copy, jnp.ones(error.shape, bool))
+    score = Score(error, {"copy": copy}, jnp.ones(error.shape, bool))
     return loss, Aux(State(h, state.count + 1), {"x@1": score}, {"x@1": states[:-AHEAD]})
 
 

@@ -6,20 +6,25 @@ tick is the target of one prediction per displacement, exactly once, and that pr
 with parameters that no update has shown this tick as a target (prequential).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from perceiver_stream.models.base import Model
-from perceiver_stream.types import IS_FIRST, Observation, valid_key
+from perceiver_stream.training.objectives.base import (
+  Aux,
+  Score,
+  check_window,
+  mean_where,
+  same_recording,
+)
+from perceiver_stream.types import Observation, valid_key
 
 
 @dataclass(kw_only=True)
-class ObjectiveConfig:
+class Config:
   """What is learnt.
 
   Attributes:
@@ -39,47 +44,23 @@ class ObjectiveConfig:
 
   def validate(self) -> None:
     """Checks the fields; raises ValueError."""
-    if self.window < 1:
-      raise ValueError(f"objective: window={self.window} ticks; use at least 1.")
-
-
-class Score(NamedTuple):
-  """Errors of one modality at one displacement, for each target tick of a window.
-
-  Attributes:
-    model: Error of the prediction, in the modality's metric.
-    copy: Error of copying the last observation.
-    valid: Whether the pair counts: target and source were observed, in the same recording.
-  """
-
-  model: Float[Array, "K B"]
-  copy: Float[Array, "K B"]
-  valid: Bool[Array, "K B"]
-
-
-class Aux(NamedTuple):
-  """What a window gives besides its loss.
-
-  Attributes:
-    next_state: State after the window's first `window` ticks, where the next window starts.
-    scores: By `"<modality>@<displacement>"`.
-    predictions: By `"<output>@<displacement>"`, `[K, B, ...]`; `pixels_flow@4` is the decoded flow.
-  """
-
-  next_state: PyTree
-  scores: dict[str, Score]
-  predictions: dict[str, Array]
+    check_window("objective", self.window)
 
 
 class FuturePrediction:
   """Loss and scores of predicting every output modality at every displacement of a model."""
 
-  def __init__(self, model: Model, config: ObjectiveConfig):
+  needs: tuple[str, ...] = ()
+  labels = {"flow_backward": ("pixels_flow", "epe")}  # judges, if the stream has it, teaches never
+
+  def __init__(self, model: Model, config: Config):
     config.validate()
     self.model = model
     self.config = config
     self.displacements = model.displacements
     self.outputs = {n: m for n, m in model.modalities.items() if m.config.use_output}
+    self.look_ahead = max(self.displacements)
+    self.frame_displacements = self.displacements if "pixels" in self.outputs else ()
     weights = config.displacement_weights or (1.0,) * len(self.displacements)
     if len(weights) != len(self.displacements):
       raise ValueError(
@@ -91,7 +72,7 @@ class FuturePrediction:
   @property
   def num_ticks(self) -> int:
     """Ticks in a window, W."""
-    return self.config.window + max(self.displacements)
+    return self.config.window + self.look_ahead
 
   def loss(
     self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
@@ -151,6 +132,9 @@ class FuturePrediction:
       )
       total = total + modality.config.loss_weight * loss
       scores[f"{name}@{displacement}"] = jax.tree.map(lambda x: x.reshape(num, rows), score)
+    if displacement == 1 and {"flow_backward"} <= set(window) and "pixels_flow" in predicted:
+      flow = predicted["pixels_flow"].reshape(window["flow_backward"][-num:].shape)
+      scores["pixels_flow@1"] = judge_flow(flow, window["flow_backward"][-num:], same)
     shaped = {
       f"{k}@{displacement}": v.reshape(num, rows, *v.shape[1:]) for k, v in predicted.items()
     }
@@ -162,23 +146,32 @@ class FuturePrediction:
     # What was not observed may hold anything, NaN included: it must not reach a gradient.
     usable = valid.reshape((-1,) + (1,) * (target.ndim - 1))
     target = jnp.where(jnp.broadcast_to(usable, target.shape), target, jnp.zeros_like(target))
-    count = jnp.maximum(jnp.sum(valid.astype(jnp.float32)), 1.0)
-    mean = lambda x: jnp.sum(jnp.where(valid, x, 0.0)) / count  # noqa: E731
     losses = modality.loss(prediction, target)
     if self.config.relative:
       base = jax.lax.stop_gradient(modality.loss(copy, target))
       floor = self.config.relative_floor
       losses = jnp.log(losses + floor) - jnp.log(base + floor)
-    loss = mean(losses)
-    score = Score(modality.metric(prediction, target), modality.metric(copy, target), valid)
+    loss = mean_where(losses, valid)
+    beside = {"copy": modality.metric(copy, target)}
+    score = Score(modality.metric(prediction, target), beside, valid)
     return loss, jax.lax.stop_gradient(score)
 
 
-def same_recording(window: Mapping[str, Array], displacement: int, num: int) -> Bool[Array, "K B"]:
-  """Returns whether no recording starts in (t, t + displacement], for the last `num` targets."""
-  if IS_FIRST not in window or displacement == 0:
-    rows = next(iter(window.values())).shape[1]
-    return jnp.ones((num, rows), bool)
-  recording = jnp.cumsum(window[IS_FIRST].astype(jnp.int32), axis=0)
-  before = recording[recording.shape[0] - num - displacement : recording.shape[0] - displacement]
-  return recording[-num:] == before
+def judge_flow(
+  flow: Float[Array, "K B H W 2"], truth: Float[Array, "K B H W 2"], valid: Bool[Array, "K B"]
+) -> Score:
+  """Returns end-point errors of flow that was learnt without labels, beside those of no flow."""
+  epe = lambda error: jnp.mean(jnp.linalg.norm(error, axis=-1), axis=(2, 3))  # noqa: E731
+  return jax.lax.stop_gradient(Score(epe(flow - truth), {"zero": epe(truth)}, valid))
+
+
+def misfit(model: Model) -> str:
+  """Returns why a model cannot learn this, or nothing."""
+  if not any(m.config.use_output for m in model.modalities.values()):
+    return "the model predicts nothing"
+  if max(model.displacements) < 1:
+    return f"it predicts no future (displacements {model.displacements})"
+  return ""
+
+
+OBJECTIVE = (Config, FuturePrediction, misfit)

@@ -1,0 +1,95 @@
+"""Optical flow with labels: where each pixel of a frame is one tick later, as Perceiver IO learns it.
+
+The network sees frames t and t + 1; the target is the forward flow that the stream gives at t. The
+loss is the mean end-point error of the pixels whose flow is known (finite), in the units of the flow
+modality. Windows look one tick ahead, for the second frame of the last pair.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from perceiver_stream.models import perceiver_flow
+from perceiver_stream.models.base import Model
+from perceiver_stream.training.objectives.base import (
+  Aux,
+  Score,
+  check_window,
+  flag,
+  mean_where,
+  same_recording,
+)
+from perceiver_stream.types import Observation
+
+
+@dataclass(kw_only=True)
+class Config:
+  """How flow is learnt.
+
+  Attributes:
+    window: Ticks between updates: pairs of frames in a batch.
+  """
+
+  window: int = 8
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    check_window("flow", self.window)
+
+
+class Flow:
+  """Loss and scores of supervised optical flow; `flow@0` is from the frame before to the newest."""
+
+  look_ahead = 1
+  needs = ("pixels", "flow")
+  frame_displacements: tuple[int, ...] = ()
+
+  def __init__(self, model: Model, config: Config):
+    config.validate()
+    self.model = model
+    self.config = config
+    self.outputs = {"flow": model.modalities["flow"]}
+
+  def loss(
+    self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
+  ) -> tuple[Float[Array, ""], Aux]:
+    """Returns the mean end-point error of one window, and what else it tells."""
+    del rng
+    frames = {name: value for name, value in window.items() if not name.startswith("flow")}
+    states, _ = self.model.observe(params, jax.lax.stop_gradient(state), frames)
+    merge = lambda x: x[1:].reshape(-1, *x.shape[2:])  # noqa: E731
+    predicted = self.model.predict(params, jax.tree.map(merge, states), (0,))["flow"][:, 0]
+    predicted = predicted.reshape(window["flow"][1:].shape)
+    target, known = window["flow"][:-1], jnp.all(jnp.isfinite(window["flow"][:-1]), axis=-1)
+    target = self.outputs["flow"].canonical(target)
+    seen = flag(window, "pixels")
+    valid = flag(window, "flow")[:-1] & seen[:-1] & seen[1:]
+    valid = valid & same_recording(window, 1, self.config.window) & jnp.any(known, axis=(2, 3))
+    error = _end_point_error(predicted, target, known)
+    scale = self.outputs["flow"].config.scale
+    beside = {"zero_flow": scale * _end_point_error(jnp.zeros_like(target), target, known)}
+    score = Score(scale * error, beside, valid)
+    next_state = jax.tree.map(lambda x: x[self.config.window - 1], states)
+    found = next_state, {"flow@0": score}, {"flow@0": predicted}
+    return mean_where(error, valid), Aux(*jax.lax.stop_gradient(found))
+
+
+def _end_point_error(
+  flow: Float[Array, "K B H W 2"], target: Float[Array, "K B H W 2"], known: Bool[Array, "K B H W"]
+) -> Float[Array, "K B"]:
+  """Returns the mean distance over the known pixels, smooth at zero."""
+  distance = jnp.sqrt(jnp.sum(jnp.square(flow - target), axis=-1) + 1e-12)
+  count = jnp.maximum(jnp.sum(known.astype(jnp.float32), axis=(2, 3)), 1.0)
+  return jnp.sum(jnp.where(known, distance, 0.0), axis=(2, 3)) / count
+
+
+def misfit(model: Model) -> str:
+  """Returns why a model cannot learn this, or nothing."""
+  return (
+    "" if isinstance(model.config, perceiver_flow.Config) else "it is that of Perceiver IO flow"
+  )
+
+
+OBJECTIVE = (Config, Flow, misfit)
