@@ -8,14 +8,16 @@ import grain
 import numpy as np
 import pytest
 from absl import flags
+from image_folders import write_scannet, write_visp
 from ml_collections import config_flags
 from stream_checks import BARS, assert_restores, assert_same
 from video_files import write_video
 
 from perceiver_stream import streams
-from perceiver_stream.streams import mujoco, shard_writer, shards, synthetic, video, vizdoom
+from perceiver_stream.streams import images, mujoco, shard_writer, shards, synthetic, video, vizdoom
 
 SIMULATORS = ("vizdoom", "mujoco")  # slow to start, and in an extra
+SILENT = (images.Config,)
 KINDS = [kind.__name__.rpartition(".")[2] for kind in streams.STREAMS]
 
 
@@ -27,10 +29,13 @@ def configs(tmp_path_factory):
   write_video(folder / "2.mkv", num=11, gop=5, sound_s=0)
   world = synthetic.Config(height=24, width=32, max_ticks=25, ticks_per_recording=14, num_things=2)
   shard_writer.write(world, str(folder / "shards"), shard_ticks=9)
+  write_visp(folder / "images" / "1", num=14)
+  write_scannet(folder / "images" / "2", num=11)
   return {
     "video": video.Config(path=str(folder), **BARS),
     "synthetic": world,
     "shards": shards.Config(path=str(folder / "shards")),
+    "images": images.Config(path=str(folder / "images"), **BARS),
     "vizdoom": vizdoom.Config(
       height=24, width=32, max_ticks=25, ticks_per_recording=14, modalities=vizdoom.MODALITIES
     ),
@@ -135,6 +140,8 @@ def test_flags_reach_the_fields(config):
   settings = {"rate_hz": 12.5, "audio_rate_hz": 8000, "height": 40, "max_ticks": 3}
   if type(config) is vizdoom.Config:
     settings |= {"rate_hz": 17.5, "audio_rate_hz": 11025}
+  if type(config) in SILENT:
+    settings["audio_rate_hz"] = 0
   argv = ["program", *(f"--stream.{name}={value}" for name, value in settings.items())]
   holder = config_flags.DEFINE_config_dataclass(
     "stream", config, flag_values=flag_values, sys_argv=argv
@@ -143,7 +150,8 @@ def test_flags_reach_the_fields(config):
   copy = holder.value
   copy.validate()
   assert streams.specs(copy)["pixels"].shape == (40, copy.width, 3)
-  assert streams.specs(copy)["audio"].shape == (settings["audio_rate_hz"] / settings["rate_hz"],)
+  if copy.audio_rate_hz:
+    assert streams.specs(copy)["audio"].shape == (copy.audio_rate_hz / copy.rate_hz,)
   assert len(list(streams.open_rows(copy)[0])) == 3
 
 

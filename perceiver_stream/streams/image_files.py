@@ -1,0 +1,229 @@
+"""Folders of pictures with depth: which files they hold, when each was taken, and how to read one.
+
+visp      image_0001.pgm or color_image_0001.jpg, with depth_image_0001.bin: uint32 rows, uint32
+          columns, then uint16 values (the castel sequence of ViSP)
+tum       rgb.txt, depth.txt, groundtruth.txt: lines of a time in seconds and a file, or a pose
+          (tx ty tz qx qy qz qw)
+scannet   color/0.jpg, depth/0.png, pose/0.txt (4 x 4, camera to world)
+"""
+
+import pathlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+
+from perceiver_stream.streams.media import DamagedError
+from perceiver_stream.streams.picker import Picker
+
+UNITS = {"visp": 0.000124986647, "tum": 1 / 5000, "scannet": 1 / 1000}  # metres in a depth value
+NAMES = ("pixels", "depth", "camera")
+_CODECS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".pgm": "pgm", ".ppm": "ppm"}
+_CODECS |= {".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff"}
+_ENDS = {"png": b"IEND\xaeB`\x82", "mjpeg": b"\xff\xd9"}
+
+
+@dataclass
+class Track:
+  """What one sensor took, in order of time.
+
+  Attributes:
+    times: Seconds from the sequence's first picture.
+    items: A path each, or a pose; None where one is missing.
+  """
+
+  times: list[Fraction] = field(default_factory=list)
+  items: list[Any] = field(default_factory=list)
+
+
+def layout_of(folder: pathlib.Path) -> str:
+  """Returns the layout of a folder, or nothing."""
+  if (folder / "rgb.txt").is_file():
+    return "tum"
+  if (folder / "color").is_dir():
+    return "scannet"
+  return "visp" if any(_numbered(folder, r"(?:color_)?image_(\d+)\.\w+")) else ""
+
+
+def find_sequences(path: str, layout: str) -> tuple[tuple[str, str], ...]:
+  """Returns `(folder, layout)` of all sequences, in order.
+
+  Args:
+    path: A folder that is a sequence, or one of which some folders are, sorted by name; or several
+      between commas.
+    layout: A key of `UNITS`, or `"auto"`.
+
+  Raises:
+    FileNotFoundError: A folder is not there.
+    ValueError: A folder is no sequence and holds none.
+  """
+  found: list[tuple[str, str]] = []
+  for place in [
+    pathlib.Path(part.strip()).expanduser() for part in path.split(",") if part.strip()
+  ]:
+    if not place.is_dir():
+      raise FileNotFoundError(f"images: there is no folder {str(place)!r}; check the path.")
+    inside = [place, *sorted(p for p in place.iterdir() if p.is_dir())]
+    kinds = [(str(p), layout_of(p)) for p in inside]
+    fitting = [(p, kind) for p, kind in kinds if kind and layout in ("auto", kind)]
+    if not fitting:
+      raise ValueError(
+        f"images: {place} is no sequence of layout {layout!r} and holds none (found: "
+        f"{sorted({kind for _, kind in kinds if kind}) or 'none at all'}); see streams.image_files."
+      )
+    found += fitting[:1] if fitting[0][0] == str(place) else fitting
+  if not found:
+    raise ValueError("images: path is empty; name a folder of pictures.")
+  return tuple(found)
+
+
+def read_tracks(folder: pathlib.Path, layout: str, source_rate: Fraction) -> dict[str, Track]:
+  """Returns the tracks of a sequence by modality, on one clock that is 0 at its first picture.
+
+  Args:
+    folder: Of the sequence.
+    layout: A key of `UNITS`.
+    source_rate: Pictures per second of layouts that have numbers and no times.
+  """
+  if layout == "tum":
+    tracks = {
+      "pixels": _listed(folder, "rgb.txt", _path),
+      "depth": _listed(folder, "depth.txt", _path),
+    }
+    tracks["camera"] = _listed(folder, "groundtruth.txt", _pose_of_line)
+  else:
+    patterns = {
+      "visp": {"pixels": r"(?:color_)?image_(\d+)\.\w+", "depth": r"depth_image_(\d+)\.bin"},
+      "scannet": {
+        "pixels": r"color/(\d+)\.\w+", "depth": r"depth/(\d+)\.\w+", "camera": r"pose/(\d+)\.txt",
+      },
+    }[layout]  # fmt: skip
+    found = {name: dict(_numbered(folder, pattern)) for name, pattern in patterns.items()}
+    tracks = {name: Track() for name in NAMES} | _on_one_grid(found, source_rate)
+  if not tracks["pixels"].times:
+    raise DamagedError(f"images: {folder} has no picture where layout {layout!r} has them.")
+  start = tracks["pixels"].times[0]
+  return {name: Track([t - start for t in x.times], x.items) for name, x in tracks.items()}
+
+
+def _numbered(folder: pathlib.Path, pattern: str) -> list[tuple[int, pathlib.Path]]:
+  inside, _, name = pattern.rpartition("/")
+  place = folder / inside
+  matches = [(re.fullmatch(name, p.name), p) for p in place.iterdir()] if place.is_dir() else []
+  return sorted((int(match[1]), p) for match, p in matches if match)
+
+
+def _on_one_grid(found: dict[str, dict[int, pathlib.Path]], rate: Fraction) -> dict[str, Track]:
+  """Returns tracks with every number there should be; steps are as most are (exports skip some)."""
+  numbers = sorted(found["pixels"])
+  gaps = np.diff(numbers)
+  step = int(np.bincount(gaps).argmax()) if len(gaps) else 1
+  grid = sorted(set(range(numbers[0], numbers[-1] + 1, step)) | set(numbers)) if numbers else []
+  times = [Fraction(number, step) / rate for number in grid]
+  return {name: Track(times, [files.get(n) for n in grid]) for name, files in found.items()}
+
+
+def _listed(folder: pathlib.Path, name: str, item: Callable[[pathlib.Path, str], Any]) -> Track:
+  """Returns what a list with times has; lines that cannot be read count as missing."""
+  path, entries = folder / name, []
+  for line in path.read_text().splitlines() if path.is_file() else []:
+    time, _, rest = line.strip().replace(",", " ").partition(" ")
+    if time and not time.startswith("#"):
+      try:
+        entries.append((Fraction(time), item(folder, rest.strip())))
+      except ValueError as error:
+        raise DamagedError(f"{path}: the line {line!r} has no time and value: {error}.") from error
+  entries.sort(key=lambda entry: entry[0])
+  return Track([time for time, _ in entries], [value for _, value in entries])
+
+
+def _path(folder: pathlib.Path, rest: str) -> pathlib.Path:
+  return folder / rest
+
+
+def _pose_of_line(folder: pathlib.Path, rest: str) -> np.ndarray:
+  """Returns a pose as rows of a 3 x 4 matrix, camera to world, `[12]`."""
+  del folder
+  place, (x, y, z, w) = np.array(rest.split()[:3], float), np.array(rest.split()[3:7], float)
+  turn = np.array([
+    [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+    [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+    [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+  ])  # fmt: skip
+  return np.concatenate([turn, place[:, None]], 1).astype(np.float32).ravel()
+
+
+def read_camera(item: Any) -> np.ndarray | None:
+  """Returns a pose `[12]`; None where tracking was lost; DamagedError where it cannot be read."""
+  try:
+    pose = item if isinstance(item, np.ndarray) else np.loadtxt(item)[:3].astype(np.float32).ravel()
+  except (OSError, ValueError, IndexError) as error:
+    raise DamagedError(f"the pose {item} cannot be read: {error}") from error
+  if pose.shape != (12,):
+    raise DamagedError(f"the pose {item} has {pose.size} values in its first rows, expected 3 x 4")
+  return pose if np.isfinite(pose).all() else None
+
+
+def read_pixels(path: pathlib.Path, height: int, width: int, crop: str) -> np.ndarray:
+  """Returns RGB, uint8 `[H, W, 3]`; DamagedError where the file is not whole."""
+  return Picker(height, width, crop, Fraction(1))(_decode(path))
+
+
+def read_depth(path: pathlib.Path, height: int, width: int, crop: str, unit_m: float) -> np.ndarray:
+  """Returns metres, float32 `[H, W]`, NaN where unknown; DamagedError where the file is not whole.
+
+  Depth is not averaged: each pixel has the value nearest to it.
+  """
+  raw = _raw_depth(path) if path.suffix == ".bin" else _decode(path).to_ndarray(format="gray16le")
+  rows, columns = nearest(raw.shape, (height, width), crop)
+  raw = raw[rows][:, columns]
+  return np.where(raw > 0, raw * np.float32(unit_m), np.float32(np.nan))
+
+
+def nearest(source: tuple[int, ...], size: tuple[int, int], crop: str) -> list[np.ndarray]:
+  """Returns the rows and the columns of the source that lie under those of a smaller picture."""
+  full = list(size)
+  if crop == "centre":  # as `Picker` cuts
+    scale = max(Fraction(n, m) for n, m in zip(size, source, strict=True))
+    full = [max(n, round(m * scale)) for n, m in zip(size, source, strict=True)]
+  return [
+    ((np.arange(n) + (f - n) // 2 + 0.5) * m / f).astype(int)
+    for n, f, m in zip(size, full, source, strict=True)
+  ]
+
+
+def _raw_depth(path: pathlib.Path) -> np.ndarray:
+  data = _bytes(path)
+  height, width = np.frombuffer(data[:8], "<u4") if len(data) >= 8 else (0, 0)
+  if not height or len(data) != 8 + 2 * int(height) * int(width):
+    raise DamagedError(f"{path} has {len(data)} bytes, not those of {height} x {width} values")
+  return np.frombuffer(data[8:], "<u2").reshape(height, width)
+
+
+def _decode(path: pathlib.Path) -> av.VideoFrame:
+  data, name = _bytes(path), _CODECS.get(path.suffix.lower(), "")
+  if not name:
+    raise DamagedError(f"{path} is none of {sorted(_CODECS)}")
+  if data.rfind(_ENDS.get(name, b"")) < len(data) // 2:  # some writers leave more after the end
+    raise DamagedError(f"{path} ({len(data)} bytes) is cut off")
+  codec: Any = av.CodecContext.create(name, "r")
+  codec.options = {"err_detect": "explode"}
+  try:
+    frames: list[Any] = [*codec.decode(av.Packet(data)), *codec.decode(None)]
+  except (av.error.FFmpegError, ValueError) as error:
+    raise DamagedError(f"{path} ({len(data)} bytes) cannot be decoded: {error}") from error
+  if not frames or frames[0].is_corrupt:
+    raise DamagedError(f"{path} ({len(data)} bytes) cannot be decoded")
+  return frames[0]
+
+
+def _bytes(path: pathlib.Path | None) -> bytes:
+  try:
+    return b"" if path is None else path.read_bytes()
+  except OSError as error:
+    raise DamagedError(f"{path} cannot be read: {error.strerror}") from error

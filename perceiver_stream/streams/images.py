@@ -1,0 +1,233 @@
+"""Folders of numbered or timed pictures with depth: ViSP's castel, TUM RGB-D, ScanNet.
+
+Tick i of a sequence comes at the time i / rate_hz after its first picture. Pictures, depth and pose
+are the last ones taken by then, each by its own clock, and valid if not older than `max_age_s`.
+What is missing or cannot be read is damage: the last one before is held, and not valid. Depth is
+in metres, NaN where the sensor had none. Layouts: `streams.image_files`.
+"""
+
+import bisect
+import logging
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import numpy as np
+
+from perceiver_stream.streams import image_files
+from perceiver_stream.streams.base import (
+  StreamConfig,
+  check_state,
+  exact_rate,
+  make_tick,
+  pixels_spec,
+)
+from perceiver_stream.streams.image_files import NAMES, UNITS, Track, find_sequences
+from perceiver_stream.streams.media import ON_DAMAGE, DamagedError, Ledger
+from perceiver_stream.types import ModalitySpec
+
+logger = logging.getLogger(__name__)
+
+CROPS = ("centre", "squash")
+
+
+@dataclass(kw_only=True)
+class Config(StreamConfig):
+  """A stream of sequences.
+
+  Attributes:
+    path: A folder that is a sequence, or that holds some; or several between commas.
+    layout: "visp", "tum", "scannet", or "auto".
+    audio_rate_hz: 0: pictures have no sound.
+    height: Rows of the picture and of depth.
+    width: Columns.
+    crop: `"centre"` cuts what sticks out; `"squash"` keeps all.
+    modalities: What a tick holds: "pixels", "depth", "camera" (3 x 4 matrix from camera to world, by
+      rows).
+    source_rate_hz: Pictures per second where files have numbers and no times.
+    depth_unit_m: Metres of one depth value; 0 is that of the layout.
+    max_age_s: Older than this, what was taken last is not valid.
+    loops: Passes over the sequences; -1 is endless.
+    on_damage: `"stop"` with an error, or `"skip"`: go on past it and warn.
+  """
+
+  rate_hz: float = 30.0
+  audio_rate_hz: int = 0
+  path: str = ""
+  layout: str = "auto"
+  height: int = 64
+  width: int = 64
+  crop: str = "centre"
+  modalities: tuple[str, ...] = ("pixels", "depth")
+  source_rate_hz: float = 30.0
+  depth_unit_m: float = 0.0
+  max_age_s: float = 0.1
+  loops: int = 1
+  on_damage: str = "stop"
+
+  def validate(self) -> None:
+    """Checks the fields, but not that the folders are there; raises ValueError."""
+    super().validate()
+    exact_rate(self.source_rate_hz)
+    if self.audio_rate_hz:
+      raise ValueError(
+        f"images: audio_rate_hz={self.audio_rate_hz}; pictures have no sound, use 0."
+      )
+    choices = (("layout", (*UNITS, "auto")), ("crop", CROPS), ("on_damage", ON_DAMAGE))
+    for name, valid in choices:
+      if getattr(self, name) not in valid:
+        raise ValueError(f"images: {name}={getattr(self, name)!r}; use one of {valid}.")
+    for name in ("height", "width"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"images: {name}={getattr(self, name)} pixels; use at least 1.")
+    if self.loops < 1 and self.loops != -1:
+      raise ValueError(f"images: loops={self.loops}; use at least 1, or -1 for endless.")
+    if self.max_age_s <= 0 or self.depth_unit_m < 0:
+      raise ValueError(
+        f"images: max_age_s={self.max_age_s}, depth_unit_m={self.depth_unit_m}; use positive ones."
+      )
+    if "pixels" not in self.modalities or not set(self.modalities) <= set(NAMES):
+      raise ValueError(f"images: modalities={self.modalities}; use 'pixels' and some of {NAMES}.")
+
+
+def specs(config: Config) -> dict[str, ModalitySpec]:
+  """Returns what a tick holds."""
+  pixels = pixels_spec(config, config.height, config.width)
+  known = {
+    "pixels": pixels,
+    "depth": ModalitySpec(shape=pixels.shape[:2], maximum=0.0, rate_hz=pixels.rate_hz, units="m"),
+    "camera": ModalitySpec(shape=(12,), maximum=0.0, rate_hz=pixels.rate_hz, units="1, m"),
+  }
+  return {name: known[name] for name in config.modalities}
+
+
+def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDataset:
+  """Returns the stream of one row: the sequences row, row + num_rows, ...
+
+  Raises:
+    FileNotFoundError: A folder is not there.
+    ValueError: There are fewer sequences than rows.
+  """
+  found = find_sequences(config.path, config.layout)
+  if len(found) < num_rows:
+    raise ValueError(
+      f"images: {num_rows} rows need at least as many sequences, but path={config.path!r} has "
+      f"{len(found)}; use fewer rows or more sequences."
+    )
+  return ImageStream(config, found[row::num_rows])
+
+
+class ImageStream(grain.IterDataset):
+  """The ticks of sequences, one after the other."""
+
+  def __init__(self, config: Config, sequences: tuple[tuple[str, str], ...]):
+    super().__init__()
+    self.config, self.sequences = config, sequences
+
+  def __iter__(self) -> "ImageIterator":
+    return ImageIterator(self.config, self.sequences)
+
+
+class ImageIterator(grain.DatasetIterator):
+  """Position is all its state; pictures of one tick are kept."""
+
+  def __init__(self, config: Config, sequences: tuple[tuple[str, str], ...]):
+    super().__init__()
+    self._config, self._sequences = config, sequences
+    self._rate = exact_rate(config.rate_hz)
+    self._sequence: Sequence | None = None
+    self._state = {"loop": 0, "file": 0, "tick": 0, "count": 0}
+
+  def __next__(self) -> dict[str, Any]:
+    state, config = self._state, self._config
+    while state["loop"] != config.loops and not 0 < config.max_ticks <= state["count"]:
+      if self._sequence is None:
+        self._sequence = Sequence(*self._sequences[state["file"]], config)
+      values = self._sequence.read(state["tick"])
+      if values is not None:
+        tick = make_tick(values, state["tick"] == 0, state["count"] / self._rate)
+        state |= {"tick": state["tick"] + 1, "count": state["count"] + 1}
+        return tick
+      self._sequence.ledger.close()
+      self._sequence = None
+      file = (state["file"] + 1) % len(self._sequences)
+      state |= {"tick": 0, "file": file, "loop": state["loop"] + (file == 0)}
+    raise StopIteration
+
+  def get_state(self) -> dict[str, int]:
+    """Returns where the next tick is."""
+    return dict(self._state)
+
+  def set_state(self, state: Mapping[str, int]) -> None:
+    """Goes to a tick.
+
+    Raises:
+      ValueError: The state is of another stream.
+    """
+    check_state("image stream", state, self._state)
+    if not 0 <= state["file"] < len(self._sequences):
+      raise ValueError(
+        f"image stream: the state to restore is at sequence {state['file']}, but there are "
+        f"{len(self._sequences)}; restore with the same path."
+      )
+    self._state, self._sequence = {k: int(v) for k, v in state.items()}, None
+
+
+class Sequence:
+  """One folder: what was taken last at any time."""
+
+  def __init__(self, folder: str, layout: str, config: Config):
+    self._config, self._unit_m = config, config.depth_unit_m or UNITS[layout]
+    self._rate = exact_rate(config.rate_hz)
+    self.ledger = Ledger(folder, config.on_damage)
+    source_rate = exact_rate(config.source_rate_hz)
+    tracks = image_files.read_tracks(pathlib.Path(folder), layout, source_rate)
+    self._tracks = {name: tracks[name] for name in config.modalities}
+    for name, track in self._tracks.items():
+      if not track.times:
+        raise DamagedError(
+          f"{folder} (layout {layout!r}) has no {name}; leave it out of modalities."
+        )
+    self._read: dict[tuple[str, int], np.ndarray | None] = {}
+
+  def read(self, tick: int) -> dict[str, tuple[np.ndarray, bool]] | None:
+    """Returns arrays and validity at a tick; None after the last picture."""
+    time = tick / self._rate
+    if time > self._tracks["pixels"].times[-1]:
+      return None
+    kept, self._read = self._read, {}
+    values = {}
+    for name, track in self._tracks.items():
+      last = bisect.bisect_right(track.times, time) - 1
+      at, value = self._newest(name, track, last, kept)
+      fresh = at >= 0 and time - track.times[at] <= self._config.max_age_s
+      values[name] = (value, fresh and at == last)
+    return values
+
+  def _newest(
+    self, name: str, track: Track, last: int, kept: dict[tuple[str, int], np.ndarray | None]
+  ) -> tuple[int, np.ndarray]:
+    """Returns the last that can be read, and its number; zeros and -1 where there is none."""
+    for at in range(last, -1, -1):
+      value = kept[name, at] if (name, at) in kept else self._load(name, track.items[at])
+      self._read[name, at] = value
+      if value is not None:
+        return at, value
+    spec = specs(self._config)[name]
+    return -1, np.zeros(spec.shape, spec.dtype)
+
+  def _load(self, name: str, item: Any) -> np.ndarray | None:
+    c = self._config
+    try:
+      if item is None:
+        raise DamagedError(f"a {name} file is missing between others")
+      if name == "camera":
+        return image_files.read_camera(item)
+      if name == "pixels":
+        return image_files.read_pixels(item, c.height, c.width, c.crop)
+      return image_files.read_depth(item, c.height, c.width, c.crop, self._unit_m)
+    except DamagedError as error:
+      self.ledger.book("packets" if item is not None else "lost", f"{error}")
+      return None
