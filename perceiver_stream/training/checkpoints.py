@@ -5,13 +5,14 @@ state, rng, counters) by name, and `meta`: version, config, stream position, log
 Arrays are plain, so they load on any machine; a folder appears under its name only when complete.
 """
 
+import math
 import os
 import pathlib
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,6 +24,11 @@ from perceiver_stream.training.arrays import CheckpointError as CheckpointError
 from perceiver_stream.training.arrays import checksum, flatten, named, unflatten
 from perceiver_stream.training.distributed import leads, wait_for_all
 from perceiver_stream.version import __version__
+
+try:
+  import fcntl
+except ImportError:  # Windows
+  fcntl = None  # type: ignore[assignment]
 
 FOLDER = "checkpoints"
 FORMAT = "perceiver_stream checkpoint 1"
@@ -70,6 +76,7 @@ class Checkpoints:
     self.folder = pathlib.Path(run_dir).absolute() / FOLDER
     self.config = config
     check_writable(self.folder)
+    self._lock = lock(self.folder)
     policy = checkpoint_managers.AnyPreservationPolicy(
       [
         checkpoint_managers.LatestN(config.keep),
@@ -130,6 +137,9 @@ class Checkpoints:
       self._manager.close()
     except Exception as error:
       warnings.warn(f"checkpoint in {self.folder} was not completed: {error}", stacklevel=2)
+    finally:
+      if self._lock is not None:
+        self._lock.close()
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -207,15 +217,25 @@ def read(
     try:
       with ocp.StandardCheckpointer() as reader:
         # A target of numpy arrays: what many devices wrote is read without any of them.
-        there = reader.metadata(path / name).item_metadata.tree
+        there = ocp.StandardCheckpointHandler().metadata(path / name).tree
+        _check_size(there, template, path / name)
         target = {key: np.zeros(kind.shape, kind.dtype) for key, kind in there.items()}
         arrays = reader.restore(path / name, target)
+    except CheckpointError:
+      raise
     except Exception as error:
       raise DamagedError(f"Checkpoint {path} is damaged: {_first_line(error)}") from error
     if checksum(arrays) != meta["checksums"].get(name):
       raise DamagedError(f"Checkpoint {path} is damaged: the checksum of '{name}' is wrong.")
     trees[name] = unflatten(arrays, template, f"Checkpoint {path}, '{name}'")
   return Restored(step, trees, meta)
+
+
+def _check_size(there: Mapping[str, Any], template: PyTree, path: pathlib.Path) -> None:
+  """Raises CheckpointError, before memory is taken, where arrays are larger than could fit."""
+  size = lambda arrays: sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in arrays)  # noqa: E731
+  if size(there.values()) > 2 * size(jax.tree.leaves(template)) + 2**20:
+    unflatten(there, template, str(path))
 
 
 def newest_whole(
@@ -275,6 +295,31 @@ def check_writable(folder: pathlib.Path) -> None:
       f"Cannot write to {folder}: {error.strerror or error}. Choose another --config.run_dir, or "
       f"make this one writable."
     ) from error
+
+
+def lock(folder: pathlib.Path) -> IO[bytes] | None:
+  """Returns a file held locked until it is closed; None where the system or disk cannot lock.
+
+  Of several processes of one run only the first takes it. It goes with its process, however ended.
+
+  Raises:
+    CheckpointError: Another process has it.
+  """
+  if fcntl is None or jax.process_index():
+    return None
+  file = (folder / ".lock").open("ab")
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    file.close()
+    raise CheckpointError(
+      f"Another run is writing to {folder}. Wait for it to end, or stop it; or choose another "
+      f"--config.run_dir."
+    ) from error
+  except OSError:
+    file.close()
+    return None
+  return file
 
 
 def _first_line(error: Exception) -> str:

@@ -43,7 +43,10 @@ class Display:
       columns = (BarColumn(24), TextColumn("{task.completed}/{task.total} {task.description}"))
       self._bar = Progress(*columns, TimeElapsedColumn(), Remaining(), console=self.console)
       self._task = self._bar.add_task("windows", total=total, completed=done)
-      self._bar.start()
+      with self.console.no_matter():
+        self._bar.start()
+      if self.console.quiet:
+        self._bar = None
 
   def say(self, text: str) -> None:
     """Prints one line above the bar."""

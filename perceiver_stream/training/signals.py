@@ -1,4 +1,7 @@
-"""Stopping politely: ctrl-C and SIGTERM ask, and the loop stops when its window is done."""
+"""Stopping politely: signals ask, and the loop stops when its window is done.
+
+Heard are SIGINT (ctrl-C), SIGTERM (a scheduler) and SIGHUP (the terminal or connection is gone).
+"""
 
 import signal
 import threading
@@ -6,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
 
 class StopRequest:
@@ -20,7 +25,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-  """Yields a request that becomes true on SIGINT or SIGTERM; a second one ends the process.
+  """Yields a request that becomes true on a signal; a second one ends the process.
 
   Outside the main thread, where Python cannot listen to signals, it never becomes true.
   """
@@ -34,7 +39,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
       signal.signal(each, handler)
 
   if threading.current_thread() is threading.main_thread():
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
       before[number] = signal.signal(number, handle)
   try:
     yield request

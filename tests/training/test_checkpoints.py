@@ -1,4 +1,5 @@
 import gc
+import os
 import pathlib
 import resource
 import signal
@@ -179,6 +180,52 @@ def test_a_full_disk_is_a_clear_error_and_the_last_good_one_stays(tmp_path):
     signal.signal(signal.SIGXFSZ, handler)
     store.close()
   assert steps(folder) == [1] and restore(tmp_path).step == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid(), reason="only root can mount")
+def test_a_disk_that_is_full_and_then_read_only(tmp_path):
+  disk = tmp_path / "disk"
+  disk.mkdir()
+  if os.system(f"mount -t tmpfs -o size=256k none {disk} 2>/dev/null"):
+    pytest.skip("mounting is not allowed here")
+  try:
+    folder = save(disk, [1])
+    store = Checkpoints(disk, CheckpointConfig())
+    with pytest.raises(CheckpointError, match="could not be.*The last good one is 1.*Free some"):
+      store.save(2, {"params": {"w": np.random.default_rng(0).normal(size=2**16)}}, {}, 0.0)
+      store.wait()
+    store.close()
+    assert steps(folder) == [1] and restore(disk).step == 1
+    os.system(f"mount -o remount,ro {disk}")
+    with pytest.raises(CheckpointError, match="Cannot write to .*Read-only.*make this one writabl"):
+      Checkpoints(disk, CheckpointConfig())
+  finally:
+    gc.collect()
+    os.system(f"umount -l {disk}")
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+  first = Checkpoints(tmp_path, CheckpointConfig())
+  with pytest.raises(CheckpointError, match="Another run is writing to .*Wait for it to end"):
+    Checkpoints(tmp_path, CheckpointConfig())
+  first.close()
+  Checkpoints(tmp_path, CheckpointConfig()).close()
+
+
+def test_arrays_larger_than_could_fit_are_refused_before_they_take_memory(tmp_path):
+  store = Checkpoints(tmp_path, CheckpointConfig())
+  big = trees() | {"params": {"net/~/linear": {"w": jnp.zeros((600, 900))}}}
+  store.save(1, big, {}, 0.0)
+  store.wait()
+  store.close()
+  allocated = []
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(np, "zeros", lambda *args: allocated.append(args))
+    with pytest.raises(
+      CheckpointError, match=r"w is float32\[600, 900\], expected float32\[2, 3\]"
+    ):
+      read(tmp_path / FOLDER, 1, {"params": trees()["params"]})
+  assert not allocated
 
 
 def test_a_write_cut_short_is_not_taken_for_a_checkpoint(tmp_path):

@@ -1,12 +1,13 @@
 import json
 import math
+import os
 
 import numpy as np
 import pytest
 
 from perceiver_stream.training import logs, strips
 from perceiver_stream.training.logs import JsonLines, LogConfig, read_lines
-from perceiver_stream.training.progress import Display, describe, eta
+from perceiver_stream.training.progress import Display, Screen, describe, eta
 from perceiver_stream.training.scores import RunningScores, psnr, window_scores
 
 
@@ -133,13 +134,34 @@ def test_plain_lines_where_there_is_no_terminal(capsys):
 def test_a_bar_on_a_terminal():
   import io
 
-  from rich.console import Console
-
   screen = io.StringIO()
-  display = Display(4, 1, 20, Console(file=screen, force_terminal=True, width=120))
+  display = Display(4, 1, 20, Screen(file=screen, force_terminal=True, width=120))
   display.update(3, RunningScores(), {"frames_per_s": 7.0})
   display.close()
   assert "3/4" in screen.getvalue() and "7.0 frames/s" in screen.getvalue()
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_nobody_reading_is_no_reason_to_stop(is_terminal):
+  reader, writer = os.pipe()
+  with open(writer, "w", buffering=1) as pipe:
+    os.close(reader)
+    display = Display(9, 0, 1, Screen(file=pipe, force_terminal=is_terminal))
+    for window in range(1, 4):
+      display.update(window, RunningScores(), {"frames_per_s": 7.0})
+      display.say("still here")
+    display.close()
+    assert display.console.quiet
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+  path = tmp_path / "config.json"
+  logs.write_whole(path, "old")
+  with pytest.raises(UnicodeEncodeError):
+    logs.write_whole(path, "new\udc80")
+  assert path.read_text() == "old"
+  logs.write_whole(path, "new")
+  assert path.read_text() == "new"
 
 
 def test_a_long_run_keeps_a_bounded_number_of_strips_from_all_its_life(tmp_path):

@@ -1,6 +1,8 @@
+import itertools
 import json
 import os
 import signal
+import time
 
 import jax
 import numpy as np
@@ -97,7 +99,7 @@ def test_a_finished_run_has_nothing_to_do(tmp_path):
   assert again.finished and again.windows == first.windows and lines(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_signals_finish_the_window_save_and_resume(tmp_path, name, capsys):
   run(tmp_path / "whole", max_windows=8)
 
@@ -114,6 +116,17 @@ def test_signals_finish_the_window_save_and_resume(tmp_path, name, capsys):
   assert signal.getsignal(getattr(signal, name)) is before
   run(tmp_path / "parts", max_windows=8)
   assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_clock_on_the_wall_that_jumps_changes_nothing(tmp_path, monkeypatch):
+  run(tmp_path / "steady")
+  leaps = itertools.cycle([4e9, -4e9, 0.0, 1e6])
+  monkeypatch.setattr(time, "time", lambda: next(leaps))
+  run(tmp_path / "leaping", max_windows=5)
+  run(tmp_path / "leaping")
+  assert_same_run(tmp_path / "steady", tmp_path / "leaping")
+  for line in logs.read_lines(tmp_path / "leaping" / logs.TIMING):
+    assert line["windows_per_s"] > 0 and 0 <= line["wait_share"] <= 1
 
 
 def test_a_bad_window_is_skipped_counted_and_leaves_no_trace(tmp_path):
