@@ -11,7 +11,7 @@ from perceiver_stream.modalities import audio, depth, segmentation
 from perceiver_stream.streams import vizdoom
 from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
 
-RATE_HZ = 5  # seven tics of the game
+RATE_HZ = 5.0  # seven tics of the game
 MINUTES = 30
 WINDOW = 8
 SIDES = {"nano": 16, "tiny": 32, "small": 128, "base": 256}
@@ -25,13 +25,13 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   model.modalities |= {
     # A tick is 4,410 samples, of which 16 is no divisor.
     "audio": audio.Config(
-      num_samples=22050 // RATE_HZ, rate_hz=22050, patch=14, window=512, hop=441
+      num_samples=int(22050 / RATE_HZ), rate_hz=22050.0, patch=14, window=512, hop=441
     ),
     "depth": depth.Config(**size),
     "segmentation": segmentation.Config(**size, num_classes=len(vizdoom.CLASSES)),
   }
   model.displacements = (1, 4)
-  ticks = MINUTES * 60 * RATE_HZ
+  ticks = int(MINUTES * 60 * RATE_HZ)
   return ExperimentConfig(
     model=model,
     stream=vizdoom.Config(

@@ -14,7 +14,9 @@ also the library OpenAL (Debian: libopenal1). An empty folder `_vizdoom` is the 
 Source: Kempka et al. 2016, 1605.02097; the levels are those of Freedoom.
 """
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -145,10 +147,11 @@ class Walk:
     self.where = f"recording {recording} of row {row}"
     seed = seed_of(config.seed, row, recording)
     level = config.maps[(row + recording) % len(config.maps)]
-    self._folder = tempfile.TemporaryDirectory(prefix="vizdoom_")
+    folder = tempfile.mkdtemp(prefix="vizdoom_")
+    self._cleanup = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
     size = (config.height, config.width)
     sound = config.audio_rate_hz if SOUND & set(config.modalities) else 0
-    self._game = start_game(config.wad, level, seed, config.tics, size, sound, self._folder.name)
+    self._game = start_game(config.wad, level, seed, config.tics, size, sound, folder)
     self._explorer = EXPLORERS[config.explorer](seed, config.tics)
     self._view: View | None = None
     self._edges = (edges(size, 0), edges(size, 1))
@@ -188,7 +191,7 @@ class Walk:
   def close(self) -> None:
     """Ends the game."""
     self._game.close()
-    self._folder.cleanup()
+    self._cleanup()
 
   def _look(self, state: Any) -> View:
     x, y, _, angle, _ = state.game_variables
