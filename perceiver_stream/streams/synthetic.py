@@ -1,16 +1,14 @@
-"""A synthetic world: textured things moving over a moving textured ground, with sound and truth.
+"""A synthetic world: textured things over a textured ground, a moving camera, sound, and truth.
 
-Everything is a closed formula of (seed, row, recording, tick), so any tick can be made at once and
-the truth is exact: depth, segmentation, and forward flow, which is the displacement of the visible
-surface from tick t to t + 1. Positions are sums of sines. Each thing hums: louder the faster it
-moves, higher the higher up it is.
+Everything is a closed formula of (seed, row, recording, scene, tick), so any tick can be made at
+once and the truth is exact: depth, segmentation, flow both ways, tracks of points with their
+visibility, and the camera's motion. Things hum as they move and thud when they land.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import grain
 import numpy as np
@@ -23,10 +21,14 @@ from perceiver_stream.streams.base import (
   make_tick,
   pixels_spec,
 )
+from perceiver_stream.streams.world import points, render, sound
+from perceiver_stream.streams.world.scene import GROUND_DEPTH, LEVELS, NEAREST, Scene, make
 from perceiver_stream.types import ModalitySpec
 
-GROUND_DEPTH, NEAREST = 10.0, 2.0  # metres
 MODALITIES = ("pixels", "audio", "depth", "flow", "segmentation")
+POINTS = ("points", "points_visible", "points_id")
+MORE = ("flow_backward", *POINTS, "camera")
+CAMERA = ("x", "y", "roll", "log_zoom", "d_x", "d_y", "d_roll", "d_log_zoom")
 
 
 @dataclass(kw_only=True)
@@ -36,56 +38,95 @@ class Config(StreamConfig):
   Attributes:
     height: Rows of the picture.
     width: Columns of the picture.
-    num_things: Moving things; class ids are 1 to `num_things`, the ground is 0.
-    speed: Factor on all motion; 1 moves things by about 1 % of the picture per tick at 25 Hz.
+    level: "easy", "medium" or "hard": how much there is, how far it moves, how noisy it is.
+    num_things: Moving things; class ids are 1 to `num_things`, the nearest has the largest, the
+      ground is 0. -1: as many as the level has, which differs from scene to scene.
+    speed: Factor on the pace of everything; at 0 the world stands still and is silent.
+    camera: Factor on how far the camera travels, rolls and zooms.
+    noise: Standard deviation of the sensor's noise, of 255; -1: the level's.
+    lighting: How far the gain of the light drifts from 1; -1: the level's.
     ticks_per_recording: Ticks after which a new world begins, with `is_first`; 0 is never.
-    modalities: What a tick holds, of "pixels", "audio", "depth", "flow", "segmentation".
+    ticks_per_scene: Ticks after which there is a cut to another world, without `is_first`; 0 is
+      never.
+    num_points: Tracked at a time.
+    ticks_per_point: Ticks after which a slot is given to a new point; 0 is at cuts only.
+    modalities: What a tick holds, of `MODALITIES` and `MORE`.
     seed: Of the world. Row r has another world than row r + 1.
   """
 
   height: int = 64
   width: int = 64
-  num_things: int = 3
+  level: str = "easy"
+  num_things: int = -1
   speed: float = 1.0
+  camera: float = 1.0
+  noise: float = -1.0
+  lighting: float = -1.0
   ticks_per_recording: int = 0
+  ticks_per_scene: int = 0
+  num_points: int = 64
+  ticks_per_point: int = 96
   modalities: tuple[str, ...] = MODALITIES
   seed: int = 0
 
   def validate(self) -> None:
     """Checks the fields; raises ValueError."""
     super().validate()
-    for name, least in (("height", 8), ("width", 8), ("num_things", 0), ("seed", 0)):
-      if getattr(self, name) < least:
-        raise ValueError(f"synthetic: {name}={getattr(self, name)}; use at least {least}.")
-    if self.ticks_per_recording < 0:
-      raise ValueError(f"synthetic: ticks_per_recording={self.ticks_per_recording}; 0 is never.")
-    unknown = sorted(set(self.modalities) - set(MODALITIES))
+    if self.level not in LEVELS:
+      raise ValueError(f"synthetic: level={self.level!r}; use one of {', '.join(LEVELS)}.")
+    for name, (least, most) in _LIMITS.items():
+      value = getattr(self, name)
+      if not (least <= value <= most or (value == -1 and name in _OF_LEVEL)):
+        hint = ", or -1 for what the level has" if name in _OF_LEVEL else ""
+        raise ValueError(f"synthetic: {name}={value}; use {least} to {most}{hint}.")
+    for name in ("ticks_per_recording", "ticks_per_scene", "ticks_per_point"):
+      if getattr(self, name) < 0:
+        raise ValueError(f"synthetic: {name}={getattr(self, name)}; 0 is never.")
+    unknown = sorted(set(self.modalities) - {*MODALITIES, *MORE})
     if unknown or not self.modalities:
-      raise ValueError(f"synthetic: modalities={self.modalities}; use some of {MODALITIES}.")
+      known = (*MODALITIES, *MORE)
+      raise ValueError(f"synthetic: modalities={self.modalities}; use some of {known}.")
     if "audio" in self.modalities and not self.audio_rate_hz:
       raise ValueError("synthetic: audio_rate_hz=0; set it, or leave 'audio' out of modalities.")
+
+
+_LIMITS = {
+  "height": (8, 4096),
+  "width": (8, 4096),
+  "num_things": (0, 100),
+  "speed": (0.0, 20.0),
+  "camera": (0.0, 4.0),
+  "noise": (0.0, 255.0),
+  "lighting": (0.0, 1.0),
+  "num_points": (1, 4096),
+  "seed": (0, 2**63),
+}
+_OF_LEVEL = ("num_things", "noise", "lighting")
 
 
 def specs(config: Config) -> dict[str, ModalitySpec]:
   """Returns what a tick holds."""
   rate, size = float(exact_rate(config.rate_hz)), (config.height, config.width)
+  most = config.num_things if config.num_things >= 0 else LEVELS[config.level].things[1]
+
+  def spec(
+    shape: tuple[int, ...], units: str, low: float = 0.0, high: float = 0.0, dtype: str = "float32"
+  ) -> ModalitySpec:
+    return ModalitySpec(
+      shape=shape, dtype=dtype, minimum=low, maximum=high, rate_hz=rate, units=units
+    )
+
   known: dict[str, Callable[[], ModalitySpec]] = {
     "pixels": lambda: pixels_spec(config, *size),
     "audio": lambda: audio_spec(config),
-    "depth": lambda: ModalitySpec(
-      shape=size, minimum=NEAREST, maximum=GROUND_DEPTH, rate_hz=rate, units="m"
-    ),
-    "flow": lambda: ModalitySpec(
-      shape=(*size, 2), minimum=0.0, maximum=0.0, rate_hz=rate, units="px/tick"
-    ),
-    "segmentation": lambda: ModalitySpec(
-      shape=size,
-      dtype="int32",
-      minimum=0.0,
-      maximum=float(config.num_things),
-      rate_hz=rate,
-      units="class id",
-    ),
+    "depth": lambda: spec(size, "m", NEAREST, GROUND_DEPTH),
+    "flow": lambda: spec((*size, 2), "px/tick"),
+    "flow_backward": lambda: spec((*size, 2), "px/tick"),
+    "segmentation": lambda: spec(size, "class id", 0.0, float(most), "int32"),
+    "points": lambda: spec((config.num_points, 2), "px"),
+    "points_visible": lambda: spec((config.num_points,), "is seen", 0.0, 1.0, "bool"),
+    "points_id": lambda: spec((config.num_points,), "track id", dtype="int32"),
+    "camera": lambda: spec((len(CAMERA),), "px, px, rad, log; change of each since the last tick"),
   }
   return {name: known[name]() for name in config.modalities}
 
@@ -112,22 +153,17 @@ class SyntheticIterator(grain.DatasetIterator):
 
   def __init__(self, config: Config, row: int):
     super().__init__()
-    self._config, self._row, self._tick = config, row, 0
+    self._tick, self._config = 0, config
+    self._world = World(config, row)
     self._rate = exact_rate(config.rate_hz)
 
   def __next__(self) -> dict[str, Any]:
-    config, tick = self._config, self._tick
-    if config.max_ticks and tick >= config.max_ticks:
+    tick = self._tick
+    if self._config.max_ticks and tick >= self._config.max_ticks:
       raise StopIteration
     self._tick += 1
-    recording, inside = divmod(tick, config.ticks_per_recording or tick + 1)
-    world = _world(
-      config.seed, self._row, recording, config.height, config.width, config.num_things
-    )
-    values = render(world, inside, config)
-    return make_tick(
-      {n: (values[n], True) for n in config.modalities}, not inside, tick / self._rate
-    )
+    values, is_first = self._world.look(tick)
+    return make_tick(values, is_first, tick / self._rate)
 
   def get_state(self) -> dict[str, int]:
     """Returns the number of the next tick."""
@@ -139,154 +175,120 @@ class SyntheticIterator(grain.DatasetIterator):
     self._tick = int(state["tick"])
 
 
-class Thing(NamedTuple):
-  """One moving thing; the ground is one too.
+class Moment:
+  """Where a tick lies: which scene it is in, and how far in its recording and scene it is."""
 
-  Attributes:
-    texture: `[n, n, 3]` float32 in [0, 255], repeated where it ends.
-    centre: Mean position (x, y), pixels.
-    swing: Amplitudes of two sines per axis, `[2, 2]` (axis, sine), pixels.
-    pace: Their angular frequencies, radians per second.
-    phase: Their phases.
-    radius: Half its size, pixels.
-    is_round: Disc or square.
-    depth: Metres.
-    pitch_hz: Of its hum.
-  """
-
-  texture: np.ndarray
-  centre: np.ndarray
-  swing: np.ndarray
-  pace: np.ndarray
-  phase: np.ndarray
-  radius: float
-  is_round: bool
-  depth: float
-  pitch_hz: float
-
-  def position(self, time_s: float | np.ndarray, speed: float) -> np.ndarray:
-    """Returns (x, y), or `[..., 2]` for many times."""
-    angle = self.pace * speed * np.asarray(time_s)[..., None, None] + self.phase
-    return self.centre + np.sum(self.swing * np.sin(angle), -1)
+  def __init__(self, config: Config, tick: int):
+    self.tick = tick
+    self.recording, self.inside = divmod(tick, config.ticks_per_recording or tick + 1)
+    self.cut, self.into = divmod(self.inside, config.ticks_per_scene or self.inside + 1)
+    self.scene = (self.recording, self.cut)
 
 
-@functools.lru_cache(maxsize=16)
-def _world(seed: int, row: int, recording: int, height: int, width: int, num: int) -> list[Thing]:
-  rng = np.random.default_rng((seed, row, recording))
-  size = max(height, width)
-  things = [_thing(rng, size, (width / 2, height / 2), GROUND_DEPTH, 0.25, 2 * size)]
-  for k in range(num):
-    depth = GROUND_DEPTH - (GROUND_DEPTH - NEAREST) * (k + 1) / (num + 1)
-    centre = rng.uniform(0.3, 0.7, 2) * (width, height)
-    things.append(_thing(rng, size, centre, depth, 0.3, size // 2))
-  return things  # the farthest first
+class World:
+  """All scenes of one row; keeps the last two, and the points last tracked."""
 
+  def __init__(self, config: Config, row: int):
+    self._config, self._row = config, row
+    self._size = (config.height, config.width)
+    self._rate = exact_rate(config.rate_hz)
+    self._level = LEVELS[config.level]._replace(
+      **{k: getattr(config, k) for k in ("noise", "lighting") if getattr(config, k) >= 0}
+    )
+    self._scenes: dict[tuple[int, int], Scene] = {}
+    self._spots: dict[int, tuple[int, points.Spot]] = {}
 
-def _thing(
-  rng: np.random.Generator, size: int, centre: Any, depth: float, swing: float, texture_px: int
-) -> Thing:
-  cells = 8 * texture_px // size  # of the texture, each an eighth of the picture
-  coarse = rng.uniform(0, 255, (cells, cells, 3))
-  at = np.arange(texture_px) * cells / texture_px
-  low = at.astype(int)
-  part = ((1 - np.cos(np.pi * (at - low))) / 2)[:, None, None]  # smooth in y, then in x
-  texture = coarse[low] * (1 - part) + coarse[(low + 1) % cells] * part
-  part = part.reshape(1, -1, 1)
-  texture = texture[:, low] * (1 - part) + texture[:, (low + 1) % cells] * part
-  return Thing(
-    texture=texture.astype(np.float32),
-    centre=np.asarray(centre, np.float64),
-    swing=swing * size * rng.uniform(0.3, 0.7, (2, 2)) * (1, 0.4),
-    pace=rng.uniform(0.5, 1.1, (2, 2)) * (1, 2.7),
-    phase=rng.uniform(0, 2 * np.pi, (2, 2)),
-    radius=size * rng.uniform(0.1, 0.18),
-    is_round=bool(rng.integers(2)),
-    depth=depth,
-    pitch_hz=rng.uniform(200, 900),
-  )
+  def look(self, tick: int) -> tuple[dict[str, tuple[np.ndarray, bool]], bool]:
+    """Returns the modalities of a tick with their validity, and whether a recording starts."""
+    config, moment = self._config, Moment(self._config, tick)
+    scene = self.scene(moment)
+    before, now, after = self.affines(scene, moment, [-1, 0, 1])
+    seen = render.layers(scene, now, self._size)
+    label = render.segmentation(seen, self._size)
+    known: dict[str, Callable[[], tuple[np.ndarray, bool]]] = {
+      "pixels": lambda: (self._pixels(scene, seen, moment), True),
+      "audio": lambda: (self.sound(moment), True),
+      "depth": lambda: (render.depth(scene, label), True),
+      "flow": lambda: (
+        render.flow(seen, now, after, self._size),
+        Moment(config, tick + 1).scene == moment.scene,
+      ),
+      "flow_backward": lambda: (render.flow(seen, now, before, self._size), moment.into > 0),
+      "segmentation": lambda: (label, True),
+      "camera": lambda: (self._camera(scene, moment), True),
+    }
+    values = {name: known[name]() for name in config.modalities if name in known}
+    if set(POINTS) & set(config.modalities):
+      values |= {name: (value, True) for name, value in self._points(scene, moment, now).items()}
+    return {name: values[name] for name in config.modalities}, not moment.inside
 
+  def scene(self, moment: Moment) -> Scene:
+    """Returns the scene of a moment."""
+    if moment.scene not in self._scenes:
+      config = self._config
+      rng = np.random.default_rng((config.seed, self._row, *moment.scene))
+      num = config.num_things
+      if num < 0:
+        num = int(rng.integers(*self._level.things, endpoint=True))
+      scene = make(rng, *self._size, self._level, config.camera, num)
+      kept = list(self._scenes.items())[-1:]
+      self._scenes = dict([*kept, (moment.scene, scene)])
+    return self._scenes[moment.scene]
 
-def render(world: list[Thing], tick: int, config: Config) -> dict[str, np.ndarray]:
-  """Returns all modalities of one tick of a world, by name."""
-  rate = exact_rate(config.rate_hz)
-  now, after = float(tick / rate), float((tick + 1) / rate)
-  size = (config.height, config.width)
-  pixels = np.empty((*size, 3), np.float32)
-  depth = np.full(size, GROUND_DEPTH, np.float32)
-  flow = np.empty((*size, 2), np.float32)
-  label = np.zeros(size, np.int32)
-  for k, thing in enumerate(world):
-    x, y = thing.position(now, config.speed)
-    motion = thing.position(after, config.speed) - (x, y)
-    if k == 0:  # the ground is everywhere
-      rows, columns, mask = slice(None), slice(None), np.ones((1, 1), bool)
-    else:
-      rows, columns, mask = _footprint(thing, x, y, size)
-    colour = _texture_at(thing.texture, rows, columns, x, y, size)
-    for array, value in ((pixels, colour), (depth, thing.depth), (flow, motion), (label, k)):
-      where = mask if array.ndim == 2 else mask[..., None]
-      np.copyto(array[rows, columns], value, casting="unsafe", where=where)
-  values = {"depth": depth, "flow": flow, "segmentation": label}
-  values["pixels"] = (pixels + 0.5).astype(np.uint8)
-  if "audio" in config.modalities:
-    values["audio"] = hum(world[1:], tick, rate, config)
-  return values
+  def times(self, moment: Moment, ticks: list[int]) -> np.ndarray:
+    """Returns the scene's own time, so many ticks after a moment."""
+    exact = [Fraction(moment.inside + ahead) / self._rate for ahead in ticks]
+    return self._config.speed * np.array([float(time) for time in exact])
 
+  def affines(self, scene: Scene, moment: Moment, ticks: list[int]) -> np.ndarray:
+    """Returns the maps of all layers to the picture, so many ticks after a moment."""
+    return scene.affines(self.times(moment, ticks))
 
-def _footprint(thing: Thing, x: float, y: float, size: tuple[int, int]) -> Any:
-  """Returns the rows and columns that hold the thing, and where in them it is."""
-  spans, offsets = [], []
-  for centre, limit in ((y, size[0]), (x, size[1])):
-    first = min(max(0, int(np.ceil(centre - thing.radius))), limit)
-    last = min(max(first, int(np.floor(centre + thing.radius)) + 1), limit)
-    spans.append(slice(first, last))
-    offsets.append(np.arange(first, last) - centre)
-  if thing.is_round:
-    mask = offsets[0][:, None] ** 2 + offsets[1][None] ** 2 <= thing.radius**2
-  else:
-    mask = np.ones((len(offsets[0]), len(offsets[1])), bool)
-  return *spans, mask
+  def sound(self, moment: Moment) -> np.ndarray:
+    """Returns the sound since the tick before, which is that of the scene then seen."""
+    config = self._config
+    heard = Moment(config, moment.tick - 1) if moment.inside else moment
+    start, end = (float(Fraction(moment.inside - 1 + i) / self._rate) for i in range(2))
+    samples = int(config.audio_rate_hz / self._rate)
+    return sound.sound(self.scene(heard), start, end, samples, config.speed, max(self._size))
 
+  def _pixels(self, scene: Scene, seen: list[render.Layer], moment: Moment) -> np.ndarray:
+    gain = 1 + float(scene.light.at(self.times(moment, [0]))[0])
+    rng = np.random.default_rng((self._config.seed, self._row, moment.tick, 1))
+    picture = render.pixels(scene, seen, self._size)
+    return render.develop(picture, gain, self._level.noise, rng)
 
-def _texture_at(
-  texture: np.ndarray, rows: slice, columns: slice, x: float, y: float, size: tuple[int, int]
-) -> np.ndarray:
-  """Returns the texture, moved to have its origin at (x, y), between its pixels linearly."""
-  picked, parts = [], []
-  for span, limit, origin in ((rows, size[0], y), (columns, size[1], x)):
-    first, last, _ = span.indices(limit)
-    whole = int(np.floor(-origin))
-    picked.append(np.arange(first, last + 1) + whole)
-    parts.append(np.float32(-origin - whole))
-  patch = texture.take(picked[0], 0, mode="wrap").take(picked[1], 1, mode="wrap")
-  patch = patch[:-1] + parts[0] * (patch[1:] - patch[:-1])
-  return patch[:, :-1] + parts[1] * (patch[:, 1:] - patch[:, :-1])
+  def _camera(self, scene: Scene, moment: Moment) -> np.ndarray:
+    before, now = scene.camera.at(self.times(moment, [-1, 0]))
+    return np.concatenate([now, now - before]).astype(np.float32)
 
+  def _points(self, scene: Scene, moment: Moment, now: np.ndarray) -> dict[str, np.ndarray]:
+    config = self._config
+    first = moment.tick - moment.into
+    born = first + points.births(config.num_points, config.ticks_per_point, moment.into)
+    for slot, birth in enumerate(born.tolist()):
+      if self._spots.get(slot, (-1,))[0] != birth:
+        self._spots[slot] = (birth, self._new_spot(scene, moment, slot, birth))
+    spots = [self._spots[slot][1] for slot in range(config.num_points)]
+    place, seen = points.track(scene, now, self._size, spots)
+    ids = (born * config.num_points + np.arange(config.num_points)) % 2**31
+    values = (place.astype(np.float32), seen, ids.astype(np.int32))
+    return dict(zip(POINTS, values, strict=True))
 
-def hum(things: list[Thing], tick: int, rate: Fraction, config: Config) -> np.ndarray:
-  """Returns the sound of the tick's interval, which ends at its time; float32 in [-1, 1]."""
-  samples = int(config.audio_rate_hz / rate)
-  time = np.arange((tick - 1) * samples, tick * samples) / config.audio_rate_hz
-  size = max(config.height, config.width)
-  # Speed and height change slowly: known at the interval's two ends, a line in between.
-  ends = np.array([time[0], time[-1]])
-  ramp = np.linspace(0, 1, samples)
-  sound = np.zeros(samples)
-  for thing in things:
-    step = thing.position(ends + 0.01, config.speed) - thing.position(ends, config.speed)
-    loud = np.minimum(np.hypot(step[:, 0], step[:, 1]) * 100 / size, 1.0)
-    amplitude = loud[0] + (loud[1] - loud[0]) * ramp
-    sound += amplitude * np.sin(2 * np.pi * _cycles(thing, ends, ramp, config.speed, size))
-  return (sound / max(1, len(things))).astype(np.float32)
+  def _new_spot(self, scene: Scene, moment: Moment, slot: int, birth: int) -> points.Spot:
+    rng = np.random.default_rng((self._config.seed, self._row, birth, slot, 2))
+    ahead = birth - moment.tick
+    if slot % points.LATE == points.LATE - 1:
+      ahead += int(rng.integers(self._ticks_left(moment, birth)))
+    (affine,) = self.affines(scene, moment, [ahead])
+    return points.pick(scene, affine, self._size, rng, on_thing=slot % 2 == 0)
 
-
-def _cycles(
-  thing: Thing, ends: np.ndarray, ramp: np.ndarray, speed: float, size: int
-) -> np.ndarray:
-  """Returns the hum's phase: the integral of a pitch that falls as y, downwards, grows."""
-  cycles: np.ndarray = thing.pitch_hz * ends
-  if speed:
-    pace = thing.pace[1] * speed
-    swung = -thing.swing[1] * np.cos(pace * ends[:, None] + thing.phase[1]) / pace
-    cycles = cycles - thing.pitch_hz * np.sum(swung, -1) / size
-  return cycles[0] + (cycles[1] - cycles[0]) * ramp
+  def _ticks_left(self, moment: Moment, birth: int) -> int:
+    config = self._config
+    limits = [points.LATEST, config.ticks_per_point or points.LATEST]
+    into = birth - (moment.tick - moment.into)
+    if config.ticks_per_scene:
+      limits.append(config.ticks_per_scene - into)
+    if config.ticks_per_recording:
+      limits.append(config.ticks_per_recording - (birth - (moment.tick - moment.inside)))
+    return min(limits)
