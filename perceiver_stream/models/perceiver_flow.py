@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from perceiver_stream.models.perceiver_folded import Grid, GridDecoder, GridEncoder, answer_grid
+from perceiver_stream.models.perceiver_folded import (
+  Grid,
+  GridDecoder,
+  GridEncoder,
+  answer_grid,
+  grid_of,
+)
 from perceiver_stream.models.perceiver_io import (
   Decoder,
   DecoderConfig,
@@ -96,11 +102,8 @@ class FlowPerceiver(hk.Module):
   def _grid(self, frames: Float[Array, "B 2 H W C"]) -> Grid:
     c = self.config
     shape = (c.height, c.width)
-    features = self._features(frames)
-    (rows, row_columns), (cells, cell_columns) = c.positions.axes(shape)
-    columns = (np.arange(c.patch_dim), c.patch_dim + row_columns, c.patch_dim + cell_columns)
-    features = features.reshape(frames.shape[0], *shape, c.patch_dim)
-    return Grid(features, jnp.asarray(rows), jnp.asarray(cells), columns)
+    features = self._features(frames).reshape(frames.shape[0], *shape, c.patch_dim)
+    return grid_of(features, c.positions.axes(shape), jnp.zeros(0), num_row_axes=1)
 
   @hk.name_like("__call__")
   def tokens(self, frames: Float[Array, "B 2 H W C"]) -> Float[Array, "B N F"]:

@@ -8,7 +8,7 @@ to rounding, with their parameters.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import haiku as hk
@@ -61,6 +61,47 @@ class Grid(NamedTuple):
     return jax.lax.rsqrt(moment(2) - jnp.square(moment(1)) + EPS)
 
 
+def grid_of(
+  features: Float[Array, "B *shape C"] | None,
+  axes: Sequence[tuple[np.ndarray, np.ndarray]],
+  constant: Float[Array, " K"],
+  num_row_axes: int,
+) -> Grid:
+  """Returns the grid of tokens that are features, positions, and something they all share.
+
+  Args:
+    features: Come first in a token; None if there are none.
+    axes: Positions and their columns by axis, from `FourierConfig.axes`; they come second.
+    constant: Comes last.
+    num_row_axes: How many of the axes make a row.
+  """
+  num_features = 0 if features is None else features.shape[-1]
+  rows, row_columns = _product(axes[:num_row_axes])
+  cells, cell_columns = _product(axes[num_row_axes:])
+  if features is not None:
+    features = features.reshape(features.shape[0], len(rows), len(cells), num_features)
+  shared = jnp.broadcast_to(constant[None], (len(cells), len(constant)))
+  last = num_features + len(row_columns) + len(cell_columns) + np.arange(len(constant))
+  columns = (
+    np.arange(num_features),
+    num_features + row_columns,
+    np.concatenate([num_features + cell_columns, last]),
+  )
+  return Grid(features, jnp.asarray(rows), jnp.concatenate([cells, shared], axis=-1), columns)
+
+
+def _product(axes: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the positions of all combinations, the last axis fastest, and their columns."""
+  shape = tuple(len(table) for table, _ in axes)
+  wide = [np.zeros((*shape, 0))]
+  for i, (table, _) in enumerate(axes):
+    alone = (1,) * i + (len(table),) + (1,) * (len(axes) - 1 - i)
+    wide.append(np.broadcast_to(table.reshape(*alone, table.shape[1]), (*shape, table.shape[1])))
+  columns = np.concatenate([np.zeros(0, int), *(columns for _, columns in axes)])
+  table = np.concatenate(wide, axis=-1).reshape(int(np.prod(shape)), len(columns))
+  return table.astype(np.float32), columns
+
+
 # --- reading ----------------------------------------------------------------------------------------
 
 
@@ -74,11 +115,11 @@ class GridEncoder(Encoder):
     qk_dim = c.qk_dim or (width if c.qk_from_tokens else c.latent_dim)
     table = LearnedPositions(c.num_latents, c.latent_dim, init_scale=c.init_scale, name="latents")()
     with hk.experimental.name_scope("cross"):
-      scale, offset = _existing("input_norm", scale=(width,), offset=(width,))
+      scale, offset = existing("input_norm", scale=(width,), offset=(width,))
       normed = LayerNorm(eps=EPS, name="query_norm")(table)
       with hk.experimental.name_scope("attention"):
         queries = Linear(qk_dim, name="query")(normed) / math.sqrt(qk_dim)
-        (key,) = _existing("key", w=(width, qk_dim))  # its bias is the same for all tokens
+        (key,) = existing("key", w=(width, qk_dim))  # its bias is the same for all tokens
         asked = jnp.dot(queries, key.T)
         seen = _gather(_centred(asked * broadcast(scale, asked)), grids, batch_size)
         seen = seen * broadcast(scale, seen) + broadcast(offset, seen)
@@ -186,18 +227,18 @@ class GridDecoder(Decoder):
     qk_dim = c.qk_dim or latents.shape[-1]
     v_dim = c.v_dim or qk_dim
     with hk.experimental.name_scope("cross"):
-      token_scale, token_offset = _existing("query_norm", scale=(width,), offset=(width,))
+      token_scale, token_offset = existing("query_norm", scale=(width,), offset=(width,))
       normed = LayerNorm(eps=EPS, name="input_norm")(latents)
       with hk.experimental.name_scope("attention"):
         keys = Linear(qk_dim, name="key")(normed) / math.sqrt(qk_dim)
         values = Linear(v_dim, name="value")(normed)
-        query, query_bias = _existing("query", w=(width, qk_dim), b=(qk_dim,))
-        project, project_bias = _existing("output", w=(v_dim, width), b=(width,))
-      scale, offset = _existing("mlp_norm", scale=(width,), offset=(width,))
+        query, query_bias = existing("query", w=(width, qk_dim), b=(qk_dim,))
+        project, project_bias = existing("output", w=(v_dim, width), b=(width,))
+      scale, offset = existing("mlp_norm", scale=(width,), offset=(width,))
       with hk.experimental.name_scope("mlp"):
-        first, first_bias = _existing("hidden", w=(width, width), b=(width,))
-        second, second_bias = _existing("output", w=(width, width), b=(width,))
-    last, last_bias = _existing("output", w=(width, self.output_dim), b=(self.output_dim,))
+        first, first_bias = existing("hidden", w=(width, width), b=(width,))
+        second, second_bias = existing("output", w=(width, width), b=(width,))
+    last, last_bias = existing("output", w=(width, self.output_dim), b=(self.output_dim,))
     if head is not None:
       last, last_bias = jnp.dot(last, head[0]), jnp.dot(last_bias, head[0]) + head[1]
     fit = jnp.dot(keys, query.T)
@@ -300,7 +341,9 @@ def _centred(x: Float[Array, "... F"]) -> Float[Array, "... F"]:
 
 def _cut(x: Array, axis: int, size: int) -> Array:
   """Returns blocks of `size` along an axis, one after another in front."""
-  return jnp.moveaxis(x.reshape(*x.shape[:axis], -1, size, *x.shape[axis + 1 :]), axis, 0)
+  return jnp.moveaxis(
+    x.reshape(*x.shape[:axis], x.shape[axis] // size, size, *x.shape[axis + 1 :]), axis, 0
+  )
 
 
 def _rows_at_once(num_rows: int, row_bytes: int) -> int:
@@ -309,7 +352,7 @@ def _rows_at_once(num_rows: int, row_bytes: int) -> int:
   return max(n for n in range(1, num_rows + 1) if num_rows % n == 0 and n <= fits)
 
 
-def _existing(name: str, **shapes: tuple[int, ...]) -> list[Array]:
+def existing(name: str, **shapes: tuple[int, ...]) -> list[Array]:
   """Returns parameters of the module of that name in this scope, which made them before."""
   with hk.experimental.name_scope(name):
     return [hk.get_parameter(leaf, s, jnp.float32, jnp.zeros) for leaf, s in shapes.items()]

@@ -101,28 +101,29 @@ class FlowNetwork(AbstractFeedForward):
   def encode(self, memory: dict[str, Memory], clip: dict[str, Array]) -> Array:
     """Returns the latents of the last two frames."""
     del clip
-    return self.net.encode(self._tokens(memory))
+    return self.net.watch(self._frames(memory))
 
   def predict(self, state: State, displacements: tuple[int, ...]) -> dict[str, Array]:
     """Returns flow `[B, num_displacements, H, W, 2]` in units of the flow modality."""
-    flow = self._flow(state, self._tokens(state.memory))
-    flow = flow.reshape(-1, 1, self.config.height, self.config.width, 2)
+    flow = self.net.everywhere(state.latents, self._frames(state.memory))
+    flow = (flow / self.modalities["flow"].config.scale).reshape(
+      -1, 1, self.config.height, self.config.width, 2
+    )
     return {"flow": jnp.repeat(flow, len(displacements), axis=1)}
 
   def decode(self, state: State, queries: Mapping[str, Queries]) -> dict[str, Array]:
     """Returns flow at some pixels, `[B, Q, 1, 1, 2]`; others are not worked out."""
-    shape, tokens = (self.config.height, self.config.width), self._tokens(state.memory)
-    return {
-      name: self._flow(state, tokens[:, cell_index(asked.positions, shape)])[:, :, None, None]
-      for name, asked in queries.items()
-    }
+    shape = (self.config.height, self.config.width)
+    tokens = self.net.tokens(self._frames(state.memory))
+    answers, scale = {}, self.modalities["flow"].config.scale
+    for name, asked in queries.items():
+      flow = self.net.decode(state.latents, tokens[:, cell_index(asked.positions, shape)])
+      answers[name] = flow[:, :, None, None] / scale
+    return answers
 
-  def _tokens(self, memory: dict[str, Memory]) -> Array:
+  def _frames(self, memory: dict[str, Memory]) -> Array:
     frames = jnp.stack([memory["pixels"].previous, memory["pixels"].last], axis=1)
-    return self.net.tokens(frames * 2 - 1)
-
-  def _flow(self, state: State, tokens: Array) -> Array:
-    return self.net.decode(state.latents, tokens) / self.modalities["flow"].config.scale
+    return frames * 2 - 1
 
 
 class ClassifierNetwork(AbstractFeedForward):
@@ -180,7 +181,7 @@ class AutoencoderNetwork(AbstractFeedForward):
     """Returns the latents of the clip; the label is masked anyway."""
     del memory
     label = jnp.zeros((clip["image"].shape[0], self.config.num_classes))
-    return self.net.encode(self.net.tokens({**clip, "label": label}))
+    return self.net.watch({**clip, "label": label})
 
   def predict(self, state: State, displacements: tuple[int, ...]) -> dict[str, Array]:
     """Returns the newest tick: pixels, waveform and label logits, `[B, num_displacements, ...]`."""
