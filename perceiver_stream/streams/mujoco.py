@@ -186,7 +186,13 @@ class Room:
   def _draw(self) -> dict[str, np.ndarray]:
     if self._renderer is None:  # in the thread that will use it
       size = (self.config.height, self.config.width)
-      self._renderer = self._mujoco.Renderer(self._model, *size)
+      try:
+        self._renderer = self._mujoco.Renderer(self._model, *size)
+      except Exception as error:
+        raise RuntimeError(
+          f"mujoco: cannot draw: {error!r}; set MUJOCO_GL=osmesa (Debian: libosmesa6) or =egl before "
+          f"mujoco is first imported."
+        ) from error
     renderer = self._renderer
     renderer.update_scene(self._data, "eye")
     pictures = {"pixels": renderer.render().copy()}

@@ -1,5 +1,6 @@
 """Every config file builds every variant, and takes two steps of training at the smallest."""
 
+import importlib.util
 import pathlib
 
 import numpy as np
@@ -41,7 +42,8 @@ def test_every_variant_is_valid_fits_its_stream_and_round_trips(path, variant):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_the_smallest_takes_two_steps(path, tmp_path, movie):
   if path.stem in ("vizdoom", "mujoco"):
-    pytest.importorskip(path.stem, reason='not installed: pip install -e ".[sim]"')
+    if not importlib.util.find_spec(path.stem):
+      pytest.skip(f'{path.stem} is not installed: pip install -e ".[sim]"')
   config = training.load_config(f"{path}:nano")
   config.run_dir, config.max_windows = str(tmp_path / "run"), 2
   config.logging.use_tensorboard = config.logging.use_report = False
