@@ -15,13 +15,21 @@ from types import ModuleType
 
 import grain
 
-from perceiver_stream.streams import images, mujoco, shards, synthetic, video, vizdoom
+from perceiver_stream.streams import (
+  images,
+  mujoco,
+  shards,
+  synthetic,
+  tfrecord,
+  video,
+  vizdoom,
+)
 from perceiver_stream.streams.base import StreamConfig as StreamConfig
 from perceiver_stream.streams.prefetch import prefetch as prefetch
 from perceiver_stream.streams.windows import windows as windows
 from perceiver_stream.types import ModalitySpec
 
-STREAMS = (video, synthetic, shards, images, vizdoom, mujoco)
+STREAMS = (video, synthetic, shards, images, tfrecord, vizdoom, mujoco)
 
 
 def open_rows(

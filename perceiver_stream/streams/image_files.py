@@ -147,15 +147,24 @@ def _path(folder: pathlib.Path, rest: str) -> pathlib.Path:
 
 
 def _pose_of_line(folder: pathlib.Path, rest: str) -> np.ndarray:
-  """Returns a pose as rows of a 3 x 4 matrix, camera to world, `[12]`."""
   del folder
-  place, (x, y, z, w) = np.array(rest.split()[:3], float), np.array(rest.split()[3:7], float)
-  turn = np.array([
-    [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-    [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-    [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-  ])  # fmt: skip
-  return np.concatenate([turn, place[:, None]], 1).astype(np.float32).ravel()
+  values = [float(value) for value in rest.split()]
+  if len(values) != 7:
+    raise ValueError(f"{len(values)} values, expected tx ty tz qx qy qz qw")
+  return pose_matrix(np.array(values[:3]), np.array(values[3:]))
+
+
+def pose_matrix(place: np.ndarray, turn: np.ndarray) -> np.ndarray:
+  """Returns rows of 3 x 4 matrices `[..., 12]`, of places `[..., 3]` and quaternions x, y, z, w."""
+  x, y, z, w = np.moveaxis(turn, -1, 0)
+  columns = [
+    [1 - 2 * (y * y + z * z), 2 * (x * y + z * w), 2 * (x * z - y * w)],
+    [2 * (x * y - z * w), 1 - 2 * (x * x + z * z), 2 * (y * z + x * w)],
+    [2 * (x * z + y * w), 2 * (y * z - x * w), 1 - 2 * (x * x + y * y)],
+    np.moveaxis(place, -1, 0),
+  ]
+  matrix = np.stack([np.stack(list(column), -1) for column in columns], -1)
+  return matrix.astype(np.float32).reshape(*matrix.shape[:-2], 12)
 
 
 def read_camera(item: Any) -> np.ndarray | None:
@@ -185,12 +194,18 @@ def read_depth(path: pathlib.Path, height: int, width: int, crop: str, unit_m: f
   return np.where(raw > 0, raw * np.float32(unit_m), np.float32(np.nan))
 
 
+def scaled_size(source: tuple[int, ...], size: tuple[int, int], crop: str) -> tuple[int, int]:
+  """Returns the size of the whole picture before what sticks out of `size` is cut, as `Picker`."""
+  if crop == "squash":
+    return size
+  scale = max(Fraction(n, m) for n, m in zip(size, source, strict=True))
+  rows, columns = (max(n, round(m * scale)) for n, m in zip(size, source, strict=True))
+  return rows, columns
+
+
 def nearest(source: tuple[int, ...], size: tuple[int, int], crop: str) -> list[np.ndarray]:
   """Returns the rows and the columns of the source that lie under those of a smaller picture."""
-  full = list(size)
-  if crop == "centre":  # as `Picker` cuts
-    scale = max(Fraction(n, m) for n, m in zip(size, source, strict=True))
-    full = [max(n, round(m * scale)) for n, m in zip(size, source, strict=True)]
+  full = scaled_size(source, size, crop)
   return [
     ((np.arange(n) + (f - n) // 2 + 0.5) * m / f).astype(int)
     for n, f, m in zip(size, full, source, strict=True)

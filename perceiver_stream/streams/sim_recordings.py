@@ -31,13 +31,13 @@ class World(Protocol):
     ...
 
 
-def require(package: str) -> Any:
-  """Returns a package of the `sim` extra; ImportError says how to install it."""
+def require(package: str, extra: str = "sim") -> Any:
+  """Returns a package of an extra; ImportError says how to install it."""
   try:
     return importlib.import_module(package)
   except ImportError as error:
     raise ImportError(
-      f'{package}: the simulator is not there ({error}); pip install "perceiver_stream[sim]".'
+      f'{package} is not there ({error}); pip install "perceiver_stream[{extra}]".'
     ) from error
 
 

@@ -10,14 +10,24 @@ import pytest
 from absl import flags
 from image_folders import write_scannet, write_visp
 from ml_collections import config_flags
+from record_files import movi, write_records
 from stream_checks import BARS, assert_restores, assert_same
 from video_files import write_video
 
 from perceiver_stream import streams
-from perceiver_stream.streams import images, mujoco, shard_writer, shards, synthetic, video, vizdoom
+from perceiver_stream.streams import (
+  images,
+  mujoco,
+  shard_writer,
+  shards,
+  synthetic,
+  tfrecord,
+  video,
+  vizdoom,
+)
 
 SIMULATORS = ("vizdoom", "mujoco")  # slow to start, and in an extra
-SILENT = (images.Config,)
+SILENT = (images.Config, tfrecord.Config)
 KINDS = [kind.__name__.rpartition(".")[2] for kind in streams.STREAMS]
 
 
@@ -31,11 +41,15 @@ def configs(tmp_path_factory):
   shard_writer.write(world, str(folder / "shards"), shard_ticks=9)
   write_visp(folder / "images" / "1", num=14)
   write_scannet(folder / "images" / "2", num=11)
+  if importlib.util.find_spec("tensorflow"):
+    tf = importlib.import_module("tensorflow")
+    write_records(tf, folder / "1.tfrecord", [movi(0, 14), movi(14, 11)])
   return {
     "video": video.Config(path=str(folder), **BARS),
     "synthetic": world,
     "shards": shards.Config(path=str(folder / "shards")),
     "images": images.Config(path=str(folder / "images"), **BARS),
+    "tfrecord": tfrecord.Config(path=str(folder / "*.tfrecord"), rate_hz=25.0, **BARS),
     "vizdoom": vizdoom.Config(
       height=24, width=32, max_ticks=25, ticks_per_recording=14, modalities=vizdoom.MODALITIES
     ),
@@ -50,6 +64,8 @@ def config(request, configs):
   assert request.param in configs, "give the new kind of stream a config here"
   if request.param in SIMULATORS and not importlib.util.find_spec(request.param):
     pytest.skip(f'{request.param} is not installed: pip install -e ".[sim]"')
+  if request.param == "tfrecord" and not importlib.util.find_spec("tensorflow"):
+    pytest.skip('tensorflow is not installed: pip install -e ".[tf]"')
   return configs[request.param]
 
 
