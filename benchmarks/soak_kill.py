@@ -1,13 +1,16 @@
 """Kills a learning run at random moments, saves included, and compares it with one left alone.
 
-  python benchmarks/soak_kill.py --kills=200      # about half an hour
-  python benchmarks/soak_kill.py --tiny
+  python benchmarks/soak_kill.py --kills=200
+  python benchmarks/soak_kill.py --kills=40 --learner=nano      # starts slowly
 
 A run learns from a looping video and saves after every window. It is killed (SIGKILL) at a random
 moment while it starts, while it learns, or while a checkpoint is being written, and started again
 with the same config until it is finished; then another run begins, until there were enough kills.
 Each finished run must have the log, parameters, optimiser, recurrent state and baselines of the
 run left alone, byte for byte, and each start must go on from the newest checkpoint there was.
+
+What is learnt is a linear map, which compiles at once (`--learner=nano`: the smallest model); all
+else is the real thing: video, prefetching, baselines of optical flow, log, checkpoints.
 
 Sessions are forked from a process that has imported the libraries and not yet touched a device,
 and find their program compiled: a kill costs seconds, and hits the parts that write.
@@ -28,6 +31,7 @@ from typing import Any
 import common
 
 KINDS = ("save", "window", "save", "window", "start")
+SIDE, AHEAD = 16, 2
 TREES = ("params", "learner", "baselines")
 
 
@@ -36,8 +40,8 @@ def config_of(run_dir: str, path: str, num_windows: int) -> Any:
   from perceiver_stream.training import load_config
 
   config = load_config(str(pathlib.Path(__file__).parents[1] / "configs/synthetic.py:nano"))
-  config.stream = video.Config(path=path, height=16, width=16, loops=-1, audio_rate_hz=0)
-  config.model.displacements = (2,)
+  config.stream = video.Config(path=path, height=SIDE, width=SIDE, loops=-1, audio_rate_hz=0)
+  config.model.displacements = (AHEAD,)
   config.objective.window = 4
   config.run_dir, config.max_windows = run_dir, num_windows
   config.checkpoints.every = 1
@@ -46,9 +50,45 @@ def config_of(run_dir: str, path: str, num_windows: int) -> Any:
   return config
 
 
-def start(config: Any, log: pathlib.Path) -> int:
+class Linear:
+  """Predicts pixels by a linear map of a leaky average; noise on the loss uses up `rng`."""
+
+  def __init__(self, config: Any):
+    self.config = config
+
+  def init(self, rng: Any, observation: Any) -> dict[str, Any]:
+    """Returns the map."""
+    import jax
+
+    return {"map": {"w": 0.1 * jax.random.normal(rng, (SIDE * SIDE * 3, 8))}}
+
+  def initial_state(self, params: Any, batch_size: int = 1, rng: Any = None) -> Any:
+    """Returns the average before anything was seen."""
+    import jax.numpy as jnp
+
+    return jnp.zeros((batch_size, 8))
+
+  def loss(self, params: Any, state: Any, window: Any, rng: Any) -> Any:
+    """Returns the loss of one window, and what goes with it."""
+    import jax
+    import jax.numpy as jnp
+
+    from perceiver_stream.training.objectives import Aux, Score
+
+    w = params["map"]["w"]
+    pixels = window["pixels"].astype(jnp.float32).reshape(*window["pixels"].shape[:2], -1) / 255
+    tick = lambda h, x: (0.9 * h + 0.1 * x @ w,) * 2  # noqa: E731
+    _, states = jax.lax.scan(tick, state, pixels)
+    error = jnp.mean(jnp.square(states[:-AHEAD] @ w.T - pixels[AHEAD:]), -1)
+    copy = jnp.mean(jnp.square(pixels[:-AHEAD] - pixels[AHEAD:]), -1)
+    loss = jnp.mean(error) + 1e-3 * jax.random.normal(rng, ()) * jnp.sum(w)
+    score = Score(error, {"copy": copy}, jnp.ones(error.shape, bool))
+    return loss, Aux(states[self.config.window - 1], {f"pixels@{AHEAD}": score}, {})
+
+
+def start(config: Any, log: pathlib.Path, learner: str) -> int:
   """Starts a session of the run in a process of its own and returns its number."""
-  from perceiver_stream.training import train
+  from perceiver_stream.training import make_parts, train
 
   child = os.fork()
   if child:
@@ -58,7 +98,11 @@ def start(config: Any, log: pathlib.Path) -> int:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    train(config)
+    parts = make_parts(config)
+    if learner == "linear":
+      linear = Linear(config.objective)
+      parts = parts._replace(model=linear, objective=linear)
+    train(config, parts)
     code = 0
   finally:
     sys.stdout.flush()
@@ -68,10 +112,11 @@ def start(config: Any, log: pathlib.Path) -> int:
 class Killer:
   """Takes one run to its end, through as many kills as are left to do."""
 
-  def __init__(self, config: Any, rng: random.Random, deadline_s: float):
+  def __init__(self, config: Any, learner: str, rng: random.Random, deadline_s: float):
     from perceiver_stream.training.checkpoints import FOLDER
 
     self._config, self._rng, self._deadline_s = config, rng, deadline_s
+    self._learner = learner
     self._folder = pathlib.Path(config.run_dir)
     self._saves = self._folder / FOLDER
     self._log = self._folder.parent / f"{self._folder.name}.log"
@@ -83,7 +128,7 @@ class Killer:
     """Kills up to so many times and returns when the run has come to its end."""
     while True:
       before = self._newest()
-      self._child, self._code = start(self._config, self._log), None
+      self._child, self._code = start(self._config, self._log, self._learner), None
       if sum(self.kills.values()) < kills and self._kill(self._rng.choice(KINDS)):
         self._check_start(before)
         continue
@@ -166,14 +211,15 @@ class Killer:
     }
 
 
-def soak(folder: str, kills: int, num_windows: int, seed: int) -> dict[str, Any]:
+def soak(folder: str, kills: int, num_windows: int, seed: int, learner: str) -> dict[str, Any]:
   """Returns counts; raises AssertionError at the first difference."""
   place = pathlib.Path(folder).absolute()
   shutil.rmtree(place, ignore_errors=True)
   place.mkdir(parents=True)
   path = str(common.write_video(place / "v.mp4", height=64, width=64, seconds=6))
   rng, deadline_s = random.Random(seed), 300.0
-  killer = lambda name: Killer(config_of(str(place / name), path, num_windows), rng, deadline_s)  # noqa: E731
+  config = lambda name: config_of(str(place / name), path, num_windows)  # noqa: E731
+  killer = lambda name: Killer(config(name), learner, rng, deadline_s)  # noqa: E731
   for name in ("compiles", "alone"):
     began = time.monotonic()
     alone = killer(name)
@@ -201,18 +247,26 @@ def soak(folder: str, kills: int, num_windows: int, seed: int) -> dict[str, Any]
 
 
 def main(argv: list[str] | None = None) -> None:
-  options = common.arguments_of(argv, __doc__ or "", globals(), {"kills": 200, "seed": 0})
+  options = common.arguments_of(
+    argv, __doc__ or "", globals(), {"kills": 200, "seed": 0, "learner": "linear"}
+  )
   about = common.machine()
   kills, num_windows = (2, 10) if options.tiny else (options.kills, 100)
   place = pathlib.Path(options.output).absolute()
-  asked = {"folder": str(place / "soak_kill"), "kills": kills, "seed": options.seed}
+  asked = {
+    "learner": options.learner,
+    "num_windows": num_windows,
+    "folder": str(place / "soak_kill"),
+    "kills": kills,
+    "seed": options.seed,
+  }
   cache = {  # programs are compiled once
     "JAX_COMPILATION_CACHE_DIR": str(place / "soak_kill_programs"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     "JAX_PLATFORMS": "cpu",
   }
-  found = common.fresh(soak, asked | {"num_windows": num_windows}, env=cache)
+  found = common.fresh(soak, asked, env=cache)
   by_kind, total = found["kills"], sum(found["kills"].values())
   per_run = found["seconds"] / found["runs"]
   columns = ["kills", "while saving", "while learning", "while starting", "runs finished"]
@@ -220,7 +274,7 @@ def main(argv: list[str] | None = None) -> None:
   row = [total, *(by_kind.get(kind, 0) for kind in ("save", "window", "start")), found["runs"]]
   row += [found["redone"] / total, 0, per_run / found["alone_s"]]
   note = (
-    f"Runs of {num_windows} windows, saved after each. The script stops with an error at the first "
+    f"Runs of {num_windows} windows of the {options.learner} learner, saved after each. The script stops with an error at the first "
     "difference in log, parameters, optimiser, recurrent state, baselines, running scores or "
     "position in the stream, at a damaged checkpoint, and where a session does not go on from the "
     f"newest checkpoint ({found['restarts']} of them got as far as saying where they go on)."

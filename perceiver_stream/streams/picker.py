@@ -26,7 +26,7 @@ class Picker:
       full_width = max(width, round(natural_width * scale))
     # Scaled in the decoder's own colours, before there is an RGB frame of the full size.
     frame = self._reformatter.reformat(
-      frame, full_width, full_height, "rgb24", interpolation=Interpolation.AREA
+      frame, full_width, full_height, "rgb24", interpolation=Interpolation.AREA, threads=1
     )
     top, left = (full_height - height) // 2, (full_width - width) // 2
     picture = frame.to_ndarray()[top : top + height, left : left + width]
