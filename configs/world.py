@@ -1,0 +1,36 @@
+"""Everything at once from the synthetic world: pictures and sound come in; depth, which never does,
+is learnt beside their future, and flow without labels. It is what `docs/results.md` shows.
+
+Variants: `nano` (tests), `tiny` (a CPU: about 10 minutes on 2 idle cores), `small` and `base` (a
+GPU).
+
+  python scripts/train.py --config=configs/world.py:tiny
+
+To listen with the eyes only: --config.model.modalities.audio.use_input=false
+"""
+
+import dataclasses
+
+import perceiver_stream
+from perceiver_stream.modalities import depth
+from perceiver_stream.streams import synthetic
+from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
+
+
+def get_config(variant: str = "tiny") -> ExperimentConfig:
+  model = perceiver_stream.config(f"stream_perceiver/{variant}")
+  pixels = model.modalities["pixels"]
+  unseen = depth.Config(patch=pixels.patch, use_input=False)
+  return ExperimentConfig(
+    model=dataclasses.replace(model, modalities=model.modalities | {"depth": unseen}),
+    stream=synthetic.Config(
+      height=pixels.height,
+      width=pixels.width,
+      level="medium",
+      modalities=("pixels", "audio", "depth", "flow_backward"),
+    ),
+    objective=ObjectiveConfig(window=8),
+    optimizer=OptimizerConfig(name="rmsprop", b1=0.0, b2=0.95, learning_rate=5e-4, warmup_steps=20),
+    max_windows=750,
+    run_dir=f"runs/world_{variant}",
+  )
