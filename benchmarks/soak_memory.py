@@ -139,7 +139,10 @@ def main(argv: list[str] | None = None) -> None:
   asked = {"path": path, "minutes": minutes, "pace": pace, "folder": str(folder)}
   with ThreadPoolExecutor(len(kinds)) as pool:
     ask = lambda kind: common.fresh(watch, asked | {"kind": kind}, {"JAX_PLATFORMS": "cpu"})  # noqa: E731
-    found = dict(zip(kinds, pool.map(ask, kinds), strict=True))
+    going = {kind: pool.submit(ask, kind) for kind in kinds}
+  failed = [f"{kind}: {run.exception()}" for kind, run in going.items() if run.exception()]
+  print("\n".join(failed))  # the others count all the same
+  found = {kind: run.result() for kind, run in going.items() if not run.exception()}
   rows = []
   for kind, memory in found.items():
     start = memory["start"]
