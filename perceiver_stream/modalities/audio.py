@@ -18,7 +18,7 @@ from perceiver_stream.types import ModalitySpec
 
 SPACES = ("log_mel", "waveform")
 TOKENIZERS = ("patch", "log_mel")
-_FLOOR = 1e-5  # energy below which log-mel does not go: about -50 dB
+FLOOR = 1e-5  # energy below which log-mel does not go: about -50 dB
 _DB = 10 / np.log(10)  # decibels in one natural logarithm of energy
 
 
@@ -150,7 +150,7 @@ class Audio(Modality):
     )
     spectrum = jnp.square(jnp.abs(jnp.fft.rfft(frames))) / c.window
     bands = jnp.asarray(mel_filters(c.num_mels, c.window, c.rate_hz), jnp.float32)
-    return jnp.log(spectrum @ bands + _FLOOR)
+    return jnp.log(spectrum @ bands + FLOOR)
 
   def picture(self, prediction: np.ndarray) -> np.ndarray:
     """Returns a spectrogram (low bands below, -50 dB black, 0 dB white) or the waveform's shape."""
@@ -158,7 +158,7 @@ class Audio(Modality):
       rows = np.linspace(1, -1, 33)[:, None]
       grey = (np.abs(rows) <= np.abs(prediction)[None]).astype(np.float32)
     else:
-      grey = np.clip((prediction.T[::-1] - np.log(_FLOOR)) / -np.log(_FLOOR), 0, 1)
+      grey = np.clip((prediction.T[::-1] - np.log(FLOOR)) / -np.log(FLOOR), 0, 1)
     return np.repeat((grey * 255).astype(np.uint8)[..., None], 3, axis=-1)
 
   def _token_positions(self, num: int) -> np.ndarray:

@@ -152,7 +152,7 @@ class RecordIterator(grain.DatasetIterator):
         self._next_loop()
       elif state["tick"] < len(next(iter(clip.values()))[1]):
         at = state["tick"]
-        values = {name: (value[at], valid[at]) for name, (value, valid) in clip.items()}
+        values = {name: (value[at], bool(valid[at])) for name, (value, valid) in clip.items()}
         tick = make_tick(values, at == 0, state["count"] / self._rate)
         state |= {"tick": at + 1, "count": state["count"] + 1}
         return tick
