@@ -1,17 +1,20 @@
 """What a run is put together from: model, objective, windows and baselines of a config."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from perceiver_stream import streams, zoo
+from perceiver_stream.modalities import depth
 from perceiver_stream.training import objectives
 from perceiver_stream.training.beside import Baselines, PixelBaselines
 from perceiver_stream.training.config import ExperimentConfig
 from perceiver_stream.training.distributed import RowBaselines, Rows
+from perceiver_stream.training.means import MeanDepth, Together
 from perceiver_stream.training.mesh import make_mesh, own_rows
 from perceiver_stream.types import ModalitySpec
 
@@ -61,10 +64,8 @@ def make_parts(config: ExperimentConfig) -> Parts:
     goes_on=jax.process_count() > 1,
   )
   baselines = None
-  if config.use_baselines and any(ahead := objective.frame_displacements):
-    shape = specs["pixels"].shape
-    hop = config.objective.window
-    one = lambda: PixelBaselines(ahead, hop, shape, 1)  # noqa: E731
+  if config.use_baselines and (kinds := beside(objective, specs)):
+    one = lambda: Together({name: make() for name, make in kinds.items()})  # noqa: E731
     baselines = RowBaselines(one, Rows(rows, config.num_rows))
   labels = getattr(objective, "labels", {})
   names = {*model.modalities, *objective.needs, *labels} & set(specs)
@@ -78,6 +79,19 @@ def make_parts(config: ExperimentConfig) -> Parts:
     metric_names=metric_names | dict(labels.values()),
     baselines=baselines,
   )
+
+
+def beside(objective: Any, specs: Mapping[str, ModalitySpec]) -> dict[str, Callable[[], Baselines]]:
+  """Returns makers of what is scored on the host beside an objective, for one row, by name."""
+  kinds: dict[str, Callable[[], Baselines]] = {}
+  hop, ahead = objective.config.window, objective.frame_displacements
+  if any(ahead):
+    kinds["pixels"] = lambda: PixelBaselines(ahead, hop, specs["pixels"].shape, 1)
+  for name, modality in objective.outputs.items():
+    if isinstance(modality, depth.Depth) and name in specs and ahead:
+      c = modality.config
+      kinds[name] = functools.partial(MeanDepth, name, ahead, hop, c.nearest, c.farthest)
+  return kinds
 
 
 def check_needs(objective: Any, specs: Mapping[str, ModalitySpec]) -> None:
