@@ -6,7 +6,7 @@
 Each picture of out.mp4 was predicted --displacement ticks before the moment it is shown at, so it
 runs in step with MY.mp4; the first ones, which nothing has predicted, are grey. Sound is made from
 the predicted log-mel energies: it has the right loudness and colour, and no true phase. Pictures
-are as large as the model's, enlarged to at least 256 pixels. An untrained model (a name of the zoo
+are as large as the model's, enlarged to at least 256 pixels; flow is shown in colours. An untrained model (a name of the zoo
 such as stream_perceiver/tiny) predicts that nothing will change.
 """
 
@@ -24,22 +24,26 @@ def main() -> None:
   parser.add_argument("model", help="folder of a run, or a name of the zoo")
   parser.add_argument("video", help="any file with video, or a folder of them")
   parser.add_argument("output", help="movie to write, for instance out.mp4")
-  parser.add_argument("--displacement", type=int, default=4, help="ticks ahead (default: 4)")
+  parser.add_argument(
+    "--displacement", type=int, help="ticks ahead (default: 4, or the model's longest)"
+  )
   parser.add_argument("--beside", action="store_true", help="show the input on the left")
   args = parser.parse_args()
   with readable_errors():
     loaded = training.load(args.model)
     windows, stream = watching(loaded, args.video)
+    ahead = args.displacement
+    ahead = min(4, max(loaded.model.displacements)) if ahead is None else ahead
     done = training.predict_movie(
       loaded,
       windows,
       args.output,
-      displacement=args.displacement,
+      displacement=ahead,
       rate_hz=stream.rate_hz,
       beside=args.beside,
     )
   sound = "with sound" if done.has_sound else "silent"
-  print(f"{done.path}: {done.ticks} pictures, {sound}, {args.displacement} ticks ahead.")
+  print(f"{done.path}: {done.ticks} pictures, {sound}, {ahead} ticks ahead.")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from perceiver_stream import modalities
+from perceiver_stream import modalities, zoo
+from perceiver_stream.zoo import configs as zoo_configs
 
 SHARE = 0.25  # of the run, at its end, that the headline is taken from
 _PSNR = "_psnr"
@@ -104,6 +105,8 @@ class Run:
     """Returns the modalities of the run's model, those whose config can be read."""
     model = self.config.get("model")
     parts = model.get("modalities") if isinstance(model, dict) else None
+    if parts is None:
+      return _modalities_of_family(model)
     made = {name: _modality(name, fields) for name, fields in (parts or {}).items()}
     return {name: modality for name, modality in made.items() if modality is not None}
 
@@ -257,6 +260,27 @@ def _modality(name: str, fields: Any) -> modalities.Modality | None:
     return modalities.build(name, kind(**frozen))
   except (TypeError, ValueError):  # written by another version
     return None
+
+
+def _modalities_of_family(model: Any) -> dict[str, modalities.Modality]:
+  """Returns the modalities of a model whose config does not hold them; none if it is not known."""
+  try:
+    return dict(zoo.build(zoo_configs.from_json(json.dumps(_for_zoo(model)))).modalities)
+  except (TypeError, ValueError):  # no config of the zoo, or of another version
+    return {}
+
+
+def _for_zoo(value: Any) -> Any:
+  """Returns a config of a run's JSON as the zoo's files hold it."""
+  if isinstance(value, list):
+    return [_for_zoo(v) for v in value]
+  if not isinstance(value, dict):
+    return value
+  fields = {k: _for_zoo(v) for k, v in value.items() if k != "_type"}
+  if "_type" not in value:
+    return {"dict": fields}
+  module, _, name = value["_type"].removeprefix("perceiver_stream.").rpartition(".")
+  return {"class": f"{module}:{name}"} | fields
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from perceiver_stream.modalities.dense import Dense
 from perceiver_stream.training.inference import Loaded, ticks_left, watch
 from perceiver_stream.training.movies import MovieWriter
 from perceiver_stream.training.vocoder import FLOOR, waveform
@@ -39,7 +40,8 @@ def predict_movie(
 ) -> Predicted:
   """Writes the prediction for every tick, made `displacement` ticks earlier, to a movie.
 
-  The movie runs in step with its input. Sound is made from predicted log-mel energies; see
+  Shown are pixels, or the first other picture that the model predicts, such as flow in colours. The
+  movie runs in step with its input. Sound is made from predicted log-mel energies; see
   `vocoder.waveform`.
 
   Args:
@@ -51,11 +53,10 @@ def predict_movie(
     beside: Whether the input is shown on the left.
 
   Raises:
-    ValueError: The model does not predict pixels.
+    ValueError: The model predicts no picture.
   """
   outputs = {n for n, m in loaded.model.modalities.items() if m.config.use_output}
-  if "pixels" not in outputs:
-    raise ValueError(f"predict_movie: the model predicts {sorted(outputs)}, no pixels.")
+  shows = loaded.model.modalities[_picture_of(loaded, outputs)]
   audio = loaded.model.modalities["audio"].config if "audio" in outputs else None
   sound: list[np.ndarray] = []
   late: deque[np.ndarray] = deque()
@@ -63,7 +64,7 @@ def predict_movie(
   with MovieWriter(path, rate_hz=rate_hz, audio_rate_hz=audio.rate_hz if audio else 0) as movie:
     for window, out, _ in watch(loaded, windows, (displacement,)):
       new = ticks_left(window)
-      late.extend(_bytes(np.asarray(out.predictions["pixels"])[:new, 0, 0]))
+      late.extend(map(shows.picture, np.asarray(out.predictions[shows.name])[:new, 0, 0]))
       if audio:
         sound.extend(np.asarray(out.predictions["audio"])[:new, 0, 0])
       for seen in np.asarray(window["pixels"])[:new, 0]:
@@ -86,5 +87,9 @@ def _sound(predictions: list[np.ndarray], displacement: int, audio: Any) -> np.n
   return waveform(aligned, audio) if audio.predict == "log_mel" else aligned.reshape(-1)
 
 
-def _bytes(pixels: np.ndarray) -> np.ndarray:
-  return (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
+def _picture_of(loaded: Loaded, outputs: set[str]) -> str:
+  """Returns the name of the output that is shown."""
+  dense = sorted(n for n in outputs if isinstance(loaded.model.modalities[n], Dense))
+  if not dense:
+    raise ValueError(f"predict_movie: the model predicts {sorted(outputs)}, no picture.")
+  return "pixels" if "pixels" in outputs else dense[0]

@@ -9,6 +9,7 @@ from typing import Any
 
 from perceiver_stream import streams
 from perceiver_stream.streams import video
+from perceiver_stream.training import objectives
 from perceiver_stream.training.config import ExperimentConfig
 from perceiver_stream.training.inference import Loaded
 
@@ -52,7 +53,9 @@ def experiment_for(loaded: Loaded, path: str = "", num_rows: int = 1) -> Experim
   """
   if not path and loaded.config is None:
     raise ValueError(f"{loaded.about} has no stream of its own; say which video with --path.")
-  own = loaded.config or ExperimentConfig(model=loaded.model.config, stream=None)
+  own = loaded.config or ExperimentConfig(
+    model=loaded.model.config, stream=None, objective=objectives.default(loaded.model)
+  )
   stream = stream_for(loaded, path) if path else own.stream
   return dataclasses.replace(own, stream=stream, num_rows=num_rows)
 

@@ -59,6 +59,8 @@ def save(path: pathlib.Path, pieces: Sequence[Piece], hop: int) -> None:
   for the last K ticks; `<modality>@<displacement>/<predictor>` `[K]`, their errors.
   """
   host = jax.device_get([piece.predictions for piece in pieces])
+  if any(len(x) < hop for x in host[0].values()):  # not of every tick: only the last window's fit
+    pieces, host = pieces[-1:], host[-1:]
   first, rest = pieces[0].window, [piece.window for piece in pieces[1:]]
   arrays = {n: np.concatenate([first[n], *(w[n][-hop:] for w in rest)])[:, 0] for n in first}
   arrays |= {n: np.concatenate([p[n] for p in host])[:, 0] for n in host[0]}

@@ -72,7 +72,7 @@ class Flow:
     beside = {"zero_flow": scale * _end_point_error(jnp.zeros_like(target), target, known)}
     score = Score(scale * error, beside, valid)
     next_state = jax.tree.map(lambda x: x[self.config.window - 1], states)
-    found = next_state, {"flow@0": score}, {"flow@0": predicted}
+    found = next_state, {"flow@0": score}, {}
     return mean_where(error, valid), Aux(*jax.lax.stop_gradient(found))
 
 
