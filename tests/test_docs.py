@@ -7,6 +7,7 @@ config files and extras are checked to exist.
 
 import functools
 import importlib.util
+import itertools
 import pathlib
 import re
 import shlex
@@ -26,6 +27,7 @@ LINK = re.compile(
 SHELL = ("bash", "sh", "shell", "console")
 ENVIRONMENT = re.compile(r"[A-Z_][A-Z0-9_]*=.*")
 TOOLS = {"cd", "git", "export", "source", "ls", "mkdir", "tensorboard", "kill", "ruff", "pytest"}
+LAUNCHERS = {"srun", "gcloud", "scontrol", "grep"}  # known; what the first two start is checked
 MAX_NO_RUN = 3
 
 
@@ -162,6 +164,14 @@ def check_script(script: str, arguments: list[str]) -> None:
     assert known, f"{script} --help does not mention {flag}"
 
 
+def started_by(tool: str, arguments: list[str]) -> list[list[str]]:
+  """Returns the commands that a launcher starts elsewhere."""
+  if tool == "srun":
+    return [list(itertools.dropwhile(lambda word: word.startswith("-"), arguments))]
+  inner = [word.removeprefix("--command=") for word in arguments if word.startswith("--command=")]
+  return [command for code in inner for command in commands_of(Block(ROOT, 1, "bash", "", code))]
+
+
 def check_command(command: list[str]) -> None:
   """Fails unless what a documented command names is there."""
   while command and ENVIRONMENT.fullmatch(command[0]):
@@ -180,6 +190,9 @@ def check_command(command: list[str]) -> None:
     assert arguments[:1] in (["-m"], ["-c"]), "name a script of the repository, -m or -c"
     if arguments[:2] == ["-m", "pip"]:
       check_command(arguments[1:])
+  elif tool in LAUNCHERS:
+    for started in started_by(tool, arguments):
+      check_command(started)
   elif tool == "pip":
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for word in arguments:
@@ -206,6 +219,8 @@ def test_shell_commands_name_what_exists(command: list[str]) -> None:
     ("pip install -e '.[no_such]'", "no such extra"),
     ("frobnicate now", "unknown to the test"),
     ("X=1 python scripts/get_media.py --lis", "does not mention"),
+    ("srun --x=1 python scripts/no_such.py", "does not exist"),
+    ("gcloud ssh --command='cd x && python scripts/no_such.py'", "does not exist"),
   ],
 )
 def test_the_check_of_commands_can_fail(line: str, message: str) -> None:

@@ -44,32 +44,42 @@ class MeshConfig:
       )
 
 
-def make_mesh(
-  config: MeshConfig, num_rows: int, devices: Sequence[Any] = (), num_processes: int = 0
-) -> Mesh:
+def make_mesh(config: MeshConfig, num_rows: int, devices: Sequence[Any] = ()) -> Mesh:
   """Returns the mesh that a config describes, over some or all devices.
 
   Args:
     config: Sizes of the axes.
     num_rows: Streams side by side.
     devices: To be used, process by process; none means all there are.
-    num_processes: Among which they are; 0 asks jax.
+
+  Raises:
+    ValueError: As `axis_sizes` raises it.
+  """
+  devices = list(devices) or jax.devices()
+  sizes = axis_sizes(config, num_rows, len(devices), jax.process_count())
+  array = np.asarray(devices[: math.prod(sizes.values())]).reshape(*sizes.values())
+  return Mesh(array, tuple(sizes), axis_types=(AxisType.Auto,) * 3)
+
+
+def axis_sizes(
+  config: MeshConfig, num_rows: int, num_devices: int, num_processes: int
+) -> dict[str, int]:
+  """Returns the sizes of the axes for so many devices, of so many processes.
 
   Raises:
     ValueError: The sizes do not fit the devices or the rows; the message says what would.
   """
   config.validate()
-  devices = list(devices) or jax.devices()
   sizes = {DATA: config.data, FSDP: config.fsdp, LATENTS: config.latents}
   given = math.prod(size for size in sizes.values() if size)
-  if given > len(devices):
+  if given > num_devices:
     raise ValueError(
-      f"mesh {_told(sizes)} needs {given} devices, there are {len(devices)}; make an axis smaller."
+      f"mesh {_told(sizes)} needs {given} devices, there are {num_devices}; make an axis smaller."
     )
-  left = len(devices) // given
+  left = num_devices // given
   for name in (name for name, size in sizes.items() if not size):
     sizes[name] = left
-  is_alone = (num_processes or jax.process_count()) == 1
+  is_alone = num_processes == 1
   if not config.data and is_alone:
     sizes[DATA] = max(n for n in range(1, left + 1) if num_rows % n == 0)
   if num_rows % sizes[DATA]:
@@ -78,13 +88,12 @@ def make_mesh(
       f"num_rows a multiple of it, or set mesh.data to one of {_divisors(num_rows)}."
     )
   used = math.prod(sizes.values())
-  if used != len(devices) and not is_alone:
+  if used != num_devices and not is_alone:
     raise ValueError(
-      f"mesh {_told(sizes)} uses {used} of {len(devices)} devices, and some process would have "
-      f"none; let the sizes multiply to {len(devices)}."
+      f"mesh {_told(sizes)} uses {used} of {num_devices} devices, and some process would have "
+      f"none; let the sizes multiply to {num_devices}."
     )
-  array = np.asarray(devices[:used]).reshape(*sizes.values())
-  return Mesh(array, tuple(sizes), axis_types=(AxisType.Auto,) * 3)
+  return sizes
 
 
 def row_axes(mesh: Mesh, num_rows: int) -> tuple[str, ...]:

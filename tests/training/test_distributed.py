@@ -63,7 +63,7 @@ def assert_close_lines(left, right):
   assert len(left) == len(right)
   for a, b in zip(left, right, strict=True):
     assert a["scores"]["pixels@2"]["count"] == b["scores"]["pixels@2"]["count"]
-    for name in ("model", "copy", "mix", "extrapolation"):
+    for name in ("model", "copy", "mix", "extrap"):
       x, y = (line["scores"]["pixels@2"][name] for line in (a, b))
       assert (x is None) == (y is None)
       np.testing.assert_allclose(x or 0, y or 0, rtol=1e-4, err_msg=f"{name} {a['window']}")

@@ -1,33 +1,17 @@
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from perceiver_stream import zoo
+from perceiver_stream import streams, zoo
 from perceiver_stream.models import stream_perceiver
 from perceiver_stream.nn import spread
-from perceiver_stream.streams.base import pixels_spec
 from perceiver_stream.training import mesh as meshes
 from perceiver_stream.training import step
-from perceiver_stream.training.mesh import MeshConfig, make_mesh, own_rows, place
+from perceiver_stream.training.mesh import MeshConfig, axis_sizes, make_mesh, own_rows, place
 from perceiver_stream.training.objectives import FuturePrediction, ObjectiveConfig
 from perceiver_stream.training.optimizers import OptimizerConfig, make_optimizer
-
-
-class Device(NamedTuple):
-  """As much of a device as a mesh looks at."""
-
-  id: int
-  process_index: int = 0
-  device_kind: str = "imagined"
-  platform: str = "cpu"
-
-
-def devices(count):
-  return [Device(i) for i in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -44,9 +28,8 @@ def devices(count):
   ],
 )
 def test_sizes_of_the_axes(sizes, rows, count, expected):
-  mesh = make_mesh(MeshConfig(**sizes), rows, devices(count), 1)
-  assert tuple(mesh.shape.values()) == expected
-  assert mesh.axis_names == ("data", "fsdp", "latents")
+  found = axis_sizes(MeshConfig(**sizes), rows, count, 1)
+  assert found == dict(zip(("data", "fsdp", "latents"), expected, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +45,7 @@ def test_sizes_of_the_axes(sizes, rows, count, expected):
 )
 def test_what_does_not_fit_is_said(sizes, rows, processes, message):
   with pytest.raises(ValueError, match=message):
-    make_mesh(MeshConfig(**sizes), rows, devices(8), processes)
+    axis_sizes(MeshConfig(**sizes), rows, 8, processes)
 
 
 def test_nothing_to_divide_is_said():
@@ -123,7 +106,8 @@ def learnt(sizes):
   config = zoo.config("stream_perceiver/nano")
   config.modalities = {"pixels": config.modalities["pixels"]}
   config.displacements = (1,)
-  config = stream_perceiver.fitted(config, {"pixels": pixels_spec(16, 16, 25)})
+  world = streams.synthetic.Config(height=16, width=16, modalities=("pixels",))
+  config = stream_perceiver.fitted(config, streams.specs(world))
   model = zoo.build(config)
   shape = model.modalities["pixels"].spec.shape
   optimizer = make_optimizer(OptimizerConfig(eps=1e-3))
