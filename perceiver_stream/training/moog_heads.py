@@ -72,7 +72,8 @@ def load_head(path: str | pathlib.Path, kind: str) -> Head:
   init = hk.transform(lambda *a: ClipReadout(config, name="head")(*a)).init
   template = jax.eval_shape(init, jax.random.key(0), features, queries)
   rules = moog_weights.clip_readout("head", prefix, config)
-  return Head(config, translation.import_params(own, template, rules, source=str(path)))
+  params = translation.import_params(own, template, rules, source=str(path))
+  return Head(config, jax.tree.map(jnp.asarray, params))
 
 
 def _config(flat: files.Flat, prefix: str) -> tuple[ClipConfig, int]:
