@@ -127,10 +127,22 @@ def make_tick(
   return tick | {IS_FIRST: np.bool_(is_first), TIMESTAMP: np.float64(float(time))}
 
 
-def check_state(what: str, state: Mapping[str, Any], like: Mapping[str, Any]) -> None:
-  """Raises ValueError unless `state` has the keys of `like`, which the same iterator made."""
-  if set(state) != set(like):
+def check_state(what: str, state: Any, like: Mapping[str, Any]) -> None:
+  """Raises ValueError unless `state` has the keys of `like`, which the same iterator made.
+
+  What lies deeper is checked where `like` has something there; numbers must be numbers.
+  """
+  if not isinstance(state, Mapping) or set(state) != set(like):
+    has = sorted(state) if isinstance(state, Mapping) else repr(state)[:80]
     raise ValueError(
-      f"{what}: the state to restore has {sorted(state)}, expected {sorted(like)}; it was saved by another "
+      f"{what}: the state to restore has {has}, expected {sorted(like)}; it was saved by another "
       f"kind of stream or another version."
     )
+  for name, value in like.items():
+    if isinstance(value, Mapping) and value:
+      check_state(f"{what}, {name}", state[name], value)
+    if isinstance(value, int) and not isinstance(state[name], int):
+      raise ValueError(
+        f"{what}: the state to restore has {name}={state[name]!r}, expected a whole number; it was "
+        f"saved by another kind of stream or another version."
+      )

@@ -1,10 +1,15 @@
 """Reading ahead in a thread, with a bounded queue, and the time spent waiting for it counted."""
 
+import logging
+import threading
 import time
 import weakref
 from typing import Any
 
 import grain
+
+STALL_S = 60.0
+logger = logging.getLogger(__name__)
 
 
 def prefetch(dataset: grain.IterDataset, depth: int = 4) -> grain.IterDataset:
@@ -14,7 +19,8 @@ def prefetch(dataset: grain.IterDataset, depth: int = 4) -> grain.IterDataset:
   consumed, not of the one last read. What goes wrong in the reader is raised by `next`.
 
   Iterators have `waiting_s`, the seconds that `next` has waited for the reader so far, and
-  `close()`, which ends the thread.
+  `close()`, which ends the thread. A stream that gives nothing for a minute (a disk or network that
+  is gone) is waited for: it is said in the log, and a second ctrl-C leaves it.
 
   Raises:
     ValueError: `depth` is below 1.
@@ -42,6 +48,7 @@ class PrefetchIterator(grain.DatasetIterator):
   def __init__(self, ahead: grain.DatasetIterator):
     super().__init__()
     self.waiting_s = 0.0
+    self._watched = _Watch()
     self._ahead = [ahead]
     # Also at the end of the program, while Grain can still end its thread without complaint.
     weakref.finalize(self, _let_go, self._ahead)
@@ -49,10 +56,11 @@ class PrefetchIterator(grain.DatasetIterator):
   def __next__(self) -> Any:
     self._assert_not_closed()
     start = time.perf_counter()
-    try:
-      return next(self._ahead[0])
-    finally:
-      self.waiting_s += time.perf_counter() - start
+    with self._watched:
+      try:
+        return next(self._ahead[0])
+      finally:
+        self.waiting_s += time.perf_counter() - start
 
   def get_state(self) -> dict[str, Any]:
     """Returns the state after the element last consumed."""
@@ -65,8 +73,49 @@ class PrefetchIterator(grain.DatasetIterator):
   def close(self) -> None:
     """Ends the thread and closes what it reads from."""
     super().close()
+    self._watched.close()
     for ahead in self._ahead:
       ahead.close()
+
+
+class _Watch:
+  """Says in the log when what is done in a `with` block takes too long, from a thread of its own."""
+
+  def __init__(self) -> None:
+    self._since: float | None = None
+    self._ended = threading.Event()
+    self._thread: threading.Thread | None = None
+
+  def __enter__(self) -> None:
+    self._since = time.monotonic()
+    if self._thread is None:
+      self._thread = threading.Thread(target=_say_stalls, args=(weakref.ref(self), self._ended))
+      self._thread.daemon = True
+      self._thread.start()
+
+  def __exit__(self, *error: object) -> None:
+    self._since = None
+
+  def stalled_s(self) -> float:
+    """Returns how long the block has been going on."""
+    since = self._since
+    return 0.0 if since is None else time.monotonic() - since
+
+  def close(self) -> None:
+    """Ends the thread."""
+    self._ended.set()
+    if self._thread is not None:
+      self._thread.join()
+
+
+def _say_stalls(reference: "weakref.ref[_Watch]", ended: threading.Event) -> None:
+  told = 0
+  while not ended.wait(STALL_S / 4) and (watch := reference()) is not None:
+    stalls = int(watch.stalled_s() / STALL_S)
+    if stalls > told:
+      logger.warning("The stream has given nothing for %.3g s; waiting for it.", stalls * STALL_S)
+    told = stalls
+    del watch
 
 
 def _let_go(ahead: list[grain.DatasetIterator]) -> None:

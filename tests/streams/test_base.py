@@ -95,3 +95,22 @@ def test_sound_belongs_to_the_time_before_its_tick_and_a_picture_to_the_tick():
   assert specs["pixels"].offset_s == 0.0
   assert specs["audio"].offset_s == -0.08
   assert specs["audio"].shape[0] / specs["audio"].rate_hz == -specs["audio"].offset_s
+
+
+@pytest.mark.parametrize(
+  "state, expected",
+  [
+    ("{}", "has '{}', expected"),
+    (
+      {"tick": 0, "damage": {"lost": 0, "older": 1}},
+      r"damage: .* has \['lost', 'older'\], expected",
+    ),
+    ({"tick": "3", "damage": {"lost": 0}}, "has tick='3', expected a whole number"),
+    ({"tick": 0, "damage": {"lost": None}}, "damage: .* has lost=None, expected a whole number"),
+  ],
+)
+def test_states_of_other_versions_are_refused_in_words(state, expected):
+  with pytest.raises(
+    ValueError, match=f"{expected}.* by another kind of stream or another version"
+  ):
+    base.check_state("video", state, {"tick": 0, "damage": {"lost": 0}})

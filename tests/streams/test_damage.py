@@ -232,3 +232,19 @@ def test_damage_in_a_row_surfaces_through_windows_and_prefetch(tmp_path):
   windows = streams.prefetch(streams.windows(streams.open_rows(config), 4, 4))
   with pytest.raises(media.DamagedError, match="v.mkv is damaged"):
     list(windows)
+
+
+def test_pictures_that_change_size_and_rate_midway_keep_size_and_clock(tmp_path):
+  first = write_video(tmp_path / "a.ts", num=30, codec="mpeg4", sound_s=0)
+  times = [1.2 + n / 50 for n in range(40)]
+  second = write_video(
+    tmp_path / "b.ts", times=times, height=96, width=192, codec="mpeg4", sound_s=0
+  )
+  path = tmp_path / "v.ts"
+  path.write_bytes(b"".join(pathlib.Path(part).read_bytes() for part in (first, second)))
+  ticks, _ = read(path, on_damage="skip")
+  assert {tick["pixels"].shape for tick in ticks} == {ticks[0]["pixels"].shape}
+  shown = [number_of(tick["pixels"]) for tick in ticks]
+  assert shown[:28] == list(range(28))
+  assert shown[-15:-1] == list(range(shown[-15], shown[-15] + 28, 2)), "every other picture"
+  assert_restores(video_row(path, on_damage="skip"), places=(10, 29, 31, 40))

@@ -1,6 +1,8 @@
 """Windows and prefetch: every tick once, rows apart, any stop restored, nothing lost at the end."""
 
 import json
+import logging
+import sys
 import threading
 import time
 
@@ -226,3 +228,12 @@ def test_closing_ends_the_thread():
 def test_depth_must_be_positive():
   with pytest.raises(ValueError, match="prefetch: depth=0; use at least 1"):
     streams.prefetch(Counting(3), 0)
+
+
+def test_a_stream_that_stalls_is_said_and_waited_for(caplog, monkeypatch):
+  monkeypatch.setattr(sys.modules["perceiver_stream.streams.prefetch"], "STALL_S", 0.2)
+  with caplog.at_level(logging.WARNING):
+    iterator = iter(streams.prefetch(Counting(2, sleep_s=0.5), 2))
+    assert len(list(iterator)) == 2
+    iterator.close()
+  assert "The stream has given nothing for 0.2 s; waiting for it." in caplog.text
