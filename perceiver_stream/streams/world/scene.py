@@ -40,9 +40,9 @@ class Level(NamedTuple):
 
 
 LEVELS = {
-  "easy": Level((2, 3), 5.5, 0.05, 0.04, 5.0, 7.0, 0.4, 0.0, 0.0),
-  "medium": Level((3, 5), 17.0, 0.14, 0.10, 13.0, 18.0, 0.8, 2.0, 0.0),
-  "hard": Level((4, 7), 22.0, 0.18, 0.13, 22.0, 32.0, 1.2, 4.0, 0.15),
+  "easy": Level((2, 3), 5.3, 0.05, 0.04, 5.0, 7.0, 0.4, 0.0, 0.0),
+  "medium": Level((3, 5), 17.5, 0.14, 0.10, 11.0, 17.0, 0.8, 2.0, 0.0),
+  "hard": Level((4, 7), 24.0, 0.18, 0.13, 22.0, 36.0, 1.2, 4.0, 0.15),
 }
 
 
@@ -225,12 +225,16 @@ def _wave(rng: np.random.Generator, size: np.ndarray, pace: float) -> Wave:
 def _textures(
   rng: np.random.Generator, size: int, radius: Float[np.ndarray, " K"]
 ) -> list[UInt32[np.ndarray, "..."]]:
-  fine = max(2.5, 4 * size / UNIT)
+  fine = max(2.0, 3 * size / UNIT)
   sizes = [_power_of_two(3.5 * size)] + [_power_of_two(2 * r) for r in radius]
-  return [
-    textures.paint(textures.noise(rng, n, fine, 5 if k == 0 else 3), rng.uniform(60, 195, 3), 36.0)
-    for k, n in enumerate(sizes)
-  ]
+  found = []
+  for k, side in enumerate(sizes):
+    texture = textures.noise(rng, side, fine, 3 if k else 6)
+    if k == 0:
+      textures.litter(rng, texture, num=60, largest=size / 6)
+    colour, contrast = rng.uniform(70, 185, 3), 45.0 if k else 32.0
+    found.append(textures.paint(texture, colour, contrast))
+  return found
 
 
 def _power_of_two(least: float) -> int:

@@ -31,9 +31,7 @@ def sound(
   return np.tanh(wave).astype(np.float32)
 
 
-def _hums(
-  scene: Scene, time: np.ndarray, speed: float, size: int
-) -> np.ndarray:
+def _hums(scene: Scene, time: np.ndarray, speed: float, size: int) -> np.ndarray:
   # Speed and height change slowly: known at the interval's two ends, a line in between.
   ends = time[[0, -1]]
   ramp = np.linspace(0, 1, len(time))
@@ -53,7 +51,7 @@ def pace(scene: Scene, time: Float[np.ndarray, " t"], speed: float) -> Float[np.
   return np.hypot(step[..., 0], step[..., 1]) / _STEP
 
 
-def _cycles(scene: Scene, time: np.ndarray, speed: float, size: int) -> Float[np.ndarray, "2 K"]:
+def _cycles(scene: Scene, time: np.ndarray, speed: float, size: int) -> Float[np.ndarray, "t K"]:
   """Returns the hum's phase: the integral of a pitch that falls as y, downwards, grows."""
   cycles: np.ndarray = scene.pitch_hz * time[:, None]
   if speed:

@@ -49,6 +49,29 @@ def paint(
   return packed.view(np.uint32)[..., 0]
 
 
+def litter(
+  rng: np.random.Generator, texture: Float[np.ndarray, "n n 3"], num: int, largest: float
+) -> None:
+  """Puts plain discs, boxes and bars with soft edges on a texture, over its ends too."""
+  size = len(texture)
+  for _ in range(num):
+    middle = rng.uniform(0, size, 2)
+    half = largest * rng.uniform(0.1, 1.0, 2) ** 1.5 + 1.0
+    angle, is_disc = rng.uniform(0, np.pi), rng.random() < 0.4
+    reach = int(np.ceil(np.hypot(*half))) + 1
+    span = np.arange(-reach, reach + 1)
+    at = (np.round(middle).astype(int)[:, None] + span) % size
+    x = np.cos(angle) * span + np.sin(angle) * span[:, None]
+    y = np.cos(angle) * span[:, None] - np.sin(angle) * span
+    far = np.maximum(np.abs(x) - half[0], np.abs(y) - half[1])
+    if is_disc:
+      far = np.hypot(x, y) - half.min()
+    cover = np.clip(0.5 - far, 0, 1)[..., None].astype(np.float32)
+    place = np.ix_(at[0], at[1])
+    colour = rng.uniform(-2.5, 2.5, 3).astype(np.float32)
+    texture[place] += 0.85 * cover * (colour - texture[place])
+
+
 def look_up(
   texture: UInt32[np.ndarray, "n n"],
   x: Float[np.ndarray, "h w"],
