@@ -1,6 +1,7 @@
 """How fast the simulators make ticks, and what knowing nothing but averages is worth on ViZDoom.
 
   python benchmarks/simulators.py
+  python benchmarks/simulators.py --run=runs/vizdoom_tiny    # and draw the curves of a run beside it
 
 The second table is of the stream of `configs/vizdoom.py:tiny`: errors over the last quarter, in the
 metrics of the run, of copying and of predictors that look at nothing: per pixel (or per band of the
@@ -9,6 +10,8 @@ is not installed is left out.
 """
 
 import itertools
+import json
+import os
 import pathlib
 import sys
 import time
@@ -25,8 +28,12 @@ from perceiver_stream.streams import mujoco, synthetic, vizdoom
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "vizdoom.py"
 
 
-def speed(config: streams.StreamConfig, num: int) -> float | None:
-  """Returns ticks per second after the first; None where the simulator does not start."""
+def speed(config: streams.StreamConfig, num: int) -> tuple[float, float] | None:
+  """Returns ticks per second, of the wall's clock and of the processor's, the game's included.
+
+  The start counts only for the processor. None where the simulator does not start.
+  """
+  used = sum(os.times()[:4])
   iterator = iter(streams.open_rows(config)[0])
   try:
     next(iterator)
@@ -38,7 +45,7 @@ def speed(config: streams.StreamConfig, num: int) -> float | None:
     pass
   seconds = time.perf_counter() - start
   iterator.close()
-  return num / seconds
+  return num / seconds, num / (sum(os.times()[:4]) - used)
 
 
 def speeds(num: int) -> list[list[Any]]:
@@ -56,7 +63,7 @@ def speeds(num: int) -> list[list[Any]]:
   }
   found = {name: speed(config, num) for name, config in configs.items()}
   return [
-    [name, rate, rate / configs[name].rate_hz] for name, rate in found.items() if rate is not None
+    [name, *rates, rates[1] / configs[name].rate_hz] for name, rates in found.items() if rates
   ]
 
 
@@ -107,8 +114,9 @@ def blind(config: training.ExperimentConfig, num: int) -> list[list[Any]]:
     copy, average = np.mean(pairs, axis=0)
     what = readers[name].metric_name
     if name == "pixels":
-      what = "mse, dB below 1"
-      copy, average = (-10 * np.log10(x) for x in (copy, average))
+      what = "PSNR, dB"
+      decibels = -10 * np.log10(np.maximum(np.array(pairs), 1e-6))  # of each frame, at most 60
+      copy, average = np.mean(decibels, axis=0)
     rows.append([f"{name}@{d}", what, float(copy), float(average), float(average / copy)])
   return rows
 
@@ -120,13 +128,37 @@ def _error(metric: Any, guess: np.ndarray, target: np.ndarray, reader: Any) -> f
   return float(metric(guess[None].astype(np.float32), target[None])[0])
 
 
+def draw(run: pathlib.Path, rows: list[list[Any]], path: pathlib.Path) -> None:
+  """Writes the curves of a run, smoothed over a minute or so, beside copying and averages."""
+  from matplotlib import pyplot
+
+  lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+  scores = [line["scores"] for line in lines if "scores" in line]
+  figure, axes = pyplot.subplots(2, len(rows) // 2, figsize=(11, 4.6), layout="constrained")
+  for axis, (name, metric, _, average, _) in zip(axes.T.ravel(), rows, strict=True):
+    found = [score[name] for score in scores if name in score]
+    seen = np.cumsum([one["count"] for one in found])
+    end = "_psnr" if name.startswith("pixels") else ""
+    for by, colour in (("mix", "#15803d"), ("copy", "#6b7280"), ("model", "#1d4ed8")):
+      if by + end in found[-1]:
+        values = np.array([one.get(by + end, np.nan) for one in found])
+        smooth = np.convolve(values, np.full(40, 1 / 40), "valid")
+        axis.plot(seen[len(seen) - len(smooth) :], smooth, color=colour, label=by)
+    axis.axhline(average, color="#9333ea", linestyle=":", label="average (last quarter)")
+    axis.set_title(f"{name}, {'PSNR, dB' if end else metric}", fontsize=9)
+    axis.tick_params(labelsize=7)
+  axes[0][0].legend(fontsize=7, frameon=False)
+  figure.supxlabel("ticks seen", fontsize=8)
+  figure.savefig(path, dpi=75)
+
+
 def main(argv: list[str] | None = None) -> None:
-  options = common.arguments_of(argv, __doc__ or "", globals())
+  options = common.arguments_of(argv, __doc__ or "", globals(), {"run": ""})
   about = common.machine()
   tables = [
     common.Table(
       "Ticks a second of simulators",
-      ["stream", "ticks/s", "x real time"],
+      ["stream", "ticks/s", "ticks/CPU s", "x real time of a CPU"],
       speeds(5 if options.tiny else 500),
       "Pictures, sound, depth and labels (MuJoCo: and flow), where nothing else is said.",
     )
@@ -136,7 +168,10 @@ def main(argv: list[str] | None = None) -> None:
   if speed(config.stream, 1) is not None:
     columns = ["modality@ticks", "metric", "copy-last", "average", "x copy-last"]
     note = f"Last quarter of {num} ticks."
-    tables.append(common.Table("Copying and averages", columns, blind(config, num), note))
+    rows = blind(config, num)
+    tables.append(common.Table("Copying and averages", columns, rows, note))
+    if options.run:
+      draw(pathlib.Path(options.run), rows, pathlib.Path(options.output) / "vizdoom.png")
   common.publish("simulators", options, tables, about)
 
 
