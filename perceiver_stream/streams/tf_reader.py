@@ -1,5 +1,6 @@
 """Records of TFRecord files and TFDS folders, one after the other, as arrays by feature name."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,8 @@ class Reader:
         return None
       return self._parsed(record) if self._features is None else self._deserialised(record)
     except (errors.DataLossError, errors.InvalidArgumentError, DecodeError, ValueError) as error:
-      raise DamagedError(f"{where} is damaged: {str(error).splitlines()[0]}.") from error
+      said = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*", "", str(error).partition("\n")[0])
+      raise DamagedError(f"{where} is damaged: {said}.") from error
 
   def _deserialised(self, record: bytes) -> dict[str, np.ndarray]:
     flat: dict[str, Any] = {}

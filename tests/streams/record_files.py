@@ -84,7 +84,7 @@ def write_tfds(tfds, folder, clips):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-      return self.dataset_info_from_configs(features=features)
+      return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
       return {"train": self._generate_examples()}
