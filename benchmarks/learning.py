@@ -1,0 +1,80 @@
+"""What runs have learnt: a table of their last quarters, and their learning curves as one picture.
+
+  python benchmarks/learning.py runs/moog_tiny runs/rvm_tiny --output=docs/images/zoo_training.png
+
+One row of curves per run, one column per output and displacement; the model beside its baselines,
+smoothed as in the report. The table is Markdown: the mean over the targets of the last quarter,
+each scored before the update that saw it.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from perceiver_stream.evaluation import curves
+from perceiver_stream.evaluation.runs import Series, last_share, read_run
+
+
+def table(runs: dict[str, list[Series]]) -> str:
+  """Returns the last quarter of every output of every run, as Markdown."""
+  lines = ["| run | output | metric | model | baselines | gain |", "|---|---|---|---|---|---|"]
+  for run, all_series in runs.items():
+    for series in all_series:
+      late = last_share(series.ticks)
+      mean = {name: series.mean(name, late) for name in series.values}
+      beside = [
+        f"{curves.LABELS.get(name, name)} {value:.4g}"
+        for name, value in mean.items()
+        if name != "model" and value is not None
+      ]
+      gain = series.gain(series.reference, late)
+      cells = [run, series.key, series.metric, _number(mean.get("model")), ", ".join(beside)]
+      lines.append(f"| {' | '.join([*cells, _number(gain, '+')])} |")
+  return "\n".join(lines)
+
+
+def draw(runs: dict[str, list[Series]], path: pathlib.Path) -> None:
+  """Writes the curves of all runs as a PNG."""
+  from matplotlib.figure import Figure
+
+  columns = max(map(len, runs.values()))
+  figure = Figure(figsize=(4.2 * columns, 2.4 * len(runs)), layout="constrained", dpi=80)
+  axes = figure.subplots(len(runs), columns, squeeze=False)
+  for row, (run, all_series) in zip(axes, runs.items(), strict=True):
+    for axis in row[len(all_series) :]:
+      axis.set_visible(False)
+    for axis, series in zip(row, all_series, strict=False):
+      width = max(1, len(series.ticks) // 16)
+      for name, values in sorted(series.values.items(), key=lambda item: item[0] == "model"):
+        smoothed = curves.smooth(values, series.counts, width)
+        style = curves.STYLES.get(name, {"linewidth": 1.3})
+        axis.plot(series.ticks, smoothed, label=curves.LABELS.get(name, name), **style)
+      axis.set_title(f"{run}: {series.key}", fontsize=9)
+      axis.set_ylabel(series.metric, fontsize=8)
+      axis.legend(fontsize=7, frameon=False)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(path)
+
+
+def _number(value: float | None, sign: str = "") -> str:
+  return "–" if value is None or not np.isfinite(value) else f"{value:{sign}.4g}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Prints the table and draws the curves of the runs named."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("runs", nargs="+", help="folders of runs")
+  parser.add_argument("--output", default="", help="PNG to write the curves to")
+  options = parser.parse_args(argv)
+  runs = {pathlib.Path(run).name: read_run(run).series() for run in options.runs}
+  print(table(runs))
+  if options.output:
+    draw(runs, pathlib.Path(options.output))
+
+
+if __name__ == "__main__":
+  main()

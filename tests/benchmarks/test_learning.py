@@ -1,0 +1,39 @@
+"""The table and the curves of runs."""
+
+import importlib.util
+import json
+import pathlib
+
+import pytest
+
+FILE = pathlib.Path(__file__).parents[2] / "benchmarks" / "learning.py"
+
+
+@pytest.fixture(scope="module")
+def learning():
+  spec = importlib.util.spec_from_file_location("learning", FILE)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def write(folder, key, baseline):
+  folder.mkdir()
+  with (folder / "metrics.jsonl").open("w") as file:
+    for i in range(1, 41):
+      row = {"count": 2, "model": 4 / i, baseline: 1.0, "other": 2.0}
+      file.write(json.dumps({"window": i, "ticks": 8 * i, "scores": {key: row}}) + "\n")
+
+
+def test_the_table_has_the_last_quarter_beside_the_baselines(learning, tmp_path, capsys):
+  pytest.importorskip("matplotlib", reason='not installed: pip install -e ".[train]"')
+  write(tmp_path / "flow_tiny", "flow@0", "zero_flow")
+  write(tmp_path / "moog_tiny", "pixels@1", "copy")
+  runs = [str(tmp_path / "flow_tiny"), str(tmp_path / "moog_tiny")]
+  learning.main([*runs, f"--output={tmp_path / 'a.png'}"])
+  lines = capsys.readouterr().out.splitlines()
+  mean = sum(4 / i for i in range(31, 41)) / 10
+  # `other` comes first by name, so for flow the gain is over that one; for moog it is over copying
+  assert lines[2].startswith(f"| flow_tiny | flow@0 | error | {mean:.4g} | zero flow 1, other 2 |")
+  assert lines[2].endswith(f"| {2 - mean:+.4g} |") and lines[3].endswith(f"| {1 - mean:+.4g} |")
+  assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
