@@ -1,7 +1,7 @@
 """Everything at once from the synthetic world: pictures and sound come in; depth, which never does,
 is learnt beside their future, and flow without labels. It is what `docs/results.md` shows.
 
-Variants: `nano` (tests), `tiny` (a CPU: about 5 minutes on 2 idle cores), `small` and `base` (a
+Variants: `nano` (tests), `tiny` (a CPU: about 7 minutes on 2 idle cores), `small` and `base` (a
 GPU).
 
   python scripts/train.py --config=configs/world.py:tiny
@@ -31,6 +31,6 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
     ),
     objective=ObjectiveConfig(window=8),
     optimizer=OptimizerConfig(name="rmsprop", b1=0.0, b2=0.95, learning_rate=5e-4, warmup_steps=20),
-    max_windows=400,
+    max_windows=600,
     run_dir=f"runs/world_{variant}",
   )
