@@ -12,8 +12,8 @@ memory for the other, however the file interleaves them.
 
 To go on from a saved state, pictures are decoded from the key frame before; should that not give
 the very picture of the state, or should times be out of order or damage have been met, from the
-start of the file. Sound is always decoded from its start (an hour of it takes 15 seconds): codecs and
-resamplers remember, so only that is exact.
+start of the file. Sound is decoded from some seconds before, where the resampler is in step, and from
+the start should that not give the very samples of the state: codecs and resamplers remember.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ from perceiver_stream.streams.base import (
 )
 from perceiver_stream.streams.media import ON_DAMAGE, Damage, DamagedError, Ledger, find_files
 from perceiver_stream.streams.pictures import Pictures, Shown
-from perceiver_stream.streams.sound import Sound
+from perceiver_stream.streams.sound import Heard, Sound
 from perceiver_stream.types import ModalitySpec
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class VideoIterator(grain.DatasetIterator):
     self._recording: Recording | None = None
     self._ticks_of_pass = 0
     self._state: dict[str, Any] = {"loop": 0, "file": 0, "tick": 0, "count": 0, "size": 0}
-    self._state |= Shown()._asdict() | {"damage": dataclasses.asdict(Damage())}
+    self._state |= Shown()._asdict() | Heard()._asdict() | {"damage": dataclasses.asdict(Damage())}
 
   @property
   def damage(self) -> Damage:
@@ -155,7 +155,7 @@ class VideoIterator(grain.DatasetIterator):
       tick = make_tick(values, state["tick"] == 0, state["count"] / self._rate)
       assert self._recording is not None
       state |= {"tick": state["tick"] + 1, "count": state["count"] + 1}
-      state |= {"size": self._recording.size} | self._recording.pictures.shown()._asdict()
+      state |= {"size": self._recording.size} | self._recording.place()
       self._ticks_of_pass += 1
       return tick
     self._drop()
@@ -182,7 +182,8 @@ class VideoIterator(grain.DatasetIterator):
       recording.finish()
       self._add(recording.ledger.damage)
       self._drop()
-    state |= {"tick": 0, "size": 0, "file": state["file"] + 1} | Shown()._asdict()
+    state |= {"tick": 0, "size": 0, "file": state["file"] + 1}
+    state |= Shown()._asdict() | Heard()._asdict()
     if state["file"] == len(self._files):
       if not self._ticks_of_pass and not state["count"]:
         raise DamagedError(
@@ -245,6 +246,9 @@ class Recording:
         self._samples = samples_per_tick(config.rate_hz, config.audio_rate_hz)
         self._sound = Sound(path, config, self.pictures.origin_s, ledger)
         self._sound.was_heard |= bool(state["tick"])
+        if state["tick"] > 1:
+          heard = Heard(**{k: state[k] for k in Heard._fields})
+          self._sound.find(heard, (state["tick"] - 2) * self._samples, self._samples)
     except BaseException:
       self.close()
       raise
@@ -258,6 +262,11 @@ class Recording:
       samples, valid = self._sound.read((tick - 1) * self._samples, self._samples)
       values["audio"] = (samples, valid and not self.pictures.jumped)
     return values
+
+  def place(self) -> dict[str, int]:
+    """Returns what is needed to go on after the tick read last."""
+    heard = self._sound.heard() if self._sound is not None else Heard()
+    return self.pictures.shown()._asdict() | heard._asdict()
 
   def finish(self) -> None:
     """Books and tells what was lost; call at the end of the file."""

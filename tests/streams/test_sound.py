@@ -9,6 +9,8 @@ import pytest
 from stream_checks import video_row
 from video_files import sample_code, write_video
 
+from perceiver_stream.streams import sound
+
 NTSC = Fraction(30000, 1001)
 
 
@@ -118,3 +120,29 @@ def test_a_hole_in_the_sound_stays_where_it_is(tmp_path):
   assert not set(range(22, 29)) & set(valid)
   np.testing.assert_array_equal(ticks[40]["audio"], code(39 * 640))
   assert iterator.damage.gaps == 1
+
+
+@pytest.mark.parametrize("rate, most", [(16000, 40), (44100, 600)])
+def test_going_on_decodes_a_bounded_part_of_the_sound(tmp_path, monkeypatch, rate, most):
+  path = write_video(
+    tmp_path / "v.mov", num=1000, codec="mpeg4", height=16, width=16, audio_rate=rate
+  )
+  iterator, states, heard = iter(video_row(path, height=16, width=16)), [], []
+  for tick in iterator:
+    states.append(iterator.get_state())
+    heard.append(tick["audio"])
+  frames, decode = [], sound.decode
+
+  def counted(*args):
+    for each in decode(*args):
+      frames.append(each)
+      yield each
+
+  monkeypatch.setattr(sound, "decode", counted)
+  for place in (600, 803, 990):
+    frames.clear()
+    again = iter(video_row(path, height=16, width=16))
+    again.set_state(states[place])
+    for late in range(place + 1, place + 4):
+      np.testing.assert_array_equal(next(again)["audio"], heard[late])
+    assert len(frames) <= most
