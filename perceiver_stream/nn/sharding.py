@@ -1,5 +1,7 @@
 """Where a big array may be divided between devices; the only word models say about devices."""
 
+from typing import Any
+
 import jax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Shaped
@@ -16,6 +18,6 @@ def spread(x: Shaped[Array, "*axes"], axis: int = 1) -> Shaped[Array, "*axes"]:
   size = dict(jax.sharding.get_abstract_mesh().shape).get(LATENTS, 1)
   if size == 1 or x.shape[axis] % size:
     return x
-  spec = [PartitionSpec.UNCONSTRAINED] * x.ndim
+  spec: list[Any] = [PartitionSpec.UNCONSTRAINED] * x.ndim
   spec[axis] = LATENTS
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))

@@ -217,7 +217,7 @@ def read(
     try:
       with ocp.StandardCheckpointer() as reader:
         # A target of numpy arrays: what many devices wrote is read without any of them.
-        there = ocp.StandardCheckpointHandler().metadata(path / name).tree
+        there = ocp.StandardCheckpointHandler().metadata(path / name).tree  # type: ignore[arg-type]
         _check_size(there, template, path / name)
         target = {key: np.zeros(kind.shape, kind.dtype) for key, kind in there.items()}
         arrays = reader.restore(path / name, target)

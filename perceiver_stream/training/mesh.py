@@ -158,7 +158,7 @@ def carried(mesh: Mesh, state: PyTree, num_rows: int) -> PyTree:
   rows = row_axes(mesh, num_rows)
   lengths = []
 
-  def one(path: Sequence[Any], x: Any) -> NamedSharding:
+  def one(path: tuple[Any, ...], x: Any) -> NamedSharding:
     if not x.ndim or x.shape[0] != num_rows:
       return copied(mesh)
     if size > 1 and x.ndim > 1 and jax.tree_util.keystr(path[-1:], simple=True) == LATENTS:
@@ -183,7 +183,8 @@ def place(mesh: Mesh, num_rows: int, window: Mapping[str, np.ndarray]) -> dict[s
   sharding = rows_sharding(mesh, num_rows, axis=1)
 
   def one(x: np.ndarray) -> Array:
-    def part(index: tuple[slice, ...]) -> np.ndarray:
+    def part(index: tuple[slice, ...] | None) -> np.ndarray:
+      assert index is not None
       start, stop, _ = index[1].indices(num_rows)
       return x[:, own.index(start) : own.index(stop - 1) + 1]
 
