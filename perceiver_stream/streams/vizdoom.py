@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grain
@@ -116,8 +116,8 @@ def specs(config: Config) -> dict[str, ModalitySpec]:
   known: dict[str, Callable[[], ModalitySpec]] = {
     "pixels": lambda: pixels_spec(config, *size),
     "audio": lambda: audio_spec(config),
-    "audio_stereo": lambda: ModalitySpec(
-      **vars(audio_spec(config)) | {"shape": (samples_per_tick(rate, config.audio_rate_hz), 2)}
+    "audio_stereo": lambda: replace(
+      audio_spec(config), shape=(samples_per_tick(rate, config.audio_rate_hz), 2)
     ),
     "depth": lambda: ModalitySpec(
       shape=size, minimum=NEAREST, maximum=FARTHEST, rate_hz=rate, units="m"
