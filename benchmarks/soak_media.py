@@ -278,8 +278,8 @@ def soak(folder: pathlib.Path, files: int, path: str, seed: int) -> dict[str, An
     word = judge(whole[which], got)
     counts[way.__name__][word] += 1
     if word in ("hung", "died", "failed", "silent"):
-      about = {name: value for name, value in got.items() if name not in ("crcs", "valid")}
-      failures.append(f"{damaged.name} ({way.__name__} of {originals[which].name}): {word} {about}")
+      what = f"{way.__name__} of {originals[which].name}: {word} {got.get('failed', '')}".strip()
+      failures.append(f"{damaged.name} ({what})")
     else:
       damaged.unlink()
   reader.close()

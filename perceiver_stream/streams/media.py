@@ -57,7 +57,7 @@ class Damage:
     return Damage(**{name: n + theirs[name] for name, n in dataclasses.asdict(self).items()})
 
   def __bool__(self) -> bool:
-    return any(dataclasses.asdict(self).values())
+    return any(vars(self).values())
 
   def __str__(self) -> str:
     found = [f"{name} {n}" for name, n in dataclasses.asdict(self).items() if n]

@@ -185,6 +185,8 @@ class Pictures:
     """Tells of a late first picture and of a last packet cut off; neither need be damage."""
     start = (self._track.start_time or 0) * self._base
     late = self.origin_s - min(start, Fraction(self._container.start_time or 0, av.time_base))
+    if self._container.format.name.split(",")[0] in _EXACT:  # their clocks start at 0
+      late = max(late, self.origin_s)
     if late > _LATE_START_S or self.origin_s - start >= self._step * self._base:
       logger.warning(
         "%s: its first picture comes %.2f s after its start; what lies before is left out.",
