@@ -2,7 +2,7 @@
 
   python benchmarks/learning.py runs/moog_tiny runs/rvm_tiny --output=docs/images/zoo_training.png
 
-One row of curves per run, one column per output and displacement; the model beside its baselines,
+One panel per run, output and displacement; the model beside its baselines,
 smoothed as in the report. The table is Markdown: the mean over the targets of the last quarter,
 each scored before the update that saw it.
 """
@@ -15,6 +15,8 @@ import numpy as np
 
 from perceiver_stream.evaluation import curves
 from perceiver_stream.evaluation.runs import Series, last_share, read_run
+
+COLUMNS = 4
 
 
 def table(runs: dict[str, list[Series]]) -> str:
@@ -39,21 +41,22 @@ def draw(runs: dict[str, list[Series]], path: pathlib.Path) -> None:
   """Writes the curves of all runs as a PNG."""
   from matplotlib.figure import Figure
 
-  columns = max(map(len, runs.values()))
-  figure = Figure(figsize=(4.2 * columns, 2.4 * len(runs)), layout="constrained", dpi=80)
-  axes = figure.subplots(len(runs), columns, squeeze=False)
-  for row, (run, all_series) in zip(axes, runs.items(), strict=True):
-    for axis in row[len(all_series) :]:
-      axis.set_visible(False)
-    for axis, series in zip(row, all_series, strict=False):
-      width = max(1, len(series.ticks) // 16)
-      for name, values in sorted(series.values.items(), key=lambda item: item[0] == "model"):
-        smoothed = curves.smooth(values, series.counts, width)
-        style = curves.STYLES.get(name, {"linewidth": 1.3})
-        axis.plot(series.ticks, smoothed, label=curves.LABELS.get(name, name), **style)
-      axis.set_title(f"{run}: {series.key}", fontsize=9)
-      axis.set_ylabel(series.metric, fontsize=8)
-      axis.legend(fontsize=7, frameon=False)
+  panels = [(run, series) for run, all_series in runs.items() for series in all_series]
+  columns = min(COLUMNS, len(panels))
+  rows = -(-len(panels) // columns)
+  figure = Figure(figsize=(3.6 * columns, 2.3 * rows), layout="constrained", dpi=64)
+  axes = figure.subplots(rows, columns, squeeze=False).reshape(-1)
+  for axis in axes[len(panels) :]:
+    axis.set_visible(False)
+  for axis, (run, series) in zip(axes, panels, strict=False):
+    width = max(1, len(series.ticks) // 16)
+    for name, values in sorted(series.values.items(), key=lambda item: item[0] == "model"):
+      smoothed = curves.smooth(values, series.counts, width)
+      style = curves.STYLES.get(name, {"linewidth": 1.3})
+      axis.plot(series.ticks, smoothed, label=curves.LABELS.get(name, name), **style)
+    axis.set_title(f"{run}: {series.key}", fontsize=9)
+    axis.set_ylabel(series.metric, fontsize=8)
+    axis.legend(fontsize=7, frameon=False)
   path.parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path)
 

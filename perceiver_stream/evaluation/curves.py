@@ -24,7 +24,7 @@ LABELS = {
   "zero_flow": "zero flow",
   "same_place": "same-place patch",
   "visible_mean": "mean of visible patches",
-  "mean": "mean colour, or silence",
+  "mean": "mean",
   "nothing": "grey, or silence",
 }
 _OTHERS = {

@@ -220,7 +220,7 @@ def _series(key: str, lines: list[dict[str, Any]], known: dict[str, modalities.M
   use_psnr = "model" + _PSNR in names
   names = [name for name in names if name.endswith(_PSNR) == use_psnr]
   number = lambda x: float(x) if _is_number(x) else np.nan  # noqa: E731
-  metric = "PSNR, dB" if use_psnr else _metric(known.get(modality))
+  metric = "PSNR, dB" if use_psnr else _metric(known.get(modality), modality)
   return Series(
     modality=modality,
     displacement=int(displacement),
@@ -244,8 +244,10 @@ _METRICS = {
 }
 
 
-def _metric(modality: modalities.Modality | None) -> str:
-  return "error" if modality is None else _METRICS.get(modality.metric_name, modality.metric_name)
+def _metric(modality: modalities.Modality | None, name: str) -> str:
+  if modality is None:
+    return _METRICS["epe"] if name.endswith("_flow") else "error"
+  return _METRICS.get(modality.metric_name, modality.metric_name)
 
 
 def _modality(name: str, fields: Any) -> modalities.Modality | None:

@@ -100,6 +100,8 @@ def test_modalities_come_from_the_config_and_only_ours_are_made(folder):
   parts["text"] = "not a config"
   assert list(run.modalities()) == ["audio"]
   run.config["model"] = "stream_perceiver/tiny"
+  assert set(run.modalities()) == {"pixels", "audio"}
+  run.config["model"] = "no_such/model"
   assert run.modalities() == {}
 
 

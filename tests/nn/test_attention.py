@@ -180,16 +180,17 @@ def test_mask_of_the_wrong_length_is_explained():
 
 @pytest.mark.parametrize("mask", masks())
 def test_one_head_after_another_gives_the_same(mask, monkeypatch):
-  inputs, mask = arrays(4), masks()[mask]
+  inputs, mask = [jnp.asarray(x) for x in arrays(4)], masks()[mask]
   given = None if mask is None else jnp.asarray(mask)
   monkeypatch.setattr("perceiver_stream.nn.attention.TILE_BYTES", 4 * N * 5)
   by_head = jax.jit(lambda *x: attend(*x, given))  # a new function: nothing is cached
   text = str(jax.make_jaxpr(by_head)(*inputs))
   assert "scan" in text and f"f32[{B},{M},{Q},{N}]" not in text
-  np.testing.assert_allclose(by_head(*inputs), numpy_attention(*inputs, mask), atol=2e-6)
+  expected = numpy_attention(*map(np.asarray, inputs), mask)
+  np.testing.assert_allclose(by_head(*inputs), expected, atol=2e-6)
 
   def slope(f):
-    return jax.grad(lambda q: jnp.sum(jnp.square(f(q, *inputs[1:]))))(jnp.asarray(inputs[0]))
+    return jax.grad(lambda q: jnp.sum(jnp.square(f(q, *inputs[1:]))))(inputs[0])
 
   monkeypatch.setattr("perceiver_stream.nn.attention.TILE_BYTES", 2**30)
   at_once = slope(lambda *x: attend(*x, given))

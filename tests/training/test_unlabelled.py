@@ -30,7 +30,7 @@ def test_flow_is_judged_by_labels_and_not_taught_by_them(made):
   score = aux.scores["pixels_flow@1"]
   truth = window["flow_backward"][-3:]
   length = np.linalg.norm(truth, axis=-1).mean((2, 3))
-  np.testing.assert_allclose(score.baselines["zero"], length, rtol=1e-5)
+  np.testing.assert_allclose(score.baselines["zero_flow"], length, rtol=1e-5)
   np.testing.assert_allclose(score.model, length, rtol=1e-5)  # untrained: no flow
   assert score.valid.all() and parts.metric_names["pixels_flow"] == "epe"
   other, _ = learn(window | {"flow_backward": window["flow_backward"] + 5})
@@ -43,7 +43,7 @@ def test_end_point_error_is_the_length_of_the_difference():
   truth = jnp.zeros((2, 1, 4, 4, 2)).at[..., 0].set(3.0)
   score = judge_flow(truth.at[..., 1].set(4.0), truth, jnp.ones((2, 1), bool))
   np.testing.assert_allclose(score.model, 4.0)
-  np.testing.assert_allclose(score.baselines["zero"], 3.0)
+  np.testing.assert_allclose(score.baselines["zero_flow"], 3.0)
 
 
 def test_depth_stands_beside_the_mean(made):

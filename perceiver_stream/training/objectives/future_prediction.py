@@ -162,7 +162,7 @@ def judge_flow(
 ) -> Score:
   """Returns end-point errors of flow that was learnt without labels, beside those of no flow."""
   epe = lambda error: jnp.mean(jnp.linalg.norm(error, axis=-1), axis=(2, 3))  # noqa: E731
-  return jax.lax.stop_gradient(Score(epe(flow - truth), {"zero": epe(truth)}, valid))
+  return jax.lax.stop_gradient(Score(epe(flow - truth), {"zero_flow": epe(truth)}, valid))
 
 
 def misfit(model: Model) -> str:
