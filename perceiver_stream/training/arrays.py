@@ -31,7 +31,7 @@ def whole(array: Any) -> np.ndarray:
   return np.asarray(array)
 
 
-def unflatten(arrays: Mapping[str, np.ndarray], template: PyTree, what: str = "arrays") -> PyTree:
+def unflatten(arrays: Mapping[str, Any], template: PyTree, what: str = "arrays") -> PyTree:
   """Returns the tree `flatten` was given, in the structure of `template`.
 
   Raises:
