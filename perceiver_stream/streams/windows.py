@@ -100,11 +100,12 @@ class WindowIterator(grain.DatasetIterator):
     some = next((tick for tick in ticks if tick is not None), None)
     if some is None:  # no row has ever had a tick
       raise StopIteration
-    if any(tick is None for tick in ticks):
+    whole = [tick for tick in ticks if tick is not None]
+    if len(whole) < len(ticks):
       blank = _padding({name: np.zeros_like(value) for name, value in some.items()})
-      ticks = [blank if tick is None else tick for tick in ticks]
+      whole = [blank if tick is None else tick for tick in ticks]
     self._before.append(before)
-    self._read.append({name: np.stack([tick[name] for tick in ticks]) for name in some})
+    self._read.append({name: np.stack([tick[name] for tick in whole]) for name in some})
 
   def get_state(self) -> dict[str, Any]:
     """Returns where the next window starts, row by row."""

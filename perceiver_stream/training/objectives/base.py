@@ -24,7 +24,7 @@ class Score(NamedTuple):
   baselines: dict[str, Float[Array, "K B"]]
   valid: Bool[Array, "K B"]
 
-  def errors(self) -> dict[str, Array]:
+  def errors(self) -> dict[str, Any]:
     """Returns all by name, as they are logged."""
     return {"model": self.model, **self.baselines, "valid": self.valid}
 
