@@ -17,6 +17,7 @@ from perceiver_stream.training.objectives.base import (
   Aux,
   Score,
   check_window,
+  flag,
   mean_where,
   same_recording,
 )
@@ -133,8 +134,9 @@ class FuturePrediction:
       total = total + modality.config.loss_weight * loss
       scores[f"{name}@{displacement}"] = jax.tree.map(lambda x: x.reshape(num, rows), score)
     if displacement == 1 and {"flow_backward"} <= set(window) and "pixels_flow" in predicted:
+      judged = same & flag(window, "flow_backward")[-num:]
       flow = predicted["pixels_flow"].reshape(window["flow_backward"][-num:].shape)
-      scores["pixels_flow@1"] = judge_flow(flow, window["flow_backward"][-num:], same)
+      scores["pixels_flow@1"] = judge_flow(flow, window["flow_backward"][-num:], judged)
     shaped = {
       f"{k}@{displacement}": v.reshape(num, rows, *v.shape[1:]) for k, v in predicted.items()
     }
