@@ -5,6 +5,7 @@ state, rng, counters) by name, and `meta`: version, config, stream position, log
 Arrays are plain, so they load on any machine; a folder appears under its name only when complete.
 """
 
+import copy
 import math
 import os
 import pathlib
@@ -110,6 +111,7 @@ class Checkpoints:
     flat = {name: take(tree) for name, tree in trees.items()}
     sums = {name: checksum(arrays) for name, arrays in flat.items()}
     meta = {"format": FORMAT, "version": __version__, "checksums": sums, SCORE: score, **meta}
+    meta = copy.deepcopy(meta)  # it is written later, while the caller's may change
     items = {name: ocp.args.StandardSave(arrays) for name, arrays in flat.items()}
     args = ocp.args.Composite(meta=ocp.args.JsonSave(meta), **items)
     try:

@@ -89,6 +89,21 @@ def test_saved_arrays_may_be_donated_at_once(tmp_path):
   assert float(restore(tmp_path).trees["params"]["net/~/linear"]["w"][0, 0]) == 4.0
 
 
+def test_what_is_saved_beside_the_arrays_may_be_changed_at_once(tmp_path):
+  """It is written in the background: a learning run goes on changing its running scores."""
+  meta = {"journal": {"running": {"x@1": {"model": 1.0}}}}
+  with Checkpoints(tmp_path, CheckpointConfig()) as store:
+    write = store._manager.save
+
+    def late(*args, **kwargs):
+      meta["journal"]["running"]["x@1"]["model"] = 2.0
+      return write(*args, **kwargs)
+
+    store._manager.save = late
+    store.save(1, trees(), meta, 0.0)
+  assert restore(tmp_path).meta["journal"] == {"running": {"x@1": {"model": 1.0}}}
+
+
 def test_nothing_saved_is_nothing_restored(tmp_path):
   assert restore(tmp_path) is None
 
