@@ -71,7 +71,7 @@ check: $(VENV)/.dev ## Run every test: unit, doctests, README, colabs, wheel
 	  tests perceiver_stream
 
 bench: $(VENV)/.dev ## Measure time, memory and frames per second on this machine
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $$(ls benchmarks/*.py | grep -v /soak_); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove builds and caches (keeps $(VENV), media and runs)
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

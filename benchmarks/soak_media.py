@@ -184,7 +184,7 @@ class Reader:
   """A process that reads files; a new one is started when it has died or hung."""
 
   def __init__(self, errors: pathlib.Path):
-    self._errors = errors.open("wb")
+    self._errors = errors
     self._process: subprocess.Popen | None = None
 
   def __call__(self, path: str) -> dict[str, Any]:
@@ -209,9 +209,11 @@ class Reader:
     asked = json.dumps({"function": "work", "arguments": {}})
     command = [sys.executable, __file__, "--probe", asked]
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors)
+    with self._errors.open("ab") as errors:
+      process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors)
     self._answers: queue.Queue[bytes] = queue.Queue()
-    threading.Thread(target=self._listen, args=(process, self._answers), daemon=True).start()
+    self._listener = threading.Thread(target=self._listen, args=(process, self._answers))
+    self._listener.start()
     return process
 
   @staticmethod
@@ -226,6 +228,10 @@ class Reader:
     if self._process is not None:
       self._process.kill()
       self._process.wait()
+      self._listener.join()
+      for pipe in (self._process.stdin, self._process.stdout):
+        if pipe is not None:
+          pipe.close()
       self._process = None
 
 
