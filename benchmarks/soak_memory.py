@@ -77,6 +77,7 @@ class Watched:
       "highest": max(memory),
       "end": end,
       "per_hour": 3600 * slope,
+      "samples": self.samples,
     }
 
 
@@ -145,6 +146,8 @@ def main(argv: list[str] | None = None) -> None:
   found = {kind: run.result() for kind, run in going.items() if not run.exception()}
   rows = []
   for kind, memory in found.items():
+    lines = [f"{seconds:.0f},{mb:.2f}" for seconds, mb in memory["samples"]]
+    (folder / f"soak_memory_{kind}.csv").write_text("\n".join(["second,MB", *lines]) + "\n")
     start = memory["start"]
     share = {k: 100 * abs(memory[k] / start - 1) for k in ("lowest", "highest", "end")}
     worst = max(share["lowest"], share["highest"])
