@@ -20,7 +20,9 @@ from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, Optimiz
 def get_config(variant: str = "tiny") -> ExperimentConfig:
   model = perceiver_stream.config(f"stream_perceiver/{variant}")
   pixels = model.modalities["pixels"]
-  unseen = depth.Config(patch=pixels.patch, use_input=False)
+  unseen = depth.Config(
+    height=pixels.height, width=pixels.width, patch=pixels.patch, use_input=False
+  )
   return ExperimentConfig(
     model=dataclasses.replace(model, modalities=model.modalities | {"depth": unseen}),
     stream=synthetic.Config(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -24,6 +25,8 @@ def evaluate(parts: Parts, params: PyTree, max_windows: int = 0) -> Scores:
     params: Of the model.
     max_windows: Windows to look at; 0 is all.
   """
+
+  params = jax.tree.map(jnp.asarray, params)  # constants of the program below
 
   @jax.jit
   def look(state: PyTree, window: Mapping[str, jax.Array], key: jax.Array) -> tuple[PyTree, Any]:

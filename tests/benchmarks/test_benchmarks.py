@@ -33,7 +33,7 @@ def common(load):
   return load("common")
 
 
-SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "common")
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "learning"))
 
 
 @pytest.mark.slow

@@ -90,6 +90,7 @@ def test_a_run_is_evaluated_and_reported_with_its_own_baseline(run, tmp_path, co
   assert json.loads((tmp_path / "a.json").read_text())[key][baseline] > 0
   run("report", tmp_path / "run")
   page = (tmp_path / "run" / "report.html").read_text()
-  assert "Learning curves" in page and "no prediction that can be shown" not in page
+  assert "Learning curves" in page
+  assert ("no prediction that can be shown" in page) == (config in ("rvm", "flow"))  # not in order
   if config == "flow":
     assert "zero flow" in page and "end-point error, px" in page

@@ -120,8 +120,8 @@ def test_signals_finish_the_window_save_and_resume(tmp_path, name, capsys):
 
 def test_a_clock_on_the_wall_that_jumps_changes_nothing(tmp_path, monkeypatch):
   run(tmp_path / "steady")
-  leaps = itertools.cycle([4e9, -4e9, 0.0, 1e6])
-  monkeypatch.setattr(time, "time", lambda: next(leaps))
+  leaps, right = itertools.cycle([100.0, -100.0, 0.0, 30.0]), time.time
+  monkeypatch.setattr(time, "time", lambda: right() + next(leaps))
   run(tmp_path / "leaping", max_windows=5)
   run(tmp_path / "leaping")
   assert_same_run(tmp_path / "steady", tmp_path / "leaping")
