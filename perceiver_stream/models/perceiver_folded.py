@@ -325,7 +325,9 @@ def _answers(folded: Folded, logits: Float[Array, "B Q L"]) -> Float[Array, "B Q
     square = jnp.sum(jnp.dot(x, product) * x, axis=-1, keepdims=True)
     square = (square + jnp.dot(x, linear[:, None]) + rest) / folded.hidden[0].shape[-1]
   hidden = jnp.dot(x, folded.hidden[0])
-  hidden = (hidden + broadcast(folded.hidden[1], hidden)) * jax.lax.rsqrt(jnp.maximum(square, 0.0) + EPS)
+  hidden = (hidden + broadcast(folded.hidden[1], hidden)) * jax.lax.rsqrt(
+    jnp.maximum(square, 0.0) + EPS
+  )
   hidden = jax.nn.gelu(hidden + broadcast(folded.hidden_bias, hidden), approximate=True)
   from_x, from_hidden, bias = folded.outputs
   answers = jnp.dot(x, from_x) + jnp.dot(hidden, from_hidden)

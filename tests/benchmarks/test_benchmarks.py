@@ -33,7 +33,9 @@ def common(load):
   return load("common")
 
 
-SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "learning"))
+SCRIPTS = sorted(
+  path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "learning")
+)
 
 
 @pytest.mark.slow
