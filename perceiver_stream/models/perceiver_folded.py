@@ -160,7 +160,7 @@ def _gather_grid(asked: Array, grid: Grid, batch_size: int) -> _Seen:
     if features.shape[-1]:
       logits = logits + jnp.einsum("lc,bsc->bls", ask_features, features)
     logits = logits * scale[:, None]
-    new_top = jnp.maximum(top, jnp.max(logits, axis=-1, keepdims=True))
+    new_top = jnp.maximum(top, _highest(logits))
     weights = jnp.exp(logits - new_top)
     one, scale = jnp.ones((*scale.shape, 1)), scale[..., None]
     beside = jnp.concatenate([one, scale, scale * features], axis=-1)
@@ -315,7 +315,7 @@ def answer_points(
 
 
 def _answers(folded: Folded, logits: Float[Array, "B Q L"]) -> Float[Array, "B Q K"]:
-  weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+  weights = jnp.exp(logits - _highest(logits))
   seen = jnp.einsum("bql,blv->bqv", weights, folded.values)
   x = seen[..., :-1] / seen[..., -1:]
   if folded.spread is None:
@@ -335,6 +335,15 @@ def _answers(folded: Folded, logits: Float[Array, "B Q L"]) -> Float[Array, "B Q
 
 
 # --- parts ------------------------------------------------------------------------------------------
+
+
+def _highest(logits: Float[Array, "... L"]) -> Float[Array, "... 1"]:
+  """Returns what a softmax subtracts. It cancels out, so no gradient passes through it.
+
+  Nor could it safely: where the backward pass computes logits again, none may equal the maximum to
+  the last bit, and the gradient of a maximum is then 0 / 0.
+  """
+  return jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
 
 
 def _centred(x: Float[Array, "... F"]) -> Float[Array, "... F"]:

@@ -151,7 +151,9 @@ def _running_softmax(queries: Array, keys: Array, values: Array, masks: Array | 
     top, total, weighted = carry
     key, value, mask = block
     logits = _logits(queries, key, mask)  # [B, M, Q, k]
-    new_top = jnp.maximum(top, jnp.max(logits, axis=-1))
+    # It cancels out. Computed again in the backward pass, no logit may equal it to the last bit,
+    # and the gradient of a maximum that nothing equals is 0 / 0: so none passes here.
+    new_top = jnp.maximum(top, jax.lax.stop_gradient(jnp.max(logits, axis=-1)))
     weights = jnp.where(logits == _MASKED, 0.0, jnp.exp(logits - new_top[..., None]))
     shrink = jnp.exp(top - new_top)
     part = jnp.einsum("bmqn,bnmg->bmqg", weights.astype(value.dtype), value)
