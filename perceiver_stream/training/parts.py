@@ -24,7 +24,7 @@ class Parts(NamedTuple):
 
   Attributes:
     config: The experiment, the model's sizes fitted to the stream.
-    model: With `init` and `initial_state`.
+    model: What learns: with `init` and `initial_state`.
     objective: With `loss(params, state, window, rng) -> (loss, aux)`, and `config.window`.
     windows: Iterable of dicts `[W, B, ...]`, of the rows of this process; its iterators have
       `get_state` and `set_state`.
@@ -72,7 +72,7 @@ def make_parts(config: ExperimentConfig) -> Parts:
   metric_names = {name: m.metric_name for name, m in objective.outputs.items()}
   return Parts(
     config=config,
-    model=model,
+    model=getattr(objective, "learner", model),
     objective=objective,
     windows=streams.prefetch(windows, config.prefetch),
     observation=blank(specs, names, config.num_rows),

@@ -1,5 +1,7 @@
 """Tracks are learnt from frozen states: who is followed since when, what counts, what is learnt."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,19 +11,31 @@ import pytest
 import perceiver_stream
 from perceiver_stream.models import point_readout
 from perceiver_stream.training import point_tracking
+from perceiver_stream.training.objectives.point_tracking import (
+  Config,
+  PointTracking,
+  boxes_of,
+  queries,
+)
 from perceiver_stream.training.optimizers import OptimizerConfig, make_optimizer
-from perceiver_stream.training.point_tracking import Config, PointTracking, Watched
 
 SIDE, SLOTS = 16, 3
 
 
+READOUT = point_readout.Config(dim=16, num_heads=2)
+
+
 @pytest.fixture(scope="module")
-def watched():
+def objective():
   model = perceiver_stream.build("stream_perceiver/nano")
-  tick = {"pixels": np.zeros((1, SIDE, SIDE, 3), np.uint8)}
-  params = model.init(jax.random.PRNGKey(0), tick)
-  readout = point_readout.Config(dim=16, num_heads=2)
-  return Watched(model, params, point_readout.build(readout), SLOTS)
+  pixels = {"pixels": model.modalities["pixels"].config}
+  model = perceiver_stream.build(dataclasses.replace(model.config, modalities=pixels))
+  return PointTracking(model, Config(window=6, num_slots=SLOTS, readout=READOUT))
+
+
+@pytest.fixture(scope="module")
+def watched(objective):
+  return objective.learner
 
 
 def windows(num, ticks=6, seed=0):
@@ -49,9 +63,9 @@ def whole(num=3):
 
 def asked(window):
   truth = jnp.asarray(window["points"]) / SIDE
-  return point_tracking.queries(
-    window, truth, jnp.full((1, SLOTS), -1, jnp.int32), jnp.zeros((1, SLOTS, 2))
-  )
+  nobody = jnp.full((1, SLOTS), -1, jnp.int32)
+  names = (jnp.asarray(window["points_visible"]), jnp.asarray(window["points_id"]))
+  return queries(window, truth, *names, nobody, jnp.zeros((1, SLOTS, 2)))
 
 
 def test_a_point_starts_where_it_is_first_seen_and_ends_when_its_slot_changes():
@@ -68,16 +82,14 @@ def test_a_point_starts_where_it_is_first_seen_and_ends_when_its_slot_changes():
       assert np.asarray(orders.stop)[9, 0, slot] and np.asarray(ids)[9, 0, slot] == -1
 
 
-def test_the_tick_of_the_query_does_not_count(watched):
-  objective = PointTracking(watched, Config(window=6, readout=watched.tracker.config))
+def test_the_tick_of_the_query_does_not_count(watched, objective):
   window = next(windows(1, ticks=1))
   params = watched.init(jax.random.PRNGKey(0), {"pixels": window["pixels"][0]})
   loss, aux = objective.loss(params, watched.initial_state(params), window)
   assert float(loss) == 0 and not aux.scores["points@0"].valid.any()
 
 
-def test_learning_changes_the_tracker_and_beats_a_static_point(watched):
-  objective = PointTracking(watched, Config(window=6, readout=watched.tracker.config))
+def test_learning_changes_the_tracker_and_beats_a_static_point(watched, objective):
   first = next(windows(1))
   params = watched.init(jax.random.PRNGKey(0), {"pixels": first["pixels"][0]})
   frozen = jax.tree.map(np.array, watched.params)
@@ -105,8 +117,7 @@ def test_learning_changes_the_tracker_and_beats_a_static_point(watched):
   )
 
 
-def test_carrying_the_state_over_windows_is_one_long_window(watched):
-  objective = PointTracking(watched, Config(window=6, readout=watched.tracker.config))
+def test_carrying_the_state_over_windows_is_one_long_window(watched, objective):
   params = watched.init(jax.random.PRNGKey(0), {"pixels": next(windows(1))["pixels"][0]})
   loss = jax.jit(objective.loss)
   _, long = loss(params, watched.initial_state(params), whole())
@@ -124,6 +135,41 @@ def test_carrying_the_state_over_windows_is_one_long_window(watched):
 def test_configs_that_contradict_themselves():
   with pytest.raises(ValueError, match="window=0 ticks; use at least 1"):
     Config(window=0).validate()
+  with pytest.raises(ValueError, match="num_slots=0; use at least 1"):
+    Config(num_slots=0).validate()
+
+
+def test_slots_and_points_must_be_as_many(watched, objective):
+  window = next(windows(1))
+  window["points"] = window["points"][:, :, :2]
+  with pytest.raises(ValueError, match="the stream has 2 points and num_slots=3; make them equal"):
+    objective.loss({}, watched.initial_state({}), window)
+
+
+def test_boxes_are_those_around_the_labels():
+  picture = np.zeros((1, 1, 4, 8), np.int32)
+  picture[0, 0, 1:3, 2:7] = 2
+  box, visible = boxes_of(jnp.asarray(picture), 3)
+  assert visible[0, 0].tolist() == [False, True, False]
+  np.testing.assert_allclose(box[0, 0, 1], [4.5 / 8, 0.5, 5 / 8, 0.5])
+  assert not np.any(np.asarray(box)[0, 0, [0, 2]])
+
+
+def test_boxes_are_followed_by_the_same_objective(objective):
+  readout = dataclasses.replace(READOUT, follows="boxes", use_frames=False)
+  boxes = PointTracking(objective.learner.model, Config(window=4, num_slots=2, readout=readout))
+  assert boxes.needs == ("pixels", "segmentation")
+  window = {"pixels": np.zeros((4, 1, SIDE, SIDE, 3), np.uint8)}
+  window["segmentation"] = np.zeros((4, 1, SIDE, SIDE), np.int32)
+  for tick in range(4):
+    window["segmentation"][tick, 0, 4:9, tick : tick + 5] = 1
+  params = boxes.learner.init(jax.random.PRNGKey(0), {"pixels": window["pixels"][0]})
+  state = boxes.learner.initial_state(params)
+  loss, aux = boxes.loss(params, state, window)
+  score = aux.scores["boxes@0"]
+  assert np.isfinite(loss) and score.valid[:, 0].tolist() == [False, True, True, True]
+  moved = np.arange(1, 4) * 256 / SIDE  # a box that stays is left behind a pixel a tick
+  np.testing.assert_allclose(score.baselines["copy"][1:, 0], moved, rtol=1e-3)
 
 
 def test_as_a_method_it_answers_all_queries_whatever_the_slots_and_the_length(watched):

@@ -9,10 +9,12 @@ from typing import Any
 from perceiver_stream.models.base import Model
 from perceiver_stream.training.objectives import (
   autoencoding,
+  dense_reading,
   flow,
   future_prediction,
   masked_future,
   next_frame,
+  point_tracking,
 )
 from perceiver_stream.training.objectives.base import Aux as Aux
 from perceiver_stream.training.objectives.base import Objective as Objective
@@ -23,7 +25,15 @@ from perceiver_stream.training.objectives.future_prediction import (
   FuturePrediction as FuturePrediction,
 )
 
-OBJECTIVES = (future_prediction, next_frame, masked_future, flow, autoencoding)
+OBJECTIVES = (
+  future_prediction,
+  next_frame,
+  masked_future,
+  flow,
+  autoencoding,
+  point_tracking,
+  dense_reading,
+)
 
 
 def make(model: Model, config: Any) -> Objective:

@@ -48,6 +48,10 @@ class Aux(NamedTuple):
 class Objective(Protocol):
   """What the loop, the evaluator and the report ask of an objective.
 
+  One that reads something out of a model that only watches also has `learner`: what learns in its
+  place, with `init` and `initial_state`. One that uses labels which are no modality of the model
+  has `labels`: by name in the stream, the name of their score and its metric.
+
   Attributes:
     config: With `window`: ticks from one window to the next.
     look_ahead: Ticks that a window holds beyond that.

@@ -1,0 +1,109 @@
+"""Learning to read depth, flow, segmentation, or any other modality out of frozen states.
+
+The model watches and stays as it is; only the read-out learns, by the loss of each modality, from
+what the stream gives at the same tick. Beside each: what one who has seen nothing would say.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from perceiver_stream.models import dense_readout
+from perceiver_stream.models.base import Model
+from perceiver_stream.models.dense_readout import Reader
+from perceiver_stream.training.objectives.base import (
+  Aux,
+  Score,
+  check_window,
+  flag,
+  mean_where,
+)
+from perceiver_stream.training.objectives.frozen import Watching, check_sees, frozen, look, seen
+from perceiver_stream.types import Observation
+
+
+@dataclass(kw_only=True)
+class Config:
+  """What is read out.
+
+  Attributes:
+    weights: Of the model that watches: a file, or the name of a model that ships; "" is random
+      weights, the control.
+    window: Ticks between updates.
+    readout: The read-out, with its modalities.
+  """
+
+  weights: str = ""
+  window: int = 8
+  readout: dense_readout.Config = field(default_factory=dense_readout.Config)
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    check_window("dense_reading", self.window)
+    self.readout.validate()
+
+
+class Watched(NamedTuple):
+  """A frozen model with a read-out, as the loop wants a model: `init` and `initial_state`."""
+
+  model: Model
+  params: PyTree
+  reader: Reader
+
+  def init(self, rng: Array, observation: Observation) -> PyTree:
+    """Returns parameters of the read-out."""
+    return self.reader.init(rng, Watching(self.model, self.params).sight(observation))
+
+  def initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> PyTree:
+    """Returns the model's state before the first window; the read-out has none."""
+    del params
+    return self.model.initial_state(self.params, batch_size, rng)
+
+
+class DenseReading:
+  """Loss and scores; `depth@0` is the depth of the newest tick."""
+
+  look_ahead = 0
+  frame_displacements: tuple[int, ...] = ()
+
+  def __init__(self, model: Model, config: Config):
+    config.validate()
+    self.config = config
+    reader = dense_readout.build(config.readout)
+    self.outputs: dict[str, Any] = dict(reader.modalities)
+    self.needs = ("pixels", *reader.modalities)
+    self.learner = Watched(model, frozen(model, config.weights), reader)
+
+  def loss(
+    self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
+  ) -> tuple[Float[Array, ""], Aux]:
+    """Returns the loss of a window `[W, B, ...]`, and what else it tells."""
+    del rng
+    watched = self.learner
+    sight, after = look(watched.model, watched.params, state, seen(watched.model, window))
+    ticks, rows = sight.latents.shape[:2]
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), sight)
+    total, scores, shown = jnp.float32(0.0), {}, {}
+    for name, prediction in watched.reader.read(params, flat).items():
+      modality, raw = self.outputs[name], window[name]
+      target = modality.target(modality.canonical(raw.reshape(-1, *raw.shape[2:])))
+      valid = flag(window, name)
+      usable = valid.reshape((-1,) + (1,) * (target.ndim - 1))
+      target = jnp.where(jnp.broadcast_to(usable, target.shape), target, jnp.zeros_like(target))
+      loss = mean_where(modality.loss(prediction, target), valid.reshape(-1))
+      total = total + modality.config.loss_weight * loss
+      prior = modality.prior(len(target))
+      errors = {
+        "model": modality.metric(prediction, target),
+        "prior": modality.metric(prior, target),
+      }
+      errors = {k: v.reshape(ticks, rows) for k, v in errors.items()}
+      scores[f"{name}@0"] = Score(errors["model"], {"prior": errors["prior"]}, valid)
+      shown[f"{name}@0"] = prediction.reshape(ticks, rows, *prediction.shape[1:])
+    return total, Aux(*jax.lax.stop_gradient((after, scores, shown)))
+
+
+OBJECTIVE = (Config, DenseReading, check_sees)

@@ -1,0 +1,78 @@
+"""What objectives share that read something out of a model that watches and does not learn."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from perceiver_stream import zoo
+from perceiver_stream.models.base import Model
+from perceiver_stream.models.point_readout import Sight
+from perceiver_stream.types import IS_FIRST, Observation, valid_key
+from perceiver_stream.zoo.loading import template
+from perceiver_stream.zoo.translation import check_names, flatten
+
+
+class Watching(NamedTuple):
+  """A frozen model."""
+
+  model: Model
+  params: PyTree
+
+  def sight(self, observation: Observation) -> Sight:
+    """Returns what is seen of the state after the first tick, `[B, ...]`."""
+    rows = next(iter(observation.values())).shape[0]
+    state = self.model.initial_state(self.params, rows)
+    once = {n: jnp.asarray(observation[n])[None] for n in self.model.modalities if n in observation}
+    sight, _ = look(self.model, self.params, state, once)
+    return jax.tree.map(lambda x: x[0], sight)
+
+
+def look(
+  model: Model, params: PyTree, state: PyTree, observations: Mapping[str, Any]
+) -> tuple[Sight, PyTree]:
+  """Returns what a read-out sees of the states of T ticks, and the state after them.
+
+  Frames are those that the state remembers under "pixels", if it does.
+  """
+  states, after = model.observe(params, state, observations)
+  latents = model.latents(params, states)
+  memory = getattr(states, "memory", {}).get("pixels")
+  frames = (memory.last, memory.previous) if memory is not None else (None, None)
+  return Sight(latents, *frames), after
+
+
+def seen(model: Model, window: Observation) -> dict[str, Any]:
+  """Returns what of a window the model watches, labels left out."""
+  inputs = [name for name, m in model.modalities.items() if m.config.use_input]
+  names = {IS_FIRST, *inputs, *map(valid_key, inputs)}
+  return {name: value for name, value in window.items() if name in names}
+
+
+def frozen(model: Model, weights: str) -> PyTree:
+  """Returns parameters for a model that will watch.
+
+  Args:
+    model: As fitted to the stream.
+    weights: A file, or the name of a model that ships; "" makes random ones, the control.
+
+  Raises:
+    ValueError: They are those of another model; the names that differ are listed.
+  """
+  if not weights:
+    inputs = {n: m for n, m in model.modalities.items() if m.config.use_input}
+    once = {n: jnp.zeros((1, *m.spec.shape), m.spec.dtype) for n, m in inputs.items()}
+    return model.init(jax.random.key(0), once)
+  _, params = zoo.load(weights)
+  wanted = {name: tuple(x.shape) for name, x in flatten(template(model)).items()}
+  check_names(flatten(params), wanted, source=f"{weights}, to watch this stream")
+  return params
+
+
+def check_sees(model: Model) -> str:
+  """Returns why nothing can be read out of a model's states, or nothing."""
+  if "pixels" not in model.modalities or not model.modalities["pixels"].config.use_input:
+    return "it does not watch pixels"
+  return "" if max(model.displacements, default=0) > 0 else "its state is not carried on"

@@ -1,0 +1,231 @@
+"""Learning to follow points or boxes in frozen states: the model watches, only the tracker learns.
+
+A point is asked for at the first tick at which it is seen, and followed until its slot changes
+hands. A box is that around what can be seen of a labelled thing of the segmentation.
+
+Source: losses are TAPIR's (2306.08637): Huber on positions of visible points, and two logits. A
+small weight on hidden points, whose place the labels know, is ours.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from perceiver_stream.models import point_readout
+from perceiver_stream.models.base import Model
+from perceiver_stream.models.point_readout import Orders, Tracker, TrackState
+from perceiver_stream.training.objectives.base import Aux, Score, check_window
+from perceiver_stream.training.objectives.frozen import Watching, check_sees, frozen, look, seen
+from perceiver_stream.types import IS_FIRST, Observation
+
+RASTER = 256  # pixels in which TAP-Vid counts
+_CLOSE = 8.0  # of them: an error below which the tracker should be certain
+LABELS = {
+  "points": ("points", "points_visible", "points_id"),
+  "boxes": ("segmentation",),
+}
+
+
+@dataclass(kw_only=True)
+class Config:
+  """What is learnt.
+
+  Attributes:
+    weights: Of the model that watches: a file, or the name of a model that ships; "" is random
+      weights, the control.
+    window: Ticks between updates; gradients reach back through them.
+    num_slots: Things followed at a time: as many as the stream has points, or labelled things.
+    readout: The tracker.
+    hidden_weight: Weight of the position while the thing is hidden; the labels know it.
+  """
+
+  weights: str = ""
+  window: int = 12
+  num_slots: int = 64
+  readout: point_readout.Config = field(default_factory=point_readout.Config)
+  hidden_weight: float = 0.2
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    check_window("point_tracking", self.window)
+    if self.num_slots < 1:
+      raise ValueError(f"point_tracking: num_slots={self.num_slots}; use at least 1.")
+    self.readout.validate()
+
+
+class State(NamedTuple):
+  """What is carried from window to window.
+
+  Attributes:
+    watched: State of the frozen model.
+    tracks: State of the tracker.
+    ids: Thing in each slot; -1 is none.
+    start: Where it was when it started, in [0, 1]; where a static thing stays.
+  """
+
+  watched: PyTree
+  tracks: TrackState
+  ids: Int[Array, "B Q"]
+  start: Float[Array, "B Q K"]
+
+
+class Watched(NamedTuple):
+  """A frozen model with a tracker, as the loop wants a model: `init` and `initial_state`."""
+
+  model: Model
+  params: PyTree
+  tracker: Tracker
+  num_slots: int
+
+  def init(self, rng: Array, observation: Observation) -> PyTree:
+    """Returns parameters of the tracker."""
+    return self.tracker.init(rng, Watching(self.model, self.params).sight(observation))
+
+  def initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> State:
+    """Returns the state before the first window."""
+    del params
+    slots = (batch_size, self.num_slots)
+    tracks = self.tracker.initial_state(*slots)
+    watched = self.model.initial_state(self.params, batch_size, rng)
+    return State(watched, tracks, jnp.full(slots, -1, jnp.int32), jnp.zeros_like(tracks.position))
+
+
+class PointTracking:
+  """Loss and scores; `points@0` is the distance in pixels of a 256×256 picture, of what is seen."""
+
+  look_ahead = 0
+  frame_displacements: tuple[int, ...] = ()
+
+  def __init__(self, model: Model, config: Config):
+    config.validate()
+    self.config = config
+    follows = config.readout.follows
+    self.key = f"{follows}@0"
+    self.outputs: dict[str, Any] = {}
+    self.needs = ("pixels", *LABELS[follows])
+    self.labels = {name: (follows, f"px{RASTER}") for name in LABELS[follows]}
+    tracker = point_readout.build(config.readout)
+    self.learner = Watched(model, frozen(model, config.weights), tracker, config.num_slots)
+
+  def loss(
+    self, params: PyTree, state: State, window: Observation, rng: Array | None = None
+  ) -> tuple[Float[Array, ""], Aux]:
+    """Returns the loss of a window `[W, B, ...]`, and what else it tells."""
+    del rng
+    watched = self.learner
+    sight, after = look(watched.model, watched.params, state.watched, seen(watched.model, window))
+    truth, visible, names = self._truth(window)
+    orders, ids, start = queries(window, truth, visible, names, state.ids, state.start)
+    tracks, tracked = watched.tracker.unroll(params, state.tracks, sight, orders)
+    follows = (ids >= 0) & ~orders.start
+    loss, errors = self._judge(tracks, truth, visible, follows)
+    count = follows & visible
+    still = _distance(start[..., :2], truth[..., :2])
+    score = Score(_mean(errors, count), {"copy": _mean(still, count)}, jnp.any(count, axis=-1))
+    last = State(after, tracked, ids[-1], start[-1])
+    found = last, {self.key: score}, {}
+    return loss, Aux(*jax.lax.stop_gradient(found))
+
+  def _truth(
+    self, window: Observation
+  ) -> tuple[Float[Array, "W B Q K"], Bool[Array, "W B Q"], Int[Array, "W B Q"]]:
+    """Returns positions in [0, 1], where they are seen, and who is in which slot."""
+    num = self.config.num_slots
+    if self.config.readout.follows == "boxes":
+      truth, visible = boxes_of(jnp.asarray(window["segmentation"]), num)
+      return truth, visible, jnp.broadcast_to(jnp.arange(num), visible.shape)
+    if window["points"].shape[2] != num:
+      raise ValueError(
+        f"point_tracking: the stream has {window['points'].shape[2]} points and num_slots={num}; "
+        f"make them equal."
+      )
+    height, width = window["pixels"].shape[2:4]
+    truth = window["points"] / jnp.asarray([width, height], jnp.float32).reshape(1, 1, 1, 2)
+    return truth, jnp.asarray(window["points_visible"]), jnp.asarray(window["points_id"])
+
+  def _judge(
+    self, tracks: point_readout.Tracks, truth: Array, visible: Array, counted: Array
+  ) -> tuple[Float[Array, ""], Float[Array, "W B Q"]]:
+    position = jnp.where(jnp.isnan(tracks.position), 0.5, tracks.position)
+    error = _distance(position[..., :2], truth[..., :2])
+    inside = jnp.all((truth >= 0) & (truth <= 1), axis=-1)
+    known = inside if self.config.readout.follows == "points" else jnp.zeros_like(inside)
+    weight = jnp.where(visible, 1.0, jnp.where(known, self.config.hidden_weight, 0.0))
+    far = optax.losses.huber_loss(error, delta=4.0) / 4.0
+    if position.shape[-1] == 4:
+      size = _distance(position[..., 2:], truth[..., 2:])
+      far = far + optax.losses.huber_loss(size, delta=4.0) / 4.0
+    close = jax.lax.stop_gradient(error) < _CLOSE
+    logit = optax.losses.sigmoid_binary_cross_entropy
+    flags = logit(tracks.visible, visible.astype(jnp.float32))
+    sure = logit(tracks.certainty, close.astype(jnp.float32))
+    flags = flags + jnp.where(visible, sure, 0.0)
+    total = _mean(0.1 * weight * far + flags, counted)
+    return jnp.mean(total), jax.lax.stop_gradient(error)
+
+
+def queries(
+  window: Observation,
+  truth: Float[Array, "W B Q K"],
+  visible: Bool[Array, "W B Q"],
+  names: Int[Array, "W B Q"],
+  ids: Int[Array, "B Q"],
+  start: Float[Array, "B Q K"],
+) -> tuple[Orders, Int[Array, "W B Q"], Float[Array, "W B Q K"]]:
+  """Returns orders that start each thing where it is first seen; who is followed, since where.
+
+  A thing ends where its slot is given to another one, and where a recording ends.
+  """
+
+  def tick(before: tuple[Array, Array], now: tuple[Array, ...]) -> tuple[Any, Any]:
+    ids, start = before
+    truth, visible, names, is_first = now
+    kept = (ids == names) & ~is_first[:, None]
+    begins = ~kept & visible
+    ends = (ids >= 0) & ~kept & ~begins
+    ids = jnp.where(kept | begins, names, -1)
+    start = jnp.where(begins[..., None], truth, start)
+    return (ids, start), (begins, ends, ids, start)
+
+  first = window.get(IS_FIRST, jnp.zeros(names.shape[:2], bool))
+  _, told = jax.lax.scan(tick, (ids, start), (truth, visible, names, first))
+  begins, ends, ids, start = told
+  return Orders(begins, truth, ends), ids, start
+
+
+def boxes_of(
+  segmentation: Int[Array, "W B H W2"], num: int
+) -> tuple[Float[Array, "W B Q 4"], Bool[Array, "W B Q"]]:
+  """Returns the boxes around what is seen of the things 1 to `num`, and whether any of it is.
+
+  Boxes are (x, y) of the centre, width and height, in [0, 1] of the picture's; zeros if unseen.
+  """
+  mask = segmentation[:, :, None] == jnp.arange(1, num + 1).reshape(1, 1, num, 1, 1)
+  sides = []
+  for axis in (4, 3):  # columns, then rows
+    there = jnp.any(mask, axis=7 - axis)
+    size = there.shape[-1]
+    low = jnp.argmax(there, axis=-1).astype(jnp.float32)
+    high = size - jnp.argmax(there[..., ::-1], axis=-1).astype(jnp.float32)
+    sides.append(((low + high) / (2 * size), (high - low) / size))
+  (x, width), (y, height) = sides
+  seen_at_all = jnp.any(mask, axis=(3, 4))
+  box = jnp.stack([x, y, width, height], axis=-1)
+  return jnp.where(seen_at_all[..., None], box, 0.0), seen_at_all
+
+
+def _distance(one: Array, other: Array) -> Float[Array, "..."]:
+  """Returns distances in pixels of the raster, smooth at zero."""
+  return RASTER * jnp.sqrt(jnp.sum(jnp.square(one - other), axis=-1) + 1e-8)
+
+
+def _mean(values: Float[Array, "W B Q"], counted: Bool[Array, "W B Q"]) -> Float[Array, "W B"]:
+  total = jnp.sum(jnp.where(counted, values, 0.0), axis=-1)
+  return total / jnp.maximum(jnp.sum(counted.astype(jnp.float32), axis=-1), 1.0)
+
+
+OBJECTIVE = (Config, PointTracking, check_sees)
