@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Num, UInt8
 
 from perceiver_stream.evaluation import trackers
 from perceiver_stream.evaluation.metrics import tapvid
+from perceiver_stream.evaluation.queries import check_queries
 from perceiver_stream.types import IS_FIRST
 
 RASTER = 256  # TAP-Vid scores in a picture of this side, whatever the clip's size
@@ -50,13 +51,20 @@ def from_ticks(ticks: Iterable[Mapping[str, np.ndarray]], num_ticks: int) -> Ite
   A clip ends where a recording does; one that is shorter than `num_ticks` is left out. A slot that
   is given to another point within a clip is left out of it.
   """
+  return (_clip(kept) for kept in pieces(ticks, num_ticks))
+
+
+def pieces(
+  ticks: Iterable[Mapping[str, np.ndarray]], num_ticks: int
+) -> Iterator[list[Mapping[str, np.ndarray]]]:
+  """Yields successive `num_ticks` ticks of one recording; what is left over at its end is not."""
   kept: list[Mapping[str, np.ndarray]] = []
   for tick in ticks:
     if tick.get(IS_FIRST, False):
       kept = []
     kept.append(tick)
     if len(kept) == num_ticks:
-      yield _clip(kept)
+      yield kept
       kept = []
 
 
@@ -69,11 +77,17 @@ def score(
     method: What follows the points.
     clips: To follow them in; one without a visible point is NaN.
     mode: `"first"` or `"strided"`; see `tapvid`.
+
+  Raises:
+    ValueError: There is no such mode, or a clip's truth asks what `check_queries` refuses.
   """
-  ask = {"first": tapvid.queries_first, "strided": tapvid.queries_strided}[mode]
+  asks = {"first": tapvid.queries_first, "strided": tapvid.queries_strided}
+  if mode not in asks:
+    raise ValueError(f"clips.score: mode {mode!r} is not one of {tapvid.MODES}.")
   rows = []
   for clip in clips:
-    asked, track = ask(clip.tracks, clip.occluded)
+    asked, track = asks[mode](clip.tracks, clip.occluded)
+    check_queries(clip.frames, asked, "clips.score")
     tracks, hidden = method(clip.frames, asked)
     scale = RASTER / np.array(clip.frames.shape[2:0:-1])
     numbers = tapvid.scores(

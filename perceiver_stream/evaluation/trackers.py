@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Num, UInt8
 
 from perceiver_stream.evaluation.optical_flow import dis_flow, opencv, sample
+from perceiver_stream.evaluation.queries import check_queries
 
 MAX_ROUND_TRIP_PX = 1.0  # at 128 pixels: forward and back again
 _LK_WINDOW, _LK_LEVELS = 17, 4
@@ -69,17 +70,10 @@ def track(
     tracker: One of `TRACKERS`.
 
   Raises:
-    ValueError: A query is not finite, or in a frame that does not exist.
+    ValueError: A query cannot be answered; see `check_queries`.
   """
-  num_frames = len(video)
-  asked = np.round(query_points[:, 0])
-  if not np.isfinite(query_points).all() or np.any((asked < 0) | (asked >= num_frames)):
-    raise ValueError(
-      f"track: query times {np.unique(asked)} for a video of {num_frames} frames; give finite "
-      f"(t, y, x) with t from 0 to {num_frames - 1}."
-    )
-  frame = asked.astype(int)
-  start = np.asarray(query_points, np.float64)[:, :0:-1] - 0.5
+  num_frames, asked = len(video), check_queries(video, query_points, "track")
+  frame, start = asked[:, 0].astype(int), asked[:, :0:-1] - 0.5
   flows = [tracker.prepare(a, b) for a, b in zip(video[:-1], video[1:], strict=True)]
   tracks, hidden = _follow(video, frame, start, tracker.step, flows)
   flows = [None if flow is None else flow[::-1] for flow in flows[::-1]]

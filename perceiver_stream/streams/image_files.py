@@ -194,6 +194,25 @@ def read_depth(path: pathlib.Path, height: int, width: int, crop: str, unit_m: f
   return np.where(raw > 0, raw * np.float32(unit_m), np.float32(np.nan))
 
 
+def read_ids(path: pathlib.Path) -> np.ndarray:
+  """Returns the numbers of a palette, grey or one-bit PNG, `[H, W]`, as they are stored.
+
+  Raises:
+    DamagedError: The file is not whole, or has colours instead of numbers.
+  """
+  frame = _decode(path)
+  kind = frame.format.name
+  if kind == "pal8":
+    return np.asarray(frame.to_ndarray()[0])
+  if kind in ("monob", "monow"):
+    return (frame.to_ndarray(format="gray") > 0).astype(np.uint8)
+  if kind in ("gray", "gray16be", "gray16le"):
+    return frame.to_ndarray(format=kind.replace("be", "le"))
+  raise DamagedError(
+    f"{path} has {kind} pixels, expected a palette or grey: a number for each pixel"
+  )
+
+
 def scaled_size(source: tuple[int, ...], size: tuple[int, int], crop: str) -> tuple[int, int]:
   """Returns the size of the whole picture before what sticks out of `size` is cut, as `Picker`."""
   if crop == "squash":

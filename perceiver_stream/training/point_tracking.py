@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from perceiver_stream.evaluation.clips import Method
+from perceiver_stream.evaluation.queries import check_queries
 from perceiver_stream.models.point_readout import Orders, Sight
 from perceiver_stream.training.objectives.frozen import look as look
 from perceiver_stream.training.objectives.point_tracking import Watched as Watched
@@ -49,7 +50,7 @@ def as_method(
     place[: len(asked)] = asked[:, :0:-1] / size
     for number, sight in enumerate(seen):
       start = np.zeros((chunk, 1, slots), bool)
-      now = np.round(asked[:, 0]) - number * chunk
+      now = asked[:, 0] - number * chunk
       for slot in np.flatnonzero((now >= 0) & (now < chunk)):
         start[int(now[slot]), 0, slot] = True
       position = jnp.broadcast_to(jnp.asarray(place), (chunk, 1, slots, 2))
@@ -61,8 +62,8 @@ def as_method(
 
   def method(frames: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     num, size = len(frames), np.array(frames.shape[2:0:-1], np.float64)
-    asked = np.asarray(asked, np.float64)
-    before = np.arange(num) < np.round(asked[:, :1])
+    asked = check_queries(frames, asked, "point tracker")
+    before = np.arange(num) < asked[:, :1]
     tracks = np.repeat(asked[:, None, :0:-1], num, axis=1)
     hidden = before.copy()
     turns = [(sights(frames), asked, ~before, slice(None))]

@@ -43,22 +43,26 @@ def kind_of(path: pathlib.Path) -> str:
   )
 
 
-def read_npz(path: pathlib.Path) -> Flat:
+def read_npz(path: pathlib.Path, kinds: str = "biufc") -> Flat:
   """Returns the arrays of an .npz file.
 
   Sizes are checked against what the file says and holds before anything is unpacked.
+
+  Args:
+    path: Of the file.
+    kinds: Of numpy's dtypes that are read: numbers; "S" is byte strings.
 
   Raises:
     ValueError: An array has objects, or a size that does not fit; or the file is damaged.
   """
   try:
     with zipfile.ZipFile(path) as archive:
-      return _read_members(archive, path)
+      return _read_members(archive, path, kinds)
   except (zipfile.BadZipFile, EOFError, OSError) as error:
     raise ValueError(f"{path}: damaged .npz file ({error}).") from error
 
 
-def _read_members(archive: zipfile.ZipFile, path: pathlib.Path) -> Flat:
+def _read_members(archive: zipfile.ZipFile, path: pathlib.Path, kinds: str) -> Flat:
   members = archive.infolist()
   total = sum(member.file_size for member in members)
   budget = min(MOST_BYTES, max(2**26, 32 * path.stat().st_size))
@@ -72,18 +76,20 @@ def _read_members(archive: zipfile.ZipFile, path: pathlib.Path) -> Flat:
     name = member.filename.removesuffix(".npy")
     if name in flat:
       raise ValueError(f"{path}: array '{name}' is there twice.")
-    flat[name] = _read_member(archive, member, f"{path}: array '{name}'")
+    flat[name] = _read_member(archive, member, f"{path}: array '{name}'", kinds)
   return flat
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> np.ndarray:
+def _read_member(
+  archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str, kinds: str
+) -> np.ndarray:
   with archive.open(member) as file:
     try:
       version = np.lib.format.read_magic(file)
       shape, fortran, dtype = _HEADERS[version](file)
     except (ValueError, KeyError) as error:
       raise ValueError(f"{what} has no readable header ({error}).") from error
-    if dtype.hasobject or dtype.kind not in "biufc":
+    if dtype.hasobject or dtype.kind not in kinds:
       raise ValueError(f"{what} refused: its dtype is {dtype}; only numbers are read.")
     size = math.prod(shape) * dtype.itemsize  # Python integers do not overflow
     if min(shape, default=0) < 0 or size != member.file_size - file.tell():

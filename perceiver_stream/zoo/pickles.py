@@ -1,7 +1,7 @@
-"""Pickled parameters without running them: containers and numeric arrays, all else refused.
+"""Pickled arrays without running them: containers, bytes and plain arrays, all else refused.
 
-A pickle is a program. This reader lets it build dicts, lists, tuples, strings, numbers and numpy
-arrays, and nothing else; it is checked before it runs, so that a small file cannot claim much
+A pickle is a program. This reader lets it build dicts, lists, tuples, strings, bytes, numbers and
+numpy arrays of numbers or byte strings (as data sets store JPEG files), and nothing else; it is checked before it runs, so that a small file cannot claim much
 memory either.
 """
 
@@ -19,6 +19,7 @@ MOST_LEAVES = 10_000  # the largest published file has about a thousand
 _HAIKU = ("haiku._src.data_structures", "haiku._src.data_structures.frozendict")
 _NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMBER = re.compile(r"[<>|=]?[biufc]\d{1,2}|\?|float(16|32|64)|u?int(8|16|32|64)|bool")
+_BYTES = re.compile(r"\|?S\d{1,9}")
 _REFUSED = {"PERSID", "BINPERSID", "INST", "OBJ", "EXT1", "EXT2", "EXT4"}
 
 
@@ -112,12 +113,13 @@ class _Dtype:
 
   def __init__(self, code: Any, *flags: Any):
     del flags
-    if not isinstance(code, str) or not _NUMBER.fullmatch(code):
-      raise Refused(f"dtype {code!r}; only numbers are read.")
+    if not isinstance(code, str) or not (_NUMBER.fullmatch(code) or _BYTES.fullmatch(code)):
+      raise Refused(f"dtype {code!r}; only numbers and byte strings are read.")
     self.value = np.dtype(code)
 
   def __setstate__(self, state: Any) -> None:
-    if any(x not in (None, -1, 0) for x in state[2:]) or state[1] not in ("<", ">", "|", "="):
+    plain = (None, -1, 0) if self.value.kind != "S" else (None, 0, 1, self.value.itemsize)
+    if any(x not in plain for x in state[2:]) or state[1] not in ("<", ">", "|", "="):
       raise Refused(f"dtype with state {state!r}; only plain numbers are read.")
     self.value = self.value.newbyteorder(state[1])
 

@@ -1,0 +1,50 @@
+"""Loaders of the field's tracking data: one file each; this list is the only other place that knows.
+
+A loader takes the folder of the data, already fetched, and returns an iterator of clips: of points
+(`evaluation.clips.Clip`), masks, joints or boxes. To add one, write `datasets/<name>.py` with an
+`ABOUT` and a `load`, and name it in `DATASETS`. `evaluation.scoring` runs methods over them.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from perceiver_stream.evaluation.datasets import (
+  davis,
+  jhmdb,
+  movi,
+  perception_test,
+  tapvid,
+  vip,
+)
+from perceiver_stream.evaluation.datasets.base import UNKNOWN as UNKNOWN
+from perceiver_stream.evaluation.datasets.base import BoxClip as BoxClip
+from perceiver_stream.evaluation.datasets.base import JointClip as JointClip
+from perceiver_stream.evaluation.datasets.base import MaskClip as MaskClip
+
+DATASETS: dict[str, Callable[..., Iterator[Any]]] = {
+  "tapvid": tapvid.load,
+  "davis": davis.load,
+  "vip": vip.load,
+  "jhmdb": jhmdb.load,
+  "perception_test_points": perception_test.load_points,
+  "perception_test_boxes": perception_test.load_boxes,
+  "movi_points": movi.load_points,
+  "movi_masks": movi.load_masks,
+}
+
+
+def load(name: str, path: str, **options: Any) -> Iterator[Any]:
+  """Returns the clips of a data set.
+
+  Args:
+    name: One of `DATASETS`.
+    path: Its folder.
+    **options: Of its loader.
+
+  Raises:
+    ValueError: There is no such data set.
+    FileNotFoundError: The data are not there; says where to get them, and the layout expected.
+  """
+  if name not in DATASETS:
+    raise ValueError(f"datasets: there is no {name!r}; use one of {sorted(DATASETS)}.")
+  return DATASETS[name](path, **options)

@@ -1,0 +1,80 @@
+"""What the data sets share: the clips they yield, and what is said where one is not there."""
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int32, UInt8
+
+UNKNOWN = -1  # in a mask: nobody says what is there
+
+
+class MaskClip(NamedTuple):
+  """A piece of video with the masks of some things.
+
+  Attributes:
+    frames: RGB.
+    masks: The id of the thing at each pixel, as stored: 0 is none of them, and ids may jump.
+      `UNKNOWN` where a pixel does not count, and in all of a frame that has no mask; the first has
+      one.
+    name: Of the clip in its data set.
+  """
+
+  frames: UInt8[np.ndarray, "T H W 3"]
+  masks: Int32[np.ndarray, "T H W"]
+  name: str
+
+
+class JointClip(NamedTuple):
+  """A piece of video with the joints of a body.
+
+  Attributes:
+    frames: RGB.
+    joints: (x, y) in pixels of the frames, as stored.
+    visible: Whether a joint is inside the picture.
+    name: Of the clip in its data set.
+  """
+
+  frames: UInt8[np.ndarray, "T H W 3"]
+  joints: Float[np.ndarray, "T J 2"]
+  visible: Bool[np.ndarray, "T J"]
+  name: str
+
+
+class BoxClip(NamedTuple):
+  """A piece of video with the boxes around some things.
+
+  Attributes:
+    frames: RGB.
+    boxes: (y1, x1, y2, x2) in [0, 1] of the picture's height and width; zeros where not present.
+    present: Where a box is given. The first one of a track is its query.
+    name: Of the clip in its data set.
+  """
+
+  frames: UInt8[np.ndarray, "T H W 3"]
+  boxes: Float[np.ndarray, "N T 4"]
+  present: Bool[np.ndarray, "N T"]
+  name: str
+
+
+class About(NamedTuple):
+  """What a user is told about a data set that is not there.
+
+  Attributes:
+    name: Of the data set.
+    source: Where it is to be had, in words.
+    layout: What its folder holds.
+  """
+
+  name: str
+  source: str
+  layout: str
+
+  def need(self, path: pathlib.Path) -> pathlib.Path:
+    """Returns a path that is there; FileNotFoundError says how it comes there."""
+    if path.exists():
+      return path
+    raise FileNotFoundError(
+      f"{self.name}: there is no {path}. It is not fetched for you: get it from {self.source}, and "
+      f"give the folder with this layout:\n{self.layout}"
+    )

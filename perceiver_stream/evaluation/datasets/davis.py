@@ -1,0 +1,59 @@
+"""DAVIS: videos with the masks of things (semi-supervised, 2017).
+
+Source: Pont-Tuset et al. 2017, arXiv 1704.00675.
+"""
+
+import pathlib
+from collections.abc import Iterator
+
+from perceiver_stream.evaluation.datasets.base import About, MaskClip
+from perceiver_stream.evaluation.datasets.files import Size, mask_clip, numbered, read_names
+
+ABOUT = About(
+  "DAVIS-2017",
+  'the page "DAVIS: Densely Annotated VIdeo Segmentation" (2017, semi-supervised, TrainVal, 480p)',
+  "  ImageSets/2017/val.txt           (a name on each line)\n"
+  "  JPEGImages/480p/<name>/00000.jpg ...\n"
+  "  Annotations/480p/<name>/00000.png ... (palette: the ids of things)",
+)
+
+
+def load(
+  path: str | pathlib.Path,
+  *,
+  split: str = "val",
+  year: str = "2017",
+  resolution: str = "480p",
+  size: Size = None,
+) -> Iterator[MaskClip]:
+  """Returns the clips of a split.
+
+  Args:
+    path: The folder that holds ImageSets.
+    split: A file of ImageSets, without `.txt`.
+    year: Of the split.
+    resolution: A folder of JPEGImages and of Annotations.
+    size: (H, W) to squash frames and masks to; None leaves them as they are.
+
+  Raises:
+    FileNotFoundError: Something is not there.
+    ValueError: Frames are missing between others, or masks do not fit them; found when a clip's
+      turn comes.
+  """
+  root = pathlib.Path(path)
+  names = read_names(ABOUT.need(root / "ImageSets" / year / f"{split}.txt"))
+  pictures, masks = (ABOUT.need(root / kind / resolution) for kind in ("JPEGImages", "Annotations"))
+  return (
+    _clip(name, ABOUT.need(pictures / name), ABOUT.need(masks / name), size) for name in names
+  )
+
+
+def _clip(name: str, pictures: pathlib.Path, masks: pathlib.Path, size: Size) -> MaskClip:
+  frames = numbered(pictures)
+  gaps = [n for n in range(min(frames, default=0), max(frames, default=0)) if n not in frames]
+  if gaps:
+    raise ValueError(
+      f"DAVIS-2017 {name}: the frames {gaps[:8]} are missing between {min(frames)} and "
+      f"{max(frames)}; get the clip again: tracks would jump there."
+    )
+  return mask_clip(f"DAVIS-2017 {name}", frames, numbered(masks), size)._replace(name=name)

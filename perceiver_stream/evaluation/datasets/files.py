@@ -1,0 +1,129 @@
+"""Reading pictures, masks and videos of data sets, whole and in one size."""
+
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import av
+import av.error
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from perceiver_stream.evaluation.datasets.base import UNKNOWN, MaskClip
+from perceiver_stream.evaluation.metrics import resize
+from perceiver_stream.evaluation.optical_flow import opencv
+from perceiver_stream.streams import image_files, media
+from perceiver_stream.streams.media import DamagedError
+
+Size = tuple[int, int] | None  # (H, W), or as stored
+VOID = 255  # of mask files: pixels that do not count
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def decoded(data: bytes, where: str) -> UInt8[np.ndarray, "H W 3"]:
+  """Returns an encoded picture, RGB; DamagedError where it is none."""
+  cv2 = opencv()
+  flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+  picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+  if picture is None:
+    raise DamagedError(f"{where} ({len(data)} bytes) cannot be decoded; get the file again.")
+  return np.ascontiguousarray(picture[..., ::-1])
+
+
+def resized(picture: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.ndarray, "h w 3"]:
+  """Returns the picture squashed to a size: averaged where smaller, else interpolated."""
+  if size is None or picture.shape[:2] == size:
+    return picture
+  cv2 = opencv()
+  smaller = size[0] <= picture.shape[0] and size[1] <= picture.shape[1]
+  way = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+  return cv2.resize(picture, size[::-1], interpolation=way)
+
+
+def stacked(
+  pictures: Sequence[np.ndarray] | Iterator[np.ndarray], size: Size, where: str
+) -> UInt8[np.ndarray, "T H W 3"]:
+  """Returns pictures as one array; ValueError where there is none, or their sizes differ."""
+  frames = [resized(picture, size) for picture in pictures]
+  sizes = {frame.shape for frame in frames}
+  if len(sizes) != 1:
+    raise ValueError(f"{where}: {len(frames)} frames of sizes {sorted(sizes)}; expected one size.")
+  return np.stack(frames)
+
+
+def read_frames(
+  paths: Sequence[pathlib.Path], size: Size, where: str
+) -> UInt8[np.ndarray, "T H W 3"]:
+  """Returns the pictures of files."""
+  return stacked((decoded(path.read_bytes(), str(path)) for path in paths), size, where)
+
+
+def read_video(path: pathlib.Path, size: Size) -> UInt8[np.ndarray, "T H W 3"]:
+  """Returns every picture of a video file."""
+  with media.open_media(str(path)) as container:
+    track = media.choose(container, "video", -1, str(path))
+    if track is None:
+      raise DamagedError(f"{path} has no video track; get the file again.")
+    track.thread_type = "NONE"
+    try:
+      return stacked((_rgb(frame) for frame in container.decode(track)), size, str(path))
+    except av.error.FFmpegError as error:
+      raise DamagedError(f"{path} is damaged ({error.strerror}); get the file again.") from error
+
+
+def read_mask(path: pathlib.Path, size: Size) -> Int32[np.ndarray, "H W"]:
+  """Returns the ids of a palette or grey PNG, as stored; `VOID` is `UNKNOWN`."""
+  ids = image_files.read_ids(path).astype(np.int32)
+  ids = np.where(ids == VOID, np.int32(UNKNOWN), ids)
+  return ids if size is None else resize.nearest(ids, size, use_centres=True)
+
+
+def numbered(folder: pathlib.Path) -> dict[int, pathlib.Path]:
+  """Returns the pictures of a folder by the number their name ends with, in its order."""
+  found = {}
+  for path in sorted(folder.iterdir()):
+    number = re.search(r"(\d+)$", path.stem)
+    if number and path.suffix.lower() in _SUFFIXES and not path.name.startswith("."):
+      found[int(number[1])] = path
+  return dict(sorted(found.items()))
+
+
+def mask_clip(
+  name: str, frames: Mapping[int, pathlib.Path], masks: Mapping[int, pathlib.Path], size: Size
+) -> MaskClip:
+  """Returns a clip of numbered frames and masks.
+
+  A frame without a mask is `UNKNOWN`; frames before the first mask are left out.
+
+  Raises:
+    ValueError: There is no mask, one without its frame, or one of another size than its frame.
+  """
+  if not masks or not masks.keys() <= frames.keys():
+    alone = sorted(masks.keys() - frames.keys())[:8]
+    raise ValueError(
+      f"{name}: {len(frames)} frames, {len(masks)} masks"
+      + (f", and no frame for the masks {alone}" if alone else "")
+      + "; expected at least one mask, and a frame of the same number for each."
+    )
+  numbers = [number for number in frames if number >= min(masks)]
+  pictures = read_frames([frames[number] for number in numbers], size, name)
+  ids = np.full(pictures.shape[:3], UNKNOWN, np.int32)
+  for t, number in enumerate(numbers):
+    if number in masks:
+      mask = read_mask(masks[number], size)
+      if mask.shape != ids.shape[1:]:
+        raise ValueError(
+          f"{name}: mask {masks[number].name} is {list(mask.shape)}, its frame "
+          f"{list(ids.shape[1:])}; expected the same size, or give size=(H, W)."
+        )
+      ids[t] = mask
+  return MaskClip(pictures, ids, name)
+
+
+def read_names(path: pathlib.Path) -> list[str]:
+  """Returns the first word of each line of a list of clips."""
+  return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+
+
+def _rgb(frame: av.VideoFrame) -> np.ndarray:
+  return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)

@@ -1,0 +1,58 @@
+"""What may be asked of a method that follows points: one check, used by all of them."""
+
+import numpy as np
+from jaxtyping import Float, Num, UInt8
+
+MARGIN_PX = 1.0  # points of the field's data sets lie up to so much outside by rounding
+
+
+def check_queries(
+  frames: UInt8[np.ndarray, "T H W 3"], query_points: Num[np.ndarray, "Q C"], name: str = "queries"
+) -> Float[np.ndarray, "Q 3"]:
+  """Returns query points in float64, their times rounded (half to even) to whole frames.
+
+  No query is allowed: its answer has no track.
+
+  Args:
+    frames: The video that they are about.
+    query_points: (t, y, x), in raster coordinates: the first pixel's centre is (0.5, 0.5).
+    name: Says in messages who was asked.
+
+  Raises:
+    ValueError: One is not (t, y, x), not finite, in a frame that does not exist, or outside the
+      picture.
+  """
+  num, height, width = frames.shape[:3]
+  if query_points.shape[1] != 3:
+    raise ValueError(
+      f"{name}: query points {list(query_points.shape)}; give one row (t, y, x) for each, [Q, 3]."
+    )
+  asked = np.array(query_points, np.float64)
+  asked[:, 0] = np.round(asked[:, 0])
+  here = "give finite (t, y, x) with t from 0"
+  bad = ~np.isfinite(asked).all(axis=1)
+  if bad.any():
+    raise ValueError(
+      f"{name}: query {_first(query_points, bad)} is not finite, for a video of {num} frames; "
+      f"{here} to {num - 1}."
+    )
+  bad = (asked[:, 0] < 0) | (asked[:, 0] >= num)
+  if bad.any():
+    raise ValueError(
+      f"{name}: query {_first(query_points, bad)} is at a time that is not there, for a video of "
+      f"{num} frames; {here} to {num - 1}."
+    )
+  beyond = np.maximum(-asked[:, 1:], asked[:, 1:] - (height, width))
+  bad = (beyond > MARGIN_PX).any(axis=1)
+  if bad.any():
+    raise ValueError(
+      f"{name}: query {_first(query_points, bad)} is outside the picture of {height} x {width} "
+      f"pixels; give y from 0 to {height} and x from 0 to {width}, in pixels and not in [0, 1]."
+    )
+  return asked
+
+
+def _first(query_points: np.ndarray, bad: np.ndarray) -> str:
+  number = int(np.argmax(bad))
+  t, y, x = (f"{value:g}" for value in query_points[number])
+  return f"{number} (t={t}, y={y}, x={x})"
