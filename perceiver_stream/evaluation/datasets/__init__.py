@@ -5,6 +5,7 @@ A loader takes the folder of the data, already fetched, and returns an iterator 
 `ABOUT` and a `load`, and name it in `DATASETS`. `evaluation.scoring` runs methods over them.
 """
 
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,7 +34,7 @@ DATASETS: dict[str, Callable[..., Iterator[Any]]] = {
 }
 
 
-def load(name: str, path: str, **options: Any) -> Iterator[Any]:
+def load(name: str, path: str | pathlib.Path, **options: Any) -> Iterator[Any]:
   """Returns the clips of a data set.
 
   Args:

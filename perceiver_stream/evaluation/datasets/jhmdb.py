@@ -4,7 +4,7 @@ Source: Jhuang et al. 2013, "Towards understanding action recognition".
 """
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -72,13 +72,13 @@ def _clip(root: pathlib.Path, action: str, name: str, size: Size) -> JointClip:
   frames = read_frames(paths[: joints.shape[2]], None, f"JHMDB {name}")
   natural = np.array(frames.shape[2:0:-1])
   joints = joints.transpose(2, 1, 0)  # [T, J, 2]
-  inside = ((joints >= 0) & (joints <= natural)).all(axis=-1)
+  inside = np.asarray(((joints >= 0) & (joints <= natural)).all(axis=-1))
   if size is not None:
     frames = read_frames(paths[: joints.shape[0]], size, f"JHMDB {name}")
   return JointClip(frames, joints * (np.array(frames.shape[2:0:-1]) / natural), inside, name)
 
 
-def _loadmat():
+def _loadmat() -> Callable[..., dict]:
   try:
     from scipy.io import loadmat
   except ImportError as error:

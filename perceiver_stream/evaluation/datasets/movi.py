@@ -100,7 +100,7 @@ def _ticks(config: tfrecord.Config) -> Ticks:
   for file in files:
     clip = make_clip(read_npz(file), config, file.name)
     for t in range(len(clip["pixels"][0])):
-      yield {name: values[t] for name, (values, _) in clip.items()} | {IS_FIRST: np.bool_(t == 0)}
+      yield {name: values[t] for name, (values, _) in clip.items()} | {IS_FIRST: np.asarray(t == 0)}
 
 
 def _seen(clip: clips.Clip) -> clips.Clip:

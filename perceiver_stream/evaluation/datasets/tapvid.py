@@ -64,11 +64,11 @@ def _clips(file: pathlib.Path, size: Size) -> Iterator[Clip]:
     yield clip_of(video, f"{file.name}: video {name}", size)
 
 
-def clip_of(stored: Mapping[str, Any], where: str, size: Size) -> Clip:
+def clip_of(stored: Any, where: str, size: Size) -> Clip:
   """Returns a clip of what is stored of a video; ValueError where its arrays do not fit.
 
   Args:
-    stored: With `KEYS`.
+    stored: A mapping with `KEYS`.
     where: Names the video in messages.
     size: Of its frames.
   """
