@@ -30,7 +30,7 @@ def check_queries(
   asked = np.array(query_points, np.float64)
   asked[:, 0] = np.round(asked[:, 0])
   here = "give finite (t, y, x) with t from 0"
-  bad = ~np.isfinite(asked).all(axis=1)
+  bad = np.asarray(~np.isfinite(asked).all(axis=1))
   if bad.any():
     raise ValueError(
       f"{name}: query {_first(query_points, bad)} is not finite, for a video of {num} frames; "
@@ -43,7 +43,7 @@ def check_queries(
       f"{num} frames; {here} to {num - 1}."
     )
   beyond = np.maximum(-asked[:, 1:], asked[:, 1:] - (height, width))
-  bad = (beyond > MARGIN_PX).any(axis=1)
+  bad = np.asarray((beyond > MARGIN_PX).any(axis=1))
   if bad.any():
     raise ValueError(
       f"{name}: query {_first(query_points, bad)} is outside the picture of {height} x {width} "
