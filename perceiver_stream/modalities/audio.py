@@ -35,6 +35,8 @@ class Config(ModalityConfig):
     window: Samples in a spectral frame.
     hop: Samples between spectral frames; all frames lie inside the tick.
     num_mels: Mel bands between 0 Hz and half of `rate_hz`.
+    slow_ticks: As in every modality, but long: far ahead, what sounds is best guessed by the mean
+      of long times.
   """
 
   num_samples: int = 640
@@ -45,6 +47,7 @@ class Config(ModalityConfig):
   window: int = 256
   hop: int = 128
   num_mels: int = 32
+  slow_ticks: float = 250.0
 
   @property
   def spec(self) -> ModalitySpec:

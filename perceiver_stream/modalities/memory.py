@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from perceiver_stream.nn import select
 
@@ -19,20 +19,26 @@ class Memory(NamedTuple):
   Attributes:
     last: The newest valid observation, `[B, *shape]`, float32.
     previous: The valid observation before it; equals `last` after the first.
-    slow: Exponential average of the observations in the modality's prediction space, `[B, ...]`.
-    seen: `[B]` bool; whether there has been an observation since the last reset.
+    slow: Average of the observations in the modality's prediction space, `[B, ...]`: of all since
+      the last reset while they are few, then exponential.
+    count: How many there have been since the last reset, `[B]`; stops at 2³⁰.
   """
 
   last: Num[Array, "B ..."]
   previous: Num[Array, "B ..."]
   slow: Float[Array, "B ..."]
-  seen: Bool[Array, " B"]
+  count: Int[Array, " B"]
+
+  @property
+  def seen(self) -> Bool[Array, " B"]:
+    """Returns whether there has been an observation since the last reset."""
+    return self.count > 0
 
 
 def initial_memory(last: Num[Array, "B ..."], slow: Float[Array, "B ..."]) -> Memory:
   """Returns a memory that has seen nothing, of the shapes and dtypes of the two arrays."""
   zeros = jnp.zeros_like(last)
-  return Memory(zeros, zeros, jnp.zeros_like(slow), jnp.zeros(last.shape[0], bool))
+  return Memory(zeros, zeros, jnp.zeros_like(slow), jnp.zeros(last.shape[0], jnp.int32))
 
 
 def remember(
@@ -51,16 +57,19 @@ def remember(
     slow_value: The observation in the prediction space.
     valid: Rows that were observed.
     is_first: Rows in which a new recording starts at this tick: what was before is forgotten.
-    slow_ticks: Time constant of the slow average, in observed ticks.
+    slow_ticks: Time constant of the slow average, in observed ticks; until there were so many, it
+      is the plain mean.
   """
   blank = initial_memory(memory.last, memory.slow)
   memory = jax.tree.map(lambda new, old: select(is_first, new, old), blank, memory)
   again = valid & memory.seen
-  rate = 1.0 / slow_ticks
-  averaged = memory.slow + rate * (slow_value - memory.slow)
+  count = jnp.minimum(memory.count + valid.astype(jnp.int32), 2**30)
+  rate = jnp.maximum(1.0 / slow_ticks, 1.0 / jnp.maximum(count, 1).astype(jnp.float32))
+  rate = rate.reshape((-1,) + (1,) * (memory.slow.ndim - 1))
+  averaged = memory.slow + jnp.broadcast_to(rate, memory.slow.shape) * (slow_value - memory.slow)
   return Memory(
     last=select(valid, value, memory.last),
     previous=select(again, memory.last, select(valid, value, memory.previous)),
     slow=select(again, averaged, select(valid, slow_value, memory.slow)),
-    seen=memory.seen | valid,
+    count=count,
   )
