@@ -17,6 +17,7 @@ import grain
 
 from perceiver_stream.streams import (
   images,
+  mixture,
   mujoco,
   shards,
   synthetic,
@@ -29,7 +30,7 @@ from perceiver_stream.streams.prefetch import prefetch as prefetch
 from perceiver_stream.streams.windows import windows as windows
 from perceiver_stream.types import ModalitySpec
 
-STREAMS = (video, synthetic, shards, images, tfrecord, vizdoom, mujoco)
+STREAMS = (video, synthetic, mixture, shards, images, tfrecord, vizdoom, mujoco)
 
 
 def open_rows(

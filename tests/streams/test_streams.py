@@ -17,6 +17,7 @@ from video_files import write_video
 from perceiver_stream import streams
 from perceiver_stream.streams import (
   images,
+  mixture,
   mujoco,
   shard_writer,
   shards,
@@ -47,6 +48,9 @@ def configs(tmp_path_factory):
   return {
     "video": video.Config(path=str(folder), **BARS),
     "synthetic": world,
+    "mixture": mixture.Config(
+      sources={"one": world, "other": video.Config(path=str(folder), **BARS)}
+    ),
     "shards": shards.Config(path=str(folder / "shards")),
     "images": images.Config(path=str(folder / "images"), **BARS),
     "tfrecord": tfrecord.Config(path=str(folder / "*.tfrecord"), rate_hz=25.0, **BARS),
@@ -150,8 +154,8 @@ def test_ticks_for_orbax_and_prefetch_are_restored(config):
 
 
 def test_flags_reach_the_fields(config):
-  if isinstance(config, shards.Config):
-    pytest.skip("sizes and rates are those stored")
+  if isinstance(config, shards.Config | mixture.Config):
+    pytest.skip("sizes and rates are those stored, or of the sources")
   flag_values = flags.FlagValues()
   settings = {"rate_hz": 12.5, "audio_rate_hz": 8000, "height": 40, "max_ticks": 3}
   if type(config) is vizdoom.Config:
