@@ -37,7 +37,7 @@ def scores(
   """
   valid = np.ones(gt.shape[:3], bool) if valid is None else valid
   error, outlier = errors(gt, pred)
-  per_image = per_image_scores(gt, pred, valid)
+  per_image = _per_image(error, outlier, valid)
   error, outlier = error[valid], outlier[valid]
   return {
     "epe_mean_over_images": float(nanmean(per_image[:, 0])),
@@ -52,7 +52,10 @@ def per_image_scores(
   valid: Bool[np.ndarray, "N H W"],
 ) -> Float[np.ndarray, "N 2"]:
   """Returns the mean end-point error and the percentage of outliers of each picture."""
-  error, outlier = errors(gt, pred)
+  return _per_image(*errors(gt, pred), valid)
+
+
+def _per_image(error: np.ndarray, outlier: np.ndarray, valid: np.ndarray) -> np.ndarray:
   count = valid.sum(axis=(1, 2))
   epe = ratio(np.where(valid, error, 0.0).sum(axis=(1, 2)), count)
   return np.stack([epe, 100 * ratio((outlier & valid).sum(axis=(1, 2)), count)], axis=-1)
@@ -64,9 +67,8 @@ def errors(
   """Returns the end-point error of each pixel, and whether it is an outlier."""
   same_shapes("flow", gt=gt, pred=pred)
   gt, pred = np.asarray(gt, np.float64), np.asarray(pred, np.float64)
-  error = np.sqrt(np.sum(np.square(pred - gt), axis=-1))
-  share = ratio(error, np.sqrt(np.sum(np.square(gt), axis=-1)))
-  return error, (error > OUTLIER_PX) & (share > OUTLIER_SHARE)
+  error, length = (np.sqrt(x[..., 0] ** 2 + x[..., 1] ** 2) for x in (pred - gt, gt))
+  return error, (error > OUTLIER_PX) & (error > OUTLIER_SHARE * length)
 
 
 def _example(rng: np.random.Generator) -> Arrays:

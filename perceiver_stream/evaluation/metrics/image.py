@@ -66,26 +66,54 @@ def ssim(
       f"ssim: pictures {list(pred.shape)} are smaller than the window of {len(weights)} pixels; "
       f"enlarge them or give fewer weights."
     )
-  x, y = np.asarray(pred, np.float64), np.asarray(target, np.float64)
   weights = np.asarray(weights, np.float64) / np.sum(weights)
-  mean = lambda z: _slide(_slide(z, weights, -3), weights, -2)  # noqa: E731
-  mx, my = mean(x), mean(y)
-  xx, yy, xy = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
-  if use_sample_covariance:
-    count = len(weights) ** 2
-    xx, yy, xy = (count / (count - 1) * z for z in (xx, yy, xy))
+  size = pred.shape[-3:]
+  # Picture by picture: what a window passes over several times should stay near the processor.
+  pairs = zip(pred.reshape(-1, *size), target.reshape(-1, *size), strict=True)
+  found = [
+    _index(
+      np.asarray(x, np.float64),
+      np.asarray(y, np.float64),
+      value_range,
+      weights,
+      len(weights) ** 2 if use_sample_covariance else 0,
+      clip_variance,
+    )
+    for x, y in pairs
+  ]
+  return np.asarray(found, np.float64).reshape(pred.shape[:-3])
+
+
+def _index(
+  x: np.ndarray,
+  y: np.ndarray,
+  value_range: float | int,
+  weights: np.ndarray,
+  samples: int,
+  clip_variance: bool,
+) -> float:
+  """Returns the mean similarity of two pictures; `samples` other than 0 are of a covariance."""
+  means = _slide(_slide(np.stack([x, y, x * x, y * y, x * y]), weights, 1), weights, 2)
+  mx, my = means[:2]
+  xx, yy, xy = means[2:] - np.stack([mx * mx, my * my, mx * my])
+  if samples:
+    xx, yy, xy = (samples / (samples - 1) * z for z in (xx, yy, xy))
   if clip_variance:
     xx, yy = np.maximum(xx, 0.0), np.maximum(yy, 0.0)
     xy = np.sign(xy) * np.minimum(np.sqrt(xx * yy), np.abs(xy))
   c1, c2 = (0.01 * value_range) ** 2, (0.03 * value_range) ** 2
   index = (2 * mx * my + c1) * (2 * xy + c2) / ((mx**2 + my**2 + c1) * (xx + yy + c2))
-  return np.asarray(np.mean(index, axis=(-3, -2, -1)))
+  return float(np.mean(index))
 
 
 def _slide(x: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
   """Returns the weighted sum over a window along an axis, only where it fits."""
-  windows = np.lib.stride_tricks.sliding_window_view(x, len(weights), axis=axis)
-  return windows @ weights
+  num = x.shape[axis] - len(weights) + 1
+  at = lambda i: x[(slice(None),) * axis + (slice(i, i + num),)]  # noqa: E731
+  total = weights[0] * at(0)
+  for i in range(1, len(weights)):
+    total += weights[i] * at(i)
+  return total
 
 
 def _score(pred: np.ndarray, target: np.ndarray) -> dict[str, float]:
