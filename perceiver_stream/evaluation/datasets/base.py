@@ -1,11 +1,15 @@
 """What the data sets share: the clips they yield, and what is said where one is not there."""
 
 import pathlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int32, UInt8
 
+from perceiver_stream.evaluation import clips
+
+Ticks = Iterator[Mapping[str, np.ndarray]]
 UNKNOWN = -1  # in a mask: nobody says what is there
 
 
@@ -78,3 +82,15 @@ class About(NamedTuple):
       f"{self.name}: there is no {path}. It is not fetched for you: get it from {self.source}, and "
       f"give the folder with this layout:\n{self.layout}"
     )
+
+
+def masks_from_ticks(
+  ticks: Iterable[Mapping[str, np.ndarray]], num_ticks: int
+) -> Iterator[MaskClip]:
+  """Yields successive clips of a stream's ticks with "pixels" and "segmentation".
+
+  A clip ends where a recording does; one that is shorter than `num_ticks` is left out.
+  """
+  for number, kept in enumerate(clips.pieces(ticks, num_ticks)):
+    frames, masks = (np.stack([tick[k] for tick in kept]) for k in ("pixels", "segmentation"))
+    yield MaskClip(frames, masks.astype(np.int32), str(number))

@@ -4,12 +4,12 @@ Source: Greff et al. 2022, arXiv 2203.03570; layout: `streams.clips`.
 """
 
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
 from perceiver_stream.evaluation import clips
-from perceiver_stream.evaluation.datasets.base import About, MaskClip
+from perceiver_stream.evaluation.datasets.base import About, MaskClip, Ticks, masks_from_ticks
 from perceiver_stream.streams import tfrecord
 from perceiver_stream.streams.clips import POINTS, make_clip
 from perceiver_stream.types import IS_FIRST
@@ -22,7 +22,6 @@ ABOUT = About(
   "or TFRecord files, or .npz files of one clip each, with: video uint8 [T, H, W, 3], and\n"
   "  target_points [N, T, 2] (x, y) pixels and occluded [N, T], or segmentations uint8 [T, H, W, 1]",
 )
-Ticks = Iterator[Mapping[str, np.ndarray]]
 
 
 def load_points(
@@ -60,16 +59,6 @@ def load_masks(
   """Returns clips with masks; arguments as for points."""
   config = _config(path, split, size, ("pixels", "segmentation"), 1)
   return masks_from_ticks(_ticks(config), num_ticks)
-
-
-def masks_from_ticks(ticks: Ticks, num_ticks: int) -> Iterator[MaskClip]:
-  """Yields successive clips of a stream's ticks with "pixels" and "segmentation".
-
-  A clip ends where a recording does; one that is shorter than `num_ticks` is left out.
-  """
-  for number, kept in enumerate(clips.pieces(ticks, num_ticks)):
-    frames, masks = (np.stack([tick[k] for tick in kept]) for k in ("pixels", "segmentation"))
-    yield MaskClip(frames, masks.astype(np.int32), str(number))
 
 
 def _config(
