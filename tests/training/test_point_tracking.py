@@ -190,3 +190,15 @@ def test_as_a_method_it_answers_all_queries_whatever_the_slots_and_the_length(wa
   after = np.arange(11) >= asked[:, :1]
   np.testing.assert_allclose(both[after], tracks[after], atol=1e-3)
   assert not np.isnan(both).any()
+
+
+def test_what_cannot_be_answered_is_refused_before_the_model_runs(watched):
+  method = point_tracking.as_method(watched, {})
+  frames = np.zeros((5, SIDE, SIDE, 3), np.uint8)
+  for query, message in (
+    ([5, 8, 8], "at a time that is not there, for a video of 5 frames"),
+    ([0, np.nan, 8], "is not finite"),
+    ([0, 8, SIDE + 2], "outside the picture of 16 x 16"),
+  ):
+    with pytest.raises(ValueError, match=f"^point tracker: query 0 .*{message}"):
+      method(frames, np.asarray([query], np.float64))
