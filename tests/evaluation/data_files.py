@@ -158,6 +158,6 @@ def movi(ticks=4, size=32):
   return {
     "video": moving(ticks, size),
     "target_points": (points * size).astype(np.float32),
-    "occluded": occluded,
+    "occluded": occluded.astype(int),
     "segmentations": masks(ticks, size)[..., None],
   }

@@ -96,6 +96,21 @@ def test_arrays_that_claim_what_is_not_there_are_refused(thrifty):
   refuse(lying, "not a readable pickle of arrays")
 
 
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_byte_strings_are_read_where_they_are_there_and_are_no_parameters(protocol, thrifty):
+  texts = np.asarray([b"\xff\xd8one", b"\xff\xd8three\xff\xd9"])
+  data = pickle.dumps({"a": texts}, protocol)
+  np.testing.assert_array_equal(pickles.load_pickle(data, "file")["a"], texts)
+  refuse(data, "'a' is a .*, expected an array of numbers or a dict")
+  assert data.count(b"S9") == 1
+  refuse(data.replace(b"S9", b"U9"), "refused: dtype 'U9'; only numbers and byte strings")
+  refuse(data.replace(b"K\x09K\x01", b"K\x7fK\x01"), "refused: dtype with state")
+  lying = data.replace(b"\x02\x00\x00\x00S9", b"\x0a\x00\x00\x00S999999999")
+  lying = lying.replace(b"\x8c\x02S9", b"\x8c\x0aS999999999")
+  assert lying != data
+  refuse(lying, "file: (refused|not a readable pickle of arrays)")
+
+
 def test_memo_numbers_cannot_claim_memory(thrifty):
   refuse(b"\x80\x02]r\xff\xff\xff\x7f.", "refused: memo number 2147483647 at instruction")
   refuse(b"\x80\x02]p2147483647\n.", "refused: memo number 2147483647")
