@@ -22,25 +22,32 @@ def check_queries(
     ValueError: One is not (t, y, x), not finite, in a frame that does not exist, or outside the
       picture.
   """
-  num, height, width = frames.shape[:3]
+  return check_asked(frames.shape[1:3], query_points, name, len(frames))
+
+
+def check_asked(
+  size: tuple[int, ...],
+  query_points: Num[np.ndarray, "Q C"],
+  name: str = "queries",
+  num: int | None = None,
+) -> Float[np.ndarray, "Q 3"]:
+  """Returns the same of a video of which only the size is known, (H, W), and maybe its length."""
+  height, width = size
   if query_points.shape[1] != 3:
     raise ValueError(
       f"{name}: query points {list(query_points.shape)}; give one row (t, y, x) for each, [Q, 3]."
     )
   asked = np.array(query_points, np.float64)
   asked[:, 0] = np.round(asked[:, 0])
-  here = "give finite (t, y, x) with t from 0"
+  about = "" if num is None else f", for a video of {num} frames"
+  here = "give finite (t, y, x) with t from 0" + ("" if num is None else f" to {num - 1}")
   bad = np.asarray(~np.isfinite(asked).all(axis=1))
   if bad.any():
-    raise ValueError(
-      f"{name}: query {_first(query_points, bad)} is not finite, for a video of {num} frames; "
-      f"{here} to {num - 1}."
-    )
-  bad = (asked[:, 0] < 0) | (asked[:, 0] >= num)
+    raise ValueError(f"{name}: query {_first(query_points, bad)} is not finite{about}; {here}.")
+  bad = (asked[:, 0] < 0) | (asked[:, 0] >= (np.inf if num is None else num))
   if bad.any():
     raise ValueError(
-      f"{name}: query {_first(query_points, bad)} is at a time that is not there, for a video of "
-      f"{num} frames; {here} to {num - 1}."
+      f"{name}: query {_first(query_points, bad)} is at a time that is not there{about}; {here}."
     )
   beyond = np.maximum(-asked[:, 1:], asked[:, 1:] - (height, width))
   bad = np.asarray((beyond > MARGIN_PX).any(axis=1))

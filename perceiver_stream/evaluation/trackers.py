@@ -89,7 +89,7 @@ def _follow(
   """Follows points forwards from the frames in which they are asked for."""
   tracks = np.repeat(start[:, None], len(video), axis=1)
   hidden = np.zeros(tracks.shape[:2], bool)
-  patches = [_patch(video[t], at) for t, at in zip(frame, start, strict=True)]
+  patches = [patch_around(video[t], at) for t, at in zip(frame, start, strict=True)]
   patches = np.asarray(patches, np.float32).reshape(-1, _PATCH, _PATCH, 3)
   points = Points(start.copy(), np.ones(len(start), bool), np.zeros_like(start))
   for t in range(1, len(video)):
@@ -178,7 +178,7 @@ def _at(flow: np.ndarray, positions: np.ndarray) -> np.ndarray:
   return sample(flow, positions[None].astype(np.float32))[0].astype(np.float64)
 
 
-def _patch(frame: np.ndarray, at: np.ndarray) -> np.ndarray:
+def patch_around(frame: np.ndarray, at: np.ndarray) -> np.ndarray:
   """Returns the picture around a place, at whole steps from it."""
   steps = np.arange(_PATCH) - _PATCH // 2
   grid = np.stack(np.meshgrid(steps, steps), axis=-1) + at
