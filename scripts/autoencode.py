@@ -14,7 +14,7 @@ as having the range 2.
 
 import argparse
 
-from perceiver_stream import streams
+from perceiver_stream import streams, training
 from perceiver_stream.streams import base
 from perceiver_stream.training import autoencoding, classes, flows
 from perceiver_stream.training.scripting import readable_errors
@@ -35,7 +35,7 @@ def main() -> None:
   parser.add_argument("--top", type=int, default=5, help="how many labels to print")
   args = parser.parse_args()
   with readable_errors():
-    loaded = flows.load_any(args.model)
+    loaded = training.load(args.model)
     config = autoencoding.check_autoencoder(loaded.model)
     names = classes.read_names(args.labels, config.num_classes)
     rate = args.rate_hz or (loaded.config.stream.rate_hz if loaded.config else 25.0)

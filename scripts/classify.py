@@ -11,7 +11,7 @@ names a text file with one class per line; without it classes are numbers.
 
 import argparse
 
-from perceiver_stream import streams
+from perceiver_stream import streams, training
 from perceiver_stream.training import classes, flows
 from perceiver_stream.training.scripting import readable_errors
 
@@ -29,7 +29,7 @@ def main() -> None:
   parser.add_argument("--max_ticks", type=int, default=0, help="of a video; 0 is all")
   args = parser.parse_args()
   with readable_errors():
-    loaded = flows.load_any(args.model)
+    loaded = training.load(args.model)
     height, width = classes.size_to_read(loaded)
     stream = streams.video.Config(
       path=args.input,

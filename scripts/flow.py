@@ -13,7 +13,7 @@ A model that was trained to predict video gives the motion it expects next, from
 
 import argparse
 
-from perceiver_stream import streams
+from perceiver_stream import streams, training
 from perceiver_stream.evaluation import flow_files
 from perceiver_stream.streams import probe
 from perceiver_stream.training import flow_movies, flows
@@ -24,7 +24,7 @@ def of_pictures(args: argparse.Namespace) -> None:
   """Writes the flow between two pictures, and says how good it is."""
   first, second = map(probe.read_picture, args.inputs)
   truth = flow_files.read_flow(args.truth) if args.truth else None
-  folder, loaded = flow_movies.writable_folder(args.out), flows.load_any(args.model)
+  folder, loaded = flow_movies.writable_folder(args.out), training.load(args.model)
   flow = flows.flow_between(loaded.model, loaded.params, first, second, fewest=args.fewest)
   flow_movies.write_pair(folder, flow, args.max_speed)
   pair = flows.Pair(first, second, flow)
@@ -40,7 +40,7 @@ def of_video(args: argparse.Namespace) -> None:
   about = probe.probe(args.inputs[0])
   if about.is_picture:
     raise ValueError(f"{args.inputs[0]} is one picture; give two pictures, or one video.")
-  loaded = flows.load_any(args.model)
+  loaded = training.load(args.model)
   learnt = loaded.config.stream.rate_hz if loaded.config else 0
   height, width = probe.reduced(about.height, about.width, args.max_side)
   rate = args.rate_hz or learnt or about.rate_hz

@@ -1,6 +1,5 @@
 """Optical flow of picture pairs and videos of any size, by any model that has it to give."""
 
-import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -8,13 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
-from perceiver_stream import zoo
 from perceiver_stream.evaluation import optical_flow
 from perceiver_stream.evaluation.metrics import flow as flow_metric
 from perceiver_stream.evaluation.metrics import image as image_metric
 from perceiver_stream.models import perceiver_flow, stream_perceiver
 from perceiver_stream.models.base import Model
-from perceiver_stream.training import inference
 from perceiver_stream.training.inference import Loaded
 
 EXPECTED = "pixels_flow"  # where `stream_perceiver` says what it expects to have moved from
@@ -26,19 +23,6 @@ class Pair(NamedTuple):
   first: UInt8[np.ndarray, "H W 3"]
   second: UInt8[np.ndarray, "H W 3"]
   flow: Float[np.ndarray, "H W 2"]
-
-
-def load_any(source: str | pathlib.Path) -> Loaded:
-  """Returns a model from a file of weights, a Hugging Face folder, a run, or a name of the zoo.
-
-  Raises:
-    FileNotFoundError: It is none of these.
-    ValueError: A file is of no known kind, damaged, hostile, or does not fit.
-  """
-  path = pathlib.Path(source)
-  if path.is_file() or (path / "model.safetensors").is_file():
-    return Loaded(*zoo.load(path), None, str(path))
-  return inference.load(source)
 
 
 def caution(loaded: Loaded) -> str:

@@ -32,23 +32,27 @@ class Loaded(NamedTuple):
 
 
 def load(source: str | pathlib.Path, *, seed: int = 0) -> Loaded:
-  """Returns the model of a run with its newest parameters, or an untrained one by name.
+  """Returns the model of a run with its newest parameters, of a file, or an untrained one by name.
 
   Args:
-    source: Folder of a run, or a name of the zoo such as `"stream_perceiver/tiny"`.
+    source: Folder of a run; a file of weights or a Hugging Face folder, see `zoo.load`; or a name
+      of the zoo such as `"stream_perceiver/tiny"`.
     seed: Of the parameters of a model by name.
 
   Raises:
-    FileNotFoundError: There is neither such a run nor such a name.
+    FileNotFoundError: It is none of these.
+    ValueError: A file is of no known kind, damaged, hostile, or does not fit.
     CheckpointError: The run's checkpoints cannot be used.
   """
   folder = pathlib.Path(source)
+  if folder.is_file() or (folder / "model.safetensors").is_file():
+    return Loaded(*zoo.load(folder), None, str(folder))
   if (folder / "config.json").is_file():
     return _load_run(folder)
   if folder.is_dir() or str(source) not in zoo.names():
     raise FileNotFoundError(
-      f"{str(source)!r} is neither the folder of a run (it would hold config.json) nor a model of "
-      f"the zoo.{nearest(str(source), zoo.names())} The zoo has {', '.join(zoo.names())}."
+      f"{str(source)!r} is neither the folder of a run (it would hold config.json), nor a file of "
+      f"weights, nor a model of the zoo.{nearest(str(source), zoo.names())} The zoo has {', '.join(zoo.names())}."
     )
   model = zoo.build(str(source))
   params = model.init(jax.random.PRNGKey(seed), blank_tick(model))

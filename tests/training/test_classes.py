@@ -3,14 +3,14 @@ import numpy as np
 import pytest
 
 from perceiver_stream import zoo
-from perceiver_stream.training import classes, flows
+from perceiver_stream.training import classes, inference
 
 RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
 def loaded():
-  return flows.load_any("perceiver_classifier/nano")
+  return inference.load("perceiver_classifier/nano")
 
 
 def test_the_middle_is_looked_at_and_probabilities_are_averaged(loaded):

@@ -177,9 +177,9 @@ def test_flow_is_drawn_with_the_wheel_in_its_corner():
 def test_a_model_is_loaded_from_wherever_it_is(pairwise, tmp_path):
   path = tmp_path / "flow.safetensors"
   zoo.save(path, pairwise.model, pairwise.params)
-  loaded = flows.load_any(path)
+  loaded = load(path)
   jax.tree.map(np.testing.assert_array_equal, loaded.params, pairwise.params)
   assert flows.caution(loaded) == "" and loaded.about == str(path)
   assert "Untrained" in flows.caution(load("perceiver_flow/nano"))
   with pytest.raises(FileNotFoundError, match="neither the folder of a run"):
-    flows.load_any("nowhere")
+    load("nowhere")
