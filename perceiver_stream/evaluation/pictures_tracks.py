@@ -57,7 +57,7 @@ def draw_tracks(
 def _marked(frame: np.ndarray, tracks: np.ndarray, visible: np.ndarray, colours: np.ndarray):
   """Returns a frame with points where they are in the last of some ticks, and trails behind."""
   cv2 = opencv()
-  known = np.isfinite(tracks).all(axis=-1)
+  known = np.asarray(np.isfinite(tracks).all(axis=-1))
   places = np.round((np.where(known[..., None], tracks, 0.0) - 0.5) * 2**_SHIFT).astype(int)
   radius = max(2.0, min(frame.shape[:2]) / 90)
   options = {"lineType": cv2.LINE_AA, "shift": _SHIFT}
@@ -123,7 +123,7 @@ def attention_heat(
   """
   count = attention.shape[1]
   if tokens is None:
-    tokens = np.argsort(-attention.max(axis=(0, 2, 3)), kind="stable")[:4].tolist()
+    tokens = [int(n) for n in np.argsort(-attention.max(axis=(0, 2, 3)), kind="stable")[:4]]
   if not tokens or not all(0 <= token < count for token in tokens):
     raise ValueError(f"attention_heat: tokens {list(tokens)}; give some of 0 to {count - 1}.")
   films = []
