@@ -4,7 +4,9 @@
 
 One panel per run, output and displacement; the model beside its baselines,
 smoothed as in the report. The table is Markdown: the mean over the targets of the last quarter,
-each scored before the update that saw it.
+each scored before the update that saw it. With --mean_of_past there is one more line for each run
+that predicts pictures: what the mean of all earlier pictures would have scored, which is much in a
+world that always comes back (every 16th tick is looked at).
 """
 
 import argparse
@@ -13,10 +15,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from perceiver_stream import streams, training
 from perceiver_stream.evaluation import curves
-from perceiver_stream.evaluation.runs import Series, last_share, read_run
+from perceiver_stream.evaluation.runs import SHARE, Series, last_share, read_run
+from perceiver_stream.training.scores import psnr
 
 COLUMNS = 4
+EVERY = 16  # ticks from one that is looked at for the mean of the past to the next
 
 
 def table(runs: dict[str, list[Series]]) -> str:
@@ -61,6 +66,32 @@ def draw(runs: dict[str, list[Series]], path: pathlib.Path) -> None:
   figure.savefig(path)
 
 
+def mean_of_past(config: training.ExperimentConfig, num_ticks: int) -> float:
+  """Returns the PSNR of the mean of all earlier pictures, over the last quarter of so many ticks."""
+  errors = []
+  for row in streams.open_rows(config.stream, config.num_rows):
+    pictures, total = iter(row), 0.0
+    for count, tick in enumerate(range(0, num_ticks, EVERY)):
+      pictures.set_state({"tick": tick})
+      picture = next(pictures)["pixels"] / 255.0
+      if count and tick >= (1 - SHARE) * num_ticks:
+        errors.append(np.mean(np.square(picture - total / count)))
+      total = total + picture
+  return float(np.mean(psnr(np.asarray(errors))))
+
+
+def means(folders: Sequence[str]) -> list[str]:
+  """Returns a line of the table for each run on the synthetic world that predicts pictures."""
+  lines = []
+  for folder in map(pathlib.Path, folders):
+    run = read_run(folder)
+    config = training.from_json((folder / "config.json").read_text())
+    if any(series.modality == "pixels" for series in run.series()):
+      value = _number(mean_of_past(config, run.lines[-1]["ticks"]))
+      lines.append(f"| {folder.name} | pixels | PSNR, dB | | mean of the past {value} | |")
+  return lines
+
+
 def _number(value: float | None, sign: str = "") -> str:
   return "–" if value is None or not np.isfinite(value) else f"{value:{sign}.4g}"
 
@@ -72,9 +103,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   parser.add_argument("runs", nargs="+", help="folders of runs")
   parser.add_argument("--output", default="", help="PNG to write the curves to")
+  parser.add_argument("--mean_of_past", action="store_true", help="also score the mean picture")
   options = parser.parse_args(argv)
   runs = {pathlib.Path(run).name: read_run(run).series() for run in options.runs}
-  print(table(runs))
+  print("\n".join([table(runs), *(means(options.runs) if options.mean_of_past else [])]))
   if options.output:
     draw(runs, pathlib.Path(options.output))
 

@@ -3,14 +3,20 @@
 Variants: `nano` (tests), `tiny` (a CPU), `small` (the published size; a GPU).
 
   python scripts/train.py --config=configs/rvm.py:tiny
+
+Tiny is one endless scene, six times as fast as by default, in patches of 4×4 of which a quarter is
+shown; narrower than the zoo's `rvm/tiny`, because many small updates teach more than few large ones
+in the time that a CPU has.
 """
 
 import perceiver_stream
+from perceiver_stream.models.rvm import Config
 from perceiver_stream.streams import synthetic
 from perceiver_stream.training import ExperimentConfig, OptimizerConfig
 from perceiver_stream.training.objectives import masked_future
 
 SIDES = {"nano": 16, "tiny": 32}
+RATES = {"nano": 1e-3, "tiny": 2e-3}
 
 
 def get_config(variant: str = "tiny") -> ExperimentConfig:
@@ -18,19 +24,26 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   side = SIDES.get(variant, model.height)
   model.height = model.width = side
   if variant == "tiny":
-    model.patch, model.base_grid = 4, (8, 8)
+    _narrow(model)
   return ExperimentConfig(
     model=model,
     stream=synthetic.Config(height=side, width=side, speed=6.0, modalities=("pixels",)),
-    objective=masked_future.Config(window=4, num_targets=2),
+    objective=masked_future.Config(window=4, num_targets=4),
     optimizer=OptimizerConfig(
-      learning_rate=1e-3 if variant != "small" else 1e-4,
+      learning_rate=RATES.get(variant, 1e-4),
       b2=0.95,
       warmup_steps=50,
       schedule="cosine",
-      decay_steps=2000,
+      decay_steps=3000,
     ),
-    num_rows=4,
-    max_windows=2000,
+    num_rows=1 if variant == "tiny" else 4,
+    max_windows=3000,
     run_dir=f"runs/rvm_{variant}",
   )
+
+
+def _narrow(model: Config) -> None:
+  model.patch, model.base_grid, model.remat = 4, (8, 8), False
+  model.dim = model.decoder.dim = 64
+  for part in (model.encoder, model.core, model.decoder):
+    part.mlp_dim = 128

@@ -6,6 +6,10 @@ import pathlib
 
 import pytest
 
+import perceiver_stream
+from perceiver_stream import training
+from perceiver_stream.streams import synthetic
+
 FILE = pathlib.Path(__file__).parents[2] / "benchmarks" / "learning.py"
 
 
@@ -37,3 +41,24 @@ def test_the_table_has_the_last_quarter_beside_the_baselines(learning, tmp_path,
   assert lines[2].startswith(f"| flow_tiny | flow@0 | error | {mean:.4g} | zero flow 1, other 2 |")
   assert lines[2].endswith(f"| {2 - mean:+.4g} |") and lines[3].endswith(f"| {1 - mean:+.4g} |")
   assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_mean_of_past_pictures_is_perfect_only_where_nothing_moves(learning):
+  model = perceiver_stream.config("moog/nano")
+  scores = {}
+  for speed in (0.0, 6.0):
+    stream = synthetic.Config(height=16, width=16, speed=speed, modalities=("pixels",))
+    config = training.ExperimentConfig(model=model, stream=stream)
+    scores[speed] = learning.mean_of_past(config, 256)
+  assert scores[0.0] == 60 and 10 < scores[6.0] < 40
+
+
+def test_the_mean_of_the_past_is_one_more_line(learning, tmp_path, capsys):
+  write(tmp_path / "moog_tiny", "pixels@1", "copy")
+  config = training.ExperimentConfig(
+    model=perceiver_stream.config("moog/nano"),
+    stream=synthetic.Config(height=16, width=16, modalities=("pixels",)),
+  )
+  (tmp_path / "moog_tiny" / "config.json").write_text(training.to_json(config))
+  learning.main([str(tmp_path / "moog_tiny"), "--mean_of_past"])
+  assert "| moog_tiny | pixels | PSNR, dB | | mean of the past " in capsys.readouterr().out
