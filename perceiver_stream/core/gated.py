@@ -42,6 +42,8 @@ class Gated(hk.RNNCore):
   own token grid.
   """
 
+  READS = "read/attention"  # where it attends to the tokens
+
   def __init__(self, config: GatedConfig, precision: Precision, *, name: str):
     super().__init__(name=name)
     config.validate()

@@ -22,12 +22,12 @@ class CoreInputs(NamedTuple):
 
   Attributes:
     tokens: `[B, N, C]` of all modalities; at least one token is visible in every row.
-    visible: `[B, N]` bool; tokens of what was not observed are not.
+    visible: `[B, N]` bool, or `[B, L, N]` by latent; tokens of what was not observed are not.
     is_first: `[B]` bool; True resets that row's state before the tick.
   """
 
   tokens: Float[Array, "B N C"]
-  visible: Bool[Array, "B N"]
+  visible: Bool[Array, "B N"] | Bool[Array, "B L N"]
   is_first: Bool[Array, " B"]
 
 
@@ -78,6 +78,8 @@ class PredictCorrect(hk.RNNCore):
   Source: van Steenkiste et al. 2024 (MooG); representations4d `moog/modules.py`. Differs: learned
   start (there N(0, 1e-4²)), tokens masked per row, several modalities.
   """
+
+  READS = r"correct_\d+/cross_attention"  # where it attends to the tokens
 
   def __init__(self, config: PredictCorrectConfig, precision: Precision, *, name: str):
     super().__init__(name=name)

@@ -12,7 +12,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream.modalities import Modality, Queries
 from perceiver_stream.types import IS_FIRST, VALID_SUFFIX, Observation, valid_key
@@ -29,6 +29,23 @@ class Outputs(NamedTuple):
 
   predictions: dict[str, Array]
   latents: Array
+
+
+class Attended(NamedTuple):
+  """Which latent looks where, and which place is whose, at every tick.
+
+  Attributes:
+    reads: How much of what latent l reads comes from each cell of the model's own grid of the
+      picture, mean over heads and layers. Over the cells of a picture it sums to at most 1: the
+      rest went to other tokens.
+    owns: Of which latents each cell of the grid asked for is made, mean over heads and layers; sums
+      to 1 over the latents.
+    latents: After the tick, as `unroll` has them.
+  """
+
+  reads: Float[Array, "T B L h w"]
+  owns: Float[Array, "T B y x L"]
+  latents: Float[Array, "T B L D"]
 
 
 class Network(Protocol):
@@ -54,6 +71,12 @@ class Network(Protocol):
     """Returns whole predictions of every output modality, `[B, num_displacements, ...]`."""
     ...
 
+  def attention(
+    self, state: PyTree, observations: Observation, grid: tuple[int, int]
+  ) -> tuple[Attended, PyTree]:
+    """Returns what latents look at at each of T ticks, and the state after the last."""
+    ...
+
 
 class Model(NamedTuple):
   """A model as pure, jitted functions of (params, …). Batch rows are streams side by side.
@@ -68,6 +91,8 @@ class Model(NamedTuple):
     decode: `(params, state, queries) -> {modality: [B, Q, ...]}`; see `queries`.
     predict: `(params, state, displacements) -> {modality: [B, num_displacements, ...]}`.
     latents: `(params, state) -> [B, L, D]`; of the states of T ticks, `[T, B, L, D]`.
+    attention: `(params, state, observations, grid=(16, 16)) -> (Attended, state)`; `unroll` watched
+      from within. What is captured differs by family: see `attention` of its network.
     modalities: What the model reads and predicts, by name, with losses, metrics and pictures.
     displacements: The displacements it was made for.
     config: What it was built from.
@@ -81,6 +106,7 @@ class Model(NamedTuple):
   decode: Callable[..., dict[str, Array]]
   predict: Callable[..., dict[str, Array]]
   latents: Callable[..., Array]
+  attention: Callable[..., tuple[Attended, PyTree]]
   modalities: dict[str, Modality]
   displacements: tuple[int, ...]
   config: Any
@@ -157,11 +183,11 @@ def as_model(
       network.decode,
       network.predict,
       network.latents,
+      network.attention,
     )
 
-  init, (initial_state, step, unroll, observe, decode, predict, latents) = hk.multi_transform(
-    functions
-  )
+  init, applied = hk.multi_transform(functions)
+  initial_state, step, unroll, observe, decode, predict, latents, attention = applied
   check = ObservationCheck(modalities)
 
   def without_rng(f: Callable, *static: int) -> Callable:
@@ -170,6 +196,7 @@ def as_model(
   step, observe, decode = without_rng(step), without_rng(observe), without_rng(decode)
   latents = without_rng(latents)
   unroll, predict = without_rng(unroll, 3), without_rng(predict, 2)
+  attention = without_rng(attention, 3)
   initial_state = jax.jit(initial_state, static_argnums=2)
   init = jax.jit(init)
 
@@ -186,6 +213,9 @@ def as_model(
       params, state, tuple(displacements)
     ),
     latents=latents,
+    attention=lambda params, state, observations, grid=(16, 16): attention(
+      params, state, check(observations, 2), tuple(grid)
+    ),
     modalities=modalities,
     displacements=displacements,
     config=config,

@@ -1,10 +1,12 @@
 """What models of one stream of frames share: remembering them, and picking cells of a picture."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.modalities import Memory, Modality
@@ -56,3 +58,20 @@ def nearest(
   table = jnp.asarray(displacements, jnp.float32)
   chosen = jnp.argmin(jnp.abs(asked[None] - table[:, None]), axis=0)  # [Q]
   return jax.vmap(lambda a, k: a[k], in_axes=(2, 0), out_axes=1)(answers, chosen)
+
+
+def own_cells(shapes: Sequence[tuple[int, ...]], grid: tuple[int, int]) -> Bool[np.ndarray, "L N"]:
+  """Returns which tokens lie in each cell of a coarse grid, or have no place in the picture.
+
+  Args:
+    shapes: Of the grids of tokens that follow each other; two axes are places in the picture.
+    grid: Rows and columns of cells.
+  """
+  own, cells = [], np.arange(math.prod(grid))[:, None]
+  for shape in shapes:
+    inside = np.ones((len(cells), math.prod(shape)), bool)
+    if len(shape) == 2:
+      y, x = np.indices(shape).reshape(2, -1)
+      inside = y * grid[0] // shape[0] * grid[1] + x * grid[1] // shape[1] == cells
+    own.append(inside)
+  return np.concatenate(own, axis=1)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from perceiver_stream import modalities as modality_room
 from perceiver_stream.modalities import Memory, Modality, Queries, pixels
 from perceiver_stream.modalities.base import cell_index
-from perceiver_stream.models.base import Model, as_model
+from perceiver_stream.models.base import Attended, Model, as_model
 from perceiver_stream.models.frames import nearest, remember_ticks
 from perceiver_stream.models.moog import (
   Config,
@@ -24,6 +24,7 @@ from perceiver_stream.models.moog import (
   sampled_cells,
 )
 from perceiver_stream.models.perceiver_io import repeat_rows
+from perceiver_stream.nn import captured, coordinates, mean_weights
 from perceiver_stream.types import ModalitySpec, Observation
 
 
@@ -72,6 +73,14 @@ class MoogNetwork:
     self, state: State, observations: Observation, detach: Array | None = None
   ) -> tuple[Step, State]:
     """Returns the inner states of every tick, and the states after it."""
+    inputs, states = self._inputs(state, observations, detach)
+    steps, _ = self.moog.unroll(inputs, state.latents)
+    return steps, states._replace(latents=steps.corrected)
+
+  def _inputs(
+    self, state: State, observations: Observation, detach: Array | None = None
+  ) -> tuple[Tick, State]:
+    """Returns what the recurrence reads at every tick, and the states but for the latents."""
     kept = remember_ticks({"pixels": self.frames}, state.memory, observations)
     frames, valid = kept.memory["pixels"].last, kept.valid["pixels"]
     ticks, batch = valid.shape
@@ -83,8 +92,50 @@ class MoogNetwork:
       zeros = jnp.zeros((ticks, batch, 2), jnp.int32)
       positions, targets = sample(self.config, frames, zeros)
       inputs = inputs._replace(positions=positions, targets=targets)
-    steps, _ = self.moog.unroll(inputs, state.latents)
-    return steps, State(steps.corrected, start, kept.memory)
+    return inputs, State(start, start, kept.memory)
+
+  def attention(
+    self, state: State, observations: Observation, grid: tuple[int, int]
+  ) -> tuple[Attended, State]:
+    """Returns what latents look at at each of T ticks, and the state after the last.
+
+    Latents read the frame's tokens in the corrector. Cells are owned in the decoder, where pixels
+    of the tick's own frame are predicted from the predicted state; the pixel in a cell's middle
+    speaks for it.
+
+    Raises:
+      ValueError: There is no decoder, or it would answer the grid's cells in more than one piece.
+    """
+    inputs, states = self._inputs(state, observations)
+    positions = self._cell_positions(grid, state.latents.shape[0])
+    shape = token_grid(self.config)
+
+    def tick(latents: Array, now: Tick) -> tuple[Array, Attended]:
+      with captured() as found:
+        step, after = self.moog.tick(now, latents)
+      reads = mean_weights(found, r"/corrector/.*cross_attention$")
+      with captured() as found:
+        self.moog.decode(step.predicted, positions)
+      owns = mean_weights(found, r"/decoder/.*cross_attention$")
+      reads = reads.reshape(*reads.shape[:2], *shape)
+      return after, Attended(reads, owns.reshape(-1, *grid, owns.shape[-1]), after)
+
+    last, attended = hk.scan(tick, state.latents, inputs)
+    newest: State = jax.tree.map(lambda x: x[-1], states)
+    return attended, newest._replace(latents=last)
+
+  def _cell_positions(self, grid: tuple[int, int], rows: int) -> Float[Array, "B Q P"]:
+    """Returns the features of the pixels in the middles of the cells."""
+    c = self.config
+    if c.decoder is None:
+      raise ValueError("moog: attention needs the decoder, but config.decoder is None.")
+    if rows * grid[0] * grid[1] > c.decoder.chunk:
+      raise ValueError(
+        f"moog: attention over {grid[0]}×{grid[1]} cells in {rows} rows is more than "
+        f"config.decoder.chunk={c.decoder.chunk}; ask for fewer cells or rows."
+      )
+    centres = jnp.asarray(coordinates(grid), jnp.float32)
+    return repeat_rows(_positions(c)[cell_index(centres, (c.height, c.width))], rows)
 
   def latents(self, state: State) -> Float[Array, "*T B L D"]:
     """Returns the latent array."""
@@ -138,6 +189,15 @@ def sample(
   colours = sampled(frames.reshape(-1, *frames.shape[2:]), cells)
   split = lambda x: x.reshape(ticks, batch, *x.shape[1:])  # noqa: E731
   return split(table[cells]), split(colours)
+
+
+def token_grid(config: Config) -> tuple[int, int]:
+  """Returns rows and columns of the frame encoder's tokens."""
+  rows, columns = config.height, config.width
+  for stride in config.encoder.strides:
+    down, right = (stride, stride) if isinstance(stride, int) else stride
+    rows, columns = -(-rows // down), -(-columns // right)
+  return rows, columns
 
 
 def _positions(config: Config) -> Float[Array, "N P"]:

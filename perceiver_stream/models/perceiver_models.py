@@ -24,7 +24,7 @@ from perceiver_stream.modalities import pixels as pixel_modality
 from perceiver_stream.modalities import vector as vector_modality
 from perceiver_stream.modalities.base import cell_index
 from perceiver_stream.models import perceiver_autoencoder, perceiver_classifier, perceiver_flow
-from perceiver_stream.models.base import Model, as_model
+from perceiver_stream.models.base import Attended, Model, as_model
 from perceiver_stream.models.frames import remember_ticks
 from perceiver_stream.nn.rows import select
 from perceiver_stream.types import Observation
@@ -84,6 +84,15 @@ class AbstractFeedForward(abc.ABC):
     """Returns the clip with the newest tick at its end."""
     del memory, is_first
     return clip
+
+  def attention(
+    self, state: State, observations: Observation, grid: tuple[int, int]
+  ) -> tuple[Attended, State]:
+    """Raises ValueError: its latents are made anew for every frame, and follow nothing."""
+    raise ValueError(
+      f"attention: {type(self).__name__} carries no latents from tick to tick; use a recurrent model "
+      f"(stream_perceiver, moog, rvm)."
+    )
 
   def latents(self, state: State) -> Float[Array, "*T B L D"]:
     """Returns the latents."""

@@ -13,9 +13,10 @@ from jaxtyping import Array, Float
 from perceiver_stream import modalities as modality_room
 from perceiver_stream.modalities import Memory, Modality, Queries, pixels
 from perceiver_stream.modalities.base import cell_index
-from perceiver_stream.models.base import Model, as_model
+from perceiver_stream.models.base import Attended, Model, as_model
 from perceiver_stream.models.frames import nearest, remember_ticks
 from perceiver_stream.models.rvm import Config, Rvm, Tick, draw_orders, mask_of
+from perceiver_stream.nn import captured, coordinates, mean_weights
 from perceiver_stream.types import ModalitySpec, Observation
 
 
@@ -50,12 +51,40 @@ class RvmNetwork:
 
   def observe(self, state: State, observations: Observation) -> tuple[State, State]:
     """Returns the state after each of T ticks, and after the last."""
+    inputs, memory = self._inputs(state, observations)
+    latents, _ = self.rvm.unroll(inputs, state.latents)
+    states = State(latents, memory)
+    return states, jax.tree.map(lambda x: x[-1], states)
+
+  def _inputs(self, state: State, observations: Observation) -> tuple[Tick, dict[str, Memory]]:
+    """Returns what the recurrence reads at every tick, and the memory after it."""
     kept = remember_ticks({"pixels": self.frames}, state.memory, observations)
     frames, valid = kept.memory["pixels"].last, kept.valid["pixels"]
-    inputs = Tick(self.rvm.encode(frames), is_first=kept.is_first, valid=valid)
-    latents, _ = self.rvm.unroll(inputs, state.latents)
-    states = State(latents, kept.memory)
-    return states, jax.tree.map(lambda x: x[-1], states)
+    return Tick(self.rvm.encode(frames), is_first=kept.is_first, valid=valid), kept.memory
+
+  def attention(
+    self, state: State, observations: Observation, grid: tuple[int, int]
+  ) -> tuple[Attended, State]:
+    """Returns what latents look at at each of T ticks, and the state after the last.
+
+    A latent is a place: a cell is owned by the patch that holds its middle. What a latent reads is
+    the core's cross-attention from the frame's patches to those of the state before; the first
+    latent is CLS, which owns nothing, and what is read of it is left out.
+    """
+    inputs, memory = self._inputs(state, observations)
+    shape, batch = self.config.grid(), state.latents.shape[0]
+    place = cell_index(jnp.asarray(coordinates(grid), jnp.float32), shape)
+    owner = jax.nn.one_hot(place + 1, state.latents.shape[1]).reshape(*grid, -1)
+    owns = jax.lax.broadcast_in_dim(owner, (batch, *owner.shape), (1, 2, 3))
+
+    def tick(latents: Array, now: Tick) -> tuple[Array, Attended]:
+      with captured() as found:
+        _, after = self.rvm.tick(now, latents)
+      reads = mean_weights(found, r"/core/.*cross_attention$")[..., 1:]
+      return after, Attended(reads.reshape(*reads.shape[:2], *shape), owns, after)
+
+    last, attended = hk.scan(tick, state.latents, inputs)
+    return attended, State(last, jax.tree.map(lambda x: x[-1], memory))
 
   def latents(self, state: State) -> Float[Array, "*T B N D"]:
     """Returns the state of the core."""

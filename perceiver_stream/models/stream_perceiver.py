@@ -9,6 +9,7 @@ Perceiver IO (Jaegle et al. 2021, 2107.14795), the pixel head the spatio-tempora
 (Pătrăucean et al. 2016, 1511.06309). The combination is ours.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -22,15 +23,19 @@ from jaxtyping import Array, Bool, Float, PyTree
 from perceiver_stream import modalities as modality_room
 from perceiver_stream.core import CORES, CoreConfig, CoreInputs, PredictCorrectConfig
 from perceiver_stream.modalities import Memory, Modality, ModalityConfig, Queries
-from perceiver_stream.models.base import Model, as_model
+from perceiver_stream.models.base import Attended, Model, as_model
+from perceiver_stream.models.frames import own_cells
 from perceiver_stream.nn import (
   CrossBlock,
   LayerNorm,
   LearnedPositions,
   Linear,
   Precision,
+  captured,
+  coordinates,
   fourier_linear,
   fourier_octaves,
+  mean_weights,
   spread,
 )
 from perceiver_stream.types import IS_FIRST, ModalitySpec, Observation, valid_key
@@ -52,6 +57,8 @@ class Config:
     precision: Dtype of the computation.
     remat: Whether the recurrence is recomputed in the backward pass instead of stored.
     decode_chunk: Most queries (rows × queries) decoded at once.
+    latent_grid: Rows and columns of cells to which the latents are bound: each reads only the
+      tokens of its own cell, and those that have no place in the picture. None: all read all.
   """
 
   modalities: dict[str, ModalityConfig] = field(default_factory=dict)
@@ -65,6 +72,7 @@ class Config:
   precision: Precision = field(default_factory=Precision)
   remat: bool = False
   decode_chunk: int = 2**15
+  latent_grid: tuple[int, int] | None = None
 
   def __post_init__(self):
     self.validate()
@@ -83,6 +91,11 @@ class Config:
       raise ValueError(
         f"stream_perceiver: query_dim={self.query_dim} is not a multiple of "
         f"num_decoder_heads={self.num_decoder_heads}."
+      )
+    if self.latent_grid and math.prod(self.latent_grid) != self.core.num_latents:
+      raise ValueError(
+        f"stream_perceiver: latent_grid={self.latent_grid} needs {math.prod(self.latent_grid)} "
+        f"latents, one per cell, but core.num_latents={self.core.num_latents}; change one of them."
       )
 
 
@@ -133,6 +146,18 @@ class StreamPerceiver(hk.Module):
 
     Tokens of all ticks are made before the recurrence, which holds only the core.
     """
+    inputs, memory, extra = self._inputs(state, observations)
+    core = hk.remat(self.core) if self.config.remat else self.core
+    latents, last = hk.dynamic_unroll(core, inputs, state.latents)
+    states = State(jnp.asarray(latents), memory, extra)
+    newest = jax.tree.map(lambda x: x[-1], (states.memory, states.extra))
+    return states, State(last, *newest)
+
+  @hk.name_like("__call__")
+  def _inputs(
+    self, state: State, observations: Observation
+  ) -> tuple[CoreInputs, dict[str, Memory], dict[str, PyTree]]:
+    """Returns what the core reads at every tick, and memories and extras after it."""
     memory, valid, is_first = self._remember(state, observations)
     ticks, batch = is_first.shape
     flat = jax.tree.map(lambda x: x.reshape(ticks * batch, *x.shape[2:]), memory)
@@ -140,11 +165,48 @@ class StreamPerceiver(hk.Module):
     tokens, visible = self._tokens(flat, extra, {n: v.reshape(-1) for n, v in valid.items()})
     by_tick = lambda x: x.reshape(ticks, batch, *x.shape[1:])  # noqa: E731
     inputs = CoreInputs(by_tick(tokens), by_tick(visible), is_first)
-    core = hk.remat(self.core) if self.config.remat else self.core
-    latents, last = hk.dynamic_unroll(core, inputs, state.latents)
-    states = State(jnp.asarray(latents), memory, jax.tree.map(by_tick, extra))
-    newest = jax.tree.map(lambda x: x[-1], (states.memory, states.extra))
-    return states, State(last, *newest)
+    return inputs, memory, jax.tree.map(by_tick, extra)
+
+  def attention(
+    self, state: State, observations: Observation, grid: tuple[int, int]
+  ) -> tuple[Attended, State]:
+    """Returns what latents look at at each of T ticks, and the state after the last.
+
+    Latents read tokens in the core. Cells are owned in the decoder of pixels, where the frame of
+    the tick is predicted from the state before it, as far ahead as the nearest displacement.
+
+    Raises:
+      ValueError: The model does not both read and predict pixels.
+    """
+    if not {"pixels"} <= set(self.inputs) & set(self.outputs):
+      raise ValueError(
+        "stream_perceiver: attention is that to pixels, read and predicted; give it."
+      )
+    inputs, memory, extra = self._inputs(state, observations)
+    positions = jnp.asarray(coordinates(grid), jnp.float32)
+    ahead = float(min(d for d in (*self.config.displacements, 1) if d > 0))
+    queries = Queries(positions, jnp.full(len(positions), ahead))
+
+    def tick(before: State, now: tuple) -> tuple[State, Attended]:
+      with captured() as found:
+        self._decode_some("pixels", before, queries)
+      owns = mean_weights(found, r"/decoder_\d+/attention$")
+      with captured() as found:
+        latents, _ = self.core(now[0], before.latents)
+      reads = mean_weights(found, f"/core/{self.core.READS}$")[..., self._places("pixels")]
+      shape = self.modalities["pixels"].grid_shape()
+      reads, owns = reads.reshape(*reads.shape[:2], *shape), owns.reshape(-1, *grid, owns.shape[-1])
+      return State(latents, *now[1:]), Attended(reads, owns, latents)
+
+    last, attended = hk.scan(tick, state, (inputs, memory, extra))
+    return attended, last
+
+  def _places(self, name: str) -> slice:
+    """Returns where the tokens of an input are among all."""
+    names = list(self.inputs)
+    sizes = [math.prod(m.grid_shape()) for m in self.inputs.values()]
+    start = 1 + sum(sizes[: names.index(name)])
+    return slice(start, start + sizes[names.index(name)])
 
   def latents(self, state: State) -> Float[Array, "*T B L D"]:
     """Returns the latent array."""
@@ -179,8 +241,8 @@ class StreamPerceiver(hk.Module):
   @hk.name_like("__call__")
   def _tokens(
     self, memory: dict[str, Memory], extra: dict[str, PyTree], valid: dict[str, Array]
-  ) -> tuple[Float[Array, "B N C"], Bool[Array, "B N"]]:
-    """Returns the tokens of all inputs side by side, and which of them may be seen.
+  ) -> tuple[Float[Array, "B N C"], Bool[Array, "B N"] | Bool[Array, "B L N"]]:
+    """Returns the tokens of all inputs side by side, and which of them may be seen (by whom).
 
     One learned token is always visible, so a tick without any observation is well defined.
     """
@@ -195,7 +257,15 @@ class StreamPerceiver(hk.Module):
       visible.append(jnp.broadcast_to(valid[name][:, None], mine.shape[:2]))
     tokens = jnp.concatenate([c.precision.cast(t) for t in tokens], axis=1)
     tokens = LayerNorm(use_offset=False, name="token_norm")(tokens)
-    return tokens, jnp.concatenate(visible, axis=1)
+    visible = jnp.concatenate(visible, axis=1)
+    if c.latent_grid:
+      shapes = [m.grid_shape() for m in self.inputs.values()]
+      own = jnp.asarray(own_cells([(1,), *shapes], c.latent_grid))
+      shape = (rows, *own.shape)
+      visible = jax.lax.broadcast_in_dim(visible, shape, (0, 2)) & jnp.broadcast_to(
+        own[None], shape
+      )
+    return tokens, visible
 
   # --- asking -------------------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ from perceiver_stream.nn.attention import attend as attend
 from perceiver_stream.nn.blocks import CrossBlock as CrossBlock
 from perceiver_stream.nn.blocks import ParallelBlock as ParallelBlock
 from perceiver_stream.nn.blocks import SelfBlock as SelfBlock
+from perceiver_stream.nn.capture import captured as captured
+from perceiver_stream.nn.capture import mean_weights as mean_weights
 from perceiver_stream.nn.conv import ConvStack as ConvStack
 from perceiver_stream.nn.layers import MLP as MLP
 from perceiver_stream.nn.layers import LayerNorm as LayerNorm

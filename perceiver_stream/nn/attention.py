@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Bool, Float
 
+from perceiver_stream.nn.capture import record
 from perceiver_stream.nn.layers import Linear, RMSNorm
 
 # Logits of one block, all rows and heads together. Thick blocks matter on CPU: 128 MB costs no
@@ -96,11 +97,16 @@ def _logits(queries: Array, keys: Array, mask: Array | None) -> Array:
   return jnp.where(mask, logits, _MASKED)
 
 
-def _attend_at_once(queries: Array, keys: Array, values: Array, mask: Array | None) -> Array:
+def _weights(queries: Array, keys: Array, mask: Array | None) -> Float[Array, "B M Q N"]:
   logits = _logits(queries, keys, mask)
   weights = jax.nn.softmax(logits, axis=-1)
   if mask is not None:  # also gives zeros to a query that sees nothing
     weights = jnp.where(logits == _MASKED, 0.0, weights)
+  return weights
+
+
+def _attend_at_once(queries: Array, keys: Array, values: Array, mask: Array | None) -> Array:
+  weights = _weights(queries, keys, mask)
   return jnp.einsum("bmqn,bnmg->bqmg", weights.astype(values.dtype), values)
 
 
@@ -222,6 +228,7 @@ class Attention(hk.Module):
     v = self._heads(keys_values, v_dim, "value")
     if self.qk_norm:
       q, k = RMSNorm(name="query_norm")(q), RMSNorm(name="key_norm")(k)
+    record(self.module_name, lambda: jnp.mean(_weights(q, k, mask), axis=1))
     gathered = rearrange(attend(q, k, v, mask), "b q m g -> b q (m g)")
     return Linear(self.output_dim or v_dim, name="output")(gathered)
 

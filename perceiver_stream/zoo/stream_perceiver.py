@@ -1,5 +1,7 @@
 """Sizes of `stream_perceiver`: nano for tests, tiny for a CPU, small and base for a GPU."""
 
+import dataclasses
+
 from perceiver_stream.core import PredictCorrectConfig
 from perceiver_stream.modalities import audio, pixels
 from perceiver_stream.models.stream_perceiver import Config as Config
@@ -29,10 +31,17 @@ def _config(
   )
 
 
+def _grid(config: Config, grid: tuple[int, int]) -> Config:
+  return dataclasses.replace(config, latent_grid=grid)
+
+
 # Our own sizes; `base` has the latent array of the published MooG (1024 × 512).
 VARIANTS = {
   "nano": lambda: _config(16, 8, 16, 1, heads=2, patch=4, tokenizer="patch"),
   "tiny": lambda: _config(64, 64, 128, 1, heads=4, patch=4, tokenizer="patch"),
+  # Each latent bound to one cell of the picture: what the free ones are compared with.
+  "nano_grid": lambda: _grid(VARIANTS["nano"](), (4, 2)),
+  "tiny_grid": lambda: _grid(VARIANTS["tiny"](), (8, 8)),
   "small": lambda: _config(128, 256, 256, 2, heads=8, patch=8, tokenizer="conv"),
   "base": lambda: _config(256, 1024, 512, 3, heads=8, patch=8, tokenizer="conv"),
 }

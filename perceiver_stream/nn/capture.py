@@ -1,0 +1,55 @@
+"""Seeing what attention attends to, without a change to the modules that attend.
+
+  with captured() as found:
+    y = block(x, tokens)
+  found["…/cross_attention"]  # [B, Q, N]
+
+Outside of such a block nothing is computed and no program changes. What is found belongs to the
+trace in which the block is open: open it inside the body of a scan and return what is found from
+there, for what is found inside an inner scan, map, remat or gradient cannot be used outside of it.
+"""
+
+import contextlib
+import contextvars
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from jaxtyping import Array, Float
+
+_found: contextvars.ContextVar[dict[str, Array] | None] = contextvars.ContextVar(
+  "captured attention", default=None
+)
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[dict[str, Array]]:
+  """Collects the weights of every `Attention` called inside, by module name.
+
+  They are `[B, Q, N]` float32, the mean over heads: how much of what query q gathers comes from key
+  n. They sum to 1 over the keys; to 0 for a query that sees none.
+  """
+  found: dict[str, Array] = {}
+  token = _found.set(found)
+  try:
+    yield found
+  finally:
+    _found.reset(token)
+
+
+def record(name: str, weights: Callable[[], Array]) -> None:
+  """Hands the weights of one attention to whoever collects them; called by `Attention`."""
+  found = _found.get()
+  if found is not None:
+    found[name] = weights()
+
+
+def mean_weights(found: Mapping[str, Array], pattern: str) -> Float[Array, "B Q N"]:
+  """Returns the mean over the layers whose module names match a regular expression.
+
+  Raises:
+    ValueError: No name matches.
+  """
+  layers = [weights for name, weights in found.items() if re.search(pattern, name)]
+  if not layers:
+    raise ValueError(f"captured: no attention matches '{pattern}'; there are {sorted(found)}.")
+  return sum(layers[1:], layers[0]) / len(layers)
