@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
 
@@ -104,6 +107,10 @@ class TensorBoard:
         self.add(step, value, f"{prefix}{name}/")
       elif isinstance(value, int | float) and not isinstance(value, bool):
         self._writer.add_scalar(f"{prefix}{name}".replace("@", "_"), value, step)
+
+  def add_picture(self, step: int, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
+    """Writes an RGB picture."""
+    self._writer.add_image(name, picture, step, dataformats="HWC")
 
   def close(self) -> None:
     """Writes what is left and closes the files."""
