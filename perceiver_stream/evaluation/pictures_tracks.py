@@ -70,7 +70,7 @@ def _marked(frame: np.ndarray, tracks: np.ndarray, visible: np.ndarray, colours:
   frame = cv2.addWeighted(trails, 0.7, frame, 0.3, 0.0)
   for n in np.flatnonzero(known[:, -1]):
     colour, at = colours[n].tolist(), places[n, -1].tolist()
-    size, width = round(radius * 2**_SHIFT), max(1, round(radius / 3))
+    size, width = round(radius * 2**_SHIFT), max(1, round(radius / 2))
     if visible[n, -1]:
       cv2.circle(frame, at, size, colour, -1, **options)
       cv2.circle(frame, at, size, (0, 0, 0), 1, **options)

@@ -65,6 +65,8 @@ def read_points(text: str) -> Float[np.ndarray, "N 3"]:
     FileNotFoundError: There is no such file.
   """
   if text.lower().endswith(".csv"):
+    if not pathlib.Path(text).is_file():
+      raise FileNotFoundError(f"points: there is no file {text}; give one, or frame,x,y;frame,x,y.")
     rows = [line for line in pathlib.Path(text).read_text().splitlines() if line.strip()]
     if rows and [word.strip() for word in rows[0].split(",")] == ["t", "x", "y"]:
       rows = rows[1:]

@@ -1,6 +1,7 @@
 """Points followed through video that comes piece by piece, by a frozen model or without learning."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 
 import jax
@@ -9,13 +10,18 @@ import numpy as np
 from jaxtyping import Float, PyTree, UInt8
 
 import perceiver_stream
+from perceiver_stream import zoo
 from perceiver_stream.evaluation.optical_flow import opencv
 from perceiver_stream.evaluation.trackers import TRACKERS
 from perceiver_stream.evaluation.trackers_online import Online, Said
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.point_readout import Orders, Sight, TrackState
+from perceiver_stream.training.names import nearest
 from perceiver_stream.training.objectives.frozen import check_sees, frozen, look
 from perceiver_stream.training.point_tracking import Watched
+from perceiver_stream.training.pretrained import load_tracker
+from perceiver_stream.types import IS_FIRST
+from perceiver_stream.zoo import shipped
 
 CHUNK = 8  # ticks that are watched at once
 MAX_SLOTS = 64  # points that are followed at once; more take turns
@@ -40,7 +46,6 @@ class Watcher:
     """Starts before the first frame, with queries as `check_queries` returns them."""
     model, tracker = watched.model, watched.tracker
     self._watched, self._params, self._asked, self._chunk = watched, params, asked, chunk
-    self._look = jax.jit(lambda state, seen: look(model, watched.params, state, seen))
     self._state = model.initial_state(watched.params, 1)
     turns = -(-len(asked) // watched.num_slots)
     self._slots = [tracker.initial_state(1, watched.num_slots) for _ in range(turns)]
@@ -66,11 +71,13 @@ class Watcher:
     return Said(tracks * size, visible, certainty)
 
   def _sight(self, frames: np.ndarray) -> Sight:
-    height, width = self._watched.model.modalities["pixels"].spec.shape[:2]
+    model = self._watched.model
+    height, width = model.modalities["pixels"].spec.shape[:2]
     pixels = np.stack([resized(frame, (height, width)) for frame in frames])[:, None]
     start = np.zeros((len(frames), 1), bool)
     start[0] = self._tick == 0
-    sight, self._state = self._look(self._state, {"pixels": pixels, "is_first": start})
+    seen = {"pixels": pixels, IS_FIRST: start}
+    sight, self._state = look(model, self._watched.params, self._state, seen)
     return sight
 
   def _told(
@@ -134,10 +141,19 @@ def starter(name: str, num_points: int) -> tuple[Start, str]:
     num_points: That will be followed.
 
   Raises:
-    ValueError: There is no such thing; the message lists what there is.
+    FileNotFoundError: There is no such thing; the message lists what there is.
+    ValueError: The model cannot follow points.
   """
   key = SHORT.get(name, name)
   if key in TRACKERS:
     return lambda asked: Online(TRACKERS[key], asked), f"{key}, without learning"
-  watched, params = untrained(name, min(num_points, MAX_SLOTS))
-  return lambda asked: Watcher(watched, params, asked), f"{name}, untrained"
+  slots, random = min(num_points, MAX_SLOTS), not shipped.path_of(name) and name in zoo.names()
+  if not random and not shipped.path_of(name) and not pathlib.Path(name).exists():
+    known = [*TRACKERS, *shipped.names()]
+    raise FileNotFoundError(
+      f"model {name!r} is neither a file nor one of {', '.join(known)}.{nearest(name, known)} Names "
+      f"of the zoo have random weights: {', '.join(zoo.names())}."
+    )
+  watched, params = untrained(name, slots) if random else load_tracker(name, slots)
+  about = f"{name}, untrained" if random else name
+  return lambda asked: Watcher(watched, params, asked), about
