@@ -40,9 +40,10 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
       learning_rate=5e-4,
       warmup_steps=20,
       schedule="cosine",
-      decay_steps=1000,
+      decay_steps=700,
     ),
     num_rows=len(sources),
-    max_windows=1000,
+    max_windows=700,
+    use_baselines=False,
     run_dir=f"runs/pretrain_{variant}",
   )

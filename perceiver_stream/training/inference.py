@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,9 +10,10 @@ from jaxtyping import PyTree
 
 from perceiver_stream import zoo
 from perceiver_stream.models.base import Model, Outputs
-from perceiver_stream.training import checkpoints
+from perceiver_stream.training import checkpoints, objectives
 from perceiver_stream.training.config import ExperimentConfig, from_json
 from perceiver_stream.training.names import nearest
+from perceiver_stream.zoo import shipped
 
 
 class Loaded(NamedTuple):
@@ -36,7 +37,8 @@ def load(source: str | pathlib.Path, *, seed: int = 0) -> Loaded:
 
   Args:
     source: Folder of a run; a file of weights or a Hugging Face folder, see `zoo.load`; or a name
-      of the zoo such as `"stream_perceiver/tiny"`.
+      of the zoo such as `"stream_perceiver/tiny"`, with the weights that come with the package or
+      untrained.
     seed: Of the parameters of a model by name.
 
   Raises:
@@ -54,6 +56,8 @@ def load(source: str | pathlib.Path, *, seed: int = 0) -> Loaded:
       f"{str(source)!r} is neither the folder of a run (it would hold config.json), nor a file of "
       f"weights, nor a model of the zoo.{nearest(str(source), zoo.names())} The zoo has {', '.join(zoo.names())}."
     )
+  if str(source) in shipped.names():
+    return Loaded(*zoo.load(str(source)), None, f"{source}, as it comes with the package")
   model = zoo.build(str(source))
   params = model.init(jax.random.PRNGKey(seed), blank_tick(model))
   return Loaded(model, params, None, f"{source}, untrained")
@@ -98,7 +102,27 @@ def ticks_left(window: Mapping[str, np.ndarray]) -> int:
 def _load_run(folder: pathlib.Path) -> Loaded:
   config = from_json((folder / "config.json").read_text())
   model = zoo.build(config.model)
-  template = jax.eval_shape(model.init, jax.random.PRNGKey(0), blank_tick(model))
+  learner = getattr(objectives.make(model, config.objective), "learner", None)
+  if learner is not None:
+    raise ValueError(
+      f"{folder} learnt to read something out of a model; scripts/export.py writes both into a file."
+    )
+  params, about = restore(folder, model)
+  return Loaded(model, params, config, about)
+
+
+def restore(folder: pathlib.Path, learner: Any, model: Model | None = None) -> tuple[PyTree, str]:
+  """Returns the newest parameters of a run, and what they are in words.
+
+  Args:
+    folder: Of the run.
+    learner: What learnt: a model, or what reads out of one.
+    model: That which watched, if it is another.
+
+  Raises:
+    CheckpointError: There is no checkpoint that is whole.
+  """
+  template = jax.eval_shape(learner.init, jax.random.PRNGKey(0), blank_tick(model or learner))
   restored, problems = checkpoints.newest_whole(
     folder.absolute() / checkpoints.FOLDER, {"params": template}
   )
@@ -107,4 +131,4 @@ def _load_run(folder: pathlib.Path) -> Loaded:
   about = f"{folder} after {restored.step} windows"
   if problems:
     about += f" (newer ones are damaged: {sorted(problems)})"
-  return Loaded(model, restored.trees["params"], config, about)
+  return restored.trees["params"], about

@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import pathlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,34 +15,46 @@ from safetensors.numpy import save_file
 from perceiver_stream import zoo
 from perceiver_stream.models.base import Model
 from perceiver_stream.version import __version__
-from perceiver_stream.zoo import configs, files
+from perceiver_stream.zoo import configs, files, shipped
 from perceiver_stream.zoo.cards import Card
-from perceiver_stream.zoo.published import Recognised, recognise, recognise_hugging_face
+from perceiver_stream.zoo.hugging_face import recognise_hugging_face
+from perceiver_stream.zoo.published import Recognised, recognise
 from perceiver_stream.zoo.translation import check_names, flatten, import_params, unflatten
 
 FORMAT = "perceiver_stream model 1"
+READOUTS = "readouts/"  # in files: what names of arrays and configs of read-outs start with
+
+
+class Readout(NamedTuple):
+  """Something learnt from a model's frozen states.
+
+  Attributes:
+    config: It is built from this.
+    params: Its parameters.
+  """
+
+  config: Any
+  params: PyTree
 
 
 def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
-  """Returns a model and its parameters from a file.
+  """Returns a model and its parameters from a file, or those that come with the package by name.
 
   Reads our own .safetensors, the flat .npz files of MooG and RVM, DeepMind's Perceiver pickles, and
   Hugging Face Perceivers (.safetensors with config.json beside it, or the folder of both). Nothing
   in a file is executed.
 
   Args:
-    path: The file, or a Hugging Face folder.
+    path: The file, a Hugging Face folder, or a name such as `"stream_perceiver/tiny"`.
     changes: Fields of the model's config to change: what a published file does not say, such as
       `height`, `width` or `num_latents`.
 
   Raises:
-    FileNotFoundError: There is no such file.
+    FileNotFoundError: There is no such file; names that there are weights of are listed.
     ValueError: The file is of no known kind, damaged, hostile, or does not fit the model: names
       that are missing, extra or wrongly shaped are listed.
   """
-  path = pathlib.Path(path)
-  if path.is_dir():
-    path = path / "model.safetensors"
+  path = find(path)
   kind = files.kind_of(path)
   if kind == "safetensors":
     flat, metadata = files.read_safetensors(path)
@@ -60,7 +73,32 @@ def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
   return _build(found, flat, path, changes)
 
 
-def save(path: str | pathlib.Path, model: Model, params: PyTree, *, card: Card | None = None):
+def find(path: str | pathlib.Path) -> pathlib.Path:
+  """Returns the file that a path or the name of a model means.
+
+  Raises:
+    FileNotFoundError: There is none; names that there are weights of are listed.
+  """
+  file = pathlib.Path(path)
+  file = file / "model.safetensors" if file.is_dir() else file
+  if file.is_file():
+    return file
+  if known := shipped.path_of(str(path)):
+    return known
+  raise FileNotFoundError(
+    f"{file}: there is no such file, and no weights of that name; by name there are "
+    f"{', '.join(shipped.names())}."
+  )
+
+
+def save(
+  path: str | pathlib.Path,
+  model: Model,
+  params: PyTree,
+  *,
+  card: Card | None = None,
+  readouts: Mapping[str, Readout] | None = None,
+):
   """Writes parameters, config and card of a model of the zoo into one .safetensors file.
 
   Args:
@@ -68,21 +106,53 @@ def save(path: str | pathlib.Path, model: Model, params: PyTree, *, card: Card |
     model: Built by the zoo.
     params: Of the model.
     card: Default is that of the model's family.
+    readouts: What is read out of its states, by name; see `load_readout`.
   """
+  readouts = readouts or {}
   card = card or card_of(model)
   metadata = {
     "format": FORMAT,
     "version": __version__,
     "config": configs.to_json(model.config),
     "card": json.dumps(dataclasses.asdict(card) if card else {}),
+    **{f"{READOUTS}{name}": configs.to_json(one.config) for name, one in readouts.items()},
   }
   arrays = {k: np.ascontiguousarray(v) for k, v in flatten(params).items()}
+  for name, one in readouts.items():
+    more = {f"{READOUTS}{name}/{k}": v for k, v in flatten(one.params).items()}
+    arrays |= {k: np.ascontiguousarray(v) for k, v in more.items()}
   save_file(arrays, pathlib.Path(path), metadata)
+
+
+def load_readout(path: str | pathlib.Path, name: str) -> Readout:
+  """Returns what was learnt to read out of a model's states, from the model's file.
+
+  Args:
+    path: As in `load`; a file that `save` wrote.
+    name: Of the read-out, such as `"points"`.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: It holds no read-out of that name.
+  """
+  file = find(path)
+  kind = files.kind_of(file)
+  flat, metadata = files.read_safetensors(file) if kind == "safetensors" else ({}, {})
+  start = f"{READOUTS}{name}"
+  if start not in metadata:
+    held = sorted(k.removeprefix(READOUTS) for k in metadata if k.startswith(READOUTS))
+    raise ValueError(
+      f"{file}: holds no read-out '{name}', but {held or 'none'}; train one and write it with "
+      f"scripts/export.py."
+    )
+  config = configs.from_json(metadata[start], str(file))
+  arrays = {k.removeprefix(f"{start}/"): v for k, v in flat.items() if k.startswith(f"{start}/")}
+  return Readout(config, unflatten({k: jnp.asarray(v) for k, v in arrays.items()}))
 
 
 def read_card(path: str | pathlib.Path) -> dict[str, str]:
   """Returns the card of a file that `save` wrote, as a dict."""
-  _, metadata = files.read_safetensors(pathlib.Path(path))
+  _, metadata = files.read_safetensors(find(path))
   return json.loads(metadata.get("card", "{}"))
 
 
@@ -110,6 +180,7 @@ def _load_ours(
   config = configs.from_json(metadata.get("config", ""), str(path))
   model = zoo.build(_changed(config, changes))
   wanted = {name: tuple(x.shape) for name, x in flatten(template(model)).items()}
+  flat = {name: x for name, x in flat.items() if not name.startswith(READOUTS)}
   check_names(flat, wanted, source=str(path))
   return model, unflatten({name: jnp.asarray(flat[name]) for name in wanted})
 

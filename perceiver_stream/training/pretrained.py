@@ -1,0 +1,72 @@
+"""Files of trained models and of what reads out of them, written from runs and read back."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from jaxtyping import PyTree
+
+from perceiver_stream import zoo
+from perceiver_stream.models import point_readout
+from perceiver_stream.training import objectives
+from perceiver_stream.training.config import from_json
+from perceiver_stream.training.inference import restore
+from perceiver_stream.training.objectives import point_tracking
+from perceiver_stream.training.objectives.frozen import check_sees
+from perceiver_stream.training.objectives.point_tracking import Watched
+from perceiver_stream.zoo.cards import Card
+from perceiver_stream.zoo.loading import Readout, card_of, load_readout
+
+
+def load_tracker(name_or_path: str | pathlib.Path, num_slots: int = 64) -> tuple[Watched, PyTree]:
+  """Returns a frozen model with what was learnt to follow points in its states, and its parameters.
+
+  Args:
+    name_or_path: A file that `export` wrote, or the name of a model that ships.
+    num_slots: Points followed at a time.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: The file has no model of ours, or nothing that follows points.
+  """
+  model, params = zoo.load(name_or_path)
+  if why := check_sees(model):
+    raise ValueError(f"{name_or_path} cannot follow points: {why}.")
+  readout = load_readout(name_or_path, "points")
+  tracker = point_readout.build(readout.config)
+  return Watched(model, params, tracker, num_slots), readout.params
+
+
+def export(run: str | pathlib.Path, target: str | pathlib.Path, note: str = "") -> str:
+  """Writes what a run has learnt into one file, and returns what that is in words.
+
+  The file holds the model; if the run learnt to read something out of it, that too, beside what
+  the model's own file had.
+
+  Args:
+    run: Folder of the run.
+    target: Ends in .safetensors.
+    note: For the card: how it was trained.
+
+  Raises:
+    CheckpointError: The run has no checkpoint that is whole.
+    ValueError: The target has another ending.
+  """
+  folder, target = pathlib.Path(run), pathlib.Path(target)
+  if target.suffix != ".safetensors":
+    raise ValueError(f"export: target '{target}' must end in .safetensors.")
+  config = from_json((folder / "config.json").read_text())
+  model = zoo.build(config.model)
+  objective = objectives.make(model, config.objective)
+  learner: Any = getattr(objective, "learner", None)
+  params, about = restore(folder, learner or model, model)
+  readouts: dict[str, Readout] = {}
+  if learner:
+    tracks = isinstance(config.objective, point_tracking.Config)
+    name = config.objective.readout.follows if tracks else "dense"
+    readouts[name] = Readout(config.objective.readout, params)
+    params = learner.params
+  card = card_of(model) or Card(summary="", paper="", inputs="")
+  card = dataclasses.replace(card, weights=note) if note else card
+  zoo.save(target, model, params, card=card, readouts=readouts)
+  return about

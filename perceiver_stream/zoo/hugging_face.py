@@ -1,0 +1,127 @@
+"""Which model a Hugging Face Perceiver is: sizes from its config.json, the rest from shapes."""
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from perceiver_stream.models import perceiver_autoencoder, perceiver_classifier, perceiver_flow
+from perceiver_stream.models.perceiver_io import DecoderConfig, EncoderConfig, FourierConfig
+from perceiver_stream.zoo import perceiver_io_weights
+from perceiver_stream.zoo.files import Flat
+from perceiver_stream.zoo.published import Recognised, family_of
+
+# What the port takes where a config.json says nothing.
+_DEFAULTS: dict[str, Any] = {
+  "num_latents": 256, "d_latents": 1280, "num_blocks": 1, "num_self_attends_per_block": 26,
+  "num_self_attention_heads": 8, "num_cross_attention_heads": 8, "use_query_residual": True,
+  "qk_channels": None, "v_channels": None, "cross_attention_shape_for_attention": "kv",
+  "self_attention_widening_factor": 1, "cross_attention_widening_factor": 1,
+  "image_size": 56, "train_size": (368, 496), "num_frames": 16, "audio_samples_per_frame": 1920,
+  "samples_per_patch": 16, "output_shape": (1, 16, 224, 224), "output_num_channels": 512,
+  "_label_trainable_num_channels": 1024,
+}  # fmt: skip
+
+
+def recognise_hugging_face(flat: Flat, path: pathlib.Path) -> Recognised:
+  """Returns the model of a Hugging Face file; `path` is its config.json.
+
+  Raises:
+    ValueError: It is a model that is not known here.
+  """
+  h = _DEFAULTS | _read(path)
+  kind = (h.get("architectures") or ["nothing"])[0]
+  if kind not in _CONFIGS:
+    raise ValueError(f"{path}: architecture {kind} is not one of {sorted(_CONFIGS)}.")
+  config = _CONFIGS[kind](h, flat)
+  rules = perceiver_io_weights.HUGGING_FACE[family_of(config)]
+  return Recognised(config, lambda _: rules, perceiver_io_weights.HF_IGNORED)
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    read = json.loads(path.read_text())
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise ValueError(f"{path}: not readable as JSON ({error}).") from error
+  if not isinstance(read, dict):
+    raise ValueError(f"{path}: a {type(read).__name__}, expected the fields of a config.")
+  return read
+
+
+def _num_classes(flat: Flat, name: str, published: int) -> int:
+  """Returns the rows of a last layer; the published number if a file lacks it."""
+  return flat[name].shape[0] if name in flat and flat[name].ndim else published
+
+
+def _encoder(h: Mapping[str, Any]) -> EncoderConfig:
+  return EncoderConfig(
+    num_latents=h["num_latents"],
+    latent_dim=h["d_latents"],
+    num_blocks=h["num_blocks"],
+    num_layers=h["num_self_attends_per_block"],
+    num_cross_heads=h["num_cross_attention_heads"],
+    num_self_heads=h["num_self_attention_heads"],
+    cross_mlp_factor=h["cross_attention_widening_factor"],
+    self_mlp_factor=h["self_attention_widening_factor"],
+    qk_dim=h["qk_channels"],
+    v_dim=h["v_channels"],
+    qk_from_tokens=h["cross_attention_shape_for_attention"] == "kv",
+    use_query_residual=h["use_query_residual"],
+  )
+
+
+def _flow(h: Mapping[str, Any], flat: Flat) -> perceiver_flow.Config:
+  del flat
+  height, width = h["train_size"]
+  return perceiver_flow.Config(height=height, width=width, encoder=_encoder(h))
+
+
+def _autoencoder(h: Mapping[str, Any], flat: Flat) -> perceiver_autoencoder.Config:
+  _, frames, height, width = h["output_shape"]
+  samples, side = frames * h["audio_samples_per_frame"], h["image_size"]
+  return perceiver_autoencoder.Config(
+    num_frames=frames,
+    height=height,
+    width=width,
+    samples=samples,
+    samples_per_patch=h["samples_per_patch"],
+    num_classes=_num_classes(flat, f"perceiver.{_LABEL}.weight", 700),
+    audio_positions=FourierConfig(num_bands=192, max_resolution=(samples,)),
+    image_positions=FourierConfig(num_bands=32, max_resolution=(frames, side, side)),
+    label_query_dim=h["_label_trainable_num_channels"],
+    decoded_dim=h["output_num_channels"],
+    encoder=_encoder(h),
+  )
+
+
+_LABEL = "output_postprocessor.modalities.label.classifier"
+
+
+def _classifier(tokens: Callable[[], Any], side: int | None) -> Callable[..., Any]:
+  def config(h: Mapping[str, Any], flat: Flat) -> perceiver_classifier.Config:
+    size = h["image_size"] if side is None else side
+    return perceiver_classifier.Config(
+      height=size,
+      width=size,
+      num_classes=_num_classes(flat, "perceiver.decoder.decoder.final_layer.weight", 1000),
+      tokens=tokens(),
+      encoder=_encoder(h),
+      decoder=DecoderConfig(use_query_residual=True),
+      query_dim=h["d_latents"],
+    )
+
+  return config
+
+
+_CONFIGS = {
+  "PerceiverForOpticalFlow": _flow,
+  "PerceiverForMultimodalAutoencoding": _autoencoder,
+  "PerceiverForImageClassificationFourier": _classifier(
+    lambda: perceiver_classifier.FourierPixels(positions=FourierConfig(max_resolution=(224, 224))),
+    224,
+  ),
+  "PerceiverForImageClassificationLearned": _classifier(perceiver_classifier.LearnedPixels, None),
+  "PerceiverForImageClassificationConvProcessing": _classifier(
+    lambda: perceiver_classifier.ConvPixels(positions=FourierConfig(max_resolution=(56, 56))), 224
+  ),
+}

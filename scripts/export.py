@@ -1,0 +1,30 @@
+"""Writes what a run has learnt into one .safetensors file: parameters, config and card.
+
+  python scripts/export.py runs/world_tiny --to=world.safetensors
+  python scripts/export.py runs/tracking_tiny --to=tracker.safetensors --note="how it was trained"
+
+`perceiver_stream.load(FILE)` reads the model. A run that learnt to read something out of a frozen
+model writes both: `perceiver_stream.training.pretrained.load_tracker(FILE)`, `scripts/track.py`.
+"""
+
+import argparse
+
+from perceiver_stream.training import pretrained
+from perceiver_stream.training.scripting import readable_errors
+
+
+def main() -> None:
+  """Writes what the arguments say."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("run", help="folder of a run of scripts/train.py")
+  parser.add_argument("--to", required=True, help="file to write, ends in .safetensors")
+  parser.add_argument("--note", default="", help="for the card: how it was trained")
+  args = parser.parse_args()
+  with readable_errors():
+    print(f"{args.to}: {pretrained.export(args.run, args.to, args.note)}")
+
+
+if __name__ == "__main__":
+  main()
