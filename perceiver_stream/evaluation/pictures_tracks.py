@@ -15,6 +15,7 @@ from perceiver_stream.evaluation.pictures import heat, segmentation_to_rgb, to_r
 
 TRAIL = 12  # ticks
 _SHIFT = 4  # OpenCV draws at sixteenths of a pixel
+_OUTLINED = 3.0  # pixels; a line around smaller discs would hide their colour
 _SPREAD = (0.02, 0.98)  # of the values along an axis fill the range of a colour
 
 Film = UInt8[np.ndarray, "T H W 3"]
@@ -73,7 +74,8 @@ def _marked(frame: np.ndarray, tracks: np.ndarray, visible: np.ndarray, colours:
     size, width = round(radius * 2**_SHIFT), max(1, round(radius / 2))
     if visible[n, -1]:
       cv2.circle(frame, at, size, colour, -1, **options)
-      cv2.circle(frame, at, size, (0, 0, 0), 1, **options)
+      if radius >= _OUTLINED:
+        cv2.circle(frame, at, size, (0, 0, 0), 1, **options)
     else:
       cv2.circle(frame, at, size, colour, width, **options)
   return frame
