@@ -11,74 +11,86 @@ import pytest
 
 import perceiver_stream
 from perceiver_stream.core import GatedConfig
+from perceiver_stream.modalities import vector
 from perceiver_stream.models.frames import own_cells
 from perceiver_stream.nn import Attention, captured, mean_weights
+from perceiver_stream.zoo.loading import template
 
 TICKS, ROWS, GRID = 4, 2, (6, 5)
-NAMES = ("stream_perceiver/nano", "stream_perceiver/nano_grid", "gated", "moog/nano", "rvm/nano")
+NAMES = (
+  "stream_perceiver/nano",
+  "stream_perceiver/grid",
+  "stream_perceiver/gated",
+  "moog/nano",
+  "rvm/nano",
+)
 
 
 @functools.cache
 def built(name):
-  """Returns a model, its parameters, a state and observations `[T, B, ...]` with a reset."""
-  config = perceiver_stream.config("stream_perceiver/nano" if name == "gated" else name)
-  if name == "gated":
+  """Returns a model, its parameters, a state and observations `[T, B, ...]`."""
+  family, _, variant = name.partition("/")
+  config = perceiver_stream.config(f"{family}/nano")
+  if family == "stream_perceiver":
+    modalities = {"pose": vector.Config(size=3), "pixels": config.modalities["pixels"]}
+    config = dataclasses.replace(config, modalities=modalities)
+  if variant == "gated":
     core = GatedConfig(num_latents=8, latent_dim=16, num_heads=2, num_layers=1)
     config = dataclasses.replace(config, core=core)
+  if variant == "grid":
+    config = dataclasses.replace(config, latent_grid=(4, 2))
   model = perceiver_stream.build(config)
   rng = np.random.default_rng(0)
   watched = {n: jnp.asarray(m.fake(rng, (TICKS, ROWS))) for n, m in model.modalities.items()}
-  watched["is_first"] = jnp.zeros((TICKS, ROWS), bool).at[2, 1].set(True)
   params = model.init(jax.random.key(0), {n: x[0] for n, x in watched.items()})
+  watched["is_first"] = jnp.zeros((TICKS, ROWS), bool).at[2, 1].set(True)
+  watched["pixels_valid"] = jnp.ones((TICKS, ROWS), bool).at[3, 0].set(False)
   return model, params, model.initial_state(params, ROWS, jax.random.key(1)), watched
 
 
-@pytest.fixture(params=NAMES)
-def watching(request):
-  return built(request.param)
+@functools.cache
+def asked(name):
+  """Returns what attention says of a model, and the state after."""
+  model, params, state, watched = built(name)
+  return model.attention(params, state, watched, GRID)
 
 
-def test_watching_from_within_is_watching(watching):
-  model, params, state, watched = watching
-  attended, last = model.attention(params, state, watched, GRID)
+@pytest.mark.parametrize("name", NAMES)
+def test_watching_from_within_is_watching(name):
+  model, params, state, watched = built(name)
+  attended, last = asked(name)
   states, expected = model.observe(params, state, watched)
-  np.testing.assert_allclose(attended.latents, model.latents(params, states), atol=1e-5)
-  close = functools.partial(np.testing.assert_allclose, atol=1e-5)
-  jax.tree.map(close, last, expected)
+  np.testing.assert_allclose(attended.latents, states.latents, atol=1e-5)
+  jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), last, expected)
 
 
-def test_weights_are_shares(watching):
-  model, params, state, watched = watching
-  attended, _ = model.attention(params, state, watched, GRID)
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_are_shares(name):
+  attended, _ = asked(name)
   latents = attended.latents.shape[2]
   assert attended.reads.shape == (TICKS, ROWS, latents, 4, 4)
   assert attended.owns.shape == (TICKS, ROWS, *GRID, latents)
   total = np.sum(attended.reads, axis=(-2, -1))
-  assert np.min(attended.reads) >= 0 and np.all(total > 0) and np.all(total < 1 + 1e-5)
+  assert np.min(attended.reads) >= 0 and np.all(total[:3] > 0) and np.all(total < 1 + 1e-5)
+  if name.startswith("stream_perceiver"):  # the others remember the last frame and read that
+    assert np.max(total[3, 0]) == 0 < np.min(total[3, 1])
   np.testing.assert_allclose(np.sum(attended.owns, axis=-1), 1, atol=1e-5)
 
 
 def test_bound_latents_read_their_own_cell_only():
-  model, params, state, watched = built("stream_perceiver/nano_grid")
-  attended, _ = model.attention(params, state, watched, GRID)
   outside = ~own_cells([(4, 4)], (4, 2)).reshape(8, 4, 4)
-  assert np.max(np.asarray(attended.reads)[..., outside]) == 0
-  free, params, state, watched = built("stream_perceiver/nano")
-  size = lambda tree: sum(x.size for x in jax.tree.leaves(tree))  # noqa: E731
-  assert size(params) == size(built("stream_perceiver/nano_grid")[1])
-  assert np.min(np.asarray(free.attention(params, state, watched, GRID)[0].reads)) > 0
+  bound, free = (np.asarray(asked(f"stream_perceiver/{n}")[0].reads[:3]) for n in ("grid", "nano"))
+  assert np.max(bound[..., outside]) == 0 < np.min(bound[..., ~outside])
+  assert np.min(free) > 0
+  sizes = lambda name: jax.tree.map(np.shape, built(f"stream_perceiver/{name}")[1])  # noqa: E731
+  assert sizes("grid") == sizes("nano")
 
 
 def test_a_latent_of_rvm_is_a_place():
-  model, params, state, watched = built("rvm/nano")
-  owns = np.asarray(model.attention(params, state, watched, (4, 4))[0].owns)
-  np.testing.assert_array_equal(owns[1, 0].reshape(16, 17)[:, 1:], np.eye(16))
-
-
-def test_a_missing_frame_is_not_read():
-  model, params, state, watched = built("stream_perceiver/nano")
-  blind = watched | {"pixels_valid": jnp.zeros((TICKS, ROWS), bool)}
-  assert np.max(np.asarray(model.attention(params, state, blind, GRID)[0].reads)) == 0
+  owns = np.asarray(asked("rvm/nano")[0].owns)
+  y, x = np.indices(GRID)
+  patch = (2 * y + 1) * 4 // (2 * GRID[0]) * 4 + (2 * x + 1) * 4 // (2 * GRID[1])
+  np.testing.assert_array_equal(owns.argmax(axis=-1), np.broadcast_to(1 + patch, owns.shape[:-1]))
 
 
 def test_own_cells_cover_the_picture_once():
@@ -103,12 +115,12 @@ def test_what_is_captured_is_what_gathers_and_costs_nothing_unasked():
   params = hk.transform(attending).init(jax.random.key(1), x, mask)
   run = hk.without_apply_rng(hk.transform(attending)).apply
 
-  def asked(params):
+  def asked_for(params):
     with captured() as found:
       run(params, x, mask)
     return found
 
-  found = jax.jit(asked)(params)
+  found = jax.jit(asked_for)(params)
   assert set(found) == {"a", "b"}
   np.testing.assert_allclose(found["a"].sum(-1), 1, atol=1e-6)
   assert np.max(np.asarray(found["a"])[1, :, 2:]) == 0 and np.min(np.asarray(found["b"])) > 0
@@ -118,7 +130,7 @@ def test_what_is_captured_is_what_gathers_and_costs_nothing_unasked():
   with pytest.raises(ValueError, match=r"no attention matches 'c'; there are \['a', 'b'\]"):
     mean_weights(found, "c")
   before = str(jax.make_jaxpr(lambda p: run(p, x, mask))(params))
-  asked(params)
+  asked_for(params)
   assert str(jax.make_jaxpr(lambda p: run(p, x, mask))(params)) == before
 
 
@@ -137,20 +149,26 @@ def test_captures_nest_and_end():
 # --- what cannot be asked -------------------------------------------------------------------------
 
 
+def refused(config, grid=(16, 16)):
+  """Asks without computing anything."""
+  model = perceiver_stream.build(config)
+  state = jax.eval_shape(lambda p: model.initial_state(p, 1, jax.random.key(0)), template(model))
+  clip = {"pixels": jnp.zeros((2, 1, *model.modalities["pixels"].spec.shape), jnp.uint8)}
+  jax.eval_shape(lambda p, s: model.attention(p, s, clip, grid), template(model), state)
+
+
 def test_what_has_no_attention_to_show_says_so():
-  model, params, state, watched = built("moog/nano")
+  moog = perceiver_stream.config("moog/nano")
   with pytest.raises(ValueError, match="is more than config.decoder.chunk=32768; ask for fewer"):
-    model.attention(params, state, watched, (256, 256))
-  blind = dataclasses.replace(model.config, decoder=None)
-  model = perceiver_stream.build(blind)
+    refused(moog, (256, 256))
   with pytest.raises(ValueError, match="attention needs the decoder"):
-    model.attention(params, state, watched)
-  model = perceiver_stream.build("perceiver_flow/nano")
-  frame = {"pixels": jnp.zeros((1, *model.modalities["pixels"].spec.shape), jnp.uint8)}
-  params = model.init(jax.random.key(0), frame)
-  clip = jax.tree.map(lambda x: x[None], frame)
+    refused(dataclasses.replace(moog, decoder=None))
   with pytest.raises(ValueError, match="FlowNetwork carries no latents from tick to tick"):
-    model.attention(params, model.initial_state(params, 1), clip)
+    refused(perceiver_stream.config("perceiver_flow/nano"))
+  config = perceiver_stream.config("stream_perceiver/nano")
+  unread = dataclasses.replace(config.modalities["pixels"], use_output=False)
+  with pytest.raises(ValueError, match="attention is that to pixels, read and predicted"):
+    refused(dataclasses.replace(config, modalities=config.modalities | {"pixels": unread}))
 
 
 def test_a_grid_of_latents_must_have_as_many_cells():

@@ -1,0 +1,239 @@
+"""Do latents follow things? Probes without training, on held-out scenes of the synthetic world.
+
+  python benchmarks/probes.py
+  python benchmarks/probes.py --models=moog/tiny,runs/mine --level=hard --markdown=docs/results.md
+
+Models are names of the zoo (with the weights that come with the package, or untrained), files of
+weights, or folders of runs. Binding: a thing (by its mask) or a point is followed by the latent that
+attends to it most when it is first seen. Labels: the masks and points of the first frame are handed
+on by the likeness of feature maps. `stream_perceiver/tiny_grid` is the grid twin: as many
+parameters, but each latent reads only its own cell.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import common
+import jax
+import numpy as np
+
+from perceiver_stream import streams, training
+from perceiver_stream.evaluation import scoring
+from perceiver_stream.evaluation.datasets import MaskClip
+from perceiver_stream.evaluation.datasets.base import JointClip
+from perceiver_stream.evaluation.probes import binding, propagation, watching
+
+MODELS = "stream_perceiver/tiny,stream_perceiver/tiny_grid,moog/tiny,rvm/tiny"
+TINY = "stream_perceiver/nano_grid,moog/nano"
+SEED = 10**6  # of scenes that no config trains on
+HOLD = 8  # ticks on the first frame, so that the state is warm
+
+
+class Scene(NamedTuple):
+  """A clip with all truths; points are (x, y) in [0, 1]."""
+
+  frames: np.ndarray
+  masks: np.ndarray
+  tracks: np.ndarray
+  visible: np.ndarray
+
+
+class Contestant(NamedTuple):
+  """A model and how the tables call it."""
+
+  name: str
+  model: Any
+  params: Any
+
+
+def scenes(level: str, size: tuple[int, int], count: int, ticks: int) -> Iterator[Scene]:
+  """Yields scenes; things that are not in the first frame are ground."""
+  config = streams.synthetic.Config(
+    height=size[0],
+    width=size[1],
+    level=level,
+    seed=SEED,
+    num_points=32,
+    ticks_per_point=0,
+    modalities=("pixels", "segmentation", "points", "points_visible"),
+    max_ticks=ticks,
+  )
+  for row in streams.open_rows(config, count):
+    kept = [np.stack([tick[name] for tick in list(row)]) for name in config.modalities]
+    frames, masks, tracks, visible = kept
+    masks = np.where(np.isin(masks, masks[0]), masks, 0)
+    places = np.swapaxes(tracks, 0, 1).astype(np.float64) / [size[1], size[0]]
+    yield Scene(frames, masks, places, visible.T)
+
+
+def bound(kind: str, maps: np.ndarray, scene: Scene) -> binding.Binding:
+  """Returns the binding of the things or the points of a scene."""
+  grid = (maps.shape[2], maps.shape[3])
+  if kind == "things":
+    return binding.follow(maps, binding.things(scene.masks, grid), max(3, len(maps) // 3))
+  targets = binding.points(scene.tracks, scene.visible, grid)
+  return binding.follow(maps, targets, max(3, len(maps) // 3))
+
+
+def binding_row(who: str, by: str, kind: str, found: list, size: int) -> list[Any]:
+  """Returns a row of the first table."""
+  b = binding.join(found)
+  mean = lambda x: float(np.nanmean(x)) if np.isfinite(x).any() else 0.0  # noqa: E731
+  error = float(np.nanstd(b.correlation)) / max(1, np.isfinite(b.correlation).sum()) ** 0.5
+  stability, chance = mean(b.stability), mean(b.random_stability)
+  return [
+    who,
+    by,
+    kind,
+    len(b.stability),
+    f"{mean(b.correlation):+.2f} ± {error:.2f}",
+    f"{mean(b.random_correlation):+.2f}",
+    stability,
+    stability / chance if chance else None,
+    size * mean(b.distance),
+    size * mean(b.random_distance),
+  ]
+
+
+BINDING = [
+  "latents of",
+  "by what they",
+  "followed",
+  "targets",
+  "correlation",
+  "of a random latent",
+  "stability",
+  "x chance",
+  "distance, px",
+  "of a random latent, px",
+]
+
+
+def binding_table(level: str, found: Sequence[Scene], models: Sequence[Contestant]) -> common.Table:
+  """Returns how well latents are bound to things and points."""
+  size, ticks = found[0].frames.shape[2], len(found[0].frames)
+  maps = {("a fixed place", "are"): [binding.static_maps(ticks, (16, 16))] * len(found)}
+  for name, model, params in models:
+    seen = [watching.watch(model, params, s.frames, hold=HOLD) for s in found]
+    maps[name, "read"] = [watched.reads for watched in seen]
+    maps[name, "own"] = [watched.owns for watched in seen]
+  rows = [
+    binding_row(who, by, kind, [bound(kind, m, s) for m, s in zip(each, found, strict=True)], size)
+    for (who, by), each in maps.items()
+    for kind in ("things", "points")
+  ]
+  note = (
+    f"{len(found)} scenes of {size}×{size}, {ticks} ticks after {HOLD} on the first frame. "
+    "Correlation: of the centroid of the latent's attention with the track, mean ± standard error; a "
+    "place that does not move has 0. Stability: share of later ticks at which the latent still has "
+    "the most attention there; chance is one over the number of latents."
+  )
+  return common.Table(f"Binding, {level}", BINDING, rows, note)
+
+
+def label_row(name: str, features: Any, found: Sequence[Scene]) -> list[Any]:
+  """Returns a row of the second table, without the last column; no features are static labels."""
+  size = np.array(found[0].frames.shape[2:0:-1])
+  masks = [MaskClip(s.frames, s.masks, str(i)) for i, s in enumerate(found)]
+  starts = [np.flatnonzero(s.visible[:, 0]) for s in found]
+  joints = [
+    JointClip(s.frames, np.swapaxes(s.tracks[k] * size, 0, 1), s.visible[k].T, str(i))
+    for i, (s, k) in enumerate(zip(found, starts, strict=True))
+  ]
+  grid, best = None, None
+  methods = scoring.static_masks, scoring.static_joints
+  if features is not None:
+    features = once(features)
+    grid = features(found[0].frames).shape[1:3]
+    settings = propagation.SETTINGS["synthetic"]._replace(radius=6 * grid[0] / 16)
+    methods = (
+      once(propagation.mask_method(features, settings)),
+      propagation.joint_method(features, settings),
+    )
+    truths = iter(masks)
+    ceiling = lambda *asked: propagation.ceiling(next(truths).masks, grid)  # noqa: E731
+    best = 100 * scoring.masks(ceiling, masks)["J&F"]
+  numbers = scoring.masks(methods[0], masks)
+  classes = max(int(s.masks.max()) for s in found) + 1
+  iou = scoring.classes(methods[0], masks, classes)["mIoU"]
+  pck = [scoring.joints(methods[1], [clip])["PCK@0.1"] for clip in joints]
+  shape = f"{grid[0]}×{grid[1]}" if grid else "–"
+  return [
+    name,
+    shape,
+    *(100 * numbers[k] for k in ("J&F", "J", "F")),
+    100 * iou,
+    np.mean(pck),
+    best,
+  ]
+
+
+def once(method: Callable) -> Callable:
+  """Returns a method that works on each clip's frames only once."""
+  known = {}
+
+  def same(frames: np.ndarray, *asked: Any) -> Any:
+    if id(frames) not in known:
+      known[id(frames)] = method(frames, *asked)
+    return known[id(frames)]
+
+  return same
+
+
+LABELS = ["by", "grid", "J&F", "J", "F", "mIoU", "PCK@0.1", "J&F through the grid", "x static"]
+
+
+def label_table(level: str, found: Sequence[Scene], models: Sequence[Contestant]) -> common.Table:
+  """Returns how well feature maps hand labels on."""
+  side = found[0].frames.shape[1]
+  grid = (min(16, side // 4),) * 2
+  rows = [
+    label_row("static labels", None, found),
+    label_row("raw patches", watching.raw_patches(grid), found),
+  ]
+  for name, model, params in models:
+    rows.append(label_row(name, watching.features(model, params, grid, hold=HOLD), found))
+  rows = [[*map(_plain, row), row[2] / rows[0][2] if rows[0][2] else None] for row in rows]
+  note = (
+    "Label propagation (20 frames of context, temperature 0.7, 7 best, radius 6/16 of the picture), "
+    "in percent. Latents without a place are decoded to a grid, weighted by how much of each cell "
+    "they own; compare with what true masks score through the same grid."
+  )
+  return common.Table(f"Labels handed on, {level}", LABELS, rows, note)
+
+
+def _plain(value: Any) -> Any:
+  return round(float(value), 4) if isinstance(value, float | np.floating) else value
+
+
+def contestants(names: Sequence[str]) -> list[Contestant]:
+  """Returns the models, each named by what it has learnt."""
+  found = []
+  for name in names:
+    loaded = training.load(name)
+    size = sum(x.size for x in jax.tree.leaves(loaded.params))
+    found.append(Contestant(f"{loaded.about}, {size / 1e6:.2f} M", loaded.model, loaded.params))
+  return found
+
+
+def main(argv: list[str] | None = None) -> None:
+  more = {"models": "", "level": "easy,medium,hard", "scenes": 8, "ticks": 24}
+  options = common.arguments_of(argv, __doc__ or "", globals(), more)
+  about = common.machine()
+  names = (options.models or (TINY if options.tiny else MODELS)).split(",")
+  count, ticks = (1, 6) if options.tiny else (options.scenes, options.ticks)
+  levels = ["easy"] if options.tiny else options.level.split(",")
+  models = contestants([name for name in names if name])
+  tables = []
+  for level in levels:
+    sizes = {m.model.modalities["pixels"].spec.shape[:2] for m in models}
+    for size in sorted(sizes):
+      same = [m for m in models if m.model.modalities["pixels"].spec.shape[:2] == size]
+      found = list(scenes(level, size, count, ticks))
+      title = level if len(sizes) == 1 else f"{level}, {size[0]}×{size[1]}"
+      tables += [binding_table(title, found, same), label_table(title, found, same)]
+  common.publish("probes", options, tables, about)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,1 @@
+"""Questions to a frozen model that need no training: do its latents follow things?"""
