@@ -63,7 +63,7 @@ def test_latents_that_swap_are_found_out():
   maps[6:, :2] = maps[6:, 1::-1].copy()
   found = binding.follow(maps, targets)
   np.testing.assert_allclose(found.stability, 5 / 11)
-  assert np.max(found.correlation) < 0.9 and np.min(found.distance) > 0.1
+  assert np.max(found.correlation) < 0.95 and np.min(found.distance) > 0.1
 
 
 def test_fixed_places_have_no_correlation_and_stay_while_the_thing_does():
@@ -71,7 +71,7 @@ def test_fixed_places_have_no_correlation_and_stay_while_the_thing_does():
   found = binding.follow(binding.static_maps(TICKS, GRID), targets)
   np.testing.assert_array_equal(found.correlation, 0)
   np.testing.assert_array_equal(found.random_correlation, 0)
-  assert np.all((found.stability > 0) & (found.stability < 1))
+  assert np.all(found.stability < 0.2)  # things leave the cell that they fill
   stay = binding.things(square_masks([np.full((TICKS, 2), 16)]), GRID)
   still = binding.follow(binding.static_maps(TICKS, GRID), stay)
   np.testing.assert_array_equal(still.stability, 1)
