@@ -147,7 +147,7 @@ def build(config: Config) -> Tracker:
 
   def initial_state(batch_size: int, num_slots: int) -> TrackState:
     return TrackState(
-      jnp.full((batch_size, num_slots, channels), 0.5),
+      jnp.full((batch_size, num_slots, channels), 0.5, jnp.float32),
       jnp.zeros((batch_size, num_slots, config.dim)),
       jnp.zeros((batch_size, num_slots), bool),
     )
