@@ -68,7 +68,10 @@ def read_points(text: str) -> Float[np.ndarray, "N 3"]:
     if not pathlib.Path(text).is_file():
       raise FileNotFoundError(f"points: there is no file {text}; give one, or frame,x,y;frame,x,y.")
     rows = [line for line in pathlib.Path(text).read_text().splitlines() if line.strip()]
-    if rows and [word.strip() for word in rows[0].split(",")] == ["t", "x", "y"]:
+    if rows and [word.strip() for word in rows[0].split(",")] in (
+      ["t", "x", "y"],
+      ["frame", "x", "y"],
+    ):
       rows = rows[1:]
   else:
     rows = [row for row in text.split(";") if row.strip()]
