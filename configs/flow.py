@@ -43,6 +43,6 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
       decay_steps=3000,
     ),
     num_rows=2 if variant == "tiny" else 4,
-    max_windows=3000,
+    max_windows=1555,
     run_dir=f"runs/flow_{variant}",
   )

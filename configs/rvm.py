@@ -34,10 +34,10 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
       b2=0.95,
       warmup_steps=50,
       schedule="cosine",
-      decay_steps=3000,
+      decay_steps=8000,
     ),
     num_rows=1 if variant == "tiny" else 4,
-    max_windows=3000,
+    max_windows=1083,
     run_dir=f"runs/rvm_{variant}",
   )
 
