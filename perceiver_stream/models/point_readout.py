@@ -109,9 +109,12 @@ class Tracks(NamedTuple):
   certainty: Float[Array, "*T B Q"]
 
   def seen(self, threshold: float = 0.5) -> Bool[Array, "*T B Q"]:
-    """Returns where a slot counts as visible: the product of both probabilities decides."""
-    both = jax.nn.sigmoid(self.visible) * jax.nn.sigmoid(self.certainty)
-    return (both > threshold) & ~jnp.isnan(self.position[..., 0])
+    """Returns where a slot counts as visible.
+
+    TAPIR and MooG multiply with the certainty; ours is learnt over longer spans than they score,
+    where it is low, and would hide most of what is followed well.
+    """
+    return (jax.nn.sigmoid(self.visible) > threshold) & ~jnp.isnan(self.position[..., 0])
 
 
 class TrackState(NamedTuple):

@@ -16,13 +16,17 @@ VARIANTS = {
   "autoencoder": ("nano", "tiny", "kinetics"),
   "flow": ("nano", "tiny", "published"),
   "moog": ("nano", "tiny", "movi"),
+  "pretrain": ("nano", "tiny"),
   "rvm": ("nano", "tiny", "small"),
+  "tracking": ("nano", "tiny", "latents"),
 }
 SCORED = {
   "autoencoder": {"audio@0", "pixels@0"},
   "flow": {"flow@0"},
   "moog": {"pixels@1"},
+  "pretrain": {"pixels@1", "pixels@4"},
   "rvm": {"pixels@1"},
+  "tracking": {"points@0"},
 }
 CASES = [(p, v) for p in FILES for v in VARIANTS.get(p.stem, ("nano", "tiny", "small", "base"))]
 

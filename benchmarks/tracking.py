@@ -1,0 +1,85 @@
+"""Do frozen latents follow points? Read-outs beside classical trackers, on held-out scenes.
+
+  python benchmarks/tracking.py
+  python benchmarks/tracking.py --models=stream_perceiver/tiny,MY.safetensors --markdown=docs/results.md
+
+Scenes of the synthetic world, 64 x 64, that no config trains on; TAP-Vid scores, queries where a
+point is first seen, thresholds in a picture of 256 x 256. Models are names of those that ship, or
+files of `scripts/export.py`. Long clips are longer than any window that the trackers learnt from.
+"""
+
+import time
+from typing import Any
+
+import common
+import numpy as np
+
+from perceiver_stream import streams
+from perceiver_stream.evaluation import clips
+from perceiver_stream.evaluation.metrics import tapvid
+from perceiver_stream.training.point_tracking import as_method
+from perceiver_stream.training.pretrained import load_tracker
+
+LEVELS = ("easy", "medium", "hard")
+SEED = 10**6  # of scenes that no config trains on
+SIDE = 64
+
+
+def held_out(level: str, num: int, ticks: int, side: int, num_points: int) -> list[clips.Clip]:
+  """Returns clips of as many scenes."""
+  config = streams.synthetic.Config(
+    height=side,
+    width=side,
+    level=level,
+    audio_rate_hz=0,
+    ticks_per_recording=ticks,
+    ticks_per_point=0,
+    num_points=num_points,
+    max_ticks=num * ticks,
+    modalities=("pixels", "points", "points_visible", "points_id"),
+    seed=SEED,
+  )
+  return list(clips.from_ticks(streams.open_rows(config)[0], ticks))
+
+
+def rows_of(methods: dict[str, clips.Method], each: dict[str, list[clips.Clip]]) -> list[list[Any]]:
+  """Returns AJ, mean share within thresholds and OA in percent, by method and level."""
+  rows = []
+  for name, method in methods.items():
+    row: list[Any] = [name]
+    began, frames = time.process_time(), 0
+    for found in each.values():
+      numbers = clips.score(method, found)
+      row += [100 * tapvid.data_set_mean(numbers[key]) for key in clips.SHOWN]
+      frames += sum(len(clip.frames) for clip in found)
+    rows.append([*row, 1000 * (time.process_time() - began) / frames])
+  return rows
+
+
+def main(argv: list[str] | None = None) -> None:
+  more = {"models": "stream_perceiver/tiny", "clips": 16, "ticks": 24, "long": 200}
+  options = common.arguments_of(argv, __doc__ or "", globals(), more)
+  about = common.machine()
+  num, ticks, longer, points = (
+    (1, 4, 6, 4) if options.tiny else (options.clips, options.ticks, options.long, 64)
+  )
+  methods = dict(clips.BASELINES)
+  for name in options.models.split(","):
+    watched, params = load_tracker(name, num_slots=points)
+    methods[name] = as_method(watched, params)
+  columns = ["method"]
+  for level in LEVELS:
+    columns += [f"{level} AJ", "δ_avg", "OA"]
+  tables = []
+  for length, count in ((ticks, num), (longer, max(1, num // 4))):
+    each = {level: held_out(level, count, length, SIDE, points) for level in LEVELS}
+    for method in methods.values():  # compile, at a length that all share
+      method(each["easy"][0].frames, np.array([[0, 5.0, 5.0]]))
+    note = f"{count} clips a level, {points} points each; all in %."
+    title = f"Points followed over {length} ticks"
+    tables.append(common.Table(title, [*columns, "CPU ms a frame"], rows_of(methods, each), note))
+  common.publish("tracking", options, tables, about)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,58 @@
+"""Weights that come with the package: small, loaded by name, with a card that says whence they are."""
+
+import jax
+import numpy as np
+import pytest
+
+import perceiver_stream
+from perceiver_stream import zoo
+from perceiver_stream.models import point_readout
+from perceiver_stream.training import inference, pretrained
+from perceiver_stream.zoo import loading, shipped, translation
+
+NAMES = shipped.names()
+
+
+def test_there_are_some_and_they_are_named_like_models():
+  assert NAMES and set(NAMES) <= set(zoo.names())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_are_small_finite_and_watch_pictures(name):
+  path = shipped.path_of(name)
+  assert path.stat().st_size <= 10e6
+  model, params = perceiver_stream.load(name)
+  assert all(np.all(np.isfinite(x)) for x in translation.flatten(params).values())
+  assert list(model.modalities) == ["pixels"]
+  assert "seed" in loading.read_card(name)["weights"]
+  assert inference.load(name).about == f"{name}, as it comes with the package"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_come_with_a_tracker_of_points(name):
+  watched, params = pretrained.load_tracker(name, num_slots=3)
+  assert watched.num_slots == 3 and watched.tracker.config.follows == "points"
+  blank = {"pixels": np.zeros((1, *watched.model.modalities["pixels"].spec.shape), np.uint8)}
+  wanted = jax.eval_shape(watched.init, jax.random.key(0), blank)
+  assert jax.tree.map(lambda x: x.shape, wanted) == jax.tree.map(lambda x: x.shape, params)
+
+
+def test_a_name_without_weights_lists_those_that_have_some():
+  with pytest.raises(FileNotFoundError, match=f"by name there are .*{NAMES[0]}"):
+    perceiver_stream.load("stream_perceiver/huge")
+
+
+def test_a_readout_travels_in_the_file_of_its_model(tmp_path):
+  model = zoo.build("stream_perceiver/nano")
+  params = model.init(jax.random.key(0), inference.blank_tick(model))
+  config, path = point_readout.Config(dim=8, num_heads=2), tmp_path / "a.safetensors"
+  readout = loading.Readout(config, {"tracker": {"w": np.arange(3, dtype=np.float32)}})
+  zoo.save(path, model, params, readouts={"points": readout})
+  back = loading.load_readout(path, "points")
+  assert back.config == config
+  np.testing.assert_array_equal(back.params["tracker"]["w"], [0, 1, 2])
+  loaded, same = zoo.load(path)
+  assert loaded.config == model.config
+  jax.tree.map(np.testing.assert_array_equal, params, same)
+  with pytest.raises(ValueError, match=r"holds no read-out 'boxes', but \['points'\]"):
+    loading.load_readout(path, "boxes")
