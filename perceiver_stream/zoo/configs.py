@@ -3,6 +3,9 @@
 import dataclasses
 import importlib
 import json
+import math
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _ROOMS = ("models", "core", "modalities", "nn")
@@ -17,12 +20,14 @@ def from_json(text: str, source: str = "config") -> Any:
   """Returns the config that `to_json` wrote; only our own dataclasses are made.
 
   Raises:
-    ValueError: It names something else, or fields that its class does not have.
+    ValueError: It names something else, fields that its class does not have, or absurd sizes.
   """
   try:
-    return _decode(json.loads(text), source)
-  except (json.JSONDecodeError, TypeError) as error:
+    config = _decode(json.loads(text), source)
+  except (json.JSONDecodeError, TypeError, RecursionError) as error:
     raise ValueError(f"{source}: not a config of this version ({error}).") from error
+  check_sizes(config, source)
+  return config
 
 
 def _encode(value: Any) -> Any:
@@ -58,3 +63,39 @@ def _find(name: str, source: str) -> type:
     if isinstance(found, type) and dataclasses.is_dataclass(found):
       return found
   raise ValueError(f"{source}: '{name}' is not the config of a model of this version.")
+
+
+# --- sizes out of files -----------------------------------------------------------------------------
+
+MOST_LAYERS, MOST_SIZE, MOST_POINTS = 512, 2**24, 2**22
+
+
+def check_sizes(config: Any, source: str) -> None:
+  """Refuses sizes with which building the model would take all memory or never end.
+
+  Raises:
+    ValueError: A size is beyond any model's; it is named.
+  """
+  for name, value in _integers(config, ""):
+    most = MOST_LAYERS if re.search(r"(layers|blocks)$", name) else MOST_SIZE
+    if abs(value) > most:
+      raise ValueError(f"{source}: refused: config{name} = {value} is more than {most}.")
+  sides = [getattr(config, n, 1) for n in ("num_frames", "height", "width")]
+  if math.prod(side for side in sides if isinstance(side, int)) > MOST_POINTS:
+    raise ValueError(f"{source}: refused: pictures of {sides} are more than {MOST_POINTS} points.")
+
+
+def _integers(value: Any, name: str) -> Iterator[tuple[str, int]]:
+  if dataclasses.is_dataclass(value):
+    for field in dataclasses.fields(value):
+      yield from _integers(getattr(value, field.name), f"{name}.{field.name}")
+  elif isinstance(value, Mapping):
+    for key, item in value.items():
+      yield from _integers(item, f"{name}[{key!r}]")
+  elif isinstance(value, tuple | list):
+    if len(value) > MOST_LAYERS:
+      yield f"{name}: number of layers", len(value)
+    for item in value:
+      yield from _integers(item, name)
+  elif isinstance(value, int):
+    yield name, value

@@ -188,6 +188,7 @@ def _load_ours(
 def _build(
   found: Recognised, flat: files.Flat, path: pathlib.Path, changes: dict[str, Any]
 ) -> tuple[Model, PyTree]:
+  configs.check_sizes(found.config, str(path))
   config = _changed(found.config, changes)
   model = zoo.build(config)
   params = import_params(

@@ -107,7 +107,7 @@ def _moog_stack(flat: Flat, prefix: str, published: moog.StackConfig) -> moog.St
   heads = (0, p.num_heads, p.qkv_dim // p.num_heads)
   _, heads, width = _shape(flat, f"{block}/(self|cross)_att/dense_(query|key|value)/kernel", heads)
   return moog.StackConfig(
-    num_layers=_count(flat, rf"{prefix}/layer_(\d+)/"),
+    num_layers=_count(flat, rf"{prefix}/layer_(\d+)/") or p.num_layers,
     qkv_dim=heads * width,
     num_heads=heads,
     mlp_dim=_shape(flat, f"{block}/MLP_in/kernel", (0, p.mlp_dim))[1],
@@ -123,7 +123,7 @@ def moog_config(flat: Flat, prefix: str) -> moog.Config:
   norm_first = any(name.startswith(f"{prefix}predictor_sa/") for name in flat)
   names = ("predictor_sa", "predictor_ca") if norm_first else ("predictor", "corrector")
   published = moog.Config()
-  norms = rf"{prefix}{names[0]}/(norm_encoder|layer_\d+/norm_\w+)/scale"
+  norms = rf"{prefix}({names[0]}|{names[1]})/(norm_encoder|layer_\d+/norm_\w+)/scale"
   latent_dim = _shape(flat, norms, (published.latent_dim,))[0]
   predictor, corrector = (
     _moog_stack(flat, f"{prefix}{name}", sizes)
@@ -178,7 +178,7 @@ def _moog_decoder(flat: Flat, prefix: str, latent_dim: int) -> moog.DecoderConfi
   projection = _shape(flat, f"{prefix}/pos_embedding/dense_pe/kernel", (64, width))
   return moog.DecoderConfig(
     stack=_moog_stack(flat, f"{prefix}/transformer", published.stack),
-    num_octaves=(projection[0] if add else width - latent_dim) // 4,
+    num_octaves=max(projection[0] if add else width - latent_dim, 4) // 4,
     add_positions=add,
     use_self=any(re.match(rf"{prefix}/transformer/layer_\d+/self_att/", name) for name in flat),
   )
@@ -189,7 +189,7 @@ def _rvm_layers(
 ) -> rvm.LayersConfig:
   kernel = (0, published.num_heads, 0)
   return rvm.LayersConfig(
-    num_layers=_count(flat, rf"{block}(\d+)/"),
+    num_layers=_count(flat, rf"{block}(\d+)/") or published.num_layers,
     num_heads=_shape(flat, rf"{block}\d+/{query}/(query|key|value)/kernel", kernel)[1],
     mlp_dim=_shape(flat, rf"{block}\d+/mlp/dense_in/kernel", (0, published.mlp_dim))[1],
   )

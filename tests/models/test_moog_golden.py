@@ -170,6 +170,23 @@ def test_training_code_forward(path, kind):
 
 
 @pytest.mark.parametrize("path", REPO, ids=name_of)
+def test_training_code_with_computed_positions(path):
+  golden, config, (video, state, _, _, targets), _, params, _ = repo(path, "plain")
+  table = position_table((config.height, config.width), config.decoder.num_octaves)
+  every = golden.hyper["decoder"]["eval_subsample_factor"]
+  zero = jnp.zeros((video.shape[0] * video.shape[1], 2), jnp.int32)
+  positions = table[sampled_cells((config.height, config.width), every, zero)]
+  positions = positions.reshape(*video.shape[:2], *positions.shape[1:])
+  args = (video, state, None, positions, targets)
+  steps, last, decoded, _ = call(lambda: Repo(config), "__call__", params, *args)
+  name = "outputs/plain/eval/"
+  golden.close(time_major(steps.corrected), f"{name}states_corrected", LOOSE)
+  golden.close(last, f"{name}state", LOOSE)
+  shape = golden.arrays[f"{name}video_predicted"].shape
+  golden.close(time_major(decoded).reshape(shape), f"{name}video_predicted", LOOSE)
+
+
+@pytest.mark.parametrize("path", REPO, ids=name_of)
 def test_first_state_is_normalised(path):
   golden, config, _, _, params, _ = repo(path, "plain")
   noise = jnp.asarray(golden.arrays["inputs/raw_initial_state"]) / config.init_scale
@@ -227,7 +244,8 @@ def test_points_frame_by_frame(path):
   golden.close(time_major(points.values), "outputs/points/values")
   logits = jnp.concatenate([points.visible, points.certainty], axis=-1)
   golden.close(time_major(logits), "outputs/points/logits")
-  golden.close(time_major(points.seen()), "outputs/points/visible")
+  seen = points.seen(golden.hyper["points"]["certainty_threshold"])
+  golden.close(time_major(seen), "outputs/points/visible")
   golden.close(time_major(tracks.state), "outputs/points/states")
   golden.close(time_major(tracks.corrected), "outputs/points/states_corrected")
   golden.close(last, "outputs/points/state")

@@ -63,6 +63,9 @@ def test_configs_survive_json(name):
     ('{"class": "models.nothing:Config"}', "is not the config"),
     ('{"class": "models.moog:Config", "wings": 2}', "unexpected keyword argument 'wings'"),
     ("{", "not a config of this version"),
+    ('{"class": "models.moog:StackConfig", "num_layers": 100000}', "num_layers = 100000 is more"),
+    ('{"class": "models.moog:Config", "num_latents": 99999999}', r"refused: config.num_latents ="),
+    ('{"class": "models.moog:Config", "height": 99999, "width": 99999}', r"99999\] are more than"),
   ],
 )
 def test_configs_of_something_else_are_refused(text, message):
@@ -201,6 +204,12 @@ def test_a_perceiver_comes_back_from_hugging_face(tmp_path):
   loaded, back = zoo.load(tmp_path)
   same(params, back)
   assert loaded.config == config
+  (tmp_path / "config.json").write_text(json.dumps(about | {"train_size": [10**6, 10**6]}))
+  with pytest.raises(ValueError, match="refused: pictures of .* are more than"):
+    zoo.load(tmp_path)
+  (tmp_path / "config.json").write_text("{nonsense")
+  with pytest.raises(ValueError, match="config.json: not readable as JSON"):
+    zoo.load(tmp_path)
   about["architectures"] = ["PerceiverForMaskedLM"]
   (tmp_path / "config.json").write_text(json.dumps(about))
   with pytest.raises(ValueError, match="architecture PerceiverForMaskedLM is not one of"):
@@ -214,6 +223,41 @@ def test_hugging_face_kernels_are_reversed_back(tmp_path):
   exported = translation.export_params({"perceiver_classifier/conv": {"w": kernel}}, rules)
   theirs = exported["perceiver.input_preprocessor.convnet.conv.weight"]
   np.testing.assert_array_equal(theirs[1, 2, 3, 4], kernel[4, 3, 2, 1])
+
+
+def test_arrays_that_sizes_are_read_from_are_missed_by_name(tmp_path):
+  config = zoo.config("rvm/nano")
+  arrays = translation.export_params(shaken(zoo.build(config)), rvm_weights.rules(config))
+  sizes = {"height": 16, "width": 16, "base_grid": (4, 4)}
+  for name in ("decoder/xa_blocks_0/ca_attention/query/kernel", "rnn_core/state_layer_norm/scale"):
+    path = write_npz(tmp_path / "rvm.npz", {n: x for n, x in arrays.items() if n != name})
+    with pytest.raises(
+      ValueError, match=rf"rvm.npz: parameters do not fit .* 1 missing: {name} \["
+    ):
+      zoo.load(path, **sizes)
+  flat = arrays | {"decoder_embedder/bias": np.float32(1), "wings": np.zeros(3)}
+  del flat["encoder/layers_0/mlp/dense_in/kernel"], flat["encoder/layers_0/mlp/dense_in/bias"]
+  with pytest.raises(ValueError) as error:
+    zoo.load(write_npz(tmp_path / "rvm.npz", flat), **sizes)
+  for part in (
+    "2 missing: encoder/layers_0/mlp/dense_in/bias [",
+    "1 not expected: wings [3]",
+    "decoder_embedder/bias is [], expected [512]",  # of the release: the file does not say
+  ):
+    assert part in str(error.value)
+
+
+@pytest.mark.parametrize("prefix", ["encoder/backbone/Conv_0", "predictor", "decoder/recon"])
+def test_a_moog_file_with_holes_is_described(prefix, tmp_path):
+  config = zoo.config("moog/nano")
+  rules = moog_weights.backbone("", config)
+  arrays = translation.export_params(shaken(zoo.build(config)), rules)
+  path = write_npz(
+    tmp_path / "moog.npz", {n: x for n, x in arrays.items() if not n.startswith(f"{prefix}/")}
+  )
+  sizes = {"height": 16, "width": 16, "num_latents": 8, "encoder": config.encoder}
+  with pytest.raises(ValueError, match=rf"moog.npz: parameters .* missing: {prefix}/"):
+    zoo.load(path, **sizes)
 
 
 # --- what does not fit ------------------------------------------------------------------------------
