@@ -1,6 +1,7 @@
 """The published models at published size with random weights: compile time, time, peak memory.
 
   python benchmarks/zoo.py
+  python benchmarks/zoo.py --parts=flow,learning     # some of it; the other tables are kept
 
 Peers: the Hugging Face port of flow and autoencoder in torch with as many threads (extra `parity`;
 without it those rows are left out), and for MooG and RVM a Python loop over the ticks that stores
@@ -9,7 +10,11 @@ everything, as the released code does. Every row is measured in an own process.
 
 import dataclasses
 import importlib.util
+import json
+import math
 import os
+import pathlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +23,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import perceiver_stream
 from perceiver_stream.models import moog_model, perceiver_autoencoder, perceiver_flow, rvm_model
@@ -25,6 +31,7 @@ from perceiver_stream.models.base import Model
 from perceiver_stream.nn import attention
 
 OURS, PORT = "perceiver_stream", "Hugging Face, torch"
+PARTS = ("flow", "autoencoder", "large", "tiles", "watching", "following", "learning")
 CHUNKS = 128  # in which the released colab and the port decode a clip
 
 
@@ -40,7 +47,6 @@ def timed(call: Callable[[], Any], repeats: int) -> dict[str, float]:
 
 
 def pictures(*shape: int) -> np.ndarray:
-  """Returns noise in [0, 1]."""
   return np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32)
 
 
@@ -112,27 +118,61 @@ def port(name: str, repeats: int) -> dict[str, float]:
   return timed(forward, repeats)
 
 
-def perceivers(
-  flow: str, autoencoder: str, repeats: int, tiny: bool, has_port: bool
-) -> list[list[Any]]:
-  rows = []
+def perceiver(name: str, what: str, chunks: int, tiny: bool, has_port: bool) -> list[list[Any]]:
+  """Returns the rows of one model: the port, ours without shortcuts, ours."""
+  rows, repeats = [], 1
   passive = {"OMP_WAIT_POLICY": "passive"}  # spinning threads would double torch's time
-  for name, unit, parts in ((flow, "pair", 1), (autoencoder, "clip", CHUNKS)):
-    theirs: dict[str, float] = {}
-    if has_port:
-      theirs = common.fresh(port, {"name": name, "repeats": repeats}, passive, inside=tiny)
-      row = [f"{name}, {unit}", f"{PORT}{f' (x {parts} chunks)' if parts > 1 else ''}", None]
-      seconds = [parts * theirs["wall"], parts * theirs["cpu"]]
-      rows.append([*row, *seconds, 1.0, None, theirs["peak"] / common.MB])
-    for by, written_out in ((f"{OURS}, no shortcuts", True), (OURS, False)):
-      if tiny and written_out:
-        continue
-      asked = {"name": name, "repeats": repeats, "written_out": written_out}
-      found = common.fresh(ours, asked, inside=tiny)
-      ratio = found["cpu"] / (parts * theirs["cpu"]) if theirs else None
-      row = [f"{name}, {unit}", by, found["compile"], found["wall"], found["cpu"], ratio]
-      rows.append([*row, found["temp"] / common.MB, found["peak"] / common.MB])
+  theirs: dict[str, float] = {}
+  if has_port:
+    theirs = common.fresh(port, {"name": name, "repeats": repeats}, passive)
+    by = f"{PORT} (x {chunks} chunks)" if chunks > 1 else PORT
+    seconds = [chunks * theirs["wall"], chunks * theirs["cpu"]]
+    rows.append([what, by, None, *seconds, 1.0, None, theirs["peak"] / common.MB])
+  for by, written_out in ((f"{OURS}, no shortcuts", True), (OURS, False)):
+    if tiny and written_out:
+      continue
+    asked = {"name": name, "repeats": repeats, "written_out": written_out}
+    found = common.fresh(ours, asked, inside=tiny)
+    ratio = found["cpu"] / (chunks * theirs["cpu"]) if theirs else None
+    row = [what, by, found["compile"], found["wall"], found["cpu"], ratio]
+    rows.append([*row, found["temp"] / common.MB, found["peak"] / common.MB])
   return rows
+
+
+def large(name: str, height: int, width: int) -> dict[str, float]:
+  """Returns what flow of a large image takes, tile after tile, and how many tiles are twice."""
+  config = perceiver_stream.config(name)
+  network = hk.without_apply_rng(hk.transform(lambda x: perceiver_flow.FlowPerceiver(config)(x)))
+  frames = 2 * pictures(1, 2, height, width, config.channels) - 1
+  tile, seen = (config.height, config.width), []
+  params = jax.jit(network.init)(jax.random.PRNGKey(0), frames[:, :, : tile[0], : tile[1]])
+  apply = jax.jit(network.apply)
+
+  def flow(window: np.ndarray) -> jax.Array:
+    seen.append(hash(window.tobytes()))  # of noise: only the same place has the same
+    return apply(params, window)
+
+  wall, cpu = time.perf_counter(), time.process_time()
+  overlap = min(20, min(tile) // 2)
+  answer = perceiver_flow.tiled_flow(flow, frames, tile, overlap=overlap)
+  taken = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+  assert answer.shape == (1, height, width, 2)
+  tiles = {"tiles": len(seen), "repeated": len(seen) - len(set(seen))}
+  return taken | tiles | {"peak": peak_bytes()}
+
+
+def large_rows(name: str, size: tuple[int, int], tiny: bool) -> list[list[Any]]:
+  found = common.fresh(large, {"name": name, "height": size[0], "width": size[1]}, inside=tiny)
+  released = released_tiles(size, perceiver_stream.config(name))
+  row = [f"{size[1]} x {size[0]}", found["tiles"], found["tiles"] / released, found["repeated"]]
+  each = found["cpu"] / found["tiles"]
+  return [[*row, found["wall"], found["cpu"], each, found["peak"] / common.MB]]
+
+
+def released_tiles(size: tuple[int, int], config: perceiver_flow.Config, overlap: int = 20) -> int:
+  """Returns how many tiles the released colab takes, or would if it did not fail."""
+  steps = (config.height - overlap, config.width - overlap)
+  return math.prod(len(range(0, n, max(step, 1))) for n, step in zip(size, steps, strict=True))
 
 
 def tiles(name: str) -> list[list[Any]]:
@@ -145,7 +185,7 @@ def tiles(name: str) -> list[list[Any]]:
       for sizes in [((height, config.height), (width, config.width))]
     ]
     counts = [len(y) * len(x) for y, x in starts]
-    released = len(range(0, height, config.height - 20)) * len(range(0, width, config.width - 20))
+    released = released_tiles((height, width), config)
     rows.append([f"{width} x {height}", released, *counts, counts[0] / released])
   return rows
 
@@ -171,8 +211,6 @@ def watch(name: str, ticks: int, repeats: int, looped: bool) -> dict[str, float]
 
   found = common.program(loop if looped else scan, params, state, frames)
   taken = {"compile": found.trace_s + found.compile_s, "temp": found.temp_bytes}
-  if looped:
-    return taken
   return taken | timed(lambda: found.call(params, state, frames), repeats)
 
 
@@ -190,21 +228,33 @@ def follow(name: str, ticks: int) -> list[int]:
   return peaks
 
 
-def learn(name: str, ticks: int, repeats: int, stored: bool) -> dict[str, float]:
-  """Returns what the gradient of one window takes; `stored` recomputes nothing."""
+def learn(
+  name: str, ticks: int, repeats: int, looped: bool, compile_only: bool = False
+) -> dict[str, float]:
+  """Returns what one training step takes: loss, gradient, AdamW.
+
+  `looped` is a Python loop over the ticks of the recurrence that recomputes nothing.
+  """
   model, params, state = started(name)
-  config = dataclasses.replace(model.config, remat=not stored)
+  config = dataclasses.replace(model.config, remat=not looped)
+  if looped:
+    hk.dynamic_unroll = hk.static_unroll
   frames = {"pixels": np.zeros((ticks, 1, *model.modalities["pixels"].spec.shape), np.uint8)}
   is_rvm = name.startswith("rvm")
   loss = (rvm_model if is_rvm else moog_model).make_loss(config)
   extra = {"num_sources": ticks // 2} if is_rvm else {}
-  gradient = jax.value_and_grad(lambda *args: loss(*args, **extra), has_aux=True)
-  inputs = (params, state, frames, jax.random.PRNGKey(1))
-  found = common.program(gradient, *inputs)
+  optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-4, b2=0.95))
+
+  def step(params: Any, moments: Any, *args: Any) -> tuple[Any, Any, jax.Array]:
+    gradient = jax.value_and_grad(lambda p: loss(p, *args, **extra), has_aux=True)
+    (value, _), slopes = gradient(params)
+    updates, moments = optimizer.update(slopes, moments, params)
+    return optax.apply_updates(params, updates), moments, value
+
+  inputs = (params, optimizer.init(params), state, frames, jax.random.PRNGKey(1))
+  found = common.program(step, *inputs)
   taken = {"compile": found.trace_s + found.compile_s, "temp": found.temp_bytes}
-  if stored:
-    return taken
-  return taken | timed(lambda: found.call(*inputs), repeats)
+  return taken if compile_only else taken | timed(lambda: found.call(*inputs), repeats)
 
 
 def started(name: str) -> tuple[Model, Any, Any]:
@@ -219,84 +269,131 @@ def started(name: str) -> tuple[Model, Any, Any]:
 
 
 def recurrent(
-  kind: Callable, names: list[str], lengths: list[int], peer: tuple[str, int], tiny: bool
+  kind: Callable, names: list[str], cases: list[dict[str, Any]], tiny: bool
 ) -> list[list[Any]]:
-  rows = []
-  flag, peer_ticks = peer
-  for name in names:
-    first: dict[str, float] = {}
-    for ticks in lengths:
-      asked = {"name": name, "ticks": ticks, "repeats": 1, flag: False}
-      found = common.fresh(kind, asked, inside=tiny)
-      first = first or found
-      row = [name, OURS, ticks, found["compile"], found["compile"] / first["compile"]]
-      row += [1e3 * found[key] / ticks for key in ("wall", "cpu")]
-      row += [found["cpu"] / ticks / (first["cpu"] / lengths[0])]
-      rows.append([*row, found["temp"] / common.MB, found["peak"] / common.MB])
-    asked = {"name": name, "ticks": peer_ticks, "repeats": 1, flag: True}
+  cases = [{"ticks": 2}] if tiny else cases
+  return [row for name in names for row in recurrent_rows(kind, name, cases, tiny)]
+
+
+def recurrent_rows(
+  kind: Callable, name: str, cases: list[dict[str, Any]], tiny: bool
+) -> list[list[Any]]:
+  """Returns a row per case; the first is what times are compared with."""
+  rows, first = [], {}
+  for case in cases:
+    asked = {"name": name, "repeats": 1, "looped": False} | case
     found = common.fresh(kind, asked, inside=tiny)
-    row = [name, flag, peer_ticks, found["compile"], found["compile"] / first["compile"]]
-    rows.append([*row, None, None, None, found["temp"] / common.MB, None])
+    ticks = case["ticks"]
+    each = [found[key] / ticks if key in found else None for key in ("wall", "cpu")]
+    first = first or {"compile": found["compile"], "cpu": each[1]}
+    row = [name, "Python loop" if case.get("looped") else OURS, ticks]
+    row += [found["compile"], found["compile"] / first["compile"]]
+    row += [x and 1e3 * x for x in each] + [each[1] and each[1] / first["cpu"]]
+    peak = found["peak"] / common.MB if "peak" in found else None
+    rows.append([*row, found["temp"] / common.MB, peak])
   return rows
 
 
-def main(argv: list[str] | None = None) -> None:
-  options = common.arguments_of(argv, __doc__ or "", globals())
-  about = common.machine()
-  flow, autoencoder, names = (
-    "perceiver_flow/published",
-    "perceiver_autoencoder/kinetics",
-    (["moog/movi", "rvm/small"]),
-  )
-  lengths, learnt, followed = [4, 16, 64], [4, 8], 16
-  if options.tiny:
-    flow, autoencoder, names = "perceiver_flow/nano", "perceiver_autoencoder/nano", ["rvm/nano"]
-    lengths, learnt, followed = [2], [2], 3
-  has_port = bool(importlib.util.find_spec("torch")) and not options.tiny
-  columns = ["model", "by", "T", "compile s", f"x T = {lengths[0]}", "wall ms a tick"]
-  columns += ["CPU ms a tick", f"x T = {lengths[0]}", "temp MB", "peak MB"]
-  learn_columns = [c.replace(f"T = {lengths[0]}", f"T = {learnt[0]}") for c in columns]
-  note = "A peak is that of the whole process: imports, weights and compiling included."
-  tables = [
-    common.Table(
-      "Flow and autoencoder",
-      ["what", "by", "compile s", "wall s", "CPU s", "x port CPU", "temp MB", "peak MB"],
-      perceivers(flow, autoencoder, 1 if options.tiny else 2, options.tiny, has_port),
-      f"{note} The port encodes the clip again for each of {CHUNKS} chunks: one chunk is measured "
-      f"and multiplied. 'No shortcuts' writes all tokens out and attends to all heads at once.",
-    ),
-    common.Table(
-      "Tiles of a large image",
-      ["image", "released rule", "ours", "ours, fewest", "x released"],
-      tiles("perceiver_flow/published"),
-    ),
-    common.Table(
-      "Watching T frames",
-      columns,
-      recurrent(watch, names, lengths, ("looped", lengths[0]), options.tiny),
-      f"Latents only. {note} 'looped' is a Python loop over the ticks, compiled, not run.",
-    ),
-    common.Table(
-      "Following a stream tick by tick",
-      ["model", "ticks", "peak MB", "x at the second tick"],
-      following(names, followed, options.tiny),
-    ),
-    common.Table(
-      "Learning from T frames",
-      learn_columns,
-      recurrent(learn, names, learnt, ("stored", learnt[-1]), options.tiny),
-      f"Loss and gradient, one row. {note} 'stored' recomputes nothing; compiled, not run.",
-    ),
-  ]
-  common.publish("zoo", options, tables, about)
+WATCHED = [{"ticks": n} for n in (4, 16, 64)] + [{"ticks": 4, "looped": True}]
+LEARNT = [{"ticks": 4}, {"ticks": 8}, {"ticks": 64, "compile_only": True}]
+LEARNT.append({"ticks": 4, "looped": True})  # longer ones take too much memory to compile
 
 
 def following(names: list[str], ticks: int, tiny: bool) -> list[list[Any]]:
   rows = []
   for name in names:
     first, last = common.fresh(follow, {"name": name, "ticks": ticks}, inside=tiny)
-    rows.append([name, ticks, last / common.MB, last / first])
+    rows.append([name, ticks, first / common.MB, last / common.MB, last / first])
   return rows
+
+
+# --- tables -----------------------------------------------------------------------------------------
+
+PEAK = "A peak is that of the whole process: imports, weights and compiling included."
+PERCEIVER_COLUMNS = [
+  "what", "by", "compile s", "wall s", "CPU s", "x port CPU", "temp MB", "peak MB"
+]  # fmt: skip
+LARGE_COLUMNS = [
+  "image", "tiles", "x released", "repeated", "wall s", "CPU s", "CPU s a tile", "peak MB"
+]  # fmt: skip
+TICK_COLUMNS = [
+  "model", "by", "T", "compile s", "x first", "wall ms a tick", "CPU ms a tick", "x first",
+  "temp MB", "peak MB",
+]  # fmt: skip
+
+
+def table(part: str, tiny: bool) -> common.Table:
+  """Returns the table of one part, measured now."""
+  size = ("nano", "nano") if tiny else ("published", "kinetics")
+  flow, autoencoder = f"perceiver_flow/{size[0]}", f"perceiver_autoencoder/{size[1]}"
+  names = ["rvm/nano"] if tiny else ["moog/movi", "rvm/small"]
+  has_port = bool(importlib.util.find_spec("torch")) and not tiny
+  make: dict[str, Callable[[], common.Table]] = {
+    "flow": lambda: common.Table(
+      "Optical flow of one pair",
+      PERCEIVER_COLUMNS,
+      perceiver(flow, flow, 1, tiny, has_port),
+      f"{PEAK} 'No shortcuts' writes all tokens out and attends to all heads at once.",
+    ),
+    "autoencoder": lambda: common.Table(
+      "Autoencoding one clip",
+      PERCEIVER_COLUMNS,
+      perceiver(autoencoder, autoencoder, CHUNKS, tiny, has_port),
+      f"{PEAK} The port encodes the clip again for each of {CHUNKS} chunks: one chunk is measured "
+      f"and multiplied. 'No shortcuts' writes all tokens out and attends to all heads at once.",
+    ),
+    "large": lambda: common.Table(
+      "Optical flow of a large image",
+      LARGE_COLUMNS,
+      large_rows(flow, (40, 60) if tiny else (1080, 1920), tiny),
+      f"Compiling included. {PEAK} The released code fails at this size.",
+    ),
+    "tiles": lambda: common.Table(
+      "Tiles of a large image",
+      ["image", "released rule", "ours", "ours, fewest", "x released"],
+      tiles("perceiver_flow/published"),
+    ),
+    "watching": lambda: common.Table(
+      "Watching T frames",
+      TICK_COLUMNS,
+      recurrent(watch, names, WATCHED, tiny),
+      f"Latents only. {PEAK} 'Python loop': over the ticks, inside one compiled program.",
+    ),
+    "following": lambda: common.Table(
+      "Following a stream tick by tick",
+      ["model", "ticks", "peak MB, second tick", "peak MB, last tick", "x second"],
+      following(names, 3 if tiny else 64, tiny),
+    ),
+    "learning": lambda: common.Table(
+      "Learning from T frames",
+      TICK_COLUMNS,
+      recurrent(learn, names, LEARNT, tiny),
+      f"Loss, gradient and AdamW, one row. {PEAK} 'Python loop' recomputes nothing. Rows without "
+      f"times were compiled, not run.",
+    ),
+  }
+  return make[part]()
+
+
+def kept(path: pathlib.Path, tiny: bool) -> dict[str, common.Table]:
+  """Returns the tables of earlier runs of other parts, by title."""
+  if not path.is_file():
+    return {}
+  found = json.loads(path.read_text())
+  tables = [common.Table(**t) for t in found["tables"]] if found["tiny"] == tiny else []
+  return {t.title: t for t in tables}
+
+
+def main(argv: list[str] | None = None) -> None:
+  options = common.arguments_of(argv, __doc__ or "", globals(), {"parts": ",".join(PARTS)})
+  about = common.machine()
+  asked = options.parts.split(",")
+  if unknown := set(asked) - set(PARTS):
+    raise SystemExit(f"--parts: {sorted(unknown)} are none of {', '.join(PARTS)}")
+  for part in asked:
+    made = table(part, options.tiny)
+    tables = kept(pathlib.Path(options.output) / "zoo.json", options.tiny) | {made.title: made}
+    common.publish("zoo", options, list(tables.values()), about)
 
 
 if __name__ == "__main__":
