@@ -49,7 +49,7 @@ def test_raw_patches_overlap_and_have_unit_length():
   found = watching.raw_patches((8, 8))(frames)
   assert found.shape == (TICKS, 8, 8, 6 * 6 * 3)  # cells of 4
   np.testing.assert_allclose(np.linalg.norm(found, axis=-1), 1, atol=1e-5)
-  inner = frames[2, 7:13, 11:17].astype(np.float32).reshape(-1) / 127.5 - 1
+  inner = frames[2, 7:13, 11:17].transpose(2, 0, 1).reshape(-1).astype(np.float32) / 127.5 - 1
   np.testing.assert_allclose(found[2, 2, 3], watching.unit(inner), atol=1e-6)
   with pytest.raises(ValueError, match=r"\[32, 32\] are not a whole number of \[5, 8\] cells"):
     watching.raw_patches((5, 8))(frames)
