@@ -44,6 +44,7 @@ HEAVY = (
   "tensorboard",
   "vizdoom",
   "mujoco",
+  "rerun",
 )
 LIGHT_ROOMS = ("types", "nn", "core", "modalities", "models")
 
