@@ -122,7 +122,7 @@ def test_pictures_are_squashed_about_their_raster():
 
 
 def test_queries_come_and_go_at_any_tick_without_a_second_compilation(made, frames):
-  """A session of slots at random, against each query on its own from the start."""
+  """A session in which slots are given out and taken back at random."""
   (model, weights, tracker, _), params = made
   watch, state = model.initial_state(weights, 1), tracker.initial_state(1, SLOTS)
   rng, history, sizes = np.random.default_rng(3), [], []
@@ -136,14 +136,15 @@ def test_queries_come_and_go_at_any_tick_without_a_second_compilation(made, fram
     history.append((orders, jax.device_get(tracks)))
     sizes.append((tracker.step._cache_size(), model.observe._cache_size()))
   assert set(sizes) == {sizes[0]}
-  active = np.zeros(SLOTS, bool)
+  active, counts = np.zeros(SLOTS, bool), set()
   for orders, tracks in history:
     start, stop = np.asarray(orders.start[0]), np.asarray(orders.stop[0])
     active = (active | start) & ~stop
     np.testing.assert_array_equal(np.isfinite(tracks.position[0, :, 0]), active)
+    counts.add(int(active.sum()))
     begun = start & ~stop
     np.testing.assert_allclose(tracks.position[0, begun], orders.position[0, begun], atol=1e-6)
-  assert active.any() and not active.all()
+  assert len(counts) > 2, "the session has hardly any change"
 
 
 def test_models_are_found_by_name_or_file(made, tmp_path, monkeypatch):
