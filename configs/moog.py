@@ -38,7 +38,7 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
       decay_steps=5000,
     ),
     num_rows=1 if variant == "tiny" else 4,
-    max_windows=5000,
+    max_windows=7000,
     run_dir=f"runs/moog_{variant}",
   )
 
