@@ -32,7 +32,8 @@ def built(name):
   family, _, variant = name.partition("/")
   config = perceiver_stream.config(f"{family}/nano")
   if family == "stream_perceiver":
-    modalities = {"pose": vector.Config(size=3), "pixels": config.modalities["pixels"]}
+    frame = dataclasses.replace(config.modalities["pixels"], motion_levels=1)
+    modalities = {"pose": vector.Config(size=3), "pixels": frame}
     config = dataclasses.replace(config, modalities=modalities)
   if variant == "gated":
     core = GatedConfig(num_latents=8, latent_dim=16, num_heads=2, num_layers=1)
@@ -55,7 +56,7 @@ def asked(name):
   return model.attention(params, state, watched, GRID)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.endswith("/grid")])
 def test_watching_from_within_is_watching(name):
   model, params, state, watched = built(name)
   attended, last = asked(name)
