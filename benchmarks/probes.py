@@ -186,13 +186,13 @@ LABELS = ["by", "grid", "J&F", "J", "F", "mIoU", "PCK@0.1", "J&F through the gri
 def label_table(level: str, found: Sequence[Scene], models: Sequence[Contestant]) -> common.Table:
   """Returns how well feature maps hand labels on."""
   side = found[0].frames.shape[1]
-  grid = (min(16, side // 4),) * 2
+  cells = min(16, side // 4)
   rows = [
     label_row("static labels", None, found),
-    label_row("raw patches", watching.raw_patches(grid), found),
+    label_row("raw patches", watching.raw_patches((cells, cells)), found),
   ]
   for name, model, params in models:
-    rows.append(label_row(name, watching.features(model, params, grid, hold=HOLD), found))
+    rows.append(label_row(name, watching.features(model, params, (cells, cells), hold=HOLD), found))
   rows = [[*map(_plain, row), row[2] / rows[0][2] if rows[0][2] else None] for row in rows]
   note = (
     "Label propagation (20 frames of context, temperature 0.7, 7 best, radius 6/16 of the picture), "

@@ -7,6 +7,7 @@
 `rerun tracks.rrd` shows it. Raster coordinates are Rerun's own: points lie where they belong.
 """
 
+import importlib
 import pathlib
 from types import ModuleType, TracebackType
 from typing import Any
@@ -88,10 +89,9 @@ class RerunFile:
 def rerun() -> ModuleType:
   """Returns the package; raises RuntimeError where it is not installed."""
   try:
-    import rerun
+    return importlib.import_module("rerun")
   except ImportError as error:
     raise RuntimeError(
       'rerun is not installed, which writes recordings for its viewer: pip install "rerun-sdk" or '
       'pip install -e ".[viz]".'
     ) from error
-  return rerun

@@ -19,8 +19,7 @@ from perceiver_stream.zoo.loading import template
 TICKS, ROWS, GRID = 4, 2, (6, 5)
 NAMES = (
   "stream_perceiver/nano",
-  "stream_perceiver/grid",
-  "stream_perceiver/gated",
+  "stream_perceiver/gated_grid",
   "moog/nano",
   "rvm/nano",
 )
@@ -35,11 +34,9 @@ def built(name):
     frame = dataclasses.replace(config.modalities["pixels"], motion_levels=1)
     modalities = {"pose": vector.Config(size=3), "pixels": frame}
     config = dataclasses.replace(config, modalities=modalities)
-  if variant == "gated":
+  if variant == "gated_grid":
     core = GatedConfig(num_latents=8, latent_dim=16, num_heads=2, num_layers=1)
-    config = dataclasses.replace(config, core=core)
-  if variant == "grid":
-    config = dataclasses.replace(config, latent_grid=(4, 2))
+    config = dataclasses.replace(config, core=core, latent_grid=(4, 2))
   model = perceiver_stream.build(config)
   rng = np.random.default_rng(0)
   watched = {n: jnp.asarray(m.fake(rng, (TICKS, ROWS))) for n, m in model.modalities.items()}
@@ -56,7 +53,7 @@ def asked(name):
   return model.attention(params, state, watched, GRID)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if not n.endswith("/grid")])
+@pytest.mark.parametrize("name", NAMES)
 def test_watching_from_within_is_watching(name):
   model, params, state, watched = built(name)
   attended, last = asked(name)
@@ -80,11 +77,14 @@ def test_weights_are_shares(name):
 
 def test_bound_latents_read_their_own_cell_only():
   outside = ~own_cells([(4, 4)], (4, 2)).reshape(8, 4, 4)
-  bound, free = (np.asarray(asked(f"stream_perceiver/{n}")[0].reads[:3]) for n in ("grid", "nano"))
+  names = ("stream_perceiver/gated_grid", "stream_perceiver/nano")
+  bound, free = (np.asarray(asked(name)[0].reads[:3]) for name in names)
   assert np.max(bound[..., outside]) == 0 < np.min(bound[..., ~outside])
   assert np.min(free) > 0
-  sizes = lambda name: jax.tree.map(np.shape, built(f"stream_perceiver/{name}")[1])  # noqa: E731
-  assert sizes("grid") == sizes("nano")
+  free, twin = (
+    template(perceiver_stream.build(f"stream_perceiver/nano{n}")) for n in ("", "_grid")
+  )
+  assert jax.tree.map(np.shape, free) == jax.tree.map(np.shape, twin)
 
 
 def test_a_latent_of_rvm_is_a_place():
