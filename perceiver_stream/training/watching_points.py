@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree, UInt8
 
-import perceiver_stream
 from perceiver_stream import zoo
 from perceiver_stream.evaluation.optical_flow import opencv
 from perceiver_stream.evaluation.trackers import TRACKERS
@@ -121,10 +120,10 @@ def untrained(
   Raises:
     ValueError: There is no such model, or nothing can be read out of its states.
   """
-  sizes = perceiver_stream.config(name)
+  sizes = zoo.config(name)
   if "pixels" in getattr(sizes, "modalities", {}):
     sizes = dataclasses.replace(sizes, modalities={"pixels": sizes.modalities["pixels"]})
-  model = perceiver_stream.build(sizes)
+  model = zoo.build(sizes)
   if reason := check_sees(model):
     raise ValueError(f"{name} cannot follow points: {reason}; use stream_perceiver, moog or rvm.")
   tracker = point_readout.build(config or point_readout.Config())
