@@ -6,7 +6,8 @@ with the true track, and at how many later ticks it is still the one with the mo
 
 A latent that is bound to a place has a centroid that does not move: its correlation is 0. All
 latents move with the camera if they move at all, so the mean over all latents, which is what a
-random one has, stands beside.
+random one has, stands beside. A latent that has the most attention everywhere is the same at every
+tick and follows nothing: beside the stability stands how often the latent also leads elsewhere.
 """
 
 from collections.abc import Sequence
@@ -39,13 +40,14 @@ class Binding(NamedTuple):
   Attributes:
     correlation: Pearson, mean of the axes along which the target moves; NaN if along none.
     stability: Share of the later ticks at which the latent has the most attention in the target.
+    elsewhere: The same share in the other targets; NaN if there are none.
     distance: Mean distance of the centroid from the track, in sides of the picture.
   """
 
   correlation: Float[np.ndarray, " K"]
   random_correlation: Float[np.ndarray, " K"]
   stability: Float[np.ndarray, " K"]
-  random_stability: Float[np.ndarray, " K"]
+  elsewhere: Float[np.ndarray, " K"]
   distance: Float[np.ndarray, " K"]
   random_distance: Float[np.ndarray, " K"]
 
@@ -104,21 +106,21 @@ def follow(maps: Float[np.ndarray, "T L h w"], targets: Targets, min_ticks: int 
       f"binding: maps of {len(maps)} ticks on a {list(maps.shape[2:])} grid do not fit targets "
       f"{list(targets.inside.shape)}; make both for the same clip and grid."
     )
-  held = np.einsum("kthw,tlhw->ktl", targets.inside, maps)
+  enough = targets.counted.sum(axis=1) >= min_ticks
+  inside, tracks, counted = (x[enough] for x in targets)
+  held = np.einsum("kthw,tlhw->ktl", inside, maps)
+  leads = (held > held.max(axis=-1, keepdims=True) - TIE) & counted[..., None]  # [K, T, L]
   centres, rows = centroids(maps), []
-  for share, track, counted in zip(held, targets.tracks, targets.counted, strict=True):
-    if counted.sum() < min_ticks:
-      continue
-    seen = np.flatnonzero(counted)
-    share, path = share[seen], track[seen]
-    away = np.linalg.norm(centres[seen] - path[:, None], axis=-1)
-    latent = (share[0] - TIE * away[0]).argmax()
-    same = correlation(centres[seen], path)
-    far = away.mean(axis=0)
-    most = share[1:].max(axis=-1)
-    kept = (share[1:, latent] > most - TIE) & (most > 0)
-    chance = 1 / share.shape[1]
-    rows.append((same[latent], same.mean(), kept.mean(), chance, far[latent], far.mean()))
+  for k, (track, seen) in enumerate(zip(tracks, counted, strict=True)):
+    path, away = track[seen], np.linalg.norm(centres[seen] - track[seen][:, None], axis=-1)
+    latent = (held[k, seen][0] - TIE * away[0]).argmax()
+    same, far = correlation(centres[seen], path), away.mean(axis=0)
+    later = seen & (np.arange(len(seen)) > seen.argmax())
+    others = np.delete(counted, k, axis=0) & later
+    led = np.delete(leads[..., latent], k, axis=0) & later
+    elsewhere = led.sum() / others.sum() if others.any() else np.nan
+    stability = leads[k, later, latent].mean()
+    rows.append((same[latent], same.mean(), stability, elsewhere, far[latent], far.mean()))
   return Binding(*np.array(rows, np.float64).reshape(-1, 6).T)
 
 

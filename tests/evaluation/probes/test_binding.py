@@ -54,7 +54,7 @@ def test_latents_that_follow_score_full_marks():
   np.testing.assert_allclose(found.correlation, 1, atol=1e-3)
   np.testing.assert_array_equal(found.stability, 1)
   assert np.max(found.distance) < 0.01 < np.min(found.random_distance)
-  np.testing.assert_allclose(found.random_stability, 1 / 3)
+  np.testing.assert_array_equal(found.elsewhere, 0)
 
 
 def test_latents_that_swap_are_found_out():
@@ -64,6 +64,15 @@ def test_latents_that_swap_are_found_out():
   found = binding.follow(maps, targets)
   np.testing.assert_allclose(found.stability, 5 / 11)
   assert np.max(found.correlation) < 0.95 and np.min(found.distance) > 0.1
+
+
+def test_a_latent_that_leads_everywhere_is_found_out():
+  targets = binding.things(two_things(), GRID)
+  maps = np.ones((TICKS, 3, *GRID))
+  maps[:, 1] = 2
+  found = binding.follow(maps, targets)
+  np.testing.assert_array_equal(found.stability, 1)
+  np.testing.assert_array_equal(found.elsewhere, 1)
 
 
 def test_fixed_places_have_no_correlation_and_stay_while_the_thing_does():
@@ -76,6 +85,7 @@ def test_fixed_places_have_no_correlation_and_stay_while_the_thing_does():
   still = binding.follow(binding.static_maps(TICKS, GRID), stay)
   np.testing.assert_array_equal(still.stability, 1)
   assert np.isnan(still.correlation).all()  # nothing to go along with
+  assert np.isnan(still.elsewhere).all()
   assert still.distance[0] < still.random_distance[0]
 
 
