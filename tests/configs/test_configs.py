@@ -24,7 +24,7 @@ SCORED = {
   "autoencoder": {"audio@0", "pixels@0"},
   "flow": {"flow@0"},
   "moog": {"pixels@1"},
-  "pretrain": {"pixels@1", "pixels@4"},
+  "pretrain": {"pixels@1"},
   "rvm": {"pixels@1"},
   "tracking": {"points@0"},
 }
