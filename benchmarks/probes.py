@@ -223,7 +223,7 @@ def contestants(names: Sequence[str]) -> list[Contestant]:
 
 
 def main(argv: list[str] | None = None) -> None:
-  more = {"models": "", "level": "easy,medium,hard", "scenes": 8, "ticks": 24}
+  more = {"models": "", "level": "easy,medium,hard", "scenes": 6, "ticks": 24}
   options = common.arguments_of(argv, __doc__ or "", globals(), more)
   about = common.machine()
   names = (options.models or (TINY if options.tiny else MODELS)).split(",")
