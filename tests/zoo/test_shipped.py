@@ -39,7 +39,7 @@ def test_they_come_with_a_tracker_of_points(name):
 
 def test_a_name_without_weights_lists_those_that_have_some():
   with pytest.raises(FileNotFoundError, match=f"by name there are .*{NAMES[0]}"):
-    perceiver_stream.load("stream_perceiver/huge")
+    zoo.load("stream_perceiver/huge")
 
 
 def test_a_readout_travels_in_the_file_of_its_model(tmp_path):
