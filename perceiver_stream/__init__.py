@@ -25,7 +25,7 @@ def load(source: str | pathlib.Path, **changes: Any) -> tuple[Any, Any]:
 
   Args:
     source: The folder of a run of `scripts/train.py`; a file of weights, ours or published (see
-      `zoo.load`); or a name of the zoo, whose parameters are then untrained.
+      `zoo.load`); or a name of the zoo: with the weights that come with the package, or untrained.
     changes: Fields of the config that a published file does not say; only for files.
 
   Raises:
