@@ -240,15 +240,15 @@ def learn(
   if looped:
     hk.dynamic_unroll = hk.static_unroll
   frames = {"pixels": np.zeros((ticks, 1, *model.modalities["pixels"].spec.shape), np.uint8)}
-  is_rvm = name.startswith("rvm")
-  loss = (rvm_model if is_rvm else moog_model).make_loss(config)
-  extra = {"num_sources": ticks // 2} if is_rvm else {}
+  loss = (rvm_model if name.startswith("rvm") else moog_model).make_loss(config)
+  extra = {"num_sources": ticks // 2} if name.startswith("rvm") else {}
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-4, b2=0.95))
 
   def step(params: Any, moments: Any, *args: Any) -> tuple[Any, Any, jax.Array]:
     gradient = jax.value_and_grad(lambda p: loss(p, *args, **extra), has_aux=True)
     (value, _), slopes = gradient(params)
-    updates, moments = optimizer.update(slopes, moments, params)
+    with jax.numpy_dtype_promotion("standard"):  # which adam needs
+      updates, moments = optimizer.update(slopes, moments, params)
     return optax.apply_updates(params, updates), moments, value
 
   inputs = (params, optimizer.init(params), state, frames, jax.random.PRNGKey(1))

@@ -30,8 +30,8 @@ class Memory(NamedTuple):
   count: Int[Array, " B"]
 
   @property
-  def seen(self) -> Bool[Array, " B"]:
-    """Returns whether there has been an observation since the last reset."""
+  def seen(self) -> Bool[Array, "*T B"]:
+    """Returns whether there has been an observation since the last reset; also of stacked states."""
     return self.count > 0
 
 

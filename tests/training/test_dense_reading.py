@@ -12,6 +12,7 @@ import perceiver_stream
 from perceiver_stream.modalities import depth, segmentation
 from perceiver_stream.models import dense_readout
 from perceiver_stream.training.objectives.dense_reading import Config, DenseReading
+from perceiver_stream.training.optimizers import OptimizerConfig, make_optimizer
 
 SIDE = 16
 
@@ -46,7 +47,7 @@ def test_it_learns_more_than_one_who_has_seen_nothing_knows(objective):
   learner, first = objective.learner, window()
   params = learner.init(jax.random.PRNGKey(0), {"pixels": first["pixels"][0]})
   frozen = jax.tree.map(np.array, learner.params)
-  optimizer = optax.adam(1e-2)
+  optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=1))
   memory = optimizer.init(params)
 
   @jax.jit
@@ -73,7 +74,8 @@ def test_what_is_not_valid_counts_for_nothing(objective):
   bad = good | {"depth": good["depth"].copy(), "depth_valid": flags}
   bad["depth"][2] = np.nan
   other = bad | {"depth": good["depth"]}
-  losses = [objective.loss(params, learner.initial_state(params), w) for w in (bad, other)]
+  both = [jax.tree.map(jnp.asarray, w) for w in (bad, other)]
+  losses = [objective.loss(params, learner.initial_state(params), w) for w in both]
   assert np.isfinite(losses[0][0])
   np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-6)
   assert losses[0][1].scores["depth@0"].valid[:, 0].tolist() == [True, True, False, True]

@@ -155,7 +155,8 @@ def test_a_misfit_is_refused_with_what_fits():
     objectives.make(zoo.build("perceiver_flow/nano"), future_prediction.Config())
   with pytest.raises(TypeError, match="config.objective is a dict; use the Config of one of"):
     objectives.make(rvm, {})
-  assert objectives.fitting(rvm) == ["future_prediction", "masked_future"]
+  reads = ["point_tracking", "dense_reading"]
+  assert objectives.fitting(rvm) == ["future_prediction", "masked_future", *reads]
   assert isinstance(objectives.default(zoo.build("perceiver_flow/nano")), flow.Config)
   assert objectives.fitting(zoo.build("perceiver_classifier/nano")) == []
 

@@ -88,7 +88,7 @@ class DenseReading:
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), sight)
     total, scores, shown = jnp.float32(0.0), {}, {}
     for name, prediction in watched.reader.read(params, flat).items():
-      modality, raw = self.outputs[name], window[name]
+      modality, raw = self.outputs[name], jnp.asarray(window[name])
       target = modality.target(modality.canonical(raw.reshape(-1, *raw.shape[2:])))
       valid = flag(window, name)
       usable = valid.reshape((-1,) + (1,) * (target.ndim - 1))
