@@ -40,7 +40,8 @@ class Damage:
     late: Pictures dropped because their time lay before one already given.
     jumps: Leaps of the file's clock, taken out.
     sound: Packets of sound that could not be read or decoded.
-    gaps: Holes in the sound, longer than 20 ms; no error, for some recorders pause their sound.
+    gaps: Holes in the sound, longer than 20 ms, and between the end of a picture as its file states
+      it and the next; no error, for some recorders pause, and leave out pictures of nothing new.
   """
 
   files: int = 0

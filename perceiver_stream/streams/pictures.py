@@ -265,6 +265,7 @@ class Pictures:
     waiting: deque[Picture] = deque()
     times: list[int] = []
     last: int | None = None
+    end: int | None = None
     for picture in itertools.chain(frames, [None] * _REORDER):
       if picture is not None:
         waiting.append(picture)
@@ -277,7 +278,11 @@ class Pictures:
         continue
       if picture.is_broken:
         self._ledger.book("broken", f"the picture at {self._seconds(picture.time)} is broken")
-      last = picture.time
+      if end is not None and picture.time - end > self._step // 2 and not picture.after_loss:
+        hole = f"a hole from {self._seconds(end)} to {self._seconds(picture.time)}"
+        self._ledger.book("gaps", f"its pictures have {hole}")
+      last, length = picture.time, picture.frame.duration
+      end = last + length if length else None
       yield picture
 
   def _decoded(self) -> Iterator[Picture]:

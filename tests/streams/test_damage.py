@@ -111,9 +111,9 @@ def test_flipped_bits(tmp_path, suffix, seed):
     assert len(read(path)[0]) == len(ticks)
 
 
-def broken_in_the_middle(tmp_path):
-  """Writes a file whose pictures 30 to 39 cannot be decoded."""
-  path, source = tmp_path / "v.mkv", write_video(tmp_path / "a.mkv", num=60, gop=10, codec="mpeg4")
+def broken_in_the_middle(tmp_path, codec="mpeg4", leave_out=False):
+  """Writes a file whose pictures 30 to 39 cannot be decoded, or are not there."""
+  path, source = tmp_path / "v.mkv", write_video(tmp_path / "a.mkv", num=60, gop=10, codec=codec)
   with av.open(source) as old, av.open(str(path), "w") as new:
     tracks = {s.index: new.add_stream_from_template(s) for s in old.streams}
     number = 0
@@ -126,6 +126,8 @@ def broken_in_the_middle(tmp_path):
           packet = av.Packet(b"\0" * 40)
           packet.pts, packet.dts, packet.time_base, packet.stream = time
         number += 1
+        if leave_out and 30 < number <= 40:
+          continue
       packet.stream = tracks[packet.stream.index]
       new.mux(packet)
   return path
@@ -143,6 +145,16 @@ def test_pictures_held_over_damage_are_not_valid_and_the_rest_is_in_step(tmp_pat
   assert wrong <= not_valid <= set(range(30, 50)), "up to the next key frame"
   assert damage.broken == len(not_valid - set(range(30, 40)))
   assert all(tick["audio_valid"] for tick in ticks[1:]), "the sound is whole"
+
+
+def test_pictures_that_are_not_there_are_told_of(tmp_path, caplog):
+  """The file is sound as far as a decoder sees, and as a recorder may write it: no error."""
+  path = broken_in_the_middle(tmp_path, codec="ffv1", leave_out=True)
+  with caplog.at_level(logging.WARNING):
+    ticks, damage = read(path)
+  assert [number_of(tick["pixels"]) for tick in ticks] == [*range(30), *[29] * 10, *range(40, 60)]
+  assert damage == media.Damage(gaps=1)
+  assert "its pictures have a hole from 1.20 s to 1.60 s" in caplog.text
 
 
 def test_going_on_after_damage_is_exact_and_keeps_count(tmp_path):
