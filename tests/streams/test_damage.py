@@ -111,9 +111,9 @@ def test_flipped_bits(tmp_path, suffix, seed):
     assert len(read(path)[0]) == len(ticks)
 
 
-def broken_in_the_middle(tmp_path, codec="mpeg4", leave_out=False):
-  """Writes a file whose pictures 30 to 39 cannot be decoded, or are not there."""
-  path, source = tmp_path / "v.mkv", write_video(tmp_path / "a.mkv", num=60, gop=10, codec=codec)
+def broken_in_the_middle(tmp_path):
+  """Writes a file whose pictures 30 to 39 cannot be decoded."""
+  path, source = tmp_path / "v.mkv", write_video(tmp_path / "a.mkv", num=60, gop=10, codec="mpeg4")
   with av.open(source) as old, av.open(str(path), "w") as new:
     tracks = {s.index: new.add_stream_from_template(s) for s in old.streams}
     number = 0
@@ -126,8 +126,6 @@ def broken_in_the_middle(tmp_path, codec="mpeg4", leave_out=False):
           packet = av.Packet(b"\0" * 40)
           packet.pts, packet.dts, packet.time_base, packet.stream = time
         number += 1
-        if leave_out and 30 < number <= 40:
-          continue
       packet.stream = tracks[packet.stream.index]
       new.mux(packet)
   return path
@@ -148,8 +146,14 @@ def test_pictures_held_over_damage_are_not_valid_and_the_rest_is_in_step(tmp_pat
 
 
 def test_pictures_that_are_not_there_are_told_of(tmp_path, caplog):
-  """The file is sound as far as a decoder sees, and as a recorder may write it: no error."""
-  path = broken_in_the_middle(tmp_path, codec="ffv1", leave_out=True)
+  """A decoder sees no damage, and a recorder may leave pictures out: no error."""
+  path = pathlib.Path(write_video(tmp_path / "v.mkv", num=60, codec="ffv1", sound_s=0))
+  data = bytearray(path.read_bytes())
+  with av.open(str(path)) as container:
+    packets = [bytes(packet) for packet in container.demux() if packet.size]
+  for packet in packets[30:40]:
+    data[data.find(packet) - 4] ^= 0x0E  # now of a track that the file does not have
+  path.write_bytes(data)
   with caplog.at_level(logging.WARNING):
     ticks, damage = read(path)
   assert [number_of(tick["pixels"]) for tick in ticks] == [*range(30), *[29] * 10, *range(40, 60)]
