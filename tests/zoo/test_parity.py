@@ -2,7 +2,8 @@
 
 Needs `transformers` and `torch` (extra `parity`). Where the port differs from the released models
 it is mended first: its exact GELU is set to the tanh form, and its convolutional classifier, which
-pads and pools to 55×55 tokens, to the released 56×56.
+pads and pools to 55×55 tokens and reads the released kernel with rows and columns exchanged, to the
+released 56×56 and the released kernel.
 """
 
 import haiku as hk
@@ -72,8 +73,9 @@ def test_flow(options, tmp_path):
 
 
 def mend(model):
-  """Makes a port's convolutional tokens those of the released model ('SAME' as in TensorFlow)."""
+  """Makes a saved port's convolutional tokens those of the released model that its file is from."""
   net = model.perceiver.input_preprocessor.convnet
+  net.conv.weight.data = net.conv.weight.data.transpose(2, 3)
   net.conv.zero_pad_2d = torch.nn.ZeroPad2d((2, 3, 2, 3))
   net.max_pool = torch.nn.Sequential(torch.nn.ZeroPad2d((0, 1, 0, 1)), net.max_pool)  # after ReLU
 
