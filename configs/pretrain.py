@@ -3,35 +3,51 @@
 Three rows are the synthetic world at its levels, a new scene every 96 ticks; the fourth is the
 MuJoCo room (extra `sim`). Pictures only, so that the model can watch any video.
 
-Variants: `tiny` (a CPU), `nano` (tests; without MuJoCo).
+Variants: `tiny` (`stream_perceiver/tiny`, a CPU), `grid` (its grid twin, for the probes), `moog`
+(`moog/tiny` at half its width, by its own objective), `nano` (tests; without MuJoCo).
 
   python scripts/train.py --config=configs/pretrain.py:tiny
   python scripts/export.py runs/pretrain_tiny --to=tiny.safetensors
 """
 
 import dataclasses
+from typing import Any
 
 import perceiver_stream
+from perceiver_stream.models.moog import EncoderConfig, StackConfig
 from perceiver_stream.streams import mixture, mujoco, synthetic
 from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
+from perceiver_stream.training.objectives import next_frame
+
+MODELS = {
+  "nano": "stream_perceiver/nano",
+  "tiny": "stream_perceiver/tiny",
+  "grid": "stream_perceiver/tiny_grid",
+}
 
 
 def get_config(variant: str = "tiny") -> ExperimentConfig:
-  model = perceiver_stream.config(f"stream_perceiver/{variant}")
-  pixels = model.modalities["pixels"]
-  model = dataclasses.replace(model, modalities={"pixels": pixels}, displacements=(1, 4))
-  same = {"height": pixels.height, "width": pixels.width, "audio_rate_hz": 0}
-  sources = {
-    level: synthetic.Config(
-      **same, level=level, ticks_per_recording=96, modalities=("pixels",), seed=seed
-    )
+  config = next_frames() if variant == "moog" else futures(MODELS[variant])
+  shape = perceiver_stream.build(config.model).modalities["pixels"].spec.shape
+  same = {"height": shape[0], "width": shape[1], "audio_rate_hz": 0, "modalities": ("pixels",)}
+  sources: dict[str, Any] = {
+    level: synthetic.Config(**same, level=level, ticks_per_recording=96, seed=seed)
     for seed, level in enumerate(("easy", "medium", "hard"))
   }
   if variant != "nano":
-    sources["room"] = mujoco.Config(**same, ticks_per_recording=750, modalities=("pixels",))
+    sources["room"] = mujoco.Config(**same, ticks_per_recording=750)
+  config.stream = mixture.Config(sources=sources)
+  config.num_rows, config.use_baselines = len(sources), False
+  config.run_dir = f"runs/pretrain_{variant}"
+  return config
+
+
+def futures(name: str) -> ExperimentConfig:
+  """Returns how a `stream_perceiver` learns: to foretell 1 and 4 ticks."""
+  model = perceiver_stream.config(name)
+  pixels = {"pixels": model.modalities["pixels"]}
   return ExperimentConfig(
-    model=model,
-    stream=mixture.Config(sources=sources),
+    model=dataclasses.replace(model, modalities=pixels, displacements=(1, 4)),
     objective=ObjectiveConfig(window=8),
     optimizer=OptimizerConfig(
       name="rmsprop",
@@ -42,8 +58,25 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
       schedule="cosine",
       decay_steps=700,
     ),
-    num_rows=len(sources),
     max_windows=700,
-    use_baselines=False,
-    run_dir=f"runs/pretrain_{variant}",
+  )
+
+
+def next_frames() -> ExperimentConfig:
+  """Returns how MooG learns; half as wide as in the zoo, as in `configs/moog.py:tiny`."""
+  stack = StackConfig(num_layers=2, qkv_dim=64, num_heads=4, mlp_dim=128)
+  encoder = EncoderConfig(
+    channels=(32, 32, 64), strides=(2, 2, 1), hidden_dim=64, num_octaves=4, add_positions=True
+  )
+  model = perceiver_stream.config("moog/tiny")
+  decoder = dataclasses.replace(model.decoder, stack=stack)
+  sizes = {"num_latents": 64, "latent_dim": 64, "encoder": encoder, "predictor": stack}
+  model = dataclasses.replace(model, **sizes, corrector=stack, decoder=decoder, remat=False)
+  return ExperimentConfig(
+    model=model,
+    objective=next_frame.Config(window=8, score_ticks=1),
+    optimizer=OptimizerConfig(
+      learning_rate=3e-3, b2=0.95, warmup_steps=50, schedule="cosine", decay_steps=3000
+    ),
+    max_windows=3000,
   )
