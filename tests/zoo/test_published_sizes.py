@@ -130,11 +130,17 @@ def test_moog_has_the_published_parameters(name):
   assert tree[f"{prefix}encoder/backbone/Conv_5/kernel"] == (3, 3, 256, 512)
 
 
-@pytest.mark.parametrize(
-  "name, dim, layers, heads, millions",
-  [("small", 384, 12, 6, None), ("large", 1024, 24, 16, 375), ("huge", 1280, 32, 16, 743)],
-)
-def test_rvm_has_the_published_parameters(name, dim, layers, heads, millions):
+# The release's list: parameters, which for S and B are those of no part of their file, and its MB.
+RVM = [
+  ("small", 384, 12, 6, None, 270),
+  ("base", 768, 12, 12, None, 641),
+  ("large", 1024, 24, 16, 375, 1_600),
+  ("huge", 1280, 32, 16, 743, 3_100),
+]
+
+
+@pytest.mark.parametrize("name, dim, layers, heads, millions, megabytes", RVM)
+def test_rvm_has_the_published_parameters(name, dim, layers, heads, millions, megabytes):
   config = zoo.config(f"rvm/{name}")
   tree = published(f"rvm/{name}", rvm_weights.rules(config))
   assert tree["tokenizer/patch_embedding/Conv_0/kernel"] == (1, 16, 16, 3, dim)
@@ -148,6 +154,8 @@ def test_rvm_has_the_published_parameters(name, dim, layers, heads, millions):
   if millions:  # the round number on the file is that of encoder and core
     core = {n: s for n, s in tree.items() if n.startswith(("encoder", "rnn", "token", "cls"))}
     assert count(core) == pytest.approx(millions * 1e6, rel=0.002)
+  rounded = 1 if megabytes < 1000 else 50
+  assert 4e-6 * count(tree) == pytest.approx(megabytes, abs=rounded)
 
 
 @pytest.mark.parametrize("name", [n for n in zoo.names() if not n.startswith("stream_perceiver")])
