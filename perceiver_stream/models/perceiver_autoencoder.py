@@ -46,6 +46,9 @@ class Config:
     num_outputs: Channels decoded per pixel.
     samples: Audio samples of a clip.
     samples_per_patch: Audio samples in one token.
+    audio_gain: Factor on samples that are read; decoded ones are divided by it. Sound is mostly far
+      quieter than [-1, 1], and tokens are normalised: beside positions in [-1, 1] little of it is
+      left.
     num_classes: Width of the label.
     space_patch: Rows and columns of a video patch.
     time_patch: Frames of a video patch.
@@ -70,6 +73,7 @@ class Config:
   num_outputs: int = 3
   samples: int = 30720
   samples_per_patch: int = 16
+  audio_gain: float = 1.0
   num_classes: int = 700
   space_patch: int = 4
   time_patch: int = 1
@@ -211,7 +215,8 @@ class Autoencoder(hk.Module):
       if name not in inputs or inputs[name].shape[1:] != shape:
         got = list(inputs[name].shape) if name in inputs else "missing"
         raise ValueError(f"Autoencoder '{self.name}': {name} is {got}, expected {['B', *shape]}.")
-    audio = rearrange(inputs["audio"], "b (n s) 1 -> b n s", s=c.samples_per_patch)
+    audio = c.audio_gain * inputs["audio"]
+    audio = rearrange(audio, "b (n s) 1 -> b n s", s=c.samples_per_patch)
     image = rearrange(
       inputs["image"],
       "b (t dt) (h dy) (w dx) c -> b t h w (dt dy dx c)",
@@ -282,17 +287,13 @@ class Autoencoder(hk.Module):
     Returns:
       Audio `[B, Q, samples_per_patch]`, image `[B, Q, num_outputs]`, label `[B, Q, num_classes]`.
     """
-    c, size = self.config, self.config.decode_chunk
-    if not hk.running_init() and c.decoder.num_heads == 1 and not c.decoder.use_query_residual:
-      return {n: self._folded(latents, n, points[n]) for n in MODALITIES if n in points}
-    # Queries are made inside the chunk: those of a whole published clip would take 3.3 GB.
-    return {
-      name: in_chunks(
-        lambda p, name=name: self._answer(latents, name, p[0]), points[name][None], size
-      )
-      for name in MODALITIES
-      if name in points
-    }
+    c = self.config
+    written_out = hk.running_init() or c.decoder.num_heads > 1 or c.decoder.use_query_residual
+    find = self._in_chunks if written_out else self._folded
+    answers = {name: find(latents, name, points[name]) for name in MODALITIES if name in points}
+    if "audio" in answers:
+      answers["audio"] = answers["audio"] / c.audio_gain
+    return answers
 
   @hk.name_like("__call__")
   def _folded(
@@ -321,6 +322,14 @@ class Autoencoder(hk.Module):
     c = self.config
     widths = c.audio_positions.dim(1), c.image_positions.dim(3), c.label_query_dim
     return max(widths) + c.query_padding
+
+  @hk.name_like("__call__")
+  def _in_chunks(
+    self, latents: Float[Array, "B L D"], name: str, points: Array | np.ndarray
+  ) -> Float[Array, "B Q K"]:
+    # Queries are made inside the chunk: those of a whole published clip would take 3.3 GB.
+    answer = lambda p: self._answer(latents, name, p[0])  # noqa: E731
+    return in_chunks(answer, points[None], self.config.decode_chunk)
 
   @hk.name_like("__call__")
   def _answer(

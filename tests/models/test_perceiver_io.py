@@ -244,6 +244,16 @@ def test_a_masked_modality_has_no_influence_and_masks_between_need_a_key():
   assert np.abs(half["image"] - one["image"]).max() > 1e-4
 
 
+def test_gained_sound_is_read_louder_and_given_back_as_loud_as_it_was():
+  _, inputs, network, _ = autoencoder()
+  _, _, gained_network, _ = autoencoder(audio_gain=8.0)
+  params = jax.jit(network.init)(jax.random.key(0), inputs)
+  gained = jax.jit(gained_network.apply)(params, None, inputs)
+  loud = jax.jit(network.apply)(params, None, inputs | {"audio": 8 * inputs["audio"]})
+  np.testing.assert_allclose(8 * gained["audio"], loud["audio"], atol=1e-4)
+  np.testing.assert_allclose(gained["image"], loud["image"], atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["image", "audio", "label"])
 def test_missing_inputs_are_named(name):
   _, inputs, network, _ = autoencoder()
