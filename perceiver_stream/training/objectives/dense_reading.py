@@ -21,7 +21,7 @@ from perceiver_stream.training.objectives.base import (
   flag,
   mean_where,
 )
-from perceiver_stream.training.objectives.frozen import Watching, check_sees, frozen, look, seen
+from perceiver_stream.training.objectives.frozen import check_sees, first_sight, frozen, look, seen
 from perceiver_stream.types import Observation
 
 
@@ -55,7 +55,7 @@ class Watched(NamedTuple):
 
   def init(self, rng: Array, observation: Observation) -> PyTree:
     """Returns parameters of the read-out."""
-    return self.reader.init(rng, Watching(self.model, self.params).sight(observation))
+    return self.reader.init(rng, first_sight(self.model, self.params, observation))
 
   def initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> PyTree:
     """Returns the model's state before the first window; the read-out has none."""

@@ -1,7 +1,7 @@
 """What objectives share that read something out of a model that watches and does not learn."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,19 +15,12 @@ from perceiver_stream.zoo.loading import template
 from perceiver_stream.zoo.translation import check_names, flatten
 
 
-class Watching(NamedTuple):
-  """A frozen model."""
-
-  model: Model
-  params: PyTree
-
-  def sight(self, observation: Observation) -> Sight:
-    """Returns what is seen of the state after the first tick, `[B, ...]`."""
-    rows = next(iter(observation.values())).shape[0]
-    state = self.model.initial_state(self.params, rows)
-    once = {n: jnp.asarray(observation[n])[None] for n in self.model.modalities if n in observation}
-    sight, _ = look(self.model, self.params, state, once)
-    return jax.tree.map(lambda x: x[0], sight)
+def first_sight(model: Model, params: PyTree, observation: Observation) -> Sight:
+  """Returns what a read-out sees of the state after a first tick, `[B, ...]`."""
+  rows = next(iter(observation.values())).shape[0]
+  once = {n: jnp.asarray(observation[n])[None] for n in model.modalities if n in observation}
+  sight, _ = look(model, params, model.initial_state(params, rows), once)
+  return jax.tree.map(lambda x: x[0], sight)
 
 
 def look(

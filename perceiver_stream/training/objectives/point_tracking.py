@@ -19,7 +19,7 @@ from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import Orders, Tracker, TrackState
 from perceiver_stream.training.objectives.base import Aux, Score, check_window
-from perceiver_stream.training.objectives.frozen import Watching, check_sees, frozen, look, seen
+from perceiver_stream.training.objectives.frozen import check_sees, first_sight, frozen, look, seen
 from perceiver_stream.types import IS_FIRST, Observation
 
 RASTER = 256  # pixels in which TAP-Vid counts
@@ -83,7 +83,7 @@ class Watched(NamedTuple):
 
   def init(self, rng: Array, observation: Observation) -> PyTree:
     """Returns parameters of the tracker."""
-    return self.tracker.init(rng, Watching(self.model, self.params).sight(observation))
+    return self.tracker.init(rng, first_sight(self.model, self.params, observation))
 
   def initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> State:
     """Returns the state before the first window."""
