@@ -4,10 +4,11 @@ Three rows are the synthetic world at its levels, a new scene every 96 ticks; th
 MuJoCo room (extra `sim`). Pictures only, so that the model can watch any video.
 
 Variants: `tiny` (`stream_perceiver/tiny`, a CPU), `grid` (its grid twin, for the probes), `moog`
-(`moog/tiny` at half its width, by its own objective), `nano` (tests; without MuJoCo).
+(`moog/tiny` at half its width, by its own objective, from where `configs/moog.py:tiny` ends), `nano` (tests; without MuJoCo).
 
   python scripts/train.py --config=configs/pretrain.py:tiny
   python scripts/export.py runs/pretrain_tiny --to=tiny.safetensors
+  python scripts/train.py --config=configs/pretrain.py:moog --config.weights=MOOG.safetensors
 """
 
 import dataclasses
@@ -27,8 +28,8 @@ MODELS = {
 
 
 def get_config(variant: str = "tiny") -> ExperimentConfig:
-  config = next_frames() if variant == "moog" else futures(MODELS[variant])
-  shape = perceiver_stream.build(config.model).modalities["pixels"].spec.shape
+  learning = next_frames() if variant == "moog" else futures(MODELS[variant])
+  shape = perceiver_stream.build(learning["model"]).modalities["pixels"].spec.shape
   same = {"height": shape[0], "width": shape[1], "audio_rate_hz": 0, "modalities": ("pixels",)}
   sources: dict[str, Any] = {
     level: synthetic.Config(**same, level=level, ticks_per_recording=96, seed=seed)
@@ -36,17 +37,20 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   }
   if variant != "nano":
     sources["room"] = mujoco.Config(**same, ticks_per_recording=750)
-  config.stream = mixture.Config(sources=sources)
-  config.num_rows, config.use_baselines = len(sources), False
-  config.run_dir = f"runs/pretrain_{variant}"
-  return config
+  return ExperimentConfig(
+    **learning,
+    stream=mixture.Config(sources=sources),
+    num_rows=len(sources),
+    use_baselines=False,
+    run_dir=f"runs/pretrain_{variant}",
+  )
 
 
-def futures(name: str) -> ExperimentConfig:
+def futures(name: str) -> dict[str, Any]:
   """Returns how a `stream_perceiver` learns: to foretell 1 and 4 ticks."""
   model = perceiver_stream.config(name)
   pixels = {"pixels": model.modalities["pixels"]}
-  return ExperimentConfig(
+  return dict(
     model=dataclasses.replace(model, modalities=pixels, displacements=(1, 4)),
     objective=ObjectiveConfig(window=8),
     optimizer=OptimizerConfig(
@@ -62,21 +66,21 @@ def futures(name: str) -> ExperimentConfig:
   )
 
 
-def next_frames() -> ExperimentConfig:
-  """Returns how MooG learns; half as wide as in the zoo, as in `configs/moog.py:tiny`."""
+def next_frames() -> dict[str, Any]:
+  """Returns how MooG learns: shapes of parameters as in `configs/moog.py:tiny`, larger pictures."""
   stack = StackConfig(num_layers=2, qkv_dim=64, num_heads=4, mlp_dim=128)
   encoder = EncoderConfig(
     channels=(32, 32, 64), strides=(2, 2, 1), hidden_dim=64, num_octaves=4, add_positions=True
   )
   model = perceiver_stream.config("moog/tiny")
-  decoder = dataclasses.replace(model.decoder, stack=stack)
+  decoder = dataclasses.replace(model.decoder, stack=stack, num_octaves=5)
   sizes = {"num_latents": 64, "latent_dim": 64, "encoder": encoder, "predictor": stack}
   model = dataclasses.replace(model, **sizes, corrector=stack, decoder=decoder, remat=False)
-  return ExperimentConfig(
+  return dict(
     model=model,
     objective=next_frame.Config(window=8, score_ticks=1),
     optimizer=OptimizerConfig(
-      learning_rate=3e-3, b2=0.95, warmup_steps=50, schedule="cosine", decay_steps=3000
+      learning_rate=1e-3, b2=0.95, warmup_steps=50, schedule="cosine", decay_steps=1200
     ),
-    max_windows=3000,
+    max_windows=1200,
   )

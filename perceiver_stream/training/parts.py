@@ -16,6 +16,7 @@ from perceiver_stream.training.config import ExperimentConfig
 from perceiver_stream.training.distributed import RowBaselines, Rows
 from perceiver_stream.training.means import MeanDepth, Together
 from perceiver_stream.training.mesh import make_mesh, own_rows
+from perceiver_stream.training.objectives.frozen import frozen
 from perceiver_stream.types import ModalitySpec
 
 
@@ -46,13 +47,16 @@ def make_parts(config: ExperimentConfig) -> Parts:
   """Returns the parts that a config describes.
 
   Raises:
-    ValueError: Model and stream share no modality, the objective fits one of them not, or the
-      stream cannot be opened.
+    ValueError: Model and stream share no modality, the objective fits one of them not, the stream
+      cannot be opened, or the weights to start from are of another model.
   """
   specs = streams.specs(config.stream)
   model_config = fit(config.model, specs)
   config = dataclasses.replace(config, model=model_config)
   model = zoo.build(model_config)
+  if config.weights:
+    params = frozen(model, config.weights)
+    model = model._replace(init=lambda rng, observation: params)
   objective = objectives.make(model, config.objective)
   check_needs(objective, specs)
   rows = own_rows(make_mesh(config.mesh, config.num_rows), config.num_rows)

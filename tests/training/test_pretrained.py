@@ -58,3 +58,16 @@ def test_a_file_without_a_tracker_says_so(tmp_path):
   zoo.save(tmp_path / "a.safetensors", plain.model, plain.params)
   with pytest.raises(ValueError, match="holds no read-out 'points', but none; train one"):
     load_tracker(tmp_path / "a.safetensors")
+
+
+def test_a_run_starts_from_the_weights_of_a_file(run, tmp_path):
+  target = tmp_path / "model.safetensors"
+  export(run[0].run_dir, target)
+  config = load_config("configs/pretrain.py:nano")
+  config.weights = str(target)
+  parts = make_parts(config)
+  first = parts.model.init(jax.random.PRNGKey(1), parts.observation)
+  jax.tree.map(np.testing.assert_array_equal, first, run[1].objective.learner.params)
+  config.weights = "stream_perceiver/tiny"
+  with pytest.raises(ValueError, match="stream_perceiver/tiny, to watch this stream"):
+    make_parts(config)
