@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Num, PyTree
 
 from perceiver_stream.modalities import Modality
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
@@ -94,6 +94,15 @@ def flag(window: Mapping[str, Array], name: str) -> Bool[Array, "W B"]:
   """Returns which ticks of a modality were observed."""
   leading = window[name].shape[:2]
   return jnp.asarray(window.get(valid_key(name), jnp.ones(leading, bool)), bool)
+
+
+def known(target: Num[Array, "N ..."], valid: Bool[Array, " N"]) -> Num[Array, "N ..."]:
+  """Returns targets with zeros where they are not valid.
+
+  What was not observed may hold anything, NaN included: it must not reach a gradient.
+  """
+  usable = valid.reshape((-1,) + (1,) * (target.ndim - 1))
+  return jnp.where(jnp.broadcast_to(usable, target.shape), target, jnp.zeros_like(target))
 
 
 def mean_where(values: Float[Array, "..."], valid: Bool[Array, "..."]) -> Float[Array, ""]:

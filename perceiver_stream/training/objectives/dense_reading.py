@@ -19,6 +19,7 @@ from perceiver_stream.training.objectives.base import (
   Score,
   check_window,
   flag,
+  known,
   mean_where,
 )
 from perceiver_stream.training.objectives.frozen import check_sees, first_sight, frozen, look, seen
@@ -89,10 +90,9 @@ class DenseReading:
     total, scores, shown = jnp.float32(0.0), {}, {}
     for name, prediction in watched.reader.read(params, flat).items():
       modality, raw = self.outputs[name], jnp.asarray(window[name])
-      target = modality.target(modality.canonical(raw.reshape(-1, *raw.shape[2:])))
       valid = flag(window, name)
-      usable = valid.reshape((-1,) + (1,) * (target.ndim - 1))
-      target = jnp.where(jnp.broadcast_to(usable, target.shape), target, jnp.zeros_like(target))
+      target = modality.target(modality.canonical(raw.reshape(-1, *raw.shape[2:])))
+      target = known(target, valid.reshape(-1))
       loss = mean_where(modality.loss(prediction, target), valid.reshape(-1))
       total = total + modality.config.loss_weight * loss
       prior = modality.prior(len(target))

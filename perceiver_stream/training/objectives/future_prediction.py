@@ -18,6 +18,7 @@ from perceiver_stream.training.objectives.base import (
   Score,
   check_window,
   flag,
+  known,
   mean_where,
   same_recording,
 )
@@ -145,9 +146,7 @@ class FuturePrediction:
   def _compare(
     self, modality, prediction: Array, copy: Array, target: Array, valid: Bool[Array, " N"]
   ) -> tuple[Array, Score]:
-    # What was not observed may hold anything, NaN included: it must not reach a gradient.
-    usable = valid.reshape((-1,) + (1,) * (target.ndim - 1))
-    target = jnp.where(jnp.broadcast_to(usable, target.shape), target, jnp.zeros_like(target))
+    target = known(target, valid)
     losses = modality.loss(prediction, target)
     if self.config.relative:
       base = jax.lax.stop_gradient(modality.loss(copy, target))
