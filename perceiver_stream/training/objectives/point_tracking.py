@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from perceiver_stream.evaluation.clips import RASTER
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import Orders, Tracker, TrackState
@@ -22,7 +23,6 @@ from perceiver_stream.training.objectives.base import Aux, Score, check_window
 from perceiver_stream.training.objectives.frozen import check_sees, first_sight, frozen, look, seen
 from perceiver_stream.types import IS_FIRST, Observation
 
-RASTER = 256  # pixels in which TAP-Vid counts
 _CLOSE = 8.0  # of them: an error below which the tracker should be certain
 LABELS = {
   "points": ("points", "points_visible", "points_id"),
