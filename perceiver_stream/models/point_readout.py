@@ -219,8 +219,7 @@ class Slots(hk.Module):
   @hk.name_like("__call__")
   def _first(self, position: Array, maps: Array) -> Float[Array, "B Q E"]:
     """Returns the state of slots that start, from where they are and what is seen there."""
-    where = fourier_octaves(2 * position - 1, self.config.num_octaves)
-    words = jnp.concatenate([where, *self._around(position, maps)], axis=-1)
+    words = self._words(position, maps)
     return MLP(self.config.dim, output_dim=self.config.dim, name="first")(words)
 
   @hk.name_like("__call__")
@@ -238,14 +237,15 @@ class Slots(hk.Module):
       now = centre - _sample(maps[..., :2], now) / size
     return position.at[..., :2].set(jnp.clip(now, 0.0, 1.0))
 
-  def _around(self, position: Array, maps: Array) -> list[Array]:
-    """Returns what is seen at the position and eight places around it."""
+  def _words(self, position: Array, maps: Array) -> Float[Array, "B Q F"]:
+    """Returns the position, and what is seen there and at eight places around it."""
+    where = fourier_octaves(2 * position - 1, self.config.num_octaves)
     if not self.config.use_frames:
-      return []
+      return where
     size = jnp.asarray([maps.shape[2], maps.shape[1]], jnp.float32).reshape(1, 1, 2)
     steps = [(dx, dy) for dy in (-2.0, 0.0, 2.0) for dx in (-2.0, 0.0, 2.0)]
-    centre = position[..., :2]
-    return [_sample(maps, centre + jnp.asarray(s).reshape(1, 1, 2) / size) for s in steps]
+    places = (position[..., :2] + jnp.asarray(s).reshape(1, 1, 2) / size for s in steps)
+    return jnp.concatenate([where, *(_sample(maps, place) for place in places)], axis=-1)
 
   @hk.name_like("__call__")
   def _listen(
@@ -253,9 +253,8 @@ class Slots(hk.Module):
   ) -> tuple[Float[Array, "B Q E"], Float[Array, "B Q K"]]:
     """Returns the slots' next state, and what they say: two logits and a correction."""
     c = self.config
-    where = fourier_octaves(2 * position - 1, c.num_octaves)
-    words = jnp.concatenate([where, *self._around(position, maps)], axis=-1)
-    x = LayerNorm(name="hidden_norm")(hidden) + MLP(c.dim, output_dim=c.dim, name="place")(words)
+    place = MLP(c.dim, output_dim=c.dim, name="place")(self._words(position, maps))
+    x = LayerNorm(name="hidden_norm")(hidden) + place
     for i in range(c.num_layers):
       block = CrossBlock(c.num_heads, qk_dim=c.dim, mlp_dim=2 * c.dim, name=f"latents_{i}")
       x = block(x, latents)
