@@ -146,8 +146,9 @@ def starter(name: str, num_points: int) -> tuple[Start, str]:
   key = SHORT.get(name, name)
   if key in TRACKERS:
     return lambda asked: Online(TRACKERS[key], asked), f"{key}, without learning"
-  slots, random = min(num_points, MAX_SLOTS), not shipped.path_of(name) and name in zoo.names()
-  if not random and not shipped.path_of(name) and not pathlib.Path(name).exists():
+  slots, ships = min(num_points, MAX_SLOTS), name in shipped.names()
+  random = name in zoo.names() and not ships
+  if not (ships or random or pathlib.Path(name).exists()):
     known = [*TRACKERS, *shipped.names()]
     raise FileNotFoundError(
       f"model {name!r} is neither a file nor one of {', '.join(known)}.{nearest(name, known)} Names "

@@ -117,10 +117,10 @@ def save(
     "card": json.dumps(dataclasses.asdict(card) if card else {}),
     **{f"{READOUTS}{name}": configs.to_json(one.config) for name, one in readouts.items()},
   }
-  arrays = {k: np.ascontiguousarray(v) for k, v in flatten(params).items()}
+  arrays = dict(flatten(params))
   for name, one in readouts.items():
-    more = {f"{READOUTS}{name}/{k}": v for k, v in flatten(one.params).items()}
-    arrays |= {k: np.ascontiguousarray(v) for k, v in more.items()}
+    arrays |= {f"{READOUTS}{name}/{k}": v for k, v in flatten(one.params).items()}
+  arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
   save_file(arrays, pathlib.Path(path), metadata)
 
 
