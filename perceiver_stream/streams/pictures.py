@@ -115,7 +115,9 @@ class Pictures:
     return (0 if self._is_avi else self._origin) * self._base
 
   def close(self) -> None:
-    """Closes the file."""
+    """Closes the file, and lets go of its pictures at once: generators hold what holds them."""
+    self._pictures = iter(())
+    self._held = self._next = self._pixels = None
     self._container.close()
 
   def advance(self, tick: int) -> bool:

@@ -70,7 +70,8 @@ class Sound:
     self._blocks = self._placed(self._resampled(frames, place))
 
   def close(self) -> None:
-    """Closes the file."""
+    """Closes the file, and lets go of its samples at once: generators hold what holds them."""
+    self._blocks = iter(())
     self._container.close()
 
   def read(self, start: int, count: int) -> tuple[np.ndarray, bool]:
