@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Num, UInt8
+from jaxtyping import Bool, Float, Int, Num, UInt8
 
 from perceiver_stream.evaluation.optical_flow import dis_flow, opencv, sample
 from perceiver_stream.evaluation.queries import check_queries
@@ -83,24 +83,48 @@ def track(
   return tracks + 0.5, np.where(before, back[1][:, ::-1], hidden)
 
 
+class Following:
+  """Points that are followed forwards, a frame at a time, each from the one it is asked for in.
+
+  Attributes:
+    points: Where they are in the newest frame; those not yet asked for wait, not visible.
+  """
+
+  def __init__(self, step: Step, frame: Int[np.ndarray, " Q"], start: Float[np.ndarray, "Q 2"]):
+    """Starts before the first frame."""
+    self.points = Points(start.copy(), np.zeros(len(start), bool), np.zeros_like(start))
+    self._step, self._frame, self._tick = step, frame, 0
+    self._patches = np.zeros((len(start), _PATCH, _PATCH, 3), np.float32)
+    self._last: Frame | None = None
+
+  @property
+  def going(self) -> Bool[np.ndarray, " Q"]:
+    """Those asked for in a frame before the next."""
+    return self._frame < self._tick
+
+  def __call__(self, frame: Frame, known: tuple[np.ndarray, np.ndarray] | None) -> None:
+    """Takes the next frame, with what `Tracker.prepare` says of it and the one before."""
+    going = np.flatnonzero(self.going)
+    if going.size and self._last is not None:
+      some = Points(*(x[going] for x in self.points))
+      moved = self._step(self._last, frame, some, self._patches[going], known)
+      for kept, new in zip(self.points, moved, strict=True):
+        kept[going] = new
+    for n in np.flatnonzero(self._frame == self._tick):
+      self._patches[n] = patch_around(frame, self.points.positions[n])
+      self.points.visible[n] = True
+    self._last, self._tick = frame, self._tick + 1
+
+
 def _follow(
   video: np.ndarray, frame: np.ndarray, start: np.ndarray, step: Step, flows: list
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Follows points forwards from the frames in which they are asked for."""
-  tracks = np.repeat(start[:, None], len(video), axis=1)
-  hidden = np.zeros(tracks.shape[:2], bool)
-  patches = [patch_around(video[t], at) for t, at in zip(frame, start, strict=True)]
-  patches = np.asarray(patches, np.float32).reshape(-1, _PATCH, _PATCH, 3)
-  points = Points(start.copy(), np.ones(len(start), bool), np.zeros_like(start))
-  for t in range(1, len(video)):
-    going = np.flatnonzero(frame < t)
-    if not going.size:
-      continue
-    some = Points(*(x[going] for x in points))
-    moved = step(video[t - 1], video[t], some, patches[going], flows[t - 1])
-    for kept, new in zip(points, moved, strict=True):
-      kept[going] = new
-    tracks[going, t], hidden[going, t] = moved.positions, ~moved.visible
+  """Returns where points are in every frame, and are hidden, followed forwards."""
+  following, told = Following(step, frame, start), []
+  for image, known in zip(video, [None, *flows], strict=True):
+    following(image, known)
+    told.append((following.points.positions.copy(), ~following.points.visible))
+  tracks, hidden = (np.stack(x, axis=1) for x in zip(*told, strict=True))
   return tracks, hidden
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from perceiver_stream.evaluation.trackers import Points, Tracker, patch_around
+from perceiver_stream.evaluation.trackers import Following, Tracker
 
 
 class Said(NamedTuple):
@@ -27,11 +27,10 @@ class Online:
 
   def __init__(self, tracker: Tracker, asked: Float[np.ndarray, "N 3"]):
     """Starts before the first frame, with queries as `check_queries` returns them."""
-    self._tracker, self._frame, start = tracker, asked[:, 0].astype(int), asked[:, :0:-1] - 0.5
-    self._points = Points(start, np.zeros(len(asked), bool), np.zeros_like(start))
-    self._patches: list[np.ndarray | None] = [None] * len(asked)
+    self._tracker = tracker
     self._last: np.ndarray | None = None
-    self._tick = 0
+    frame, start = asked[:, 0].astype(int), asked[:, :0:-1] - 0.5
+    self._following = Following(tracker.step, frame, start)
 
   def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Said:
     """Returns what is said of the points in the next frames."""
@@ -40,19 +39,11 @@ class Online:
     return Said(tracks, visible, np.full(visible.shape, np.nan, np.float32))
 
   def _told(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    points = self._points
-    going = np.flatnonzero(self._frame < self._tick)
-    if going.size and self._last is not None:
-      some = Points(*(x[going] for x in points))
-      looks = np.asarray([self._patches[n] for n in going], np.float32)
-      known = self._tracker.prepare(self._last, frame)
-      moved = self._tracker.step(self._last, frame, some, looks, known)
-      for kept, new in zip(points, moved, strict=True):
-        kept[going] = new
-    for n in np.flatnonzero(self._frame == self._tick):
-      self._patches[n] = patch_around(frame, points.positions[n])
-      points.visible[n] = True
-    started = self._frame <= self._tick
-    self._last, self._tick = frame, self._tick + 1
-    places = np.where(started[:, None], points.positions + 0.5, np.nan)
-    return places.astype(np.float32), points.visible.copy()
+    following, last = self._following, self._last
+    known = (
+      self._tracker.prepare(last, frame) if last is not None and following.going.any() else None
+    )
+    following(frame, known)
+    self._last = frame
+    places = np.where(following.going[:, None], following.points.positions + 0.5, np.nan)
+    return places.astype(np.float32), following.points.visible.copy()

@@ -239,7 +239,7 @@ class Slots(hk.Module):
 
   def _words(self, position: Array, maps: Array) -> Float[Array, "B Q F"]:
     """Returns the position, and what is seen there and at eight places around it."""
-    where = fourier_octaves(2 * position - 1, self.config.num_octaves)
+    where = jnp.asarray(fourier_octaves(2 * position - 1, self.config.num_octaves))
     if not self.config.use_frames:
       return where
     size = jnp.asarray([maps.shape[2], maps.shape[1]], jnp.float32).reshape(1, 1, 2)
