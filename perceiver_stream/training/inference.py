@@ -10,9 +10,10 @@ from jaxtyping import PyTree
 
 from perceiver_stream import zoo
 from perceiver_stream.models.base import Model, Outputs
-from perceiver_stream.training import checkpoints, objectives
+from perceiver_stream.training import checkpoints
 from perceiver_stream.training.config import ExperimentConfig, from_json
 from perceiver_stream.training.names import nearest
+from perceiver_stream.training.objectives.frozen import FrozenConfig
 from perceiver_stream.zoo import shipped
 
 
@@ -101,12 +102,11 @@ def ticks_left(window: Mapping[str, np.ndarray]) -> int:
 
 def _load_run(folder: pathlib.Path) -> Loaded:
   config = from_json((folder / "config.json").read_text())
-  model = zoo.build(config.model)
-  learner = getattr(objectives.make(model, config.objective), "learner", None)
-  if learner is not None:
+  if isinstance(config.objective, FrozenConfig):
     raise ValueError(
       f"{folder} learnt to read something out of a model; scripts/export.py writes both into a file."
     )
+  model = zoo.build(config.model)
   params, about = restore(folder, model)
   return Loaded(model, params, config, about)
 

@@ -22,22 +22,26 @@ from perceiver_stream.training.objectives.base import (
   known,
   mean_where,
 )
-from perceiver_stream.training.objectives.frozen import check_sees, first_sight, frozen, look, seen
+from perceiver_stream.training.objectives.frozen import (
+  FrozenConfig,
+  check_sees,
+  first_sight,
+  frozen,
+  look,
+  seen,
+)
 from perceiver_stream.types import Observation
 
 
 @dataclass(kw_only=True)
-class Config:
+class Config(FrozenConfig):
   """What is read out.
 
   Attributes:
-    weights: Of the model that watches: a file, or the name of a model that ships; "" is random
-      weights, the control.
     window: Ticks between updates.
     readout: The read-out, with its modalities.
   """
 
-  weights: str = ""
   window: int = 8
   readout: dense_readout.Config = field(default_factory=dense_readout.Config)
 

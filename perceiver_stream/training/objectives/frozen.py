@@ -1,6 +1,7 @@
 """What objectives share that read something out of a model that watches and does not learn."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -13,6 +14,18 @@ from perceiver_stream.models.point_readout import Sight
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
 from perceiver_stream.zoo.loading import template
 from perceiver_stream.zoo.translation import check_names, flatten
+
+
+@dataclass(kw_only=True)
+class FrozenConfig:
+  """What the configs share of objectives that read something out of a frozen model.
+
+  Attributes:
+    weights: Of the model that watches: a file, or the name of a model that ships; "" is random
+      weights, the control.
+  """
+
+  weights: str = ""
 
 
 def first_sight(model: Model, params: PyTree, observation: Observation) -> Sight:

@@ -20,7 +20,14 @@ from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import Orders, Tracker, TrackState
 from perceiver_stream.training.objectives.base import Aux, Score, check_window
-from perceiver_stream.training.objectives.frozen import check_sees, first_sight, frozen, look, seen
+from perceiver_stream.training.objectives.frozen import (
+  FrozenConfig,
+  check_sees,
+  first_sight,
+  frozen,
+  look,
+  seen,
+)
 from perceiver_stream.types import IS_FIRST, Observation
 
 _CLOSE = 8.0  # of them: an error below which the tracker should be certain
@@ -31,19 +38,16 @@ LABELS = {
 
 
 @dataclass(kw_only=True)
-class Config:
+class Config(FrozenConfig):
   """What is learnt.
 
   Attributes:
-    weights: Of the model that watches: a file, or the name of a model that ships; "" is random
-      weights, the control.
     window: Ticks between updates; gradients reach back through them.
     num_slots: Things followed at a time: as many as the stream has points, or labelled things.
     readout: The tracker.
     hidden_weight: Weight of the position while the thing is hidden; the labels know it.
   """
 
-  weights: str = ""
   window: int = 12
   num_slots: int = 64
   readout: point_readout.Config = field(default_factory=point_readout.Config)
