@@ -284,7 +284,7 @@ class Pictures:
         hole = f"a hole from {self._seconds(end)} to {self._seconds(picture.time)}"
         self._ledger.book("gaps", f"its pictures have {hole}")
       last, length = picture.time, picture.frame.duration
-      end = last + length if length else None
+      end = last + length if length and not self._is_avi else None  # AVI has no times
       yield picture
 
   def _decoded(self) -> Iterator[Picture]:
