@@ -145,12 +145,6 @@ def test_pictures_held_over_damage_are_not_valid_and_the_rest_is_in_step(tmp_pat
   assert all(tick["audio_valid"] for tick in ticks[1:]), "the sound is whole"
 
 
-@pytest.mark.parametrize("suffix", ["mkv", "mp4", "avi", "mov", "ts", "nut"])
-def test_sound_files_have_no_damage(tmp_path, suffix):
-  path = write_video(tmp_path / f"v.{suffix}", codec="mpeg4", audio_codec="mp2", audio_rate=48000)
-  assert read(path)[1] == media.Damage()
-
-
 def test_pictures_that_are_not_there_are_told_of(tmp_path, caplog):
   """A decoder sees no damage, and a recorder may leave pictures out: no error."""
   path = pathlib.Path(write_video(tmp_path / "v.mkv", num=60, gop=1, codec="ffv1", sound_s=0))
@@ -246,9 +240,12 @@ def test_warnings_are_logged_once_a_kind_and_summed_up(tmp_path, caplog):
   assert "v.mkv: damage in all: packets 10, broken" in messages[-1]
 
 
-def test_sound_files_have_no_damage(tmp_path):
-  assert not read(write_video(tmp_path / "v.mp4"))[1]
-  assert str(media.Damage()) == "none"
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "avi", "mov", "ts", "nut"])
+def test_sound_files_have_no_damage(tmp_path, suffix):
+  path = write_video(tmp_path / f"v.{suffix}", codec="mpeg4", audio_codec="mp2", audio_rate=48000)
+  damage = read(path)[1]
+  assert not damage
+  assert str(damage) == "none"
   assert str(media.Damage(lost=2) + media.Damage(lost=1, sound=4)) == "lost 3, sound 4"
 
 
