@@ -3,8 +3,8 @@
   import perceiver_stream
   model = perceiver_stream.build("stream_perceiver/tiny")
 
-Rooms: `types`, `nn`, `core`, `modalities`, `models`, `zoo`, `streams`, `training`, `evaluation`.
-They are imported when first used; importing the package loads no video decoder and no plotting.
+Rooms: `types`, `nn`, `core`, `modalities`, `models`, `execution`, `zoo`, `streams`, `training`,
+`evaluation`. They are imported when first used; importing the package loads no video decoder and no plotting.
 """
 
 import importlib
@@ -13,7 +13,18 @@ from typing import Any
 
 from perceiver_stream.version import __version__ as __version__
 
-_ROOMS = ("core", "evaluation", "modalities", "models", "nn", "streams", "training", "types", "zoo")
+_ROOMS = (
+  "core",
+  "evaluation",
+  "execution",
+  "modalities",
+  "models",
+  "nn",
+  "streams",
+  "training",
+  "types",
+  "zoo",
+)
 _NAMES = {"build": "zoo", "config": "zoo", "names": "zoo", "save": "zoo"}
 
 __all__ = ["__version__", "load", *_ROOMS, *_NAMES]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -24,10 +24,20 @@ ROOMS = {
   "core": {"nn", "types"},
   "modalities": {"nn", "types"},
   "models": {"core", "modalities", "nn", "types"},
+  "execution": {"models", "types"},
   "zoo": {"models", "core", "modalities", "nn", "types", "version"},
   "streams": {"types"},
   "evaluation": {"models", "modalities", "streams", "types", "version", "zoo"},
-  "training": {"evaluation", "models", "modalities", "streams", "types", "version", "zoo"},
+  "training": {
+    "evaluation",
+    "execution",
+    "models",
+    "modalities",
+    "streams",
+    "types",
+    "version",
+    "zoo",
+  },
 }
 TOP = set(ROOMS)  # perceiver_stream/__init__.py hands out names from everywhere
 
@@ -46,7 +56,7 @@ HEAVY = (
   "mujoco",
   "rerun",
 )
-LIGHT_ROOMS = ("types", "nn", "core", "modalities", "models")
+LIGHT_ROOMS = ("types", "nn", "core", "modalities", "models", "execution")
 
 
 def module_of(path: pathlib.Path) -> str:
@@ -173,6 +183,7 @@ PUBLIC = [
   "config",
   "core",
   "evaluation",
+  "execution",
   "load",
   "modalities",
   "models",

@@ -1,0 +1,9 @@
+"""Depth in parallel: a model's layers as stages that all work at once, each a tick behind the last."""
+
+from perceiver_stream.execution.cut import Cut as Cut
+from perceiver_stream.execution.cut import cut as cut
+from perceiver_stream.execution.gradients import RULES as RULES
+from perceiver_stream.execution.gradients import Rule as Rule
+from perceiver_stream.execution.gradients import gradients as gradients
+from perceiver_stream.execution.pipeline import Pipeline as Pipeline
+from perceiver_stream.execution.pipeline import Registers as Registers

@@ -1,0 +1,279 @@
+"""Gradient rules of pipelines: what a tick teaches every stage, under one interface.
+
+  rule = gradients("sideways", cut, loss)
+  registers = rule.initial(params, rows)
+  told, registers = rule.step(params, registers, frame, target)     # told.gradients, told.loss
+
+`backprop`: all stages on the same frame, one after the other, and back: exact, and blocking.
+`sideways`: the loss's gradient travels back through the pipeline one stage a tick. Each stage pulls
+  what arrives through its activations of this very tick: nothing is stored, and what arrives comes
+  from an older frame. Where frames do not change it is `backprop`. On a cut with fresh shortcuts it
+  is Skip-Sideways.
+`buffered`: as `sideways`, but each stage keeps what it read until the gradient of that frame arrives
+  (GPipe's exactness at one frame a tick): exact for an older frame, and its memory grows with depth.
+`feedback_alignment`: the gradient of the answer reaches each stage at once through a fixed random
+  matrix; no stage sends another a gradient.
+
+Source: our reading of Malinowski et al. 2020, 2001.06232 (Sideways), 2021, 2106.08318; Huang et al.
+2019, 1811.06965 (GPipe); Nøkland 2016, 1609.01596 (direct feedback alignment). No gradient flows
+into the state that a layer carries from tick to tick, under any rule.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from perceiver_stream.execution.cut import Cut, Params, Stage, blank
+from perceiver_stream.execution.pipeline import Pipeline, Registers, check_frame, incoming, reached
+from perceiver_stream.models.staged import Values
+
+Loss = Callable[[Values, PyTree], Float[Array, ""]]
+Floats = dict[str, list[Array]]  # by register, its float arrays: what has gradients
+
+
+class Told(NamedTuple):
+  """What a tick tells.
+
+  Attributes:
+    gradients: Of all parameters.
+    loss: Of the answer of this tick; 0 while the pipe fills.
+    answer: The model's outputs at this tick.
+  """
+
+  gradients: Params
+  loss: Float[Array, ""]
+  answer: Values
+
+
+class Flowing(NamedTuple):
+  """Registers of a pipeline through which gradients flow back.
+
+  Attributes:
+    registers: Those of the pipeline.
+    back: The gradient of what each stage writes, as it arrived.
+    kept: What `buffered` keeps of each stage's past, newest first; else nothing.
+  """
+
+  registers: Registers
+  back: tuple[Floats, ...]
+  kept: tuple[PyTree, ...]
+
+
+class Rule(NamedTuple):
+  """A gradient rule; pure functions.
+
+  Attributes:
+    initial: `(params, rows=1) -> registers`.
+    step: `(params, registers, frame, target) -> (Told, registers)`.
+  """
+
+  initial: Callable[..., Any]
+  step: Callable[..., tuple[Told, Any]]
+
+
+def gradients(rule: str, cut: Cut, loss: Loss, *, seed: int = 0) -> Rule:
+  """Returns a gradient rule for a cut model.
+
+  Args:
+    rule: One of `RULES`.
+    cut: The model in stages.
+    loss: `(outputs, target) -> scalar` of one tick.
+    seed: Of the random matrices of `feedback_alignment`.
+
+  Raises:
+    ValueError: There is no such rule, or the cut cannot have it.
+  """
+  if rule not in RULES:
+    raise ValueError(f"gradients: rule {rule!r} is not one of {sorted(RULES)}.")
+  if rule == "buffered" and cut.is_fresh and cut.longest_hop > 1:
+    raise ValueError(
+      f"gradients: 'buffered' waits for the gradient of one frame, but this cut of {cut.staged.name} "
+      f"mixes frames through its shortcuts {sorted(cut.staged.shortcuts)}; cut it with fresh=False."
+    )
+  return RULES[rule](cut, loss, seed)
+
+
+def pull(
+  stage: Stage, params: Params, state: PyTree, inputs: Values
+) -> tuple[Values, PyTree, Callable[[Floats], tuple[Params, Floats]]]:
+  """Returns what a stage writes, its next state, and its pull-back at these activations.
+
+  The pull-back takes the gradient of what the stage writes and returns that of its parameters and
+  of what it read.
+  """
+
+  def forward(params: Params, read: Floats) -> tuple[Floats, tuple[Values, PyTree]]:
+    written, after = stage.apply(params, state, refilled(inputs, read))
+    return floats(written), (written, after)
+
+  _, back, (written, after) = jax.vjp(forward, params, floats(inputs), has_aux=True)
+  return written, after, back
+
+
+def floats(values: Mapping[str, PyTree]) -> Floats:
+  """Returns the float arrays of every register."""
+  return {n: [x for x in jax.tree.leaves(v) if _is_float(x)] for n, v in values.items()}
+
+
+def refilled(values: Mapping[str, PyTree], arrays: Floats) -> Values:
+  """Returns `values` with other float arrays, as `floats` gives them."""
+
+  def one(value: PyTree, new: Sequence[Array]) -> PyTree:
+    left = iter(new)
+    return jax.tree.map(lambda x: next(left) if _is_float(x) else x, value)
+
+  return {name: one(value, arrays[name]) for name, value in values.items()}
+
+
+def _is_float(x: Any) -> bool:
+  return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _graded(loss: Loss, answer: Values, target: PyTree) -> tuple[Array, Floats]:
+  """Returns the loss of an answer and its gradient."""
+  return jax.value_and_grad(lambda arrays: loss(refilled(answer, arrays), target))(floats(answer))
+
+
+def when_full(cut: Cut, tick: Int[Array, ""], graded: PyTree) -> PyTree:
+  """Returns loss and gradient of an answer, or zeros while no frame has come all the way."""
+  return jax.tree.map(lambda x: jnp.where(tick >= cut.delay, x, jnp.zeros_like(x)), graded)
+
+
+def arriving(cut: Cut, pulled: Sequence[Floats]) -> tuple[Floats, ...]:
+  """Returns the gradient of what each stage writes: the sum over its readers, deepest first.
+
+  The last stage's answer has readers outside; its gradient is not among them.
+  """
+  sums: list[Floats] = [{} for _ in cut.stages]
+  for i in range(len(cut.stages) - 1, 0, -1):
+    for name, source in cut.stages[i].reads.items():
+      assert source is not None
+      own = sums[source]
+      new = pulled[i][name]
+      own[name] = [a + b for a, b in zip(own[name], new, strict=True)] if name in own else new
+  return tuple(sums)
+
+
+def _backprop(cut: Cut, loss: Loss, seed: int) -> Rule:
+  del seed
+  pipeline = Pipeline(cut)
+
+  def step(params: Params, registers: Registers, frame: Values, target: PyTree):
+    def total(params: Params) -> tuple[Array, tuple[Values, Registers]]:
+      answer, after = _at_once(cut, params, registers, frame)
+      return loss(answer, target), (answer, after)
+
+    (value, (answer, after)), found = jax.value_and_grad(total, has_aux=True)(params)
+    return Told(found, value, answer), after
+
+  return Rule(pipeline.initial, step)
+
+
+def _at_once(
+  cut: Cut, params: Params, registers: Registers, frame: Values
+) -> tuple[Values, Registers]:
+  """Returns the answer to this very frame: the stages one after the other."""
+  check_frame(cut, frame)
+  written, states = [], []
+  for i, (stage, own) in enumerate(zip(cut.stages, cut.split(params), strict=True)):
+    inputs = incoming(cut, i, written, frame)
+    new, state = stage.apply(own, registers.states[i], inputs)
+    written.append(new)
+    states.append(state)
+  answer = {name: written[-1][name] for name in cut.staged.outputs}
+  return answer, Registers(tuple(written), tuple(states), registers.tick + 1)
+
+
+def _sideways(cut: Cut, loss: Loss, seed: int, *, is_buffered: bool = False) -> Rule:
+  del seed
+  pipeline = Pipeline(cut)
+  last = len(cut.stages) - 1
+
+  def initial(params: Params, rows: int = 1) -> Flowing:
+    registers = pipeline.initial(params, rows)
+    back = tuple(jax.tree.map(jnp.zeros_like, floats(w)) for w in registers.written[:-1])
+    kept = [()] * len(cut.stages)
+    if is_buffered:
+      for i, stage in enumerate(cut.stages):
+        inputs = {name: blank(cut.registers[name], rows) for name in stage.reads}
+        past = (registers.states[i], inputs)
+        kept[i] = jax.tree.map(lambda x: jnp.stack([x] * (2 * (last - i) + 1)), past)  # noqa: B023
+    return Flowing(registers, back, tuple(kept))
+
+  def step(params: Params, flowing: Flowing, frame: Values, target: PyTree):
+    check_frame(cut, frame)
+    registers, written, states, backs, kept = flowing.registers, [], [], [], []
+    for i, (stage, own) in enumerate(zip(cut.stages, cut.split(params), strict=True)):
+      inputs, state = incoming(cut, i, registers.written, frame), registers.states[i]
+      new, after, back = pull(stage, own, state, inputs)
+      if is_buffered:
+        kept.append(_pushed(flowing.kept[i], (state, inputs)))
+        _, _, back = pull(stage, own, *jax.tree.map(lambda x: x[-1], kept[-1]))
+      before = (registers.written[i], state)
+      new, after = reached(registers.tick, i, (new, after), before)
+      written.append(new)
+      states.append(after)
+      backs.append(back)
+    answer = {name: written[-1][name] for name in cut.staged.outputs}
+    value, error = when_full(cut, registers.tick, _graded(loss, answer, target))
+    pulled = [back(g) for back, g in zip(backs, (*flowing.back, error), strict=True)]
+    registers = Registers(tuple(written), tuple(states), registers.tick + 1)
+    back = arriving(cut, [read for _, read in pulled])[:-1]
+    found = {name: g for own, _ in pulled for name, g in own.items()}
+    return Told(found, value, answer), Flowing(registers, back, tuple(kept) or flowing.kept)
+
+  return Rule(initial, step)
+
+
+def _pushed(kept: PyTree, newest: PyTree) -> PyTree:
+  """Returns the past with one tick more, the oldest dropped."""
+  return jax.tree.map(lambda old, new: jnp.concatenate([new[None], old[:-1]]), kept, newest)
+
+
+def _buffered(cut: Cut, loss: Loss, seed: int) -> Rule:
+  return _sideways(cut, loss, seed, is_buffered=True)
+
+
+def _feedback_alignment(cut: Cut, loss: Loss, seed: int) -> Rule:
+  pipeline = Pipeline(cut)
+
+  def step(params: Params, registers: Registers, frame: Values, target: PyTree):
+    answer, after = _at_once(cut, params, registers, frame)
+    value, error = _graded(loss, answer, target)
+    found = {}
+    for i, (stage, own) in enumerate(zip(cut.stages, cut.split(params), strict=True)):
+      inputs = incoming(cut, i, after.written, frame)
+      written, _, back = pull(stage, own, registers.states[i], inputs)
+      key = jax.random.fold_in(jax.random.key(seed), i)
+      fed = error if i == len(cut.stages) - 1 else _projected(key, error, floats(written))
+      found |= back(fed)[0]
+    return Told(found, value, answer), after
+
+  return Rule(pipeline.initial, step)
+
+
+def _projected(key: Array, error: Floats, written: Floats) -> Floats:
+  """Returns the answer's gradient through a random matrix for every array written.
+
+  The matrix is normal, and scaled so that the error keeps its length on average per number.
+  """
+  rows = jax.tree.leaves(error)[0].shape[0]
+  flat = jnp.concatenate([x.reshape(rows, -1) for x in jax.tree.leaves(error)], axis=1)
+  leaves, structure = jax.tree.flatten(written)
+  fed = []
+  for i, x in enumerate(leaves):
+    shape = (flat.shape[1], x[0].size)
+    matrix = jax.random.normal(jax.random.fold_in(key, i), shape) / jnp.sqrt(float(shape[0]))
+    fed.append((flat @ matrix).reshape(x.shape).astype(x.dtype))
+  return jax.tree.unflatten(structure, fed)
+
+
+RULES = {
+  "backprop": _backprop,
+  "buffered": _buffered,
+  "feedback_alignment": _feedback_alignment,
+  "sideways": _sideways,
+}

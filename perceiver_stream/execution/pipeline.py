@@ -1,0 +1,140 @@
+"""A cut model as a pipeline, on one device: at every tick all stages work at once.
+
+Each reads what the others left a tick ago, so a tick takes as long as its slowest stage, and the
+answer at a tick is that to the frame D - 1 ticks before. A cut of one stage is the ordinary network.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
+
+from perceiver_stream.execution.cut import Cut, Params, blank
+from perceiver_stream.models.staged import Values
+
+
+class Registers(NamedTuple):
+  """All that a pipeline carries from tick to tick; fixed shapes, rows first.
+
+  Attributes:
+    written: What every stage left.
+    states: Of the layers of every stage.
+    tick: Ticks so far, `[]`.
+  """
+
+  written: tuple[Values, ...]
+  states: tuple[PyTree, ...]
+  tick: Int[Array, ""]
+
+
+class Pipeline:
+  """A cut model over time; `step` and `unroll` are pure and can be jitted."""
+
+  def __init__(self, cut: Cut, clocks: Sequence[int] = ()):
+    """Makes the pipeline of a cut.
+
+    Args:
+      cut: The model in stages.
+      clocks: Ticks from one firing of each stage to its next, between which it holds what it wrote;
+        none means that all fire at every tick.
+
+    Raises:
+      ValueError: There is not one clock per stage, or one is below 1.
+    """
+    self.cut = cut
+    self.clocks = tuple(clocks) or (1,) * len(cut.stages)
+    if len(self.clocks) != len(cut.stages) or min(self.clocks) < 1:
+      raise ValueError(
+        f"Pipeline: clocks {self.clocks} for {len(cut.stages)} stages of {cut.staged.name}; give "
+        f"each stage one, of 1 tick or more."
+      )
+
+  @property
+  def delay(self) -> int:
+    """Ticks from a frame to the answer to it."""
+    return self.cut.delay
+
+  def initial(self, params: Params, rows: int = 1) -> Registers:
+    """Returns the registers before the first tick: the pipe is empty, which is zeros."""
+    stages, shapes = self.cut.stages, self.cut.registers
+    written = tuple({name: blank(shapes[name], rows) for name in s.writes} for s in stages)
+    states = tuple(s.initial_states(params, rows) for s in stages)
+    return Registers(written, states, jnp.array(0, jnp.int32))
+
+  def step(
+    self, params: Params, registers: Registers, frame: Mapping[str, PyTree]
+  ) -> tuple[Values, Registers]:
+    """Returns the model's answer at this tick and the registers after it.
+
+    Args:
+      params: Of the whole model.
+      registers: Before the tick.
+      frame: What comes with the tick, by register; arrays `[B, ...]`.
+
+    Raises:
+      ValueError: The frame is not what the model reads.
+    """
+    check_frame(self.cut, frame)
+    written, states = [], []
+    for i, own in enumerate(self.cut.split(params)):
+      inputs = incoming(self.cut, i, registers.written, frame)
+      after = self._fire(i, own, registers, inputs)
+      after = reached(registers.tick, i, after, (registers.written[i], registers.states[i]))
+      written.append(after[0])
+      states.append(after[1])
+    answer = {name: written[-1][name] for name in self.cut.staged.outputs}
+    return answer, Registers(tuple(written), tuple(states), registers.tick + 1)
+
+  def unroll(
+    self, params: Params, registers: Registers, frames: Mapping[str, PyTree]
+  ) -> tuple[Values, Registers]:
+    """Returns the answers at T ticks, `[T, B, ...]`, and the registers after the last."""
+
+    def tick(registers: Registers, frame: Values) -> tuple[Registers, Values]:
+      answer, registers = self.step(params, registers, frame)
+      return registers, answer
+
+    last, answers = jax.lax.scan(tick, registers, dict(frames))
+    return answers, last
+
+  def _fire(
+    self, i: int, params: Params, registers: Registers, inputs: Values
+  ) -> tuple[Values, PyTree]:
+    """Returns what stage i leaves: new, or what it left before if its clock says so."""
+    stage, clock = self.cut.stages[i], self.clocks[i]
+    state = registers.states[i]
+    if clock == 1:
+      return stage.apply(params, state, inputs)
+    # Its first firing is at tick i, when the first frame has come to it.
+    return jax.lax.cond(
+      registers.tick % clock == i % clock,
+      lambda: stage.apply(params, state, inputs),
+      lambda: (registers.written[i], state),
+    )
+
+
+def reached(tick: Int[Array, ""], i: int, after: PyTree, before: PyTree) -> PyTree:
+  """Returns what stage i is after a tick: as it was, while no frame has come to it yet."""
+  if i == 0:
+    return after
+  return jax.tree.map(lambda new, old: jnp.where(tick >= i, new, old), after, before)
+
+
+def incoming(cut: Cut, i: int, written: Sequence[Values], frame: Mapping[str, PyTree]) -> Values:
+  """Returns what stage i reads at a tick."""
+  reads = cut.stages[i].reads
+  return {n: frame[n] if j is None else written[j][n] for n, j in reads.items()}
+
+
+def check_frame(cut: Cut, frame: Mapping[str, PyTree]) -> None:
+  """Raises ValueError if a tick's arrays are not those that the model reads."""
+  for name in cut.stages[0].reads:
+    expected = [x.shape[1:] for x in jax.tree.leaves(cut.staged.inputs[name])]
+    found = [x.shape[1:] for x in jax.tree.leaves(frame.get(name, ()))]
+    if expected != found:
+      raise ValueError(
+        f"Pipeline: {cut.staged.name} reads '{name}' of shapes {expected} a row, but the tick has "
+        f"{found or sorted(frame)}; resize it, or cut a model of this size."
+      )
