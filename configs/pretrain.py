@@ -74,13 +74,15 @@ def next_frames() -> dict[str, Any]:
   )
   model = perceiver_stream.config("moog/tiny")
   decoder = dataclasses.replace(model.decoder, stack=stack, num_octaves=5)
-  sizes = {"num_latents": 64, "latent_dim": 64, "encoder": encoder, "predictor": stack}
-  model = dataclasses.replace(model, **sizes, corrector=stack, decoder=decoder, remat=False)
+  sizes = {"num_latents": 32, "latent_dim": 64, "encoder": encoder, "predictor": stack}
+  model = dataclasses.replace(
+    model, **sizes, corrector=stack, decoder=decoder, sample=8, remat=False
+  )
   return dict(
     model=model,
     objective=next_frame.Config(window=8, score_ticks=1),
     optimizer=OptimizerConfig(
-      learning_rate=1e-3, b2=0.95, warmup_steps=50, schedule="cosine", decay_steps=1200
+      learning_rate=2e-3, b2=0.95, warmup_steps=20, schedule="cosine", decay_steps=800
     ),
-    max_windows=1200,
+    max_windows=800,
   )

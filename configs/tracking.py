@@ -1,55 +1,92 @@
-"""Following points in the frozen states of a model: only the tracker learns.
+"""Reading points, boxes, depth, flow and things out of the frozen states of a model.
 
-Rows are the three levels of the synthetic world, with other scenes than `configs/pretrain.py` has.
-Variants: `tiny` (a CPU), `latents` (the same, but the tracker sees nothing beside the latents),
-`nano` (tests: a model with random weights).
+The model watches, only the read-out learns. Rows are the three levels of the synthetic world, with
+other scenes than `configs/pretrain.py` has. A variant is a model, `tiny` (`stream_perceiver/tiny`),
+`moog` (`moog/tiny`) or `nano` (tests: random weights), and what is read: nothing more (points),
+`latents` (points, from nothing but the latents), `boxes` (around things) or `dense` (depth, flow and
+segmentation).
 
   python scripts/train.py --config=configs/tracking.py:tiny
+  python scripts/train.py --config=configs/tracking.py:moog_latents
   python scripts/train.py --config=configs/tracking.py:tiny --config.objective.weights=MY.safetensors
   python scripts/export.py runs/tracking_tiny --to=tracker.safetensors
 """
 
 import dataclasses
+from typing import Any
 
 import perceiver_stream
-from perceiver_stream.models import point_readout
+from perceiver_stream import streams
+from perceiver_stream.modalities import depth, flow, segmentation
+from perceiver_stream.models import dense_readout, point_readout
 from perceiver_stream.streams import mixture, synthetic
 from perceiver_stream.training import ExperimentConfig, OptimizerConfig
-from perceiver_stream.training.objectives import point_tracking
+from perceiver_stream.training.objectives import dense_reading, point_tracking
 
-POINTS = ("pixels", "points", "points_visible", "points_id")
+WEIGHTS = {"tiny": "stream_perceiver/tiny", "moog": "moog/tiny", "nano": ""}
+DENSE = {"depth": depth.Config, "flow": flow.Config, "segmentation": segmentation.Config}
+NEEDS = {"boxes": ("segmentation",), "dense": tuple(DENSE)}
+NUM_WINDOWS = {"boxes": 600, "dense": 400}
+NUM_THINGS = 7  # of the hardest level
 
 
 def get_config(variant: str = "tiny") -> ExperimentConfig:
-  weights = "" if variant == "nano" else "stream_perceiver/tiny"
-  model = perceiver_stream.config("stream_perceiver/nano")
-  if weights:
-    model = perceiver_stream.load(weights)[0].config
-  pixels = model.modalities["pixels"]
-  model = dataclasses.replace(model, modalities={"pixels": pixels})
-  slots = 8 if variant == "nano" else 64
-  sources = {
+  name, _, what = variant.partition("_")
+  model = config_of(WEIGHTS[name])
+  shape = perceiver_stream.build(model).modalities["pixels"].spec.shape
+  slots = 8 if name == "nano" else 64
+  sources: dict[str, Any] = {
     level: synthetic.Config(
-      height=pixels.height,
-      width=pixels.width,
+      height=shape[0],
+      width=shape[1],
       audio_rate_hz=0,
       level=level,
       ticks_per_recording=96,
       num_points=slots,
-      modalities=POINTS,
+      modalities=("pixels", *NEEDS.get(what, point_tracking.LABELS["points"])),
       seed=100 + seed,
     )
     for seed, level in enumerate(("easy", "medium", "hard"))
   }
-  readout = point_readout.Config(use_frames=variant != "latents")
+  stream = mixture.Config(sources=sources)
+  dense = what == "dense"
+  objective = (
+    reading(stream) if dense else following(what, NUM_THINGS if what == "boxes" else slots)
+  )
+  num = NUM_WINDOWS.get(what, 1200)
   return ExperimentConfig(
     model=model,
-    stream=mixture.Config(sources=sources),
-    objective=point_tracking.Config(weights=weights, num_slots=slots, readout=readout),
+    stream=stream,
+    objective=dataclasses.replace(objective, weights=WEIGHTS[name]),
     optimizer=OptimizerConfig(
-      learning_rate=1e-3, warmup_steps=50, schedule="cosine", decay_steps=1200
+      learning_rate=1e-3, warmup_steps=50, schedule="cosine", decay_steps=num
     ),
     num_rows=len(sources),
-    max_windows=1200,
+    max_windows=num,
     run_dir=f"runs/tracking_{variant}",
   )
+
+
+def config_of(weights: str) -> Any:
+  """Returns the config of a model that ships; of a nano one that sees pictures, if none is named."""
+  if weights:
+    return perceiver_stream.load(weights)[0].config
+  nano = perceiver_stream.config("stream_perceiver/nano")
+  return dataclasses.replace(nano, modalities={"pixels": nano.modalities["pixels"]})
+
+
+def following(what: str, slots: int) -> point_tracking.Config:
+  """Returns how points or boxes are learnt to be followed."""
+  follows = "boxes" if what == "boxes" else "points"
+  readout = point_readout.Config(follows=follows, use_frames=what != "latents")
+  return point_tracking.Config(num_slots=slots, readout=readout)
+
+
+def reading(stream: mixture.Config) -> dense_reading.Config:
+  """Returns how all dense labels are learnt to be read at once."""
+  specs = streams.specs(stream)
+  modalities: dict[str, Any] = {
+    name: config(use_input=False).fitted(specs[name]) for name, config in DENSE.items()
+  }
+  modalities["segmentation"].num_classes = NUM_THINGS + 1
+  return dense_reading.Config(readout=dense_readout.Config(modalities=modalities))
