@@ -4,7 +4,8 @@
   model = perceiver_stream.build("stream_perceiver/tiny")
 
 Rooms: `types`, `nn`, `core`, `modalities`, `models`, `execution`, `zoo`, `streams`, `training`,
-`evaluation`. They are imported when first used; importing the package loads no video decoder and no plotting.
+`evaluation`, `lab`. They are imported when first used; importing the package loads no video decoder
+and no plotting.
 """
 
 import importlib
@@ -17,6 +18,7 @@ _ROOMS = (
   "core",
   "evaluation",
   "execution",
+  "lab",
   "modalities",
   "models",
   "nn",

@@ -38,6 +38,17 @@ ROOMS = {
     "version",
     "zoo",
   },
+  "lab": {
+    "core",
+    "evaluation",
+    "modalities",
+    "models",
+    "nn",
+    "streams",
+    "training",
+    "types",
+    "zoo",
+  },  # fmt: skip
 }
 TOP = set(ROOMS)  # perceiver_stream/__init__.py hands out names from everywhere
 
@@ -184,6 +195,7 @@ PUBLIC = [
   "core",
   "evaluation",
   "execution",
+  "lab",
   "load",
   "modalities",
   "models",

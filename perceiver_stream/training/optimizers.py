@@ -29,6 +29,10 @@ class OptimizerConfig:
     weight_decay: Decoupled weight decay; matrices decay, biases and scales do not.
     clip_norm: Largest global norm of a gradient; 0 means no clipping.
     cadence: Windows whose gradients are averaged into one optimiser step.
+    orthogonal: What is taken out of a gradient before it is used: its share along the average of
+      those before it, over all parameters as one vector ("global") or array by array ("tensor");
+      "" is nothing.
+    orthogonal_decay: Of that average.
   """
 
   name: str = "adamw"
@@ -43,6 +47,8 @@ class OptimizerConfig:
   weight_decay: float = 0.0
   clip_norm: float = 1.0
   cadence: int = 1
+  orthogonal: str = ""
+  orthogonal_decay: float = 0.9
 
   def __post_init__(self):
     self.validate()
@@ -53,6 +59,12 @@ class OptimizerConfig:
     check_name("optimizer.schedule", self.schedule, SCHEDULES)
     if self.learning_rate <= 0:
       raise ValueError(f"optimizer.learning_rate={self.learning_rate} must be above 0.")
+    if self.orthogonal not in ORTHOGONAL:
+      raise ValueError(
+        f"optimizer.orthogonal={self.orthogonal!r}; use one of {', '.join(map(repr, ORTHOGONAL))}."
+      )
+    if not 0 <= self.orthogonal_decay < 1:
+      raise ValueError(f"optimizer.orthogonal_decay={self.orthogonal_decay}; use 0 to below 1.")
     if self.cadence < 1:
       raise ValueError(f"optimizer.cadence={self.cadence} must be 1 window or more.")
     if self.schedule != "constant" and self.decay_steps <= self.warmup_steps:
@@ -60,6 +72,9 @@ class OptimizerConfig:
         f"optimizer.decay_steps={self.decay_steps} must be above warmup_steps="
         f"{self.warmup_steps}: it counts the warm-up too."
       )
+
+
+ORTHOGONAL = ("", "global", "tensor")
 
 
 def _decay(c: OptimizerConfig) -> tuple[float, int]:
@@ -98,14 +113,58 @@ def make_schedule(config: OptimizerConfig) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Returns clipping, optimiser, decay and schedule in one, stepping every `cadence` windows."""
+  """Returns all of a config in one, stepping every `cadence` windows.
+
+  The order: orthogonal gradients, clipping, optimiser, decay, schedule.
+  """
   config.validate()
-  parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+  parts = []
+  if config.orthogonal:
+    parts.append(orthogonal(config.orthogonal_decay, by_tensor=config.orthogonal == "tensor"))
+  if config.clip_norm:
+    parts.append(optax.clip_by_global_norm(config.clip_norm))
   parts.append(OPTIMIZERS[config.name](config))
   if config.weight_decay:
     parts.append(optax.add_decayed_weights(config.weight_decay, mask=_matrices))
   parts.append(optax.scale_by_learning_rate(make_schedule(config)))
   return every(config.cadence, _relaxed(optax.chain(*parts)))
+
+
+class OrthogonalState(NamedTuple):
+  """State of `orthogonal`: the average of the gradients as they came."""
+
+  average: Any
+
+
+def orthogonal(decay: float, *, by_tensor: bool = False) -> optax.GradientTransformation:
+  """Returns gradients without their share along the average c of those before: ⟨u, c⟩ = 0.
+
+  u = g - ⟨g, c⟩ / ⟨c, c⟩ c, then c ← decay c + (1 - decay) g. Successive clips of a stream agree,
+  and what they agree on would be learnt over and over.
+
+  Args:
+    decay: Of the average.
+    by_tensor: Whether each array is a vector of its own; else all together are one. Which of them
+      the paper means is not known.
+
+  Source: Learning from Streaming Video with Orthogonal Gradients (CVPR 2025), 2504.01961.
+  """
+
+  def init(params: Any) -> OrthogonalState:
+    return OrthogonalState(jax.tree.map(jnp.zeros_like, params))
+
+  def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, OrthogonalState]:
+    del params
+    dots = lambda a, b: jax.tree.map(lambda x, y: jnp.sum(x * y), a, b)  # noqa: E731
+    along, size = dots(updates, state.average), dots(state.average, state.average)
+    if not by_tensor:
+      along, size = (jax.tree.map(lambda _, x=x: optax.tree.sum(x), x) for x in (along, size))
+    without = lambda g, c, a, s: g - jnp.where(s > 0, a / jnp.where(s > 0, s, 1), 0) * c  # noqa: E731
+    new = jax.tree.map(without, updates, state.average, along, size)
+    average = jax.tree.map(lambda c, g: decay * c + (1 - decay) * g, state.average, updates)
+    return new, OrthogonalState(average)
+
+  return optax.GradientTransformation(init, update)
 
 
 class EveryState(NamedTuple):

@@ -1,0 +1,148 @@
+"""The gated linear recurrent unit of TRecViT: linear in its state, so time is a parallel scan."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from perceiver_stream.nn import Linear, select
+
+
+@dataclass(kw_only=True)
+class GatedLruConfig:
+  """Sizes of a `GatedLru`.
+
+  Attributes:
+    dim: Width of the recurrence.
+    conv_width: Ticks that the depthwise convolution before it sees; the paper has 4, its code 2.
+    min_radius: Least decay per tick at the start; the paper has 0.6, its code 0.7.
+    max_radius: Largest.
+    sharpness: c of a = exp(-c · softplus(Λ) · r).
+  """
+
+  dim: int = 64
+  conv_width: int = 4
+  min_radius: float = 0.6
+  max_radius: float = 0.999
+  sharpness: float = 8.0
+
+
+class LruState(NamedTuple):
+  """State of a `GatedLru`.
+
+  Attributes:
+    hidden: Of the recurrence.
+    seen: The newest inputs of the convolution, the oldest first.
+  """
+
+  hidden: Float[Array, "*T B N E"]
+  seen: Float[Array, "*T B N K E"]
+
+
+class GatedLru(hk.RNNCore):
+  """y = W (GELU(V x) ⊙ h), h ← a ⊙ h + √(1 - a²) ⊙ (i ⊙ u), u a causal convolution of U x.
+
+  a = exp(-c · softplus(Λ) · r); r and i are σ of linear maps of u. Every token has its own past: N
+  tokens are N rows. `unroll` is a parallel scan; calling it once per tick gives the same.
+
+  Source: TRecViT 2024, 2412.14294, after Griffin (2402.19427). Differs: gates are full matrices,
+  there block-diagonal, one block per head.
+  """
+
+  def __init__(self, config: GatedLruConfig, num_tokens: int, *, name: str):
+    super().__init__(name=name)
+    self.config = config
+    self.num_tokens = num_tokens
+
+  def initial_state(self, batch_size: int) -> LruState:
+    """Returns zeros."""
+    c, lead = self.config, (batch_size, self.num_tokens)
+    return LruState(jnp.zeros((*lead, c.dim)), jnp.zeros((*lead, c.conv_width - 1, c.dim)))
+
+  def __call__(
+    self, inputs: tuple[Float[Array, "B N D"], Bool[Array, " B"]], prev_state: LruState
+  ) -> tuple[Float[Array, "B N D"], LruState]:
+    """Returns the output of a tick and the next state; inputs are tokens and `is_first`."""
+    x, is_first = inputs
+    zeros = self.initial_state(x.shape[0])
+    state = LruState(*(select(is_first, a, b) for a, b in zip(zeros, prev_state, strict=True)))
+    seen = jnp.concatenate([state.seen, self._input(x)[:, :, None]], axis=2)  # [B N K E]
+    u = jnp.einsum("bnke,ke->bne", seen, self._kernel()) + self._bias(seen[:, :, 0])
+    decay, inflow = self._gates(u)
+    hidden = decay * state.hidden + inflow
+    return self._output(x, hidden), LruState(hidden, seen[:, :, 1:])
+
+  def unroll(
+    self, x: Float[Array, "T B N D"], is_first: Bool[Array, "T B"], state: LruState
+  ) -> tuple[Float[Array, "T B N D"], LruState]:
+    """Returns outputs and states of all ticks; the steps of all ticks, in parallel."""
+    width, ticks = self.config.conv_width, x.shape[0]
+    past = jnp.moveaxis(state.seen, 2, 0)
+    line = jnp.concatenate([past, self._input(x)])  # [K - 1 + T, B N E]
+    recording = jnp.cumsum(is_first, axis=0, dtype=jnp.int32)
+    recording = jnp.concatenate(
+      [jnp.zeros((width - 1, *recording.shape[1:]), jnp.int32), recording]
+    )
+    same = lambda k: recording[k : k + ticks] == recording[width - 1 :]  # noqa: E731
+    taps = [_where(same(k), line[k : k + ticks], 0.0) for k in range(width)]
+    seen = jnp.stack(taps, axis=3)
+    u = jnp.einsum("tbnke,ke->tbne", seen, self._kernel()) + self._bias(line[:ticks])
+    decay, inflow = self._gates(u)
+    decay = _where(is_first, 0.0, decay)
+    inflow = inflow.at[0].add(decay[0] * state.hidden)
+    _, hidden = jax.lax.associative_scan(_compose, (decay, inflow))
+    return self._output(x, hidden), LruState(hidden, seen[:, :, :, 1:])
+
+  @hk.name_like("__call__")
+  def _input(self, x: Array) -> Array:
+    return Linear(self.config.dim, name="input")(x)
+
+  @hk.name_like("__call__")
+  def _kernel(self) -> Float[Array, "K E"]:
+    c = self.config
+    init = hk.initializers.RandomNormal(c.conv_width**-0.5)
+    return hk.get_parameter("conv_w", (c.conv_width, c.dim), jnp.float32, init)
+
+  @hk.name_like("__call__")
+  def _bias(self, like: Array) -> Array:
+    bias = hk.get_parameter("conv_b", (self.config.dim,), jnp.float32, jnp.zeros)
+    return jnp.broadcast_to(bias, like.shape)
+
+  @hk.name_like("__call__")
+  def _gates(self, u: Array) -> tuple[Array, Array]:
+    """Returns the decay, and what flows in."""
+    c = self.config
+    r = jax.nn.sigmoid(Linear(c.dim, name="recurrence_gate")(u))
+    i = jax.nn.sigmoid(Linear(c.dim, name="input_gate")(u))
+    rate = jax.nn.softplus(hk.get_parameter("decay", (c.dim,), jnp.float32, self._decays))
+    log_a = -c.sharpness * r * jnp.broadcast_to(rate, r.shape)
+    inflow = jnp.sqrt(-jnp.expm1(2 * log_a) + 1e-8) * i * u
+    return jnp.exp(log_a), inflow
+
+  def _decays(self, shape, dtype) -> Array:
+    """Returns Λ for decays that are uniform in the ring between the radii, at open gates."""
+    c = self.config
+    uniform = jax.random.uniform(hk.next_rng_key(), tuple(shape), dtype)
+    radius = jnp.sqrt(c.min_radius**2 + uniform * (c.max_radius**2 - c.min_radius**2))
+    return jnp.log(jnp.expm1(-jnp.log(radius) / c.sharpness))
+
+  @hk.name_like("__call__")
+  def _output(self, x: Array, hidden: Array) -> Array:
+    gate = jax.nn.gelu(Linear(self.config.dim, name="gate")(x), approximate=True)
+    return Linear(x.shape[-1], name="output")(gate * hidden)
+
+
+def _compose(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
+  (a, b), (c, d) = first, second
+  return a * c, c * b + d
+
+
+def _where(flags: Bool[Array, "T B"], yes: Array | float, no: Array | float) -> Array:
+  """Returns a choice per tick and row."""
+  like = yes if isinstance(yes, jax.Array) else no
+  shape = like.shape  # pyright: ignore[reportAttributeAccessIssue]
+  flags = jnp.broadcast_to(flags.reshape(*flags.shape, *(1,) * (len(shape) - 2)), shape)
+  return jnp.where(flags, yes, no)

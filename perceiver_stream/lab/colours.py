@@ -1,0 +1,84 @@
+"""Everything as an RGB picture, exactly: class ids as far-apart colours, depth as a way through
+the cube.
+
+With these, one network with three output channels and one loss learns to foresee pixels, to
+segment and to measure, and no head ever changes ("Learning from one continuous video stream",
+2312.00598). Which colours the paper takes is not known; these are our reading.
+"""
+
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+# A way along the edges of the colour cube that meets every corner once: black, blue, cyan, green,
+# yellow, red, magenta, white. It has 7 · 255 + 1 whole colours.
+CORNERS = np.array(
+  [(0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0), (1, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 1)]
+)
+EDGES = len(CORNERS) - 1
+MAX_CLASSES = 27
+
+
+def palette(num: int) -> UInt8[np.ndarray, "K 3"]:
+  """Returns the colours of `num` classes, each as far as can be from those before; 0 is black.
+
+  Raises:
+    ValueError: There are more classes than colours.
+  """
+  if not 1 <= num <= MAX_CLASSES:
+    raise ValueError(f"palette: {num} classes; there are colours for 1 to {MAX_CLASSES}.")
+  grid = np.array(list(itertools.product((0, 128, 255), repeat=3)))
+  chosen = [0]
+  while len(chosen) < num:
+    distance = np.sum(np.square(grid[:, None] - grid[chosen]), -1).min(1)
+    chosen.append(int(np.argmax(distance)))
+  return grid[chosen].astype(np.uint8)
+
+
+def paint_classes(ids: Int[np.ndarray, "*n"], num: int) -> UInt8[np.ndarray, "*n 3"]:
+  """Returns class ids as colours.
+
+  Raises:
+    ValueError: An id has no colour.
+  """
+  if ids.size and not 0 <= ids.min() <= ids.max() < num:
+    raise ValueError(
+      f"paint_classes: ids from {ids.min()} to {ids.max()}, but the palette has {num} colours."
+    )
+  return palette(num)[ids]
+
+
+def read_classes(picture: Float[Array, "*n 3"], num: int) -> Int[Array, "*n"]:
+  """Returns the class whose colour is nearest; colours in [0, 1]."""
+  colours = jnp.asarray(palette(num), jnp.float32) / 255
+  # |x - c|² without the |x|² that all have in common.
+  far = jnp.sum(jnp.square(colours), -1) - 2 * picture @ colours.T
+  return jnp.argmin(far, axis=-1).astype(jnp.int32)
+
+
+def paint_depth(
+  metres: Float[np.ndarray, "*n"], nearest: float, farthest: float
+) -> UInt8[np.ndarray, "*n 3"]:
+  """Returns depth as colours, its logarithm evenly spread over the way; NaN is the farthest."""
+  metres = np.clip(np.nan_to_num(metres, nan=farthest), nearest, farthest)
+  way = EDGES * np.log(metres / nearest) / np.log(farthest / nearest)
+  edge = np.minimum(way.astype(int), EDGES - 1)
+  part = (way - edge)[..., None]
+  return np.rint(255 * (CORNERS[edge] * (1 - part) + CORNERS[edge + 1] * part)).astype(np.uint8)
+
+
+def read_depth(
+  picture: Float[Array, "*n 3"], nearest: float, farthest: float
+) -> Float[Array, "*n"]:
+  """Returns the metres at the place on the way that is nearest to each colour in [0, 1]."""
+  start, step = jnp.asarray(CORNERS[:-1], jnp.float32), jnp.asarray(np.diff(CORNERS, axis=0))
+  step = step.astype(jnp.float32)
+  lead = (1,) * (picture.ndim - 1)
+  away = picture[..., None, :] - start.reshape(*lead, EDGES, 3)
+  part = jnp.clip(jnp.sum(away * step.reshape(*lead, EDGES, 3), -1), 0, 1)  # [*n, EDGES]
+  distance = jnp.sum(jnp.square(away - part[..., None] * step.reshape(*lead, EDGES, 3)), -1)
+  edge = jnp.argmin(distance, axis=-1)
+  way = edge.astype(jnp.float32) + jnp.take_along_axis(part, edge[..., None], -1)[..., 0]
+  return nearest * jnp.exp(way / EDGES * float(np.log(farthest / nearest)))

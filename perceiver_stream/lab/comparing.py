@@ -1,0 +1,102 @@
+"""Numbers out of results: the fair choice of a learning rate, intervals, and effects with signs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+WHERE = ("in_stream", "out_of_stream")
+# 97.5 % quantiles of Student's t by degrees of freedom.
+_T = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+class Chosen(NamedTuple):
+  """A trial at the learning rates chosen for it, one value per seed.
+
+  Attributes:
+    errors: At the rate that was best with the other seeds.
+    rates: Those.
+  """
+
+  errors: list[float]
+  rates: list[str]
+
+
+class Interval(NamedTuple):
+  """A mean and its 95 % interval."""
+
+  mean: float
+  low: float
+  high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+  """What was published about two learners.
+
+  Attributes:
+    about: The claim, and whose it is.
+    first: Name of a trial.
+    second: Name of the trial it is compared with.
+    where: "in_stream" or "out_of_stream".
+    lower: Whether the error of the first is said to be lower than that of the second.
+    published: How large the effect was there, in words; empty where it is not known.
+  """
+
+  about: str
+  first: str
+  second: str
+  where: str
+  lower: bool
+  published: str = ""
+
+
+def choose(results: Sequence[dict[str, Any]], where: str) -> Chosen:
+  """Returns the errors of a trial, each seed at the learning rate best with the *other* seeds.
+
+  So no seed has a say in how it is tuned. Runs that were not finite are the worst.
+  """
+  rates = list(results[0]["runs"])
+  errors = np.array([[_error(r["runs"][rate][where]) for rate in rates] for r in results])
+  logs = np.log(errors)
+  found = Chosen([], [])
+  for seed in range(len(results)):
+    others = np.delete(logs, seed, axis=0) if len(results) > 1 else logs
+    best = int(np.argmin(others.mean(0)))
+    found.errors.append(float(errors[seed, best]))
+    found.rates.append(rates[best])
+  return found
+
+
+def interval(values: Sequence[float]) -> Interval:
+  """Returns the mean with Student's interval; of one value, or if some are not finite, no bounds."""
+  x = np.asarray(values, float)
+  mean = float(np.mean(x))
+  if len(x) < 2 or not np.all(np.isfinite(x)):
+    return Interval(mean, math.nan, math.nan)
+  half = _T[min(len(x) - 1, len(_T) - 1)] * float(np.std(x, ddof=1)) / math.sqrt(len(x))
+  return Interval(mean, mean - half, mean + half)
+
+
+def ratio(first: Sequence[float], second: Sequence[float]) -> Interval:
+  """Returns the ratio of errors, seed by seed in pairs: the geometric mean and its interval."""
+  logs = interval([math.log(a / b) for a, b in zip(first, second, strict=True)])
+  return Interval(*(math.exp(x) for x in logs))
+
+
+def verdict(effect: Effect, measured: Interval) -> str:
+  """Returns whether an effect was found here."""
+  if not (measured.high < 1 or measured.low > 1):
+    return "null: the interval holds 1"
+  return "yes" if (measured.high < 1) == effect.lower else "no: the opposite"
+
+
+def at_edge(rates: Sequence[str], tried: Sequence[str]) -> bool:
+  """Returns whether a chosen learning rate is the least or largest tried, so may not be the best."""
+  return len(tried) > 1 and any(rate in (tried[0], tried[-1]) for rate in rates)
+
+
+def _error(value: float | None) -> float:
+  return math.inf if value is None else max(value, 1e-12)

@@ -1,0 +1,93 @@
+"""Footage: ticks of a stream as arrays, rendered once and shared by all runs."""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from perceiver_stream import streams
+from perceiver_stream.lab.sources import TRUTH
+from perceiver_stream.lab.tasks import Task
+from perceiver_stream.streams import StreamConfig
+from perceiver_stream.types import IS_FIRST
+
+Footage = Mapping[str, np.ndarray]  # by name, arrays [R, N, ...]: R rows of N ticks
+
+
+class Clips(NamedTuple):
+  """What a learner sees and must paint, cut into clips that follow each other.
+
+  Attributes:
+    frames: RGB.
+    pictures: To paint for each frame.
+    counts: Whether a picture counts: its moment is there, in the recording of its frame.
+    is_first: Whether a recording starts.
+  """
+
+  frames: UInt8[np.ndarray, "n T R H W 3"]
+  pictures: UInt8[np.ndarray, "n T R H W 3"]
+  counts: Bool[np.ndarray, "n T R"]
+  is_first: Bool[np.ndarray, "n T R"]
+
+
+def watch(config: StreamConfig, rows: int, ticks: int) -> Footage:
+  """Returns the first `ticks` ticks of `rows` rows of a stream.
+
+  Raises:
+    ValueError: A row ends before.
+  """
+  names = [name for name in TRUTH if name in streams.specs(config)]
+  watched = []
+  for row in streams.open_rows(config, rows):
+    seen = [tick for tick, _ in zip(row, range(ticks), strict=False)]
+    if len(seen) < ticks:
+      raise ValueError(f"lab: a row has {len(seen)} ticks of {ticks}; give more footage, or rows.")
+    watched.append({n: np.stack([tick[n] for tick in seen]) for n in (*names, IS_FIRST)})
+  return {n: np.stack([row[n] for row in watched]) for n in (*names, IS_FIRST)}
+
+
+def kept(folder: pathlib.Path, config: StreamConfig, rows: int, ticks: int) -> Footage:
+  """Returns what `watch` does, from a file where it was watched before; files appear whole."""
+  about = repr((type(config).__module__, dataclasses.asdict(config), rows, ticks))
+  path = folder / f"footage_{hashlib.sha256(about.encode()).hexdigest()[:16]}.npz"
+  if not path.exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with part.open("wb") as file:
+      np.savez(file, **watch(config, rows, ticks))  # pyright: ignore[reportArgumentType]
+    with contextlib.suppress(FileNotFoundError):
+      os.replace(part, path)
+  with np.load(path) as file:
+    return dict(file)
+
+
+def cut(footage: Footage, task: Task, ticks: int, *, stack_rows: bool = False) -> Clips:
+  """Returns the clips of `ticks` frames, one after the other.
+
+  Args:
+    footage: Of R rows.
+    task: What the pictures show.
+    ticks: Frames of a clip.
+    stack_rows: Whether the clips of all rows are put behind each other, R = 1 then.
+  """
+  frames, first, ahead = footage["pixels"], footage[IS_FIRST], task.displacement
+  pictures = task.paint({n: v for n, v in footage.items() if n != IS_FIRST})
+  recording = np.cumsum(first, axis=1)
+  counts = np.zeros(first.shape, bool)
+  counts[:, : first.shape[1] - ahead] = (
+    recording[:, ahead:] == recording[:, : first.shape[1] - ahead]
+  )
+  later = np.minimum(np.arange(first.shape[1]) + ahead, first.shape[1] - 1)
+  number = (first.shape[1] - ahead) // ticks
+
+  def clips(x: np.ndarray) -> np.ndarray:
+    x = x[:, : number * ticks].reshape(x.shape[0], number, ticks, *x.shape[2:])
+    return x.reshape(-1, ticks, 1, *x.shape[3:]) if stack_rows else np.moveaxis(x, 0, 2)
+
+  return Clips(clips(frames), clips(pictures[:, later]), clips(counts), clips(first))

@@ -1,0 +1,65 @@
+"""Grids of trials that can be stopped at any moment: what is done lies in files, one per trial and
+seed, that appear whole."""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import pathlib
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from perceiver_stream.lab.trials import Size, Trial, Workshop, key_of
+
+Results = dict[str, list[dict[str, Any]]]  # by name of the trial, one per seed
+
+
+def run(
+  trials: Mapping[str, Trial],
+  size: Size,
+  folder: pathlib.Path,
+  workers: int = 1,
+  tell: Callable[[str], None] = print,
+  workshop: Callable[..., Any] = Workshop,
+) -> Results:
+  """Returns the results of all trials with all seeds; those found in `folder` are not made again.
+
+  Args:
+    trials: By name; the name has no say in the result.
+    size: Of all of them.
+    folder: Of results and footage; several processes may share it.
+    workers: Trials at a time, in threads.
+    tell: Is told what was done.
+    workshop: Makes what carries out one trial: `workshop(trial, size, folder)(seed)`.
+  """
+  lock = threading.Lock()
+
+  def all_seeds(name: str) -> list[dict[str, Any]]:
+    trial, made, found = trials[name], None, []
+    for seed in range(size.seeds):
+      path = path_of(folder, trial, size, seed)
+      if not path.exists():
+        made = made or workshop(trial, size, folder)
+        write(path, made(seed) | {"about": key_of(trial, size, seed)})
+        with lock:
+          tell(f"{name}, seed {seed}")
+      found.append(json.loads(path.read_text()))
+    return found
+
+  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    return dict(zip(trials, pool.map(all_seeds, trials), strict=True))
+
+
+def path_of(folder: pathlib.Path, trial: Trial, size: Size, seed: int) -> pathlib.Path:
+  """Returns where the result of a trial lies; all that it depends on is in the name."""
+  digest = hashlib.sha256(key_of(trial, size, seed).encode()).hexdigest()[:16]
+  return folder / f"result_{digest}.json"
+
+
+def write(path: pathlib.Path, result: Mapping[str, Any]) -> None:
+  """Writes a result so that it is there whole or not at all."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
+  part.write_text(json.dumps(result))
+  os.replace(part, path)

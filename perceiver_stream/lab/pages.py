@@ -1,0 +1,128 @@
+"""Results as a page: a table, what reproduced, curves, and how to make it again."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from perceiver_stream.lab import comparing
+from perceiver_stream.lab.comparing import WHERE, Effect, Interval
+from perceiver_stream.lab.tables.base import Table
+from perceiver_stream.lab.trials import Size
+
+Results = Mapping[str, list[dict[str, Any]]]
+_TITLES = {"in_stream": "in the stream", "out_of_stream": "out of the stream"}
+
+
+def write(name: str, size: str, sizes: Size, table: Table, results: Results, folder: pathlib.Path):
+  """Writes `NAME.md` and `NAME.png` into a folder."""
+  folder.mkdir(parents=True, exist_ok=True)
+  draw(table, results, folder / f"{name}.png")
+  (folder / f"{name}.md").write_text(page(name, size, sizes, table, results))
+
+
+def page(name: str, size: str, sizes: Size, table: Table, results: Results) -> str:
+  """Returns the page of a table."""
+  seconds = sum(r["seconds"] for rows in results.values() for r in rows)
+  flags = "" if size == "default" else f" --size={size}"
+  parts = [
+    f"# {table.title}",
+    table.about,
+    f"Made by `python scripts/lab.py {name}{flags}`: {len(results)} learners, {sizes.seeds} seeds "
+    f"(of worlds, parameters and order), {sizes.num_rates} learning rates each; "
+    f"{seconds / 60:.0f} minutes of learning.",
+    rows(table, results),
+    "Error: mean over seeds ± half of the 95 % interval, lower is better. Each seed is learnt at the "
+    "rate that is best with the *other* seeds; * marks the least or largest rate tried. "
+    "In the stream: the whole pass, every clip scored before it is learnt from. Out of it: the "
+    "learner after the pass, frozen, on worlds of its own.",
+    effects(table.effects, results),
+    *table.remarks,
+    *([table.note(results)] if table.note else []),
+    f"![Errors as the stream goes by]({name}.png)",
+  ]
+  return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def rows(table: Table, results: Results) -> str:
+  """Returns the errors of all trials, and of the baselines of each task among them."""
+  lines = [
+    "| learner | error in the stream | at rate | out of the stream | at rate | parameters | clips |",
+    "|---|---|---|---|---|---|---|",
+  ]
+  seen: dict[tuple, None] = {}
+  for name, found in results.items():
+    cells = []
+    for where in WHERE:
+      chosen = comparing.choose(found, where)
+      edge = comparing.at_edge(chosen.rates, list(found[0]["runs"]))
+      rates = "/".join(dict.fromkeys(chosen.rates)) + ("*" if edge else "")
+      cells += [plus_minus(comparing.interval(chosen.errors)), rates]
+    lines.append(
+      f"| {name} | {' | '.join(cells)} | {found[0]['parameters']:,} | {found[0]['clips']:,} |"
+    )
+    seen[(table.trials[name].task, table.trials[name].source)] = None
+  for task, source in seen:
+    found = next(
+      r
+      for n, r in results.items()
+      if (table.trials[n].task, table.trials[n].source) == (task, source)
+    )
+    for baseline in found[0]["baselines"]:
+      errors = [
+        plus_minus(comparing.interval([r["baselines"][baseline][where] for r in found]))
+        for where in WHERE
+      ]
+      what = f", {task.shows}" if len(seen) > 1 else ""
+      lines.append(f"| *{baseline}{what}* | {errors[0]} | | {errors[1]} | | 0 | |")
+  return "\n".join(lines)
+
+
+def effects(expected: Sequence[Effect], results: Results) -> str:
+  """Returns what was published, and whether it is so here."""
+  if not expected:
+    return ""
+  lines = [
+    "| published | ratio of errors there | here, with 95 % interval | reproduced |",
+    "|---|---|---|---|",
+  ]
+  for effect in expected:
+    measured = measure(effect, results)
+    there = effect.published or ("below 1" if effect.lower else "above 1")
+    lines.append(
+      f"| {effect.about}, {_TITLES[effect.where]} | {there} | {measured.mean:.2f} "
+      f"({measured.low:.2f} to {measured.high:.2f}) | {comparing.verdict(effect, measured)} |"
+    )
+  return "\n".join(lines)
+
+
+def measure(effect: Effect, results: Results) -> Interval:
+  """Returns the ratio of errors that an effect is about."""
+  first, second = (
+    comparing.choose(results[name], effect.where).errors for name in (effect.first, effect.second)
+  )
+  return comparing.ratio(first, second)
+
+
+def plus_minus(value: Interval) -> str:
+  """Returns an error with half of its interval."""
+  return f"{value.mean:.4g} ± {(value.high - value.low) / 2:.2g}"
+
+
+def draw(table: Table, results: Results, path: pathlib.Path) -> None:
+  """Draws errors as the stream goes by, each learner at its most chosen learning rate."""
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(11, 4.2), layout="constrained")
+  sides = figure.subplots(1, 2)
+  for axes, where in zip(sides, WHERE, strict=True):
+    for name, found in results.items():
+      rates = comparing.choose(found, where).rates
+      rate = max(set(rates), key=rates.count)
+      curves = [r["runs"][rate][f"{where}_curve"] for r in found]
+      mean = [sum(x) / len(x) if None not in x else float("nan") for x in zip(*curves, strict=True)]
+      share = [i / (len(mean) - 1) for i in range(len(mean))]
+      axes.plot(share, mean, label=name, marker="." if where == "out_of_stream" else None)
+    axes.set(title=_TITLES[where], xlabel="share of the stream learnt from", yscale="log")
+    axes.set_ylabel(next(iter(table.trials.values())).task.error)
+  figure.legend(*sides[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
+  figure.savefig(path, dpi=80)

@@ -1,0 +1,237 @@
+"""A trial: one learner, one rule, one stream, one task; and what became of it, as plain numbers."""
+
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from perceiver_stream.lab import footage, sources
+from perceiver_stream.lab.footage import Clips
+from perceiver_stream.lab.learners import LEARNERS
+from perceiver_stream.lab.objectives import OBJECTIVES
+from perceiver_stream.lab.rules import Rule, optimizer
+from perceiver_stream.lab.running import Curves, Program, Runner
+from perceiver_stream.lab.tasks import Task
+
+NUM_POINTS = 20  # of a curve that is kept
+PRETRAINING = Rule(optimizer=optimizer("adamw", 0.9), shuffled=True)
+PRETRAINING_RATE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+  """What is tried, at every learning rate of its rule and with every seed.
+
+  Attributes:
+    learner: One of `LEARNERS`.
+    task: What it paints.
+    source: Of the footage: see `sources.sets_of`.
+    rule: How it learns.
+    pretraining: The objective, of `OBJECTIVES`, by which it learnt before, from shuffled footage of
+      the third set; empty is none.
+    carry: Whether it remembers from clip to clip.
+    ticks: Frames of a clip.
+  """
+
+  learner: str = "vit"
+  task: Task = field(default_factory=Task)
+  source: str = "world"
+  rule: Rule = field(default_factory=Rule)
+  pretraining: str = ""
+  carry: bool = False
+  ticks: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+  """How much of everything.
+
+  Attributes:
+    side: Rows and columns of a frame.
+    widths: Of each learner, chosen for about the same number of parameters.
+    stream_ticks: Length of the stream.
+    held_out: Rows and ticks of the footage that is never learnt from.
+    pretraining_ticks: Length of the footage that is learnt from before.
+    pretraining_batch: Its clips per step; every clip comes once per epoch.
+    pretraining_epochs: How often.
+    seeds: Of worlds, parameters and orders, all at once.
+    num_rates: Learning rates tried, from the middle of the rule's.
+    parts: Times that a run is scored out of the stream.
+  """
+
+  side: int
+  widths: Mapping[str, int]
+  stream_ticks: int
+  held_out: tuple[int, int]
+  pretraining_ticks: int
+  pretraining_batch: int = 8
+  pretraining_epochs: int = 2
+  seeds: int = 3
+  num_rates: int = 5
+  parts: int = 4
+
+  def rates(self, rule: Rule) -> tuple[float, ...]:
+    """Returns the learning rates that a rule may try: for all rules as many."""
+    least = (len(rule.rates) - self.num_rates) // 2
+    return rule.rates[least : least + self.num_rates]
+
+
+SIZES = {
+  "default": Size(
+    side=32,
+    widths={"vit": 64, "unet": 12, "frame_by_frame": 64, "trecvit": 64},
+    stream_ticks=8004,
+    held_out=(8, 404),
+    pretraining_ticks=8004,
+  ),
+  "full": Size(
+    side=64,
+    widths={"vit": 384, "unet": 48, "frame_by_frame": 384, "trecvit": 384},
+    stream_ticks=200_016,
+    held_out=(32, 2016),
+    pretraining_ticks=200_016,
+    pretraining_batch=64,
+    seeds=5,
+    parts=10,
+  ),
+  "nano": Size(
+    side=16,
+    widths={"vit": 16, "unet": 4, "frame_by_frame": 16, "trecvit": 16},
+    stream_ticks=48,
+    held_out=(2, 24),
+    pretraining_ticks=64,
+    pretraining_batch=2,
+    pretraining_epochs=1,
+    seeds=2,
+    num_rates=1,
+    parts=2,
+  ),
+}
+
+
+class Material(NamedTuple):
+  """Clips of the three sets; those of the first are all of one row."""
+
+  pretraining: Clips | None
+  in_stream: Clips
+  out_of_stream: Clips
+
+
+class Workshop:
+  """Carries out trials of one kind: what they share is compiled and rendered once."""
+
+  def __init__(self, trial: Trial, size: Size, cache: pathlib.Path):
+    self.trial, self.size, self.cache = trial, size, cache
+    self.learner = LEARNERS[trial.learner](size.side, size.widths[trial.learner])
+    self.runner = Runner(self._program(trial.rule))
+
+  def __call__(self, seed: int) -> dict[str, Any]:
+    """Returns what `summary` makes of the curves of all learning rates, and what they cost."""
+    trial, size, began = self.trial, self.size, time.monotonic()
+    material = jax.tree.map(jnp.asarray, self.material(seed))
+    params = self.runner.program.init(jax.random.key(seed), material.in_stream)
+    if trial.pretraining:
+      params = self._pretrained(params, material.pretraining, seed)
+    order = trial.rule.order(len(material.in_stream.frames), seed)
+    runs = {}
+    for rate in size.rates(trial.rule):
+      curves = self.runner(
+        params, rate, seed, order, material.in_stream, material.out_of_stream, size.parts
+      )
+      runs[f"{rate:g}"] = summary(trial.task, curves)
+    return {
+      "runs": runs,
+      "baselines": baselines(trial.task, material),
+      "parameters": sum(x.size for x in jax.tree.leaves(params)),
+      "clips": int(np.sum(order >= 0)),
+      "seconds": round(time.monotonic() - began, 1),
+    }
+
+  def material(self, seed: int) -> Material:
+    """Returns the footage of a seed, cut into clips."""
+    trial, size = self.trial, self.size
+    sets = sources.sets_of(trial.source, seed, size.side)
+    clips = lambda name, rows, ticks: footage.cut(  # noqa: E731
+      footage.kept(self.cache, sets[name], rows, ticks), trial.task, trial.ticks
+    )
+    return Material(
+      clips("pretraining", 1, size.pretraining_ticks) if trial.pretraining else None,
+      clips("in_stream", 1, size.stream_ticks),
+      clips("out_of_stream", *size.held_out),
+    )
+
+  def _program(self, rule: Rule, objective: str = "vanilla") -> Program:
+    trial = self.trial
+    return Program(
+      learner=self.learner,
+      task=trial.task,
+      rule=rule,
+      objective=OBJECTIVES[objective],
+      carry=trial.carry and not rule.shuffled,
+      hints=bool(trial.pretraining),
+    )
+
+  @functools.cached_property
+  def _teacher(self) -> Runner:
+    return Runner(self._program(PRETRAINING, self.trial.pretraining))
+
+  def _pretrained(self, params: Any, clips: Any, seed: int) -> Any:
+    """Returns parameters that have learnt from shuffled batches."""
+    rng, size = np.random.default_rng((seed, 2)), self.size
+    epochs = [rng.permutation(len(clips.frames)) for _ in range(size.pretraining_epochs)]
+    order = np.concatenate(epochs).astype(np.int32)
+    order = order[: len(order) // size.pretraining_batch * size.pretraining_batch]
+    order = order.reshape(-1, size.pretraining_batch)
+    return self._teacher(params, PRETRAINING_RATE, seed, order, clips, parts=1).params
+
+
+def summary(task: Task, curves: Curves) -> dict[str, Any]:
+  """Returns errors in and out of the stream, and their curves; None where they are not finite."""
+  points = np.array_split(curves.in_stream, min(NUM_POINTS, len(curves.in_stream)))
+  out = task.score(curves.out_of_stream)
+  return {
+    "in_stream": _plain(task.score(curves.in_stream.sum(0))),
+    "out_of_stream": _plain(out[-1]),
+    "in_stream_curve": [_plain(task.score(p.sum(0))) for p in points],
+    "out_of_stream_curve": [_plain(x) for x in out],
+  }
+
+
+def baselines(task: Task, material: Material) -> dict[str, dict[str, float | None]]:
+  """Returns the errors of copying the frame (pixels only) and of the stream's mean picture."""
+  mean = np.asarray(material.in_stream.pictures, np.float32).mean((0, 1, 2)) / 255
+  found: dict[str, dict[str, float | None]] = {"mean picture": {}}
+  if task.shows == "pixels":
+    found["copy"] = {}
+  for name in ("in_stream", "out_of_stream"):
+    clips: Clips = getattr(material, name)
+    flat = lambda x: np.asarray(x).reshape(-1, *x.shape[3:])  # noqa: E731
+    pictures, counts = flat(clips.pictures).astype(np.float32) / 255, flat(clips.counts)
+    said = {"mean picture": np.broadcast_to(mean, pictures.shape)}
+    if task.shows == "pixels":
+      said["copy"] = flat(clips.frames).astype(np.float32) / 255
+    for baseline, painted in said.items():
+      sums = task.measure(jnp.asarray(painted), jnp.asarray(pictures), jnp.asarray(counts))
+      found[baseline][name] = _plain(task.score(np.asarray(sums)))
+  return found
+
+
+def _plain(value: float | Float[np.ndarray, ""]) -> float | None:
+  return float(value) if np.isfinite(value) else None
+
+
+def key_of(trial: Trial, size: Size, seed: int) -> str:
+  """Returns all that a result depends on, as text."""
+  about = {"trial": dataclasses.asdict(trial), "size": dataclasses.asdict(size), "seed": seed}
+  about["size"]["widths"] = size.widths[trial.learner]
+  about["rates"] = size.rates(trial.rule)
+  del about["size"]["seeds"]
+  return repr(about)

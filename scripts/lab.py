@@ -1,0 +1,43 @@
+"""Runs a table of the one-stream laboratory and writes its page, `docs/lab/TABLE.md`.
+
+  python scripts/lab.py cadence                      # about half an hour on two CPU cores
+  python scripts/lab.py cadence --size=full          # longer streams, larger models: for a GPU
+  python scripts/lab.py --list
+
+What is done is kept in --folder: stopped at any moment, the same command goes on, and tables share
+what they have in common.
+"""
+
+import argparse
+import pathlib
+
+from perceiver_stream.lab import grid, pages
+from perceiver_stream.lab.tables import TABLES
+from perceiver_stream.lab.trials import SIZES
+from perceiver_stream.training.scripting import readable_errors
+
+
+def main() -> None:
+  """Makes the table that the arguments say."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("table", nargs="?", choices=sorted(TABLES))
+  parser.add_argument("--size", choices=sorted(SIZES), default="default")
+  parser.add_argument("--workers", type=int, default=1, help="trials at a time")
+  parser.add_argument("--folder", default="runs/lab", help="of results and footage")
+  parser.add_argument("--to", default="docs/lab", help="where the page goes")
+  parser.add_argument("--list", action="store_true", help="only list the tables")
+  args = parser.parse_args()
+  if args.list or not args.table:
+    print("\n".join(f"{name:24}{table.title}" for name, table in TABLES.items()))
+    return
+  table, size = TABLES[args.table], SIZES[args.size]
+  with readable_errors():
+    results = grid.run(table.trials, size, pathlib.Path(args.folder), args.workers)
+    pages.write(args.table, args.size, size, table, results, pathlib.Path(args.to))
+  print(pathlib.Path(args.to, f"{args.table}.md").read_text())
+
+
+if __name__ == "__main__":
+  main()
