@@ -32,7 +32,8 @@ from perceiver_stream.evaluation.metrics import (
   tapvid,
 )
 from perceiver_stream.models import point_readout
-from perceiver_stream.training.point_tracking import Watched, as_method
+from perceiver_stream.training.objectives.point_tracking import Watched
+from perceiver_stream.training.point_tracking import as_method
 
 LK, DIS, FROZEN = "LK tracker", "DIS tracker", "stream_perceiver/tiny"
 

@@ -12,12 +12,13 @@ class Said(NamedTuple):
   """What is said of points in a piece of video.
 
   Attributes:
-    tracks: (x, y) in raster coordinates of the frames; NaN before a point is asked for.
+    tracks: (x, y) in raster coordinates of the frames, or whatever is followed; NaN before a point
+      is asked for.
     visible: Whether it is thought to be seen.
     certainty: Probability that the place is about right; NaN from methods that do not say.
   """
 
-  tracks: Float[np.ndarray, "N T 2"]
+  tracks: Float[np.ndarray, "N T K"]
   visible: Bool[np.ndarray, "N T"]
   certainty: Float[np.ndarray, "N T"]
 

@@ -207,6 +207,10 @@ class Modality:
     """Returns the prediction that copying this observation amounts to."""
     return canonical
 
+  def natural(self, prediction: np.ndarray) -> np.ndarray:
+    """Returns a prediction, or several, in the units that the stream has; by default, as it is."""
+    return prediction
+
   def loss(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
     """Returns the training loss per element of the batch, `[N]`."""
     return mean_over_element(jnp.square(prediction - target))

@@ -53,6 +53,10 @@ class Depth(Dense):
     metres = jnp.nan_to_num(raw.astype(jnp.float32), nan=c.farthest, posinf=c.farthest)
     return jnp.log(jnp.clip(metres, c.nearest, c.farthest))
 
+  def natural(self, prediction: np.ndarray) -> np.ndarray:
+    """Returns metres."""
+    return np.exp(prediction)
+
   def loss(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
     """Returns the mean squared difference of log depth.
 

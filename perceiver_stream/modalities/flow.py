@@ -43,6 +43,10 @@ class Flow(Dense):
     finite = jnp.nan_to_num(raw.astype(jnp.float32), nan=0.0, posinf=0.0, neginf=0.0)
     return finite / self.config.scale
 
+  def natural(self, prediction: np.ndarray) -> np.ndarray:
+    """Returns pixels per tick."""
+    return prediction * np.float32(self.config.scale)
+
   def loss(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
     """Returns the mean end-point error in units of `scale`, smooth at zero."""
     squared = jnp.sum(jnp.square(prediction - target), axis=-1)

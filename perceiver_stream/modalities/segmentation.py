@@ -56,6 +56,10 @@ class Segmentation(Dense):
     """Returns equal logits."""
     return jnp.zeros_like(super().prior(batch_size))
 
+  def natural(self, prediction: np.ndarray) -> np.ndarray:
+    """Returns the likeliest class ids."""
+    return np.argmax(prediction, axis=-1).astype(np.int32)
+
   def loss(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
     """Returns the mean cross-entropy, nats per pixel."""
     log_probs = jax.nn.log_softmax(prediction, axis=-1)

@@ -15,6 +15,7 @@ from perceiver_stream.training.config import ExperimentConfig, from_json
 from perceiver_stream.training.names import nearest
 from perceiver_stream.training.objectives.frozen import FrozenConfig
 from perceiver_stream.zoo import shipped
+from perceiver_stream.zoo.loading import blank_tick as blank_tick
 
 
 class Loaded(NamedTuple):
@@ -62,12 +63,6 @@ def load(source: str | pathlib.Path, *, seed: int = 0) -> Loaded:
   model = zoo.build(str(source))
   params = model.init(jax.random.PRNGKey(seed), blank_tick(model))
   return Loaded(model, params, None, f"{source}, untrained")
-
-
-def blank_tick(model: Model, num_rows: int = 1) -> dict[str, np.ndarray]:
-  """Returns one tick of zeros that fits the model, `[B, ...]`."""
-  specs = {name: modality.spec for name, modality in model.modalities.items()}
-  return {n: np.zeros((num_rows, *spec.shape), spec.dtype) for n, spec in specs.items()}
 
 
 def watch(

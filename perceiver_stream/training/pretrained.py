@@ -7,23 +7,26 @@ from typing import Any
 from jaxtyping import PyTree
 
 from perceiver_stream import zoo
-from perceiver_stream.models import point_readout
+from perceiver_stream.models import dense_readout, point_readout
 from perceiver_stream.training import objectives
 from perceiver_stream.training.config import from_json
 from perceiver_stream.training.inference import restore
-from perceiver_stream.training.objectives import point_tracking
+from perceiver_stream.training.objectives import dense_reading, point_tracking
 from perceiver_stream.training.objectives.frozen import check_sees
 from perceiver_stream.training.objectives.point_tracking import Watched
 from perceiver_stream.zoo.cards import Card
 from perceiver_stream.zoo.loading import Readout, card_of, load_readout
 
 
-def load_tracker(name_or_path: str | pathlib.Path, num_slots: int = 64) -> tuple[Watched, PyTree]:
+def load_tracker(
+  name_or_path: str | pathlib.Path, num_slots: int = 64, follows: str = "points"
+) -> tuple[Watched, PyTree]:
   """Returns a frozen model with what was learnt to follow points in its states, and its parameters.
 
   Args:
     name_or_path: A file that `export` wrote, or the name of a model that ships.
     num_slots: Points followed at a time.
+    follows: `"points"` or `"boxes"`.
 
   Raises:
     FileNotFoundError: There is no such file.
@@ -31,17 +34,31 @@ def load_tracker(name_or_path: str | pathlib.Path, num_slots: int = 64) -> tuple
   """
   model, params = zoo.load(name_or_path)
   if why := check_sees(model):
-    raise ValueError(f"{name_or_path} cannot follow points: {why}.")
-  readout = load_readout(name_or_path, "points")
+    raise ValueError(f"{name_or_path} cannot follow {follows}: {why}.")
+  readout = load_readout(name_or_path, follows)
   tracker = point_readout.build(readout.config)
   return Watched(model, params, tracker, num_slots), readout.params
+
+
+def load_reader(name_or_path: str | pathlib.Path) -> tuple[dense_reading.Watched, PyTree]:
+  """Returns a frozen model with what was learnt to read depth and the like, and its parameters.
+
+  Args:
+    name_or_path: As in `load_tracker`.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: The file has no model of ours, or no such read-out.
+  """
+  model, params = zoo.load(name_or_path)
+  readout = load_readout(name_or_path, "dense")
+  return dense_reading.Watched(model, params, dense_readout.build(readout.config)), readout.params
 
 
 def export(run: str | pathlib.Path, target: str | pathlib.Path, note: str = "") -> str:
   """Writes what a run has learnt into one file, and returns what that is in words.
 
-  The file holds the model; if the run learnt to read something out of it, that too, beside what
-  the model's own file had.
+  The file holds the model, and what the run learnt to read out of it, if it did.
 
   Args:
     run: Folder of the run.

@@ -7,20 +7,22 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PyTree, UInt8
+from jaxtyping import Float, Num, PyTree, UInt8
 
 from perceiver_stream import zoo
 from perceiver_stream.evaluation.optical_flow import opencv
 from perceiver_stream.evaluation.trackers import TRACKERS
 from perceiver_stream.evaluation.trackers_online import Online, Said
 from perceiver_stream.models import point_readout
-from perceiver_stream.models.point_readout import Orders, Sight, TrackState
+from perceiver_stream.models.base import Model
+from perceiver_stream.models.point_readout import Orders, Sight
 from perceiver_stream.training.names import nearest
 from perceiver_stream.training.objectives.frozen import check_sees, frozen, look
-from perceiver_stream.training.point_tracking import Watched
+from perceiver_stream.training.objectives.point_tracking import Watched
 from perceiver_stream.training.pretrained import load_tracker
 from perceiver_stream.types import IS_FIRST
 from perceiver_stream.zoo import shipped
+from perceiver_stream.zoo.loading import blank_tick
 
 CHUNK = 8  # ticks that are watched at once
 MAX_SLOTS = 64  # points that are followed at once; more take turns
@@ -32,71 +34,106 @@ Follower = Callable[[UInt8[np.ndarray, "T H W 3"]], Said]
 Start = Callable[[Float[np.ndarray, "N 3"]], Follower]
 
 
-class Watcher:
-  """A frozen model with its tracker, fed frames of any size, `chunk` at a time.
+class Eye:
+  """A frozen model that is fed frames of any size, `chunk` at a time; it sees them at its own.
 
-  The model sees them at its own size. In raster coordinates a place is the same share of the
-  picture at any size.
+  Attributes:
+    ticks: Frames seen so far.
   """
 
-  def __init__(
-    self, watched: Watched, params: PyTree, asked: Float[np.ndarray, "N 3"], chunk: int = CHUNK
-  ):
-    """Starts before the first frame, with queries as `check_queries` returns them."""
-    model, tracker = watched.model, watched.tracker
-    self._watched, self._params, self._asked, self._chunk = watched, params, asked, chunk
-    self._state = model.initial_state(watched.params, 1)
-    turns = -(-len(asked) // watched.num_slots)
-    self._slots = [tracker.initial_state(1, watched.num_slots) for _ in range(turns)]
-    self._tick = 0
+  def __init__(self, model: Model, params: PyTree, chunk: int = CHUNK):
+    """Starts before the first frame."""
+    self.ticks = 0
+    self._model, self._params, self._chunk = model, params, chunk
+    self._state = model.initial_state(params, 1)
 
-  def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Said:
-    """Returns what is said of the points in the next frames; fewer than a chunk are the last.
+  def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Sight:
+    """Returns what a read-out sees of the state after each frame, `[chunk, 1, ...]`.
+
+    Fewer frames than a chunk are the last; what is beyond them repeats the last one.
 
     Raises:
       ValueError: There are more than a chunk, or the last came before.
     """
     count, chunk = len(frames), self._chunk
-    if not 0 < count <= chunk or self._tick % chunk:
+    if not 0 < count <= chunk or self.ticks % chunk:
       raise ValueError(
-        f"Watcher: {count} frames after {self._tick}; give {chunk} at a time, fewer only at the end."
+        f"Eye: {count} frames after {self.ticks}; give {chunk} at a time, fewer only at the end."
       )
-    size = np.array(frames.shape[2:0:-1], np.float32)
-    sight = self._sight(np.concatenate([frames, np.repeat(frames[-1:], chunk - count, axis=0)]))
-    each = range(len(self._slots))
-    told = [self._told(turn, sight, size) for turn in each]
-    self._tick += count
-    tracks, visible, certainty = (np.concatenate(x)[:, :count] for x in zip(*told, strict=True))
-    return Said(tracks * size, visible, certainty)
-
-  def _sight(self, frames: np.ndarray) -> Sight:
-    model = self._watched.model
-    height, width = model.modalities["pixels"].spec.shape[:2]
-    pixels = np.stack([resized(frame, (height, width)) for frame in frames])[:, None]
-    start = np.zeros((len(frames), 1), bool)
-    start[0] = self._tick == 0
-    seen = {"pixels": pixels, IS_FIRST: start}
-    sight, self._state = look(model, self._watched.params, self._state, seen)
+    shape = self._model.modalities["pixels"].spec.shape[:2]
+    pixels = np.stack([resized(frame, (shape[0], shape[1])) for frame in frames])
+    pixels = np.concatenate([pixels, np.repeat(pixels[-1:], chunk - count, axis=0)])
+    start = np.zeros((chunk, 1), bool)
+    start[0] = self.ticks == 0
+    seen = {"pixels": pixels[:, None], IS_FIRST: start}
+    sight, self._state = look(self._model, self._params, self._state, seen)
+    self.ticks += count
     return sight
 
-  def _told(
-    self, turn: int, sight: Sight, size: np.ndarray
-  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns places in [0, 1] of the picture, `[N, chunk, 2]`, and what else is said, of a turn."""
-    slots = self._watched.num_slots
-    asked = self._asked[turn * slots : (turn + 1) * slots]
-    start, place = np.zeros((self._chunk, 1, slots), bool), np.full((slots, 2), 0.5, np.float32)
-    place[: len(asked)] = asked[:, :0:-1] / size
-    now = asked[:, 0].astype(int) - self._tick
+
+class Watcher:
+  """A frozen model with its tracker, fed frames of any size, `chunk` at a time.
+
+  Places are shares of the picture, in [0, 1]: (x, y) of points, or (x, y, width, height) of boxes.
+  """
+
+  def __init__(
+    self,
+    watched: Watched,
+    params: PyTree,
+    times: Num[np.ndarray, " N"],
+    places: Float[np.ndarray, "N K"],
+    chunk: int = CHUNK,
+  ):
+    """Starts before the first frame, with the frames and places that are asked for."""
+    self._watched, self._params, self._chunk = watched, params, chunk
+    self._times, self._places = times.astype(int), places.astype(np.float32)
+    self._eye = Eye(watched.model, watched.params, chunk)
+    turns = max(1, -(-len(times) // watched.num_slots))  # one, of nothing, without a query
+    self._slots = [watched.tracker.initial_state(1, watched.num_slots) for _ in range(turns)]
+
+  def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Said:
+    """Returns what is said of the places in the next frames; see `Eye`."""
+    first = self._eye.ticks
+    sight = self._eye(frames)
+    told = [self._told(turn, sight, first) for turn in range(len(self._slots))]
+    return Said(*(np.concatenate(x)[:, : len(frames)] for x in zip(*told, strict=True)))
+
+  def _told(self, turn: int, sight: Sight, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns places `[N, chunk, K]`, and what else is said, of a turn."""
+    slots, state = self._watched.num_slots, self._slots[turn]
+    some = slice(turn * slots, (turn + 1) * slots)
+    asked, now = self._places[some], self._times[some] - first
+    start = np.zeros((self._chunk, 1, slots), bool)
     here = np.flatnonzero((now >= 0) & (now < self._chunk))
     start[now[here], 0, here] = True
-    position = np.broadcast_to(place, (self._chunk, 1, slots, 2))
-    orders = Orders(*map(jnp.asarray, (start, position, np.zeros_like(start))))
-    state: TrackState = self._slots[turn]
+    place = np.full((slots, asked.shape[1]), 0.5, np.float32)
+    place[: len(asked)] = asked
+    place = np.broadcast_to(place, (self._chunk, 1, *place.shape))
+    orders = Orders(*map(jnp.asarray, (start, place, np.zeros_like(start))))
     said, self._slots[turn] = self._watched.tracker.unroll(self._params, state, sight, orders)
     found = said.position, said.seen(), jax.nn.sigmoid(said.certainty)
     position, seen, sure = (np.asarray(x)[:, 0, : len(asked)].swapaxes(0, 1) for x in found)
     return position, seen, np.where(np.isnan(position[..., 0]), np.float32(np.nan), sure)
+
+
+def follow_points(
+  watched: Watched, params: PyTree, asked: Float[np.ndarray, "N 3"], chunk: int = CHUNK
+) -> Follower:
+  """Returns what follows points, asked for as `check_queries` returns them, in a video's frames.
+
+  In raster coordinates a place is the same share of the picture at any size.
+  """
+  started: list[Watcher] = []
+
+  def follow(frames: UInt8[np.ndarray, "T H W 3"]) -> Said:
+    size = np.array(frames.shape[2:0:-1], np.float32)
+    if not started:
+      started.append(Watcher(watched, params, asked[:, 0], asked[:, :0:-1] / size, chunk))
+    said = started[0](frames)
+    return said._replace(tracks=said.tracks * size)
+
+  return follow
 
 
 def resized(frame: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
@@ -128,8 +165,7 @@ def untrained(
     raise ValueError(f"{name} cannot follow points: {reason}; use stream_perceiver, moog or rvm.")
   tracker = point_readout.build(config or point_readout.Config())
   watched = Watched(model, frozen(model, ""), tracker, num_slots)
-  blank = np.zeros((1, *model.modalities["pixels"].spec.shape), np.uint8)
-  return watched, watched.init(jax.random.PRNGKey(0), {"pixels": blank})
+  return watched, watched.init(jax.random.PRNGKey(0), blank_tick(model))
 
 
 def starter(name: str, num_points: int) -> tuple[Start, str]:
@@ -156,4 +192,4 @@ def starter(name: str, num_points: int) -> tuple[Start, str]:
     )
   watched, params = untrained(name, slots) if random else load_tracker(name, slots)
   about = f"{name}, untrained" if random else name
-  return lambda asked: Watcher(watched, params, asked), about
+  return lambda asked: follow_points(watched, params, asked), about

@@ -164,14 +164,15 @@ def card_of(model: Model) -> Card | None:
   return None
 
 
+def blank_tick(model: Model, num_rows: int = 1) -> dict[str, np.ndarray]:
+  """Returns one tick of zeros of all that a model reads, `[B, ...]`."""
+  read = {name: m.spec for name, m in model.modalities.items() if m.config.use_input}
+  return {n: np.zeros((num_rows, *spec.shape), spec.dtype) for n, spec in read.items()}
+
+
 def template(model: Model) -> PyTree:
   """Returns shapes and dtypes of a model's parameters, without making them."""
-  observation = {
-    name: jax.ShapeDtypeStruct((1, *m.spec.shape), m.spec.dtype)
-    for name, m in model.modalities.items()
-    if m.config.use_input
-  }
-  return jax.eval_shape(model.init, jax.random.key(0), observation)
+  return jax.eval_shape(model.init, jax.random.key(0), blank_tick(model))
 
 
 def _load_ours(

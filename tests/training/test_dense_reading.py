@@ -9,10 +9,12 @@ import optax
 import pytest
 
 import perceiver_stream
-from perceiver_stream.modalities import depth, segmentation
+from perceiver_stream import modalities
+from perceiver_stream.modalities import depth, flow, segmentation
 from perceiver_stream.models import dense_readout
 from perceiver_stream.training.objectives.dense_reading import Config, DenseReading
 from perceiver_stream.training.optimizers import OptimizerConfig, make_optimizer
+from perceiver_stream.training.reading import as_reading
 
 SIDE = 16
 
@@ -79,6 +81,30 @@ def test_what_is_not_valid_counts_for_nothing(objective):
   assert np.isfinite(losses[0][0])
   np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-6)
   assert losses[0][1].scores["depth@0"].valid[:, 0].tolist() == [True, True, False, True]
+
+
+def test_a_video_is_read_in_pieces_and_in_the_units_of_the_stream(objective):
+  learner, frames = objective.learner, window(1, ticks=6)["pixels"]
+  params = learner.init(jax.random.PRNGKey(0), {"pixels": frames[0]})
+  params = jax.tree.map(lambda x: x + 0.05 * jax.random.normal(jax.random.key(1), x.shape), params)
+  found = as_reading(learner, params, chunk=4)(frames[:, 0])
+  first = np.arange(6)[:, None] == 0
+  state = learner.initial_state(params)
+  labels = window(1, ticks=6) | {"is_first": first}
+  _, aux = objective.loss(params, state, labels)
+  assert found["segmentation"].dtype == np.int32 and found["segmentation"].max() < 3
+  metres = np.exp(aux.predictions["depth@0"][:, 0])
+  np.testing.assert_allclose(found["depth"], metres, rtol=1e-3)
+  wrong = (found["segmentation"] != labels["segmentation"][:, 0]).mean(axis=(1, 2))
+  np.testing.assert_allclose(wrong, aux.scores["segmentation@0"].model[:, 0], atol=0.02)
+
+
+@pytest.mark.parametrize("kind", [depth, flow, segmentation])
+def test_natural_units_are_those_of_the_stream(kind):
+  modality = modalities.build("labels", kind.Config(height=8, width=8))
+  raw = modality.fake(np.random.default_rng(0), (2,))
+  prediction = np.asarray(modality.copy(modality.canonical(jnp.asarray(raw))))
+  np.testing.assert_allclose(modality.natural(prediction), raw, rtol=1e-4)
 
 
 def test_configs_that_contradict_themselves():

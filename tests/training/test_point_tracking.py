@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import perceiver_stream
+from perceiver_stream.evaluation import datasets, scoring
 from perceiver_stream.models import point_readout
 from perceiver_stream.training import point_tracking
 from perceiver_stream.training.objectives.point_tracking import (
@@ -190,6 +191,22 @@ def test_as_a_method_it_answers_all_queries_whatever_the_slots_and_the_length(wa
   after = np.arange(11) >= asked[:, :1]
   np.testing.assert_allclose(both[after], tracks[after], atol=1e-3)
   assert not np.isnan(both).any()
+
+
+def test_boxes_are_followed_as_a_method_of_scoring(watched):
+  tracker = point_readout.build(dataclasses.replace(READOUT, follows="boxes"))
+  both = watched._replace(tracker=tracker, num_slots=2)
+  params = both.init(jax.random.PRNGKey(0), {"pixels": next(windows(1))["pixels"][0]})
+  frames = whole(2)["pixels"][:11, 0]
+  asked = np.asarray([[0, 0.1, 0.2, 0.5, 0.4], [6, 0.5, 0.3, 0.9, 0.8], [3, 0.0, 0.0, 0.25, 1.0]])
+  method = point_tracking.as_box_method(both, params, chunk=4)
+  found = method(frames, asked)
+  assert found.shape == (3, 11, 4) and np.isfinite(found).all()
+  for (t, *box), track in zip(asked, found, strict=True):
+    np.testing.assert_allclose(track[: int(t) + 1], np.tile(box, (int(t) + 1, 1)), atol=1e-6)
+  np.testing.assert_allclose(method(frames, asked[1:2])[0], found[1], atol=1e-5)
+  clip = datasets.BoxClip(frames, found, np.arange(11) >= asked[:, :1], "")
+  assert scoring.boxes(method, [clip])["IoU"] == pytest.approx(1, abs=1e-3)
 
 
 def test_what_cannot_be_answered_is_refused_before_the_model_runs(watched):

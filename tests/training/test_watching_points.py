@@ -13,8 +13,9 @@ from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import Orders
 from perceiver_stream.training import watching_points
 from perceiver_stream.training.objectives.frozen import look
-from perceiver_stream.training.point_tracking import Watched, as_method
-from perceiver_stream.training.watching_points import Watcher, resized, starter
+from perceiver_stream.training.objectives.point_tracking import Watched
+from perceiver_stream.training.point_tracking import as_method
+from perceiver_stream.training.watching_points import follow_points, resized, starter
 from perceiver_stream.types import IS_FIRST
 
 READOUT = point_readout.Config(dim=16, num_heads=2)
@@ -80,7 +81,7 @@ def frames():
 
 
 def said(made, frames, asked=ASKED):
-  watcher = Watcher(*made, asked, CHUNK)
+  watcher = follow_points(*made, asked, CHUNK)
   found = [watcher(frames[at : at + CHUNK]) for at in range(0, len(frames), CHUNK)]
   return [np.concatenate(x, axis=1) for x in zip(*found, strict=True)]
 
@@ -105,7 +106,7 @@ def test_a_larger_video_has_the_same_tracks_larger(made, frames):
 
 
 def test_pieces_of_another_length_are_the_last(made, frames):
-  watcher = Watcher(*made, ASKED, CHUNK)
+  watcher = follow_points(*made, ASKED, CHUNK)
   with pytest.raises(ValueError, match="5 frames after 0; give 4 at a time, fewer only at the end"):
     watcher(frames[:5])
   watcher(frames[:3])

@@ -21,6 +21,7 @@ from perceiver_stream.evaluation.datasets.base import UNKNOWN as UNKNOWN
 from perceiver_stream.evaluation.datasets.base import BoxClip as BoxClip
 from perceiver_stream.evaluation.datasets.base import JointClip as JointClip
 from perceiver_stream.evaluation.datasets.base import MaskClip as MaskClip
+from perceiver_stream.evaluation.datasets.base import boxes_from_ticks as boxes_from_ticks
 from perceiver_stream.evaluation.datasets.base import masks_from_ticks as masks_from_ticks
 
 DATASETS: dict[str, Callable[..., Iterator[Any]]] = {

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32, UInt8
 
 from perceiver_stream.evaluation import clips
+from perceiver_stream.evaluation.metrics import boxes
 
 Ticks = Iterator[Mapping[str, np.ndarray]]
 UNKNOWN = -1  # in a mask: nobody says what is there
@@ -94,3 +95,13 @@ def masks_from_ticks(
   for number, kept in enumerate(clips.pieces(ticks, num_ticks)):
     frames, masks = (np.stack([tick[k] for tick in kept]) for k in ("pixels", "segmentation"))
     yield MaskClip(frames, masks.astype(np.int32), str(number))
+
+
+def boxes_from_ticks(
+  ticks: Iterable[Mapping[str, np.ndarray]], num_ticks: int
+) -> Iterator[BoxClip]:
+  """Yields the same as boxes around what is seen of each thing, in the order of their ids."""
+  for clip in masks_from_ticks(ticks, num_ticks):
+    things = np.unique(clip.masks[clip.masks > 0])
+    masks = clip.masks == things[:, None, None, None]
+    yield BoxClip(clip.frames, boxes.around(masks), masks.any(axis=(2, 3)), clip.name)

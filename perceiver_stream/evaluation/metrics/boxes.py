@@ -16,6 +16,31 @@ MAX_DETECTIONS = 100  # per picture and class
 _RECALLS = np.linspace(0, 1, 101)
 
 
+def corners_of(boxes: Num[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+  """Returns (y1, x1, y2, x2) of boxes (x, y, width, height), x and y those of the middle."""
+  x, y, width, height = np.moveaxis(np.asarray(boxes, np.float64), -1, 0)
+  return np.stack([y - height / 2, x - width / 2, y + height / 2, x + width / 2], axis=-1)
+
+
+def middles_of(corners: Num[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+  """Returns (x, y, width, height) of boxes (y1, x1, y2, x2): the inverse of `corners_of`."""
+  top, left, bottom, right = np.moveaxis(np.asarray(corners, np.float64), -1, 0)
+  return np.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], axis=-1)
+
+
+def around(mask: Bool[np.ndarray, "*n H W"]) -> Float[np.ndarray, "*n 4"]:
+  """Returns the boxes (y1, x1, y2, x2) around masks, in [0, 1] of the picture; zeros if empty."""
+  (top, bottom), (left, right) = (_extent(np.asarray(mask.any(axis=axis))) for axis in (-1, -2))
+  boxes = np.stack([top, left, bottom, right], axis=-1)
+  return np.where(np.asarray(mask.any(axis=(-2, -1)))[..., None], boxes, 0.0)
+
+
+def _extent(there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns where the first True begins and the last ends, as shares of the last axis."""
+  size = there.shape[-1]
+  return there.argmax(axis=-1) / size, (size - there[..., ::-1].argmax(axis=-1)) / size
+
+
 def area(boxes: Num[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n"]:
   """Returns the signed area of boxes given by two corners."""
   boxes = np.asarray(boxes, np.float64)

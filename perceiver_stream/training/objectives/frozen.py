@@ -6,13 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from perceiver_stream import zoo
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import Sight
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
-from perceiver_stream.zoo.loading import template
+from perceiver_stream.zoo.loading import blank_tick, template
 from perceiver_stream.zoo.translation import check_names, flatten
 
 
@@ -68,12 +69,11 @@ def frozen(model: Model, weights: str) -> PyTree:
     ValueError: They are those of another model; the names that differ are listed.
   """
   if not weights:
-    inputs = {n: m for n, m in model.modalities.items() if m.config.use_input}
-    once = {n: jnp.zeros((1, *m.spec.shape), m.spec.dtype) for n, m in inputs.items()}
-    return model.init(jax.random.key(0), once)
+    return model.init(jax.random.key(0), blank_tick(model))
   _, params = zoo.load(weights)
   wanted = {name: tuple(x.shape) for name, x in flatten(template(model)).items()}
-  check_names(flatten(params), wanted, source=f"{weights}, to watch this stream")
+  given = {name: np.asarray(x) for name, x in flatten(params).items()}
+  check_names(given, wanted, source=f"{weights}, to watch this stream")
   return params
 
 

@@ -310,3 +310,17 @@ def test_movi_comes_from_records_too(tmp_path, monkeypatch):
   points, occluded = data_files.tracks(ticks=4)
   seen = ~occluded.all(axis=1)
   same_clip(clip, moving(4), points[seen], occluded[seen], mean=2)
+
+
+def test_boxes_of_ticks_are_around_their_masks():
+  ticks = [
+    {"pixels": np.zeros((4, 8, 3), np.uint8), "segmentation": np.zeros((4, 8), np.int32)}
+    for _ in range(4)
+  ]
+  ticks[0]["segmentation"][1:3, 2:6] = 3
+  ticks[1]["segmentation"][0, 0] = 9  # ids may jump
+  first, second = datasets.boxes_from_ticks(ticks, num_ticks=2)
+  assert first.present.tolist() == [[True, False], [False, True]]
+  np.testing.assert_allclose(first.boxes[0, 0], [0.25, 0.25, 0.75, 0.75])
+  np.testing.assert_allclose(first.boxes[1], [[0, 0, 0, 0], [0, 0, 0.25, 0.125]])
+  assert second.boxes.shape == (0, 2, 4)

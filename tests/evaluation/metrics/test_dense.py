@@ -122,3 +122,20 @@ def test_each_truth_is_found_once():
   gt = np.asarray([[0.0, 1, 0, 0, 2, 2], [0, 1, 5, 5, 2, 2]])
   found = np.asarray([[0.0, 1, 0, 0, 2, 2, 0.9], [0, 1, 0, 0, 2, 2, 0.8]])
   assert boxes.average_precision(gt, found, (0.5,))[0, 0] == pytest.approx(51 / 101)
+
+
+def test_boxes_by_corners_and_by_middles_are_the_same_boxes(rng):
+  low = rng.uniform(0, 0.6, (4, 3, 2))
+  corners = np.concatenate([low, low + rng.uniform(0.1, 0.4, low.shape)], axis=-1)
+  middles = boxes.middles_of(corners)
+  np.testing.assert_allclose(boxes.corners_of(middles), corners)
+  np.testing.assert_allclose(middles[..., 2] * middles[..., 3], boxes.area(corners))
+  np.testing.assert_allclose(boxes.middles_of(np.array([0.1, 0.2, 0.5, 0.8])), [0.5, 0.3, 0.6, 0.4])
+
+
+def test_boxes_around_masks_hold_all_of_them_and_no_more():
+  masks = np.zeros((3, 4, 8), bool)
+  masks[0, 1:3, 2:7] = True
+  masks[1, 3, 0] = masks[1, 0, 7] = True
+  expected = [[0.25, 0.25, 0.75, 0.875], [0, 0, 1, 1], [0, 0, 0, 0]]
+  np.testing.assert_allclose(boxes.around(masks), expected)
