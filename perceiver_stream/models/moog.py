@@ -16,7 +16,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.models.perceiver_io import in_chunks, repeat_rows
 from perceiver_stream.nn import (
@@ -92,9 +92,11 @@ class Config:
   Attributes:
     height: Rows of a frame.
     width: Columns of a frame.
+    channels: Channels of a frame; under the contract of every model three, RGB.
     num_latents: Latents.
     latent_dim: Width of a latent.
     init_scale: Standard deviation of the state before the first frame.
+    state_eps: Added to the variance where the state is normalised.
     norm_first: Whether the state is normalised before a step (checkpoint) or after (training code).
     encoder: Of frames.
     predictor: Self-attention blocks.
@@ -110,9 +112,11 @@ class Config:
 
   height: int = 256
   width: int = 256
+  channels: int = 3
   num_latents: int = 1024
   latent_dim: int = 512
   init_scale: float = 1e-4
+  state_eps: float = 1e-4
   norm_first: bool = True
   encoder: EncoderConfig = field(default_factory=EncoderConfig)
   predictor: StackConfig = field(
@@ -136,7 +140,7 @@ class Tick(NamedTuple):
     start: State of a reset row, `[B, L, D]`.
     detach: `[B]`; True stops the gradient into the past.
     valid: `[B]`; False where there was no frame: the prediction is kept.
-    targets: Sampled pixels of the frame, `[B, Q, 3]`, and
+    targets: Sampled pixels of the frame, `[B, Q, K]`, and
     positions: features of where they are, `[B, Q, P]`: for the loss gradient only.
   """
 
@@ -209,7 +213,7 @@ class FrameEncoder(hk.Module):
     self.float32_positions = float32_positions
 
   def __call__(
-    self, frames: Float[Array, "B H W 3"], positions: Float[Array, "h w P"] | None = None
+    self, frames: Float[Array, "B H W K"], positions: Float[Array, "h w P"] | None = None
   ) -> Float[Array, "B N C"]:
     """Returns the tokens; `positions` replaces the computed features of the coarse grid."""
     c = self.config
@@ -255,9 +259,9 @@ class Moog(hk.Module):
 
   @hk.name_like("__call__")
   def encode(
-    self, frames: Float[Array, "T B H W 3"], positions: Float[Array, "h w P"] | None = None
+    self, frames: Float[Array, "T B H W K"], positions: Float[Array, "h w P"] | None = None
   ) -> Float[Array, "T B N C"]:
-    """Returns tokens of all frames, RGB in [0, 1]; outside the scan, all at once."""
+    """Returns tokens of all frames, values in [0, 1]; outside the scan, all at once."""
     c = self.config
     encoder = FrameEncoder(c.encoder, float32_positions=c.float32_positions, name="encoder")
     tokens = encoder(frames.reshape(-1, *frames.shape[2:]), positions)
@@ -297,11 +301,12 @@ class Moog(hk.Module):
   @hk.name_like("__call__")
   def decode(
     self, latents: Float[Array, "B L D"], positions: Float[Array, "B Q P"]
-  ) -> Float[Array, "B Q 3"]:
-    """Returns RGB at the places whose position features are given."""
+  ) -> Float[Array, "B Q K"]:
+    """Returns the colours of the places whose position features are given."""
     if self.config.decoder is None:
       raise ValueError("MooG: this model has no decoder (config.decoder is None).")
-    return DenseDecoder(self.config.decoder, 3, name="decoder")(latents, positions)
+    channels = self.config.channels
+    return DenseDecoder(self.config.decoder, channels, name="decoder")(latents, positions)
 
   @hk.name_like("__call__")
   def ahead(self, state: Float[Array, "B L D"], num_ticks: int) -> Float[Array, "T B L D"]:
@@ -321,7 +326,8 @@ class Moog(hk.Module):
 
   @hk.name_like("__call__")
   def _norm(self, state: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-    return LayerNorm(use_offset=False, eps=1e-4, name="state_norm")(state)
+    eps = self.config.state_eps
+    return LayerNorm(use_offset=False, eps=eps, name="state_norm")(state)
 
   def _error_gradient(self, predicted: Array, inputs: Tick) -> Array:
     """Returns the gradient of the prediction's error, a sum over rows of mean squared errors."""
@@ -366,34 +372,3 @@ def position_table(
     return jnp.asarray(given).reshape(-1, given.shape[-1])
   grid = coordinates_float32(shape) if as_float32 else coordinates(shape, "inclusive")
   return jnp.asarray(fourier_octaves(grid, num_octaves), jnp.float32)
-
-
-# --- sampling pixels --------------------------------------------------------------------------------
-
-
-def sampled_cells(
-  shape: tuple[int, int], every: int, offsets: Int[Array, "B 2"]
-) -> Int[Array, "B N"]:
-  """Returns which pixels are decoded: every `every`-th row and column of a rolled grid.
-
-  The grid is rolled by the offset, then index `every * i + every // 2` is kept: pixel
-  `every * i + every // 2 - offset`, modulo the size. Flat row-major indices.
-
-  Args:
-    shape: Rows and columns of the frame.
-    every: 0 and 1 keep all.
-    offsets: Row and column, per batch row.
-  """
-  every = max(every, 1)
-  axes = []
-  for axis, size in enumerate(shape):
-    kept = jnp.arange(size // every) * every + every // 2
-    axes.append((kept[None] - offsets[:, axis : axis + 1]) % size)
-  rows, columns = axes
-  return (rows[:, :, None] * shape[1] + columns[:, None, :]).reshape(offsets.shape[0], -1)
-
-
-def sampled(picture: Float[Array, "B H W C"], cells: Int[Array, "B N"]) -> Float[Array, "B N C"]:
-  """Returns the pixels at flat indices."""
-  flat = picture.reshape(picture.shape[0], -1, picture.shape[-1])
-  return jnp.take_along_axis(flat, cells[..., None], axis=1)

@@ -20,9 +20,8 @@ from perceiver_stream.models.moog import (
   Step,
   Tick,
   position_table,
-  sampled,
-  sampled_cells,
 )
+from perceiver_stream.models.moog_sampling import sampled, sampled_cells
 from perceiver_stream.models.perceiver_io import repeat_rows
 from perceiver_stream.nn import captured, coordinates, mean_weights
 from perceiver_stream.types import ModalitySpec, Observation
@@ -269,5 +268,10 @@ def build(config: Config) -> Model:
 
 
 def _frames(config: Config) -> Modality:
+  if config.channels != 3:
+    raise ValueError(
+      f"moog: channels={config.channels}, but streams have RGB pixels; use 3, or call the network "
+      f"`models.moog.Moog` itself."
+    )
   sizes = pixels.Config(height=config.height, width=config.width, patch=1, tokenizer="pixel")
   return modality_room.build("pixels", sizes)

@@ -25,7 +25,8 @@ class ClipConfig:
   Attributes:
     num_frames: Frames of a clip.
     frames_per_query: Frames that one copy of a query answers; the copies are called tiles.
-    channels: Numbers per frame: x, y, visible, certainty; or four of a box.
+    channels: Numbers per frame: x, y, visible, certainty, of which a head may lack the last ones;
+      or four of a box.
     dim: Width of the attention.
     num_heads: Its heads.
     query_dim: Width of a query before.
@@ -132,9 +133,11 @@ class Points(NamedTuple):
     return jax.nn.sigmoid(self.visible) * jax.nn.sigmoid(self.certainty) > threshold
 
 
-def as_points(answers: Float[Array, "*N Q 4"]) -> Points:
-  """Returns tracks from the four channels of a point head."""
-  return Points(jax.nn.sigmoid(answers[..., :2]), answers[..., 2:3], answers[..., 3:])
+def as_points(answers: Float[Array, "*N Q K"]) -> Points:
+  """Returns tracks from the channels of a point head; a logit that it lacks is infinite: sure."""
+  sure = jnp.full_like(answers[..., :2], jnp.inf)
+  logits = jnp.concatenate([answers[..., 2:], sure], axis=-1)
+  return Points(jax.nn.sigmoid(answers[..., :2]), logits[..., :1], logits[..., 1:2])
 
 
 @dataclass(kw_only=True)
@@ -148,6 +151,7 @@ class PointConfig:
     hidden_dim: Width inside the blocks.
     first_dim: Hidden width of the network that makes the state of a point that starts.
     predict_dim: Hidden width of the network that moves the state to the next frame.
+    state_eps: Added to the variance where the state is normalised.
   """
 
   stack: StackConfig = field(
@@ -158,6 +162,7 @@ class PointConfig:
   hidden_dim: int = 512
   first_dim: int = 512
   predict_dim: int = 512
+  state_eps: float = 1e-4
 
 
 class PointStep(NamedTuple):
@@ -219,6 +224,6 @@ class PointReadout(hk.Module):
     values = jax.nn.sigmoid(MLP(c.dim, output_dim=2, name="values")(corrected))
     logits = MLP(c.dim, output_dim=2, name="logits")(corrected)
     predicted = corrected + MLP(c.predict_dim, name="predict")(corrected)
-    predicted = LayerNorm(use_offset=False, eps=1e-4, name="state_norm")(predicted)
+    predicted = LayerNorm(use_offset=False, eps=c.state_eps, name="state_norm")(predicted)
     points = Points(values, logits[..., :1], logits[..., 1:])
     return PointStep(points, predicted, corrected), predicted

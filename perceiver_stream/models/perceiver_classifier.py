@@ -75,6 +75,7 @@ class Config:
   Attributes:
     height: Rows of an image.
     width: Columns of an image.
+    channels: Channels of an image; under the contract of every model three, RGB.
     num_classes: Classes.
     tokens: Which tokens the image becomes.
     encoder: Reads them.
@@ -85,6 +86,7 @@ class Config:
 
   height: int = 224
   width: int = 224
+  channels: int = 3
   num_classes: int = 1000
   tokens: FourierPixels | LearnedPixels | ConvPixels = field(default_factory=FourierPixels)
   encoder: EncoderConfig = field(
@@ -108,18 +110,18 @@ class Classifier(hk.Module):
     super().__init__(name=name)
     self.config = config
 
-  def __call__(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B K"]:
+  def __call__(self, images: Float[Array, "B H W c"]) -> Float[Array, "B K"]:
     """Returns logits; `images` are normalised with `MEAN_RGB` and `STDDEV_RGB`."""
     return self.decode(self.encode(self.tokens(images)))[:, 0]
 
   @hk.name_like("__call__")
-  def tokens(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B N C"]:
+  def tokens(self, images: Float[Array, "B H W c"]) -> Float[Array, "B N C"]:
     """Returns the tokens of an image."""
     c = self.config
-    if images.shape[1:] != (c.height, c.width, 3):
+    if images.shape[1:] != (c.height, c.width, c.channels):
       raise ValueError(
         f"Classifier '{self.name}': images {list(images.shape)} are not "
-        f"[B, {c.height}, {c.width}, 3]; crop and resize them."
+        f"[B, {c.height}, {c.width}, {c.channels}]; crop and resize them."
       )
     return _TOKENS[type(c.tokens)](c.tokens, images)
 

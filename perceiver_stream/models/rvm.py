@@ -29,12 +29,14 @@ class LayersConfig:
     num_heads: Attention heads.
     mlp_dim: Hidden width of the MLPs.
     dim: Width; None is the tokens'.
+    qkv_dim: Width of queries, keys and values; None is that of what asks.
   """
 
   num_layers: int
   num_heads: int
   mlp_dim: int
   dim: int | None = None
+  qkv_dim: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -44,6 +46,7 @@ class Config:
   Attributes:
     height: Rows of a frame.
     width: Columns of a frame.
+    channels: Channels of a frame; under the contract of every model three, RGB.
     patch: Rows and columns of a patch.
     base_grid: Grid on which the encoder's position table is defined; others are interpolated.
     dim: Width of a token and of the state.
@@ -57,6 +60,7 @@ class Config:
 
   height: int = 256
   width: int = 256
+  channels: int = 3
   patch: int = 16
   base_grid: tuple[int, int] = (16, 16)
   dim: int = 384
@@ -116,11 +120,12 @@ class ReadBlock(hk.Module):
   def __call__(self, x: Float[Array, "B N D"], y: Float[Array, "B M D"]) -> Float[Array, "B N D"]:
     """Returns the updated tokens; `y` is what they read."""
     heads, dim = self.config.num_heads, x.shape[-1]
-    cross = Attention(heads, qk_dim=dim, output_dim=dim, name="cross_attention")
+    sizes: dict[str, int] = {"qk_dim": self.config.qkv_dim or dim, "output_dim": dim}
+    cross = Attention(heads, **sizes, name="cross_attention")
     x = x + cross(LayerNorm(name="cross_norm")(x), y)
     x = x + MLP(self.config.mlp_dim, name="mlp")(LayerNorm(name="mlp_norm")(x))
     normed = LayerNorm(name="self_norm")(x)
-    return x + Attention(heads, name="self_attention")(normed, normed)
+    return x + Attention(heads, **sizes, name="self_attention")(normed, normed)
 
 
 class ReadStack(hk.Module):
@@ -148,7 +153,7 @@ class Rvm(hk.Module):
   # --- watching -----------------------------------------------------------------------------------
 
   @hk.name_like("__call__")
-  def encode(self, frames: Float[Array, "T B H W 3"]) -> Float[Array, "T B N D"]:
+  def encode(self, frames: Float[Array, "T B H W C"]) -> Float[Array, "T B N D"]:
     """Returns the tokens of all frames, the CLS token first; outside the scan, all at once."""
     flat = frames.reshape(-1, *frames.shape[2:])
     tokens = self._vit(self._patches(flat))
@@ -192,11 +197,11 @@ class Rvm(hk.Module):
   def paint(
     self,
     memory: Float[Array, "T B N D"],
-    target: Float[Array, "B H W 3"],
+    target: Float[Array, "B H W C"],
     order: Int[Array, "B P"],
     delta: Int[Array, " B"] | None = None,
     num_visible: int | None = None,
-  ) -> Float[Array, "B H W 3"]:
+  ) -> Float[Array, "B H W C"]:
     """Returns the target frame painted from a few of its patches and what was seen before.
 
     Args:
@@ -219,7 +224,7 @@ class Rvm(hk.Module):
     x = jnp.concatenate([shown_tokens[:, :1], x + repeat_rows(table, x.shape[0])], axis=1)
     sources = embed(rearrange(memory, "t b n d -> b (t n) d"))
     x = ReadStack(c.decoder, name="decoder")(x, sources)[:, 1:]
-    pixels = Linear(3 * c.patch**2, name="pixels")(x)
+    pixels = Linear(c.channels * c.patch**2, name="pixels")(x)
     return rearrange(
       pixels, "b (h w) (p q c) -> b (h p) (w q) c", h=c.grid()[0], p=c.patch, q=c.patch
     )
@@ -235,13 +240,13 @@ class Rvm(hk.Module):
   # --- parts --------------------------------------------------------------------------------------
 
   @hk.name_like("__call__")
-  def _patches(self, frames: Float[Array, "B H W 3"]) -> Float[Array, "B P D"]:
+  def _patches(self, frames: Float[Array, "B H W C"]) -> Float[Array, "B P D"]:
     """Returns patch tokens with positions."""
     c = self.config
-    if frames.shape[1:] != (c.height, c.width, 3):
+    if frames.shape[1:] != (c.height, c.width, c.channels):
       raise ValueError(
-        f"Rvm '{self.name}': frames {list(frames.shape)} are not [B, {c.height}, {c.width}, 3]; "
-        f"resize them, or build the model for their size."
+        f"Rvm '{self.name}': frames {list(frames.shape)} are not [B, {c.height}, {c.width}, "
+        f"{c.channels}]; resize them, or build the model for their size."
       )
     cut = rearrange(frames, "b (h p) (w q) c -> b (h w) (p q c)", p=c.patch, q=c.patch)
     table = jnp.asarray(position_table(c.base_grid, c.grid(), c.dim), frames.dtype)

@@ -189,5 +189,10 @@ def build(config: Config) -> Model:
 
 def _frames(config: Config) -> Modality:
   config.grid()
+  if config.channels != 3:
+    raise ValueError(
+      f"rvm: channels={config.channels}, but streams have RGB pixels; use 3, or call the network "
+      f"`models.rvm.Rvm` itself."
+    )
   sizes = pixels.Config(height=config.height, width=config.width, patch=config.patch)
   return modality_room.build("pixels", sizes)

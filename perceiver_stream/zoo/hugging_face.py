@@ -11,11 +11,14 @@ from perceiver_stream.zoo import perceiver_io_weights
 from perceiver_stream.zoo.files import Flat
 from perceiver_stream.zoo.published import Recognised, family_of
 
+_SHAPE = "cross_attention_shape_for_attention"
+_DECODER_QUERY = "perceiver.decoder.decoder.decoding_cross_attention.attention.self.query.weight"
+
 # What the port takes where a config.json says nothing.
 _DEFAULTS: dict[str, Any] = {
   "num_latents": 256, "d_latents": 1280, "num_blocks": 1, "num_self_attends_per_block": 26,
   "num_self_attention_heads": 8, "num_cross_attention_heads": 8, "use_query_residual": True,
-  "qk_channels": None, "v_channels": None, "cross_attention_shape_for_attention": "kv",
+  "qk_channels": None, "v_channels": None, _SHAPE: "kv",
   "self_attention_widening_factor": 1, "cross_attention_widening_factor": 1,
   "image_size": 56, "train_size": (368, 496), "num_frames": 16, "audio_samples_per_frame": 1920,
   "samples_per_patch": 16, "output_shape": (1, 16, 224, 224), "output_num_channels": 512,
@@ -33,6 +36,8 @@ def recognise_hugging_face(flat: Flat, path: pathlib.Path) -> Recognised:
   kind = (h.get("architectures") or ["nothing"])[0]
   if kind not in _CONFIGS:
     raise ValueError(f"{path}: architecture {kind} is not one of {sorted(_CONFIGS)}.")
+  if h[_SHAPE] not in ("kv", "q"):
+    raise ValueError(f"{path}: {_SHAPE} is {h[_SHAPE]!r}, expected 'kv' or 'q'.")
   config = _CONFIGS[kind](h, flat)
   rules = perceiver_io_weights.HUGGING_FACE[family_of(config)]
   return Recognised(config, lambda _: rules, perceiver_io_weights.HF_IGNORED)
@@ -48,8 +53,8 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
   return read
 
 
-def _num_classes(flat: Flat, name: str, published: int) -> int:
-  """Returns the rows of a last layer; the published number if a file lacks it."""
+def _num_rows(flat: Flat, name: str, published: int) -> int:
+  """Returns the rows of a weight; the published number if a file lacks it."""
   return flat[name].shape[0] if name in flat and flat[name].ndim else published
 
 
@@ -65,15 +70,22 @@ def _encoder(h: Mapping[str, Any]) -> EncoderConfig:
     self_mlp_factor=h["self_attention_widening_factor"],
     qk_dim=h["qk_channels"],
     v_dim=h["v_channels"],
-    qk_from_tokens=h["cross_attention_shape_for_attention"] == "kv",
+    qk_from_tokens=h[_SHAPE] == "kv",
     use_query_residual=h["use_query_residual"],
   )
 
 
+def _decoder(h: Mapping[str, Any], flat: Flat, *, residual: bool = False) -> DecoderConfig:
+  """Returns the decoder; where queries give the width of attention, so do they in the port's."""
+  qk_dim = None if h[_SHAPE] == "kv" else _num_rows(flat, _DECODER_QUERY, h["d_latents"])
+  return DecoderConfig(qk_dim=qk_dim, use_query_residual=residual)
+
+
 def _flow(h: Mapping[str, Any], flat: Flat) -> perceiver_flow.Config:
-  del flat
   height, width = h["train_size"]
-  return perceiver_flow.Config(height=height, width=width, encoder=_encoder(h))
+  return perceiver_flow.Config(
+    height=height, width=width, encoder=_encoder(h), decoder=_decoder(h, flat)
+  )
 
 
 def _autoencoder(h: Mapping[str, Any], flat: Flat) -> perceiver_autoencoder.Config:
@@ -85,12 +97,13 @@ def _autoencoder(h: Mapping[str, Any], flat: Flat) -> perceiver_autoencoder.Conf
     width=width,
     samples=samples,
     samples_per_patch=h["samples_per_patch"],
-    num_classes=_num_classes(flat, f"perceiver.{_LABEL}.weight", 700),
+    num_classes=_num_rows(flat, f"perceiver.{_LABEL}.weight", 700),
     audio_positions=FourierConfig(num_bands=192, max_resolution=(samples,)),
     image_positions=FourierConfig(num_bands=32, max_resolution=(frames, side, side)),
     label_query_dim=h["_label_trainable_num_channels"],
     decoded_dim=h["output_num_channels"],
     encoder=_encoder(h),
+    decoder=_decoder(h, flat),
   )
 
 
@@ -103,10 +116,10 @@ def _classifier(tokens: Callable[[], Any], side: int | None) -> Callable[..., An
     return perceiver_classifier.Config(
       height=size,
       width=size,
-      num_classes=_num_classes(flat, "perceiver.decoder.decoder.final_layer.weight", 1000),
+      num_classes=_num_rows(flat, "perceiver.decoder.decoder.final_layer.weight", 1000),
       tokens=tokens(),
       encoder=_encoder(h),
-      decoder=DecoderConfig(use_query_residual=True),
+      decoder=_decoder(h, flat, residual=True),
       query_dim=h["d_latents"],
     )
 

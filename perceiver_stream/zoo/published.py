@@ -130,6 +130,7 @@ def moog_config(flat: Flat, prefix: str) -> moog.Config:
     for name, sizes in zip(names, (published.predictor, published.corrector), strict=True)
   )
   return moog.Config(
+    channels=_shape(flat, f"{prefix}encoder/backbone/Conv_0/kernel", (3, 3, 3, 0))[2],
     norm_first=norm_first,
     latent_dim=latent_dim,
     encoder=_moog_encoder(flat, f"{prefix}encoder", norm_first, published.encoder),
@@ -203,6 +204,7 @@ def rvm_config(flat: Flat) -> rvm.Config:
   decoder = _rvm_layers(flat, "decoder/xa_blocks_", "ca_attention", published.decoder)
   decoder.dim = _shape(flat, "decoder_embedder/bias", (published.decoder.dim or 0,))[0]
   return rvm.Config(
+    channels=patches[3],
     patch=patches[1],
     dim=patches[-1],
     encoder=_rvm_layers(flat, "encoder/layers_", "attention", published.encoder),

@@ -50,7 +50,7 @@ def rules(config: rvm.Config) -> list[Rule]:
   patch = "tokenizer/patch_embedding/Conv_0"
   side = config.patch
   return [
-    Rule("rvm/patches/w", f"{patch}/kernel", lambda shape: (1, side, side, 3, shape[1])),
+    Rule("rvm/patches/w", f"{patch}/kernel", lambda s: (1, side, side, s[0] // side**2, s[1])),
     Rule("rvm/patches/b", f"{patch}/bias"),
     Rule("rvm/(cls_token|mask_token)", r"\1"),
     Rule(r"rvm/(update|reset)_(input|state)/w", r"rnn_core/\2_\1/kernel"),

@@ -97,6 +97,7 @@ def encoder_config(h):
     v_dim=h["v_channels"],
     qk_from_tokens=h["cross_attention_shape_for_attn"] == "kv",
     use_query_residual=h["encoder_use_query_residual"],
+    init_scale=h["z_pos_enc_init_scale"],
   )
 
 
@@ -152,7 +153,9 @@ def autoencoder_config(h):
     token_padding=h["preproc_min_padding_size"],
     query_padding=h["decoder_min_padding_size"],
     mask_probs=h["mask_probs"],
+    padding_init_scale=h["padding_init_scale"],
     label_query_dim=h["label_query_channels"],
+    label_query_init_scale=h["label_query_init_scale"],
     decoded_dim=h["output_num_channels"],
     encoder=encoder_config(h),
     decoder=decoder_config(h),
@@ -179,11 +182,13 @@ def classifier_config(h, published):
   return perceiver_classifier.Config(
     height=h["image_size"][0],
     width=h["image_size"][1],
+    channels=h["image_channels"],
     num_classes=h["num_classes"],
     tokens=tokens,
     encoder=encoder_config(h),
     decoder=decoder_config(h),
     query_dim=h["decoder_query_channels"],
+    query_init_scale=h["decoder_query_init_scale"],
   )
 
 
@@ -216,9 +221,11 @@ def moog_config(h, *, norm_first, use_self=False, use_loss_gradient=False):
   return moog.Config(
     height=h["height"],
     width=h["width"],
+    channels=h.get("channels", 3),
     num_latents=h["state"]["num_tokens"],
     latent_dim=h["state"]["token_size"],
     init_scale=h["state"]["init_scale"],
+    state_eps=h.get("state_layer_norm", {}).get("epsilon", 1e-4),
     norm_first=norm_first,
     encoder=moog.EncoderConfig(
       channels=tuple(h["conv"]["features"]),
@@ -257,6 +264,7 @@ def point_config(h, published):
     num_octaves=h["num_fourier_bases"],
     first_dim=published["initializer/layers_1/Dense_0/bias"].shape[0],
     predict_dim=h["predictor_hidden"],
+    state_eps=h["state_layer_norm_epsilon"],
   )
 
 
@@ -267,6 +275,7 @@ def rvm_config(h):
   return rvm.Config(
     height=h["height"],
     width=h["width"],
+    channels=h.get("channels", 3),
     patch=h["patch_size"],
     base_grid=tuple(h["base_token_shape"]),
     dim=h["token_dim"],
@@ -279,11 +288,13 @@ def rvm_config(h):
       num_layers=h["core"]["num_layers"],
       num_heads=h["core"]["num_heads"],
       mlp_dim=h["core"]["mlp_dim"],
+      qkv_dim=h["core"]["num_feats"],
     ),
     decoder=rvm.LayersConfig(
       num_layers=h["decoder"]["num_layers"],
       num_heads=h["decoder"]["num_heads"],
       mlp_dim=h["decoder"]["mlp_dim"],
+      qkv_dim=h["decoder"]["num_feats"],
       dim=h["decoder"]["emb_dim"],
     ),
     mask_ratio=h["masking_ratio"],

@@ -12,6 +12,7 @@ import pytest
 
 from perceiver_stream import zoo
 from perceiver_stream.models import moog, moog_model, moog_readouts
+from perceiver_stream.models.moog_sampling import sampled, sampled_cells
 
 RNG = np.random.default_rng(0)
 CONFIG = zoo.config("moog/nano")
@@ -19,6 +20,12 @@ CONFIG = zoo.config("moog/nano")
 
 def frames(ticks=4, rows=2):
   return jnp.asarray(RNG.integers(0, 256, (ticks, rows, 16, 16, 3)), jnp.uint8)
+
+
+@pytest.mark.parametrize("family", ["moog", "rvm"])
+def test_under_the_contract_pictures_are_rgb(family):
+  with pytest.raises(ValueError, match=f"{family}: channels=4, but streams have RGB pixels; use 3"):
+    zoo.build(dataclasses.replace(zoo.config(f"{family}/nano"), channels=4))
 
 
 @functools.cache
@@ -33,7 +40,7 @@ def built():
 def test_sampling_rolls_then_keeps_every_nth(every):
   picture = jnp.asarray(RNG.normal(size=(3, 8, 12, 2)), jnp.float32)
   offsets = jnp.asarray([[0, 0], [1, 3], [3, 2]]) % max(every, 1)
-  actual = moog.sampled(picture, moog.sampled_cells((8, 12), every, offsets))
+  actual = sampled(picture, sampled_cells((8, 12), every, offsets))
   for row in range(3):
     rolled = np.roll(picture[row], tuple(int(o) for o in offsets[row]), axis=(0, 1))
     kept = rolled if every < 2 else rolled[every // 2 :: every, every // 2 :: every]
@@ -44,7 +51,7 @@ def test_subsampled_decoding_is_full_decoding_there():
   model, params = built()
   state = model.initial_state(params, 2, jax.random.key(1))
   whole = model.predict(params, state, (0,))["pixels"][:, 0]
-  cells = moog.sampled_cells((16, 16), 4, jnp.asarray([[1, 2], [3, 0]]))
+  cells = sampled_cells((16, 16), 4, jnp.asarray([[1, 2], [3, 0]]))
   some = model.decode(params, state, model.queries("pixels", 0.0, cells[0]))["pixels"]
   np.testing.assert_allclose(some[0, :, 0, 0], moog.sampled(whole, cells)[0], atol=1e-5)
 

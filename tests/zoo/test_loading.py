@@ -207,6 +207,11 @@ def test_a_perceiver_comes_back_from_hugging_face(tmp_path):
   (tmp_path / "config.json").write_text(json.dumps(about | {"train_size": [10**6, 10**6]}))
   with pytest.raises(ValueError, match="refused: pictures of .* are more than"):
     zoo.load(tmp_path)
+  (tmp_path / "config.json").write_text(
+    json.dumps(about | {"cross_attention_shape_for_attention": "x"})
+  )
+  with pytest.raises(ValueError, match="shape_for_attention is 'x', expected 'kv' or 'q'"):
+    zoo.load(tmp_path)
   (tmp_path / "config.json").write_text("{nonsense")
   with pytest.raises(ValueError, match="config.json: not readable as JSON"):
     zoo.load(tmp_path)
@@ -214,6 +219,19 @@ def test_a_perceiver_comes_back_from_hugging_face(tmp_path):
   (tmp_path / "config.json").write_text(json.dumps(about))
   with pytest.raises(ValueError, match="architecture PerceiverForMaskedLM is not one of"):
     zoo.load(tmp_path)
+
+
+def test_the_queries_can_give_the_width_of_cross_attention(tmp_path):
+  config = zoo.config("perceiver_flow/published")
+  config.encoder, config.height, config.width = zoo.config("perceiver_flow/nano").encoder, 12, 16
+  config.encoder.qk_from_tokens, config.decoder.qk_dim = False, 322
+  arrays = translation.export_params(shaken(zoo.build(config)), HUGGING_FACE["perceiver_flow"])
+  save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, tmp_path / "model.safetensors")
+  about = hugging_face_config("PerceiverForOpticalFlow", config, train_size=[12, 16])
+  about["cross_attention_shape_for_attention"] = "q"
+  (tmp_path / "config.json").write_text(json.dumps(about))
+  loaded, _ = zoo.load(tmp_path)
+  assert (loaded.config.encoder, loaded.config.decoder.qk_dim) == (config.encoder, 322)
 
 
 def test_hugging_face_kernels_are_reversed_back(tmp_path):

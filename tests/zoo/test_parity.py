@@ -53,8 +53,9 @@ def random(*shape):
     {"num_blocks": 2, "use_query_residual": False, "cross_attention_widening_factor": 2},
     {"qk_channels": 24, "v_channels": 16, "self_attention_widening_factor": 3},
     {"num_cross_attention_heads": 2},
+    {"cross_attention_shape_for_attention": "q"},
   ],
-  ids=["published", "blocks", "channels", "heads"],
+  ids=["published", "blocks", "channels", "heads", "queries' width"],
 )
 def test_flow(options, tmp_path):
   sizes = {"num_blocks": 1, "train_size": [16, 24], "d_model": 322} | options
