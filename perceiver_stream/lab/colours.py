@@ -22,19 +22,15 @@ MAX_CLASSES = 27
 
 
 def palette(num: int) -> UInt8[np.ndarray, "K 3"]:
-  """Returns the colours of `num` classes, each as far as can be from those before; 0 is black.
+  """Returns the colours of `num` classes: black, the other corners of the cube, then half tones.
 
   Raises:
     ValueError: There are more classes than colours.
   """
   if not 1 <= num <= MAX_CLASSES:
     raise ValueError(f"palette: {num} classes; there are colours for 1 to {MAX_CLASSES}.")
-  grid = np.array(list(itertools.product((0, 128, 255), repeat=3)))
-  chosen = [0]
-  while len(chosen) < num:
-    distance = np.sum(np.square(grid[:, None] - grid[chosen]), -1).min(1)
-    chosen.append(int(np.argmax(distance)))
-  return grid[chosen].astype(np.uint8)
+  colours = itertools.product((0, 255, 128), repeat=3)
+  return np.array(sorted(colours, key=lambda c: c.count(128)), np.uint8)[:num]
 
 
 def paint_classes(ids: Int[np.ndarray, "*n"], num: int) -> UInt8[np.ndarray, "*n 3"]:
@@ -53,9 +49,9 @@ def paint_classes(ids: Int[np.ndarray, "*n"], num: int) -> UInt8[np.ndarray, "*n
 def read_classes(picture: Float[Array, "*n 3"], num: int) -> Int[Array, "*n"]:
   """Returns the class whose colour is nearest; colours in [0, 1]."""
   colours = jnp.asarray(palette(num), jnp.float32) / 255
-  # |x - c|² without the |x|² that all have in common.
-  far = jnp.sum(jnp.square(colours), -1) - 2 * picture @ colours.T
-  return jnp.argmin(far, axis=-1).astype(jnp.int32)
+  alike = 2 * picture @ colours.T  # |x - c|² is |x|², which all have in common, + |c|² - 2 x·c
+  size = jnp.broadcast_to(jnp.sum(jnp.square(colours), -1), alike.shape)
+  return jnp.argmin(size - alike, axis=-1).astype(jnp.int32)
 
 
 def paint_depth(
@@ -73,12 +69,12 @@ def read_depth(
   picture: Float[Array, "*n 3"], nearest: float, farthest: float
 ) -> Float[Array, "*n"]:
   """Returns the metres at the place on the way that is nearest to each colour in [0, 1]."""
-  start, step = jnp.asarray(CORNERS[:-1], jnp.float32), jnp.asarray(np.diff(CORNERS, axis=0))
-  step = step.astype(jnp.float32)
   lead = (1,) * (picture.ndim - 1)
-  away = picture[..., None, :] - start.reshape(*lead, EDGES, 3)
-  part = jnp.clip(jnp.sum(away * step.reshape(*lead, EDGES, 3), -1), 0, 1)  # [*n, EDGES]
-  distance = jnp.sum(jnp.square(away - part[..., None] * step.reshape(*lead, EDGES, 3)), -1)
+  start = jnp.asarray(CORNERS[:-1], jnp.float32).reshape(*lead, EDGES, 3)
+  step = jnp.asarray(np.diff(CORNERS, axis=0), jnp.float32).reshape(*lead, EDGES, 3)
+  away = picture[..., None, :] - start
+  part = jnp.clip(jnp.sum(away * step, -1), 0, 1)  # [*n, EDGES]
+  distance = jnp.sum(jnp.square(away - part[..., None] * step), -1)
   edge = jnp.argmin(distance, axis=-1)
   way = edge.astype(jnp.float32) + jnp.take_along_axis(part, edge[..., None], -1)[..., 0]
   return nearest * jnp.exp(way / EDGES * float(np.log(farthest / nearest)))

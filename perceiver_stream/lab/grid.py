@@ -33,13 +33,15 @@ def run(
     tell: Is told what was done.
     workshop: Makes what carries out one trial: `workshop(trial, size, folder)(seed)`.
   """
-  lock = threading.Lock()
+  lock, stopped = threading.Lock(), threading.Event()
 
   def all_seeds(name: str) -> list[dict[str, Any]]:
     trial, made, found = trials[name], None, []
     for seed in range(size.seeds):
       path = path_of(folder, trial, size, seed)
       if not path.exists():
+        if stopped.is_set():
+          break
         made = made or workshop(trial, size, folder)
         write(path, made(seed) | {"about": key_of(trial, size, seed)})
         with lock:
@@ -48,7 +50,10 @@ def run(
     return found
 
   with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-    return dict(zip(trials, pool.map(all_seeds, trials), strict=True))
+    try:
+      return dict(zip(trials, pool.map(all_seeds, trials), strict=True))
+    finally:  # stopped in the middle: what is being made is finished, nothing else is begun
+      stopped.set()
 
 
 def path_of(folder: pathlib.Path, trial: Trial, size: Size, seed: int) -> pathlib.Path:

@@ -1,25 +1,9 @@
 """Bounded memories of what was seen, as indices: what is replayed does not depend on learning."""
 
-from typing import Protocol
-
 import numpy as np
 from jaxtyping import Int
 
 NOTHING = -1  # in an order: no clip
-
-
-class Memory(Protocol):
-  """Keeps at most `capacity` of the clips it is shown."""
-
-  capacity: int
-
-  def add(self, clip: int) -> None:
-    """Shows it the next clip."""
-    ...
-
-  def clips(self) -> list[int]:
-    """Returns what it holds."""
-    ...
 
 
 class Reservoir:
@@ -68,8 +52,8 @@ class TwoTier:
 
 
 def with_replay(
-  order: Int[np.ndarray, " n"], memory: Memory, num: int, rng: np.random.Generator
-) -> Int[np.ndarray, "n 1+num"]:
+  order: Int[np.ndarray, " n"], memory: Reservoir | TwoTier, num: int, rng: np.random.Generator
+) -> Int[np.ndarray, "n B"]:
   """Returns each clip with `num` out of the memory of those before it, or `NOTHING` where none is.
 
   A clip is learnt from first and remembered after.

@@ -80,3 +80,11 @@ def optimizer(
   return OptimizerConfig(
     name=name, b1=b1, b2=0.99, clip_norm=0.0, cadence=cadence, orthogonal=orthogonal
   )
+
+
+# Named in "Learning from one continuous video stream"; baby learning after guided pretraining,
+# standard deep learning after masked.
+PRESETS = {
+  "baby learning": Rule(optimizer=optimizer("rmsprop", cadence=16)),
+  "standard": Rule(optimizer=optimizer("adamw", 0.9)),
+}

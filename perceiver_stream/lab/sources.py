@@ -4,7 +4,6 @@ import glob
 import os
 from collections.abc import Callable
 
-from perceiver_stream import streams
 from perceiver_stream.streams import StreamConfig, synthetic, video, vizdoom
 
 SETS = ("pretraining", "in_stream", "out_of_stream")
@@ -92,8 +91,3 @@ def sets_of(source: str, seed: int, side: int) -> dict[str, StreamConfig]:
 
 def _seed(seed: int, place: int) -> int:
   return len(SETS) * seed + place
-
-
-def has(config: StreamConfig, name: str) -> bool:
-  """Returns whether a stream gives a modality."""
-  return name in streams.specs(config)

@@ -86,11 +86,13 @@ class Task:
       error = jnp.abs(said - is_so) / is_so
     return jnp.stack([jnp.sum(weight * error), jnp.sum(weight)])
 
-  def score(self, sums: Float[np.ndarray, "*n M"]) -> Float[np.ndarray, "*n"]:
+  def score(
+    self, sums: Float[np.ndarray, "*n M"] | Float[Array, "*n M"]
+  ) -> Float[np.ndarray, "*n"]:
     """Returns the error of sums; lower is better, and NaN of nothing."""
     first, second = np.split(np.asarray(sums, np.float64), 2, axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
       ratio = first / second
       if self.shows == "segmentation":  # classes that neither has do not count
-        return np.asarray(1 - np.nansum(ratio, -1) / np.sum(second > 0, -1))
-    return ratio[..., 0]
+        ratio = 1 - np.nansum(ratio, -1, keepdims=True) / np.sum(second > 0, -1, keepdims=True)
+    return np.asarray(ratio[..., 0])

@@ -4,7 +4,7 @@ A `Painter` is a Haiku module; `PainterNetwork` gives it the contract of every m
 predicts frames, and the lab (`perceiver_stream.lab`) lets it paint whatever a task shows.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import haiku as hk
 import jax
@@ -21,6 +21,7 @@ from perceiver_stream.nn import Linear, coordinates, fourier_linear
 from perceiver_stream.types import Observation
 
 
+@runtime_checkable
 class Painter(Protocol):
   """A Haiku module that watches frames and paints."""
 

@@ -1,6 +1,13 @@
 """The tables, one file each; this list is the only other place that knows them."""
 
-from perceiver_stream.lab.tables import cadence, momentum
+from perceiver_stream.lab.tables import (
+  cadence,
+  gap,
+  momentum,
+  ordered_vs_shuffled,
+  pretraining,
+)
 from perceiver_stream.lab.tables.base import Table as Table
 
-TABLES = {module.__name__.rpartition(".")[2]: module.TABLE for module in (momentum, cadence)}
+_ALL = (cadence, momentum, ordered_vs_shuffled, pretraining, gap)
+TABLES = {module.__name__.rpartition(".")[2]: module.TABLE for module in _ALL}
