@@ -24,7 +24,7 @@ from perceiver_stream.training import ExperimentConfig, OptimizerConfig
 from perceiver_stream.training.objectives import dense_reading, point_tracking
 
 WEIGHTS = {"tiny": "stream_perceiver/tiny", "moog": "moog/tiny", "nano": ""}
-DENSE = {"depth": depth.Config, "flow": flow.Config, "segmentation": segmentation.Config}
+DENSE = {"depth": depth.Config, "flow_backward": flow.Config, "segmentation": segmentation.Config}
 NEEDS = {"boxes": ("segmentation",), "dense": tuple(DENSE)}
 NUM_WINDOWS = {"boxes": 600, "dense": 400}
 NUM_THINGS = 7  # of the hardest level
