@@ -7,6 +7,7 @@ from perceiver_stream.modalities import audio, pixels
 from perceiver_stream.models.stream_perceiver import Config as Config
 from perceiver_stream.models.stream_perceiver import build as build
 from perceiver_stream.models.stream_perceiver import fitted as fitted
+from perceiver_stream.zoo.cards import Card
 
 
 def _config(
@@ -45,3 +46,10 @@ VARIANTS = {
   "small": lambda: _config(128, 256, 256, 2, heads=8, patch=8, tokenizer="conv"),
   "base": lambda: _config(256, 1024, 512, 3, heads=8, patch=8, tokenizer="conv"),
 }
+
+CARD = Card(
+  summary="Latents that watch one stream tick by tick and foretell it, several distances ahead.",
+  paper="ours; docs/design.md says what it takes from where",
+  inputs="pixels and sound of any stream, or one of them; sizes adapt",
+  limits="What ships (`tiny`, pictures of 64×64) has seen synthetic worlds and nothing real.",
+)
