@@ -2,13 +2,14 @@
 
 import dataclasses
 import os
+import pathlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from perceiver_stream import streams
-from perceiver_stream.streams import video
+from perceiver_stream.streams import shard_files, shards, video
 from perceiver_stream.training import objectives
 from perceiver_stream.training.config import ExperimentConfig
 from perceiver_stream.training.inference import Loaded
@@ -31,8 +32,11 @@ def readable_errors() -> Iterator[None]:
 def stream_for(loaded: Loaded, path: str) -> Any:
   """Returns the config of a stream of the video at `path`, of the sizes and rates of the model.
 
-  Options of the run's own stream are kept where it was video too.
+  Options of the run's own stream are kept where it was video too. A folder of shards is read once,
+  as it was written.
   """
+  if (pathlib.Path(path) / shard_files.INDEX).is_file():
+    return shards.Config(path=path)
   specs = {name: modality.spec for name, modality in loaded.model.modalities.items()}
   own = loaded.config.stream if loaded.config else None
   base = own if isinstance(own, video.Config) else video.Config(path=path)
