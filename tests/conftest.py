@@ -1,6 +1,7 @@
 """Strict settings for every test: they must be set before jax makes its first array."""
 
 import os
+import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Two devices, for the mesh. Tests run each program once or twice: compile fast, not well.
@@ -8,6 +9,12 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
   " --xla_force_host_platform_device_count=2"
   " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
+# Modules, workers and the scripts under test share what they compile, and so does the next run.
+os.environ.setdefault(
+  "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache/jax")
+)
+os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**31))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 from collections.abc import Iterator
 

@@ -104,8 +104,8 @@ def test_errors_are_one_readable_line(run, name, args, text):
     run(name, *args)
 
 
-def train(*args, **kwargs):
-  env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""} | kwargs
+def train(*args):
+  env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
   command = [sys.executable, "-u", str(ROOT / "scripts" / "train.py"), *args]
   pipe = subprocess.PIPE
   return subprocess.Popen(command, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True)
@@ -128,11 +128,10 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on(tmp_path, run):
     "--config.logging.print_every=1",
     f"--config.run_dir={tmp_path / 'a run'}",
   )
-  cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
-  process = train(*settings, **cache)
+  process = train(*settings)
   command = stop_after(process, r"window 3", "SIGTERM")
   assert str(tmp_path / "a run") in shlex.split(command)[-1]
-  process = train(*shlex.split(command)[2:], **cache)
+  process = train(*shlex.split(command)[2:])
   stop_after(process, r"going on from window [1-9]\d*", "SIGTERM")
   assert "report.html" in run("report", tmp_path / "a run")
   assert (tmp_path / "a run" / "report.html").stat().st_size > 10000

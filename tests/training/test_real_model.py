@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from training_fakes import Beside, make_config
 
 from perceiver_stream import zoo
@@ -25,17 +24,6 @@ def make(folder, **fields):
   names = ("pixels", "audio")
   config.stream = synthetic.Config(height=16, width=16, max_ticks=50, modalities=names)
   return make_parts(config)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_once(tmp_path_factory):
-  """Every run here compiles the same program."""
-  before = jax.config.jax_compilation_cache_dir
-  jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-  compilation_cache.reset_cache()
-  yield
-  jax.config.update("jax_compilation_cache_dir", before)
-  compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
