@@ -72,12 +72,18 @@ class Program(NamedTuple):
   output_bytes: int
 
 
-def program(function: Callable, *arguments: Any) -> Program:
-  """Returns `function` compiled for arguments of these shapes; they may be ShapeDtypeStructs."""
+def program(function: Callable, *arguments: Any, donate: Sequence[int] = ()) -> Program:
+  """Returns `function` compiled for arguments of these shapes; they may be ShapeDtypeStructs.
+
+  Args:
+    function: Pure.
+    *arguments: Whose shapes count.
+    donate: Which arguments the program may overwrite, by number.
+  """
   import jax
 
   start = time.perf_counter()
-  lowered = jax.jit(function).lower(*arguments)
+  lowered = jax.jit(function, donate_argnums=tuple(donate)).lower(*arguments)
   traced = time.perf_counter()
   compiled = lowered.compile()
   done = time.perf_counter()

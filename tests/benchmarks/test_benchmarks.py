@@ -34,7 +34,7 @@ def common(load):
 
 
 SCRIPTS = sorted(
-  path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "learning")
+  path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "learning", "zoo_parts")
 )
 
 
