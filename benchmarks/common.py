@@ -36,7 +36,7 @@ class Seconds(NamedTuple):
 
 
 def medians(contestants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Seconds]:
-  """Returns what each contestant takes, after one call to warm up.
+  """Returns what each contestant takes, after one call to warm up; without `repeats`, that call.
 
   They run in turns, so that a busy moment of the machine hits all of them alike.
   """
@@ -49,7 +49,7 @@ def medians(contestants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[
       jax.block_until_ready(call())
       spent[name].append(Seconds(time.perf_counter() - wall, time.process_time() - cpu))
   middle = lambda turns: Seconds(*map(statistics.median, zip(*turns, strict=True)))  # noqa: E731
-  return {name: middle(turns[1:]) for name, turns in spent.items()}
+  return {name: middle(turns[1:] or turns) for name, turns in spent.items()}
 
 
 class Program(NamedTuple):

@@ -262,7 +262,7 @@ def recurrent_rows(
   """Returns a row per case; the first is what times are compared with."""
   rows, first = [], {}
   for case in cases:
-    asked = {"name": name, "repeats": 1, "looped": False} | case
+    asked = {"name": name, "repeats": 0, "looped": False} | case
     found = common.fresh(kind, asked, inside=tiny)
     ticks = case["ticks"]
     each = [found[key] / ticks if key in found else None for key in ("wall", "cpu")]
@@ -339,7 +339,8 @@ def table(part: str, tiny: bool) -> common.Table:
       "Watching T frames",
       TICK_COLUMNS,
       recurrent(watch, names, WATCHED, tiny),
-      f"Latents only. {PEAK} 'Python loop': over the ticks, inside one compiled program.",
+      f"Latents only, first call. {PEAK} 'Python loop': over the ticks, inside one compiled "
+      f"program. Rows without times were compiled, not run.",
     ),
     "following": lambda: common.Table(
       "Following a stream tick by tick",
@@ -350,7 +351,7 @@ def table(part: str, tiny: bool) -> common.Table:
       "Learning from T frames",
       TICK_COLUMNS,
       recurrent(learn, names, LEARNT, tiny),
-      f"Loss, gradient and AdamW, one row. {PEAK} 'Python loop' recomputes nothing. Rows without "
+      f"Loss, gradient and AdamW in place, one row, first call. {PEAK} 'Python loop' recomputes nothing. Rows without "
       f"times were compiled, not run.",
     ),
   }

@@ -38,7 +38,7 @@ def main() -> None:
     loaded = training.load(args.model)
     config = autoencoding.check_autoencoder(loaded.model)
     names = classes.read_names(args.labels, config.num_classes)
-    rate = args.rate_hz or (loaded.config.stream.rate_hz if loaded.config else 25.0)
+    rate = args.rate_hz or (loaded.config.stream.rate_hz if loaded.config else 0) or 25.0
     stream = streams.video.Config(
       path=args.video,
       height=config.height,

@@ -36,12 +36,20 @@ class MovieWriter:
       rate_hz: Pictures per second.
       audio_rate_hz: Samples per second; 0 is a silent movie.
       min_side: Smaller pictures are enlarged, pixel by pixel, by a whole number.
+
+    Raises:
+      ValueError: The ending names no container.
     """
     self.path = pathlib.Path(path)
     self.min_side = min_side
     self._part = self.path.with_name(f".part-{self.path.name}")
     self.path.parent.mkdir(parents=True, exist_ok=True)
-    self._container = av.open(str(self._part), "w")
+    try:
+      self._container = av.open(str(self._part), "w")
+    except ValueError as error:
+      raise ValueError(
+        f"{self.path}: its ending names no kind of movie ({error}); end it in .mp4, for instance."
+      ) from error
     rate = Fraction(rate_hz).limit_denominator(100000)
     self._video = self._container.add_stream("libx264", rate=rate, options={"crf": "16"})
     self._video.pix_fmt = "yuv420p"

@@ -20,6 +20,7 @@ def _small(
     height=side,
     width=side,
     samples=frames * 640,
+    audio_gain=8.0,
     num_classes=10,
     audio_positions=FourierConfig(num_bands=2 * bands, as_released=False),
     image_positions=FourierConfig(num_bands=bands, as_released=False),

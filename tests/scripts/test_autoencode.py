@@ -79,6 +79,7 @@ def test_a_picture_and_a_video_are_classified(command, movies):
     ("autoencode", ("gone.mp4", NANO, "--out=x.mp4"), "autoencode.py: .*gone.mp4"),
     ("autoencode", ("loud.mp4", NANO, "--out=x.mp4", "--outputs=smell"), "output='smell' is not"),
     ("autoencode", ("loud.mp4", NANO, "--out=a.png/x.mp4"), "autoencode.py: .*a.png"),
+    ("autoencode", ("loud.mp4", NANO, "--out=x.txt"), "x.txt: its ending names no kind of movie"),
     ("autoencode", ("loud.mp4", NANO, "--out=x.mp4", "--labels=names.txt"), "the model 10 classes"),
     ("classify", ("a.png", NANO), "knows no classes; use a perceiver_classifier"),
     ("classify", ("names.txt", CLASSES), "classify.py: .*names.txt"),
