@@ -76,7 +76,9 @@ def bound(kind: str, maps: np.ndarray, scene: Scene) -> binding.Binding:
   return binding.follow(maps, targets, max(3, len(maps) // 3))
 
 
-def binding_row(who: str, by: str, kind: str, found: list, size: int) -> list[Any]:
+def binding_row(
+  who: str, by: str, kind: str, found: list, size: int, apart: float | None
+) -> list[Any]:
   """Returns a row of the first table."""
   b = binding.join(found)
   mean = lambda x: float(np.nanmean(x)) if np.isfinite(x).any() else 0.0  # noqa: E731
@@ -94,6 +96,7 @@ def binding_row(who: str, by: str, kind: str, found: list, size: int) -> list[An
     stability / elsewhere if elsewhere else None,
     size * mean(b.distance),
     size * mean(b.random_distance),
+    apart,
   ]
 
 
@@ -109,6 +112,7 @@ BINDING = [
   "x elsewhere",
   "distance, px",
   "of a random latent, px",
+  "latents apart",
 ]
 
 
@@ -116,12 +120,15 @@ def binding_table(level: str, found: Sequence[Scene], models: Sequence[Contestan
   """Returns how well latents are bound to things and points."""
   size, ticks = found[0].frames.shape[2], len(found[0].frames)
   maps = {("a fixed place", "are"): [binding.static_maps(ticks, (16, 16))] * len(found)}
+  apart: dict[str, float] = {}
   for name, model, params in models:
     seen = [watching.watch(model, params, s.frames, hold=HOLD) for s in found]
     maps[name, "read"] = [watched.reads for watched in seen]
     maps[name, "own"] = [watched.owns for watched in seen]
+    apart[name] = float(np.mean([watching.apart(watched.latents) for watched in seen]))
+  both = lambda kind, each: [bound(kind, m, s) for m, s in zip(each, found, strict=True)]  # noqa: E731
   rows = [
-    binding_row(who, by, kind, [bound(kind, m, s) for m, s in zip(each, found, strict=True)], size)
+    binding_row(who, by, kind, both(kind, each), size, apart.get(who))
     for (who, by), each in maps.items()
     for kind in ("things", "points")
   ]
@@ -130,7 +137,8 @@ def binding_table(level: str, found: Sequence[Scene], models: Sequence[Contestan
     "Correlation: of the centroid of the latent's attention with the track, mean ± standard error; a "
     "place that does not move has 0. Stability: share of later ticks at which the latent still has "
     "the most attention there; elsewhere: the same share in the other targets (a latent that leads "
-    "everywhere follows nothing)."
+    "everywhere follows nothing). Latents apart: how much they differ from each other, as a share of "
+    "their mean square; 0 is one vector for all."
   )
   return common.Table(f"Binding, {level}", BINDING, rows, note)
 

@@ -90,7 +90,7 @@ def test_a_video_is_read_in_pieces_and_in_the_units_of_the_stream(objective):
   found = as_reading(learner, params, chunk=4)(frames[:, 0])
   first = np.arange(6)[:, None] == 0
   state = learner.initial_state(params)
-  labels = window(1, ticks=6) | {"is_first": first}
+  labels = jax.tree.map(jnp.asarray, window(1, ticks=6) | {"is_first": first})
   _, aux = objective.loss(params, state, labels)
   assert found["segmentation"].dtype == np.int32 and found["segmentation"].max() < 3
   metres = np.exp(aux.predictions["depth@0"][:, 0])

@@ -95,6 +95,14 @@ def raw_patches(grid: tuple[int, int] = (16, 16), overlap: float = 1.5) -> Featu
   return of
 
 
+def apart(latents: Float[np.ndarray, "T L D"]) -> Float[np.ndarray, " T"]:
+  """Returns how much latents differ from each other at each tick, as a share of their mean square.
+
+  0 is an array whose latents are all one vector: none of them can stand for a thing or a place.
+  """
+  return latents.var(axis=1).mean(axis=-1) / np.maximum(np.square(latents).mean(axis=(1, 2)), 1e-12)
+
+
 def unit(x: Float[np.ndarray, "*n C"]) -> Float[np.ndarray, "*n C"]:
   """Returns vectors of length 1."""
   return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
