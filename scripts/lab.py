@@ -32,7 +32,8 @@ def main() -> None:
   if args.list or not args.table:
     print("\n".join(f"{name:24}{table.title}" for name, table in TABLES.items()))
     return
-  table, size = TABLES[args.table], SIZES[args.size]
+  table = TABLES[args.table]
+  size = table.size(args.size)
   with readable_errors():
     results = grid.run(table.trials, size, pathlib.Path(args.folder), args.workers)
     pages.write(args.table, args.size, size, table, results, pathlib.Path(args.to))

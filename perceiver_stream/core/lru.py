@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from perceiver_stream.core.causal import causal_taps
 from perceiver_stream.nn import Linear, select
 
 
@@ -39,7 +40,7 @@ class LruState(NamedTuple):
   """
 
   hidden: Float[Array, "*T B N E"]
-  seen: Float[Array, "*T B N K E"]
+  seen: Float[Array, "*T B K N E"]
 
 
 class GatedLru(hk.RNNCore):
@@ -59,57 +60,45 @@ class GatedLru(hk.RNNCore):
 
   def initial_state(self, batch_size: int) -> LruState:
     """Returns zeros."""
-    c, lead = self.config, (batch_size, self.num_tokens)
-    return LruState(jnp.zeros((*lead, c.dim)), jnp.zeros((*lead, c.conv_width - 1, c.dim)))
+    c, n = self.config, self.num_tokens
+    past = jnp.zeros((batch_size, c.conv_width - 1, n, c.dim))
+    return LruState(jnp.zeros((batch_size, n, c.dim)), past)
 
   def __call__(
     self, inputs: tuple[Float[Array, "B N D"], Bool[Array, " B"]], prev_state: LruState
   ) -> tuple[Float[Array, "B N D"], LruState]:
     """Returns the output of a tick and the next state; inputs are tokens and `is_first`."""
     x, is_first = inputs
-    zeros = self.initial_state(x.shape[0])
-    state = LruState(*(select(is_first, a, b) for a, b in zip(zeros, prev_state, strict=True)))
-    seen = jnp.concatenate([state.seen, self._input(x)[:, :, None]], axis=2)  # [B N K E]
-    u = jnp.einsum("bnke,ke->bne", seen, self._kernel()) + self._bias(seen[:, :, 0])
-    decay, inflow = self._gates(u)
-    hidden = decay * state.hidden + inflow
-    return self._output(x, hidden), LruState(hidden, seen[:, :, 1:])
+    seen = causal_taps(self._input(x)[None], prev_state.seen, is_first[None])[0]
+    decay, inflow = self._gates(self._filtered(seen))
+    before = select(is_first, jnp.zeros_like(prev_state.hidden), prev_state.hidden)
+    hidden = decay * before + inflow
+    return self._output(x, hidden), LruState(hidden, seen[:, 1:])
 
   def unroll(
     self, x: Float[Array, "T B N D"], is_first: Bool[Array, "T B"], state: LruState
   ) -> tuple[Float[Array, "T B N D"], LruState]:
     """Returns outputs and states of all ticks; the steps of all ticks, in parallel."""
-    width, ticks = self.config.conv_width, x.shape[0]
-    past = jnp.moveaxis(state.seen, 2, 0)
-    line = jnp.concatenate([past, self._input(x)])  # [K - 1 + T, B N E]
-    recording = jnp.cumsum(is_first, axis=0, dtype=jnp.int32)
-    recording = jnp.concatenate(
-      [jnp.zeros((width - 1, *recording.shape[1:]), jnp.int32), recording]
-    )
-    same = lambda k: recording[k : k + ticks] == recording[width - 1 :]  # noqa: E731
-    taps = [_where(same(k), line[k : k + ticks], 0.0) for k in range(width)]
-    seen = jnp.stack(taps, axis=3)
-    u = jnp.einsum("tbnke,ke->tbne", seen, self._kernel()) + self._bias(line[:ticks])
-    decay, inflow = self._gates(u)
-    decay = _where(is_first, 0.0, decay)
+    seen = causal_taps(self._input(x), state.seen, is_first)
+    decay, inflow = self._gates(self._filtered(seen))
+    first = jax.lax.broadcast_in_dim(is_first, decay.shape, (0, 1))
+    decay = jnp.where(first, 0.0, decay)
     inflow = inflow.at[0].add(decay[0] * state.hidden)
     _, hidden = jax.lax.associative_scan(_compose, (decay, inflow))
-    return self._output(x, hidden), LruState(hidden, seen[:, :, :, 1:])
+    return self._output(x, hidden), LruState(hidden, seen[:, :, 1:])
 
   @hk.name_like("__call__")
   def _input(self, x: Array) -> Array:
     return Linear(self.config.dim, name="input")(x)
 
   @hk.name_like("__call__")
-  def _kernel(self) -> Float[Array, "K E"]:
+  def _filtered(self, seen: Float[Array, "*T B K N E"]) -> Float[Array, "*T B N E"]:
     c = self.config
     init = hk.initializers.RandomNormal(c.conv_width**-0.5)
-    return hk.get_parameter("conv_w", (c.conv_width, c.dim), jnp.float32, init)
-
-  @hk.name_like("__call__")
-  def _bias(self, like: Array) -> Array:
-    bias = hk.get_parameter("conv_b", (self.config.dim,), jnp.float32, jnp.zeros)
-    return jnp.broadcast_to(bias, like.shape)
+    kernel = hk.get_parameter("conv_w", (c.conv_width, c.dim), jnp.float32, init)
+    bias = hk.get_parameter("conv_b", (c.dim,), jnp.float32, jnp.zeros)
+    filtered = jnp.einsum("...kne,ke->...ne", seen, kernel)
+    return filtered + jnp.broadcast_to(bias, filtered.shape)
 
   @hk.name_like("__call__")
   def _gates(self, u: Array) -> tuple[Array, Array]:
@@ -138,11 +127,3 @@ class GatedLru(hk.RNNCore):
 def _compose(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
   (a, b), (c, d) = first, second
   return a * c, c * b + d
-
-
-def _where(flags: Bool[Array, "T B"], yes: Array | float, no: Array | float) -> Array:
-  """Returns a choice per tick and row."""
-  like = yes if isinstance(yes, jax.Array) else no
-  shape = like.shape  # pyright: ignore[reportAttributeAccessIssue]
-  flags = jnp.broadcast_to(flags.reshape(*flags.shape, *(1,) * (len(shape) - 2)), shape)
-  return jnp.where(flags, yes, no)

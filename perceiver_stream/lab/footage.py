@@ -67,14 +67,13 @@ def kept(folder: pathlib.Path, config: StreamConfig, rows: int, ticks: int) -> F
     return dict(file)
 
 
-def cut(footage: Footage, task: Task, ticks: int, *, stack_rows: bool = False) -> Clips:
+def cut(footage: Footage, task: Task, ticks: int) -> Clips:
   """Returns the clips of `ticks` frames, one after the other.
 
   Args:
     footage: Of R rows.
     task: What the pictures show.
     ticks: Frames of a clip.
-    stack_rows: Whether the clips of all rows are put behind each other, R = 1 then.
   """
   frames, first, ahead = footage["pixels"], footage[IS_FIRST], task.displacement
   pictures = task.paint({n: v for n, v in footage.items() if n != IS_FIRST})
@@ -88,6 +87,6 @@ def cut(footage: Footage, task: Task, ticks: int, *, stack_rows: bool = False) -
 
   def clips(x: np.ndarray) -> np.ndarray:
     x = x[:, : number * ticks].reshape(x.shape[0], number, ticks, *x.shape[2:])
-    return x.reshape(-1, ticks, 1, *x.shape[3:]) if stack_rows else np.moveaxis(x, 0, 2)
+    return np.moveaxis(x, 0, 2)
 
   return Clips(clips(frames), clips(pictures[:, later]), clips(counts), clips(first))

@@ -8,9 +8,26 @@ import jax
 from einops import rearrange
 from jaxtyping import Array, PyTree
 
+from perceiver_stream.core import PredictCorrectConfig
 from perceiver_stream.core.lru import GatedLruConfig
-from perceiver_stream.models import trecvit, unet, vit
+from perceiver_stream.modalities import pixels
+from perceiver_stream.models import (
+  conv3d,
+  image_rnn,
+  moog,
+  moog_model,
+  rvm,
+  rvm_model,
+  stream_perceiver,
+  trecvit,
+  unet,
+  vit,
+)
+from perceiver_stream.models.base import Model
 from perceiver_stream.models.painter import Painter
+
+PATCH, HEADS, LAYERS = 8, 4, 2  # of all that have such
+UNET_CELL = 4  # its pixels are cells of 4 × 4: the rest is too slow for a CPU
 
 
 class Learner(NamedTuple):
@@ -30,7 +47,7 @@ class Learner(NamedTuple):
   convolves: bool = False
 
 
-def of_painter(make: Callable[[], Painter], convolves: bool = False) -> Learner:
+def of_painter(make: Callable[[], Painter]) -> Learner:
   """Returns the learner of a painter that paints one picture per frame."""
 
   def functions() -> tuple[Callable, tuple[Callable, ...]]:
@@ -51,8 +68,24 @@ def of_painter(make: Callable[[], Painter], convolves: bool = False) -> Learner:
     init=init,
     initial_state=lambda params, batch_size: initial_state(params, None, batch_size),
     paint=lambda params, *args: paint(params, None, *args),
-    convolves=convolves,
   )
+
+
+def of_model(model: Model, convolves: bool = False) -> Learner:
+  """Returns the learner of any model that predicts pixels at one displacement.
+
+  What it predicts is taken for the picture, whatever that shows. It sees the three colours alone:
+  hints are not for it.
+  """
+
+  def init(rng: Array, frames: Array, is_first: Array) -> PyTree:
+    return model.init(rng, {"pixels": frames[0], "is_first": is_first[0]})
+
+  def paint(params: PyTree, state: PyTree, frames: Array, is_first: Array) -> tuple[Any, PyTree]:
+    outputs, state = model.unroll(params, state, {"pixels": frames, "is_first": is_first})
+    return outputs.predictions["pixels"][:, :, 0], state
+
+  return Learner(init, model.initial_state, paint, convolves)
 
 
 def of_clip(net: Callable[[Array, int], Array], convolves: bool = False) -> Learner:
@@ -80,46 +113,128 @@ def of_clip(net: Callable[[Array, int], Array], convolves: bool = False) -> Lear
   )
 
 
-def frame_by_frame(side: int, dim: int) -> Learner:
-  """Returns a vision transformer of single frames: it has no memory."""
-  sizes = trecvit.Config(height=side, width=side, dim=dim, lru=None, displacements=(1,))
-  return of_painter(lambda: trecvit.TRecViT(sizes))
-
-
-def gated_lru(side: int, dim: int) -> Learner:
-  """Returns a TRecViT."""
-  lru = GatedLruConfig(dim=dim)
-  sizes = trecvit.Config(height=side, width=side, dim=dim, lru=lru, displacements=(1,))
-  return of_painter(lambda: trecvit.TRecViT(sizes))
-
-
-def clip_vit(side: int, dim: int) -> Learner:
-  """Returns a vision transformer of clips."""
+def _vit(side: int, dim: int) -> Learner:
   del side
 
   def net(clip: Array, channels: int) -> Array:
     sizes = vit.Config(
-      patch=8, dim=dim, num_layers=2, num_heads=4, mlp_dim=4 * dim, output_dim=channels
+      patch=PATCH,
+      dim=dim,
+      num_layers=LAYERS,
+      num_heads=HEADS,
+      mlp_dim=4 * dim,
+      output_dim=channels,
     )
     return vit.vit(sizes, clip)
 
   return of_clip(net)
 
 
-def clip_unet(side: int, dim: int) -> Learner:
-  """Returns a UNet of clips."""
+def _unet(side: int, dim: int) -> Learner:
   del side
 
   def net(clip: Array, channels: int) -> Array:
-    return unet.unet(unet.Config(channels=(dim, 2 * dim, 4 * dim), output_dim=channels), clip)
+    cells = rearrange(clip, "b (h p) (w q) c -> b h w (p q c)", p=UNET_CELL, q=UNET_CELL)
+    num = channels * UNET_CELL**2
+    painted = unet.unet(unet.Config(channels=(dim, dim, dim), output_dim=num), cells)
+    return rearrange(painted, "b h w (p q c) -> b (h p) (w q) c", p=UNET_CELL, q=UNET_CELL)
 
   return of_clip(net, convolves=True)
 
 
-# By name: makes a learner for frames of a side, its width chosen for about the same parameters.
+def _frame_by_frame(side: int, dim: int) -> Learner:
+  return of_painter(lambda: trecvit.TRecViT(trecvit.Config(lru=None, **_common(side, dim))))
+
+
+def _trecvit(side: int, dim: int) -> Learner:
+  lru = GatedLruConfig(dim=dim)
+  return of_painter(lambda: trecvit.TRecViT(trecvit.Config(lru=lru, **_common(side, dim))))
+
+
+def _image_rnn(side: int, dim: int) -> Learner:
+  return of_painter(lambda: image_rnn.ImageRnn(image_rnn.Config(**_common(side, dim))))
+
+
+def _conv3d(side: int, dim: int) -> Learner:
+  common = {n: v for n, v in _common(side, dim).items() if n != "num_heads"}
+  return of_painter(lambda: conv3d.CausalConv3D(conv3d.Config(**common)))
+
+
+def _rvm(side: int, dim: int) -> Learner:
+  sizes = rvm.LayersConfig(num_layers=1, num_heads=HEADS, mlp_dim=2 * dim)
+  config = rvm.Config(
+    height=side,
+    width=side,
+    patch=PATCH,
+    base_grid=(side // PATCH, side // PATCH),
+    dim=dim,
+    encoder=sizes,
+    core=sizes,
+    decoder=rvm.LayersConfig(num_layers=1, num_heads=HEADS, mlp_dim=2 * dim, dim=dim),
+    displacements=(1,),
+    remat=False,
+  )
+  return of_model(rvm_model.build(config))
+
+
+def _moog(side: int, dim: int) -> Learner:
+  stack = moog.StackConfig(num_layers=1, qkv_dim=dim, num_heads=HEADS, mlp_dim=2 * dim)
+  pixel = moog.StackConfig(num_layers=1, qkv_dim=16, num_heads=HEADS, mlp_dim=16)
+  config = moog.Config(
+    height=side,
+    width=side,
+    num_latents=16,
+    latent_dim=dim,
+    norm_first=False,
+    encoder=moog.EncoderConfig(
+      channels=(dim // 2, dim),
+      strides=(4, 2),
+      hidden_dim=dim,
+      num_octaves=4,
+      add_positions=True,
+    ),
+    predictor=stack,
+    corrector=stack,
+    decoder=moog.DecoderConfig(stack=pixel, num_octaves=4),
+    float32_positions=False,
+    remat=False,
+  )
+  return of_model(moog_model.build(config), convolves=True)
+
+
+def _stream_perceiver(side: int, dim: int) -> Learner:
+  config = stream_perceiver.Config(
+    modalities={"pixels": pixels.Config(height=side, width=side, patch=PATCH, tokenizer="patch")},
+    core=PredictCorrectConfig(num_latents=16, latent_dim=dim, num_heads=HEADS),
+    token_dim=dim,
+    query_dim=dim,
+    num_decoder_heads=HEADS,
+    displacements=(1,),
+  )
+  return of_model(stream_perceiver.build(config))
+
+
+def _common(side: int, dim: int) -> dict[str, Any]:
+  return {
+    "height": side,
+    "width": side,
+    "patch": PATCH,
+    "dim": dim,
+    "num_layers": LAYERS,
+    "num_heads": HEADS,
+    "displacements": (1,),
+  }
+
+
+# By name: makes a learner of a width for frames of a side.
 LEARNERS: dict[str, Callable[[int, int], Learner]] = {
-  "vit": clip_vit,
-  "unet": clip_unet,
-  "frame_by_frame": frame_by_frame,
-  "trecvit": gated_lru,
+  "vit": _vit,  # sees a clip at once
+  "unet": _unet,
+  "frame_by_frame": _frame_by_frame,
+  "image_rnn": _image_rnn,
+  "conv3d": _conv3d,
+  "trecvit": _trecvit,
+  "rvm": _rvm,
+  "moog": _moog,
+  "stream_perceiver": _stream_perceiver,
 }

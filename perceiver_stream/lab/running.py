@@ -62,7 +62,8 @@ class Program(NamedTuple):
     task: What it paints.
     rule: How it learns.
     objective: How clips are dressed.
-    carry: Whether the state goes on from clip to clip; else every clip starts afresh.
+    carry: Whether the state goes on from clip to clip while learning; else each starts afresh.
+    carry_held_out: The same where it is scored out of the stream.
     hints: Whether the learner has channels for what is revealed of a target.
   """
 
@@ -71,6 +72,7 @@ class Program(NamedTuple):
   rule: Rule
   objective: Objective = Objective()
   carry: bool = False
+  carry_held_out: bool = False
   hints: bool = False
 
   def init(self, key: Array, clips: Clips) -> PyTree:
@@ -81,9 +83,9 @@ class Program(NamedTuple):
   def start(self, params: PyTree, rate: Float[Array, ""]) -> Learning:
     """Returns what learning starts from."""
     opt_state = self.rule.transform(rate).init(params)
+    state = self.learner.initial_state(params, 1)
     # Copies: what is learnt from is donated.
-    params, average = (jax.tree.map(jnp.array, params) for _ in range(2))
-    return Learning(params, average, opt_state, self.learner.initial_state(params, 1))
+    return jax.tree.map(jnp.array, Learning(params, params, opt_state, state))
 
   def learn(
     self,
@@ -123,7 +125,7 @@ class Program(NamedTuple):
       batch = Batch(unit(clip.frames), unit(clip.pictures), clip.counts, clip.is_first)
       inputs = undressed(batch.frames, self.hints)
       painted, after = self.learner.paint(params, state, inputs, batch.is_first)
-      return after if self.carry else state, self._measure(painted, batch)
+      return after if self.carry_held_out else state, self._measure(painted, batch)
 
     _, sums = jax.lax.scan(look, fresh, jax.tree.map(jnp.asarray, clips))
     return jnp.sum(sums, axis=0)

@@ -44,7 +44,7 @@ class Task:
       self.shows
     ]
 
-  def paint(self, footage: Mapping[str, np.ndarray]) -> UInt8[np.ndarray, "N H W 3"]:
+  def paint(self, footage: Mapping[str, np.ndarray]) -> UInt8[np.ndarray, "*n H W 3"]:
     """Returns the picture of every tick.
 
     Raises:

@@ -24,6 +24,8 @@ from perceiver_stream.lab.tasks import Task
 NUM_POINTS = 20  # of a curve that is kept
 PRETRAINING = Rule(optimizer=optimizer("adamw", 0.9), shuffled=True)
 PRETRAINING_RATE = 1e-3
+# Whether the state goes on from clip to clip: while learning, and out of the stream.
+CARRY = {"never": (False, False), "always": (True, True), "held out": (False, True)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class Trial:
     rule: How it learns.
     pretraining: The objective, of `OBJECTIVES`, by which it learnt before, from shuffled footage of
       the third set; empty is none.
-    carry: Whether it remembers from clip to clip.
+    carry: When it remembers from clip to clip, one of `CARRY`.
     ticks: Frames of a clip.
   """
 
@@ -46,8 +48,15 @@ class Trial:
   source: str = "world"
   rule: Rule = field(default_factory=Rule)
   pretraining: str = ""
-  carry: bool = False
+  carry: str = "never"
   ticks: int = 4
+
+  def __post_init__(self):
+    for name, known in (("learner", LEARNERS), ("carry", CARRY)):
+      if getattr(self, name) not in known:
+        raise ValueError(f"trial: {name}={getattr(self, name)!r}; use one of {', '.join(known)}.")
+    if self.carry == "always" and self.rule.shuffled:
+      raise ValueError("trial: shuffled clips have nothing to hand on; use carry='never'.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +96,34 @@ class Size:
 SIZES = {
   "default": Size(
     side=32,
-    widths={"vit": 64, "unet": 12, "frame_by_frame": 64, "trecvit": 64},
+    widths={
+      "vit": 64,
+      "unet": 30,
+      "frame_by_frame": 84,
+      "image_rnn": 72,
+      "conv3d": 56,
+      "trecvit": 72,
+      "rvm": 68,
+      "moog": 88,
+      "stream_perceiver": 56,
+    },
     stream_ticks=8004,
     held_out=(8, 404),
     pretraining_ticks=8004,
   ),
   "full": Size(
     side=64,
-    widths={"vit": 384, "unet": 48, "frame_by_frame": 384, "trecvit": 384},
+    widths={
+      "vit": 256,
+      "unet": 120,
+      "frame_by_frame": 280,
+      "image_rnn": 248,
+      "conv3d": 192,
+      "trecvit": 236,
+      "rvm": 228,
+      "moog": 264,
+      "stream_perceiver": 236,
+    },
     stream_ticks=200_016,
     held_out=(32, 2016),
     pretraining_ticks=200_016,
@@ -104,7 +133,17 @@ SIZES = {
   ),
   "nano": Size(
     side=16,
-    widths={"vit": 16, "unet": 4, "frame_by_frame": 16, "trecvit": 16},
+    widths={
+      "vit": 8,
+      "unet": 4,
+      "frame_by_frame": 16,
+      "image_rnn": 16,
+      "conv3d": 12,
+      "trecvit": 16,
+      "rvm": 16,
+      "moog": 20,
+      "stream_perceiver": 8,
+    },
     stream_ticks=48,
     held_out=(2, 24),
     pretraining_ticks=64,
@@ -118,7 +157,7 @@ SIZES = {
 
 
 class Material(NamedTuple):
-  """Clips of the three sets; those of the first are all of one row."""
+  """Clips of the three sets."""
 
   pretraining: Clips | None
   in_stream: Clips
@@ -137,7 +176,7 @@ class Workshop:
     """Returns what `summary` makes of the curves of all learning rates, and what they cost."""
     trial, size, began = self.trial, self.size, time.monotonic()
     material = jax.tree.map(jnp.asarray, self.material(seed))
-    params = self.runner.program.init(jax.random.key(seed), material.in_stream)
+    params = jax.jit(self.runner.program.init)(jax.random.key(seed), material.in_stream)
     if trial.pretraining:
       params = self._pretrained(params, material.pretraining, seed)
     order = trial.rule.order(len(material.in_stream.frames), seed)
@@ -169,13 +208,14 @@ class Workshop:
     )
 
   def _program(self, rule: Rule, objective: str = "vanilla") -> Program:
-    trial = self.trial
+    trial, (carry, carry_held_out) = self.trial, CARRY[self.trial.carry]
     return Program(
       learner=self.learner,
       task=trial.task,
       rule=rule,
       objective=OBJECTIVES[objective],
-      carry=trial.carry and not rule.shuffled,
+      carry=carry and not rule.shuffled,
+      carry_held_out=carry_held_out,
       hints=bool(trial.pretraining),
     )
 

@@ -57,7 +57,7 @@ def test_a_stopped_grid_loses_nothing_and_repeats_nothing(tmp_path, monkeypatch)
 
 def test_tables_share_trials_whatever_their_names(tmp_path):
   run(tmp_path)
-  _, told = run(tmp_path, {"other name": TRIALS["second"], "new": Trial(carry=True)})
+  _, told = run(tmp_path, {"other name": TRIALS["second"], "new": Trial(carry="held out")})
   assert told == [f"new, seed {seed}" for seed in range(3)]
 
 

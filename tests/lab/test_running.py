@@ -107,6 +107,10 @@ def test_a_carried_state_goes_on_from_clip_to_clip():
   )
   np.testing.assert_allclose(carried.in_stream[0], reset.in_stream[0], rtol=1e-5)
   assert not np.allclose(carried.in_stream[1], reset.in_stream[1], rtol=1e-4)
+  np.testing.assert_allclose(carried.out_of_stream[0], reset.out_of_stream[0], rtol=1e-5)
+  on = run(Program(colour_learner(memory=True), Task(), Rule(), carry_held_out=True))
+  np.testing.assert_array_equal(on.in_stream, reset.in_stream)
+  assert not np.allclose(on.out_of_stream[0], reset.out_of_stream[0], rtol=1e-4)
 
 
 def test_held_out_footage_is_scored_by_an_average_if_there_is_one():

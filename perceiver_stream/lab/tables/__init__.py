@@ -3,11 +3,14 @@
 from perceiver_stream.lab.tables import (
   cadence,
   gap,
+  length,
+  models,
   momentum,
   ordered_vs_shuffled,
   pretraining,
+  state,
 )
 from perceiver_stream.lab.tables.base import Table as Table
 
-_ALL = (cadence, momentum, ordered_vs_shuffled, pretraining, gap)
+_ALL = (cadence, momentum, ordered_vs_shuffled, gap, pretraining, models, state, length)
 TABLES = {module.__name__.rpartition(".")[2]: module.TABLE for module in _ALL}

@@ -1,10 +1,12 @@
 """What a table is."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from perceiver_stream.lab.comparing import Effect
-from perceiver_stream.lab.trials import Trial
+from perceiver_stream.lab.trials import SIZES, Size, Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +20,7 @@ class Table:
     effects: To be found, or not.
     remarks: What must be known to read it.
     note: Makes a paragraph of the results, where a table has more to say.
+    changes: Fields of a size, by its name, that are other ones for this table.
   """
 
   title: str
@@ -26,3 +29,8 @@ class Table:
   effects: Sequence[Effect] = ()
   remarks: Sequence[str] = ()
   note: Callable[[Mapping[str, list]], str] | None = None
+  changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+  def size(self, name: str) -> Size:
+    """Returns a size of `SIZES` as this table has it."""
+    return dataclasses.replace(SIZES[name], **self.changes.get(name, {}))

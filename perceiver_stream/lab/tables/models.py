@@ -1,0 +1,53 @@
+"""Models, at equal parameters and equal frames seen."""
+
+from perceiver_stream.lab.comparing import Effect
+from perceiver_stream.lab.learners import LEARNERS
+from perceiver_stream.lab.rules import Rule, optimizer
+from perceiver_stream.lab.tables.base import Table
+from perceiver_stream.lab.tasks import Task
+from perceiver_stream.lab.trials import Trial
+
+AHEAD = Task(displacement=1)
+RULE = Rule(optimizer=optimizer("rmsprop"))
+WITHOUT_MEMORY = ("vit", "unet", "frame_by_frame")
+
+
+def recurrent(name: str, carry: str = "always") -> Trial:
+  """Returns the trial of a model with memory."""
+  return Trial(learner=name, task=AHEAD, rule=RULE, carry=carry)
+
+
+TABLE = Table(
+  title="Models on one stream",
+  about="What to learn with: all have about the same number of parameters, see the same frames once, "
+  "four at a time, and say what comes a tick later. Those with memory keep it from clip to clip. *vit* "
+  "and *unet* read a clip as one picture, later frames of it too, so all but the last of their four "
+  "pictures may be of a frame that they saw. Published (RVM 2025, SSv2, models of 34 M): a gated core "
+  "beats attention over several frames, and that beats one frame.",
+  trials={
+    name: Trial(learner=name, task=AHEAD, rule=RULE) if name in WITHOUT_MEMORY else recurrent(name)
+    for name in LEARNERS
+  },
+  effects=[
+    Effect(
+      about=about,
+      first=first,
+      second=second,
+      where="out_of_stream",
+      lower=True,
+    )
+    for about, first, second in (
+      ("a gated core (RVM) does better than single frames", "rvm", "frame_by_frame"),
+      ("a gated LRU (TRecViT) does better than single frames", "trecvit", "frame_by_frame"),
+      ("TRecViT does better than an image encoder with an RNN", "trecvit", "image_rnn"),
+      ("stream_perceiver does better than RVM's core (ours to show)", "stream_perceiver", "rvm"),
+      ("stream_perceiver does better than TRecViT's (ours to show)", "stream_perceiver", "trecvit"),
+    )
+  ],
+  changes={"default": {"stream_ticks": 4004, "num_rates": 3}},
+  remarks=[
+    "All sizes are small ones of the families in `perceiver_stream.models`, with the loss of this "
+    "laboratory, not the one that each was published with. *unet* works on cells of 4 × 4 pixels. "
+    "Only *stream_perceiver* starts from copying what it sees."
+  ],
+)

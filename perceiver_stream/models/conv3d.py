@@ -1,0 +1,93 @@
+"""Causal 3-D convolutions: a net whose memory is the last few ticks of every layer."""
+
+from dataclasses import dataclass
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from perceiver_stream.core.causal import causal_taps
+from perceiver_stream.models import painter
+from perceiver_stream.models.base import Model
+from perceiver_stream.models.painter import Canvas, Patches, check_patches
+from perceiver_stream.nn import LayerNorm, Linear
+
+
+@dataclass(kw_only=True)
+class Config:
+  """Sizes of the net.
+
+  Attributes:
+    height: Rows of a frame.
+    width: Columns of a frame.
+    patch: Rows and columns of a patch; convolutions are over patches.
+    dim: Channels.
+    num_layers: Convolutions of 3 × 3 patches.
+    ticks: That each of them sees.
+    displacements: Ticks ahead that are painted.
+  """
+
+  height: int = 64
+  width: int = 64
+  patch: int = 8
+  dim: int = 64
+  num_layers: int = 2
+  ticks: int = 3
+  displacements: tuple[int, ...] = (1, 4, 16)
+
+
+class CausalConv3D(hk.Module):
+  """A `Painter`: residual convolutions over time, rows and columns that see no later tick.
+
+  A convolution is its patches times a matrix: the gradient of one inside a loop is many times slower
+  on a CPU.
+  """
+
+  def __init__(self, config: Config, *, name: str = "conv3d"):
+    super().__init__(name=name)
+    check_patches(name, config)
+    self.config = config
+
+  def initial_state(self, batch_size: int) -> tuple[Float[Array, "B K N D"], ...]:
+    """Returns zeros: the last ticks of what every layer reads."""
+    c = self.config
+    num = c.height * c.width // c.patch**2
+    return (jnp.zeros((batch_size, c.ticks - 1, num, c.dim)),) * c.num_layers
+
+  @hk.name_like("__call__")
+  def watch(
+    self,
+    frames: Float[Array, "T B H W C"],
+    is_first: Bool[Array, "T B"],
+    state: tuple[Float[Array, "B K N D"], ...],
+  ) -> tuple[Float[Array, "T B N D"], tuple[Float[Array, "T B K N D"], ...]]:
+    """Returns tokens and states after each of T ticks."""
+    c, states = self.config, []
+    x = Patches(c.patch, c.dim, name="patches")(frames)
+    for i in range(c.num_layers):
+      normed = LayerNorm(name=f"norm_{i}")(x)
+      taps = causal_taps(normed, state[i], is_first)  # [T B K N D]
+      states.append(taps[:, :, 1:])
+      x = x + jax.nn.gelu(Linear(c.dim, name=f"conv_{i}")(self._around(taps)), approximate=True)
+    return LayerNorm(name="norm")(x), tuple(states)
+
+  def _around(self, taps: Float[Array, "T B K N D"]) -> Float[Array, "T B N E"]:
+    """Returns all taps of the 3 × 3 places around each, side by side; zeros beyond the edge."""
+    c = self.config
+    rows, columns = c.height // c.patch, c.width // c.patch
+    grid = jnp.moveaxis(taps, 2, 3).reshape(*taps.shape[:2], rows, columns, -1)
+    padded = jnp.pad(grid, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
+    shifted = [padded[:, :, y : y + rows, x : x + columns] for y in range(3) for x in range(3)]
+    return jnp.concatenate(shifted, axis=-1).reshape(*taps.shape[:2], rows * columns, -1)
+
+  @hk.name_like("__call__")
+  def paint(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 3"]:
+    """Returns a picture per displacement."""
+    c = self.config
+    return Canvas(c.height, c.width, c.patch, len(c.displacements), name="canvas")(tokens)
+
+
+def build(config: Config) -> Model:
+  """Returns the model that `config` describes."""
+  return painter.build(config, CausalConv3D)

@@ -1,0 +1,90 @@
+"""An image encoder and a recurrent net: all that is remembered of a frame is one vector."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import haiku as hk
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from perceiver_stream.models import painter
+from perceiver_stream.models.base import Model
+from perceiver_stream.models.painter import Canvas, Patches, check_patches
+from perceiver_stream.nn import LayerNorm, Linear, SelfBlock
+
+
+@dataclass(kw_only=True)
+class Config:
+  """Sizes of the net.
+
+  Attributes:
+    height: Rows of a frame.
+    width: Columns of a frame.
+    patch: Rows and columns of a patch.
+    dim: Width of a token, and of what is remembered.
+    num_layers: Blocks of self-attention, one after what is remembered came in, the others before.
+    num_heads: Attention heads.
+    mlp_factor: Hidden width of the MLPs, by `dim`.
+    displacements: Ticks ahead that are painted.
+  """
+
+  height: int = 64
+  width: int = 64
+  patch: int = 8
+  dim: int = 64
+  num_layers: int = 2
+  num_heads: int = 4
+  mlp_factor: int = 4
+  displacements: tuple[int, ...] = (1, 4, 16)
+
+
+class ImageRnn(hk.Module):
+  """A `Painter`: frames are encoded, their mean goes through a GRU, whose output every token reads."""
+
+  def __init__(self, config: Config, *, name: str = "image_rnn"):
+    super().__init__(name=name)
+    check_patches(name, config)
+    self.config = config
+
+  def initial_state(self, batch_size: int) -> Float[Array, "B D"]:
+    """Returns zeros."""
+    return jnp.zeros((batch_size, self.config.dim))
+
+  @hk.name_like("__call__")
+  def watch(
+    self,
+    frames: Float[Array, "T B H W C"],
+    is_first: Bool[Array, "T B"],
+    state: Float[Array, "B D"],
+  ) -> tuple[Float[Array, "T B N D"], Float[Array, "T B D"]]:
+    """Returns tokens and states after each of T ticks."""
+    c = self.config
+    x = Patches(c.patch, c.dim, name="patches")(frames)
+    for i in range(c.num_layers - 1):
+      x = self._block(f"block_{i}", x)
+    seen = jnp.mean(LayerNorm(name="read_norm")(x), axis=2)
+    unrolled: Any = hk.dynamic_unroll(
+      hk.ResetCore(hk.GRU(c.dim, name="gru")), (seen, is_first), state
+    )
+    remembered = Linear(c.dim, name="remembered")(unrolled[0])
+    x = x + jnp.broadcast_to(remembered[:, :, None], x.shape)
+    x = self._block(f"block_{c.num_layers - 1}", x)
+    return LayerNorm(name="norm")(x), unrolled[0]
+
+  @hk.name_like("__call__")
+  def paint(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 3"]:
+    """Returns a picture per displacement."""
+    c = self.config
+    return Canvas(c.height, c.width, c.patch, len(c.displacements), name="canvas")(tokens)
+
+  @hk.name_like("__call__")
+  def _block(self, name: str, x: Array) -> Array:
+    block = SelfBlock(
+      self.config.num_heads, mlp_dim=self.config.mlp_factor * self.config.dim, name=name
+    )
+    return block(x.reshape(-1, *x.shape[2:])).reshape(x.shape)
+
+
+def build(config: Config) -> Model:
+  """Returns the model that `config` describes."""
+  return painter.build(config, ImageRnn)
