@@ -3,8 +3,9 @@
 Three rows are the synthetic world at its levels, a new scene every 96 ticks; the fourth is the
 MuJoCo room (extra `sim`). Pictures only, so that the model can watch any video.
 
-Variants: `tiny` (`stream_perceiver/tiny`, a CPU), `grid` (its grid twin, for the probes), `moog`
-(`moog/tiny` at half its width, by its own objective, from where `configs/moog.py:tiny` ends), `nano` (tests; without MuJoCo).
+Variants: `tiny` (`stream_perceiver/tiny`, a CPU), `grid` (its grid twin, for the probes), `apart` (as
+tiny, but each latent keeps a vector of its own), `moog` (`moog/tiny` at half its width, by its own
+objective, from where `configs/moog.py:tiny` ends), `nano` (tests; without MuJoCo).
 
   python scripts/train.py --config=configs/pretrain.py:tiny
   python scripts/export.py runs/pretrain_tiny --to=tiny.safetensors
@@ -24,6 +25,7 @@ MODELS = {
   "nano": "stream_perceiver/nano",
   "tiny": "stream_perceiver/tiny",
   "grid": "stream_perceiver/tiny_grid",
+  "apart": "stream_perceiver/tiny",
 }
 
 
@@ -37,6 +39,8 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   }
   if variant != "nano":
     sources["room"] = mujoco.Config(**same, ticks_per_recording=750)
+  if variant == "apart":
+    learning["model"].core.identity = True
   return ExperimentConfig(
     **learning,
     stream=mixture.Config(sources=sources),

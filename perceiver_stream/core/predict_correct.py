@@ -63,10 +63,13 @@ class PredictCorrectConfig(CoreConfig):
   Attributes:
     num_predict_layers: Self-attention blocks that move the latents one tick on.
     num_correct_layers: Self + cross blocks that read the tokens.
+    identity: Whether a learned vector of its own is added to each latent at every tick. Without it
+      nothing keeps latents apart but their start: trained ones were one vector after four ticks.
   """
 
   num_predict_layers: int = 1
   num_correct_layers: int = 1
+  identity: bool = False
 
 
 class PredictCorrect(hk.RNNCore):
@@ -76,7 +79,7 @@ class PredictCorrect(hk.RNNCore):
   the stream is. It starts from a learned array.
 
   Source: van Steenkiste et al. 2024 (MooG); representations4d `moog/modules.py`. Differs: learned
-  start (there N(0, 1e-4²)), tokens masked per row, several modalities.
+  start (there N(0, 1e-4²)), tokens masked per row, several modalities, `identity`.
   """
 
   READS = r"correct_\d+/cross_attention"  # where it attends to the tokens
@@ -100,6 +103,9 @@ class PredictCorrect(hk.RNNCore):
     c = self.config
     fresh = self.initial_state(prev_state.shape[0])
     x = spread(self.precision.cast(select(inputs.is_first, fresh, prev_state)))
+    if c.identity:
+      own = LearnedPositions(c.num_latents, c.latent_dim, init_scale=1.0, name="identity")
+      x = x + self.precision.cast(own(x.shape[0]))
     for i in range(c.num_predict_layers):
       x = self._block(f"predict_{i}")(x)
     for i in range(c.num_correct_layers):

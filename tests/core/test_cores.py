@@ -6,19 +6,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_stream.core import CORES, CoreInputs
+from perceiver_stream.core import CORES, CoreInputs, PredictCorrectConfig
 from perceiver_stream.nn import Precision
 
 ROWS, TOKENS, DIM, TICKS = 3, 6, 8, 5
 
 
-@pytest.fixture(params=CORES, ids=lambda c: c.__name__)
+VARIANTS = [(kind, {}) for kind in CORES] + [(PredictCorrectConfig, {"identity": True})]
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda c: "-".join([c[0].__name__, *c[1]]))
 def core(request):
   """Returns initial_state, step and unroll of a core, its parameters and inputs `[T, ...]`."""
-  config = request.param(num_latents=4, latent_dim=DIM, num_heads=2)
+  kind, options = request.param
+  return build(kind(num_latents=4, latent_dim=DIM, num_heads=2, **options))
 
+
+def build(config):
   def functions():
-    module = CORES[request.param](config, Precision(), name="core")
+    module = CORES[type(config)](config, Precision(), name="core")
 
     def unroll(inputs, state):
       return hk.dynamic_unroll(module, inputs, state)
@@ -86,6 +92,15 @@ def test_states_stay_bounded_on_a_long_stream(core):
   outputs, _ = jax.jit(unroll)(params, long._replace(tokens=5 * long.tokens), initial(params))
   assert np.all(np.isfinite(outputs))
   assert np.max(np.abs(outputs[-50:])) < 2 * np.max(np.abs(outputs[:50])) + 1
+
+
+@pytest.mark.parametrize("identity", [False, True])
+def test_latents_that_are_one_vector_come_apart_by_their_identity_alone(identity):
+  config = PredictCorrectConfig(num_latents=4, latent_dim=DIM, num_heads=2, identity=identity)
+  initial, _, unroll, params, inputs = build(config)
+  same = jnp.broadcast_to(initial(params)[:, :1], (ROWS, 4, DIM))
+  _, last = unroll(params, inputs, same)
+  assert (float(jnp.std(last, axis=1).mean()) > 0.3) == identity
 
 
 def test_sizes_that_do_not_divide_are_refused(core):
