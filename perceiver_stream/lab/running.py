@@ -1,5 +1,6 @@
 """A whole run as one program: learn clip by clip, score each before it is learnt from."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -176,7 +177,7 @@ class Runner:
     self._learn = jax.jit(program.learn, donate_argnums=0)
     self._score = jax.jit(program.score)
 
-  def __call__(
+  def grow(
     self,
     params: PyTree,
     rate: float,
@@ -185,8 +186,8 @@ class Runner:
     clips: Clips,
     held_out: Clips | None = None,
     parts: int = 4,
-  ) -> Curves:
-    """Returns the curves of a run.
+  ) -> Iterator[Curves]:
+    """Yields the curves so far after each part of a run, and before the first.
 
     Args:
       params: To start from.
@@ -198,17 +199,24 @@ class Runner:
       parts: Times that it is scored out of the stream.
     """
     rate_now = jnp.asarray(rate, jnp.float32)
-    learning, in_stream = self.program.start(params, rate_now), []
-    score = lambda: [] if held_out is None else [self._score(learning.average, held_out)]  # noqa: E731
-    out_of_stream = score()
+    learning = self.program.start(params, rate_now)
+    in_stream, out_of_stream = [], []
     steps = len(order) // parts
     keys = jax.random.split(jax.random.key(seed), steps * parts)
-    stride = 1 if self.program.learner.convolves else steps
-    for at in range(0, steps * parts, stride):
-      now = slice(at, at + stride)
-      learning, sums = self._learn(learning, rate_now, keys[now], order[now], clips)
-      in_stream.append(sums)
-      if not (at + stride) % steps:
-        out_of_stream += score()
-    scored = np.asarray([np.asarray(x) for x in out_of_stream])
-    return Curves(np.concatenate([np.asarray(x) for x in in_stream]), scored, learning.average)
+    stride = 1 if self.program.learner.convolves else max(steps, 1)
+    for part in range(parts + 1):
+      for at in range(max(part - 1, 0) * steps, part * steps, stride):
+        now = slice(at, at + stride)
+        learning, sums = self._learn(learning, rate_now, keys[now], order[now], clips)
+        in_stream.append(sums)
+      if held_out is not None:
+        out_of_stream.append(np.asarray(self._score(learning.average, held_out)))
+      done = [np.asarray(sums) for sums in in_stream]
+      told = np.concatenate(done) if done else np.zeros((0, self.program.task.num_sums), np.float32)
+      scored = np.asarray(out_of_stream).reshape(-1, told.shape[1])
+      yield Curves(told, scored, jax.tree.map(jnp.array, learning.average))
+
+  def __call__(self, *args: Any, **more: Any) -> Curves:
+    """Returns the curves of a whole run; see `grow`."""
+    *_, last = self.grow(*args, **more)
+    return last

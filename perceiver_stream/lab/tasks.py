@@ -44,6 +44,11 @@ class Task:
       self.shows
     ]
 
+  @property
+  def num_sums(self) -> int:
+    """How many sums `measure` gives, M."""
+    return 2 * self.num_classes if self.shows == "segmentation" else 2
+
   def paint(self, footage: Mapping[str, np.ndarray]) -> UInt8[np.ndarray, "*n H W 3"]:
     """Returns the picture of every tick.
 
