@@ -1,46 +1,45 @@
 """Where footage comes from: for every kind, three sets of worlds that have nothing in common."""
 
+import dataclasses
 import glob
 import os
 from collections.abc import Callable
+from typing import Any
 
-from perceiver_stream.streams import StreamConfig, synthetic, video, vizdoom
+from perceiver_stream.streams import StreamConfig, balls, maze, synthetic, video, vizdoom
 
 SETS = ("pretraining", "in_stream", "out_of_stream")
 TRUTH = ("pixels", "depth", "segmentation")
 
 
-def world(seed: int, side: int) -> dict[str, StreamConfig]:
+def world(seed: int, side: int, **more: Any) -> dict[str, StreamConfig]:
   """Returns synthetic worlds: a cut to another scene every 128 ticks, 5 s."""
-  return {
-    name: synthetic.Config(
-      height=side,
-      width=side,
-      level="medium",
-      ticks_per_scene=128,
-      audio_rate_hz=0,
-      modalities=TRUTH,
-      seed=_seed(seed, place),
-    )
-    for place, name in enumerate(SETS)
-  }
+  own = {"level": "medium", "ticks_per_scene": 128, "modalities": TRUTH} | more
+  return _of(synthetic.Config, seed, side, **own)
+
+
+def drifting(seed: int, side: int) -> dict[str, StreamConfig]:
+  """Returns synthetic worlds without a cut, whose light drifts far: one long scene each."""
+  return world(seed, side, ticks_per_scene=0, lighting=0.5)
+
+
+def bouncing(seed: int, side: int, ticks_per_drift: int = 4000) -> dict[str, StreamConfig]:
+  """Returns bouncing balls whose colours go once around in 4,000 ticks."""
+  return _of(balls.Config, seed, side, ticks_per_drift=ticks_per_drift)
+
+
+def walks(seed: int, side: int) -> dict[str, StreamConfig]:
+  """Returns walks through mazes, day and night every 2,000 ticks, another maze every 1,000."""
+  return _of(maze.Config, seed, side, ticks_per_night=2000, ticks_per_recording=1000)
 
 
 def doom(seed: int, side: int) -> dict[str, StreamConfig]:
-  """Returns walks through other levels of a game in each set, 12 ticks a second; needs `[sim]`."""
-  return {
-    name: vizdoom.Config(
-      height=side,
-      width=side,
-      rate_hz=7.0,
-      maps=tuple(f"map{10 * place + i + 1:02d}" for i in range(10)),
-      ticks_per_recording=700,
-      audio_rate_hz=0,
-      modalities=TRUTH,
-      seed=_seed(seed, place),
-    )
-    for place, name in enumerate(SETS)
-  }
+  """Returns walks through a game, 7 ticks a second, in other levels in each set; needs `[sim]`."""
+  walked = _of(vizdoom.Config, seed, side, rate_hz=7.0, ticks_per_recording=700, modalities=TRUTH)
+  for place, name in enumerate(SETS):
+    maps = tuple(f"map{10 * place + i + 1:02d}" for i in range(10))
+    walked[name] = dataclasses.replace(walked[name], **{"maps": maps})
+  return walked
 
 
 def videos(folder: str) -> Callable[[int, int], dict[str, StreamConfig]]:
@@ -66,7 +65,13 @@ def videos(folder: str) -> Callable[[int, int], dict[str, StreamConfig]]:
   return source
 
 
-SOURCES: dict[str, Callable[[int, int], dict[str, StreamConfig]]] = {"world": world, "doom": doom}
+SOURCES: dict[str, Callable[[int, int], dict[str, StreamConfig]]] = {
+  "world": world,
+  "drifting": drifting,
+  "balls": bouncing,
+  "maze": walks,
+  "doom": doom,
+}
 
 
 def sets_of(source: str, seed: int, side: int) -> dict[str, StreamConfig]:
@@ -89,5 +94,9 @@ def sets_of(source: str, seed: int, side: int) -> dict[str, StreamConfig]:
   )
 
 
-def _seed(seed: int, place: int) -> int:
-  return len(SETS) * seed + place
+def _of(config: Callable[..., Any], seed: int, side: int, **more: Any) -> dict[str, StreamConfig]:
+  """Returns a silent stream of square frames for each set; none of them has the seed of another."""
+  return {
+    name: config(height=side, width=side, audio_rate_hz=0, seed=len(SETS) * seed + place, **more)
+    for place, name in enumerate(SETS)
+  }

@@ -16,7 +16,9 @@ from types import ModuleType
 import grain
 
 from perceiver_stream.streams import (
+  balls,
   images,
+  maze,
   mixture,
   mujoco,
   shards,
@@ -30,7 +32,7 @@ from perceiver_stream.streams.prefetch import prefetch as prefetch
 from perceiver_stream.streams.windows import windows as windows
 from perceiver_stream.types import ModalitySpec
 
-STREAMS = (video, synthetic, mixture, shards, images, tfrecord, vizdoom, mujoco)
+STREAMS = (video, synthetic, mixture, shards, images, tfrecord, vizdoom, mujoco, balls, maze)
 
 
 def open_rows(

@@ -16,7 +16,9 @@ from video_files import write_video
 
 from perceiver_stream import streams
 from perceiver_stream.streams import (
+  balls,
   images,
+  maze,
   mixture,
   mujoco,
   shard_writer,
@@ -28,7 +30,7 @@ from perceiver_stream.streams import (
 )
 
 SIMULATORS = ("vizdoom", "mujoco")  # slow to start, and in an extra
-SILENT = (images.Config, tfrecord.Config)
+SILENT = (images.Config, tfrecord.Config, balls.Config, maze.Config)
 KINDS = [kind.__name__.rpartition(".")[2] for kind in streams.STREAMS]
 
 
@@ -54,6 +56,8 @@ def configs(tmp_path_factory):
     "shards": shards.Config(path=str(folder / "shards")),
     "images": images.Config(path=str(folder / "images"), **BARS),
     "tfrecord": tfrecord.Config(path=str(folder / "*.tfrecord"), rate_hz=25.0, **BARS),
+    "balls": balls.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_drift=20),
+    "maze": maze.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_night=20),
     "vizdoom": vizdoom.Config(
       height=24, width=32, max_ticks=25, ticks_per_recording=14, modalities=vizdoom.MODALITIES
     ),
