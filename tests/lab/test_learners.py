@@ -1,0 +1,87 @@
+"""Every learner keeps the small interface, and has about as many parameters as every other."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perceiver_stream.lab.learners import LEARNERS
+from perceiver_stream.lab.tables import TABLES
+from perceiver_stream.lab.trials import SIZES, Trial, Workshop
+
+TICKS, ROWS = 4, 1
+
+
+def shapes(name, size, channels=3):
+  """Returns a learner and the shapes of what `init`, `initial_state` and `paint` give."""
+  side = size.side
+  learner = LEARNERS[name](side, size.widths[name])
+  frames = jax.ShapeDtypeStruct((TICKS, ROWS, side, side, channels), jnp.float32)
+  first = jax.ShapeDtypeStruct((TICKS, ROWS), bool)
+  params = jax.eval_shape(learner.init, jax.random.key(0), frames, first)
+  state = jax.eval_shape(lambda p: learner.initial_state(p, ROWS), params)
+  return params, state, *jax.eval_shape(learner.paint, params, state, frames, first)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_pictures_and_states_have_their_shapes(name):
+  size = SIZES["nano"]
+  _, before, pictures, after = shapes(name, size)
+  assert pictures.shape == (TICKS, ROWS, size.side, size.side, 3)
+  assert jax.tree.map(lambda x: x.shape, before) == jax.tree.map(lambda x: x.shape, after)
+
+
+def test_parameters_are_about_equal():
+  for size in (SIZES["default"], SIZES["full"]):
+    assert set(size.widths) == set(LEARNERS)
+  counts = {
+    name: sum(x.size for x in jax.tree.leaves(shapes(name, SIZES["default"])[0]))
+    for name in LEARNERS
+  }
+  assert max(counts.values()) < 1.12 * min(counts.values()), counts
+
+
+@pytest.mark.parametrize("name", ["vit", "frame_by_frame", "image_rnn", "conv3d"])
+def test_hints_are_more_channels(name):
+  params, _, pictures, _ = shapes(name, SIZES["nano"], channels=7)
+  assert pictures.shape[-1] == 3
+  plain, *_ = shapes(name, SIZES["nano"])
+  count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))  # noqa: E731
+  assert count(params) > count(plain)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_name_what_there_is(name):
+  table = TABLES[name]
+  for trial in table.trials.values():
+    assert trial.learner in SIZES["default"].widths
+  for effect in table.effects:
+    assert {effect.first, effect.second} <= set(table.trials), effect
+    assert effect.where in ("in_stream", "out_of_stream")
+  for size in SIZES:
+    budgets = {len(table.size(size).rates(trial.rule)) for trial in table.trials.values()}
+    assert len(budgets) == 1, "every learner tries as many learning rates"
+
+
+def test_a_trial_says_all_that_a_page_needs(tmp_path):
+  size = dataclasses.replace(SIZES["nano"], stream_ticks=36, pretraining_ticks=36)
+  trial = Trial(learner="frame_by_frame", pretraining="guided")
+  result = Workshop(trial, size, tmp_path)(seed=0)
+  assert set(result["baselines"]) == {"copy", "mean picture"}
+  (told,) = result["runs"].values()
+  assert len(told["out_of_stream_curve"]) == size.parts + 1
+  assert told["out_of_stream"] == told["out_of_stream_curve"][-1] > 0
+  np.testing.assert_allclose(np.mean(told["in_stream_curve"]), told["in_stream"], rtol=0.05)
+  assert result["clips"] == 8 and result["parameters"] > 1000
+
+
+def test_errors_say_what_is_wrong():
+  with pytest.raises(ValueError, match="learner='vits'; use one of vit, unet"):
+    Trial(learner="vits")
+  with pytest.raises(ValueError, match="carry='yes'; use one of never, always, held out"):
+    Trial(carry="yes")
+  shuffled = dataclasses.replace(Trial().rule, shuffled=True)
+  with pytest.raises(ValueError, match="shuffled clips have nothing to hand on"):
+    Trial(carry="always", rule=shuffled)
