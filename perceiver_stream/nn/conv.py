@@ -1,6 +1,5 @@
 """Convolutions over pictures."""
 
-import functools
 from collections.abc import Sequence
 
 import haiku as hk
@@ -8,13 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from perceiver_stream.nn.layers import lecun_normal
+from perceiver_stream.nn.layers import gelu, lecun_normal
 from perceiver_stream.nn.precision import broadcast
 
 Pair = int | Sequence[int]
-
-# Keeps its input alone for the backward pass: between convolutions all else adds up.
-_gelu = jax.checkpoint(functools.partial(jax.nn.gelu, approximate=True))
 
 
 def _pair(value: Pair) -> tuple[int, int]:
@@ -90,6 +86,6 @@ class ConvStack(hk.Module):
     layers = zip(self.channels, self.kernels, self.strides, strict=True)
     for i, (channels, kernel, stride) in enumerate(layers):
       if i:
-        x = _gelu(x)
+        x = gelu(x)
       x = Conv2D(channels, kernel=kernel, stride=stride, name=f"conv_{i}")(x)
     return x
