@@ -2,6 +2,7 @@
 
 from perceiver_stream.execution.cut import Cut as Cut
 from perceiver_stream.execution.cut import cut as cut
+from perceiver_stream.execution.devices import DevicePipeline as DevicePipeline
 from perceiver_stream.execution.gradients import RULES as RULES
 from perceiver_stream.execution.gradients import Rule as Rule
 from perceiver_stream.execution.gradients import gradients as gradients

@@ -6,6 +6,7 @@ model calls it a shortcut and the cut is `fresh`: then it is read from where it 
 a newer frame than what it meets.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from jaxtyping import Array, PyTree
 
 from perceiver_stream.models.staged import Layer, Staged, Values
 
-Params = Mapping[str, Mapping[str, Array]]
+Params = Mapping[str, Mapping[str, Any]]  # by module and name, arrays or their shapes
 
 
 class Stage(NamedTuple):
@@ -28,12 +29,14 @@ class Stage(NamedTuple):
       and have none.
     writes: Registers it leaves: its own that others read, and what it hands on.
     modules: Names of its parameters.
+    observed: Registers into which no gradient flows.
   """
 
   layers: tuple[Layer, ...]
   reads: dict[str, int | None]
   writes: tuple[str, ...]
   modules: frozenset[str]
+  observed: frozenset[str]
 
   def apply(self, params: Params, states: PyTree, inputs: Values) -> tuple[Values, PyTree]:
     """Returns what it writes and the next states of its layers; all pure."""
@@ -47,7 +50,7 @@ class Stage(NamedTuple):
 
   def initial_states(self, params: Params, rows: int) -> PyTree:
     """Returns the states of its layers before the first tick."""
-    make = [hk.transform(layer.initial_state, apply_rng=True).apply for layer in self.layers]
+    make = [hk.transform(layer.initial_state).apply for layer in self.layers]
     return tuple(f(params, None, rows) for f in make)
 
 
@@ -91,7 +94,7 @@ class Cut(NamedTuple):
     params = {}
     for i, layer in enumerate(self.staged.layers):
       inputs = {name: blank(self.registers[name]) for name in layer.reads}
-      params |= _whole(layer).init(jax.random.fold_in(rng, i), inputs)
+      params |= _init(layer, jax.random.fold_in(rng, i), inputs)[0]
     return params
 
 
@@ -99,7 +102,7 @@ def cut(model: Any, stages: int | Sequence[int] = 0, *, fresh: bool = True) -> C
   """Returns a model cut into stages.
 
   Args:
-    model: A `Staged`, or a `Model` that has one.
+    model: A `Staged`.
     stages: How many, with as many layers each as can be; 0 makes each layer a stage, 1 is the
       ordinary network. Or the index of the first layer of every stage but the first.
     fresh: Whether shortcuts are read from where they were written; else all that meets in a stage is
@@ -110,11 +113,11 @@ def cut(model: Any, stages: int | Sequence[int] = 0, *, fresh: bool = True) -> C
     ValueError: There are more stages than layers, or what a layer reads is not there or has another
       shape than it needs.
   """
-  staged = model if isinstance(model, Staged) else getattr(model, "staged", None)
+  staged = model
   if not isinstance(staged, Staged):
     raise TypeError(
-      f"cut: {type(model).__name__} is not staged: its depth is not a list of layers "
-      f"(models.staged.Staged); cut a model whose `staged` is one."
+      f"cut: a {type(model).__name__} is not staged: its depth is no list of layers. Give a "
+      f"models.staged.Staged, e.g. zoo.staged(...) of a model that has one."
     )
   starts = (0, *_boundaries(staged, stages), len(staged.layers))
   parts = [staged.layers[a:b] for a, b in zip(starts, starts[1:], strict=False)]
@@ -122,8 +125,9 @@ def cut(model: Any, stages: int | Sequence[int] = 0, *, fresh: bool = True) -> C
   _check_own(staged, parts, traced.modules)
   reads, writes = _wires(staged, parts, traced.written, fresh)
   modules = [frozenset().union(*(traced.modules[layer.name] for layer in part)) for part in parts]
+  observed = staged.observed | frozenset(staged.inputs)
   made = zip(parts, reads, (tuple(sorted(names)) for names in writes), modules, strict=True)
-  return Cut(staged, tuple(Stage(*each) for each in made), fresh, traced.registers)
+  return Cut(staged, tuple(Stage(*each, observed) for each in made), fresh, traced.registers)
 
 
 def _boundaries(staged: Staged, stages: int | Sequence[int]) -> tuple[int, ...]:
@@ -146,13 +150,13 @@ def _boundaries(staged: Staged, stages: int | Sequence[int]) -> tuple[int, ...]:
   return tuple(depth * i // number for i in range(1, number))
 
 
-def _whole(layer: Layer) -> hk.Transformed:
-  """Returns a layer's first tick, which touches all of its parameters."""
-
-  def call(inputs: Values) -> tuple[Values, PyTree]:
-    return layer.call(layer.initial_state(rows_of(inputs)), inputs)
-
-  return hk.transform(call)
+def _init(layer: Layer, rng: Array, inputs: Values) -> tuple[Params, PyTree]:
+  """Returns a layer's parameters, those of its first state among them, and that state."""
+  rows = rows_of(inputs)
+  start = hk.transform(layer.initial_state)
+  params = start.init(rng, rows)
+  state = start.apply(params, None, rows)
+  return hk.data_structures.merge(params, hk.transform(layer.call).init(rng, state, inputs)), state
 
 
 class _Traced(NamedTuple):
@@ -173,10 +177,9 @@ def _trace(staged: Staged) -> _Traced:
         f"there are {sorted(registers)}."
       )
     inputs = {name: registers[name] for name in layer.reads}
-    whole = _whole(layer)
     try:
-      params = jax.eval_shape(whole.init, jax.random.key(0), inputs)
-      written, _ = jax.eval_shape(whole.apply, params, None, inputs)
+      params, state = jax.eval_shape(functools.partial(_init, layer), jax.random.key(0), inputs)
+      written, _ = jax.eval_shape(hk.transform(layer.call).apply, params, None, state, inputs)
     except (TypeError, ValueError) as error:
       told = {name: jax.tree.map(lambda x: x.shape, value) for name, value in inputs.items()}
       raise ValueError(

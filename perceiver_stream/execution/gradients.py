@@ -19,19 +19,25 @@ Source: our reading of Malinowski et al. 2020, 2001.06232 (Sideways), 2021, 2106
 into the state that a layer carries from tick to tick, under any rule.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from perceiver_stream.execution.cut import Cut, Params, Stage, blank
-from perceiver_stream.execution.pipeline import Pipeline, Registers, check_frame, incoming, reached
+from perceiver_stream.execution.pipeline import (
+  Pipeline,
+  Registers,
+  check_frame,
+  incoming,
+  run_stage,
+)
 from perceiver_stream.models.staged import Values
 
 Loss = Callable[[Values, PyTree], Float[Array, ""]]
-Floats = dict[str, list[Array]]  # by register, its float arrays: what has gradients
+Floats = dict[Any, list[Array]]  # by register, its float arrays: what has gradients
 
 
 class Told(NamedTuple):
@@ -102,20 +108,82 @@ def pull(
   """Returns what a stage writes, its next state, and its pull-back at these activations.
 
   The pull-back takes the gradient of what the stage writes and returns that of its parameters and
-  of what it read.
+  of what it read, but for what is observed.
   """
 
   def forward(params: Params, read: Floats) -> tuple[Floats, tuple[Values, PyTree]]:
     written, after = stage.apply(params, state, refilled(inputs, read))
-    return floats(written), (written, after)
+    return floats(written, stage.observed), (written, after)
 
-  _, back, (written, after) = jax.vjp(forward, params, floats(inputs), has_aux=True)
-  return written, after, back
+  read = floats(inputs, stage.observed)
+  _, back, (written, after) = jax.vjp(forward, params, read, has_aux=True)
+  names = floats(written, stage.observed)
+  return written, after, lambda gradient: back({name: gradient[name] for name in names})
 
 
-def floats(values: Mapping[str, PyTree]) -> Floats:
-  """Returns the float arrays of every register."""
-  return {n: [x for x in jax.tree.leaves(v) if _is_float(x)] for n, v in values.items()}
+class Taught(NamedTuple):
+  """What a stage has after a tick in which it learns.
+
+  Attributes:
+    written: What it leaves.
+    states: Of its layers.
+    found: Gradients of its parameters.
+    given: Gradients of what it read.
+    loss: Of the answer, if it gives one.
+  """
+
+  written: Values
+  states: PyTree
+  found: Params
+  given: Floats
+  loss: Float[Array, ""]
+
+
+def teach_stage(
+  stage: Stage,
+  params: Params,
+  before: tuple[Values, PyTree],
+  inputs: Values,
+  judge: Callable[[Values], tuple[Array, Floats]],
+  fires: Bool[Array, ""],
+) -> Taught:
+  """Returns a stage after a tick; as it was, with zero gradients, if it does not fire.
+
+  Args:
+    stage: The stage.
+    params: Its parameters.
+    before: What it wrote and its states.
+    inputs: What it reads.
+    judge: Of what it writes, returns a loss and the gradient.
+    fires: Whether a frame has come to it.
+  """
+
+  def learn() -> Taught:
+    written, after, back = pull(stage, params, before[1], inputs)
+    loss, gradient = judge(written)
+    return Taught(written, after, *back(gradient), loss)
+
+  def hold() -> Taught:
+    nothing = (params, floats(inputs, stage.observed))
+    found, given = jax.tree.map(jnp.zeros_like, nothing)
+    return Taught(*before, found, given, jnp.float32(0))
+
+  return jax.lax.cond(fires, learn, hold)
+
+
+def judge_of(
+  cut: Cut, i: int, loss: Loss, target: PyTree, back: Floats
+) -> Callable[[Values], tuple[Array, Floats]]:
+  """Returns how stage i is judged: the last by the loss, the others by what came back."""
+  if i < len(cut.stages) - 1:
+    return lambda written: (jnp.float32(0), back)
+  return lambda written: graded(loss, {n: written[n] for n in cut.staged.outputs}, target)
+
+
+def floats(values: Mapping[Any, PyTree], but: Collection[str] = ()) -> Floats:
+  """Returns the float arrays of every register, but for some."""
+  kept = {name: value for name, value in values.items() if name not in but}
+  return {n: [x for x in jax.tree.leaves(v) if _is_float(x)] for n, v in kept.items()}
 
 
 def refilled(values: Mapping[str, PyTree], arrays: Floats) -> Values:
@@ -125,21 +193,16 @@ def refilled(values: Mapping[str, PyTree], arrays: Floats) -> Values:
     left = iter(new)
     return jax.tree.map(lambda x: next(left) if _is_float(x) else x, value)
 
-  return {name: one(value, arrays[name]) for name, value in values.items()}
+  return {n: one(value, arrays[n]) if n in arrays else value for n, value in values.items()}
 
 
 def _is_float(x: Any) -> bool:
   return jnp.issubdtype(x.dtype, jnp.floating)
 
 
-def _graded(loss: Loss, answer: Values, target: PyTree) -> tuple[Array, Floats]:
+def graded(loss: Loss, answer: Values, target: PyTree) -> tuple[Array, Floats]:
   """Returns the loss of an answer and its gradient."""
   return jax.value_and_grad(lambda arrays: loss(refilled(answer, arrays), target))(floats(answer))
-
-
-def when_full(cut: Cut, tick: Int[Array, ""], graded: PyTree) -> PyTree:
-  """Returns loss and gradient of an answer, or zeros while no frame has come all the way."""
-  return jax.tree.map(lambda x: jnp.where(tick >= cut.delay, x, jnp.zeros_like(x)), graded)
 
 
 def arriving(cut: Cut, pulled: Sequence[Floats]) -> tuple[Floats, ...]:
@@ -149,10 +212,10 @@ def arriving(cut: Cut, pulled: Sequence[Floats]) -> tuple[Floats, ...]:
   """
   sums: list[Floats] = [{} for _ in cut.stages]
   for i in range(len(cut.stages) - 1, 0, -1):
-    for name, source in cut.stages[i].reads.items():
+    for name, new in pulled[i].items():
+      source = cut.stages[i].reads[name]
       assert source is not None
       own = sums[source]
-      new = pulled[i][name]
       own[name] = [a + b for a, b in zip(own[name], new, strict=True)] if name in own else new
   return tuple(sums)
 
@@ -194,7 +257,10 @@ def _sideways(cut: Cut, loss: Loss, seed: int, *, is_buffered: bool = False) -> 
 
   def initial(params: Params, rows: int = 1) -> Flowing:
     registers = pipeline.initial(params, rows)
-    back = tuple(jax.tree.map(jnp.zeros_like, floats(w)) for w in registers.written[:-1])
+    back = tuple(
+      jax.tree.map(jnp.zeros_like, floats(written, stage.observed))
+      for stage, written in zip(cut.stages[:-1], registers.written[:-1], strict=True)
+    )
     kept = [()] * len(cut.stages)
     if is_buffered:
       for i, stage in enumerate(cut.stages):
@@ -205,25 +271,27 @@ def _sideways(cut: Cut, loss: Loss, seed: int, *, is_buffered: bool = False) -> 
 
   def step(params: Params, flowing: Flowing, frame: Values, target: PyTree):
     check_frame(cut, frame)
-    registers, written, states, backs, kept = flowing.registers, [], [], [], []
+    registers, taught, kept = flowing.registers, [], []
     for i, (stage, own) in enumerate(zip(cut.stages, cut.split(params), strict=True)):
-      inputs, state = incoming(cut, i, registers.written, frame), registers.states[i]
-      new, after, back = pull(stage, own, state, inputs)
-      if is_buffered:
-        kept.append(_pushed(flowing.kept[i], (state, inputs)))
-        _, _, back = pull(stage, own, *jax.tree.map(lambda x: x[-1], kept[-1]))
-      before = (registers.written[i], state)
-      new, after = reached(registers.tick, i, (new, after), before)
-      written.append(new)
-      states.append(after)
-      backs.append(back)
-    answer = {name: written[-1][name] for name in cut.staged.outputs}
-    value, error = when_full(cut, registers.tick, _graded(loss, answer, target))
-    pulled = [back(g) for back, g in zip(backs, (*flowing.back, error), strict=True)]
-    registers = Registers(tuple(written), tuple(states), registers.tick + 1)
-    back = arriving(cut, [read for _, read in pulled])[:-1]
-    found = {name: g for own, _ in pulled for name, g in own.items()}
-    return Told(found, value, answer), Flowing(registers, back, tuple(kept) or flowing.kept)
+      inputs = incoming(cut, i, registers.written, frame)
+      before = (registers.written[i], registers.states[i])
+      judge = judge_of(cut, i, loss, target, flowing.back[i] if i < last else {})
+      fires = registers.tick >= i
+      if not is_buffered:
+        taught.append(teach_stage(stage, own, before, inputs, judge, fires))
+        continue
+      kept.append(_pushed(flowing.kept[i], (registers.states[i], inputs)))
+      past_states, past = jax.tree.map(lambda x: x[-1], kept[-1])
+      learnt = teach_stage(stage, own, (before[0], past_states), past, judge, fires)
+      written, states = run_stage(stage, own, before, inputs, fires)
+      taught.append(learnt._replace(written=written, states=states))
+    after = Registers(
+      tuple(t.written for t in taught), tuple(t.states for t in taught), registers.tick + 1
+    )
+    back = arriving(cut, [t.given for t in taught])[:-1]
+    found = {name: g for t in taught for name, g in t.found.items()}
+    answer = {name: taught[-1].written[name] for name in cut.staged.outputs}
+    return Told(found, taught[-1].loss, answer), Flowing(after, back, tuple(kept) or flowing.kept)
 
   return Rule(initial, step)
 
@@ -242,7 +310,7 @@ def _feedback_alignment(cut: Cut, loss: Loss, seed: int) -> Rule:
 
   def step(params: Params, registers: Registers, frame: Values, target: PyTree):
     answer, after = _at_once(cut, params, registers, frame)
-    value, error = _graded(loss, answer, target)
+    value, error = graded(loss, answer, target)
     found = {}
     for i, (stage, own) in enumerate(zip(cut.stages, cut.split(params), strict=True)):
       inputs = incoming(cut, i, after.written, frame)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 
-from perceiver_stream.execution.cut import Cut, Params, blank
+from perceiver_stream.execution.cut import Cut, Params, Stage, blank
 from perceiver_stream.models.staged import Values
 
 
@@ -80,8 +80,9 @@ class Pipeline:
     written, states = [], []
     for i, own in enumerate(self.cut.split(params)):
       inputs = incoming(self.cut, i, registers.written, frame)
-      after = self._fire(i, own, registers, inputs)
-      after = reached(registers.tick, i, after, (registers.written[i], registers.states[i]))
+      before = (registers.written[i], registers.states[i])
+      fires = self._fires(i, registers.tick)
+      after = run_stage(self.cut.stages[i], own, before, inputs, fires)
       written.append(after[0])
       states.append(after[1])
     answer = {name: written[-1][name] for name in self.cut.staged.outputs}
@@ -99,27 +100,26 @@ class Pipeline:
     last, answers = jax.lax.scan(tick, registers, dict(frames))
     return answers, last
 
-  def _fire(
-    self, i: int, params: Params, registers: Registers, inputs: Values
-  ) -> tuple[Values, PyTree]:
-    """Returns what stage i leaves: new, or what it left before if its clock says so."""
-    stage, clock = self.cut.stages[i], self.clocks[i]
-    state = registers.states[i]
-    if clock == 1:
-      return stage.apply(params, state, inputs)
-    # Its first firing is at tick i, when the first frame has come to it.
-    return jax.lax.cond(
-      registers.tick % clock == i % clock,
-      lambda: stage.apply(params, state, inputs),
-      lambda: (registers.written[i], state),
-    )
+  def _fires(self, i: int, tick: Int[Array, ""]) -> Bool[Array, ""]:
+    """Returns whether stage i fires: a frame has come to it, and its clock says so."""
+    fires, clock = tick >= i, self.clocks[i]
+    return fires if clock == 1 else fires & (tick % clock == i % clock)
 
 
-def reached(tick: Int[Array, ""], i: int, after: PyTree, before: PyTree) -> PyTree:
-  """Returns what stage i is after a tick: as it was, while no frame has come to it yet."""
-  if i == 0:
-    return after
-  return jax.tree.map(lambda new, old: jnp.where(tick >= i, new, old), after, before)
+def run_stage(
+  stage: Stage,
+  params: Params,
+  before: tuple[Values, PyTree],
+  inputs: Values,
+  fires: Bool[Array, ""],
+) -> tuple[Values, PyTree]:
+  """Returns what a stage wrote and its states: new if it fires, else what they were before.
+
+  A stage is a program of its own to the compiler, so that its numbers are the same bits whatever is
+  around it: on one device, or on its own.
+  """
+  fire = lambda: stage.apply(params, before[1], inputs)  # noqa: E731
+  return jax.lax.cond(fires, fire, lambda: before)
 
 
 def incoming(cut: Cut, i: int, written: Sequence[Values], frame: Mapping[str, PyTree]) -> Values:

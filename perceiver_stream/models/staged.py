@@ -47,6 +47,7 @@ class Staged(NamedTuple):
     inputs: What comes with every tick, by register: shapes and dtypes with one row.
     outputs: Registers that are the model's answer.
     shortcuts: Registers that may be read fresher than what a layer reads beside them.
+    observed: Registers made of the input alone, without parameters: no gradient flows into them.
   """
 
   name: str
@@ -54,6 +55,7 @@ class Staged(NamedTuple):
   inputs: dict[str, jax.ShapeDtypeStruct]
   outputs: tuple[str, ...]
   shortcuts: frozenset[str] = frozenset()
+  observed: frozenset[str] = frozenset()
 
 
 def plain(name: str, reads: Sequence[str], function: Callable[..., Array]) -> Layer:

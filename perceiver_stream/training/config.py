@@ -20,6 +20,16 @@ PACKAGE = "perceiver_stream."
 # May differ between the run that wrote a checkpoint and the one that goes on from it.
 FREE = ("run_dir", "max_windows", "max_bad_windows", "prefetch", "checkpoints", "logging", "mesh")
 
+# What runs did before there was a field for it.
+ADDED = {"execution": "sequential", "num_stages": 0}
+
+SEQUENTIAL, PIPELINED, SIDEWAYS, SKIP_SIDEWAYS = EXECUTIONS = (
+  "sequential",
+  "pipelined",
+  "sideways",
+  "skip_sideways",
+)
+
 
 @dataclass(kw_only=True)
 class ExperimentConfig:
@@ -30,6 +40,10 @@ class ExperimentConfig:
     stream: Config of a stream; its type chooses the kind.
     objective: What is learnt: the config of one of `training.objectives.OBJECTIVES`.
     optimizer: How.
+    execution: How depth is run: `"sequential"`, the ordinary network; `"pipelined"`, all stages at
+      once, with exact gradients; `"sideways"` or `"skip_sideways"`, with pseudo-gradients that flow
+      back through the pipeline, without or with shortcuts in time. See docs/depth_parallel.md.
+    num_stages: Stages that work at once; 0 makes each layer one.
     mesh: How rows, parameters and latents are divided between devices.
     checkpoints: When the run is saved.
     logging: What is shown and how often.
@@ -47,6 +61,8 @@ class ExperimentConfig:
   stream: Any
   objective: Any = field(default_factory=ObjectiveConfig)
   optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+  execution: str = SEQUENTIAL
+  num_stages: int = 0
   mesh: MeshConfig = field(default_factory=MeshConfig)
   checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
   logging: LogConfig = field(default_factory=LogConfig)
@@ -69,6 +85,13 @@ class ExperimentConfig:
         raise ValueError(f"config {name}={getattr(self, name)}; use at least 1.")
     if self.max_windows < 0:
       raise ValueError(f"config max_windows={self.max_windows}; use 0 for the whole stream.")
+    if self.execution not in EXECUTIONS:
+      raise ValueError(f"config execution={self.execution!r} is not one of {EXECUTIONS}.")
+    if self.num_stages < 0 or (self.num_stages and self.execution == SEQUENTIAL):
+      raise ValueError(
+        f"config num_stages={self.num_stages} with execution={self.execution}; stages are counted "
+        f"from 1, or 0 for one per layer, and a sequential run has none."
+      )
     if not self.run_dir:
       raise ValueError("config run_dir is empty; name the folder to write to.")
     for part in dataclasses.fields(self):
@@ -140,7 +163,7 @@ def differences(old: Any, new: Any) -> list[str]:
 
   Keys listed in `FREE`, which do not change what is learnt, are left out.
   """
-  before, after = _flatten(old), _flatten(new)
+  before, after = ADDED | _flatten(old), ADDED | _flatten(new)
   lines = []
   for key in sorted(before | after):
     if key.split(".")[0] not in FREE and before.get(key) != after.get(key):

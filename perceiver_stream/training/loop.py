@@ -83,8 +83,14 @@ class Learner:
     self.state, self.sharding = step.placed_train_state(
       self.mesh, parts.model, optimizer, parts.observation, config.seed
     )
-    loss = parts.objective.loss
-    self._step = step.make_train_step(loss, optimizer, self.sharding, config.num_rows)
+    objective = parts.objective
+    self._step = step.make_train_step(
+      objective.loss,
+      optimizer,
+      self.sharding,
+      config.num_rows,
+      getattr(objective, "gradient", None),
+    )
     self._observation = parts.observation
 
   def learn(self, window: Mapping[str, np.ndarray]) -> step.StepInfo:

@@ -14,6 +14,7 @@ from perceiver_stream.training import objectives
 from perceiver_stream.training.beside import Baselines, PixelBaselines
 from perceiver_stream.training.config import ExperimentConfig
 from perceiver_stream.training.distributed import RowBaselines, Rows
+from perceiver_stream.training.executing import executed
 from perceiver_stream.training.means import MeanDepth, Together
 from perceiver_stream.training.mesh import make_mesh, own_rows
 from perceiver_stream.training.objectives.frozen import frozen
@@ -57,7 +58,7 @@ def make_parts(config: ExperimentConfig) -> Parts:
   if config.weights:
     params = frozen(model, config.weights)
     model = model._replace(init=lambda rng, observation: params)
-  objective = objectives.make(model, config.objective)
+  objective = executed(objectives.make(model, config.objective), model, config)
   check_needs(objective, specs)
   rows = own_rows(make_mesh(config.mesh, config.num_rows), config.num_rows)
   opened = streams.open_rows(config.stream, config.num_rows, rows)

@@ -112,7 +112,11 @@ def placed_train_state(
 
 
 def make_train_step(
-  loss: LossFn, optimizer: optax.GradientTransformation, sharding: TrainState, num_rows: int
+  loss: LossFn,
+  optimizer: optax.GradientTransformation,
+  sharding: TrainState,
+  num_rows: int,
+  gradient: LossFn | None = None,
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, StepInfo]]:
   """Returns the jitted step; its first argument is donated.
 
@@ -125,7 +129,9 @@ def make_train_step(
     optimizer: As `make_optimizer` makes it.
     sharding: Of the train state.
     num_rows: Streams side by side.
+    gradient: `(…) -> ((loss, aux), gradients)`, where that is not the derivative of `loss`.
   """
+  gradient = gradient or jax.value_and_grad(loss, has_aux=True)
   mesh = sharding.rng.mesh  # type: ignore[attr-defined]
   in_rows = rows_sharding(mesh, num_rows, axis=1)
 
@@ -135,7 +141,6 @@ def make_train_step(
 
   def step(state: TrainState, window: Mapping[str, Array]) -> tuple[TrainState, StepInfo]:
     rng, key = jax.random.split(state.rng)
-    gradient = jax.value_and_grad(loss, has_aux=True)
     (value, aux), grads = gradient(state.params, state.model_state, window, key)
     grads = jax.lax.with_sharding_constraint(grads, sharding.params)
     norm = optax.tree.norm(grads)

@@ -8,6 +8,7 @@ import difflib
 from typing import Any
 
 from perceiver_stream.models.base import Model
+from perceiver_stream.models.staged import Staged
 from perceiver_stream.zoo import (
   moog,
   perceiver_autoencoder,
@@ -65,4 +66,24 @@ def build(name_or_config: Any) -> Model:
       return module.build(chosen)
   raise TypeError(
     f"zoo: config of type {type(chosen).__name__} belongs to none of {sorted(FAMILIES)}."
+  )
+
+
+def staged(name_or_config: Any) -> Staged:
+  """Returns a model by name, or of a config, as layers that `execution` can cut into stages.
+
+  >>> [layer.name for layer in staged("stream_perceiver/nano").layers]
+  ['input', 'core', 'queries', 'decoder_0', 'heads']
+
+  Raises:
+    ValueError: There is no such model, or its depth is no list of layers.
+  """
+  chosen = config(name_or_config) if isinstance(name_or_config, str) else name_or_config
+  families = {name: m for name, m in FAMILIES.items() if hasattr(m, "staged")}
+  for module in families.values():
+    if isinstance(chosen, module.Config):
+      return module.staged(chosen)
+  raise ValueError(
+    f"zoo: a {type(chosen).__module__.rsplit('.', 1)[-1]} is not staged: its depth is no list of "
+    f"layers. Staged are {sorted(families)}; run it with execution=sequential."
   )

@@ -7,6 +7,7 @@ from perceiver_stream.modalities import audio, pixels
 from perceiver_stream.models.stream_perceiver import Config as Config
 from perceiver_stream.models.stream_perceiver import build as build
 from perceiver_stream.models.stream_perceiver import fitted as fitted
+from perceiver_stream.models.stream_perceiver_layers import staged as staged
 from perceiver_stream.zoo.cards import Card
 
 

@@ -65,7 +65,7 @@ def test_every_level_of_a_unet_is_a_shortcut():
     (lambda: cut(CHAIN, -1), ValueError, "cannot be cut into -1 stages"),
     (lambda: cut(CHAIN, (2, 1)), ValueError, r"before the layers \(2, 1\); give rising indices"),
     (lambda: cut(CHAIN, (0,)), ValueError, "give rising indices from 1 to 3"),
-    (lambda: cut("a model"), TypeError, "cut: str is not staged"),
+    (lambda: cut("a model"), TypeError, "cut: a str is not staged: its depth is no list of layers"),
     (
       lambda: cut(Staged("net", (plain("a", ["y"], lambda y: y),), FRAME, ("a",))),
       ValueError,

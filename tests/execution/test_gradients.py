@@ -45,7 +45,7 @@ def told(rule, stages=0, fresh=False, still=False, noise=0.1):
 
 def close(one, other, atol=1e-5):
   for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-    np.testing.assert_allclose(a, b, atol=atol)
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=atol)
 
 
 def size(tree):

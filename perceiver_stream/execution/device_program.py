@@ -1,0 +1,230 @@
+"""The one program that every device of a pipeline runs; each chooses in it what is its own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from perceiver_stream.execution.cut import rows_of
+from perceiver_stream.execution.device_tick import Device
+from perceiver_stream.execution.gradients import Loss
+from perceiver_stream.execution.packing import Buffers, Packing
+from perceiver_stream.execution.pipeline import check_frame
+from perceiver_stream.models.staged import Values
+
+AXIS = "stage"
+
+
+class Carried(NamedTuple):
+  """All that the devices carry from tick to tick, packed.
+
+  Attributes:
+    own: `Own` of every device.
+    inbox: What came from the left, for it or for those after it.
+    back: Gradients that have arrived, of what its stages write; nothing where nothing is learnt.
+  """
+
+  own: Buffers
+  inbox: Buffers
+  back: Buffers
+
+
+class Told(NamedTuple):
+  """What a window tells; only the last device knows losses and answers.
+
+  Attributes:
+    gradients: Of each device's parameters, the sum over ticks; nothing where nothing is learnt.
+    losses: Of every tick.
+    answers: Of every tick.
+  """
+
+  gradients: Buffers
+  losses: Float[Array, "..."]
+  answers: Values
+
+
+class Packings(NamedTuple):
+  """How everything lies in buffers; messages by link, all else by device.
+
+  Attributes:
+    own: What a device carries of its own stages.
+    right: What crosses a link forwards.
+    left: The gradients that cross it back.
+    given: Gradients that a device's stages give to what they read.
+    back: Gradients of what a device's stages write.
+  """
+
+  own: Packing
+  right: Packing
+  left: Packing
+  given: Packing
+  back: Packing
+
+  @classmethod
+  def of(cls, devices: Sequence[Device], rows: int) -> "Packings":
+    """Returns those of a row of devices and so many rows of the batch."""
+    return cls(
+      Packing([device.blank_own(rows) for device in devices]),
+      Packing([device.blank_right(rows) for device in devices[:-1]]),
+      Packing([device.blank_left(rows) for device in devices[:-1]]),
+      Packing([device.blank_given(rows) for device in devices]),
+      Packing([device.blank_back(rows) for device in devices]),
+    )
+
+
+def run_window(
+  devices: Sequence[Device],
+  params_packing: Packing,
+  loss: Loss | None,
+  params: Buffers,
+  carried: Carried,
+  frames: Values,
+  targets: PyTree,
+) -> tuple[Told, Carried]:
+  """Returns what a device makes of T ticks; inside `shard_map` over the devices.
+
+  Args:
+    devices: All of them, in order.
+    params_packing: How parameters lie.
+    loss: Of an answer and a target.
+    params: Of this device; as all arrays, with a leading axis of length one.
+    carried: Before the first tick.
+    frames: Of T ticks; those of the first device count.
+    targets: Of T ticks, those of the last device count; None learns nothing.
+  """
+  params, carried, frames, targets = jax.tree.map(
+    lambda x: x[0], (params, carried, frames, targets)
+  )
+  first = jax.tree.map(lambda x: x[0], frames)
+  check_frame(devices[0].cut, first)
+  rows = rows_of(first)
+  program = Program(devices, params_packing, Packings.of(devices, rows), loss)
+  learns = targets is not None
+  nothing = params_packing.zeros() if learns else {}
+
+  def tick(carry: tuple, now: tuple) -> tuple[tuple, tuple[Array, Values]]:
+    carried, sums = carry
+    if learns:
+      told, carried = program.learn(params, carried, *now)
+      sums = jax.tree.map(jnp.add, sums, told.gradients)
+    else:
+      told, carried = program.fire(params, carried, now[0])
+    return (carried, sums), (told.losses, told.answers)
+
+  (carried, sums), told = jax.lax.scan(tick, (carried, nothing), (frames, targets))
+  return jax.tree.map(lambda x: x[None], (Told(sums, *told), carried))
+
+
+class Program:
+  """A tick on all devices at once."""
+
+  def __init__(
+    self, devices: Sequence[Device], params: Packing, packs: Packings, loss: Loss | None
+  ):
+    """Takes the devices, how all of it is packed, and the loss if anything is learnt."""
+    self.devices, self.params, self.packs, self.loss = devices, params, packs, loss
+    self.num = len(devices)
+    self.hops = max(device.reach for device in devices)
+
+  def fire(self, params: Buffers, carried: Carried, frame: Values) -> tuple[Told, Carried]:
+    """Returns the answer of a tick, and what is carried after it."""
+
+    def branch(d: int) -> Callable[..., Any]:
+      def fire(params: Buffers, carried: Carried, frame: Values) -> tuple[Buffers, Values]:
+        own, answer = self.devices[d].fire(
+          self.params.unpack(d, params),
+          self.packs.own.unpack(d, carried.own),
+          self._inbox(d, carried.inbox),
+          frame,
+        )
+        return self.packs.own.pack(d, own), answer
+
+      return fire
+
+    own, answer = self._choose(branch, params, carried, frame)
+    after = Carried(own, self._rightward(own, carried.inbox), carried.back)
+    return Told({}, jnp.float32(0), answer), after
+
+  def learn(
+    self, params: Buffers, carried: Carried, frame: Values, target: PyTree
+  ) -> tuple[Told, Carried]:
+    """Returns what a tick of Sideways tells, and what is carried after it."""
+    loss = self.loss
+    assert loss is not None
+
+    def branch(d: int) -> Callable[..., Any]:
+      def learn(params: Buffers, carried: Carried, frame: Values, target: PyTree) -> tuple:
+        done = self.devices[d].learn(
+          self.params.unpack(d, params),
+          self.packs.own.unpack(d, carried.own),
+          self._inbox(d, carried.inbox),
+          self.packs.back.unpack(d, carried.back),
+          frame,
+          target,
+          loss,
+        )
+        told = Told(self.params.pack(d, done.found), done.loss, done.answer)
+        return told, self.packs.own.pack(d, done.own), self.packs.given.pack(d, done.given)
+
+      return learn
+
+    told, own, given = self._choose(branch, params, carried, frame, target)
+    back = self._leftward(given)
+    return told, Carried(own, self._rightward(own, carried.inbox), back)
+
+  def _inbox(self, d: int, inbox: Buffers) -> PyTree:
+    return self.packs.right.unpack(d - 1, inbox) if d else {}
+
+  def _rightward(self, own: Buffers, inbox: Buffers) -> Buffers:
+    """Returns every device's inbox after all have handed on what they wrote and were told."""
+
+    def branch(d: int) -> Callable[..., Any]:
+      def send(own: Buffers, inbox: Buffers) -> Buffers:
+        if d == self.num - 1:
+          return self.packs.right.zeros()
+        mine, told = self.packs.own.unpack(d, own), self._inbox(d, inbox)
+        return self.packs.right.pack(d, self.devices[d].rightward(mine, told))
+
+      return send
+
+    for _ in range(self.hops):
+      inbox = self._moved(self._choose(branch, own, inbox), 1)
+    return inbox
+
+  def _leftward(self, given: Buffers) -> Buffers:
+    """Returns the gradients that have come to every device, after all have handed theirs on."""
+
+    def heard_by(d: int, heard: Buffers) -> PyTree:
+      return self.packs.left.unpack(d, heard) if d < self.num - 1 else {}
+
+    def branch(d: int) -> Callable[..., Any]:
+      def send(given: Buffers, heard: Buffers) -> Buffers:
+        if d == 0:
+          return self.packs.left.zeros()
+        mine = self.packs.given.unpack(d, given)
+        return self.packs.left.pack(d - 1, self.devices[d].leftward(mine, heard_by(d, heard)))
+
+      return send
+
+    def last(d: int) -> Callable[..., Any]:
+      def arrive(given: Buffers, heard: Buffers) -> Buffers:
+        mine = self.packs.given.unpack(d, given)
+        return self.packs.back.pack(d, self.devices[d].arrived(mine, heard_by(d, heard)))
+
+      return arrive
+
+    heard = self.packs.left.zeros()
+    for _ in range(self.hops):
+      heard = self._moved(self._choose(branch, given, heard), -1)
+    return self._choose(last, given, heard)
+
+  def _choose(self, branch: Callable[[int], Callable[..., Any]], *args: Any) -> Any:
+    """Returns what each device makes of its part by its own branch."""
+    return jax.lax.switch(jax.lax.axis_index(AXIS), [branch(d) for d in range(self.num)], *args)
+
+  def _moved(self, message: Buffers, step: int) -> Buffers:
+    """Returns what the neighbour sent; the device at the end hears nothing, which is zeros."""
+    pairs = [(d, d + step) for d in range(self.num) if 0 <= d + step < self.num]
+    return jax.tree.map(lambda x: jax.lax.ppermute(x, AXIS, pairs), message)

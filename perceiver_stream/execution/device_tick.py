@@ -1,0 +1,198 @@
+"""What one device of a pipeline does in a tick; see `devices`."""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
+
+from perceiver_stream.execution.cut import Cut, Params, blank, rows_of
+from perceiver_stream.execution.gradients import (
+  Floats,
+  Loss,
+  Taught,
+  floats,
+  judge_of,
+  teach_stage,
+)
+from perceiver_stream.execution.pipeline import run_stage
+from perceiver_stream.models.staged import Values
+
+Entry = tuple[int, str]  # a register: the stage that wrote it, and its name
+Inbox = dict[Entry, PyTree]
+
+
+class Own(NamedTuple):
+  """What a device carries of its own stages.
+
+  Attributes:
+    written: What they wrote, by stage.
+    states: Of their layers, by stage.
+    tick: Ticks so far.
+  """
+
+  written: dict[int, Values]
+  states: dict[int, PyTree]
+  tick: Int[Array, ""]
+
+
+class Done(NamedTuple):
+  """What a device has after its stages fired; only the last knows loss and answer.
+
+  Attributes:
+    own: After the tick.
+    given: The gradients that its stages give to what they read, deepest stage first.
+    found: Gradients of its parameters, by stage.
+    loss: Of the answer.
+    answer: The model's outputs.
+  """
+
+  own: Own
+  given: dict[Entry, list[list[Array]]]
+  found: dict[int, Params]
+  loss: Array
+  answer: Values
+
+
+class Device:
+  """One place in the row; all methods are pure."""
+
+  def __init__(self, cut: Cut, owner: Sequence[int], links: Sequence[Sequence[Entry]], place: int):
+    """Takes its stages, which `owner` names, and what it hands on over `links`."""
+    self.cut = cut
+    self.stages = [i for i, device in enumerate(owner) if device == place]
+    self.from_left = links[place - 1] if place else ()
+    self.to_right = links[place] if place < len(links) else ()
+    self.last = len(cut.stages) - 1
+    self.is_last = self.last in self.stages
+    self.reads = [
+      ((source, name), i)
+      for i in reversed(self.stages)
+      for name, source in cut.stages[i].reads.items()
+      if source is not None
+    ]
+    self.observed = cut.stages[0].observed
+    self.reach = max((place - owner[source] for (source, _), _ in self.reads), default=0)
+
+  # --- shapes: zeros of all that is carried and sent ----------------------------------------------
+
+  def blank_own(self, rows: int) -> Own:
+    """Returns its stages before the first tick, with their states; see `initial_own`."""
+    params = jax.eval_shape(self.cut.init, jax.random.key(0))
+    return jax.eval_shape(lambda params: self.initial_own(params, rows), params)
+
+  def initial_own(self, params: Params, rows: int) -> Own:
+    """Returns its stages before the first tick; `params` are those of the whole model."""
+    stages, shapes = self.cut.stages, self.cut.registers
+    written = {i: {n: blank(shapes[n], rows) for n in stages[i].writes} for i in self.stages}
+    states = {i: stages[i].initial_states(params, rows) for i in self.stages}
+    return Own(written, states, jnp.array(0, jnp.int32))
+
+  def blank_right(self, rows: int) -> Inbox:
+    """Returns a message to the next device."""
+    return {entry: blank(self.cut.registers[entry[1]], rows) for entry in self.to_right}
+
+  def blank_given(self, rows: int) -> dict[Entry, list[list[Array]]]:
+    """Returns the gradients that its stages give to what they read."""
+    given: dict[Entry, list[list[Array]]] = {}
+    for entry, _ in self.reads:
+      if entry[1] not in self.observed:
+        zeros = floats({entry: blank(self.cut.registers[entry[1]], rows)})[entry]
+        given.setdefault(entry, []).append(zeros)
+    return given
+
+  def blank_left(self, rows: int) -> dict[Entry, list[Array]]:
+    """Returns the gradients that the next device sends back."""
+    message = self.blank_right(rows)
+    return floats({e: x for e, x in message.items() if e[1] not in self.observed})
+
+  def blank_back(self, rows: int) -> dict[int, Floats]:
+    """Returns the gradients of what its stages write, before any has come."""
+    written = self.blank_own(rows).written
+    return {i: floats(written[i], self.observed) for i in self.stages if i != self.last}
+
+  # --- a tick -------------------------------------------------------------------------------------
+
+  def fire(
+    self, params: dict[int, Params], own: Own, inbox: Inbox, frame: Values
+  ) -> tuple[Own, Values]:
+    """Returns what its stages leave, and the answer if it is the last device's, else zeros."""
+    written, states = {}, {}
+    for i in self.stages:
+      before = (own.written[i], own.states[i])
+      inputs = self._reads(i, own, inbox, frame)
+      stage, fires = self.cut.stages[i], own.tick >= i
+      written[i], states[i] = run_stage(stage, params[i], before, inputs, fires)
+    return Own(written, states, own.tick + 1), self._answer(written, frame)
+
+  def learn(
+    self,
+    params: dict[int, Params],
+    own: Own,
+    inbox: Inbox,
+    back: dict[int, Floats],
+    frame: Values,
+    target: PyTree,
+    loss: Loss,
+  ) -> Done:
+    """Returns all of a tick of Sideways that needs no other device."""
+    taught: dict[int, Taught] = {}
+    given: dict[Entry, list[list[Array]]] = {}
+    for i in reversed(self.stages):
+      stage, before = self.cut.stages[i], (own.written[i], own.states[i])
+      inputs = self._reads(i, own, inbox, frame)
+      judge = judge_of(self.cut, i, loss, target, back.get(i, {}))
+      taught[i] = teach_stage(stage, params[i], before, inputs, judge, own.tick >= i)
+      for name, gradient in taught[i].given.items():
+        given.setdefault((stage.reads[name], name), []).append(gradient)  # type: ignore[arg-type]
+    written = {i: t.written for i, t in taught.items()}
+    after = Own(written, {i: t.states for i, t in taught.items()}, own.tick + 1)
+    found = {i: t.found for i, t in taught.items()}
+    value = taught[self.last].loss if self.is_last else jnp.float32(0)
+    return Done(after, given, found, value, self._answer(written, frame))
+
+  def rightward(self, own: Own, inbox: Inbox) -> Inbox:
+    """Returns what the next device needs, as far as it is known here."""
+    return {
+      (i, name): own.written[i][name] if i in self.stages else inbox[i, name]
+      for i, name in self.to_right
+    }
+
+  def leftward(
+    self, given: dict[Entry, list[list[Array]]], heard: dict[Entry, list[Array]]
+  ) -> dict[Entry, list[Array]]:
+    """Returns the gradients of what came from the left: heard from the right, and its own."""
+    sent = [entry for entry in self.from_left if entry[1] not in self.observed]
+    return {entry: total(given.get(entry, []), heard.get(entry)) for entry in sent}
+
+  def arrived(
+    self, given: dict[Entry, list[list[Array]]], heard: dict[Entry, list[Array]]
+  ) -> dict[int, Floats]:
+    """Returns the gradients of what its own stages wrote."""
+    back: dict[int, Floats] = {i: {} for i in self.stages if i != self.last}
+    for i, name in {*given, *heard}:
+      if i in back:
+        back[i][name] = total(given.get((i, name), []), heard.get((i, name)))
+    return back
+
+  def _reads(self, i: int, own: Own, inbox: Inbox, frame: Values) -> Values:
+    def one(name: str, source: int | None) -> PyTree:
+      if source is None:
+        return frame[name]
+      return own.written[source][name] if source in self.stages else inbox[source, name]
+
+    return {name: one(name, source) for name, source in self.cut.stages[i].reads.items()}
+
+  def _answer(self, written: dict[int, Values], frame: Values) -> Values:
+    if self.is_last:
+      return {name: written[self.last][name] for name in self.cut.staged.outputs}
+    shapes = {name: self.cut.registers[name] for name in self.cut.staged.outputs}
+    return blank(shapes, rows_of(frame))
+
+
+def total(given: Sequence[list[Array]], heard: list[Array] | None) -> list[Array]:
+  """Returns the sum, what was heard from deeper stages first."""
+  parts = [*([] if heard is None else [heard]), *given]
+  return [functools.reduce(jnp.add, arrays) for arrays in zip(*parts, strict=True)]

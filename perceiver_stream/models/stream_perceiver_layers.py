@@ -1,0 +1,128 @@
+"""`stream_perceiver` as a list of layers: input, recurrent core, questions, decoder blocks, heads.
+
+Parameters are those of the model itself, by name. The newest input goes to questions and heads as a
+shortcut: when stages work at once, predictions start from a frame that is newer than the latents.
+"""
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from perceiver_stream import modalities as modality_room
+from perceiver_stream.core import CoreInputs
+from perceiver_stream.modalities import Memory, Queries
+from perceiver_stream.models.staged import Layer, Staged, Values
+from perceiver_stream.models.stream_perceiver import Config, State, StreamPerceiver
+from perceiver_stream.nn import LayerNorm
+from perceiver_stream.types import IS_FIRST, valid_key
+
+Asked = dict[str, Float[Array, "B Q E"]]
+
+
+class Pieces(StreamPerceiver):
+  """The network in pieces, each of which a layer calls."""
+
+  def remembered(
+    self, memory: dict[str, Memory], frame: Values
+  ) -> tuple[CoreInputs, dict[str, Memory], PyTree]:
+    """Returns what the core reads at this tick, the memory after it and what derives from it."""
+    before = State(jnp.zeros((1, 1, 1)), memory, {})
+    once = jax.tree.map(lambda x: x[None], frame)
+    return jax.tree.map(lambda x: x[0], self._inputs(before, once))
+
+  @hk.name_like("__call__")
+  def asked(self, state: State) -> Asked:
+    """Returns the questions about all outputs at all displacements."""
+    found = {}
+    for name in self.outputs:
+      queries = self.queries(name)
+      x = self._embed_queries(name, queries, state.latents.shape[0])
+      found[name] = x + self._seen_at(name, queries.positions, state)
+    return found
+
+  def attended(self, i: int, asked: Asked, latents: Float[Array, "B L D"]) -> Asked:
+    """Returns the questions after block i of the decoder has read the latents."""
+    latents = self.config.precision.cast(latents)
+    return {name: self.decoder[i](x, latents) for name, x in asked.items()}
+
+  @hk.name_like("__call__")
+  def answered(self, asked: Asked, state: State) -> dict[str, Array]:
+    """Returns whole predictions, `[B, num_displacements, ...]`."""
+    found, times = {}, len(self.config.displacements)
+    for name, modality in self.outputs.items():
+      x = LayerNorm(name=f"{name}_head_norm")(asked[name])
+      if name in self.inputs:
+        cells = modality.head(x, state.memory[name], state.extra[name], self.queries(name))
+      else:
+        cells = modality.head_unseen(x)
+      for key, value in cells.items():
+        rows = value.shape[0]
+        whole = modality.assemble(value.reshape(rows * times, -1, *value.shape[2:]))
+        found[key] = whole.reshape(rows, times, *whole.shape[1:])
+    return found
+
+  def queries(self, name: str) -> Queries:
+    """Returns the whole grid of a modality at every displacement."""
+    grid = self.modalities[name].query_grid()
+    ahead = self.config.displacements
+    positions = jnp.asarray(np.tile(grid, (len(ahead), 1)), jnp.float32)
+    return Queries(positions, jnp.asarray(np.repeat(np.asarray(ahead, np.float32), len(grid))))
+
+
+def staged(config: Config) -> Staged:
+  """Returns the model that `config` describes as layers; its answer is the register `predictions`.
+
+  Its inputs are all modalities with their flags, and `is_first`. The core is one layer: what it
+  knows after a tick is what it needs at the next.
+
+  Raises:
+    ValueError: The config contradicts itself.
+  """
+  config.validate()
+  modalities = {n: modality_room.build(n, m) for n, m in config.modalities.items()}
+  pieces = lambda: Pieces(config, modalities, name="stream_perceiver")  # noqa: E731
+
+  def read(memory: PyTree, frame: Values) -> tuple[Values, PyTree]:
+    inputs, memory, extra = pieces().remembered(memory, frame)
+    return {"tokens": inputs, "seen": (memory, extra)}, memory
+
+  def recur(latents: Array, inputs: Values) -> tuple[Values, PyTree]:
+    latents, state = pieces().core(inputs["tokens"], latents)
+    return {"latents": latents}, state
+
+  def ask(state: PyTree, inputs: Values) -> tuple[Values, PyTree]:
+    return {"asked": pieces().asked(State(inputs["latents"], *inputs["seen"]))}, state
+
+  def attend(i: int) -> Layer:
+    before = f"asked_{i - 1}" if i else "asked"
+
+    def call(state: PyTree, inputs: Values) -> tuple[Values, PyTree]:
+      return {f"asked_{i}": pieces().attended(i, inputs[before], inputs["latents"])}, state
+
+    return Layer(f"decoder_{i}", (before, "latents"), call)
+
+  last = f"asked_{config.num_decoder_layers - 1}" if config.num_decoder_layers else "asked"
+
+  def answer(state: PyTree, inputs: Values) -> tuple[Values, PyTree]:
+    blank = State(jnp.zeros((1, 1, 1)), *inputs["seen"])
+    return {"predictions": pieces().answered(inputs[last], blank)}, state
+
+  def start(rows: int) -> dict[str, Memory]:
+    return {n: m.initial_memory(rows) for n, m in modalities.items()}
+
+  shapes = {
+    n: jax.ShapeDtypeStruct((1, *m.spec.shape), m.spec.dtype) for n, m in modalities.items()
+  }
+  flag = jax.ShapeDtypeStruct((1,), jnp.bool_)
+  shapes |= {valid_key(n): flag for n in modalities} | {IS_FIRST: flag}
+  layers = (
+    Layer("input", tuple(shapes), read, start),
+    Layer("core", ("tokens",), recur, lambda rows: pieces().core.initial_state(rows)),
+    Layer("queries", ("latents", "seen"), ask),
+    *map(attend, range(config.num_decoder_layers)),
+    Layer("heads", (last, "seen"), answer),
+  )
+  seen = frozenset({"seen"})
+  return Staged("stream_perceiver", layers, shapes, ("predictions",), shortcuts=seen, observed=seen)

@@ -1,0 +1,275 @@
+"""Future prediction by a model whose stages all work at once: `config.execution` other than sequential.
+
+What comes out of a pipeline at tick t has seen frame t - (D - 1) and is judged by tick t + d, as ever:
+so the model learns to make up for its own delay. `pipelined` takes the exact gradient of a window,
+back through the ticks; `sideways` and `skip_sideways` take pseudo-gradients that flow through the
+pipeline while it runs, summed over the window. Registers, gradients under way among them, are state:
+they are carried from window to window and kept in checkpoints.
+"""
+
+import functools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from perceiver_stream import zoo
+from perceiver_stream.execution import Pipeline, cut, gradients
+from perceiver_stream.modalities import Memory
+from perceiver_stream.models.base import Model
+from perceiver_stream.models.frames import Remembered, remember_ticks
+from perceiver_stream.models.staged import Staged, Values
+from perceiver_stream.training.config import (
+  PIPELINED,
+  SEQUENTIAL,
+  SIDEWAYS,
+  SKIP_SIDEWAYS,
+  ExperimentConfig,
+)
+from perceiver_stream.training.objectives import FuturePrediction, ObjectiveConfig
+from perceiver_stream.training.objectives.base import Aux, Score, flag
+from perceiver_stream.training.objectives.future_prediction import judge_flow
+from perceiver_stream.types import IS_FIRST, Observation, valid_key
+
+
+class State(NamedTuple):
+  """All that is carried from window to window.
+
+  Attributes:
+    flowing: The registers, and what flows back through them.
+    memory: What was last seen of each modality, for the baseline.
+    since: Ticks since the recording of each row began; -1 before the first.
+  """
+
+  flowing: PyTree
+  memory: dict[str, Memory]
+  since: Int[Array, " B"]
+
+
+class Lesson(NamedTuple):
+  """What a tick's predictions of one modality are compared with, by displacement.
+
+  Attributes:
+    target: In the modality's target space.
+    copy: The prediction of copying.
+    weight: Of each row in the loss of the window; 0 where the pair does not count.
+    valid: Whether the pair counts.
+  """
+
+  target: Float[Array, "..."]
+  copy: Float[Array, "..."]
+  weight: Float[Array, "*T K B"]
+  valid: Bool[Array, "*T K B"]
+
+
+class ExecutedPrediction(FuturePrediction):
+  """`FuturePrediction` by a pipeline; `learner` makes its parameters and state."""
+
+  def __init__(
+    self, model: Model, config: ObjectiveConfig, staged: Staged, mode: str, num_stages: int = 0
+  ):
+    """Cuts the model.
+
+    Args:
+      model: What predicts.
+      config: Of the objective.
+      staged: The model as layers.
+      mode: One of `config.EXECUTIONS`, but for `sequential`.
+      num_stages: See `execution.cut`.
+
+    Raises:
+      ValueError: The model cannot be cut so, or has nothing to skip with.
+    """
+    super().__init__(model, config)
+    self.cut = cut(staged, num_stages, fresh=mode != SIDEWAYS)
+    self.staged = staged
+    if mode == SKIP_SIDEWAYS and self.cut.longest_hop < 2:
+      raise ValueError(
+        f"execution=skip_sideways: no shortcut of {staged.name} goes past a stage when it is cut "
+        f"into {len(self.cut.stages)}; use more stages, a model with shortcuts, or sideways."
+      )
+    self.pipeline = Pipeline(self.cut)
+    self.rule = None if mode == PIPELINED else gradients("sideways", self.cut, self._tick_loss)
+    self.learner = SimpleNamespace(init=model.init, initial_state=self._initial_state)
+    if self.rule is not None:
+      self.gradient = self._gradient
+
+  def loss(
+    self, params: PyTree, state: State, window: Observation, rng: Array | None = None
+  ) -> tuple[Float[Array, ""], Aux]:
+    """Returns the mean loss of one window, and what else it tells; exact where it is differentiated."""
+    del rng
+    lessons, memory, since = self._lessons(state, window)
+
+    def tick(registers: PyTree, now: tuple) -> tuple[PyTree, tuple[Array, Values]]:
+      answer, registers = self.pipeline.step(params, registers, now[0])
+      return registers, (self._tick_loss(answer, now[1]), answer)
+
+    start = jax.lax.stop_gradient(state.flowing)
+    flowing, _, (losses, answers) = self._over(tick, start, (self._frames(window), lessons))
+    after = jax.lax.stop_gradient(State(flowing, memory, since))
+    return jnp.sum(losses), self._aux(after, answers, lessons, window)
+
+  def _gradient(
+    self, params: PyTree, state: State, window: Observation, rng: Array | None = None
+  ) -> tuple[tuple[Float[Array, ""], Aux], PyTree]:
+    """Returns what `loss` returns, and the sum of the ticks' pseudo-gradients."""
+    del rng
+    rule = self.rule
+    assert rule is not None
+    lessons, memory, since = self._lessons(state, window)
+    nothing = jax.tree.map(jnp.zeros_like, params)
+
+    def tick(flowing: PyTree, now: tuple) -> tuple[PyTree, tuple[Array, Values]]:
+      told, after = rule.step(params, flowing[0], *now)
+      return (after, jax.tree.map(jnp.add, flowing[1], told.gradients)), (told.loss, told.answer)
+
+    seen = (self._frames(window), lessons)
+    (flowing, _), (_, found), told = self._over(tick, (state.flowing, nothing), seen)
+    losses, answers = told
+    aux = self._aux(State(flowing, memory, since), answers, lessons, window)
+    return (jnp.sum(losses), aux), found
+
+  def _initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> State:
+    del rng
+    flows = self.pipeline if self.rule is None else self.rule
+    memory = {n: m.initial_memory(batch_size) for n, m in self.model.modalities.items()}
+    since = jnp.full(batch_size, -1, jnp.int32)
+    return State(flows.initial(params, batch_size), memory, since)
+
+  def _over(
+    self, tick: Callable[[PyTree, Any], tuple[PyTree, Any]], first: PyTree, ticks: PyTree
+  ) -> tuple[PyTree, PyTree, Any]:
+    """Returns what is carried where the next window starts, at the end, and what ticks gave."""
+    hop = self.config.window
+    middle, told = jax.lax.scan(tick, first, jax.tree.map(lambda x: x[:hop], ticks))
+    last, more = jax.lax.scan(tick, middle, jax.tree.map(lambda x: x[hop:], ticks))
+    return middle, last, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), told, more)
+
+  def _frames(self, window: Observation) -> Values:
+    """Returns what comes with every tick; what the window does not have is not valid."""
+    leading = next(iter(window.values())).shape[:2]
+    frames = {}
+    for name in self.model.modalities:
+      shape = self.staged.inputs[name]
+      blank = jnp.zeros((*leading, *shape.shape[1:]), shape.dtype)
+      frames[name] = jnp.asarray(window.get(name, blank))
+      valid = jnp.asarray(window.get(valid_key(name), jnp.ones(leading, bool)), bool)
+      frames[valid_key(name)] = valid & (name in window)
+    frames[IS_FIRST] = jnp.asarray(window.get(IS_FIRST, jnp.zeros(leading, bool)), bool)
+    return frames
+
+  def _lessons(
+    self, state: State, window: Observation
+  ) -> tuple[dict[str, Lesson], dict[str, Memory], Int[Array, " B"]]:
+    """Returns what every tick is compared with, and memory and `since` for the next window."""
+    kept = remember_ticks(self.model.modalities, state.memory, window)
+    since = ticks_since(state.since, kept.is_first)
+    known = [name for name in self.outputs if name in window]
+    lessons = {name: self._lesson(name, kept, since, window) for name in known}
+    at = self.config.window - 1
+    return lessons, jax.tree.map(lambda x: x[at], kept.memory), since[at]
+
+  def _lesson(
+    self, name: str, kept: Remembered, since: Int[Array, "T B"], window: Observation
+  ) -> Lesson:
+    modality, memory = self.outputs[name], kept.memory[name]
+    total, rows = since.shape
+    by_tick = lambda f, x: jax.vmap(f)(x)  # noqa: E731
+    truth = by_tick(lambda x: modality.target(modality.canonical(x)), window[name])
+    copy = by_tick(modality.copy, memory.last)
+    recording = jnp.cumsum(kept.is_first.astype(jnp.int32), axis=0)
+    found = []
+    for d in self.displacements:
+      later = functools.partial(_later, displacement=d)
+      ticks = jnp.arange(total)
+      used = (ticks >= total - self.config.window - d) & (ticks < total - d)
+      valid = jax.lax.broadcast_in_dim(used, (total, rows), (0,))
+      valid &= later(kept.valid[name]) & memory.seen & (since >= self.cut.delay)
+      valid &= later(recording) == recording
+      count = jnp.maximum(jnp.sum(valid.astype(jnp.float32)), 1)
+      share = self.weights[d] * modality.config.loss_weight
+      share = share / (sum(self.weights.values()) * max(1, len(self.outputs)))
+      # What was not observed may hold anything, NaN included: it must not reach a gradient.
+      target = later(truth)
+      usable = jax.lax.broadcast_in_dim(valid, target.shape, (0, 1))
+      target = jnp.where(usable, target, jnp.zeros_like(target))
+      found.append(Lesson(target, copy, share * valid.astype(jnp.float32) / count, valid))
+    return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *found)
+
+  def _tick_loss(self, answer: Values, lessons: dict[str, Lesson]) -> Float[Array, ""]:
+    """Returns what one tick adds to the loss of its window."""
+    total = jnp.float32(0)
+    for name, lesson in lessons.items():
+      modality = self.outputs[name]
+      predicted = jnp.moveaxis(answer["predictions"][name], 1, 0)  # [K, B, ...]
+      losses = jax.vmap(modality.loss)(predicted, lesson.target)
+      if self.config.relative:
+        base = jax.lax.stop_gradient(jax.vmap(modality.loss)(lesson.copy, lesson.target))
+        floor = self.config.relative_floor
+        losses = jnp.log(losses + floor) - jnp.log(base + floor)
+      total = total + jnp.sum(jnp.where(lesson.valid, losses * lesson.weight, 0.0))
+    return total
+
+  def _aux(
+    self, after: State, answers: Values, lessons: dict[str, Lesson], window: Observation
+  ) -> Aux:
+    """Returns scores and pictures of the pairs whose targets are the window's last ticks."""
+    scores, shown, hop = {}, {}, self.config.window
+    answers, total = jax.lax.stop_gradient(answers["predictions"]), self.num_ticks
+    for k, d in enumerate(self.displacements):
+      source = slice(total - hop - d, total - d)
+      for key, value in answers.items():
+        shown[f"{key}@{d}"] = value[source, :, k]
+      for name, lesson in lessons.items():
+        metric = jax.vmap(self.outputs[name].metric)
+        one = jax.tree.map(lambda x: x[source, k], lesson)  # noqa: B023
+        error = metric(shown[f"{name}@{d}"], one.target)
+        scores[f"{name}@{d}"] = Score(error, {"copy": metric(one.copy, one.target)}, one.valid)
+        if (d, name) == (1, "pixels") and {"pixels_flow"} <= set(answers):
+          scores |= self._flow_score(shown["pixels_flow@1"], one.valid, window)
+    return Aux(after, scores, shown)
+
+  def _flow_score(
+    self, flow: Array, valid: Bool[Array, "K B"], window: Observation
+  ) -> dict[str, Score]:
+    if "flow_backward" not in window:
+      return {}
+    hop = self.config.window
+    judged = valid & flag(window, "flow_backward")[-hop:]
+    return {"pixels_flow@1": judge_flow(flow, window["flow_backward"][-hop:], judged)}
+
+
+def executed(objective: Any, model: Model, config: ExperimentConfig) -> Any:
+  """Returns an objective as `config.execution` says: itself where that is sequential.
+
+  Raises:
+    ValueError: The objective or the model cannot be executed so.
+  """
+  if config.execution == SEQUENTIAL:
+    return objective
+  if not isinstance(objective, FuturePrediction):
+    raise ValueError(
+      f"execution={config.execution}: {type(objective).__name__} learns sequentially alone; set "
+      f"execution=sequential, or objective to that of future_prediction."
+    )
+  staged = zoo.staged(model.config)
+  return ExecutedPrediction(model, objective.config, staged, config.execution, config.num_stages)
+
+
+def ticks_since(before: Int[Array, " B"], is_first: Bool[Array, "T B"]) -> Int[Array, "T B"]:
+  """Returns ticks since each row's recording began: 0 at its first tick."""
+
+  def tick(since: Array, first: Array) -> tuple[Array, Array]:
+    since = jnp.where(first, 0, since + 1)
+    return since, since
+
+  return jax.lax.scan(tick, before, is_first)[1]
+
+
+def _later(x: Array, displacement: int) -> Array:
+  """Returns at every tick what comes so many ticks later; zeros where that is not in the window."""
+  return jnp.concatenate([x[displacement:], jnp.zeros_like(x[:displacement])])
