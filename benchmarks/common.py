@@ -101,6 +101,13 @@ def program(function: Callable, *arguments: Any, donate: Sequence[int] = ()) -> 
 # --- memory
 
 
+def give_back() -> None:
+  """Returns to the system what glibc holds but nobody uses, such as what compiling needed."""
+  trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+  if trim is not None:
+    trim(0)
+
+
 class Peak:
   """Measures how far this process grows in a `with` block: `so_far` inside, `grown` after it.
 
@@ -108,9 +115,7 @@ class Peak:
   """
 
   def __enter__(self) -> "Peak":
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # glibc keeps what compiling used, which would hide growth
-      trim(0)
+    give_back()  # or what compiling used would hide growth
     if _STATUS.exists():
       pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak is now what it holds
     self._before = self._highest()

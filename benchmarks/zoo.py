@@ -185,6 +185,7 @@ def compiled(
   """Returns the program, and what compiling took of the processor, tracing included."""
   start = time.process_time()
   found = common.program(function, *arguments, donate=donate)
+  common.give_back()
   return found, {"compile": time.process_time() - start, "temp": found.temp_bytes}
 
 
@@ -291,7 +292,10 @@ def following(names: list[str], ticks: int, tiny: bool) -> list[list[Any]]:
 
 # --- tables -----------------------------------------------------------------------------------------
 
-PEAK = "A peak is that of the whole process: imports, weights and compiling included."
+PEAK = (
+  "A peak is that of the whole process: imports, weights and compiling included; what compiling "
+  "used is given back before the first call."
+)
 PERCEIVER_COLUMNS = [
   "what", "by", "compile CPU s", "wall s", "CPU s", "x port CPU", "temp MB", "peak MB"
 ]  # fmt: skip
