@@ -10,6 +10,7 @@ what they have in common.
 
 import argparse
 import pathlib
+import sys
 
 from perceiver_stream.lab import grid, pages
 from perceiver_stream.lab.tables import TABLES
@@ -34,9 +35,12 @@ def main() -> None:
     return
   table = TABLES[args.table]
   size = table.size(args.size)
-  with readable_errors():
-    results = grid.run(table.trials, size, pathlib.Path(args.folder), args.workers)
-    pages.write(args.table, args.size, size, table, results, pathlib.Path(args.to))
+  try:
+    with readable_errors():
+      results = grid.run(table.trials, size, pathlib.Path(args.folder), args.workers)
+      pages.write(args.table, args.size, size, table, results, pathlib.Path(args.to))
+  except KeyboardInterrupt:
+    sys.exit(f"Stopped; what is done is in {args.folder}, and the same command goes on.")
   print(pathlib.Path(args.to, f"{args.table}.md").read_text())
 
 

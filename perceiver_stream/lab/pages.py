@@ -72,7 +72,7 @@ def rows(table: Table, results: Results) -> str:
         plus_minus(comparing.interval([r["baselines"][baseline][where] for r in found]))
         for where in WHERE
       ]
-      what = f", {task.shows}" if len(seen) > 1 else ""
+      what = f", {source}, {task.shows}" if len(seen) > 1 else ""
       lines.append(f"| *{baseline}{what}* | {errors[0]} | | {errors[1]} | | 0 | |")
   return "\n".join(lines)
 

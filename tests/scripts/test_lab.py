@@ -48,3 +48,12 @@ def test_what_goes_wrong_is_one_message(tmp_path, monkeypatch):
   monkeypatch.setattr(grid, "run", broken)
   with pytest.raises(SystemExit, match=r"lab.py: lab: no such footage"):
     call(monkeypatch, "lab", "gap", f"--folder={tmp_path}", f"--to={tmp_path}")
+
+
+def test_stopping_says_how_to_go_on(tmp_path, monkeypatch):
+  def stopped(*args):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(grid, "run", stopped)
+  with pytest.raises(SystemExit, match="the same command goes on"):
+    call(monkeypatch, "lab", "gap", f"--folder={tmp_path}", f"--to={tmp_path}")

@@ -9,8 +9,9 @@ from perceiver_stream.lab.tables import (
   ordered_vs_shuffled,
   pretraining,
   state,
+  streams,
 )
 from perceiver_stream.lab.tables.base import Table as Table
 
-_ALL = (cadence, momentum, ordered_vs_shuffled, gap, pretraining, models, state, length)
+_ALL = (cadence, momentum, ordered_vs_shuffled, gap, pretraining, models, state, length, streams)
 TABLES = {module.__name__.rpartition(".")[2]: module.TABLE for module in _ALL}

@@ -18,7 +18,7 @@ TABLE = Table(
   },
   effects=[
     Effect(
-      about=f"N = {n} does better out of the stream than N = 1",
+      about=f"N = {n} does better than N = 1",
       first=f"N = {n}",
       second="N = 1",
       where="out_of_stream",
@@ -29,7 +29,7 @@ TABLE = Table(
   ]
   + [
     Effect(
-      about=f"N = {n} does worse in the stream than N = 1",
+      about=f"N = {n} does worse than N = 1",
       first=f"N = {n}",
       second="N = 1",
       where="in_stream",
