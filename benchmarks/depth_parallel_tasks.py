@@ -1,0 +1,251 @@
+"""What pipelines can learn: direction of motion, the next frame, and the present from a delayed path.
+
+  python benchmarks/depth_parallel_tasks.py
+  python benchmarks/depth_parallel_tasks.py --markdown=docs/depth_parallel.md
+
+Moving textures, endless and all new. *Direction*: left or right; no single frame tells. *Next frame*:
+the picture a tick later. *Present*: where a blob is now, among others that stand still; the accuracy
+(within a pixel) of the ordinary net, of its weights when every layer is a stage, and of what training
+the pipeline wins back, with the labels alone and with the ordinary net as a teacher.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import common
+import jax
+import jax.numpy as jnp
+import optax
+
+from perceiver_stream.execution import Pipeline, cut, gradients
+from perceiver_stream.models import convchain
+
+SIDE, ROWS, TICKS = 12, 8, 20
+WIDTH, DEPTH = 12, 5  # of the chain of convolutions
+
+
+def texture(key: Any, rows: int, side: int) -> Any:
+  """Returns smooth noise `[rows, side, side]` of unit variance that repeats at its borders."""
+  noise = jnp.fft.fft2(jax.random.normal(key, (rows, side, side)))
+  f = jnp.fft.fftfreq(side) * side
+  y, x = jnp.meshgrid(f, f, indexing="ij")
+  smooth = jnp.fft.ifft2(noise * jnp.exp(-(x**2 + y**2) / (0.08 * side**2))[None]).real
+  return smooth / jnp.std(smooth, axis=(1, 2), keepdims=True)
+
+
+def moved(picture: Any, y: Any, x: Any) -> Any:
+  """Returns pictures `[rows, side, side]` moved by parts of pixels, `[rows]`."""
+  f = jnp.fft.fftfreq(picture.shape[1])
+  phase = y[:, None, None] * f[None, :, None] + x[:, None, None] * f[None, None, :]
+  return jnp.fft.ifft2(jnp.fft.fft2(picture) * jnp.exp(-2j * jnp.pi * phase)).real
+
+
+def sliding(key: Any, ticks: int, speed: float, rows: int = ROWS, side: int = SIDE) -> Any:
+  """Returns frames `[ticks, rows, side, side, 1]` of textures that slide, and which go right."""
+  one, two = jax.random.split(key)
+  right = jax.random.bernoulli(two, 0.5, (rows,))
+  start, step = texture(one, rows, side), jnp.where(right, speed, -speed)
+  at = jax.vmap(lambda t: moved(start, 0 * step, t * step))(jnp.arange(float(ticks)))
+  return at[..., None], right.astype(jnp.int32)
+
+
+def blobs(key: Any, ticks: int, speed: float) -> tuple[Any, Any]:
+  """Returns frames of a blob that flies among noise, and where it is, as a flat index."""
+  keys = jax.random.split(key, 3)
+  start = jax.random.uniform(keys[0], (ROWS, 2), maxval=float(SIDE))
+  angle = jax.random.uniform(keys[1], (ROWS,), maxval=2 * jnp.pi)
+  step = speed * jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+  still = 0.5 * texture(keys[2], ROWS, SIDE)
+  grid = jnp.arange(float(SIDE))
+
+  def frame(t: Any) -> tuple[Any, Any]:
+    y, x = jnp.moveaxis((start + t * step) % SIDE, -1, 0)
+    away = lambda p: (grid[None] - p[:, None] + SIDE / 2) % SIDE - SIDE / 2  # noqa: E731
+    blob = jnp.exp(-(away(y)[:, :, None] ** 2 + away(x)[:, None, :] ** 2) / 2)
+    cell = (jnp.round(y) % SIDE) * SIDE + jnp.round(x) % SIDE
+    return (still + 2 * blob)[..., None], cell.astype(jnp.int32)
+
+  return jax.vmap(frame)(jnp.arange(float(ticks)))
+
+
+def cross_entropy(answer: Any, target: Any) -> Any:
+  """Returns the loss of classes, one per frame or per place."""
+  logits = answer["head"].reshape(target.shape[0], -1)
+  return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, target))
+
+
+def squared(answer: Any, target: Any) -> Any:
+  return jnp.mean(jnp.square(answer["head"] - target))
+
+
+def chain(depth: int, shortcut: str, **head: Any) -> Any:
+  """Returns a chain of so many layers and a head."""
+  config = convchain.Config(channels=(WIDTH,) * depth, shortcut=shortcut, **head)
+  return convchain.staged(config, SIDE, SIDE, 1)
+
+
+def taught(made: Any, rule: str, loss: Callable, clip: Callable, steps: int, seed: int) -> Any:
+  """Returns parameters after so many clips, each the sum of its ticks' gradients."""
+  teach = gradients(rule, made, loss)
+  optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3))
+
+  def learn(carry: Any, key: Any) -> Any:
+    params, state = carry
+    frames, targets = clip(key)
+
+    def tick(flowing: Any, now: Any) -> Any:
+      told, registers = teach.step(params, flowing[0], {"frames": now[0]}, now[1])
+      return (registers, jax.tree.map(jnp.add, flowing[1], told.gradients)), None
+
+    first = teach.initial(params, ROWS), jax.tree.map(jnp.zeros_like, params)
+    (_, found), _ = jax.lax.scan(tick, first, (frames, targets))
+    updates, state = optimizer.update(found, state, params)
+    return (optax.apply_updates(params, updates), state), None
+
+  params = made.init(jax.random.key(seed))
+  keys = jax.random.split(jax.random.key(seed + 1), steps)
+  return jax.jit(lambda c, k: jax.lax.scan(learn, c, k))((params, optimizer.init(params)), keys)[0][
+    0
+  ]
+
+
+def piped(made: Any, params: Any, loss: Callable, clip: Callable, steps: int, seed: int) -> Any:
+  """Returns parameters after exact gradients through the running pipeline."""
+  pipeline, optimizer = Pipeline(made), optax.adam(1e-3)
+
+  def learn(carry: Any, key: Any) -> Any:
+    params, state = carry
+    frames, targets = clip(key)
+
+    def total(params: Any) -> Any:
+      answers, _ = pipeline.unroll(params, pipeline.initial(params, ROWS), {"frames": frames})
+      late = jax.tree.map(lambda x: x[made.delay :], (answers, targets))
+      return jnp.mean(jax.vmap(loss)(*late))
+
+    updates, state = optimizer.update(jax.grad(total)(params), state, params)
+    return (optax.apply_updates(params, updates), state), None
+
+  keys = jax.random.split(jax.random.key(seed + 1), steps)
+  return jax.jit(lambda c, k: jax.lax.scan(learn, c, k))((params, optimizer.init(params)), keys)[0][
+    0
+  ]
+
+
+def scored(made: Any, params: Any, clip: Callable, score: Callable, clips: int) -> float:
+  """Returns the mean score of new clips, from the tick on at which every pipe is full."""
+  pipeline = Pipeline(made)
+
+  def one(key: Any) -> Any:
+    frames, targets = clip(key)
+    answers, _ = pipeline.unroll(params, pipeline.initial(params, ROWS), {"frames": frames})
+    late = jax.tree.map(lambda x: x[DEPTH + 1 :], (answers["head"], targets))
+    return jnp.mean(jax.vmap(score)(*late))
+
+  return float(
+    jnp.mean(jax.jit(lambda k: jax.lax.map(one, k))(jax.random.split(jax.random.key(99), clips)))
+  )
+
+
+def right_class(logits: Any, target: Any) -> Any:
+  return jnp.mean((jnp.argmax(logits, -1) == target).astype(jnp.float32))
+
+
+def within_a_pixel(heat: Any, cell: Any) -> Any:
+  """Returns the share of answers that are at most a pixel off in both directions."""
+  found = jnp.argmax(heat.reshape(heat.shape[0], -1), axis=-1)
+  away = lambda a, b: jnp.abs((a - b + SIDE // 2) % SIDE - SIDE // 2)  # noqa: E731
+  off = jnp.maximum(away(found // SIDE, cell // SIDE), away(found % SIDE, cell % SIDE))
+  return jnp.mean((off <= 1).astype(jnp.float32))
+
+
+def directions(steps: int, clips: int, depth: int, most: int) -> common.Table:
+  def clip(key: Any) -> Any:
+    frames, right = sliding(key, TICKS, 1.0)
+    return frames, jnp.broadcast_to(right[None], (TICKS, ROWS))
+
+  rows = []
+  for name, shortcut, rule, stages in (
+    ("backprop, one stage", "concat", "backprop", 1),
+    ("Sideways", "none", "sideways", depth + 1),
+    ("Skip-Sideways, add", "add", "sideways", depth + 1),
+    ("Skip-Sideways, concat", "concat", "sideways", depth + 1),
+  ):
+    staged = chain(depth, shortcut, head="classes", output_dim=2)
+    made = cut(staged, min(stages, most), fresh=name.startswith("Skip"))
+    params = taught(made, rule, cross_entropy, clip, steps, 0)
+    share = 100 * scored(made, params, clip, right_class, clips)
+    rows.append([name, len(made.stages), share, share / 50])
+  note = (
+    f"{depth} layers and a head; {steps} clips of {ROWS} textures of {SIDE}×{SIDE}, 1 pixel a tick."
+  )
+  return common.Table("Left or right", ["rule", "stages", "right, %", "x chance"], rows, note)
+
+
+def next_frames(steps: int, clips: int, depth: int, most: int) -> common.Table:
+  def clip(key: Any) -> Any:
+    frames, _ = sliding(key, TICKS + 1, 0.5)
+    return frames[:-1], frames[1:]
+
+  error = lambda answer, target: jnp.mean(jnp.square(answer - target))  # noqa: E731
+  frames, later = clip(jax.random.key(99))
+  copying = float(error(frames, later))
+  rows = [["copying the newest frame", None, copying, 1.0]]
+  for name, shortcut in (("Sideways", "none"), ("Skip-Sideways, concat", "concat")):
+    made = cut(chain(depth, shortcut, output_dim=1), min(depth + 1, most))
+    params = taught(made, "sideways", squared, clip, steps, 0)
+    mean = scored(made, params, clip, error, clips)
+    rows.append([name, len(made.stages), mean, mean / copying])
+  note = f"Mean squared error, variance 1; {steps} clips, half a pixel a tick."
+  return common.Table("The next frame", ["rule", "stages", "error", "x copying"], rows, note)
+
+
+def present(steps: int, clips: int, depth: int, most: int) -> common.Table:
+  clip = lambda key: blobs(key, TICKS, 0.7)  # noqa: E731
+  staged = chain(depth, "concat", output_dim=1)
+  whole, full = cut(staged, 1), cut(staged, min(depth + 1, most))
+  start = whole.init(jax.random.key(0))
+  teacher = piped(whole, start, cross_entropy, clip, steps, 0)
+  watch = Pipeline(whole)
+
+  def shown(key: Any) -> Any:
+    frames, cells = clip(key)
+    told, _ = watch.unroll(teacher, watch.initial(teacher, ROWS), {"frames": frames})
+    return frames, (cells, told["head"])
+
+  def distilled(answer: Any, target: Any) -> Any:
+    cells, told = target
+    soft = jax.nn.softmax(told.reshape(ROWS, -1))
+    mine = jax.nn.log_softmax(answer["head"].reshape(ROWS, -1))
+    return cross_entropy(answer, cells) - jnp.mean(jnp.sum(soft * mine, axis=-1))
+
+  late = piped(full, teacher, cross_entropy, clip, steps, 7)
+  soft = piped(full, teacher, distilled, shown, steps, 7)
+  found = [
+    ("one stage: the ordinary net", whole, teacher),
+    ("its weights, each layer a stage", full, teacher),
+    ("… trained on the present", full, late),
+    ("… and distilled", full, soft),
+  ]
+  score = lambda made, params: 100 * scored(made, params, clip, within_a_pixel, clips)  # noqa: E731
+  values = [score(made, params) for _, made, params in found]
+  lost = values[0] - values[1]
+  back = lambda value: max(0.0, value - values[1]) / lost if lost > 1 else None  # noqa: E731
+  rows = [
+    [name, len(made.stages), value, back(value)]
+    for (name, made, _), value in zip(found, values, strict=True)
+  ]
+  note = f"A blob at 0.7 pixels a tick; {steps} clips of {ROWS} blobs each."
+  columns = ["net", "stages", "within a pixel, %", "x of the loss won back"]
+  return common.Table("The present from a delayed path", columns, rows, note)
+
+
+def main(argv: list[str] | None = None) -> None:
+  options = common.arguments_of(argv, __doc__ or "", globals(), {"steps": 400, "clips": 20})
+  about = common.machine()
+  sizes = (1, 1, 3, 1) if options.tiny else (options.steps, options.clips, DEPTH, DEPTH + 1)
+  tables = [task(*sizes) for task in (directions, next_frames, present)]
+  common.publish("depth_parallel_tasks", options, tables, about)
+
+
+if __name__ == "__main__":
+  main()
