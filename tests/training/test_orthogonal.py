@@ -47,7 +47,9 @@ def test_the_first_gradient_stays_as_it_is():
 
 
 def test_an_optimizer_has_it_by_a_field():
-  config = OptimizerConfig(name="sgd", b1=0.0, clip_norm=0, learning_rate=0.5, orthogonal="tensor")
+  config = OptimizerConfig(
+    name="sgd", b1=0.0, clip_norm=0.0, learning_rate=0.5, orthogonal="tensor"
+  )
   optimizer, alone = make_optimizer(config), orthogonal(0.9, by_tensor=True)
   state, own = optimizer.init(PARAMS), alone.init(PARAMS)
   for seed in range(3):
@@ -58,7 +60,7 @@ def test_an_optimizer_has_it_by_a_field():
 
 def test_with_a_cadence_it_works_on_the_mean():
   config = OptimizerConfig(
-    name="sgd", b1=0.0, clip_norm=0, learning_rate=1.0, orthogonal="global", cadence=2
+    name="sgd", b1=0.0, clip_norm=0.0, learning_rate=1.0, orthogonal="global", cadence=2
   )
   optimizer = make_optimizer(config)
   state, total = optimizer.init(PARAMS), []
