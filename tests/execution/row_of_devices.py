@@ -1,7 +1,7 @@
 """A pipeline on devices against its simulator, in a process of its own; see `test_devices`.
 
-`python row_of_devices.py 4` looks at rows of 1, 2 and 4 devices of one process; with the variables
-of `training.distributed` set, at one row over all processes, each with its part.
+Alone it looks at rows of 1, 2 and 4 devices, with fresh shortcuts; with the variables of
+`training.distributed` set, at one row over all processes, each with its part, without.
 """
 
 import json
@@ -60,9 +60,8 @@ def on_devices(made, params, devices):
   return row.answers(answers)["head"] if has_last else None, after, late
 
 
-def differences(made, params, devices):
+def differences(made, params, expected, devices):
   """Returns the largest difference of answers, parameters and losses, and the parameters held."""
-  expected = simulated(made, params)
   answers, after, losses = on_devices(made, params, devices)
   largest = lambda a, b: float(np.max(np.abs(np.asarray(a) - np.asarray(b))))  # noqa: E731
   worst = [0.0 if answers is None else largest(answers, expected[0])]
@@ -79,16 +78,14 @@ def main():
     names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
     address, count, index = (os.environ[name] for name in names)
     jax.distributed.initialize(address, int(count), int(index))
-  found = {}
-  for fresh in (True, False):
-    made = cut(STAGED, fresh=fresh)
-    params = jax.jit(made.init)(jax.random.key(0))
-    params = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.1), params)
-    rows = [jax.devices()]
-    if jax.process_count() == 1:
-      rows = [jax.devices()[:n] for n in (1, 2, 4)]
-    for row in rows:
-      found[f"{len(row)} {'fresh' if fresh else 'aligned'}"] = differences(made, params, row)
+  alone = jax.process_count() == 1
+  made = cut(STAGED, fresh=alone)
+  params = jax.jit(made.init)(jax.random.key(0))
+  params = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.1), params)
+  expected, found = simulated(made, params), {}
+  for number in (1, 2, 4) if alone else (jax.device_count(),):
+    told = differences(made, params, expected, jax.devices()[:number])
+    found[f"{number} {'fresh' if alone else 'aligned'}"] = told
   print(json.dumps(found))
 
 

@@ -45,7 +45,7 @@ def told(rule, stages=0, fresh=False, still=False, noise=0.1):
 
 def close(one, other, atol=1e-5):
   for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=atol)
+    np.testing.assert_allclose(a, b, rtol=0, atol=atol * max(1.0, float(np.max(np.abs(b)))))
 
 
 def size(tree):

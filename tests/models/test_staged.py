@@ -8,9 +8,9 @@ import pytest
 
 from perceiver_stream.models import unet, vit
 
-UNET = unet.Config(channels=(4, 6), num_blocks=2, output_dim=2)
-ADD = unet.Config(channels=(4, 6), join="add", output_dim=2)
-VIT = vit.Config(patch=4, dim=8, num_layers=2, num_heads=2, mlp_dim=8, output_dim=2)
+UNET = unet.Config(channels=(2, 3), output_dim=2)
+ADD = unet.Config(channels=(2, 3), join="add", num_blocks=2, output_dim=2)
+VIT = vit.Config(patch=4, dim=8, num_layers=1, num_heads=2, mlp_dim=8, output_dim=2)
 NETS = {
   "unet": (lambda x: unet.unet(UNET, x), unet.staged(UNET, 8, 12)),
   "unet_add": (
@@ -49,8 +49,8 @@ def test_pictures_in_pictures_out(name):
 
 
 def test_a_unet_hands_every_level_across_and_a_vit_none():
-  assert NETS["unet"][1].shortcuts == {"unet_down_0_1"}
-  assert NETS["unet"][1].layers[-3].reads == ("unet_down_1_1", "unet_down_0_1")
+  assert NETS["unet_add"][1].shortcuts == {"unet_down_0_1"}
+  assert NETS["unet_add"][1].layers[-3].reads == ("unet_down_1_1", "unet_down_0_1")
   assert not NETS["vit"][1].shortcuts
 
 
