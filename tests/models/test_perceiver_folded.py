@@ -107,7 +107,7 @@ def test_the_program_never_holds_all_tokens_or_logits():
 def autoencoder(label_prob):
   config = zoo.config("perceiver_autoencoder/nano")
   probs = config.mask_probs | {"label": label_prob}
-  config = dataclasses.replace(config, mask_probs=probs, decode_chunk=50)
+  config = dataclasses.replace(config, mask_probs=probs, decode_chunk=50, audio_gain=1.0)
   inputs = {
     "image": normal(2, config.num_frames, config.height, config.width, 3),
     "audio": normal(2, config.samples, 1),
