@@ -52,7 +52,7 @@ def teacher(rule: str, depth: int, stages: int) -> tuple[Any, Callable]:
 def taught(rule: str, depth: int, stages: int, frames: Any, targets: Any) -> Any:
   """Returns the gradient of every tick as one vector, `[T, P]`, of an untrained chain."""
   made, run = teacher(rule, depth, stages)
-  return np.asarray(run(made.init(jax.random.key(0)), frames, targets))
+  return np.asarray(run(jax.jit(made.init)(jax.random.key(0)), frames, targets))
 
 
 def cosines(depth: int, speed: float, rows: int) -> tuple[float, float]:
@@ -73,7 +73,7 @@ def identities(rows: int) -> common.Table:
   frames = jax.random.normal(jax.random.key(1), (ticks, rows, 12, 12, 1))
   still = jnp.broadcast_to(frames[:1], frames.shape)
   targets = jnp.ones_like(frames)
-  params = cut(staged).init(jax.random.key(0))
+  params = jax.jit(cut(staged).init)(jax.random.key(0))
   exact = taught("backprop", 5, 1, still, targets)
   for rule in ("sideways", "buffered"):
     off = np.abs(taught(rule, 5, 5, still, targets) - exact)[8:]
@@ -173,7 +173,7 @@ def race(side: int, dim: int, layers: int, ticks: int, repeats: int) -> dict[str
   staged = vit.staged(config, side, side)
   frames = {"frames": np.zeros((ticks, 1, side, side, 3), np.float32)}
   half = cut(staged, (len(staged.layers) // 2,))
-  params = half.init(jax.random.key(0))
+  params = jax.jit(half.init)(jax.random.key(0))
   runs = {}
   for name, made, devices in (
     ("sequential", cut(staged, 1), jax.devices()[:1]),

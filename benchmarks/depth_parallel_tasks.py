@@ -102,7 +102,7 @@ def taught(made: Any, rule: str, loss: Callable, clip: Callable, steps: int, see
     updates, state = optimizer.update(found, state, params)
     return (optax.apply_updates(params, updates), state), None
 
-  params = made.init(jax.random.key(seed))
+  params = jax.jit(made.init)(jax.random.key(seed))
   keys = jax.random.split(jax.random.key(seed + 1), steps)
   return jax.jit(lambda c, k: jax.lax.scan(learn, c, k))((params, optimizer.init(params)), keys)[0][
     0
@@ -203,7 +203,7 @@ def present(steps: int, clips: int, depth: int, most: int) -> common.Table:
   clip = lambda key: blobs(key, TICKS, 0.7)  # noqa: E731
   staged = chain(depth, "concat", output_dim=1)
   whole, full = cut(staged, 1), cut(staged, min(depth + 1, most))
-  start = whole.init(jax.random.key(0))
+  start = jax.jit(whole.init)(jax.random.key(0))
   teacher = piped(whole, start, cross_entropy, clip, steps, 0)
   watch = Pipeline(whole)
 
