@@ -48,8 +48,8 @@ class Rule:
 
   @property
   def rates(self) -> tuple[float, ...]:
-    """The learning rates it may try."""
-    return RATES[self.optimizer.name]
+    """The learning rates it may try: higher where steps are fewer, by the root of the cadence."""
+    return tuple(rate * self.optimizer.cadence**0.5 for rate in RATES[self.optimizer.name])
 
   def order(self, num_clips: int, seed: int) -> Int[np.ndarray, "n B"]:
     """Returns what is learnt from at every step: a new clip, then those replayed."""
