@@ -29,7 +29,8 @@ def texture(key: Any, rows: int, side: int) -> Any:
   noise = jnp.fft.fft2(jax.random.normal(key, (rows, side, side)))
   f = jnp.fft.fftfreq(side) * side
   y, x = jnp.meshgrid(f, f, indexing="ij")
-  smooth = jnp.fft.ifft2(noise * jnp.exp(-(x**2 + y**2) / (0.08 * side**2))[None]).real
+  envelope = jnp.exp(-(x**2 + y**2) / (0.08 * side**2))[None]
+  smooth = jnp.fft.ifft2(noise * envelope.astype(noise.dtype)).real
   return smooth / jnp.std(smooth, axis=(1, 2), keepdims=True)
 
 
@@ -37,7 +38,8 @@ def moved(picture: Any, y: Any, x: Any) -> Any:
   """Returns pictures `[rows, side, side]` moved by parts of pixels, `[rows]`."""
   f = jnp.fft.fftfreq(picture.shape[1])
   phase = y[:, None, None] * f[None, :, None] + x[:, None, None] * f[None, None, :]
-  return jnp.fft.ifft2(jnp.fft.fft2(picture) * jnp.exp(-2j * jnp.pi * phase)).real
+  turn = jax.lax.complex(jnp.cos(2 * jnp.pi * phase), -jnp.sin(2 * jnp.pi * phase))
+  return jnp.fft.ifft2(jnp.fft.fft2(picture) * turn).real
 
 
 def sliding(key: Any, ticks: int, speed: float, rows: int = ROWS, side: int = SIDE) -> Any:

@@ -16,9 +16,9 @@ VARIANTS = {
   "autoencoder": ("nano", "tiny", "shards", "kinetics"),
   "flow": ("nano", "tiny", "published"),
   "moog": ("nano", "tiny", "movi"),
-  "pretrain": ("nano", "tiny"),
+  "pretrain": ("nano", "tiny", "grid", "apart", "moog"),
   "rvm": ("nano", "tiny", "small"),
-  "tracking": ("nano", "tiny", "latents"),
+  "tracking": ("nano", "tiny_boxes", "tiny_dense", "moog_latents"),
 }
 SCORED = {
   "autoencoder": {"audio@0", "pixels@0"},

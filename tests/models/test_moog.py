@@ -53,7 +53,7 @@ def test_subsampled_decoding_is_full_decoding_there():
   whole = model.predict(params, state, (0,))["pixels"][:, 0]
   cells = sampled_cells((16, 16), 4, jnp.asarray([[1, 2], [3, 0]]))
   some = model.decode(params, state, model.queries("pixels", 0.0, cells[0]))["pixels"]
-  np.testing.assert_allclose(some[0, :, 0, 0], moog.sampled(whole, cells)[0], atol=1e-5)
+  np.testing.assert_allclose(some[0, :, 0, 0], sampled(whole, cells)[0], atol=1e-5)
 
 
 def test_chunked_decoding_is_decoding():

@@ -245,7 +245,7 @@ def test_a_masked_modality_has_no_influence_and_masks_between_need_a_key():
 
 
 def test_gained_sound_is_read_louder_and_given_back_as_loud_as_it_was():
-  _, inputs, network, _ = autoencoder()
+  _, inputs, network, _ = autoencoder(audio_gain=1.0)
   _, _, gained_network, _ = autoencoder(audio_gain=8.0)
   params = jax.jit(network.init)(jax.random.key(0), inputs)
   gained = jax.jit(gained_network.apply)(params, None, inputs)
