@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,16 +94,16 @@ class Device:
     """Returns a message to the next device."""
     return {entry: blank(self.cut.registers[entry[1]], rows) for entry in self.to_right}
 
-  def blank_given(self, rows: int) -> dict[Entry, list[list[Array]]]:
+  def blank_given(self, rows: int) -> dict[Entry, list[list[Any]]]:
     """Returns the gradients that its stages give to what they read."""
-    given: dict[Entry, list[list[Array]]] = {}
+    given: dict[Entry, list[list[Any]]] = {}
     for entry, _ in self.reads:
       if entry[1] not in self.observed:
         zeros = floats({entry: blank(self.cut.registers[entry[1]], rows)})[entry]
         given.setdefault(entry, []).append(zeros)
     return given
 
-  def blank_left(self, rows: int) -> dict[Entry, list[Array]]:
+  def blank_left(self, rows: int) -> Floats:
     """Returns the gradients that the next device sends back."""
     message = self.blank_right(rows)
     return floats({e: x for e, x in message.items() if e[1] not in self.observed})
@@ -139,7 +139,7 @@ class Device:
   ) -> Done:
     """Returns all of a tick of Sideways that needs no other device."""
     taught: dict[int, Taught] = {}
-    given: dict[Entry, list[list[Array]]] = {}
+    given: dict[Entry, list[list[Any]]] = {}
     for i in reversed(self.stages):
       stage, before = self.cut.stages[i], (own.written[i], own.states[i])
       inputs = self._reads(i, own, inbox, frame)

@@ -37,7 +37,7 @@ from perceiver_stream.execution.pipeline import (
 from perceiver_stream.models.staged import Values
 
 Loss = Callable[[Values, PyTree], Float[Array, ""]]
-Floats = dict[Any, list[Array]]  # by register, its float arrays: what has gradients
+Floats = dict[Any, list[Any]]  # by register, its float arrays or their shapes: what has gradients
 
 
 class Told(NamedTuple):
@@ -181,7 +181,7 @@ def judge_of(
 
 
 def floats(values: Mapping[Any, PyTree], but: Collection[str] = ()) -> Floats:
-  """Returns the float arrays of every register, but for some."""
+  """Returns the float arrays of every register, or their shapes, but for some."""
   kept = {name: value for name, value in values.items() if name not in but}
   return {n: [x for x in jax.tree.leaves(v) if _is_float(x)] for n, v in kept.items()}
 
