@@ -20,9 +20,6 @@ PACKAGE = "perceiver_stream."
 # May differ between the run that wrote a checkpoint and the one that goes on from it.
 FREE = ("run_dir", "max_windows", "max_bad_windows", "prefetch", "checkpoints", "logging", "mesh")
 
-# What runs did before there was a field for it.
-ADDED = {"execution": "sequential", "num_stages": 0}
-
 SEQUENTIAL, PIPELINED, SIDEWAYS, SKIP_SIDEWAYS = EXECUTIONS = (
   "sequential",
   "pipelined",
@@ -161,9 +158,13 @@ def unknown_key(path: str, valid: list[str]) -> str:
 def differences(old: Any, new: Any) -> list[str]:
   """Returns a line for each key whose value differs between two results of `to_dict`.
 
-  Keys listed in `FREE`, which do not change what is learnt, are left out.
+  Keys listed in `FREE`, which do not change what is learnt, are left out. A field that `old` was
+  written without, because there was none yet, has its default.
+
+  Raises:
+    ValueError: `old` has a key or type that is not known; see `from_dict`.
   """
-  before, after = ADDED | _flatten(old), ADDED | _flatten(new)
+  before, after = _flatten(to_dict(from_dict(old))), _flatten(new)
   lines = []
   for key in sorted(before | after):
     if key.split(".")[0] not in FREE and before.get(key) != after.get(key):

@@ -81,6 +81,15 @@ def test_differences_name_the_keys_and_leave_out_what_may_change(config):
   ]
 
 
+def test_a_field_that_was_added_since_has_its_default(config):
+  old = to_dict(config)
+  del old["weights"], old["model"]["core"]["identity"]
+  assert differences(old, to_dict(config)) == []
+  config.weights, config.model.core.identity = "moog/tiny", True
+  found = ["model.core.identity: False -> True", "weights:  -> moog/tiny"]
+  assert differences(old, to_dict(config)) == found
+
+
 @pytest.mark.parametrize(
   "fields, text",
   [
