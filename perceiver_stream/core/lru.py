@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.core.causal import causal_taps
-from perceiver_stream.nn import Linear, select
+from perceiver_stream.nn import Linear, gelu, select
 
 
 @dataclass(kw_only=True)
@@ -120,7 +120,7 @@ class GatedLru(hk.RNNCore):
 
   @hk.name_like("__call__")
   def _output(self, x: Array, hidden: Array) -> Array:
-    gate = jax.nn.gelu(Linear(self.config.dim, name="gate")(x), approximate=True)
+    gate = gelu(Linear(self.config.dim, name="gate")(x))
     return Linear(x.shape[-1], name="output")(gate * hidden)
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import haiku as hk
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -11,7 +10,7 @@ from perceiver_stream.core.causal import causal_taps
 from perceiver_stream.models import painter
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.painter import Canvas, Patches, check_patches
-from perceiver_stream.nn import LayerNorm, Linear
+from perceiver_stream.nn import LayerNorm, Linear, gelu
 
 
 @dataclass(kw_only=True)
@@ -69,7 +68,7 @@ class CausalConv3D(hk.Module):
       normed = LayerNorm(name=f"norm_{i}")(x)
       taps = causal_taps(normed, state[i], is_first)  # [T B K N D]
       states.append(taps[:, :, 1:])
-      x = x + jax.nn.gelu(Linear(c.dim, name=f"conv_{i}")(self._around(taps)), approximate=True)
+      x = x + gelu(Linear(c.dim, name=f"conv_{i}")(self._around(taps)))
     return LayerNorm(name="norm")(x), tuple(states)
 
   def _around(self, taps: Float[Array, "T B K N D"]) -> Float[Array, "T B N E"]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream.models.staged import Layer, Staged, Values
-from perceiver_stream.nn import LayerNorm, Linear
+from perceiver_stream.nn import LayerNorm, Linear, gelu
 from perceiver_stream.nn.conv import Conv2D
 
 FRAMES = "frames"
@@ -128,7 +128,7 @@ def _rectified(dim: int, stride: int, *, is_raw: bool = False) -> Callable[[Arra
   """Returns a convolution of normalised, rectified features, or of a raw picture."""
 
   def function(x: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
-    x = x if is_raw else jax.nn.gelu(LayerNorm(name="norm")(x), approximate=True)
+    x = x if is_raw else gelu(LayerNorm(name="norm")(x))
     return Conv2D(dim, stride=stride, name="conv")(x)
 
   return function
@@ -138,7 +138,7 @@ def _pooled(dim: int) -> Callable[[Array], Array]:
   """Returns a linear map of the mean over all places."""
 
   def function(x: Float[Array, "B H W C"]) -> Float[Array, "B K"]:
-    x = jax.nn.gelu(LayerNorm(name="norm")(x), approximate=True)
+    x = gelu(LayerNorm(name="norm")(x))
     return Linear(dim, name="classes")(jnp.mean(x, axis=(1, 2)))
 
   return function

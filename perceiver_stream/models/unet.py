@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from perceiver_stream.models.staged import Layer, Staged, forward, plain
-from perceiver_stream.nn import LayerNorm
+from perceiver_stream.nn import LayerNorm, gelu
 from perceiver_stream.nn.conv import Conv2D
 
 FRAMES = "frames"
@@ -104,12 +104,12 @@ def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Stage
 
 def _filtered(x: Float[Array, "B H W C"], dim: int, stride: int = 1) -> Float[Array, "B h w K"]:
   """Returns normalised, rectified and filtered features."""
-  x = jax.nn.gelu(LayerNorm(name="norm")(x), approximate=True)
+  x = gelu(LayerNorm(name="norm")(x))
   return Conv2D(dim, stride=stride, name="conv")(x)
 
 
 def _residual(x: Float[Array, "B H W C"], dim: int) -> Float[Array, "B H W K"]:
-  y = jax.nn.gelu(LayerNorm(name="residual_norm")(x), approximate=True)
+  y = gelu(LayerNorm(name="residual_norm")(x))
   return x + Conv2D(dim, name="residual_conv")(y)
 
 

@@ -12,6 +12,7 @@ from perceiver_stream.nn.layers import MLP as MLP
 from perceiver_stream.nn.layers import LayerNorm as LayerNorm
 from perceiver_stream.nn.layers import Linear as Linear
 from perceiver_stream.nn.layers import RMSNorm as RMSNorm
+from perceiver_stream.nn.layers import gelu as gelu
 from perceiver_stream.nn.motion import local_motion as local_motion
 from perceiver_stream.nn.positions import LearnedPositions as LearnedPositions
 from perceiver_stream.nn.positions import coordinates as coordinates
