@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from perceiver_stream.streams.base import StreamConfig, exact_rate, pixels_spec
-from perceiver_stream.streams.sim_recordings import SimStream, seed_of
+from perceiver_stream.streams.sim_recordings import Played, SimStream, seed_of
 from perceiver_stream.types import ModalitySpec
 
 SAMPLES = 4  # per pixel and axis, for smooth edges
@@ -86,7 +86,7 @@ def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDatas
   return SimStream(config, row, Box)
 
 
-class Box:
+class Box(Played):
   """One recording."""
 
   def __init__(self, config: Config, row: int, recording: int):
@@ -110,21 +110,7 @@ class Box:
         places.append(place)
     return np.array(places)
 
-  def read(self) -> dict[str, np.ndarray]:
-    """Returns the next tick's values."""
-    values = self._look()
-    self._move()
-    return values
-
-  def skip(self, ticks: int) -> None:
-    """Goes on by some ticks that nobody looks at."""
-    for _ in range(ticks):
-      self._move()
-
-  def close(self) -> None:
-    """Lets go of nothing."""
-
-  def _move(self) -> None:
+  def move(self) -> None:
     """Goes on by a tick: walls turn a ball's way around, balls that meet swap along their line."""
     self._tick += 1
     self._place += self._velocity / float(exact_rate(self._config.rate_hz))
@@ -142,7 +128,8 @@ class Box:
           self._velocity[i] -= exchange
           self._velocity[j] += exchange
 
-  def _look(self) -> dict[str, np.ndarray]:
+  def look(self) -> dict[str, np.ndarray]:
+    """Returns the values of this tick."""
     config = self._config
     turn = self._tick / config.ticks_per_drift if config.ticks_per_drift else 0.0
     colours = [colorsys.hsv_to_rgb((hue + turn) % 1, 0.8, 1.0) for hue in self._hue]

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from perceiver_stream.streams.base import StreamConfig, exact_rate, pixels_spec
-from perceiver_stream.streams.sim_recordings import SimStream, seed_of
+from perceiver_stream.streams.sim_recordings import Played, SimStream, seed_of
 from perceiver_stream.types import ModalitySpec
 
 CLASSES = ("floor", "ceiling", "wall")
@@ -84,7 +84,7 @@ def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDatas
   return SimStream(config, row, Walk)
 
 
-class Walk:
+class Walk(Played):
   """One recording."""
 
   def __init__(self, config: Config, row: int, recording: int):
@@ -99,20 +99,6 @@ class Walk:
     self._across = (np.arange(config.width) + 0.5 - config.width / 2) / focal
     self._down = (np.arange(config.height) + 0.5 - config.height / 2) / focal
 
-  def read(self) -> dict[str, np.ndarray]:
-    """Returns the next tick's values."""
-    values = self._look()
-    self._move()
-    return values
-
-  def skip(self, ticks: int) -> None:
-    """Goes on by some ticks that nobody looks at."""
-    for _ in range(ticks):
-      self._move()
-
-  def close(self) -> None:
-    """Lets go of nothing."""
-
   def _next_goal(self) -> Float[np.ndarray, " 2"]:
     """Returns the middle of a neighbouring cell: any but the one it came from, if there is one."""
     column, line = np.floor(self._place).astype(int)
@@ -121,7 +107,7 @@ class Walk:
     self._came = onward[int(self._rng.integers(len(onward)))]
     return np.array([column + 0.5 + self._came[0], line + 0.5 + self._came[1]])
 
-  def _move(self) -> None:
+  def move(self) -> None:
     """Goes on by a tick: it turns to where it wants, and walks when it looks there."""
     self._tick += 1
     seconds = 1 / float(exact_rate(self._config.rate_hz))
@@ -136,7 +122,8 @@ class Walk:
       if distance <= stride:
         self._goal = self._next_goal()
 
-  def _look(self) -> dict[str, np.ndarray]:
+  def look(self) -> dict[str, np.ndarray]:
+    """Returns the values of this tick."""
     depth, hue, side = self._cast()
     top, bottom = -(1 - EYE) / depth, EYE / depth  # of the wall, in tangents
     down = self._down[:, None]

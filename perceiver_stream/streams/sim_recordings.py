@@ -5,6 +5,7 @@ so a position is three whole numbers, and going to it means making the recording
 there. `ticks_per_recording` bounds how long that takes.
 """
 
+import abc
 import importlib
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -29,6 +30,32 @@ class World(Protocol):
   def close(self) -> None:
     """Lets go of the simulator."""
     ...
+
+
+class Played(abc.ABC):
+  """A recording without a simulator: what it looks like now, and how it goes on by a tick."""
+
+  @abc.abstractmethod
+  def look(self) -> dict[str, np.ndarray]:
+    """Returns the values of this tick."""
+
+  @abc.abstractmethod
+  def move(self) -> None:
+    """Goes on by a tick."""
+
+  def read(self) -> dict[str, np.ndarray]:
+    """Returns the next tick's values."""
+    values = self.look()
+    self.move()
+    return values
+
+  def skip(self, ticks: int) -> None:
+    """Goes on by some ticks that nobody looks at."""
+    for _ in range(ticks):
+      self.move()
+
+  def close(self) -> None:  # noqa: B027
+    """Lets go of nothing."""
 
 
 def require(package: str, extra: str = "sim") -> Any:

@@ -4,19 +4,13 @@ from perceiver_stream.lab.comparing import Effect
 from perceiver_stream.lab.tables import models
 from perceiver_stream.lab.tables.base import Table
 
-_MODELS = ("image_rnn", "conv3d", "trecvit", "rvm", "stream_perceiver")
-
 TABLE = Table(
   title="Length generalisation",
   about="All learn from clips of T = 4 frames, each begun with a fresh state. Out of the stream they "
   "are run for 404 frames, 101 T, in one go, or reset every T. Published (TRecViT 2024): a net "
   "of gated LRUs trained on 64 frames stays usable at 96, where a transformer with learned positions "
   "does not (26.4 against 15.1 dB).",
-  trials={
-    f"{name}, {kind}": models.recurrent(name, carry)
-    for name in _MODELS
-    for kind, carry in (("run for 101 T", "held out"), ("reset every T", "never"))
-  },
+  trials=models.remembering({"run for 101 T": "held out", "reset every T": "never"}),
   effects=[
     Effect(
       about=f"{name} loses by running on",
@@ -25,7 +19,7 @@ TABLE = Table(
       where="out_of_stream",
       lower=False,
     )
-    for name in _MODELS
+    for name in models.REMEMBERING
   ],
   changes=models.TABLE.changes,
   remarks=[

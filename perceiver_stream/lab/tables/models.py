@@ -1,5 +1,7 @@
 """Models, at equal parameters and equal frames seen."""
 
+from collections.abc import Mapping
+
 from perceiver_stream.lab.comparing import Effect
 from perceiver_stream.lab.learners import LEARNERS
 from perceiver_stream.lab.rules import Rule, optimizer
@@ -10,11 +12,21 @@ from perceiver_stream.lab.trials import Trial
 AHEAD = Task(displacement=1)
 RULE = Rule(optimizer=optimizer("rmsprop"))
 WITHOUT_MEMORY = ("vit", "unet", "frame_by_frame")
+REMEMBERING = ("image_rnn", "conv3d", "trecvit", "rvm", "stream_perceiver")
 
 
 def recurrent(name: str, carry: str = "always") -> Trial:
   """Returns the trial of a model with memory."""
   return Trial(learner=name, task=AHEAD, rule=RULE, carry=carry)
+
+
+def remembering(kinds: Mapping[str, str]) -> dict[str, Trial]:
+  """Returns trials of models with memory by what is done with it, which `kinds` names."""
+  return {
+    f"{name}, {kind}": recurrent(name, carry)
+    for name in REMEMBERING
+    for kind, carry in kinds.items()
+  }
 
 
 TABLE = Table(

@@ -4,18 +4,12 @@ from perceiver_stream.lab.comparing import Effect
 from perceiver_stream.lab.tables import models
 from perceiver_stream.lab.tables.base import Table
 
-_MODELS = ("image_rnn", "conv3d", "trecvit", "rvm", "stream_perceiver")
-
 TABLE = Table(
   title="State: carried or reset",
   about="Gradients go through four frames; does it help to remember more than that? Published: "
   "continuous state is one of the parts that made online action detection better (COAD 2025: "
   "out-of-stream recall 69.1 to 71.6 to 76.0, all parts together).",
-  trials={
-    f"{name}, {kind}": models.recurrent(name, carry)
-    for name in _MODELS
-    for kind, carry in (("carried", "always"), ("reset", "never"))
-  },
+  trials=models.remembering({"carried": "always", "reset": "never"}),
   effects=[
     Effect(
       about=f"{name} does better with its state carried",
@@ -24,7 +18,7 @@ TABLE = Table(
       where=where,
       lower=True,
     )
-    for name in _MODELS
+    for name in models.REMEMBERING
     for where in ("in_stream", "out_of_stream")
   ],
   changes=models.TABLE.changes,
