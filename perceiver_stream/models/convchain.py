@@ -12,15 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import haiku as hk
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from perceiver_stream.models.staged import Layer, Staged, Values
+from perceiver_stream.models.staged import FRAMES, Layer, Staged, Values, of_pictures
 from perceiver_stream.nn import LayerNorm, Linear, gelu
 from perceiver_stream.nn.conv import Conv2D
 
-FRAMES = "frames"
 JOINS = ("none", "add", "concat")
 HEADS = ("picture", "classes")
 
@@ -88,9 +86,7 @@ def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Stage
   heads = {"picture": _rectified(config.output_dim, 1), "classes": _pooled(config.output_dim)}
   last = {name: shapes[name] for name in list(shapes)[-1:]}
   layers.append(_layer(config, "head", last, heads[config.head]))
-  frames = {FRAMES: jax.ShapeDtypeStruct((1, *shapes[FRAMES]), jnp.float32)}
-  sides = frozenset(name for layer in layers for name in layer.reads[1:])
-  return Staged("convchain", tuple(layers), frames, ("head",), sides)
+  return of_pictures("convchain", layers, height, width, input_dim)
 
 
 def _layer(

@@ -1,15 +1,16 @@
 """What models of one stream of frames share: remembering them, and picking cells of a picture."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from perceiver_stream.modalities import Memory, Modality
+from perceiver_stream.models.staged import Layer, Values
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
 
 
@@ -49,6 +50,34 @@ def remember_ticks(
 
   _, memories = jax.lax.scan(tick, dict(memory), (present, valid, is_first))
   return Remembered(memories, valid, is_first)
+
+
+def remember_tick(
+  modalities: Mapping[str, Modality], memory: Mapping[str, Memory], observation: Observation
+) -> Remembered:
+  """Returns what `remember_ticks` does, of one tick: arrays `[B, ...]`."""
+  once = jax.tree.map(lambda x: x[None], dict(observation))
+  return jax.tree.map(lambda x: x[0], remember_ticks(modalities, memory, once))
+
+
+def tick_shapes(modalities: Mapping[str, Modality]) -> dict[str, jax.ShapeDtypeStruct]:
+  """Returns what comes with every tick, with one row: observations, their flags and `is_first`."""
+  shapes = {
+    n: jax.ShapeDtypeStruct((1, *m.spec.shape), m.spec.dtype) for n, m in modalities.items()
+  }
+  flag = jax.ShapeDtypeStruct((1,), jnp.bool_)
+  return shapes | {valid_key(n): flag for n in modalities} | {IS_FIRST: flag}
+
+
+def remembering(
+  modalities: Mapping[str, Modality], call: Callable[[PyTree, Values], tuple[Values, PyTree]]
+) -> Layer:
+  """Returns the first layer of a model; its state is what is remembered, see `staged.Layer`."""
+
+  def start(rows: int) -> dict[str, Memory]:
+    return {n: m.initial_memory(rows) for n, m in modalities.items()}
+
+  return Layer("input", tuple(tick_shapes(modalities)), call, start)
 
 
 def nearest(

@@ -8,26 +8,21 @@ Source: van Steenkiste et al. 2024, Moving Off-the-Grid; representations4d, `moo
 `moog/configs/movi.py` and the inference notebook.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
+from perceiver_stream.models.moog_sampling import place, position_table
+from perceiver_stream.models.moog_ticks import Step as Step
+from perceiver_stream.models.moog_ticks import Tick as Tick
+from perceiver_stream.models.moog_ticks import reset
 from perceiver_stream.models.perceiver_io import in_chunks, repeat_rows
-from perceiver_stream.nn import (
-  ConvStack,
-  LayerNorm,
-  Linear,
-  ParallelBlock,
-  coordinates,
-  fourier_octaves,
-)
-from perceiver_stream.nn.positions import coordinates_float32
+from perceiver_stream.nn import ConvStack, LayerNorm, Linear, ParallelBlock
 
 
 @dataclass(kw_only=True)
@@ -131,36 +126,6 @@ class Config:
   remat: bool = True
 
 
-class Tick(NamedTuple):
-  """What the recurrence reads at one tick.
-
-  Attributes:
-    tokens: Of the frame, `[B, N, C]`.
-    is_first: `[B]`; True resets the row to `start` before the tick.
-    start: State of a reset row, `[B, L, D]`.
-    detach: `[B]`; True stops the gradient into the past.
-    valid: `[B]`; False where there was no frame: the prediction is kept.
-    targets: Sampled pixels of the frame, `[B, Q, K]`, and
-    positions: features of where they are, `[B, Q, P]`: for the loss gradient only.
-  """
-
-  tokens: Float[Array, "B N C"]
-  is_first: Bool[Array, " B"] | None = None
-  start: Float[Array, "B L D"] | None = None
-  detach: Bool[Array, " B"] | None = None
-  valid: Bool[Array, " B"] | None = None
-  targets: Float[Array, "B Q K"] | None = None
-  positions: Float[Array, "B Q P"] | None = None
-
-
-class Step(NamedTuple):
-  """States of one tick, `[B, L, D]`: before it, what was predicted, and after the frame."""
-
-  normed: Float[Array, "B L D"]
-  predicted: Float[Array, "B L D"]
-  corrected: Float[Array, "B L D"]
-
-
 class Stack(hk.Module):
   """MooG's transformer: dense, parallel blocks, norm, dense.
 
@@ -191,14 +156,21 @@ class Stack(hk.Module):
     if self.hidden_dim:
       x = Linear(self.hidden_dim, name="input")(x)
     for i in range(c.num_layers):
-      block = ParallelBlock(
-        c.num_heads,
-        qkv_dim=c.qkv_dim,
-        mlp_dim=c.mlp_dim,
-        use_self=self.use_self,
-        name=f"block_{i}",
-      )
-      x = block(x, y)
+      x = self.block(i, x, y)
+    return self.finished(x, width)
+
+  @hk.name_like("__call__")
+  def block(self, i: int, x: Float[Array, "B Q E"], y: Float[Array, "B N C"] | None) -> Array:
+    """Returns the outcome of block i, `[B, Q, E]`."""
+    c = self.config
+    block = ParallelBlock(
+      c.num_heads, qkv_dim=c.qkv_dim, mlp_dim=c.mlp_dim, use_self=self.use_self, name=f"block_{i}"
+    )
+    return block(x, y)
+
+  @hk.name_like("__call__")
+  def finished(self, x: Float[Array, "B Q E"], width: int) -> Float[Array, "B Q K"]:
+    """Returns what comes after the blocks; `width` is that of what the stack was given."""
     x = LayerNorm(use_offset=False, name="norm")(x)
     output_dim = self.output_dim or (width if x.shape[-1] != width else None)
     return Linear(output_dim, name="output")(x) if output_dim else x
@@ -216,8 +188,25 @@ class FrameEncoder(hk.Module):
     self, frames: Float[Array, "B H W K"], positions: Float[Array, "h w P"] | None = None
   ) -> Float[Array, "B N C"]:
     """Returns the tokens; `positions` replaces the computed features of the coarse grid."""
+    return self.tokens(self.convs()(frames), positions)
+
+  @hk.name_like("__call__")
+  def convs(self) -> ConvStack:
+    """Returns the convolutions."""
     c = self.config
-    x = ConvStack(c.channels, c.strides, kernels=c.kernels, name="convs")(frames)
+    return ConvStack(c.channels, c.strides, kernels=c.kernels, name="convs")
+
+  @hk.name_like("__call__")
+  def filtered(self, i: int, x: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
+    """Returns what convolution i makes of the features before it."""
+    return self.convs().layer(i, x)
+
+  @hk.name_like("__call__")
+  def tokens(
+    self, x: Float[Array, "B h w C"], positions: Float[Array, "y x P"] | None = None
+  ) -> Float[Array, "B N K"]:
+    """Returns the tokens of features that went through all convolutions."""
+    c = self.config
     x = LayerNorm(use_offset=False, name="conv_norm")(x) if c.normalise else x
     batch, height, width, channels = x.shape
     table = position_table((height, width), c.num_octaves, self.float32_positions, positions)
@@ -238,16 +227,46 @@ class DenseDecoder(hk.Module):
     self, latents: Float[Array, "B L D"], positions: Float[Array, "B Q P"]
   ) -> Float[Array, "B Q K"]:
     """Returns the answers."""
-    size = None if self.config.use_self else max(1, self.config.chunk // latents.shape[0])
-    return in_chunks(lambda p: self._answer(latents, p), positions, size)
+    return self.chunked(lambda p: self._answer(latents, p), positions)
+
+  def chunked(
+    self, f: Callable[[Array], Array], queries: Float[Array, "B Q ..."]
+  ) -> Float[Array, "B Q ..."]:
+    """Returns `f(queries)`, in chunks if queries do not attend to each other."""
+    size = None if self.config.use_self else max(1, self.config.chunk // queries.shape[0])
+    return in_chunks(f, queries, size)
 
   @hk.name_like("__call__")
   def _answer(self, latents: Array, positions: Array) -> Array:
-    c = self.config
+    x = self.asked(latents, positions)
+    for i in range(self.config.stack.num_layers):
+      x = self.attended(i, x, latents)
+    return self.answered(x)
+
+  @hk.name_like("__call__")
+  def asked(
+    self, latents: Float[Array, "B L D"], positions: Float[Array, "B Q P"]
+  ) -> Float[Array, "B Q E"]:
+    """Returns the queries before they have read anything: in the latents' width and dtype."""
     blank = jnp.zeros((*positions.shape[:2], latents.shape[-1]), latents.dtype)
-    x = place(blank, positions.astype(latents.dtype), add=c.add_positions)
-    x = Stack(c.stack, use_self=c.use_self, name="stack")(x, latents)
+    return place(blank, positions.astype(latents.dtype), add=self.config.add_positions)
+
+  @hk.name_like("__call__")
+  def attended(
+    self, i: int, x: Float[Array, "B Q E"], latents: Float[Array, "B L D"]
+  ) -> Float[Array, "B Q E"]:
+    """Returns the queries after block i has read the latents."""
+    return self._stack().block(i, x, latents)
+
+  @hk.name_like("__call__")
+  def answered(self, x: Float[Array, "B Q E"]) -> Float[Array, "B Q K"]:
+    """Returns the answers of queries that went through all blocks."""
+    x = self._stack().finished(x, x.shape[-1])
     return Linear(self.output_dim, name="output")(x)
+
+  @hk.name_like("__call__")
+  def _stack(self) -> Stack:
+    return Stack(self.config.stack, use_self=self.config.use_self, name="stack")
 
 
 class Moog(hk.Module):
@@ -262,10 +281,21 @@ class Moog(hk.Module):
     self, frames: Float[Array, "T B H W K"], positions: Float[Array, "h w P"] | None = None
   ) -> Float[Array, "T B N C"]:
     """Returns tokens of all frames, values in [0, 1]; outside the scan, all at once."""
-    c = self.config
-    encoder = FrameEncoder(c.encoder, float32_positions=c.float32_positions, name="encoder")
-    tokens = encoder(frames.reshape(-1, *frames.shape[2:]), positions)
+    tokens = self.encoder()(frames.reshape(-1, *frames.shape[2:]), positions)
     return tokens.reshape(*frames.shape[:2], *tokens.shape[1:])
+
+  @hk.name_like("__call__")
+  def encoder(self) -> FrameEncoder:
+    """Returns the frame encoder."""
+    c = self.config
+    return FrameEncoder(c.encoder, float32_positions=c.float32_positions, name="encoder")
+
+  def initial_state(self, batch_size: int) -> Float[Array, "B L D"]:
+    """Returns the first state, drawn from the call's random key if there is one."""
+    c = self.config
+    key = hk.maybe_next_rng_key()
+    key = jax.random.key(0) if key is None else key
+    return self.start(jax.random.normal(key, (batch_size, c.num_latents, c.latent_dim)))
 
   @hk.name_like("__call__")
   def start(self, noise: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
@@ -277,7 +307,7 @@ class Moog(hk.Module):
   def tick(self, inputs: Tick, prev_state: Float[Array, "B L D"]) -> tuple[Step, Array]:
     """Returns the states of one tick, and the next state."""
     c = self.config
-    state = _reset(inputs, prev_state)
+    state = reset(inputs, prev_state)
     normed, predicted = self._predict(state)
     start = predicted
     if c.use_loss_gradient:
@@ -303,10 +333,14 @@ class Moog(hk.Module):
     self, latents: Float[Array, "B L D"], positions: Float[Array, "B Q P"]
   ) -> Float[Array, "B Q K"]:
     """Returns the colours of the places whose position features are given."""
+    return self.decoder()(latents, positions)
+
+  @hk.name_like("__call__")
+  def decoder(self) -> DenseDecoder:
+    """Returns the decoder; raises ValueError if there is none."""
     if self.config.decoder is None:
       raise ValueError("MooG: this model has no decoder (config.decoder is None).")
-    channels = self.config.channels
-    return DenseDecoder(self.config.decoder, channels, name="decoder")(latents, positions)
+    return DenseDecoder(self.config.decoder, self.config.channels, name="decoder")
 
   @hk.name_like("__call__")
   def ahead(self, state: Float[Array, "B L D"], num_ticks: int) -> Float[Array, "T B L D"]:
@@ -318,6 +352,15 @@ class Moog(hk.Module):
       return predicted if self.config.norm_first else self._norm(predicted), predicted
 
     return hk.scan(tick, state, None, num_ticks)[1]
+
+  def futures(
+    self, state: Float[Array, "B L D"], displacements: Sequence[int]
+  ) -> Float[Array, "K B L D"]:
+    """Returns the states so many ticks later, without frames; 0 is the state itself."""
+    ahead = state[None]
+    if any(displacements):
+      ahead = jnp.concatenate([ahead, self.ahead(state, max(displacements))])
+    return jnp.stack([ahead[d] for d in displacements])
 
   @hk.name_like("__call__")
   def _predict(self, state: Array) -> tuple[Array, Array]:
@@ -342,33 +385,3 @@ class Moog(hk.Module):
 
     gradient: Any = hk.grad(error)(predicted)
     return gradient
-
-
-def _reset(inputs: Tick, state: Array) -> Array:
-  """Returns the state with rows reset where a recording starts, cut off where asked."""
-  rows = lambda flag: jnp.broadcast_to(flag[:, None, None], state.shape)  # noqa: E731
-  if inputs.is_first is not None and inputs.start is not None:
-    state = jnp.where(rows(inputs.is_first), inputs.start, state)
-  if inputs.detach is not None:
-    state = jnp.where(rows(inputs.detach), jax.lax.stop_gradient(state), state)
-  return state
-
-
-def place(x: Float[Array, "B N C"], positions: Float[Array, "B N P"], *, add: bool) -> Array:
-  """Returns features with their positions: beside them, or projected and added."""
-  if add:
-    return x + Linear(x.shape[-1], name="position_projection")(positions)
-  return jnp.concatenate([x, positions], axis=-1)
-
-
-def position_table(
-  shape: Sequence[int],
-  num_octaves: int,
-  as_float32: bool = True,
-  given: Array | np.ndarray | None = None,
-) -> Float[Array, "N P"]:
-  """Returns the Fourier features of a grid, row-major, or those given for it, `[*shape, P]`."""
-  if given is not None:
-    return jnp.asarray(given).reshape(-1, given.shape[-1])
-  grid = coordinates_float32(shape) if as_float32 else coordinates(shape, "inclusive")
-  return jnp.asarray(fourier_octaves(grid, num_octaves), jnp.float32)

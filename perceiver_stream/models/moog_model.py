@@ -55,11 +55,7 @@ class MoogNetwork:
 
   def initial_state(self, batch_size: int) -> State:
     """Returns the state before the first tick, drawn from the call's random key."""
-    c = self.config
-    key = hk.maybe_next_rng_key()
-    key = jax.random.key(0) if key is None else key
-    noise = jax.random.normal(key, (batch_size, c.num_latents, c.latent_dim))
-    start = self.moog.start(noise)
+    start = self.moog.initial_state(batch_size)
     return State(start, start, {"pixels": self.frames.initial_memory(batch_size)})
 
   def observe(self, state: State, observations: Observation) -> tuple[State, State]:
@@ -134,7 +130,7 @@ class MoogNetwork:
         f"config.decoder.chunk={c.decoder.chunk}; ask for fewer cells or rows."
       )
     centres = jnp.asarray(coordinates(grid), jnp.float32)
-    return repeat_rows(_positions(c)[cell_index(centres, (c.height, c.width))], rows)
+    return repeat_rows(positions_of(c)[cell_index(centres, (c.height, c.width))], rows)
 
   def latents(self, state: State) -> Float[Array, "*T B L D"]:
     """Returns the latent array."""
@@ -145,7 +141,7 @@ class MoogNetwork:
     c = self.config
     if c.decoder is None:
       return {}
-    frames = self._decode(state, _positions(c), displacements)
+    frames = self._decode(state, positions_of(c), displacements)
     frames = jnp.moveaxis(frames, 0, 1)
     return {"pixels": frames.reshape(*frames.shape[:2], c.height, c.width, 3)}
 
@@ -156,25 +152,22 @@ class MoogNetwork:
     for name, asked in queries.items():
       cells = cell_index(asked.positions, (c.height, c.width))
       displacements = tuple(sorted({0, *c.displacements}))
-      pixels = self._decode(state, _positions(c)[cells], displacements)
+      pixels = self._decode(state, positions_of(c)[cells], displacements)
       answers[name] = nearest(pixels, displacements, asked.displacement)[:, :, None, None]
     return answers
 
   def picture(self, latents: Float[Array, "B L D"]) -> Float[Array, "B H W 3"]:
     """Returns the whole frame that a predicted state says."""
     c = self.config
-    rows = repeat_rows(_positions(c), latents.shape[0])
+    rows = repeat_rows(positions_of(c), latents.shape[0])
     return self.moog.decode(latents, rows).reshape(-1, c.height, c.width, 3)
 
   def _decode(
     self, state: State, positions: Array, displacements: tuple[int, ...]
   ) -> Float[Array, "K B Q 3"]:
-    ahead = state.latents[None]
-    if any(displacements):
-      future = self.moog.ahead(state.latents, max(displacements))
-      ahead = jnp.concatenate([ahead, future])
+    ahead = self.moog.futures(state.latents, displacements)
     rows = repeat_rows(positions, state.latents.shape[0])
-    return jnp.stack([self.moog.decode(ahead[d], rows) for d in displacements])
+    return jnp.stack([self.moog.decode(latents, rows) for latents in ahead])
 
 
 def sample(
@@ -184,7 +177,7 @@ def sample(
   shape = (config.height, config.width)
   ticks, batch = frames.shape[:2]
   cells = sampled_cells(shape, config.sample, offsets.reshape(-1, 2))
-  table = _positions(config)
+  table = positions_of(config)
   colours = sampled(frames.reshape(-1, *frames.shape[2:]), cells)
   split = lambda x: x.reshape(ticks, batch, *x.shape[1:])  # noqa: E731
   return split(table[cells]), split(colours)
@@ -199,7 +192,7 @@ def token_grid(config: Config) -> tuple[int, int]:
   return rows, columns
 
 
-def _positions(config: Config) -> Float[Array, "N P"]:
+def positions_of(config: Config) -> Float[Array, "N P"]:
   """Returns the features of all pixels."""
   octaves = config.decoder.num_octaves if config.decoder else 0
   return position_table((config.height, config.width), octaves, config.float32_positions)
@@ -232,7 +225,7 @@ def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
   `detach_prob` the gradient into the past is cut, per row and tick. Ticks without a frame do not
   count.
   """
-  frames = _frames(config)
+  frames = frames_of(config)
 
   def loss(
     state: State, observations: Observation, detach_prob: float | Array
@@ -261,13 +254,14 @@ def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
 
 def build(config: Config) -> Model:
   """Returns the model that `config` describes."""
-  frames = _frames(config)
+  frames = frames_of(config)
   return as_model(
     lambda: MoogNetwork(config, frames), {"pixels": frames}, config.displacements, config
   )
 
 
-def _frames(config: Config) -> Modality:
+def frames_of(config: Config) -> Modality:
+  """Returns the pixels that the model reads and predicts; raises ValueError if it reads others."""
   if config.channels != 3:
     raise ValueError(
       f"moog: channels={config.channels}, but streams have RGB pixels; use 3, or call the network "

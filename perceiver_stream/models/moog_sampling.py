@@ -1,7 +1,13 @@
-"""Which pixels MooG decodes to train: every few rows and columns of a grid that is rolled."""
+"""Where MooG's tokens and pixels are, and which pixels it decodes to train."""
+
+from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
+
+from perceiver_stream.nn import Linear, coordinates, fourier_octaves
+from perceiver_stream.nn.positions import coordinates_float32
 
 
 def sampled_cells(
@@ -30,3 +36,23 @@ def sampled(picture: Float[Array, "B H W C"], cells: Int[Array, "B N"]) -> Float
   """Returns the pixels at flat indices."""
   flat = picture.reshape(picture.shape[0], -1, picture.shape[-1])
   return jnp.take_along_axis(flat, cells[..., None], axis=1)
+
+
+def place(x: Float[Array, "B N C"], positions: Float[Array, "B N P"], *, add: bool) -> Array:
+  """Returns features with their positions: beside them, or projected and added."""
+  if add:
+    return x + Linear(x.shape[-1], name="position_projection")(positions)
+  return jnp.concatenate([x, positions], axis=-1)
+
+
+def position_table(
+  shape: Sequence[int],
+  num_octaves: int,
+  as_float32: bool = True,
+  given: Array | np.ndarray | None = None,
+) -> Float[Array, "N P"]:
+  """Returns the Fourier features of a grid, row-major, or those given for it, `[*shape, P]`."""
+  if given is not None:
+    return jnp.asarray(given).reshape(-1, given.shape[-1])
+  grid = coordinates_float32(shape) if as_float32 else coordinates(shape, "inclusive")
+  return jnp.asarray(fourier_octaves(grid, num_octaves), jnp.float32)

@@ -138,7 +138,19 @@ class ReadStack(hk.Module):
   def __call__(self, x: Float[Array, "B N D"], y: Float[Array, "B M D"]) -> Float[Array, "B N D"]:
     """Returns the transformed tokens."""
     for i in range(self.config.num_layers):
-      x = ReadBlock(self.config, name=f"block_{i}")(x, y)
+      x = self.block(i, x, y)
+    return self.normed(x)
+
+  @hk.name_like("__call__")
+  def block(
+    self, i: int, x: Float[Array, "B N D"], y: Float[Array, "B M D"]
+  ) -> Float[Array, "B N D"]:
+    """Returns the tokens after block i."""
+    return ReadBlock(self.config, name=f"block_{i}")(x, y)
+
+  @hk.name_like("__call__")
+  def normed(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    """Returns the normalised tokens."""
     return LayerNorm(name="norm")(x)
 
 
@@ -156,7 +168,7 @@ class Rvm(hk.Module):
   def encode(self, frames: Float[Array, "T B H W C"]) -> Float[Array, "T B N D"]:
     """Returns the tokens of all frames, the CLS token first; outside the scan, all at once."""
     flat = frames.reshape(-1, *frames.shape[2:])
-    tokens = self._vit(self._patches(flat))
+    tokens = self._vit(self.patches(flat))
     return tokens.reshape(*frames.shape[:2], *tokens.shape[1:])
 
   @hk.name_like("__call__")
@@ -213,18 +225,45 @@ class Rvm(hk.Module):
     """
     c = self.config
     num_visible = c.num_visible() if num_visible is None else num_visible
-    embed = Linear(c.decoder.dim or c.dim, name="decoder_input")
-    tokens, shown = self._patches(target), order[:, :num_visible]
-    shown_tokens = embed(self._vit(jnp.take_along_axis(tokens, shown[..., None], axis=1)))
+    tokens, shown = self.patches(target), order[:, :num_visible]
+    seen = self._vit(jnp.take_along_axis(tokens, shown[..., None], axis=1))
+    sources = self.embed(rearrange(memory, "t b n d -> b (t n) d"))
+    return self.pixels(self.painter()(self.questions(seen, order, delta), sources))
+
+  @hk.name_like("__call__")
+  def painter(self) -> ReadStack:
+    """Returns the decoder: questions read the sources."""
+    return ReadStack(self.config.decoder, name="decoder")
+
+  @hk.name_like("__call__")
+  def embed(self, x: Float[Array, "B N D"]) -> Float[Array, "B N E"]:
+    """Returns tokens in the decoder's width."""
+    return Linear(self.config.decoder.dim or self.config.dim, name="decoder_input")(x)
+
+  @hk.name_like("__call__")
+  def questions(
+    self, seen: Float[Array, "B N D"], order: Int[Array, "B P"], delta: Int[Array, " B"] | None
+  ) -> Float[Array, "B M E"]:
+    """Returns what the decoder asks: CLS, then every patch of the target.
+
+    Args:
+      seen: The encoder's output for the visible patches, CLS first.
+      order: See `paint`.
+      delta: See `paint`.
+    """
+    shown_tokens = self.embed(seen)
     x = self._fill(shown_tokens, order)
     if delta is not None:
       ahead = Linear(x.shape[-1], name="delta")(jax.nn.one_hot(delta, NUM_DELTAS, dtype=x.dtype))
       x = x + jax.lax.broadcast_in_dim(ahead, x.shape, (0, 2))
     table = jnp.asarray(sincos_1d(order.shape[1], x.shape[-1]), x.dtype)
-    x = jnp.concatenate([shown_tokens[:, :1], x + repeat_rows(table, x.shape[0])], axis=1)
-    sources = embed(rearrange(memory, "t b n d -> b (t n) d"))
-    x = ReadStack(c.decoder, name="decoder")(x, sources)[:, 1:]
-    pixels = Linear(c.channels * c.patch**2, name="pixels")(x)
+    return jnp.concatenate([shown_tokens[:, :1], x + repeat_rows(table, x.shape[0])], axis=1)
+
+  @hk.name_like("__call__")
+  def pixels(self, x: Float[Array, "B M E"]) -> Float[Array, "B H W C"]:
+    """Returns the frame that the decoder's answers say; CLS is left out."""
+    c = self.config
+    pixels = Linear(c.channels * c.patch**2, name="pixels")(x[:, 1:])
     return rearrange(
       pixels, "b (h w) (p q c) -> b (h p) (w q) c", h=c.grid()[0], p=c.patch, q=c.patch
     )
@@ -240,7 +279,7 @@ class Rvm(hk.Module):
   # --- parts --------------------------------------------------------------------------------------
 
   @hk.name_like("__call__")
-  def _patches(self, frames: Float[Array, "B H W C"]) -> Float[Array, "B P D"]:
+  def patches(self, frames: Float[Array, "B H W C"]) -> Float[Array, "B P D"]:
     """Returns patch tokens with positions."""
     c = self.config
     if frames.shape[1:] != (c.height, c.width, c.channels):
@@ -255,12 +294,24 @@ class Rvm(hk.Module):
   @hk.name_like("__call__")
   def _vit(self, patches: Float[Array, "B P D"]) -> Float[Array, "B N D"]:
     """Returns the encoder's output for some patches, CLS first."""
-    e = self.config.encoder
+    x = self.with_cls(patches)
+    for i in range(self.config.encoder.num_layers + 1):
+      x = self.encoded(i, x)
+    return x
+
+  @hk.name_like("__call__")
+  def with_cls(self, patches: Float[Array, "B P D"]) -> Float[Array, "B N D"]:
+    """Returns the CLS token and some patches."""
     cls = self._vector("cls_token", patches.shape[-1]).astype(patches.dtype)
-    x = jnp.concatenate([repeat_rows(cls, patches.shape[0]), patches], axis=1)
-    for i in range(e.num_layers):
-      x = SelfBlock(e.num_heads, mlp_dim=e.mlp_dim, name=f"encoder_{i}")(x)
-    return LayerNorm(name="encoder_norm")(x)
+    return jnp.concatenate([repeat_rows(cls, patches.shape[0]), patches], axis=1)
+
+  @hk.name_like("__call__")
+  def encoded(self, i: int, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    """Returns tokens after i blocks of the encoder, from those after one less; the last normalises."""
+    e = self.config.encoder
+    if i:
+      x = SelfBlock(e.num_heads, mlp_dim=e.mlp_dim, name=f"encoder_{i - 1}")(x)
+    return LayerNorm(name="encoder_norm")(x) if i == e.num_layers else x
 
   @hk.name_like("__call__")
   def _gate(self, x: Array, name: str) -> Array:

@@ -123,7 +123,7 @@ def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
   visible patches per row. The loss is the mean squared error of the hidden patches; the state is
   that after the last source.
   """
-  frames = _frames(config)
+  frames = frames_of(config)
 
   def loss(
     state: State, observations: Observation, num_sources: int
@@ -181,13 +181,14 @@ def build(config: Config) -> Model:
   Raises:
     ValueError: The frame is not a whole number of patches.
   """
-  frames = _frames(config)
+  frames = frames_of(config)
   return as_model(
     lambda: RvmNetwork(config, frames), {"pixels": frames}, config.displacements, config
   )
 
 
-def _frames(config: Config) -> Modality:
+def frames_of(config: Config) -> Modality:
+  """Returns the pixels that the model reads and predicts; raises ValueError if it reads others."""
   config.grid()
   if config.channels != 3:
     raise ValueError(

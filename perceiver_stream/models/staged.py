@@ -5,12 +5,16 @@ the other on the same frame, layers are an ordinary network; `execution` cuts th
 that all work at once, each on what the others left a tick ago.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import haiku as hk
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PyTree
+
+FRAMES = "frames"  # the register that nets of pictures read
 
 Values = dict[str, PyTree]
 
@@ -58,17 +62,56 @@ class Staged(NamedTuple):
   observed: frozenset[str] = frozenset()
 
 
-def plain(name: str, reads: Sequence[str], function: Callable[..., Array]) -> Layer:
-  """Returns a layer without state: it writes `function(*what it reads)` under its own name.
-
-  Modules that the function makes get the layer's name in front.
-  """
+def piece(
+  name: str, reads: Sequence[str], function: Callable[..., PyTree], write: str | None = None
+) -> Layer:
+  """Returns a layer without state: it writes `function(*what it reads)`, by default under its name."""
 
   def call(state: PyTree, inputs: Values) -> tuple[Values, PyTree]:
-    with hk.name_scope(name):
-      return {name: function(*(inputs[register] for register in reads))}, state
+    return {write or name: function(*(inputs[register] for register in reads))}, state
 
   return Layer(name, tuple(reads), call)
+
+
+def plain(name: str, reads: Sequence[str], function: Callable[..., Array]) -> Layer:
+  """Returns a `piece`; modules that its function makes get the layer's name in front."""
+
+  def named(*values: PyTree) -> Array:
+    with hk.name_scope(name):
+      return function(*values)
+
+  return piece(name, reads, named)
+
+
+def chained(
+  name: str, number: int, first: str, beside: Sequence[str], function: Callable[..., PyTree]
+) -> tuple[Layer, ...]:
+  """Returns so many `piece`s named after their index, each of which reads the one before.
+
+  Args:
+    name: In front of the index.
+    number: Of layers.
+    first: Register that the first of them reads.
+    beside: Registers that all of them read besides.
+    function: `(index, what the one before wrote, *what stands beside) -> what it writes`.
+  """
+  before = (first, *(f"{name}_{i}" for i in range(number)))
+  return tuple(
+    piece(f"{name}_{i}", (before[i], *beside), functools.partial(function, i))
+    for i in range(number)
+  )
+
+
+def of_pictures(
+  name: str, layers: Sequence[Layer], height: int, width: int, input_dim: int
+) -> Staged:
+  """Returns a net that reads frames of one size; its last layer answers.
+
+  What a layer reads first came to it through all layers before; the rest are shortcuts.
+  """
+  frames = jax.ShapeDtypeStruct((1, height, width, input_dim), jnp.float32)
+  sides = frozenset(register for layer in layers for register in layer.reads[1:])
+  return Staged(name, tuple(layers), {FRAMES: frames}, (layers[-1].name,), sides)
 
 
 def forward(layers: Sequence[Layer], inputs: Mapping[str, PyTree]) -> Values:

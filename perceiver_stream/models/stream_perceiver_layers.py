@@ -13,10 +13,10 @@ from jaxtyping import Array, Float, PyTree
 from perceiver_stream import modalities as modality_room
 from perceiver_stream.core import CoreInputs
 from perceiver_stream.modalities import Memory, Queries
-from perceiver_stream.models.staged import Layer, Staged, Values
+from perceiver_stream.models.frames import remembering, tick_shapes
+from perceiver_stream.models.staged import Layer, Staged, Values, chained, piece
 from perceiver_stream.models.stream_perceiver import Config, State, StreamPerceiver
 from perceiver_stream.nn import LayerNorm
-from perceiver_stream.types import IS_FIRST, valid_key
 
 Asked = dict[str, Float[Array, "B Q E"]]
 
@@ -92,37 +92,25 @@ def staged(config: Config) -> Staged:
     latents, state = pieces().core(inputs["tokens"], latents)
     return {"latents": latents}, state
 
-  def ask(state: PyTree, inputs: Values) -> tuple[Values, PyTree]:
-    return {"asked": pieces().asked(State(inputs["latents"], *inputs["seen"]))}, state
+  def ask(latents: Array, seen: PyTree) -> Asked:
+    return pieces().asked(State(latents, *seen))
 
-  def attend(i: int) -> Layer:
-    before = f"asked_{i - 1}" if i else "asked"
+  def attend(i: int, asked: Asked, latents: Array) -> Asked:
+    return pieces().attended(i, asked, latents)
 
-    def call(state: PyTree, inputs: Values) -> tuple[Values, PyTree]:
-      return {f"asked_{i}": pieces().attended(i, inputs[before], inputs["latents"])}, state
+  decoder = chained("decoder", config.num_decoder_layers, "asked", ["latents"], attend)
+  last = decoder[-1].name if decoder else "asked"
 
-    return Layer(f"decoder_{i}", (before, "latents"), call)
+  def answer(asked: Asked, seen: PyTree) -> dict[str, Array]:
+    return pieces().answered(asked, State(jnp.zeros((1, 1, 1)), *seen))
 
-  last = f"asked_{config.num_decoder_layers - 1}" if config.num_decoder_layers else "asked"
-
-  def answer(state: PyTree, inputs: Values) -> tuple[Values, PyTree]:
-    blank = State(jnp.zeros((1, 1, 1)), *inputs["seen"])
-    return {"predictions": pieces().answered(inputs[last], blank)}, state
-
-  def start(rows: int) -> dict[str, Memory]:
-    return {n: m.initial_memory(rows) for n, m in modalities.items()}
-
-  shapes = {
-    n: jax.ShapeDtypeStruct((1, *m.spec.shape), m.spec.dtype) for n, m in modalities.items()
-  }
-  flag = jax.ShapeDtypeStruct((1,), jnp.bool_)
-  shapes |= {valid_key(n): flag for n in modalities} | {IS_FIRST: flag}
   layers = (
-    Layer("input", tuple(shapes), read, start),
+    remembering(modalities, read),
     Layer("core", ("tokens",), recur, lambda rows: pieces().core.initial_state(rows)),
-    Layer("queries", ("latents", "seen"), ask),
-    *map(attend, range(config.num_decoder_layers)),
-    Layer("heads", (last, "seen"), answer),
+    piece("queries", ("latents", "seen"), ask, "asked"),
+    *decoder,
+    piece("heads", (last, "seen"), answer, "predictions"),
   )
   seen = frozenset({"seen"})
+  shapes = tick_shapes(modalities)
   return Staged("stream_perceiver", layers, shapes, ("predictions",), shortcuts=seen, observed=seen)

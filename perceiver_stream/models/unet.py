@@ -10,15 +10,12 @@ doubling.
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from perceiver_stream.models.staged import Layer, Staged, forward, plain
+from perceiver_stream.models.staged import FRAMES, Layer, Staged, forward, of_pictures, plain
 from perceiver_stream.nn import LayerNorm, gelu
 from perceiver_stream.nn.conv import Conv2D
-
-FRAMES = "frames"
 
 
 @dataclass(kw_only=True)
@@ -96,10 +93,7 @@ def unet(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "B H W
 def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Staged:
   """Returns the net as layers, for frames of one size; see `unet`."""
   config.check_size(height, width)
-  depth = layers(config)
-  frames = jax.ShapeDtypeStruct((1, height, width, input_dim), jnp.float32)
-  sides = frozenset(r for layer in depth for r in layer.reads[1:])
-  return Staged("unet", depth, {FRAMES: frames}, (depth[-1].name,), sides)
+  return of_pictures("unet", layers(config), height, width, input_dim)
 
 
 def _filtered(x: Float[Array, "B H W C"], dim: int, stride: int = 1) -> Float[Array, "B h w K"]:

@@ -6,15 +6,11 @@ patch its pixels back, so that the answer is a picture.
 
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from perceiver_stream.models.staged import Layer, Staged, forward, plain
+from perceiver_stream.models.staged import FRAMES, Layer, Staged, forward, of_pictures, plain
 from perceiver_stream.nn import LayerNorm, LearnedPositions, Linear, SelfBlock
-
-FRAMES = "frames"
 
 
 @dataclass(kw_only=True)
@@ -96,6 +92,4 @@ def vit(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "B H W 
 
 def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Staged:
   """Returns the net as layers, for frames of one size; see `vit`. It has no shortcuts."""
-  depth = layers(config, height, width)
-  frames = jax.ShapeDtypeStruct((1, height, width, input_dim), jnp.float32)
-  return Staged("vit", depth, {FRAMES: frames}, (depth[-1].name,))
+  return of_pictures("vit", layers(config, height, width), height, width, input_dim)

@@ -25,6 +25,7 @@ class Conv2D(hk.Module):
     kernel: Rows and columns of the kernel; one number for both.
     stride: Rows and columns; one number for both.
     use_bias: Whether a bias is added.
+    w_init: Of the weight; None is LeCun's.
     name: Haiku name.
   """
 
@@ -35,9 +36,11 @@ class Conv2D(hk.Module):
     kernel: Pair = 3,
     stride: Pair = 1,
     use_bias: bool = True,
+    w_init: hk.initializers.Initializer | None = None,
     name: str,
   ):
     super().__init__(name=name)
+    self.w_init = w_init or lecun_normal()
     self.output_dim = output_dim
     self.kernel = _pair(kernel)
     self.stride = _pair(stride)
@@ -46,7 +49,7 @@ class Conv2D(hk.Module):
   def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
     """Returns the filtered pictures, in the dtype of `x`."""
     shape = (*self.kernel, x.shape[-1], self.output_dim)
-    w = hk.get_parameter("w", shape, jnp.float32, lecun_normal())
+    w = hk.get_parameter("w", shape, jnp.float32, self.w_init)
     y = jax.lax.conv_general_dilated(
       x,
       w.astype(x.dtype),
@@ -57,6 +60,23 @@ class Conv2D(hk.Module):
     if not self.use_bias:
       return y
     return y + broadcast(hk.get_parameter("b", (self.output_dim,), jnp.float32, jnp.zeros), y)
+
+
+def neighbourhoods(x: Float[Array, "*n h w C"], kernel: int) -> Float[Array, "*n h w K"]:
+  """Returns all of the `kernel`² places around each, side by side, row by row; zeros beyond the edge.
+
+  Times a matrix, that is a convolution, whose gradient inside of a loop is not slow on a CPU.
+
+  Args:
+    x: Pictures.
+    kernel: Rows and columns of a neighbourhood; odd.
+  """
+  rows, columns = x.shape[-3:-1]
+  edge = kernel // 2
+  padded = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(edge, edge), (edge, edge), (0, 0)])
+  places = [(i, j) for i in range(kernel) for j in range(kernel)]
+  around = [padded[..., i : i + rows, j : j + columns, :] for i, j in places]
+  return jnp.concatenate(around, axis=-1)
 
 
 class ConvStack(hk.Module):
@@ -83,9 +103,12 @@ class ConvStack(hk.Module):
 
   def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
     """Returns features, smaller than `x` by the product of the strides."""
-    layers = zip(self.channels, self.kernels, self.strides, strict=True)
-    for i, (channels, kernel, stride) in enumerate(layers):
-      if i:
-        x = gelu(x)
-      x = Conv2D(channels, kernel=kernel, stride=stride, name=f"conv_{i}")(x)
+    for i in range(len(self.channels)):
+      x = self.layer(i, x)
     return x
+
+  @hk.name_like("__call__")
+  def layer(self, i: int, x: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
+    """Returns what convolution i makes of the features before it."""
+    sizes = {"kernel": self.kernels[i], "stride": self.strides[i]}
+    return Conv2D(self.channels[i], **sizes, name=f"conv_{i}")(gelu(x) if i else x)

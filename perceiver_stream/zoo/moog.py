@@ -2,6 +2,7 @@
 
 from perceiver_stream.models.moog import Config as Config
 from perceiver_stream.models.moog import DecoderConfig, EncoderConfig, StackConfig
+from perceiver_stream.models.moog_layers import staged as staged
 from perceiver_stream.models.moog_model import build as build
 from perceiver_stream.models.moog_model import fitted as fitted
 from perceiver_stream.zoo.cards import Card

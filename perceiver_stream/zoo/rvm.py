@@ -2,6 +2,7 @@
 
 from perceiver_stream.models.rvm import Config as Config
 from perceiver_stream.models.rvm import LayersConfig
+from perceiver_stream.models.rvm_layers import staged as staged
 from perceiver_stream.models.rvm_model import build as build
 from perceiver_stream.models.rvm_model import fitted as fitted
 from perceiver_stream.zoo.cards import Card
