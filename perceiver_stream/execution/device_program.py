@@ -9,9 +9,9 @@ from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream.execution.cut import rows_of
 from perceiver_stream.execution.device_tick import Device
-from perceiver_stream.execution.gradients import Loss
 from perceiver_stream.execution.packing import Buffers, Packing
 from perceiver_stream.execution.pipeline import check_frame
+from perceiver_stream.execution.teaching import Loss
 from perceiver_stream.models.staged import Values
 
 AXIS = "stage"
@@ -171,7 +171,7 @@ class Program:
       return learn
 
     told, own, given = self._choose(branch, params, carried, frame, target)
-    back = self._leftward(given)
+    back = self._leftward(given, own, carried.back)
     return told, Carried(own, self._rightward(own, carried.inbox), back)
 
   def _inbox(self, d: int, inbox: Buffers) -> PyTree:
@@ -193,8 +193,8 @@ class Program:
       inbox = self._moved(self._choose(branch, own, inbox), 1)
     return inbox
 
-  def _leftward(self, given: Buffers) -> Buffers:
-    """Returns the gradients that have come to every device, after all have handed theirs on."""
+  def _leftward(self, given: Buffers, own: Buffers, back: Buffers) -> Buffers:
+    """Returns the gradients that wait on every device, after all have handed theirs on."""
 
     def heard_by(d: int, heard: Buffers) -> PyTree:
       return self.packs.left.unpack(d, heard) if d < self.num - 1 else {}
@@ -209,16 +209,18 @@ class Program:
       return send
 
     def last(d: int) -> Callable[..., Any]:
-      def arrive(given: Buffers, heard: Buffers) -> Buffers:
-        mine = self.packs.given.unpack(d, given)
-        return self.packs.back.pack(d, self.devices[d].arrived(mine, heard_by(d, heard)))
+      def arrive(given: Buffers, heard: Buffers, own: Buffers, back: Buffers) -> Buffers:
+        mine, before = self.packs.given.unpack(d, given), self.packs.back.unpack(d, back)
+        fired = self.packs.own.unpack(d, own).tick - 1
+        found = self.devices[d].arrived(mine, heard_by(d, heard), before, fired)
+        return self.packs.back.pack(d, found)
 
       return arrive
 
     heard = self.packs.left.zeros()
     for _ in range(self.hops):
       heard = self._moved(self._choose(branch, given, heard), -1)
-    return self._choose(last, given, heard)
+    return self._choose(last, given, heard, own, back)
 
   def _choose(self, branch: Callable[[int], Callable[..., Any]], *args: Any) -> Any:
     """Returns what each device makes of its part by its own branch."""

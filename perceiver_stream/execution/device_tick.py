@@ -8,16 +8,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-from perceiver_stream.execution.cut import Cut, Params, blank, rows_of
-from perceiver_stream.execution.gradients import (
+from perceiver_stream.execution.cut import Params, blank, rows_of
+from perceiver_stream.execution.pipeline import Pipeline, fires_at, run_stage
+from perceiver_stream.execution.teaching import (
   Floats,
   Loss,
   Taught,
   floats,
   judge_of,
   teach_stage,
+  waiting,
 )
-from perceiver_stream.execution.pipeline import run_stage
 from perceiver_stream.models.staged import Values
 
 Entry = tuple[int, str]  # a register: the stage that wrote it, and its name
@@ -59,21 +60,23 @@ class Done(NamedTuple):
 class Device:
   """One place in the row; all methods are pure."""
 
-  def __init__(self, cut: Cut, owner: Sequence[int], links: Sequence[Sequence[Entry]], place: int):
+  def __init__(
+    self, pipeline: Pipeline, owner: Sequence[int], links: Sequence[Sequence[Entry]], place: int
+  ):
     """Takes its stages, which `owner` names, and what it hands on over `links`."""
-    self.cut = cut
+    self.cut, self.clocks = pipeline.cut, pipeline.clocks
     self.stages = [i for i, device in enumerate(owner) if device == place]
     self.from_left = links[place - 1] if place else ()
     self.to_right = links[place] if place < len(links) else ()
-    self.last = len(cut.stages) - 1
+    self.last = len(self.cut.stages) - 1
     self.is_last = self.last in self.stages
     self.reads = [
       ((source, name), i)
       for i in reversed(self.stages)
-      for name, source in cut.stages[i].reads.items()
+      for name, source in self.cut.stages[i].reads.items()
       if source is not None
     ]
-    self.observed = cut.stages[0].observed
+    self.observed = self.cut.stages[0].observed
     self.reach = max((place - owner[source] for (source, _), _ in self.reads), default=0)
 
   # --- shapes: zeros of all that is carried and sent ----------------------------------------------
@@ -123,7 +126,7 @@ class Device:
     for i in self.stages:
       before = (own.written[i], own.states[i])
       inputs = self._reads(i, own, inbox, frame)
-      stage, fires = self.cut.stages[i], own.tick >= i
+      stage, fires = self.cut.stages[i], fires_at(self.clocks, i, own.tick)
       written[i], states[i] = run_stage(stage, params[i], before, inputs, fires)
     return Own(written, states, own.tick + 1), self._answer(written, frame)
 
@@ -144,7 +147,8 @@ class Device:
       stage, before = self.cut.stages[i], (own.written[i], own.states[i])
       inputs = self._reads(i, own, inbox, frame)
       judge = judge_of(self.cut, i, loss, target, back.get(i, {}))
-      taught[i] = teach_stage(stage, params[i], before, inputs, judge, own.tick >= i)
+      fires = fires_at(self.clocks, i, own.tick)
+      taught[i] = teach_stage(stage, params[i], before, inputs, judge, fires)
       for name, gradient in taught[i].given.items():
         given.setdefault((stage.reads[name], name), []).append(gradient)  # type: ignore[arg-type]
     written = {i: t.written for i, t in taught.items()}
@@ -168,14 +172,26 @@ class Device:
     return {entry: total(given.get(entry, []), heard.get(entry)) for entry in sent}
 
   def arrived(
-    self, given: dict[Entry, list[list[Array]]], heard: dict[Entry, list[Array]]
+    self,
+    given: dict[Entry, list[list[Array]]],
+    heard: dict[Entry, list[Array]],
+    back: dict[int, Floats],
+    tick: Int[Array, ""],
   ) -> dict[int, Floats]:
-    """Returns the gradients of what its own stages wrote."""
-    back: dict[int, Floats] = {i: {} for i in self.stages if i != self.last}
+    """Returns the gradients of what its own stages wrote that wait for them after a tick.
+
+    Args:
+      given: By its own stages.
+      heard: From the right.
+      back: What waited before.
+      tick: The tick's number.
+    """
+    new: dict[int, Floats] = {i: {} for i in back}
     for i, name in {*given, *heard}:
-      if i in back:
-        back[i][name] = total(given.get((i, name), []), heard.get((i, name)))
-    return back
+      if i in new:
+        new[i][name] = total(given.get((i, name), []), heard.get((i, name)))
+    fired = {i: fires_at(self.clocks, i, tick) for i in back}
+    return {i: waiting(self.clocks[i], fired[i], back[i], new[i]) for i in back}
 
   def _reads(self, i: int, own: Own, inbox: Inbox, frame: Values) -> Values:
     def one(name: str, source: int | None) -> PyTree:

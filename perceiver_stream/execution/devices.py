@@ -20,25 +20,34 @@ from jaxtyping import Array, PyTree
 from perceiver_stream.execution.cut import Cut, Params
 from perceiver_stream.execution.device_program import AXIS, Carried, Packings, run_window
 from perceiver_stream.execution.device_tick import Device, Entry
-from perceiver_stream.execution.gradients import Loss
 from perceiver_stream.execution.packing import Buffers, Packing
+from perceiver_stream.execution.pipeline import Pipeline
+from perceiver_stream.execution.teaching import Loss
 from perceiver_stream.models.staged import Values
 
 
 class DevicePipeline:
   """A cut model on a row of devices; numbers are those of the simulators."""
 
-  def __init__(self, cut: Cut, devices: Sequence[Any] = (), loss: Loss | None = None):
+  def __init__(
+    self,
+    cut: Cut,
+    devices: Sequence[Any] = (),
+    loss: Loss | None = None,
+    clocks: Sequence[int] = (),
+  ):
     """Shares the stages out, as many to each device as can be.
 
     Args:
       cut: The model in stages.
       devices: In order of depth, of all processes; none means all there are.
       loss: As for `gradients`; without it nothing can be learnt.
+      clocks: Of the stages, as for `Pipeline`.
 
     Raises:
-      ValueError: There are more devices than stages.
+      ValueError: There are more devices than stages, or the clocks are not those of the stages.
     """
+    pipeline = Pipeline(cut, clocks)
     self.cut, self.loss = cut, loss
     row = list(devices) or jax.devices()
     self.num, depth = len(row), len(cut.stages)
@@ -52,7 +61,7 @@ class DevicePipeline:
     self.links = self._links()
     shapes = cut.split(jax.eval_shape(cut.init, jax.random.key(0)))
     self.params_packing = Packing([self._of(d, shapes) for d in range(self.num)])
-    self._devices = [Device(cut, self.owner, self.links, d) for d in range(self.num)]
+    self._devices = [Device(pipeline, self.owner, self.links, d) for d in range(self.num)]
     window = functools.partial(run_window, self._devices, self.params_packing, loss)
     everywhere = PartitionSpec(AXIS)
     self._program = jax.jit(

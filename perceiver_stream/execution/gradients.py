@@ -14,30 +14,43 @@
 `feedback_alignment`: the gradient of the answer reaches each stage at once through a fixed random
   matrix; no stage sends another a gradient.
 
+With slow `clocks`, `sideways` teaches a stage when it fires: with the sum of the gradients that have
+arrived since it last did, and none at the other ticks.
+
 Source: our reading of Malinowski et al. 2020, 2001.06232 (Sideways), 2021, 2106.08318; Huang et al.
 2019, 1811.06965 (GPipe); Nøkland 2016, 1609.01596 (direct feedback alignment). No gradient flows
 into the state that a layer carries from tick to tick, under any rule.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from perceiver_stream.execution.cut import Cut, Params, Stage, blank
+from perceiver_stream.execution.cut import Cut, Params, blank
 from perceiver_stream.execution.pipeline import (
   Pipeline,
   Registers,
   check_frame,
+  fires_at,
   incoming,
   run_stage,
 )
+from perceiver_stream.execution.teaching import (
+  Floats,
+  Loss,
+  arriving,
+  floats,
+  graded,
+  judge_of,
+  pull,
+  teach_stage,
+  waiting,
+)
 from perceiver_stream.models.staged import Values
-
-Loss = Callable[[Values, PyTree], Float[Array, ""]]
-Floats = dict[Any, list[Any]]  # by register, its float arrays or their shapes: what has gradients
 
 
 class Told(NamedTuple):
@@ -45,7 +58,7 @@ class Told(NamedTuple):
 
   Attributes:
     gradients: Of all parameters.
-    loss: Of the answer of this tick; 0 while the pipe fills.
+    loss: Of the answer of this tick; 0 while the pipe fills or the last stage holds.
     answer: The model's outputs at this tick.
   """
 
@@ -59,7 +72,7 @@ class Flowing(NamedTuple):
 
   Attributes:
     registers: Those of the pipeline.
-    back: The gradient of what each stage writes, as it arrived.
+    back: The gradient of what each stage writes, which has arrived and waits for it to fire.
     kept: What `buffered` keeps of each stage's past, newest first; else nothing.
   """
 
@@ -80,13 +93,16 @@ class Rule(NamedTuple):
   step: Callable[..., tuple[Told, Any]]
 
 
-def gradients(rule: str, cut: Cut, loss: Loss, *, seed: int = 0) -> Rule:
+def gradients(
+  rule: str, cut: Cut, loss: Loss, *, clocks: Sequence[int] = (), seed: int = 0
+) -> Rule:
   """Returns a gradient rule for a cut model.
 
   Args:
     rule: One of `RULES`.
     cut: The model in stages.
     loss: `(outputs, target) -> scalar` of one tick.
+    clocks: Of the stages, as for `Pipeline`; for `sideways` alone.
     seed: Of the random matrices of `feedback_alignment`.
 
   Raises:
@@ -99,134 +115,21 @@ def gradients(rule: str, cut: Cut, loss: Loss, *, seed: int = 0) -> Rule:
       f"gradients: 'buffered' waits for the gradient of one frame, but this cut of {cut.staged.name} "
       f"mixes frames through its shortcuts {sorted(cut.staged.shortcuts)}; cut it with fresh=False."
     )
-  return RULES[rule](cut, loss, seed)
+  pipeline = Pipeline(cut, clocks)
+  if rule != "sideways" and max(pipeline.clocks) > 1:
+    raise ValueError(
+      f"gradients: {rule!r} needs all stages at every tick, not clocks {pipeline.clocks}; leave "
+      f"them out, or use 'sideways'."
+    )
+  return RULES[rule](pipeline, loss, seed)
 
 
-def pull(
-  stage: Stage, params: Params, state: PyTree, inputs: Values
-) -> tuple[Values, PyTree, Callable[[Floats], tuple[Params, Floats]]]:
-  """Returns what a stage writes, its next state, and its pull-back at these activations.
-
-  The pull-back takes the gradient of what the stage writes and returns that of its parameters and
-  of what it read, but for what is observed.
-  """
-
-  def forward(params: Params, read: Floats) -> tuple[Floats, tuple[Values, PyTree]]:
-    written, after = stage.apply(params, state, refilled(inputs, read))
-    return floats(written, stage.observed), (written, after)
-
-  read = floats(inputs, stage.observed)
-  _, back, (written, after) = jax.vjp(forward, params, read, has_aux=True)
-  names = floats(written, stage.observed)
-  return written, after, lambda gradient: back({name: gradient[name] for name in names})
-
-
-class Taught(NamedTuple):
-  """What a stage has after a tick in which it learns.
-
-  Attributes:
-    written: What it leaves.
-    states: Of its layers.
-    found: Gradients of its parameters.
-    given: Gradients of what it read.
-    loss: Of the answer, if it gives one.
-  """
-
-  written: Values
-  states: PyTree
-  found: Params
-  given: Floats
-  loss: Float[Array, ""]
-
-
-def teach_stage(
-  stage: Stage,
-  params: Params,
-  before: tuple[Values, PyTree],
-  inputs: Values,
-  judge: Callable[[Values], tuple[Array, Floats]],
-  fires: Bool[Array, ""],
-) -> Taught:
-  """Returns a stage after a tick; as it was, with zero gradients, if it does not fire.
-
-  Args:
-    stage: The stage.
-    params: Its parameters.
-    before: What it wrote and its states.
-    inputs: What it reads.
-    judge: Of what it writes, returns a loss and the gradient.
-    fires: Whether a frame has come to it.
-  """
-
-  def learn() -> Taught:
-    written, after, back = pull(stage, params, before[1], inputs)
-    loss, gradient = judge(written)
-    return Taught(written, after, *back(gradient), loss)
-
-  def hold() -> Taught:
-    nothing = (params, floats(inputs, stage.observed))
-    found, given = jax.tree.map(jnp.zeros_like, nothing)
-    return Taught(*before, found, given, jnp.float32(0))
-
-  return jax.lax.cond(fires, learn, hold)
-
-
-def judge_of(
-  cut: Cut, i: int, loss: Loss, target: PyTree, back: Floats
-) -> Callable[[Values], tuple[Array, Floats]]:
-  """Returns how stage i is judged: the last by the loss, the others by what came back."""
-  if i < len(cut.stages) - 1:
-    return lambda written: (jnp.float32(0), back)
-  return lambda written: graded(loss, {n: written[n] for n in cut.staged.outputs}, target)
-
-
-def floats(values: Mapping[Any, PyTree], but: Collection[str] = ()) -> Floats:
-  """Returns the float arrays of every register, or their shapes, but for some."""
-  kept = {name: value for name, value in values.items() if name not in but}
-  return {n: [x for x in jax.tree.leaves(v) if _is_float(x)] for n, v in kept.items()}
-
-
-def refilled(values: Mapping[str, PyTree], arrays: Floats) -> Values:
-  """Returns `values` with other float arrays, as `floats` gives them."""
-
-  def one(value: PyTree, new: Sequence[Array]) -> PyTree:
-    left = iter(new)
-    return jax.tree.map(lambda x: next(left) if _is_float(x) else x, value)
-
-  return {n: one(value, arrays[n]) if n in arrays else value for n, value in values.items()}
-
-
-def _is_float(x: Any) -> bool:
-  return jnp.issubdtype(x.dtype, jnp.floating)
-
-
-def graded(loss: Loss, answer: Values, target: PyTree) -> tuple[Array, Floats]:
-  """Returns the loss of an answer and its gradient."""
-  return jax.value_and_grad(lambda arrays: loss(refilled(answer, arrays), target))(floats(answer))
-
-
-def arriving(cut: Cut, pulled: Sequence[Floats]) -> tuple[Floats, ...]:
-  """Returns the gradient of what each stage writes: the sum over its readers, deepest first.
-
-  The last stage's answer has readers outside; its gradient is not among them.
-  """
-  sums: list[Floats] = [{} for _ in cut.stages]
-  for i in range(len(cut.stages) - 1, 0, -1):
-    for name, new in pulled[i].items():
-      source = cut.stages[i].reads[name]
-      assert source is not None
-      own = sums[source]
-      own[name] = [a + b for a, b in zip(own[name], new, strict=True)] if name in own else new
-  return tuple(sums)
-
-
-def _backprop(cut: Cut, loss: Loss, seed: int) -> Rule:
+def _backprop(pipeline: Pipeline, loss: Loss, seed: int) -> Rule:
   del seed
-  pipeline = Pipeline(cut)
 
   def step(params: Params, registers: Registers, frame: Values, target: PyTree):
     def total(params: Params) -> tuple[Array, tuple[Values, Registers]]:
-      answer, after = _at_once(cut, params, registers, frame)
+      answer, after = _at_once(pipeline.cut, params, registers, frame)
       return loss(answer, target), (answer, after)
 
     (value, (answer, after)), found = jax.value_and_grad(total, has_aux=True)(params)
@@ -250,9 +153,9 @@ def _at_once(
   return answer, Registers(tuple(written), tuple(states), registers.tick + 1)
 
 
-def _sideways(cut: Cut, loss: Loss, seed: int, *, is_buffered: bool = False) -> Rule:
+def _sideways(pipeline: Pipeline, loss: Loss, seed: int, *, is_buffered: bool = False) -> Rule:
   del seed
-  pipeline = Pipeline(cut)
+  cut, clocks = pipeline.cut, pipeline.clocks
   last = len(cut.stages) - 1
 
   def initial(params: Params, rows: int = 1) -> Flowing:
@@ -272,23 +175,24 @@ def _sideways(cut: Cut, loss: Loss, seed: int, *, is_buffered: bool = False) -> 
   def step(params: Params, flowing: Flowing, frame: Values, target: PyTree):
     check_frame(cut, frame)
     registers, taught, kept = flowing.registers, [], []
+    fired = [fires_at(clocks, i, registers.tick) for i in range(last + 1)]
     for i, (stage, own) in enumerate(zip(cut.stages, cut.split(params), strict=True)):
       inputs = incoming(cut, i, registers.written, frame)
       before = (registers.written[i], registers.states[i])
       judge = judge_of(cut, i, loss, target, flowing.back[i] if i < last else {})
-      fires = registers.tick >= i
       if not is_buffered:
-        taught.append(teach_stage(stage, own, before, inputs, judge, fires))
+        taught.append(teach_stage(stage, own, before, inputs, judge, fired[i]))
         continue
       kept.append(_pushed(flowing.kept[i], (registers.states[i], inputs)))
       past_states, past = jax.tree.map(lambda x: x[-1], kept[-1])
-      learnt = teach_stage(stage, own, (before[0], past_states), past, judge, fires)
-      written, states = run_stage(stage, own, before, inputs, fires)
+      learnt = teach_stage(stage, own, (before[0], past_states), past, judge, fired[i])
+      written, states = run_stage(stage, own, before, inputs, fired[i])
       taught.append(learnt._replace(written=written, states=states))
     after = Registers(
       tuple(t.written for t in taught), tuple(t.states for t in taught), registers.tick + 1
     )
-    back = arriving(cut, [t.given for t in taught])[:-1]
+    arrived = arriving(cut, [t.given for t in taught])[:-1]
+    back = tuple(map(waiting, clocks, fired, flowing.back, arrived))
     found = {name: g for t in taught for name, g in t.found.items()}
     answer = {name: taught[-1].written[name] for name in cut.staged.outputs}
     return Told(found, taught[-1].loss, answer), Flowing(after, back, tuple(kept) or flowing.kept)
@@ -301,12 +205,8 @@ def _pushed(kept: PyTree, newest: PyTree) -> PyTree:
   return jax.tree.map(lambda old, new: jnp.concatenate([new[None], old[:-1]]), kept, newest)
 
 
-def _buffered(cut: Cut, loss: Loss, seed: int) -> Rule:
-  return _sideways(cut, loss, seed, is_buffered=True)
-
-
-def _feedback_alignment(cut: Cut, loss: Loss, seed: int) -> Rule:
-  pipeline = Pipeline(cut)
+def _feedback_alignment(pipeline: Pipeline, loss: Loss, seed: int) -> Rule:
+  cut = pipeline.cut
 
   def step(params: Params, registers: Registers, frame: Values, target: PyTree):
     answer, after = _at_once(cut, params, registers, frame)
@@ -341,7 +241,7 @@ def _projected(key: Array, error: Floats, written: Floats) -> Floats:
 
 RULES = {
   "backprop": _backprop,
-  "buffered": _buffered,
+  "buffered": functools.partial(_sideways, is_buffered=True),
   "feedback_alignment": _feedback_alignment,
   "sideways": _sideways,
 }

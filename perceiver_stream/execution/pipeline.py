@@ -44,12 +44,7 @@ class Pipeline:
       ValueError: There is not one clock per stage, or one is below 1.
     """
     self.cut = cut
-    self.clocks = tuple(clocks) or (1,) * len(cut.stages)
-    if len(self.clocks) != len(cut.stages) or min(self.clocks) < 1:
-      raise ValueError(
-        f"Pipeline: clocks {self.clocks} for {len(cut.stages)} stages of {cut.staged.name}; give "
-        f"each stage one, of 1 tick or more."
-      )
+    self.clocks = checked_clocks(cut, clocks)
 
   @property
   def delay(self) -> int:
@@ -81,7 +76,7 @@ class Pipeline:
     for i, own in enumerate(self.cut.split(params)):
       inputs = incoming(self.cut, i, registers.written, frame)
       before = (registers.written[i], registers.states[i])
-      fires = self._fires(i, registers.tick)
+      fires = fires_at(self.clocks, i, registers.tick)
       after = run_stage(self.cut.stages[i], own, before, inputs, fires)
       written.append(after[0])
       states.append(after[1])
@@ -99,11 +94,6 @@ class Pipeline:
 
     last, answers = jax.lax.scan(tick, registers, dict(frames))
     return answers, last
-
-  def _fires(self, i: int, tick: Int[Array, ""]) -> Bool[Array, ""]:
-    """Returns whether stage i fires: a frame has come to it, and its clock says so."""
-    fires, clock = tick >= i, self.clocks[i]
-    return fires if clock == 1 else fires & (tick % clock == i % clock)
 
 
 def run_stage(
@@ -126,6 +116,27 @@ def incoming(cut: Cut, i: int, written: Sequence[Values], frame: Mapping[str, Py
   """Returns what stage i reads at a tick."""
   reads = cut.stages[i].reads
   return {n: frame[n] if j is None else written[j][n] for n, j in reads.items()}
+
+
+def checked_clocks(cut: Cut, clocks: Sequence[int]) -> tuple[int, ...]:
+  """Returns the clock of every stage, of one tick if none is given.
+
+  Raises:
+    ValueError: There is not one clock per stage, or one is below 1.
+  """
+  found = tuple(clocks) or (1,) * len(cut.stages)
+  if len(found) != len(cut.stages) or min(found) < 1:
+    raise ValueError(
+      f"Pipeline: clocks {found} for {len(cut.stages)} stages of {cut.staged.name}; give each stage "
+      f"one, of 1 tick or more."
+    )
+  return found
+
+
+def fires_at(clocks: Sequence[int], i: int, tick: Int[Array, ""]) -> Bool[Array, ""]:
+  """Returns whether stage i fires: a frame has come to it, and its clock says so."""
+  fires, clock = tick >= i, clocks[i]
+  return fires if clock == 1 else fires & (tick % clock == i % clock)
 
 
 def check_frame(cut: Cut, frame: Mapping[str, PyTree]) -> None:

@@ -1,6 +1,6 @@
 """A pipeline on devices against its simulator, in a process of its own; see `test_devices`.
 
-Alone it looks at rows of 1, 2 and 4 devices, with fresh shortcuts; with the variables of
+Alone it looks at rows of 1, 2 and 4 devices, with fresh shortcuts, and of 2 with slow clocks; with the variables of
 `training.distributed` set, at one row over all processes, each with its part, without.
 """
 
@@ -16,6 +16,7 @@ from perceiver_stream.execution import DevicePipeline, Pipeline, cut, gradients
 from perceiver_stream.models import convchain
 
 TICKS, ROWS, SIDE, RATE = 8, 2, 6, 0.1
+SLOW = (1, 2, 1, 2)  # clocks of the stages
 STAGED = convchain.staged(
   convchain.Config(channels=(3, 3, 3), shortcut="concat", taps=2, output_dim=2), SIDE, SIDE
 )
@@ -28,9 +29,9 @@ def loss(answer, target):
   return jnp.mean(jnp.square(answer["head"] - target))
 
 
-def simulated(made, params):
+def simulated(made, params, clocks):
   """Returns the answers, and parameters and losses after a window of Sideways."""
-  pipeline, rule = Pipeline(made), gradients("sideways", made, loss)
+  pipeline, rule = Pipeline(made, clocks), gradients("sideways", made, loss, clocks=clocks)
   answers, _ = jax.jit(pipeline.unroll)(params, pipeline.initial(params, ROWS), FRAMES)
 
   def tick(carry, now):
@@ -46,9 +47,9 @@ def moved(params, found):
   return jax.tree.map(lambda p, g: np.asarray(p) - np.float32(RATE) * np.asarray(g), params, found)
 
 
-def on_devices(made, params, devices):
+def on_devices(made, params, devices, clocks):
   """Returns the same from a row of devices; parts that are not in this process are None."""
-  row = DevicePipeline(made, devices, loss)
+  row = DevicePipeline(made, devices, loss, clocks)
   packed, frames = row.put_params(params), row.put_frames(FRAMES)
   answers, _ = row.unroll(packed, row.initial(params, ROWS), frames)
   targets = row.put_targets(TARGETS)
@@ -60,9 +61,9 @@ def on_devices(made, params, devices):
   return row.answers(answers)["head"] if has_last else None, after, late
 
 
-def differences(made, params, expected, devices):
+def differences(made, params, expected, devices, clocks=()):
   """Returns the largest difference of answers, parameters and losses, and the parameters held."""
-  answers, after, losses = on_devices(made, params, devices)
+  answers, after, losses = on_devices(made, params, devices, clocks)
   largest = lambda a, b: float(np.max(np.abs(np.asarray(a) - np.asarray(b))))  # noqa: E731
   worst = [0.0 if answers is None else largest(answers, expected[0])]
   pairs = zip(
@@ -82,10 +83,13 @@ def main():
   made = cut(STAGED, fresh=alone)
   params = jax.jit(made.init)(jax.random.key(0))
   params = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.1), params)
-  expected, found = simulated(made, params), {}
+  expected, found = simulated(made, params, ()), {}
   for number in (1, 2, 4) if alone else (jax.device_count(),):
     told = differences(made, params, expected, jax.devices()[:number])
     found[f"{number} {'fresh' if alone else 'aligned'}"] = told
+  if alone:
+    expected = simulated(made, params, SLOW)
+    found["2 slow"] = differences(made, params, expected, jax.devices()[:2], SLOW)
   print(json.dumps(found))
 
 

@@ -51,7 +51,7 @@ def launch(processes, devices):
 @pytest.mark.slow  # compiles for one, two and four devices
 def test_one_two_and_four_devices_are_the_simulator_to_the_last_bit():
   (found,) = launch(1, 4)
-  assert sorted(found) == ["1 fresh", "2 fresh", "4 fresh"]
+  assert sorted(found) == ["1 fresh", "2 fresh", "2 slow", "4 fresh"]
   assert all(worst == [0, 0, 0] for worst, _ in found.values()), found
 
 
@@ -89,6 +89,8 @@ def test_a_register_crosses_every_link_between_its_writer_and_its_readers():
 def test_what_cannot_be_is_told():
   with pytest.raises(ValueError, match="2 devices for 1 stages of convchain; cut it into more"):
     DevicePipeline(cut(STAGED, 1), jax.devices()[:2])
+  with pytest.raises(ValueError, match=r"clocks \(2,\) for 4 stages of convchain"):
+    DevicePipeline(cut(STAGED), jax.devices()[:2], clocks=(2,))
   row = DevicePipeline(cut(STAGED), jax.devices()[:2])
   with pytest.raises(ValueError, match="it was made without a loss; give it one"):
     row.learn({}, Carried({}, {}, {}), {}, ())

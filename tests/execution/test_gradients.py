@@ -25,12 +25,12 @@ def loss(answer, target):
 
 
 @functools.cache
-def told(rule, stages=0, fresh=False, still=False, noise=0.1):
+def told(rule, stages=0, fresh=False, still=False, noise=0.1, clocks=(), ticks=TICKS):
   """Returns gradients of every tick as one vector `[T, P]`, by module, and losses."""
   made = cut(STAGED, stages, fresh=fresh)
   params = jax.jit(made.init)(jax.random.key(0))
   params = jax.tree.map(lambda x: x + noise, params)
-  rule = gradients(rule, made, loss)
+  rule = gradients(rule, made, loss, clocks=clocks)
 
   def tick(registers, now):
     found, registers = rule.step(params, registers, {"frames": now[0]}, now[1])
@@ -38,7 +38,7 @@ def told(rule, stages=0, fresh=False, still=False, noise=0.1):
 
   now = (FRAMES, TARGETS)
   if still:
-    now = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), now)
+    now = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], (ticks, *x.shape[1:])), now)
   _, found = jax.jit(lambda: jax.lax.scan(tick, rule.initial(params, 2), now))()
   return found
 
@@ -63,6 +63,23 @@ def test_where_nothing_moves_it_is_backprop_once_the_pipe_is_full(rule, fresh):
   first = jax.tree.map(lambda x: x[full - 1], found)
   assert size(jax.tree.map(lambda a, b: a - b[0], first, exact)) > 1e-3, "it is full earlier"
   assert not np.any(losses[: DEPTH - 1]) and np.all(losses[DEPTH - 1 :] > 0)
+
+
+def test_slow_stages_learn_as_much_as_their_answers_were_used():
+  """Over the ticks in which all clocks meet, what comes back is the sum of all answers' gradients."""
+  clocks, period = (2, 1, 4, 2), 4
+  exact, _ = told("backprop", 1, still=True)
+  found, losses = told("sideways", 0, True, still=True, clocks=clocks, ticks=28)
+  late = jax.tree.map(lambda x: jnp.sum(x[-period:], axis=0), found)
+  answers = period // clocks[-1]
+  close(late, jax.tree.map(lambda x: answers * x[0], exact))
+  fires = {"chain_0": 2, "chain_1": 1, "chain_2": 4, "head": 2}
+  for i, (name, clock) in enumerate(fires.items()):
+    own = {module: x for module, x in found.items() if module.startswith(name)}
+    learns = [size(jax.tree.map(lambda x: x[t], own)) > 0 for t in range(20, 28)]  # noqa: B023
+    assert not any(learns[t - 20] for t in range(20, 28) if t % clock != i % clock)
+    assert any(learns)
+  assert [bool(x > 0) for x in losses[:8]] == [False, False, False, True] + [False, True] * 2
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
@@ -155,3 +172,7 @@ def test_what_cannot_be_is_told():
     gradients("backwards", cut(STAGED), loss)
   with pytest.raises(ValueError, match="mixes frames through its shortcuts .* fresh=False"):
     gradients("buffered", cut(STAGED), loss)
+  with pytest.raises(ValueError, match=r"'backprop' needs all stages at every tick, not clocks"):
+    gradients("backprop", cut(STAGED), loss, clocks=(1, 1, 1, 2))
+  with pytest.raises(ValueError, match=r"clocks \(1, 2\) for 4 stages of convchain"):
+    gradients("sideways", cut(STAGED), loss, clocks=(1, 2))

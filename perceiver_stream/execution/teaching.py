@@ -1,0 +1,148 @@
+"""What a stage learns in a tick: its activations, what comes back to it, what it gives to others."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+from perceiver_stream.execution.cut import Cut, Params, Stage
+from perceiver_stream.models.staged import Values
+
+Loss = Callable[[Values, PyTree], Float[Array, ""]]
+Floats = dict[Any, list[Any]]  # by register, its float arrays or their shapes: what has gradients
+
+
+def pull(
+  stage: Stage, params: Params, state: PyTree, inputs: Values
+) -> tuple[Values, PyTree, Callable[[Floats], tuple[Params, Floats]]]:
+  """Returns what a stage writes, its next state, and its pull-back at these activations.
+
+  The pull-back takes the gradient of what the stage writes and returns that of its parameters and
+  of what it read, but for what is observed.
+  """
+
+  def forward(params: Params, read: Floats) -> tuple[Floats, tuple[Values, PyTree]]:
+    written, after = stage.apply(params, state, refilled(inputs, read))
+    return floats(written, stage.observed), (written, after)
+
+  read = floats(inputs, stage.observed)
+  _, back, (written, after) = jax.vjp(forward, params, read, has_aux=True)
+  names = floats(written, stage.observed)
+  return written, after, lambda gradient: back({name: gradient[name] for name in names})
+
+
+class Taught(NamedTuple):
+  """What a stage has after a tick in which it learns.
+
+  Attributes:
+    written: What it leaves.
+    states: Of its layers.
+    found: Gradients of its parameters.
+    given: Gradients of what it read.
+    loss: Of the answer, if it gives one.
+  """
+
+  written: Values
+  states: PyTree
+  found: Params
+  given: Floats
+  loss: Float[Array, ""]
+
+
+def teach_stage(
+  stage: Stage,
+  params: Params,
+  before: tuple[Values, PyTree],
+  inputs: Values,
+  judge: Callable[[Values], tuple[Array, Floats]],
+  fires: Bool[Array, ""],
+) -> Taught:
+  """Returns a stage after a tick; as it was, with zero gradients, if it does not fire.
+
+  Args:
+    stage: The stage.
+    params: Its parameters.
+    before: What it wrote and its states.
+    inputs: What it reads.
+    judge: Of what it writes, returns a loss and the gradient.
+    fires: Whether it fires; see `fires_at`.
+  """
+
+  def learn() -> Taught:
+    written, after, back = pull(stage, params, before[1], inputs)
+    loss, gradient = judge(written)
+    return Taught(written, after, *back(gradient), loss)
+
+  def hold() -> Taught:
+    nothing = (params, floats(inputs, stage.observed))
+    found, given = jax.tree.map(jnp.zeros_like, nothing)
+    return Taught(*before, found, given, jnp.float32(0))
+
+  return jax.lax.cond(fires, learn, hold)
+
+
+def judge_of(
+  cut: Cut, i: int, loss: Loss, target: PyTree, back: Floats
+) -> Callable[[Values], tuple[Array, Floats]]:
+  """Returns how stage i is judged: the last by the loss, the others by what came back."""
+  if i < len(cut.stages) - 1:
+    return lambda written: (jnp.float32(0), back)
+  return lambda written: graded(loss, {n: written[n] for n in cut.staged.outputs}, target)
+
+
+def floats(values: Mapping[Any, PyTree], but: Collection[str] = ()) -> Floats:
+  """Returns the float arrays of every register, or their shapes, but for some."""
+  kept = {name: value for name, value in values.items() if name not in but}
+  return {n: [x for x in jax.tree.leaves(v) if _is_float(x)] for n, v in kept.items()}
+
+
+def refilled(values: Mapping[str, PyTree], arrays: Floats) -> Values:
+  """Returns `values` with other float arrays, as `floats` gives them."""
+
+  def one(value: PyTree, new: Sequence[Array]) -> PyTree:
+    left = iter(new)
+    return jax.tree.map(lambda x: next(left) if _is_float(x) else x, value)
+
+  return {n: one(value, arrays[n]) if n in arrays else value for n, value in values.items()}
+
+
+def _is_float(x: Any) -> bool:
+  return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def graded(loss: Loss, answer: Values, target: PyTree) -> tuple[Array, Floats]:
+  """Returns the loss of an answer and its gradient."""
+  return jax.value_and_grad(lambda arrays: loss(refilled(answer, arrays), target))(floats(answer))
+
+
+def waiting(clock: int, fires: Bool[Array, ""], before: Floats, arrived: Floats) -> Floats:
+  """Returns the gradient that waits for a stage after a tick.
+
+  What arrives while the stage holds is summed until it fires: its output was used as often.
+
+  Args:
+    clock: Of the stage.
+    fires: Whether it fired, and so used what waited.
+    before: What waited.
+    arrived: What its readers gave in this tick; zeros from those that held.
+  """
+  if clock == 1:
+    return arrived
+  return jax.tree.map(lambda old, new: jnp.where(fires, new, old + new), before, arrived)
+
+
+def arriving(cut: Cut, pulled: Sequence[Floats]) -> tuple[Floats, ...]:
+  """Returns the gradient of what each stage writes: the sum over its readers, deepest first.
+
+  The last stage's answer has readers outside; its gradient is not among them.
+  """
+  sums: list[Floats] = [{} for _ in cut.stages]
+  for i in range(len(cut.stages) - 1, 0, -1):
+    for name, new in pulled[i].items():
+      source = cut.stages[i].reads[name]
+      assert source is not None
+      own = sums[source]
+      own[name] = [a + b for a, b in zip(own[name], new, strict=True)] if name in own else new
+  return tuple(sums)
