@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from perceiver_stream.execution import Pipeline, cut, gradients
+from perceiver_stream.execution import Pipeline, cut, distilling, gradients
 from perceiver_stream.models import convchain
 
 SIDE, ROWS, TICKS = 12, 8, 20
@@ -210,19 +210,19 @@ def present(steps: int, clips: int, depth: int, most: int) -> common.Table:
   whole, full = cut(staged, 1), cut(staged, min(depth + 1, most))
   start = jax.jit(whole.init)(jax.random.key(0))
   teacher = piped(whole, start, cross_entropy, clip, steps, 0)
-  watch = Pipeline(whole)
+  start_twin = distilling.twin(full).initial
 
   def shown(key: Any) -> Any:
     frames, cells = clip(key)
-    told, _ = watch.unroll(teacher, watch.initial(teacher, ROWS), {"frames": frames})
-    return frames, (cells, told["head"])
+    seen, before = {"frames": frames}, start_twin(teacher, ROWS)
+    return frames, distilling.shown(full, teacher, before, seen, cells)[0]
 
-  def distilled(answer: Any, target: Any) -> Any:
-    cells, told = target
-    soft = jax.nn.softmax(told.reshape(ROWS, -1))
+  def agreement(answer: Any, told: Any) -> Any:
+    soft = jax.nn.softmax(told["head"].reshape(ROWS, -1))
     mine = jax.nn.log_softmax(answer["head"].reshape(ROWS, -1))
-    return cross_entropy(answer, cells) - jnp.mean(jnp.sum(soft * mine, axis=-1))
+    return -jnp.mean(jnp.sum(soft * mine, axis=-1))
 
+  distilled = distilling.distilled(cross_entropy, agreement)
   late = piped(full, teacher, cross_entropy, clip, steps, 7)
   soft = piped(full, teacher, distilled, shown, steps, 7)
   found = [
