@@ -54,6 +54,14 @@ def cut_into(stages: int, depth: int) -> Cut:
   return cut(convchain.staged(config, tasks.SIDE, tasks.SIDE, 1), stages)
 
 
+def stages_of(depth: int) -> list[int]:
+  return sorted({1, 2, depth + 1})
+
+
+def named(stages: int) -> str:
+  return "sequential" if stages == 1 else f"{stages} stages"
+
+
 def work(made: Cut) -> int:
   """Returns the layers of the largest stage: what one worker does for one answer."""
   return max(len(stage.layers) for stage in made.stages)
@@ -79,7 +87,7 @@ def nets(folder: pathlib.Path, sizes: Sizes) -> dict[int, Any]:
   """Returns parameters by number of stages, taught once and kept in the folder."""
   folder.mkdir(parents=True, exist_ok=True)
   found = {}
-  for stages in (1, 2, sizes.depth + 1):
+  for stages in stages_of(sizes.depth):
     made = cut_into(stages, sizes.depth)
     file = folder / f"{stages}_of_{sizes.depth + 1}_stages_{sizes.steps}_steps.npz"
     params = jax.jit(made.init)(jax.random.key(0))
@@ -225,31 +233,31 @@ def crossing(x: Sequence[float], one: Sequence[float], other: Sequence[float]) -
 
 
 def draw(
-  theory: list[list[float]], fact: list[list[float]], base: float, layers: int, path: str
+  theory: list[list[float]], fact: list[list[float]], base: float, depth: int, path: str
 ) -> None:
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(9, 3.4), layout="constrained", dpi=80)
   left, right = figure.subplots(1, 2, sharey=True)
-  budgets, one, two, full, eye = (list(column) for column in zip(*theory, strict=True))
+  budgets, *scores, eye = (list(column) for column in zip(*theory, strict=True))
   left.plot(budgets, eye, ":", color="0.4", label="perfect eye, sequential")
-  _panel(left, budgets, {"sequential": one, "2 stages": two, f"{layers} stages": full}, base)
+  _panel(left, budgets, dict(zip(stages_of(depth), scores, strict=True)), base)
   left.set_title("simulated clock", fontsize=10)
   left.set_xlabel("layers that a worker computes in a frame's time")
   left.set_ylabel("within a pixel at the frame's time, %")
   left.legend(frameon=False, fontsize=8)
   _, periods, one, two = (list(column) for column in zip(*fact, strict=True))
-  _panel(right, periods, {"sequential": one, "2 stages": two}, base)
+  _panel(right, periods, {1: one, 2: two}, base)
   right.set_title("real clock, one core a stage", fontsize=10)
   right.set_xlabel("a frame's time / a sequential step's time")
   pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path)
 
 
-def _panel(axis: Any, x: Sequence[float], lines: dict[str, list[float]], base: float) -> None:
-  """Draws scores over compute, and where the first of the lines overtakes the last."""
-  for (name, values), colour in zip(lines.items(), ("C0", "C2", "C1"), strict=False):
-    axis.plot(x, values, marker="o", markersize=4, color=colour, label=name)
+def _panel(axis: Any, x: Sequence[float], lines: dict[int, list[float]], base: float) -> None:
+  """Draws scores over compute by number of stages, and where the fewest overtake the most."""
+  for (stages, values), colour in zip(lines.items(), ("C0", "C2", "C1"), strict=False):
+    axis.plot(x, values, marker="o", markersize=4, color=colour, label=named(stages))
   axis.axhline(base, color="0.7", linewidth=1, label="first answer held")
   first, *_, last = lines.values()
   at = crossing(x, first, last)
@@ -263,15 +271,15 @@ def _panel(axis: Any, x: Sequence[float], lines: dict[str, list[float]], base: f
 
 
 def tables(
-  theory: list[list[float]], fact: dict[str, Any], base: float, layers: int
+  theory: list[list[float]], fact: dict[str, Any], base: float, depth: int
 ) -> list[common.Table]:
-  columns = ["layers a frame", "sequential, %", "2 stages, %", f"{layers} stages, %"]
+  columns = ["layers a frame", *(f"{named(stages)}, %" for stages in stages_of(depth))]
   columns += ["perfect eye, sequential, %", "first answer held, %", "x sequential"]
-  rows = [[*row, base, row[3] / row[1] if row[1] else None] for row in theory]
-  budgets, sequential, _, full, _ = (list(column) for column in zip(*theory, strict=True))
+  rows = [[*row, base, row[-2] / row[1] if row[1] else None] for row in theory]
+  budgets, sequential, *_, full, _ = (list(column) for column in zip(*theory, strict=True))
   at = crossing(budgets, sequential, full)
   note = (
-    f"x: {layers} stages over sequential, which overtakes at {common.shown(at)} layers a frame. A "
+    f"x: {depth + 1} stages over sequential, which overtakes at {common.shown(at)} layers a frame. A "
     f"pipeline has a worker per stage. A perfect eye tells where the blob was in the frame it saw, as "
     f"late as the net in one stage."
   )
@@ -289,7 +297,7 @@ def main(argv: list[str] | None = None) -> None:
   options = common.arguments_of(argv, __doc__ or "", globals(), more)
   about = common.machine()
   asked = (tasks.DEPTH, options.steps, options.frames, options.eights)
-  sizes = Sizes(*((2, 1, 4, 1) if options.tiny else asked))
+  sizes = Sizes(*((1, 1, 4, 1) if options.tiny else asked))
   folder = pathlib.Path(options.output) / "depth_parallel_crossover"
   theory = in_theory(nets(folder, sizes), sizes, BUDGETS[:1] if options.tiny else BUDGETS)
   probe = {"folder": str(folder), "sizes": list(sizes), "periods": PERIODS}
@@ -297,10 +305,10 @@ def main(argv: list[str] | None = None) -> None:
     probe["periods"] = PERIODS[-1:]
   probe["repeats"] = 1 if options.tiny else options.repeats
   fact = common.fresh(in_fact, probe, ONE_CORE_EACH, inside=options.tiny)
-  base, layers = held(clip_to_judge(sizes)[1]), sizes.depth + 1
+  base = held(clip_to_judge(sizes)[1])
   if options.plot:
-    draw(theory, fact["rows"], base, layers, options.plot)
-  found = tables(theory, fact, base, layers)
+    draw(theory, fact["rows"], base, sizes.depth, options.plot)
+  found = tables(theory, fact, base, sizes.depth)
   common.publish("depth_parallel_crossover", options, found, about)
 
 
