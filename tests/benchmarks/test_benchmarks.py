@@ -34,7 +34,9 @@ def common(load):
 
 
 SCRIPTS = sorted(
-  path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "learning", "zoo_parts")
+  path.stem
+  for path in FOLDER.glob("*.py")
+  if path.stem not in ("common", "depth_parallel_curves", "learning", "zoo_parts")
 )
 
 
