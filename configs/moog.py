@@ -1,8 +1,10 @@
 """MooG learns the next frame of the synthetic world by its own objective.
 
 Variants: `nano` (tests), `tiny` (a CPU), `movi` (the published training configuration; a GPU).
+With `_future` behind it a variant learns by `future_prediction`, as pipelines can too.
 
   python scripts/train.py --config=configs/moog.py:tiny
+  python scripts/train.py --config=configs/moog.py:tiny_future --config.execution=skip_sideways
 
 The released recipe: AdamW with b2 0.95, clipped at norm 1, warmed up and brought down by a cosine.
 Tiny is one endless scene, four times as fast as by default, so that copying the last frame is not
@@ -13,7 +15,7 @@ large ones in the time that a CPU has.
 import perceiver_stream
 from perceiver_stream.models.moog import Config, StackConfig
 from perceiver_stream.streams import synthetic
-from perceiver_stream.training import ExperimentConfig, OptimizerConfig
+from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
 from perceiver_stream.training.objectives import next_frame
 
 SIDES = {"nano": 16, "tiny": 24}
@@ -21,6 +23,7 @@ RATES = {"nano": 1e-3, "tiny": 3e-3, "movi": 1e-4}
 
 
 def get_config(variant: str = "tiny") -> ExperimentConfig:
+  name, variant = variant, variant.removesuffix("_future")
   model = perceiver_stream.config(f"moog/{variant}")
   side = SIDES.get(variant, model.height)
   model.height = model.width = side
@@ -29,7 +32,9 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   return ExperimentConfig(
     model=model,
     stream=synthetic.Config(height=side, width=side, speed=4.0, modalities=("pixels",)),
-    objective=next_frame.Config(window=8, score_ticks=1),
+    objective=next_frame.Config(window=8, score_ticks=1)
+    if name == variant
+    else ObjectiveConfig(window=8),
     optimizer=OptimizerConfig(
       learning_rate=RATES.get(variant, 1e-4),
       b2=0.95,
@@ -39,7 +44,7 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
     ),
     num_rows=1 if variant == "tiny" else 4,
     max_windows=7000,
-    run_dir=f"runs/moog_{variant}",
+    run_dir=f"runs/moog_{name}",
   )
 
 

@@ -83,35 +83,20 @@ def staged(config: Config) -> Staged:
     start = pieces().initial_state(rows)
     return start, start
 
-  convs = chained(
-    "conv",
-    len(config.encoder.channels) - 1,
-    "features",
-    [],
-    lambda i, x: pieces().encoder().filtered(i + 1, x),
-  )
-  decoder = chained(
-    "decoder",
-    config.decoder.stack.num_layers,
-    "asked",
-    ["ahead"],
-    lambda i, asked, ahead: pieces().attended(i, asked, ahead),
-  )
+  filtered = lambda i, x: pieces().encoder().filtered(i + 1, x)  # noqa: E731
+  convs = chained("conv", len(config.encoder.channels) - 1, "features", [], filtered)
+  features = convs[-1].name if convs else "features"
+  attend = lambda i, x, ahead: pieces().attended(i, x, ahead)  # noqa: E731
+  decoder = chained("decoder", config.decoder.stack.num_layers, "asked", ["ahead"], attend)
+  last = decoder[-1].name if decoder else "asked"
   observed = ("flags", "frame") if config.use_loss_gradient else ("flags",)
   layers = (
     remembering(modalities, read),
     *convs,
-    piece(
-      "tokens", [convs[-1].name if convs else "features"], lambda x: pieces().encoder().tokens(x)
-    ),
+    piece("tokens", [features], lambda x: pieces().encoder().tokens(x)),
     Layer("core", ("tokens", *observed), recur, begin),
     *decoder,
-    piece(
-      "pixels",
-      [decoder[-1].name if decoder else "asked"],
-      lambda asked: pieces().answered(asked),
-      "predictions",
-    ),
+    piece("pixels", [last], lambda x: pieces().answered(x), "predictions"),
   )
   return Staged(
     "moog",

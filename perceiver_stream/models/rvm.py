@@ -228,7 +228,8 @@ class Rvm(hk.Module):
     tokens, shown = self.patches(target), order[:, :num_visible]
     seen = self._vit(jnp.take_along_axis(tokens, shown[..., None], axis=1))
     sources = self.embed(rearrange(memory, "t b n d -> b (t n) d"))
-    return self.pixels(self.painter()(self.questions(seen, order, delta), sources))
+    asked = self.questions(seen, self.mask(seen.shape[0]), order, delta)
+    return self.pixels(self.painter()(asked, sources))
 
   @hk.name_like("__call__")
   def painter(self) -> ReadStack:
@@ -241,18 +242,30 @@ class Rvm(hk.Module):
     return Linear(self.config.decoder.dim or self.config.dim, name="decoder_input")(x)
 
   @hk.name_like("__call__")
+  def mask(self, batch_size: int) -> Float[Array, "B 1 E"]:
+    """Returns the token of a patch that is not shown."""
+    return repeat_rows(
+      self._vector("mask_token", self.config.decoder.dim or self.config.dim), batch_size
+    )
+
+  @hk.name_like("__call__")
   def questions(
-    self, seen: Float[Array, "B N D"], order: Int[Array, "B P"], delta: Int[Array, " B"] | None
+    self,
+    seen: Float[Array, "B N D"],
+    mask: Float[Array, "B 1 E"],
+    order: Int[Array, "B P"],
+    delta: Int[Array, " B"] | None,
   ) -> Float[Array, "B M E"]:
     """Returns what the decoder asks: CLS, then every patch of the target.
 
     Args:
       seen: The encoder's output for the visible patches, CLS first.
+      mask: See `mask`.
       order: See `paint`.
       delta: See `paint`.
     """
     shown_tokens = self.embed(seen)
-    x = self._fill(shown_tokens, order)
+    x = self._fill(shown_tokens, mask, order)
     if delta is not None:
       ahead = Linear(x.shape[-1], name="delta")(jax.nn.one_hot(delta, NUM_DELTAS, dtype=x.dtype))
       x = x + jax.lax.broadcast_in_dim(ahead, x.shape, (0, 2))
@@ -268,12 +281,10 @@ class Rvm(hk.Module):
       pixels, "b (h w) (p q c) -> b (h p) (w q) c", h=c.grid()[0], p=c.patch, q=c.patch
     )
 
-  def _fill(self, shown: Array, order: Array) -> Float[Array, "B P E"]:
+  def _fill(self, shown: Array, mask: Array, order: Array) -> Float[Array, "B P E"]:
     """Returns patches in their places, with the mask token where nothing is shown."""
-    num_visible = shown.shape[1] - 1
-    mask = self._vector("mask_token", shown.shape[-1]).astype(shown.dtype)
-    hidden = (order.shape[0], order.shape[1] - num_visible, shown.shape[-1])
-    x = jnp.concatenate([shown[:, 1:], jnp.broadcast_to(mask[None], hidden)], axis=1)
+    hidden = (order.shape[0], order.shape[1] - shown.shape[1] + 1, shown.shape[-1])
+    x = jnp.concatenate([shown[:, 1:], jnp.broadcast_to(mask.astype(shown.dtype), hidden)], axis=1)
     return jnp.take_along_axis(x, jnp.argsort(order, axis=1)[..., None], axis=1)
 
   # --- parts --------------------------------------------------------------------------------------

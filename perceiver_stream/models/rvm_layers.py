@@ -1,7 +1,7 @@
 """RVM as a list of layers: patches, encoder blocks, recurrent core, questions, decoder blocks, pixels.
 
-Parameters are those of the model itself, by name. Questions are made of the CLS token that went
-through the encoder without patches; it goes there beside the frame's own tokens.
+Parameters are those of the model itself, by name. Questions are made of the mask token, and of
+the CLS token that went through the encoder without patches, beside the frame's own tokens.
 """
 
 import jax.numpy as jnp
@@ -28,13 +28,16 @@ class Pieces(Rvm):
     """Returns the tokens after i blocks of the encoder, from those after one less."""
     return self.encoded(i, tokens[0]), self.encoded(i, tokens[1])
 
-  def asked(self, alone: Float[Array, "B 1 D"]) -> Float[Array, "B K M E"]:
+  def asked(
+    self, alone: Float[Array, "B 1 D"], mask: Float[Array, "B 1 E"]
+  ) -> Float[Array, "B K M E"]:
     """Returns the questions about all patches at all displacements."""
     rows, columns = self.config.grid()
     batch, times = alone.shape[0], len(self.config.displacements)
     order = jnp.broadcast_to(jnp.arange(rows * columns)[None], (batch * times, rows * columns))
     ahead = jnp.tile(jnp.asarray(self.config.displacements, jnp.int32), batch)
-    asked = self.questions(jnp.repeat(alone, times, axis=0), order, ahead)
+    alone, mask = (jnp.repeat(x, times, axis=0) for x in (alone, mask))
+    asked = self.questions(alone, mask, order, ahead)
     return asked.reshape(batch, times, *asked.shape[1:])
 
   def attended(
@@ -63,47 +66,37 @@ def staged(config: Config) -> Staged:
   """
   modalities = {"pixels": frames_of(config)}
   pieces = lambda: Pieces(config, name="rvm")  # noqa: E731
-  depth = config.encoder.num_layers
 
   def read(memory: PyTree, frame: Values) -> tuple[Values, PyTree]:
     kept = remember_tick(modalities, memory, frame)
-    tokens = pieces().begun(kept.memory["pixels"].last)
-    return {"tokens": tokens, "flags": (kept.is_first, kept.valid["pixels"])}, kept.memory
+    one, pixels = pieces(), kept.memory["pixels"].last
+    flags = (kept.is_first, kept.valid["pixels"])
+    told = {"tokens": one.begun(pixels), "mask": one.mask(pixels.shape[0]), "flags": flags}
+    return told, kept.memory
 
   def recur(latents: Array, inputs: Values) -> tuple[Values, Array]:
-    (tokens, alone), flags = inputs[encoder[-1].name if encoder else "tokens"], inputs["flags"]
+    (tokens, alone), flags = inputs[encoded], inputs["flags"]
     latents, _ = pieces().tick(Tick(tokens, *flags), latents)
     return {"latents": latents, "alone": alone}, latents
 
-  def ask(state: PyTree, inputs: Values) -> tuple[Values, PyTree]:
+  def ask(latents: Array, alone: Array, mask: Array) -> tuple[Array, Array]:
     one = pieces()
-    return {"asked": one.asked(inputs["alone"]), "sources": one.embed(inputs["latents"])}, state
+    return one.asked(alone, mask), one.embed(latents)
 
-  encoder = chained("encoder", depth, "tokens", [], lambda i, x: pieces().both(i + 1, x))
-  decoder = chained(
-    "decoder",
-    config.decoder.num_layers,
-    "asked",
-    ["sources"],
-    lambda i, asked, sources: pieces().attended(i, asked, sources),
+  encoder = chained(
+    "encoder", config.encoder.num_layers, "tokens", [], lambda i, x: pieces().both(i + 1, x)
   )
+  encoded = encoder[-1].name if encoder else "tokens"
+  attend = lambda i, x, sources: pieces().attended(i, x, sources)  # noqa: E731
+  decoder = chained("decoder", config.decoder.num_layers, "asked", ["sources"], attend)
+  last = decoder[-1].name if decoder else "asked"
   layers = (
     remembering(modalities, read),
     *encoder,
-    Layer(
-      "core",
-      (encoder[-1].name if encoder else "tokens", "flags"),
-      recur,
-      lambda rows: pieces().initial_state(rows),
-    ),
-    Layer("questions", ("latents", "alone"), ask),
+    Layer("core", (encoded, "flags"), recur, lambda rows: pieces().initial_state(rows)),
+    piece("questions", ("latents", "alone", "mask"), ask, ("asked", "sources")),
     *decoder,
-    piece(
-      "pixels",
-      [decoder[-1].name if decoder else "asked"],
-      lambda asked: pieces().answered(asked),
-      "predictions",
-    ),
+    piece("pixels", [last], lambda x: pieces().answered(x), "predictions"),
   )
   return Staged(
     "rvm",

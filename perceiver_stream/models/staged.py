@@ -12,7 +12,7 @@ from typing import NamedTuple
 import haiku as hk
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 FRAMES = "frames"  # the register that nets of pictures read
 
@@ -63,24 +63,42 @@ class Staged(NamedTuple):
 
 
 def piece(
-  name: str, reads: Sequence[str], function: Callable[..., PyTree], write: str | None = None
+  name: str,
+  reads: Sequence[str],
+  function: Callable[..., PyTree],
+  write: str | tuple[str, ...] = "",
 ) -> Layer:
-  """Returns a layer without state: it writes `function(*what it reads)`, by default under its name."""
+  """Returns a layer without state: it writes `function(*what it reads)`.
+
+  Args:
+    name: Of the layer.
+    reads: Registers.
+    function: Of their values.
+    write: Register written, by default of the layer's name; or one per value that it returns.
+  """
 
   def call(state: PyTree, inputs: Values) -> tuple[Values, PyTree]:
-    return {write or name: function(*(inputs[register] for register in reads))}, state
+    found = function(*(inputs[register] for register in reads))
+    if isinstance(write, tuple):
+      return dict(zip(write, found, strict=True)), state
+    return {write or name: found}, state
 
   return Layer(name, tuple(reads), call)
 
 
-def plain(name: str, reads: Sequence[str], function: Callable[..., Array]) -> Layer:
+def plain(
+  name: str,
+  reads: Sequence[str],
+  function: Callable[..., PyTree],
+  write: str | tuple[str, ...] = "",
+) -> Layer:
   """Returns a `piece`; modules that its function makes get the layer's name in front."""
 
-  def named(*values: PyTree) -> Array:
+  def named(*values: PyTree) -> PyTree:
     with hk.name_scope(name):
       return function(*values)
 
-  return piece(name, reads, named)
+  return piece(name, reads, named, write)
 
 
 def chained(
@@ -100,6 +118,16 @@ def chained(
     piece(f"{name}_{i}", (before[i], *beside), functools.partial(function, i))
     for i in range(number)
   )
+
+
+def check_halvings(name: str, height: int, width: int, times: int, fewer: str) -> None:
+  """Raises ValueError if frames cannot be halved so often; `fewer` says of what there is too much."""
+  factor = 2**times
+  if height % factor or width % factor:
+    raise ValueError(
+      f"{name}: frames of {height}×{width} cannot be halved {times} times; use multiples of "
+      f"{factor}, or fewer {fewer}."
+    )
 
 
 def of_pictures(

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from perceiver_stream.models.staged import FRAMES, Layer, Staged, forward, of_pictures, plain
+from perceiver_stream.models.staged import (
+  FRAMES,
+  Layer,
+  Staged,
+  check_halvings,
+  forward,
+  of_pictures,
+  plain,
+)
 from perceiver_stream.nn import LayerNorm, gelu
 from perceiver_stream.nn.conv import Conv2D
 
@@ -49,12 +57,7 @@ class Config:
 
   def check_size(self, height: int, width: int) -> None:
     """Raises ValueError if a frame cannot be halved as often as there are levels."""
-    factor = 2 ** (len(self.channels) - 1)
-    if height % factor or width % factor:
-      raise ValueError(
-        f"unet: frames of {height}×{width} cannot be halved {len(self.channels) - 1} times; use "
-        f"multiples of {factor}, or fewer channels."
-      )
+    check_halvings("unet", height, width, len(self.channels) - 1, "channels")
 
 
 def layers(config: Config) -> tuple[Layer, ...]:

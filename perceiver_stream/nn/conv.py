@@ -26,6 +26,8 @@ class Conv2D(hk.Module):
     stride: Rows and columns; one number for both.
     use_bias: Whether a bias is added.
     w_init: Of the weight; None is LeCun's.
+    in_loop: Whether it is to be a product of neighbourhoods and a matrix: the same numbers, but its
+      gradient within a loop is not slow on a CPU. Kernels are odd then.
     name: Haiku name.
   """
 
@@ -37,10 +39,12 @@ class Conv2D(hk.Module):
     stride: Pair = 1,
     use_bias: bool = True,
     w_init: hk.initializers.Initializer | None = None,
+    in_loop: bool = False,
     name: str,
   ):
     super().__init__(name=name)
     self.w_init = w_init or lecun_normal()
+    self.in_loop = in_loop
     self.output_dim = output_dim
     self.kernel = _pair(kernel)
     self.stride = _pair(stride)
@@ -50,31 +54,46 @@ class Conv2D(hk.Module):
     """Returns the filtered pictures, in the dtype of `x`."""
     shape = (*self.kernel, x.shape[-1], self.output_dim)
     w = hk.get_parameter("w", shape, jnp.float32, self.w_init)
-    y = jax.lax.conv_general_dilated(
-      x,
-      w.astype(x.dtype),
-      self.stride,
-      "SAME",
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    y = (_as_product if self.in_loop else _as_convolution)(x, w.astype(x.dtype), self.stride)
     if not self.use_bias:
       return y
     return y + broadcast(hk.get_parameter("b", (self.output_dim,), jnp.float32, jnp.zeros), y)
 
 
-def neighbourhoods(x: Float[Array, "*n h w C"], kernel: int) -> Float[Array, "*n h w K"]:
-  """Returns all of the `kernel`² places around each, side by side, row by row; zeros beyond the edge.
+def _as_convolution(
+  x: Float[Array, "B H W C"], w: Float[Array, "k l C K"], stride: tuple[int, int]
+) -> Float[Array, "B h w K"]:
+  dimensions = ("NHWC", "HWIO", "NHWC")
+  return jax.lax.conv_general_dilated(x, w, stride, "SAME", dimension_numbers=dimensions)
+
+
+def _as_product(
+  x: Float[Array, "B H W C"], w: Float[Array, "k l C K"], stride: tuple[int, int]
+) -> Float[Array, "B h w K"]:
+  """As `_as_convolution`: its windows are those around every `stride`-th place."""
+  before = [low for low, _ in jax.lax.padtype_to_pads(x.shape[1:3], w.shape[:2], stride, "SAME")]
+  rows, columns = (
+    slice(size // 2 - low, None, step)
+    for size, low, step in zip(w.shape[:2], before, stride, strict=True)
+  )
+  around = neighbourhoods(x, w.shape[:2])[:, rows, columns]
+  return around @ w.reshape(-1, w.shape[-1])
+
+
+def neighbourhoods(x: Float[Array, "*n h w C"], kernel: Pair) -> Float[Array, "*n h w K"]:
+  """Returns all of the `kernel` places around each, side by side, row by row; zeros beyond the edge.
 
   Times a matrix, that is a convolution, whose gradient inside of a loop is not slow on a CPU.
 
   Args:
     x: Pictures.
-    kernel: Rows and columns of a neighbourhood; odd.
+    kernel: Rows and columns of a neighbourhood, one number for both; odd.
   """
   rows, columns = x.shape[-3:-1]
-  edge = kernel // 2
-  padded = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(edge, edge), (edge, edge), (0, 0)])
-  places = [(i, j) for i in range(kernel) for j in range(kernel)]
+  down, across = _pair(kernel)
+  edges = [(down // 2, down // 2), (across // 2, across // 2), (0, 0)]
+  padded = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + edges)
+  places = [(i, j) for i in range(down) for j in range(across)]
   around = [padded[..., i : i + rows, j : j + columns, :] for i, j in places]
   return jnp.concatenate(around, axis=-1)
 
@@ -112,3 +131,22 @@ class ConvStack(hk.Module):
     """Returns what convolution i makes of the features before it."""
     sizes = {"kernel": self.kernels[i], "stride": self.strides[i]}
     return Conv2D(self.channels[i], **sizes, name=f"conv_{i}")(gelu(x) if i else x)
+
+
+def pooled(
+  x: Float[Array, "B H W C"], kind: str, *, window: int = 2, stride: int = 2
+) -> Float[Array, "B h w C"]:
+  """Returns the `"max"` or the `"mean"` over windows of `window`², every `stride` places.
+
+  With 'SAME' padding; what lies outside counts in no maximum and in no mean.
+
+  Raises:
+    ValueError: It is to be neither.
+  """
+  if kind not in ("max", "mean"):
+    raise ValueError(f"pooled: kind={kind!r} is not one of ('max', 'mean').")
+  shape, strides = (1, window, window, 1), (1, stride, stride, 1)
+  if kind == "max":
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, shape, strides, "SAME")
+  total = lambda x: jax.lax.reduce_window(x, 0.0, jax.lax.add, shape, strides, "SAME")  # noqa: E731
+  return total(x) / total(jnp.ones_like(x))

@@ -15,15 +15,17 @@ FILES = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
 VARIANTS = {
   "autoencoder": ("nano", "tiny", "shards", "kinetics"),
   "flow": ("nano", "tiny", "published"),
-  "moog": ("nano", "tiny", "movi"),
+  "moog": ("nano", "tiny", "movi", "nano_future"),
+  "painters": ("nano", "trecvit", "image_rnn", "conv3d", "video_autoencoder"),
   "pretrain": ("nano", "tiny", "grid", "apart", "moog"),
-  "rvm": ("nano", "tiny", "small"),
+  "rvm": ("nano", "tiny", "small", "nano_future"),
   "tracking": ("nano", "tiny_boxes", "tiny_dense", "moog_latents"),
 }
 SCORED = {
   "autoencoder": {"audio@0", "pixels@0"},
   "flow": {"flow@0"},
   "moog": {"pixels@1"},
+  "painters": {"pixels@1", "pixels_flow@1"},
   "pretrain": {"pixels@1"},
   "rvm": {"pixels@1"},
   "tracking": {"points@0"},

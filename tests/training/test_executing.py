@@ -94,6 +94,37 @@ def test_one_stage_is_the_ordinary_objective():
       np.testing.assert_allclose(x, y, rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.parametrize("model", ["moog/nano", "rvm/nano"])
+def test_published_families_learn_by_pipelines_too(model):
+  """Loss, scores and gradients of all their parameters are there, in what a window teaches."""
+  chosen = zoo.config(model)
+  chosen.height = chosen.width = SIDE
+  chosen.decoder = _deeper(chosen.decoder)
+  if model == "rvm/nano":
+    chosen.base_grid = (2, 2)
+  parts = make_parts(dataclasses.replace(make_config("skip_sideways"), model=chosen))
+  window = {n: jnp.asarray(x) for n, x in watched()[0].items() if n in ("pixels", "is_first")}
+
+  def taught(window):
+    params = parts.model.init(jax.random.key(0), {"pixels": window["pixels"][0]})
+    state = parts.model.initial_state(params, 2)
+    (loss, aux), found = parts.objective.gradient(params, state, window)
+    return params, found, (loss, state, aux)
+
+  params, found, (loss, state, aux) = jax.eval_shape(taught, window)
+  assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, found)
+  assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, aux.next_state)
+  assert set(aux.scores) == {f"pixels@{d}" for d in chosen.displacements} and loss.shape == ()
+
+
+def _deeper(decoder):
+  """Returns a decoder of two blocks, so that there is something to skip."""
+  if hasattr(decoder, "stack"):
+    stack = dataclasses.replace(decoder.stack, num_layers=2)
+    return dataclasses.replace(decoder, stack=stack)
+  return dataclasses.replace(decoder, num_layers=2)
+
+
 def test_a_pair_counts_once_the_pipe_is_full():
   since = executing.ticks_since(jnp.array([-1, 7]), jnp.zeros((4, 2), bool).at[2, 1].set(True))
   assert since.T.tolist() == [[0, 1, 2, 3], [8, 9, 0, 1]]
@@ -122,8 +153,8 @@ def test_runs_of_older_versions_were_sequential():
       "no shortcut of stream_perceiver goes past a stage when it is cut into 2",
     ),
     (
-      lambda: make_parts(dataclasses.replace(make_config("sideways"), model="rvm/nano")),
-      r"a rvm is not staged: its depth is no list of layers. Staged are \[.*'stream_perceiver'",
+      lambda: zoo.staged("perceiver_flow/nano"),
+      r"a perceiver_flow is not staged: its depth is no list .* \['moog', 'rvm', 'stream_perceiver'\]",
     ),
     (
       lambda: make_parts(

@@ -1,0 +1,143 @@
+"""Keypoints from a pipeline: accuracy against the number of stages and the speed of what is watched.
+
+  python benchmarks/depth_parallel_keypoints.py
+  python benchmarks/depth_parallel_keypoints.py --markdown=docs/depth_parallel.md
+
+Three coloured blobs fly over noise that stands still, and bounce; a DenseNet and an Inception net say
+where they are now, by heat maps. PCK is the share within a fifth of the size of what the three span.
+Each net as it is, its weights cut into stages, and those trained to tell the present from the delayed
+path: with the labels, and with the ordinary net as a teacher besides. One training covers all speeds.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import common
+import jax
+import jax.numpy as jnp
+import numpy as np
+from depth_parallel_tasks import ROWS, piped, texture
+
+from perceiver_stream.evaluation.metrics.pck import pck
+from perceiver_stream.execution import Pipeline, cut, distilling
+from perceiver_stream.execution.cut import Cut
+from perceiver_stream.models import densenet, heatmap, inception
+
+SIDE, TICKS, POINTS = 24, 16, 3
+SPEEDS = (0.25, 0.5, 1.0)  # pixels a tick
+NETS = {
+  "DenseNet": (
+    densenet.staged,
+    densenet.Config(stem_channels=12, growth=8, blocks=(2, 2), bottleneck=2, num_keypoints=POINTS),
+  ),
+  "Inception": (
+    inception.staged,
+    inception.Config(
+      stem=(12,), modules=((6, 6, 8, 4, 6, 4),) * 2, halve_before=(1,), num_keypoints=POINTS
+    ),
+  ),
+}
+
+
+def flights(key: Any, speeds: Any) -> tuple[Any, Any]:
+  """Returns frames `[TICKS, ROWS, SIDE, SIDE, 3]` and points `[TICKS, ROWS, POINTS, 2]`, (x, y)."""
+  keys = jax.random.split(key, 3)
+  span = SIDE - 6.0  # three pixels from each border they turn round
+  start = jax.random.uniform(keys[0], (1, ROWS, POINTS, 2), maxval=2 * span)
+  angle = jax.random.uniform(keys[1], (1, ROWS, POINTS), maxval=2 * jnp.pi)
+  step = speeds[None, :, None, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+  t = jnp.arange(float(TICKS))[:, None, None, None]
+  points = 3 + jnp.abs((start + t * step) % (2 * span) - span)
+  grid = jnp.arange(SIDE) + 0.5
+  x, y = (jnp.exp(-jnp.square(grid - points[..., i, None]) / 4) for i in (0, 1))
+  still = 0.3 * texture(keys[2], ROWS * POINTS, SIDE).reshape(1, ROWS, POINTS, SIDE, SIDE)
+  frames = still + 2 * y[..., :, None] * x[..., None, :]
+  return jnp.moveaxis(frames, 2, -1), points
+
+
+def learners(made: Cut, stride: int, steps: int) -> tuple[Callable, Callable]:
+  """Returns `teach(parameters or None) -> parameters`, plainly and by a teacher with those."""
+
+  def clip(key: Any) -> Any:
+    one, two = jax.random.split(key)
+    return flights(one, jax.random.uniform(two, (ROWS,), maxval=max(SPEEDS)))
+
+  def loss(answer: Any, points: Any) -> Any:
+    (maps,) = answer.values()
+    return heatmap.loss(maps, heatmap.gaussian(points, maps.shape[1], maps.shape[2], stride, 0.5))
+
+  def agreement(answer: Any, told: Any) -> Any:
+    (maps,), (theirs,) = answer.values(), told.values()
+    return heatmap.loss(maps, heatmap.probabilities(theirs))
+
+  def taught(params: Any) -> Any:
+    return piped(made, params, loss, clip, steps, 7)
+
+  def by_twin(params: Any) -> Any:
+    before = distilling.twin(made).initial(params, ROWS)
+
+    def shown(key: Any) -> Any:
+      frames, points = clip(key)
+      return frames, distilling.shown(made, params, before, {"frames": frames}, points)[0]
+
+    return piped(made, params, distilling.distilled(loss, agreement), shown, steps, 7)
+
+  return taught, by_twin
+
+
+def scored(made: Cut, params: Any, stride: int, speed: float, clips: int, skip: int) -> float:
+  """Returns the PCK at one speed, from the tick on at which every pipe is full."""
+  pipeline = Pipeline(made)
+
+  def one(key: Any) -> Any:
+    frames, points = flights(key, jnp.full(ROWS, speed))
+    answers, _ = pipeline.unroll(params, pipeline.initial(params, ROWS), {"frames": frames})
+    (maps,) = answers.values()
+    return jax.vmap(lambda x: heatmap.soft_argmax(x, stride))(maps), points
+
+  found = jax.jit(lambda k: jax.lax.map(one, k))(jax.random.split(jax.random.key(99), clips))
+  # The metric leaves out each clip's first frame.
+  said, truth = (np.asarray(x).swapaxes(1, 2)[:, :, skip - 1 :] for x in found)
+  said, truth = (x.reshape(-1, *x.shape[2:]) for x in (said, truth))
+  seen = [np.ones(x.shape[:2], bool) for x in truth]
+  return float(np.mean(pck(list(truth), list(said), seen, threshold=0.2)))
+
+
+def keypoints(name: str, steps: int, clips: int, cuts: Sequence[int]) -> common.Table:
+  """Returns the table of one net."""
+  make, config = NETS[name]
+  staged, stride = make(config, SIDE, SIDE), config.stride
+  whole, skip = cut(staged, 1), len(staged.layers)
+  start = jax.jit(whole.init)(jax.random.key(0))
+  teacher = learners(whole, stride, 2 * steps)[0](start)
+  score = lambda made, params, speed: scored(made, params, stride, speed, clips, skip)  # noqa: E731
+  best = {speed: score(whole, teacher, speed) for speed in SPEEDS}
+  rows: list[list[Any]] = [[1, speed, best[speed], None, None, 1.0] for speed in SPEEDS]
+  for number in cuts:
+    made = cut(staged, number)
+    plain, soft = (learn(teacher) for learn in learners(made, stride, steps))
+    for speed in SPEEDS:
+      values = [score(made, params, speed) for params in (teacher, plain, soft)]
+      rows.append([len(made.stages), speed, *values, max(values) / max(best[speed], 1e-9)])
+  columns = ["stages", "pixels a tick", "its weights, %", "taught the present, %"]
+  note = (
+    f"PCK at 0.2, {SIDE}×{SIDE} pixels, maps of {SIDE // stride}×{SIDE // stride} cells, shortcuts "
+    f"fresh; {steps} clips of {ROWS} scenes after {2 * steps} of the ordinary net."
+  )
+  return common.Table(
+    f"Keypoints, {name}", [*columns, "and distilled, %", "x one stage"], rows, note
+  )
+
+
+def main(argv: list[str] | None = None) -> None:
+  options = common.arguments_of(argv, __doc__ or "", globals(), {"steps": 300, "clips": 10})
+  about = common.machine()
+  if options.tiny:
+    tables = [keypoints("DenseNet", 1, 1, (2,))]
+  else:
+    tables = [keypoints(name, options.steps, options.clips, (3, 0)) for name in NETS]
+  common.publish("depth_parallel_keypoints", options, tables, about)
+
+
+if __name__ == "__main__":
+  main()

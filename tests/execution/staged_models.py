@@ -1,0 +1,139 @@
+"""Every staged model at its smallest, beside the ordinary way to run it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perceiver_stream import zoo
+from perceiver_stream.core import PredictCorrectConfig
+from perceiver_stream.modalities import pixels
+from perceiver_stream.models import convchain, densenet, inception, stream_perceiver, unet, vit
+from perceiver_stream.models.staged import Staged
+
+ROWS, SIDE = 2, 8
+
+
+class Case(NamedTuple):
+  """A staged model and how it is run otherwise: `(params, frames [T, B, ...]) -> answers`."""
+
+  staged: Staged
+  run: Callable[[Any, Any], Any]
+
+
+def of_pictures(function, staged):
+  """Returns the case of a net that remembers nothing."""
+  apply = hk.transform(function).apply
+
+  def run(params, frames):
+    flat = jax.jit(apply)(params, None, frames["frames"].reshape(-1, SIDE, SIDE, 3))
+    return {staged.outputs[0]: flat.reshape(-1, ROWS, *flat.shape[1:])}
+
+  return Case(staged, run)
+
+
+def of_zoo(config):
+  """Returns the case of a model of the zoo; `Case.staged` can be made without building it."""
+  model = zoo.build(config)
+
+  def run(params, frames):
+    outputs, _ = model.unroll(params, model.initial_state(params, ROWS), frames)
+    return {"predictions": outputs.predictions}
+
+  return Case(zoo.staged(config), run)
+
+
+def chain():
+  """Returns the case of a chain, which has no other way to run than layer by layer."""
+  staged = convchain.staged(convchain.Config(channels=(2, 2), shortcut="add"), SIDE, SIDE)
+
+  def run(params, frames):
+    registers = {"frames": frames["frames"].reshape(-1, SIDE, SIDE, 3)}
+    for layer in staged.layers:
+      state = layer.initial_state(registers["frames"].shape[0])
+      registers |= hk.transform(layer.call).apply(params, None, state, registers)[0]
+    return {"head": registers["head"].reshape(-1, ROWS, *registers["head"].shape[1:])}
+
+  return Case(staged, jax.jit(run))
+
+
+def stream_perceiver_config():
+  return stream_perceiver.Config(
+    modalities={"pixels": pixels.Config(height=SIDE, width=SIDE, patch=4, motion_levels=1)},
+    core=PredictCorrectConfig(num_latents=3, latent_dim=8, num_heads=2),
+    token_dim=8,
+    query_dim=8,
+    num_decoder_heads=2,
+    displacements=(1, 2),
+  )
+
+
+def moog_config(**changes):
+  config = zoo.config("moog/nano")
+  config.decoder.stack = dataclasses.replace(config.decoder.stack, num_layers=2)
+  sizes = {"height": SIDE, "width": SIDE, "num_latents": 3, "displacements": (1, 2)}
+  return dataclasses.replace(config, **(sizes | changes))
+
+
+def rvm_config():
+  config = zoo.config("rvm/nano")
+  config.decoder = dataclasses.replace(config.decoder, num_layers=2)
+  sizes = {"height": SIDE, "width": SIDE, "base_grid": (2, 2), "displacements": (1, 2)}
+  return dataclasses.replace(config, **sizes)
+
+
+UNET = unet.Config(channels=(2, 3), output_dim=2)
+VIT = vit.Config(patch=4, dim=8, num_layers=1, num_heads=2, mlp_dim=8, output_dim=2)
+DENSENET = densenet.Config(stem_channels=3, growth=2, blocks=(2, 2), bottleneck=2, num_keypoints=2)
+INCEPTION = inception.Config(
+  stem=(3,), modules=((2, 2, 2, 2, 2, 1),) * 2, halve_before=(1,), num_keypoints=2
+)
+DEEP_INCEPTION = dataclasses.replace(
+  INCEPTION, modules=INCEPTION.modules[:1], halve_before=(0,), wide="double_3x3"
+)
+CASES: dict[str, Callable[[], Case]] = {
+  "convchain": chain,
+  "unet": lambda: of_pictures(lambda x: unet.unet(UNET, x), unet.staged(UNET, SIDE, SIDE)),
+  "vit": lambda: of_pictures(lambda x: vit.vit(VIT, x), vit.staged(VIT, SIDE, SIDE)),
+  "densenet": lambda: of_pictures(
+    lambda x: densenet.densenet(DENSENET, x), densenet.staged(DENSENET, SIDE, SIDE)
+  ),
+  "inception": lambda: of_pictures(
+    lambda x: inception.inception(DEEP_INCEPTION, x), inception.staged(DEEP_INCEPTION, SIDE, SIDE)
+  ),
+  "stream_perceiver": lambda: of_zoo(stream_perceiver_config()),
+  "moog": lambda: of_zoo(moog_config()),
+  "rvm": lambda: of_zoo(rvm_config()),
+}
+
+
+def frames_of(staged: Staged, ticks: int) -> dict[str, jax.Array]:
+  """Returns noise `[ticks, ROWS, ...]`; in row 1 tick 2 was not seen and tick 4 begins anew."""
+  rng, frames = np.random.default_rng(0), {}
+  for name, shape in staged.inputs.items():
+    leading = (ticks, ROWS, *shape.shape[1:])
+    if shape.dtype == jnp.bool_:
+      frames[name] = jnp.full(leading, name != "is_first")
+    elif jnp.issubdtype(shape.dtype, jnp.integer):
+      frames[name] = jnp.asarray(rng.integers(0, 256, leading), shape.dtype)
+    else:
+      frames[name] = jnp.asarray(rng.normal(size=leading), shape.dtype)
+  if "is_first" in frames:
+    frames["is_first"] = frames["is_first"].at[4, 1].set(True)
+    frames["pixels_valid"] = frames["pixels_valid"].at[2, 1].set(False)
+  return frames
+
+
+def drawn(shapes: Any) -> Any:
+  """Returns random parameters of such shapes, none of which is zero, so that everything counts."""
+  rng = np.random.default_rng(1)
+
+  def draw(path, x):
+    about = 1.0 if jax.tree_util.keystr(path[-1:]) == "['scale']" else 0.0
+    return jnp.asarray(about + 0.3 * rng.normal(size=x.shape), x.dtype)
+
+  return jax.tree_util.tree_map_with_path(draw, shapes)

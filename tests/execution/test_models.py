@@ -1,0 +1,160 @@
+"""All staged models: what any of them promises when it is cut, run and taught."""
+
+import functools
+import importlib
+import pkgutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import staged_models
+
+from perceiver_stream import models, zoo
+from perceiver_stream.execution import Pipeline, cut, gradients
+from perceiver_stream.models.staged import Staged
+
+HALF = 6  # ticks
+
+
+@functools.cache
+def case(name):
+  """Returns a model, parameters that all count, and frames."""
+  made = staged_models.CASES[name]()
+  params = staged_models.drawn(jax.eval_shape(cut(made.staged).init, jax.random.key(0)))
+  return made, params, staged_models.frames_of(made.staged, 2 * HALF)
+
+
+def close(one, other, atol):
+  pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+  for a, b in pairs:
+    np.testing.assert_allclose(a, b, rtol=0, atol=atol * max(1.0, float(np.max(np.abs(b)))))
+
+
+def cropped(tree, ticks):
+  return jax.tree.map(lambda x: x[:ticks], tree)
+
+
+def test_the_list_has_them_all():
+  """Every module of the models that makes layers is in it."""
+  found = set()
+  for module in pkgutil.iter_modules(models.__path__):
+    loaded = importlib.import_module(f"{models.__name__}.{module.name}")
+    if hasattr(loaded, "staged") and module.name != "staged":
+      found.add(module.name.removesuffix("_layers"))
+  assert found == set(staged_models.CASES)
+  assert {f for f, m in zoo.FAMILIES.items() if hasattr(m, "staged")} <= found
+
+
+def in_halves(pipeline, params, frames):
+  """Returns the answers from where the pipe is full; between two halves registers are plain arrays."""
+  unroll, registers, answers = jax.jit(pipeline.unroll), pipeline.initial(params, 2), []
+  for half in (slice(HALF), slice(HALF, None)):
+    some, registers = unroll(params, registers, {n: x[half] for n, x in frames.items()})
+    leaves, treedef = jax.tree.flatten(registers)
+    registers = treedef.unflatten([jnp.asarray(np.array(x)) for x in leaves])
+    answers.append(some)
+  return jax.tree.map(lambda *x: np.concatenate(x)[pipeline.delay :], *answers)
+
+
+@functools.cache
+def ordinary(name):
+  made, params, frames = case(name)
+  return made.run(params, frames)
+
+
+@pytest.mark.parametrize("name", staged_models.CASES)
+def test_every_layer_a_stage_is_the_model_itself_d_minus_1_ticks_later(name):
+  made, params, frames = case(name)
+  pipeline = Pipeline(cut(made.staged, fresh=False))
+  expected = cropped(ordinary(name), 2 * HALF - pipeline.delay)
+  assert all(np.std(x) > 1e-3 for x in jax.tree.leaves(expected))
+  close(in_halves(pipeline, params, frames), expected, 1e-4)
+
+
+@pytest.mark.parametrize("name", staged_models.CASES)
+def test_where_nothing_moves_sideways_is_backprop_and_one_stage_is_the_model(name):
+  """With all shortcuts; what remembers begins anew at every tick, so that its state stands still."""
+  made, params, frames = case(name)
+  frame = jax.tree.map(lambda x: x[0], frames)
+  frame |= {"is_first": jnp.ones(2, bool)} if "is_first" in frame else {}
+
+  def loss(answer, target):
+    del target
+    return jnp.stack([jnp.mean(jnp.square(x - 0.3)) for x in jax.tree.leaves(answer)]).sum()
+
+  whole = gradients("backprop", cut(made.staged, 1), loss)
+  teach = gradients("sideways", cut(made.staged), loss)
+
+  def tick(carry, _):
+    told, flowing = teach.step(params, carry[0], frame, ())
+    return (flowing, told.gradients), None
+
+  @jax.jit
+  def both(params):
+    ticks = 2 * len(made.staged.layers) - 1  # there and back, and the one that counts
+    first = teach.initial(params, 2), jax.tree.map(jnp.zeros_like, params)
+    (_, found), _ = jax.lax.scan(tick, first, None, ticks)
+    return found, whole.step(params, whole.initial(params, 2), frame, ())[0]
+
+  found, exact = both(params)
+  close(found, exact.gradients, 1e-5)
+  assert np.mean([np.any(x != 0) for x in jax.tree.leaves(found)]) > 0.8
+  close(exact.answer, jax.tree.map(lambda x: x[0], ordinary(name)), 1e-4)
+
+
+@pytest.mark.parametrize("name", ["stream_perceiver", "moog", "rvm"])
+def test_parameters_are_those_of_the_model(name):
+  made, params, frames = case(name)
+  config = getattr(staged_models, f"{name}_config")()
+  frame = jax.tree.map(lambda x: x[0], frames)
+  own = jax.eval_shape(zoo.build(config).init, jax.random.key(0), frame)
+  assert len(params) > 10
+  told = lambda tree: {m: {n: x.shape for n, x in v.items()} for m, v in tree.items()}  # noqa: E731
+  assert told(params) == told(own)
+
+
+def test_shipped_weights_flow_through_a_pipeline():
+  model, params = zoo.load("moog/tiny")
+  pipeline = Pipeline(cut(zoo.staged(model.config)))
+  frame = {
+    n: jax.ShapeDtypeStruct((1, *s.shape[1:]), s.dtype)
+    for n, s in pipeline.cut.staged.inputs.items()
+  }
+  registers = jax.eval_shape(pipeline.initial, params)
+  answer, _ = jax.eval_shape(pipeline.step, params, registers, frame)
+  assert answer["predictions"]["pixels"].shape == (1, 1, 64, 64, 3)
+
+
+def test_a_core_that_pulls_at_the_decoder_stays_with_it():
+  """MooG's loss gradient: core and decoder can be one stage, and no less."""
+  config = staged_models.moog_config(use_loss_gradient=True)
+  made = staged_models.of_zoo(config)
+  names = [layer.name for layer in made.staged.layers]
+  with pytest.raises(ValueError, match="'decoder_0' of moog shares the parameters 'moog/decoder/"):
+    cut(made.staged)
+  pipeline = Pipeline(cut(made.staged, tuple(range(1, names.index("core") + 1)), fresh=False))
+  params = staged_models.drawn(jax.eval_shape(pipeline.cut.init, jax.random.key(0)))
+  frames = staged_models.frames_of(made.staged, HALF)
+  late, _ = jax.jit(pipeline.unroll)(params, pipeline.initial(params, 2), frames)
+  expected = cropped(made.run(params, frames), HALF - pipeline.delay)
+  close(jax.tree.map(lambda x: x[pipeline.delay :], late), expected, 1e-4)
+  with pytest.raises(
+    ValueError, match="moog: stages end in predictions, but config.decoder is None"
+  ):
+    zoo.staged(staged_models.moog_config(decoder=None))
+
+
+def test_shortcuts_are_what_may_be_fresher():
+  shortcuts = {name: case(name)[0].staged.shortcuts for name in staged_models.CASES}
+  assert shortcuts["moog"] == {"ahead"} and shortcuts["rvm"] == {"sources"}
+  assert shortcuts["densenet"] == {
+    "densenet_stem",
+    "densenet_0_0",
+    "densenet_transition_0",
+    "densenet_1_0",
+  }
+  assert shortcuts["inception"] == {"inception_0_shallow", "inception_0_middle"}
+  fives = staged_models.inception.staged(staged_models.INCEPTION, 8, 8)
+  assert isinstance(fives, Staged)
+  assert [len(layer.reads) for layer in fives.layers] == [1, 1, 1, 3, 1, 3]
