@@ -39,8 +39,8 @@ class Effect:
   Attributes:
     about: The claim, and whose it is.
     first: Name of a trial.
-    second: Name of the trial it is compared with.
-    where: "in_stream" or "out_of_stream".
+    second: Name of the trial, the baseline or the rival in flow that it is compared with.
+    where: "in_stream", "out_of_stream", or one of `motion.SCORES`.
     lower: Whether the error of the first is said to be lower than that of the second.
     published: How large the effect was there, in words; empty where it is not known.
   """
@@ -56,18 +56,26 @@ class Effect:
 def choose(results: Sequence[dict[str, Any]], where: str) -> Chosen:
   """Returns the errors of a trial, each seed at the learning rate best with the *other* seeds.
 
-  So no seed has a say in how it is tuned. Runs that were not finite are the worst.
+  So no seed has a say in how it is tuned. Runs that were not finite are the worst. Scores of motion
+  have no say at all: the rate is that best out of the stream.
   """
   rates = list(results[0]["runs"])
-  errors = np.array([[_error(r["runs"][rate][where]) for rate in rates] for r in results])
-  logs = np.log(errors)
+  by = where if where in WHERE else "out_of_stream"
+  logs = np.log([[_error(r["runs"][rate][by]) for rate in rates] for r in results])
   found = Chosen([], [])
-  for seed in range(len(results)):
+  for seed, result in enumerate(results):
     others = np.delete(logs, seed, axis=0) if len(results) > 1 else logs
-    best = int(np.argmin(others.mean(0)))
-    found.errors.append(float(errors[seed, best]))
-    found.rates.append(rates[best])
+    rate = rates[int(np.argmin(others.mean(0)))]
+    run = result["runs"][rate]
+    found.errors.append(_error(run[where] if where in WHERE else run["motion"][where]))
+    found.rates.append(rate)
   return found
+
+
+def given(results: Sequence[dict[str, Any]], name: str, where: str) -> list[float]:
+  """Returns the errors of a baseline or of a rival in flow, as results of any trial have them."""
+  kind = "baselines" if where in WHERE else "rivals"
+  return [_error(r[kind][name][where]) for r in results]
 
 
 def interval(values: Sequence[float]) -> Interval:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from perceiver_stream import streams
-from perceiver_stream.lab.sources import TRUTH
+from perceiver_stream.lab.sources import MOTION, TRUTH
 from perceiver_stream.lab.tasks import Task
 from perceiver_stream.streams import StreamConfig
 from perceiver_stream.types import IS_FIRST
@@ -42,7 +42,7 @@ def watch(config: StreamConfig, rows: int, ticks: int) -> Footage:
   Raises:
     ValueError: A row ends before.
   """
-  names = [name for name in TRUTH if name in streams.specs(config)]
+  names = [name for name in (*TRUTH, MOTION) if name in streams.specs(config)]
   watched = []
   for row in streams.open_rows(config, rows):
     seen = [tick for tick, _ in zip(row, range(ticks), strict=False)]

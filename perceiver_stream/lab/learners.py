@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import haiku as hk
 import jax
 from einops import rearrange
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream.core import PredictCorrectConfig
 from perceiver_stream.core.lru import GatedLruConfig
@@ -21,13 +21,27 @@ from perceiver_stream.models import (
   stream_perceiver,
   trecvit,
   unet,
+  video_autoencoder,
   vit,
 )
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.painter import Painter
+from perceiver_stream.models.painter import Mover, Painter
 
 PATCH, HEADS, LAYERS = 8, 4, 2  # of all that have such
 UNET_CELL = 4  # its pixels are cells of 4 × 4: the rest is too slow for a CPU
+
+
+class Painted(NamedTuple):
+  """What a learner says of a clip.
+
+  Attributes:
+    pictures: One for every frame.
+    flow: Where each pixel of them is in the frame, from its own place, (x, y) pixels; None of
+      learners that do not say.
+  """
+
+  pictures: Float[Array, "T B H W 3"]
+  flow: Float[Array, "T B H W 2"] | None = None
 
 
 class Learner(NamedTuple):
@@ -36,27 +50,34 @@ class Learner(NamedTuple):
   Attributes:
     init: `(rng, frames, is_first) -> params`; frames `[T, B, H, W, C]`, is_first `[T, B]`.
     initial_state: `(params, batch_size) -> state`; `()` for learners without memory.
-    paint: `(params, state, frames, is_first) -> (pictures [T, B, H, W, 3], state)`.
+    paint: `(params, state, frames, is_first) -> (Painted, state)`.
     convolves: Whether it has convolutions, whose gradients are many times slower within a loop of
       XLA on a CPU: its steps are made one by one.
   """
 
   init: Callable[..., PyTree]
   initial_state: Callable[..., PyTree]
-  paint: Callable[..., tuple[Any, PyTree]]
+  paint: Callable[..., tuple[Painted, PyTree]]
   convolves: bool = False
 
 
-def of_painter(make: Callable[[], Painter]) -> Learner:
-  """Returns the learner of a painter that paints one picture per frame."""
+def of_painter(make: Callable[[], Painter], convolves: bool = False) -> Learner:
+  """Returns the learner of a painter that paints one picture per frame.
+
+  Args:
+    make: Makes it, inside a Haiku transform.
+    convolves: See `Learner`.
+  """
 
   def functions() -> tuple[Callable, tuple[Callable, ...]]:
     painter = make()
 
-    def paint(state: PyTree, frames: Array, is_first: Array) -> tuple[Array, PyTree]:
+    def paint(state: PyTree, frames: Array, is_first: Array) -> tuple[Painted, PyTree]:
       tokens, states = painter.watch(frames, is_first, state)
-      pictures = painter.paint(tokens.reshape(-1, *tokens.shape[2:]))[:, 0]
-      return pictures.reshape(*frames.shape[:4], 3), jax.tree.map(lambda x: x[-1], states)
+      flat = tokens.reshape(-1, *tokens.shape[2:])
+      by_tick = lambda x: x[:, 0].reshape(*frames.shape[:4], -1)  # noqa: E731
+      flow = by_tick(painter.flow(flat)) if isinstance(painter, Mover) else None
+      return Painted(by_tick(painter.paint(flat)), flow), jax.tree.map(lambda x: x[-1], states)
 
     def init(frames: Array, is_first: Array) -> None:
       paint(painter.initial_state(frames.shape[1]), frames, is_first)
@@ -68,6 +89,7 @@ def of_painter(make: Callable[[], Painter]) -> Learner:
     init=init,
     initial_state=lambda params, batch_size: initial_state(params, None, batch_size),
     paint=lambda params, *args: paint(params, None, *args),
+    convolves=convolves,
   )
 
 
@@ -83,7 +105,8 @@ def of_model(model: Model, convolves: bool = False) -> Learner:
 
   def paint(params: PyTree, state: PyTree, frames: Array, is_first: Array) -> tuple[Any, PyTree]:
     outputs, state = model.unroll(params, state, {"pixels": frames, "is_first": is_first})
-    return outputs.predictions["pixels"][:, :, 0], state
+    said = {name: value[:, :, 0] for name, value in outputs.predictions.items()}
+    return Painted(said["pixels"], said.get("pixels_flow")), state
 
   return Learner(init, model.initial_state, paint, convolves)
 
@@ -108,7 +131,7 @@ def of_clip(net: Callable[[Array, int], Array], convolves: bool = False) -> Lear
   return Learner(
     init=lambda rng, frames, is_first: init(rng, frames),
     initial_state=lambda params, batch_size: (),
-    paint=lambda params, state, frames, is_first: (apply(params, frames), state),
+    paint=lambda params, state, frames, is_first: (Painted(apply(params, frames)), state),
     convolves=convolves,
   )
 
@@ -158,6 +181,25 @@ def _image_rnn(side: int, dim: int) -> Learner:
 def _conv3d(side: int, dim: int) -> Learner:
   common = {n: v for n, v in _common(side, dim).items() if n != "num_heads"}
   return of_painter(lambda: conv3d.CausalConv3D(conv3d.Config(**common)))
+
+
+def _video_autoencoder(side: int, dim: int, warps: bool = True) -> Learner:
+  config = video_autoencoder.Config(
+    height=side,
+    width=side,
+    dim=dim,
+    memory_dim=dim,
+    kernel=5,
+    memory_kernel=3,
+    flow_kernel=7,
+    flow_dim=max(2, dim // 4),
+    warps=warps,
+  )
+  return of_painter(lambda: video_autoencoder.make(config), convolves=True)
+
+
+def _conv_lstm(side: int, dim: int) -> Learner:
+  return _video_autoencoder(side, dim, warps=False)
 
 
 def _rvm(side: int, dim: int) -> Learner:
@@ -237,4 +279,6 @@ LEARNERS: dict[str, Callable[[int, int], Learner]] = {
   "rvm": _rvm,
   "moog": _moog,
   "stream_perceiver": _stream_perceiver,
+  "video_autoencoder": _video_autoencoder,
+  "conv_lstm": _conv_lstm,  # the same without flow
 }

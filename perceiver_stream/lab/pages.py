@@ -4,13 +4,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from perceiver_stream.lab import comparing
+from perceiver_stream.lab import comparing, motion
 from perceiver_stream.lab.comparing import WHERE, Effect, Interval
 from perceiver_stream.lab.tables.base import Table
 from perceiver_stream.lab.trials import Size
 
 Results = Mapping[str, list[dict[str, Any]]]
-_TITLES = {"in_stream": "in the stream", "out_of_stream": "out of the stream"}
+_TITLES = {"in_stream": "in the stream", "out_of_stream": "out of the stream"} | motion.SCORES
 
 
 def write(name: str, size: str, sizes: Size, table: Table, results: Results, folder: pathlib.Path):
@@ -35,6 +35,7 @@ def page(name: str, size: str, sizes: Size, table: Table, results: Results) -> s
     "rate that is best with the *other* seeds; * marks the least or largest rate tried. "
     "In the stream: the whole pass, every clip scored before it is learnt from. Out of it: the "
     "learner after the pass, frozen, on worlds of its own.",
+    flows(results),
     effects(table.effects, results),
     *table.remarks,
     *([table.note(results)] if table.note else []),
@@ -77,6 +78,40 @@ def rows(table: Table, results: Results) -> str:
   return "\n".join(lines)
 
 
+def flows(results: Results) -> str:
+  """Returns what the flow of each trial that has one is worth, beside that of its rivals."""
+  moving = moving_of(results)
+  if not moving:
+    return ""
+  lines = [
+    f"| flow | {' | '.join(motion.SCORES.values())} |",
+    f"|---|{'---|' * len(motion.SCORES)}",
+  ]
+  for name, found in moving.items():
+    errors = {where: comparing.choose(found, where).errors for where in motion.SCORES}
+    lines.append(f"| {name} | {_cells(errors)} |")
+  found = next(iter(moving.values()))
+  for name in found[0]["rivals"]:
+    errors = {where: comparing.given(found, name, where) for where in motion.SCORES}
+    lines.append(f"| *{name}* | {_cells(errors)} |")
+  lines.append(
+    "\nOut of the stream, at the learning rate that is best for the error there; no truth of motion "
+    "was learnt from or tuned by. Labels are those of the things in a frame, moved along the flow of "
+    "the ticks that follow, each foretold before its frame is seen."
+  )
+  return "\n".join(lines)
+
+
+def moving_of(results: Results) -> Results:
+  """Returns the trials among the results whose learner says flow that was judged."""
+  judged = lambda found: "motion" in next(iter(found[0]["runs"].values()))  # noqa: E731
+  return {name: found for name, found in results.items() if judged(found)}
+
+
+def _cells(errors: Mapping[str, list[float]]) -> str:
+  return " | ".join(plus_minus(comparing.interval(x)) for x in errors.values())
+
+
 def effects(expected: Sequence[Effect], results: Results) -> str:
   """Returns what was published, and whether it is so here."""
   if not expected:
@@ -97,10 +132,12 @@ def effects(expected: Sequence[Effect], results: Results) -> str:
 
 def measure(effect: Effect, results: Results) -> Interval:
   """Returns the ratio of errors that an effect is about."""
-  first, second = (
-    comparing.choose(results[name], effect.where).errors for name in (effect.first, effect.second)
-  )
-  return comparing.ratio(first, second)
+  first = results[effect.first]
+  if effect.second in results:
+    second = comparing.choose(results[effect.second], effect.where).errors
+  else:
+    second = comparing.given(first, effect.second, effect.where)
+  return comparing.ratio(comparing.choose(first, effect.where).errors, second)
 
 
 def plus_minus(value: Interval) -> str:

@@ -1,6 +1,6 @@
 """A whole run as one program: learn clip by clip, score each before it is learnt from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -10,10 +10,11 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_stream.lab.footage import Clips
-from perceiver_stream.lab.learners import Learner
+from perceiver_stream.lab.learners import Learner, Painted
 from perceiver_stream.lab.objectives import Objective, dressed, undressed
 from perceiver_stream.lab.rules import Rule
 from perceiver_stream.lab.tasks import Task
+from perceiver_stream.nn import roughness
 
 
 class Batch(NamedTuple):
@@ -66,6 +67,7 @@ class Program(NamedTuple):
     carry: Whether the state goes on from clip to clip while learning; else each starts afresh.
     carry_held_out: The same where it is scored out of the stream.
     hints: Whether the learner has channels for what is revealed of a target.
+    smoothness: Weight in the loss of how rough the flow is that it says; see `nn.roughness`.
   """
 
   learner: Learner
@@ -75,6 +77,7 @@ class Program(NamedTuple):
   carry: bool = False
   carry_held_out: bool = False
   hints: bool = False
+  smoothness: float = 0.0
 
   def init(self, key: Array, clips: Clips) -> PyTree:
     """Returns parameters."""
@@ -105,31 +108,50 @@ class Program(NamedTuple):
       order: Clips that are learnt from at every step; -1 is none. Only the first is scored.
       clips: Of one row.
     """
+    return jax.lax.scan(
+      lambda now, inputs: self.step(now, rate, *inputs, clips), learning, (keys, order)
+    )
+
+  def step(
+    self,
+    learning: Learning,
+    rate: Float[Array, ""],
+    key: Array,
+    which: Int[Array, " B"],
+    clips: Clips,
+  ) -> tuple[Learning, Float[Array, " M"]]:
+    """Returns what has become of a learner after one step; see `learn`."""
+    batch = batch_of(clips, which)
+    gradient = jax.grad(self._loss, has_aux=True)
+    grads, (sums, state) = gradient(learning.params, learning.state, batch, which >= 0, key)
     optimizer = self.rule.transform(rate)
-
-    def step(now: Learning, inputs: tuple) -> tuple[Learning, Array]:
-      which, key = inputs
-      batch = batch_of(clips, which)
-      gradient = jax.grad(self._loss, has_aux=True)
-      grads, (sums, state) = gradient(now.params, now.state, batch, which >= 0, key)
-      updates, opt_state = optimizer.update(grads, now.opt_state, now.params)
-      params = optax.apply_updates(now.params, updates)
-      return Learning(params, self.rule.averaged(now.average, params), opt_state, state), sums
-
-    return jax.lax.scan(step, learning, (order, keys))
+    updates, opt_state = optimizer.update(grads, learning.opt_state, learning.params)
+    params = optax.apply_updates(learning.params, updates)
+    return Learning(params, self.rule.averaged(learning.average, params), opt_state, state), sums
 
   def score(self, params: PyTree, clips: Clips) -> Float[Array, " M"]:
     """Returns the sums over footage that is not learnt from, all rows side by side."""
+    return jnp.sum(self._watch(params, clips, self._measure), axis=0)
+
+  def flow(self, params: PyTree, clips: Clips) -> Float[Array, "n T R H W 2"] | None:
+    """Returns the flow that is said of footage that is not learnt from; None if none is said."""
+    return self._watch(params, clips, lambda painted, _: painted.flow)
+
+  def says_flow(self, params: PyTree, clips: Clips) -> bool:
+    """Returns whether the learner says any; computes nothing."""
+    return jax.eval_shape(self.flow, params, clips) is not None
+
+  def _watch(self, params: PyTree, clips: Clips, tell: Callable[..., PyTree]) -> PyTree:
+    """Returns what `tell(painted, batch)` makes of every clip, stacked."""
     fresh = self.learner.initial_state(params, clips.frames.shape[2])
 
-    def look(state: PyTree, clip: Any) -> tuple[PyTree, Array]:
+    def look(state: PyTree, clip: Any) -> tuple[PyTree, PyTree]:
       batch = Batch(unit(clip.frames), unit(clip.pictures), clip.counts, clip.is_first)
       inputs = undressed(batch.frames, self.hints)
       painted, after = self.learner.paint(params, state, inputs, batch.is_first)
-      return after if self.carry_held_out else state, self._measure(painted, batch)
+      return after if self.carry_held_out else state, tell(painted, batch)
 
-    _, sums = jax.lax.scan(look, fresh, jax.tree.map(jnp.asarray, clips))
-    return jnp.sum(sums, axis=0)
+    return jax.lax.scan(look, fresh, jax.tree.map(jnp.asarray, clips))[1]
 
   def _loss(
     self, params: PyTree, state: PyTree, batch: Batch, there: Bool[Array, " B"], key: Array
@@ -142,14 +164,22 @@ class Program(NamedTuple):
     painted, after = self.learner.paint(params, before, inputs, batch.is_first)
     counts = batch.counts & jnp.broadcast_to(there, batch.counts.shape)
     weight = weight * jax.lax.broadcast_in_dim(counts.astype(jnp.float32), weight.shape, (0, 1))
-    error = jnp.mean(jnp.square(painted - batch.pictures), -1)
+    error = jnp.mean(jnp.square(painted.pictures - batch.pictures), -1)
     loss = jnp.sum(weight * error) / jnp.maximum(jnp.sum(weight), 1)
-    sums = self._measure(painted[:, :1], Batch(*(x[:, :1] for x in batch)))
+    if self.smoothness:
+      loss = loss + self.smoothness * roughness(self._flow_of(painted))
+    own = lambda tree: jax.tree.map(lambda x: x[:, :1], tree)  # noqa: E731
+    sums = self._measure(own(painted), own(batch))
     return loss, (sums, jax.tree.map(lambda x: x[:1], after))
 
-  def _measure(self, painted: Float[Array, "T B H W 3"], batch: Batch) -> Float[Array, " M"]:
+  def _measure(self, painted: Painted, batch: Batch) -> Float[Array, " M"]:
     merge = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-    return self.task.measure(merge(painted), merge(batch.pictures), merge(batch.counts))
+    return self.task.measure(merge(painted.pictures), merge(batch.pictures), merge(batch.counts))
+
+  def _flow_of(self, painted: Painted) -> Float[Array, "T B H W 2"]:
+    if painted.flow is None:
+      raise ValueError(f"smoothness={self.smoothness}, but this learner says no flow; use 0.")
+    return painted.flow
 
 
 def batch_of(clips: Clips, which: Int[Array, " B"]) -> Batch:
@@ -175,7 +205,9 @@ class Runner:
   def __init__(self, program: Program):
     self.program = program
     self._learn = jax.jit(program.learn, donate_argnums=0)
+    self._step = jax.jit(program.step, donate_argnums=0)
     self._score = jax.jit(program.score)
+    self.flow = jax.jit(program.flow)
 
   def grow(
     self,
@@ -203,18 +235,28 @@ class Runner:
     in_stream, out_of_stream = [], []
     steps = len(order) // parts
     keys = jax.random.split(jax.random.key(seed), steps * parts)
-    stride = 1 if self.program.learner.convolves else max(steps, 1)
     for part in range(parts + 1):
-      for at in range(max(part - 1, 0) * steps, part * steps, stride):
-        now = slice(at, at + stride)
-        learning, sums = self._learn(learning, rate_now, keys[now], order[now], clips)
-        in_stream.append(sums)
+      now = slice(max(part - 1, 0) * steps, part * steps)
+      learning, sums = self._part(learning, rate_now, keys[now], order[now], clips)
+      in_stream.append(np.asarray(sums))
       if held_out is not None:
         out_of_stream.append(np.asarray(self._score(learning.average, held_out)))
-      done = [np.asarray(sums) for sums in in_stream]
-      told = np.concatenate(done) if done else np.zeros((0, self.program.task.num_sums), np.float32)
+      told = np.concatenate(in_stream)
       scored = np.asarray(out_of_stream).reshape(-1, told.shape[1])
       yield Curves(told, scored, jax.tree.map(jnp.array, learning.average))
+
+  def _part(
+    self, learning: Learning, rate: Array, keys: Array, order: np.ndarray, clips: Clips
+  ) -> tuple[Learning, np.ndarray]:
+    """Returns what `Program.learn` does."""
+    if not self.program.learner.convolves and len(order):
+      learning, sums = self._learn(learning, rate, keys, order, clips)
+      return learning, np.asarray(sums)
+    told = [np.zeros((0, self.program.task.num_sums), np.float32)]
+    for key, which in zip(keys, order, strict=True):
+      learning, sums = self._step(learning, rate, key, which, clips)
+      told.append(sums[None])
+    return learning, np.concatenate(told)
 
   def __call__(self, *args: Any, **more: Any) -> Curves:
     """Returns the curves of a whole run; see `grow`."""

@@ -10,6 +10,7 @@ from perceiver_stream.streams import StreamConfig, balls, maze, synthetic, video
 
 SETS = ("pretraining", "in_stream", "out_of_stream")
 TRUTH = ("pixels", "depth", "segmentation")
+MOTION = "flow_backward"
 
 
 def world(seed: int, side: int, **more: Any) -> dict[str, StreamConfig]:
@@ -21,6 +22,12 @@ def world(seed: int, side: int, **more: Any) -> dict[str, StreamConfig]:
 def drifting(seed: int, side: int) -> dict[str, StreamConfig]:
   """Returns synthetic worlds without a cut, whose light drifts far: one long scene each."""
   return world(seed, side, ticks_per_scene=0, lighting=0.5)
+
+
+def moving(seed: int, side: int) -> dict[str, StreamConfig]:
+  """Returns synthetic worlds that move fast, another every 128 ticks, with the truth of motion."""
+  more: dict[str, Any] = {"level": "easy", "speed": 6.0, "ticks_per_recording": 128}
+  return world(seed, side, ticks_per_scene=0, modalities=(*TRUTH, MOTION), **more)
 
 
 def bouncing(seed: int, side: int, ticks_per_drift: int = 4000) -> dict[str, StreamConfig]:
@@ -68,6 +75,7 @@ def videos(folder: str) -> Callable[[int, int], dict[str, StreamConfig]]:
 SOURCES: dict[str, Callable[[int, int], dict[str, StreamConfig]]] = {
   "world": world,
   "drifting": drifting,
+  "moving": moving,
   "balls": bouncing,
   "maze": walks,
   "doom": doom,

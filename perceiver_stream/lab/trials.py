@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
-from perceiver_stream.lab import footage, sources
-from perceiver_stream.lab.footage import Clips
+from perceiver_stream.lab import footage, motion, sources
+from perceiver_stream.lab.footage import Clips, Footage
 from perceiver_stream.lab.learners import LEARNERS
 from perceiver_stream.lab.objectives import OBJECTIVES
 from perceiver_stream.lab.rules import Rule, optimizer
@@ -41,6 +41,7 @@ class Trial:
       the third set; empty is none.
     carry: When it remembers from clip to clip, one of `CARRY`.
     ticks: Frames of a clip.
+    smoothness: Weight in the loss of how rough the flow is, for learners that say one.
   """
 
   learner: str = "vit"
@@ -50,11 +51,14 @@ class Trial:
   pretraining: str = ""
   carry: str = "never"
   ticks: int = 4
+  smoothness: float = 0.0
 
   def __post_init__(self):
     for name, known in (("learner", LEARNERS), ("carry", CARRY)):
       if getattr(self, name) not in known:
         raise ValueError(f"trial: {name}={getattr(self, name)!r}; use one of {', '.join(known)}.")
+    if self.smoothness < 0:
+      raise ValueError(f"trial: smoothness={self.smoothness}; use 0 (none) or more.")
     if self.carry == "always" and self.rule.shuffled:
       raise ValueError("trial: shuffled clips have nothing to hand on; use carry='never'.")
 
@@ -106,6 +110,8 @@ SIZES = {
       "rvm": 68,
       "moog": 88,
       "stream_perceiver": 56,
+      "video_autoencoder": 47,
+      "conv_lstm": 44,
     },
     stream_ticks=8004,
     held_out=(8, 404),
@@ -123,6 +129,8 @@ SIZES = {
       "rvm": 228,
       "moog": 264,
       "stream_perceiver": 236,
+      "video_autoencoder": 151,
+      "conv_lstm": 143,
     },
     stream_ticks=200_016,
     held_out=(32, 2016),
@@ -143,6 +151,8 @@ SIZES = {
       "rvm": 16,
       "moog": 20,
       "stream_perceiver": 8,
+      "video_autoencoder": 8,
+      "conv_lstm": 8,
     },
     stream_ticks=48,
     held_out=(2, 24),
@@ -173,22 +183,29 @@ class Workshop:
     self.runner = Runner(self._program(trial.rule))
 
   def __call__(self, seed: int) -> dict[str, Any]:
-    """Returns what `summary` makes of the curves of all learning rates, and what they cost."""
+    """Returns what `summary` makes of the curves of all learning rates, and what they cost.
+
+    Where learner and footage both say how things move, runs and rivals have `motion.scores` too.
+    """
     trial, size, began = self.trial, self.size, time.monotonic()
     material = jax.tree.map(jnp.asarray, self.material(seed))
     params = jax.jit(self.runner.program.init)(jax.random.key(seed), material.in_stream)
     if trial.pretraining:
       params = self._pretrained(params, material.pretraining, seed)
     order = trial.rule.order(len(material.in_stream.frames), seed)
-    runs = {}
+    runs, judge = {}, self._judge(params, seed, material.out_of_stream)
     for rate in size.rates(trial.rule):
       curves = self.runner(
         params, rate, seed, order, material.in_stream, material.out_of_stream, size.parts
       )
       runs[f"{rate:g}"] = summary(trial.task, curves)
+      if judge:
+        flow = self.runner.flow(curves.params, material.out_of_stream)
+        runs[f"{rate:g}"]["motion"] = judge.scores(by_row(flow))
     return {
       "runs": runs,
       "baselines": baselines(trial.task, material),
+      "rivals": judge.rivals() if judge else {},
       "parameters": sum(x.size for x in jax.tree.leaves(params)),
       "clips": int(np.sum(order >= 0)),
       "seconds": round(time.monotonic() - began, 1),
@@ -197,15 +214,30 @@ class Workshop:
   def material(self, seed: int) -> Material:
     """Returns the footage of a seed, cut into clips."""
     trial, size = self.trial, self.size
-    sets = sources.sets_of(trial.source, seed, size.side)
-    clips = lambda name, rows, ticks: footage.cut(  # noqa: E731
-      footage.kept(self.cache, sets[name], rows, ticks), trial.task, trial.ticks
+    clips = lambda name, ticks: footage.cut(  # noqa: E731
+      self._watched(seed, name, 1, ticks), trial.task, trial.ticks
     )
     return Material(
-      clips("pretraining", 1, size.pretraining_ticks) if trial.pretraining else None,
-      clips("in_stream", 1, size.stream_ticks),
-      clips("out_of_stream", *size.held_out),
+      clips("pretraining", size.pretraining_ticks) if trial.pretraining else None,
+      clips("in_stream", size.stream_ticks),
+      footage.cut(self.held_out(seed), trial.task, trial.ticks),
     )
+
+  def held_out(self, seed: int) -> Footage:
+    """Returns the footage that is never learnt from."""
+    return self._watched(seed, "out_of_stream", *self.size.held_out)
+
+  def _watched(self, seed: int, name: str, rows: int, ticks: int) -> Footage:
+    sets = sources.sets_of(self.trial.source, seed, self.size.side)
+    return footage.kept(self.cache, sets[name], rows, ticks)
+
+  def _judge(self, params: Any, seed: int, clips: Any) -> motion.Judge | None:
+    """Returns what judges flow, if both learner and footage say how things move in a tick."""
+    held_out, task = self.held_out(seed), self.trial.task
+    known = motion.MOTION in held_out and (task.shows, task.displacement) == ("pixels", 1)
+    if known and self.runner.program.says_flow(params, clips):
+      return motion.Judge(held_out)
+    return None
 
   def _program(self, rule: Rule, objective: str = "vanilla") -> Program:
     trial, (carry, carry_held_out) = self.trial, CARRY[self.trial.carry]
@@ -217,6 +249,7 @@ class Workshop:
       carry=carry and not rule.shuffled,
       carry_held_out=carry_held_out,
       hints=bool(trial.pretraining),
+      smoothness=trial.smoothness,
     )
 
   @functools.cached_property
@@ -245,6 +278,12 @@ def summary(task: Task, curves: Curves) -> dict[str, Any]:
   }
 
 
+def by_row(flow: Float[Array, "n T R H W 2"]) -> Float[np.ndarray, "R N H W 2"]:
+  """Returns what was said clip by clip as rows of ticks."""
+  ticks = np.asarray(flow).reshape(-1, *flow.shape[2:])
+  return np.moveaxis(ticks, 1, 0)
+
+
 def baselines(task: Task, material: Material) -> dict[str, dict[str, float | None]]:
   """Returns the errors of copying the frame (pixels only) and of the stream's mean picture."""
   mean = np.asarray(material.in_stream.pictures, np.float32).mean((0, 1, 2)) / 255
@@ -270,7 +309,10 @@ def _plain(value: float | Float[np.ndarray, ""]) -> float | None:
 
 def key_of(trial: Trial, size: Size, seed: int) -> str:
   """Returns all that a result depends on, as text."""
-  about = {"trial": dataclasses.asdict(trial), "size": dataclasses.asdict(size), "seed": seed}
+  told = dataclasses.asdict(trial)
+  if not trial.smoothness:  # results from before there was any keep their names
+    del told["smoothness"]
+  about = {"trial": told, "size": dataclasses.asdict(size), "seed": seed}
   about["size"]["widths"] = size.widths[trial.learner]
   about["rates"] = size.rates(trial.rule)
   del about["size"]["seeds"]

@@ -1,5 +1,6 @@
 """Causal 3-D convolutions: a net whose memory is the last few ticks of every layer."""
 
+import math
 from dataclasses import dataclass
 
 import haiku as hk
@@ -9,34 +10,25 @@ from jaxtyping import Array, Bool, Float
 from perceiver_stream.core.causal import causal_taps
 from perceiver_stream.models import painter
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.painter import Canvas, Patches, check_patches
+from perceiver_stream.models.painter import Patches, PatchPainter
 from perceiver_stream.nn import LayerNorm, Linear, gelu
+from perceiver_stream.nn.conv import neighbourhoods
 
 
 @dataclass(kw_only=True)
-class Config:
+class Config(painter.Config):
   """Sizes of the net.
 
   Attributes:
-    height: Rows of a frame.
-    width: Columns of a frame.
-    patch: Rows and columns of a patch; convolutions are over patches.
-    dim: Channels.
     num_layers: Convolutions of 3 × 3 patches.
     ticks: That each of them sees.
-    displacements: Ticks ahead that are painted.
   """
 
-  height: int = 64
-  width: int = 64
-  patch: int = 8
-  dim: int = 64
   num_layers: int = 2
   ticks: int = 3
-  displacements: tuple[int, ...] = (1, 4, 16)
 
 
-class CausalConv3D(hk.Module):
+class CausalConv3D(PatchPainter):
   """A `Painter`: residual convolutions over time, rows and columns that see no later tick.
 
   A convolution is its patches times a matrix: the gradient of one inside a loop is many times slower
@@ -44,14 +36,12 @@ class CausalConv3D(hk.Module):
   """
 
   def __init__(self, config: Config, *, name: str = "conv3d"):
-    super().__init__(name=name)
-    check_patches(name, config)
-    self.config = config
+    super().__init__(config, name=name)
 
   def initial_state(self, batch_size: int) -> tuple[Float[Array, "B K N D"], ...]:
     """Returns zeros: the last ticks of what every layer reads."""
     c = self.config
-    num = c.height * c.width // c.patch**2
+    num = math.prod(c.grid)
     return (jnp.zeros((batch_size, c.ticks - 1, num, c.dim)),) * c.num_layers
 
   @hk.name_like("__call__")
@@ -73,18 +63,8 @@ class CausalConv3D(hk.Module):
 
   def _around(self, taps: Float[Array, "T B K N D"]) -> Float[Array, "T B N E"]:
     """Returns all taps of the 3 × 3 places around each, side by side; zeros beyond the edge."""
-    c = self.config
-    rows, columns = c.height // c.patch, c.width // c.patch
-    grid = jnp.moveaxis(taps, 2, 3).reshape(*taps.shape[:2], rows, columns, -1)
-    padded = jnp.pad(grid, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
-    shifted = [padded[:, :, y : y + rows, x : x + columns] for y in range(3) for x in range(3)]
-    return jnp.concatenate(shifted, axis=-1).reshape(*taps.shape[:2], rows * columns, -1)
-
-  @hk.name_like("__call__")
-  def paint(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 3"]:
-    """Returns a picture per displacement."""
-    c = self.config
-    return Canvas(c.height, c.width, c.patch, len(c.displacements), name="canvas")(tokens)
+    grid = jnp.moveaxis(taps, 2, 3).reshape(*taps.shape[:2], *self.config.grid, -1)
+    return neighbourhoods(grid, 3).reshape(*taps.shape[:2], taps.shape[3], -1)
 
 
 def build(config: Config) -> Model:

@@ -9,42 +9,30 @@ from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.models import painter
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.painter import Canvas, Patches, check_patches
+from perceiver_stream.models.painter import Patches, PatchPainter
 from perceiver_stream.nn import LayerNorm, Linear, SelfBlock
 
 
 @dataclass(kw_only=True)
-class Config:
+class Config(painter.Config):
   """Sizes of the net.
 
   Attributes:
-    height: Rows of a frame.
-    width: Columns of a frame.
-    patch: Rows and columns of a patch.
-    dim: Width of a token, and of what is remembered.
     num_layers: Blocks of self-attention, one after what is remembered came in, the others before.
     num_heads: Attention heads.
     mlp_factor: Hidden width of the MLPs, by `dim`.
-    displacements: Ticks ahead that are painted.
   """
 
-  height: int = 64
-  width: int = 64
-  patch: int = 8
-  dim: int = 64
   num_layers: int = 2
   num_heads: int = 4
   mlp_factor: int = 4
-  displacements: tuple[int, ...] = (1, 4, 16)
 
 
-class ImageRnn(hk.Module):
+class ImageRnn(PatchPainter):
   """A `Painter`: frames are encoded, their mean goes through a GRU, whose output every token reads."""
 
   def __init__(self, config: Config, *, name: str = "image_rnn"):
-    super().__init__(name=name)
-    check_patches(name, config)
-    self.config = config
+    super().__init__(config, name=name)
 
   def initial_state(self, batch_size: int) -> Float[Array, "B D"]:
     """Returns zeros."""
@@ -70,12 +58,6 @@ class ImageRnn(hk.Module):
     x = x + jnp.broadcast_to(remembered[:, :, None], x.shape)
     x = self._block(f"block_{c.num_layers - 1}", x)
     return LayerNorm(name="norm")(x), unrolled[0]
-
-  @hk.name_like("__call__")
-  def paint(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 3"]:
-    """Returns a picture per displacement."""
-    c = self.config
-    return Canvas(c.height, c.width, c.patch, len(c.displacements), name="canvas")(tokens)
 
   @hk.name_like("__call__")
   def _block(self, name: str, x: Array) -> Array:

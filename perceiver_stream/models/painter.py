@@ -4,6 +4,9 @@ A `Painter` is a Haiku module; `PainterNetwork` gives it the contract of every m
 predicts frames, and the lab (`perceiver_stream.lab`) lets it paint whatever a task shows.
 """
 
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import haiku as hk
@@ -13,12 +16,36 @@ from einops import rearrange
 from jaxtyping import Array, Bool, Float, PyTree
 
 from perceiver_stream import modalities as modality_room
-from perceiver_stream.modalities import Memory, Modality, Queries, pixels
+from perceiver_stream.modalities import Memory, Modality, pixels
 from perceiver_stream.modalities.base import cell_index
 from perceiver_stream.models.base import Attended, Model, as_model
 from perceiver_stream.models.frames import nearest, remember_ticks
 from perceiver_stream.nn import Linear, coordinates, fourier_linear
-from perceiver_stream.types import Observation
+from perceiver_stream.types import ModalitySpec, Observation
+
+
+@dataclass(kw_only=True)
+class Config:
+  """Sizes that all painters have.
+
+  Attributes:
+    height: Rows of a frame.
+    width: Columns of a frame.
+    patch: Rows and columns of a patch, of which each becomes a token.
+    dim: Width of a token.
+    displacements: Ticks ahead that are painted.
+  """
+
+  height: int = 64
+  width: int = 64
+  patch: int = 8
+  dim: int = 64
+  displacements: tuple[int, ...] = (1, 4, 16)
+
+  @property
+  def grid(self) -> tuple[int, int]:
+    """Rows and columns of patches."""
+    return self.height // self.patch, self.width // self.patch
 
 
 @runtime_checkable
@@ -37,6 +64,15 @@ class Painter(Protocol):
 
   def paint(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 3"]:
     """Returns the pictures that tokens say, one per displacement."""
+    ...
+
+
+@runtime_checkable
+class Mover(Painter, Protocol):
+  """A painter that says where what it paints comes from."""
+
+  def flow(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 2"]:
+    """Returns the place of each painted pixel in the last frame, from its own, (x, y) pixels."""
     ...
 
 
@@ -88,33 +124,39 @@ class PainterNetwork:
     return state.latents
 
   def predict(self, state: State, displacements: tuple[int, ...]) -> dict[str, Array]:
-    """Returns whole frames, `[B, num_displacements, H, W, 3]`.
+    """Returns whole frames, `[B, num_displacements, H, W, 3]`; of a `Mover`, `pixels_flow` too.
 
     Raises:
       ValueError: It does not paint one of the displacements.
     """
-    painted = self.painter.paint(state.latents)
     for d in displacements:
       if d not in self.config.displacements:
         raise ValueError(
           f"{type(self.painter).__name__}: it paints {self.config.displacements} ticks ahead, not "
           f"{d}; build it with config.displacements that have it."
         )
-    return {
-      "pixels": painted[:, jnp.asarray([self.config.displacements.index(d) for d in displacements])]
-    }
+    chosen = jnp.asarray([self.config.displacements.index(d) for d in displacements])
+    return {name: value[:, chosen] for name, value in self._all(state).items()}
 
   def decode(self, state: State, queries: Any) -> dict[str, Array]:
-    """Returns pixels, `[B, Q, 1, 1, 3]`, each at the displacement of ours nearest to its own."""
-    c = self.config
-    painted = jnp.moveaxis(self.painter.paint(state.latents), 1, 0)
-    flat = painted.reshape(*painted.shape[:2], -1, 3)
-    answers = {}
-    for name, asked in queries.items():
+    """Returns pixels, `[B, Q, 1, 1, C]`, each at the displacement of ours nearest to its own."""
+    c, answers = self.config, {}
+    for asked in queries.values():  # pixels alone can be asked for
       cells = cell_index(asked.positions, (c.height, c.width))
-      answers[name] = nearest(flat[:, :, cells], c.displacements, asked.displacement)
-      answers[name] = answers[name][:, :, None, None]
+      for name, value in self._all(state).items():
+        flat = jnp.moveaxis(value, 1, 0).reshape(
+          value.shape[1], value.shape[0], -1, value.shape[-1]
+        )
+        answers[name] = nearest(flat[:, :, cells], c.displacements, asked.displacement)
+        answers[name] = answers[name][:, :, None, None]
     return answers
+
+  def _all(self, state: State) -> dict[str, Float[Array, "B K H W C"]]:
+    """Returns what is painted at all displacements and, of a `Mover`, `pixels_flow`."""
+    said = {"pixels": self.painter.paint(state.latents)}
+    if isinstance(self.painter, Mover):
+      said["pixels_flow"] = self.painter.flow(state.latents)
+    return said
 
   def attention(
     self, state: State, observations: Observation, grid: tuple[int, int]
@@ -160,7 +202,22 @@ class Canvas(hk.Module):
     return 0.5 + rearrange(painted, shape, h=self.height // p, k=self.num, p=p, q=p)
 
 
-def check_patches(what: str, config: Any) -> None:
+class PatchPainter(hk.Module):
+  """A `Painter` whose tokens are patches, each painted by a linear map; subclasses watch."""
+
+  def __init__(self, config: Any, *, name: str):
+    super().__init__(name=name)
+    check_patches(name, config)
+    self.config = config
+
+  @hk.name_like("__call__")
+  def paint(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 3"]:
+    """Returns a picture per displacement."""
+    c = self.config
+    return Canvas(c.height, c.width, c.patch, len(c.displacements), name="canvas")(tokens)
+
+
+def check_patches(what: str, config: Config) -> None:
   """Raises ValueError unless the frame is a whole number of patches."""
   if config.height % config.patch or config.width % config.patch:
     raise ValueError(
@@ -169,12 +226,22 @@ def check_patches(what: str, config: Any) -> None:
     )
 
 
-def build(config: Any, make: Any) -> Model:
+def fitted(config: Any, specs: Mapping[str, ModalitySpec]) -> Any:
+  """Returns the config of a painter for the frames of a stream.
+
+  Raises:
+    ValueError: The stream has no pixels.
+  """
+  if "pixels" not in specs:
+    family = type(config).__module__.rsplit(".", 1)[-1]
+    raise ValueError(f"{family}: the stream has {sorted(specs)}, but the model reads pixels.")
+  height, width = specs["pixels"].shape[:2]
+  return dataclasses.replace(config, height=height, width=width)
+
+
+def build(config: Any, make: Callable[[Any], Painter]) -> Model:
   """Returns a painter as a model; `make(config)` makes the painter inside a Haiku transform."""
   sizes = pixels.Config(height=config.height, width=config.width, patch=1, tokenizer="pixel")
   frames = modality_room.build("pixels", sizes)
   network = lambda: PainterNetwork(config, make(config), frames)  # noqa: E731
   return as_model(network, {"pixels": frames}, config.displacements, config)
-
-
-__all__ = ["Canvas", "Painter", "PainterNetwork", "Patches", "Queries", "State", "build"]

@@ -49,6 +49,25 @@ def local_motion(
   return jnp.concatenate([flow, jnp.sqrt(box_filter(rest, window) + 1e-8)], axis=-1)
 
 
+def roughness(flow: Float[Array, "*n H W 2"], threshold: float = 1e-3) -> Float[Array, ""]:
+  """Returns how rough a flow is: the mean over places and channels of Huber's ρ(√(gx² + gy²)).
+
+  g are central differences of a channel; ρ(x) is x²/2t up to the threshold t, x - t/2 beyond, so
+  that far from zero it is the total variation.
+
+  Args:
+    flow: In pixels.
+    threshold: Of Huber's function.
+
+  Source: the spatio-temporal video autoencoder, 1511.06309, of which the release has the gradient
+  alone; ours: slope 1 beyond the threshold, and a mean in place of a sum.
+  """
+  flat = flow.reshape(-1, *flow.shape[-3:])
+  squared = sum(jnp.square(g) for g in _gradient(flat))
+  size = jnp.sqrt(jnp.maximum(squared, threshold**2))  # no root of zero
+  return jnp.mean(jnp.where(size > threshold, size - threshold / 2, squared / (2 * threshold)))
+
+
 def box_filter(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B H W C"]:
   """Returns the mean over a `size`×`size` neighbourhood; edges repeat."""
   pad = size // 2

@@ -10,11 +10,11 @@ from jaxtyping import Array, Float, PyTree, UInt8
 from perceiver_stream.evaluation import optical_flow
 from perceiver_stream.evaluation.metrics import flow as flow_metric
 from perceiver_stream.evaluation.metrics import image as image_metric
-from perceiver_stream.models import perceiver_flow, stream_perceiver
+from perceiver_stream.models import perceiver_flow, stream_perceiver, video_autoencoder
 from perceiver_stream.models.base import Model
 from perceiver_stream.training.inference import Loaded
 
-EXPECTED = "pixels_flow"  # where `stream_perceiver` says what it expects to have moved from
+EXPECTED = "pixels_flow"  # where models say what they expect to have moved from
 
 
 class Pair(NamedTuple):
@@ -42,10 +42,12 @@ def gives_flow(model: Model) -> str:
   if isinstance(model.config, stream_perceiver.Config) and "pixels" in model.modalities:
     if model.modalities["pixels"].config.use_output:
       return "stream"
+  if isinstance(model.config, video_autoencoder.Config) and model.config.warps:
+    return "stream"
   family = type(model.config).__module__.rsplit(".", 1)[-1]
   raise ValueError(
-    f"flow: a {family} gives no flow; use a perceiver_flow, or a stream_perceiver that predicts "
-    f"pixels."
+    f"flow: a {family} gives no flow; use a perceiver_flow, a video_autoencoder that warps, or a "
+    f"stream_perceiver that predicts pixels."
   )
 
 

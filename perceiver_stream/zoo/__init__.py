@@ -10,24 +10,32 @@ from typing import Any
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.staged import Staged
 from perceiver_stream.zoo import (
+  conv3d,
+  image_rnn,
   moog,
   perceiver_autoencoder,
   perceiver_classifier,
   perceiver_flow,
   rvm,
   stream_perceiver,
+  trecvit,
+  video_autoencoder,
 )
 from perceiver_stream.zoo.loading import load as load
 from perceiver_stream.zoo.loading import save as save
 from perceiver_stream.zoo.translation import flatten as flatten
 
 FAMILIES = {
+  "conv3d": conv3d,
+  "image_rnn": image_rnn,
   "moog": moog,
   "perceiver_autoencoder": perceiver_autoencoder,
   "perceiver_classifier": perceiver_classifier,
   "perceiver_flow": perceiver_flow,
   "rvm": rvm,
   "stream_perceiver": stream_perceiver,
+  "trecvit": trecvit,
+  "video_autoencoder": video_autoencoder,
 }
 
 

@@ -83,3 +83,5 @@ def test_all_that_changes_a_result_is_in_its_key_and_nothing_else():
   assert key_of(Trial(), SIZE, 0) != key_of(Trial(), dataclasses.replace(SIZE, num_rates=3), 0)
   other = dataclasses.replace(SIZE, widths={**SIZE.widths, "unet": 99})
   assert key_of(Trial(), SIZE, 0) == key_of(Trial(), other, 0)
+  assert "smoothness" not in key_of(Trial(), SIZE, 0), "older results would lose their names"
+  assert "'smoothness': 0.5" in key_of(Trial(smoothness=0.5), SIZE, 0)

@@ -7,11 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from perceiver_stream.lab import comparing, motion
 from perceiver_stream.lab.learners import LEARNERS
 from perceiver_stream.lab.tables import TABLES
 from perceiver_stream.lab.trials import SIZES, Trial, Workshop
 
 TICKS, ROWS = 4, 1
+GIVEN = ("copy", "no flow")  # baselines, and rivals in flow
+SAYS_FLOW = ("stream_perceiver", "video_autoencoder")
 
 
 def shapes(name, size, channels=3):
@@ -28,8 +31,12 @@ def shapes(name, size, channels=3):
 @pytest.mark.parametrize("name", LEARNERS)
 def test_pictures_and_states_have_their_shapes(name):
   size = SIZES["nano"]
-  _, before, pictures, after = shapes(name, size)
-  assert pictures.shape == (TICKS, ROWS, size.side, size.side, 3)
+  _, before, painted, after = shapes(name, size)
+  assert painted.pictures.shape == (TICKS, ROWS, size.side, size.side, 3)
+  if name in SAYS_FLOW:
+    assert painted.flow.shape == (TICKS, ROWS, size.side, size.side, 2)
+  else:
+    assert painted.flow is None
   assert jax.tree.map(lambda x: x.shape, before) == jax.tree.map(lambda x: x.shape, after)
 
 
@@ -43,10 +50,10 @@ def test_parameters_are_about_equal():
   assert max(counts.values()) < 1.12 * min(counts.values()), counts
 
 
-@pytest.mark.parametrize("name", ["vit", "frame_by_frame", "image_rnn", "conv3d"])
+@pytest.mark.parametrize("name", ["vit", "frame_by_frame", "image_rnn", "conv3d", "conv_lstm"])
 def test_hints_are_more_channels(name):
-  params, _, pictures, _ = shapes(name, SIZES["nano"], channels=7)
-  assert pictures.shape[-1] == 3
+  params, _, painted, _ = shapes(name, SIZES["nano"], channels=7)
+  assert painted.pictures.shape[-1] == 3
   plain, *_ = shapes(name, SIZES["nano"])
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))  # noqa: E731
   assert count(params) > count(plain)
@@ -58,8 +65,8 @@ def test_tables_name_what_there_is(name):
   for trial in table.trials.values():
     assert trial.learner in SIZES["default"].widths
   for effect in table.effects:
-    assert {effect.first, effect.second} <= set(table.trials), effect
-    assert effect.where in ("in_stream", "out_of_stream")
+    assert {effect.first, effect.second} <= {*table.trials, *GIVEN}, effect
+    assert effect.where in (*comparing.WHERE, *motion.SCORES)
   for size in SIZES:
     budgets = {len(table.size(size).rates(trial.rule)) for trial in table.trials.values()}
     assert len(budgets) == 1, "every learner tries as many learning rates"

@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny_lab import clips, colour_learner
+from tiny_lab import SIDE, TICKS, clips, colour_learner
 
 from perceiver_stream.lab.objectives import Objective
 from perceiver_stream.lab.rules import Rule, optimizer
 from perceiver_stream.lab.running import Program, Runner, batch_of, unit
 from perceiver_stream.lab.tasks import Task
+from perceiver_stream.nn import roughness
 from perceiver_stream.training.optimizers import make_optimizer
 
 SEEN, HELD_OUT = clips(), clips(1, num=3, rows=2)
@@ -34,7 +35,7 @@ def plain_loop(program, order):
 
   def loss(params, frames, pictures):
     painted, _ = program.learner.paint(params, (), frames, None)
-    return jnp.mean(jnp.square(painted - pictures))
+    return jnp.mean(jnp.square(painted.pictures - pictures))
 
   for clip in order:
     frames, pictures = unit(SEEN.frames[clip]), unit(SEEN.pictures[clip])
@@ -111,6 +112,27 @@ def test_a_carried_state_goes_on_from_clip_to_clip():
   on = run(Program(colour_learner(memory=True), Task(), Rule(), carry_held_out=True))
   np.testing.assert_array_equal(on.in_stream, reset.in_stream)
   assert not np.allclose(on.out_of_stream[0], reset.out_of_stream[0], rtol=1e-4)
+
+
+def test_a_penalty_makes_flow_smoother_and_changes_nothing_else_of_the_run():
+  learner, rule = colour_learner(says_flow=True), Rule(optimizer=optimizer("sgd"))
+  rough, none, smooth = (
+    Program(learner, Task(), rule, smoothness=weight) for weight in (0.0, 0.0, 10.0)
+  )
+  curves = [run(program) for program in (rough, none, smooth)]
+  np.testing.assert_array_equal(curves[0].in_stream, curves[1].in_stream)
+  np.testing.assert_array_equal(curves[0].in_stream[0], curves[2].in_stream[0])
+  flows = [Runner(rough).flow(c.params, HELD_OUT) for c in curves]
+  assert flows[0].shape == (3, TICKS, 2, SIDE, SIDE, 2)
+  assert roughness(flows[2]) < 0.9 * roughness(flows[0])
+  assert rough.says_flow(curves[0].params, HELD_OUT)
+
+
+def test_no_flow_cannot_be_smoothed():
+  program = Program(colour_learner(), Task(), Rule(), smoothness=0.1)
+  assert not program.says_flow(started(program), HELD_OUT)
+  with pytest.raises(ValueError, match="smoothness=0.1, but this learner says no flow; use 0"):
+    run(program)
 
 
 def test_held_out_footage_is_scored_by_an_average_if_there_is_one():

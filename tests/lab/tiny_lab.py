@@ -5,12 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceiver_stream.lab.footage import Clips
-from perceiver_stream.lab.learners import Learner
+from perceiver_stream.lab.learners import Learner, Painted
 
 SIDE, TICKS, CLIPS = 8, 2, 12
 
 
-def colour_learner(memory=False):
+def flow_of(params, frames):
+  """Returns a flow that parameters have a say in."""
+  return (frames @ params["w"])[..., :2]
+
+
+def colour_learner(memory=False, says_flow=False):
   """Returns a linear map of every pixel's channels; with memory, of the mean frame before too."""
 
   def init(rng, frames, is_first):
@@ -24,7 +29,7 @@ def colour_learner(memory=False):
     if memory:
       shown = jnp.broadcast_to(state[None], painted.shape)
       painted, state = painted + shown @ params["v"], frames[-1, ..., :3]
-    return painted, state
+    return Painted(painted, flow_of(params, frames) if says_flow else None), state
 
   fresh = lambda params, rows: jnp.zeros((rows, SIDE, SIDE, 3)) if memory else ()  # noqa: E731
   return Learner(init=init, initial_state=fresh, paint=paint)

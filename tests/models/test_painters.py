@@ -9,6 +9,7 @@ import pytest
 
 from perceiver_stream.core.lru import GatedLruConfig
 from perceiver_stream.models import conv3d, image_rnn, trecvit
+from perceiver_stream.models.painter import fitted
 from perceiver_stream.types import ModalitySpec
 
 ROWS, TICKS = 2, 5
@@ -86,4 +87,4 @@ def test_errors_say_what_is_wrong():
       jax.random.key(0), {"pixels": jnp.zeros((1, 8, 10, 3), jnp.uint8)}
     )
   with pytest.raises(ValueError, match=r"trecvit: the stream has \['audio'\]"):
-    trecvit.fitted(trecvit.Config(), {"audio": ModalitySpec(shape=(4,))})
+    fitted(trecvit.Config(), {"audio": ModalitySpec(shape=(4,))})

@@ -17,8 +17,9 @@ NAMES = [
   "perceiver_classifier/nano",
   "perceiver_flow/nano",
   "rvm/nano",
+  "video_autoencoder/nano",
 ]
-RECURRENT = ["moog/nano", "rvm/nano"]
+RECURRENT = ["moog/nano", "rvm/nano", "video_autoencoder/nano"]
 
 
 @functools.cache

@@ -3,7 +3,7 @@
 import pytest
 from commands import call
 
-from perceiver_stream.lab import grid
+from perceiver_stream.lab import grid, motion
 from perceiver_stream.lab.tables import TABLES
 
 
@@ -12,11 +12,13 @@ def fake_run(trials, size, folder, workers):
   del folder, workers
   told = {"in_stream": 0.2, "out_of_stream": 0.4}
   told |= {"in_stream_curve": [0.3, 0.2], "out_of_stream_curve": [0.5, 0.4]}
+  told["motion"] = dict.fromkeys(motion.SCORES, 0.6)
   result = {
     "runs": dict.fromkeys(
       [f"{rate:g}" for rate in size.rates(next(iter(trials.values())).rule)], told
     ),
-    "baselines": {"copy": {"in_stream": 0.1, "out_of_stream": 0.3}},
+    "baselines": {"copy": {"in_stream": 0.2, "out_of_stream": 0.4}},
+    "rivals": {"no flow": dict.fromkeys(motion.SCORES, 0.6)},
     "parameters": 7,
     "clips": 8,
     "seconds": 30.0,

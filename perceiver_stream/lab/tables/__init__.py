@@ -10,8 +10,20 @@ from perceiver_stream.lab.tables import (
   pretraining,
   state,
   streams,
+  video_autoencoder,
 )
 from perceiver_stream.lab.tables.base import Table as Table
 
-_ALL = (cadence, momentum, ordered_vs_shuffled, gap, pretraining, models, state, length, streams)
+_ALL = (
+  cadence,
+  momentum,
+  ordered_vs_shuffled,
+  gap,
+  pretraining,
+  models,
+  state,
+  length,
+  streams,
+  video_autoencoder,
+)
 TABLES = {module.__name__.rpartition(".")[2]: module.TABLE for module in _ALL}

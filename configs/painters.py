@@ -1,0 +1,36 @@
+"""Nets that see frames and paint the next ones learn the synthetic world by future prediction.
+
+Variants: `trecvit`, `image_rnn`, `conv3d` and `video_autoencoder` (for a CPU), `nano` (tests). What flow
+the video autoencoder learns from frames alone is judged beside no flow, as `pixels_flow@1`.
+
+  python scripts/train.py --config=configs/painters.py:video_autoencoder
+
+One endless scene, four times as fast as by default, so that copying the last frame is not nearly
+right.
+"""
+
+import perceiver_stream
+from perceiver_stream.streams import synthetic
+from perceiver_stream.training import ExperimentConfig, OptimizerConfig
+from perceiver_stream.training.objectives import ObjectiveConfig
+
+SIDE = 32
+
+
+def get_config(variant: str = "trecvit") -> ExperimentConfig:
+  name = "video_autoencoder/nano" if variant == "nano" else f"{variant}/tiny"
+  model = perceiver_stream.config(name)
+  model.height = model.width = side = min(model.height, SIDE)
+  return ExperimentConfig(
+    model=model,
+    stream=synthetic.Config(
+      height=side, width=side, speed=4.0, modalities=("pixels", "flow_backward")
+    ),
+    objective=ObjectiveConfig(window=4),
+    optimizer=OptimizerConfig(
+      learning_rate=1e-3, b2=0.95, warmup_steps=50, schedule="cosine", decay_steps=4000
+    ),
+    num_rows=1,
+    max_windows=4000,
+    run_dir=f"runs/painters_{variant}",
+  )

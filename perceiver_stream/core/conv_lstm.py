@@ -1,0 +1,84 @@
+"""An LSTM whose states are pictures and whose maps are convolutions."""
+
+from typing import NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from perceiver_stream.nn import select
+from perceiver_stream.nn.conv import Conv2D, neighbourhoods
+from perceiver_stream.nn.layers import lecun_normal
+
+
+class ConvLstmState(NamedTuple):
+  """State of a `ConvLstm`.
+
+  Attributes:
+    hidden: What it says.
+    cell: What it keeps.
+  """
+
+  hidden: Float[Array, "*T B h w D"]
+  cell: Float[Array, "*T B h w D"]
+
+
+class ConvLstm(hk.RNNCore):
+  """c ← σ(f) ⊙ c + σ(i) ⊙ tanh(g), h ← σ(o) ⊙ tanh(c); i, f, g, o = W ∗ x + R ∗ h + b.
+
+  `unroll` convolves the inputs of all ticks at once; only R ∗ h is left in the loop, as
+  neighbourhoods times a matrix. Calling it once per tick gives the same.
+
+  Source: Shi et al. 2015, 1506.04214, without peepholes, as the spatio-temporal video autoencoder
+  (1511.06309) has it. Differs: forget gates start open, by a bias of 1; the first tick is one like
+  the others, with a state of zeros.
+
+  Args:
+    grid: Rows and columns of a picture.
+    output_dim: Channels of the state.
+    kernel: Rows and columns that both convolutions reach over; odd.
+    name: Haiku name.
+  """
+
+  def __init__(self, grid: tuple[int, int], output_dim: int, *, kernel: int = 3, name: str):
+    super().__init__(name=name)
+    self.grid = grid
+    self.output_dim = output_dim
+    self.kernel = kernel
+
+  def initial_state(self, batch_size: int) -> ConvLstmState:
+    """Returns zeros."""
+    zeros = jnp.zeros((batch_size, *self.grid, self.output_dim))
+    return ConvLstmState(zeros, zeros)
+
+  def __call__(
+    self, inputs: tuple[Float[Array, "B h w C"], Bool[Array, " B"]], prev_state: ConvLstmState
+  ) -> tuple[Float[Array, "B h w D"], ConvLstmState]:
+    """Returns the output of a tick and the next state; inputs are features and `is_first`."""
+    x, is_first = inputs
+    states = self.unroll(x[None], is_first[None], prev_state)
+    state = ConvLstmState(states.hidden[0], states.cell[0])
+    return state.hidden, state
+
+  @hk.name_like("__call__")
+  def unroll(
+    self, x: Float[Array, "T B h w C"], is_first: Bool[Array, "T B"], state: ConvLstmState
+  ) -> ConvLstmState:
+    """Returns the states after each of T ticks."""
+    gates = 4 * self.output_dim
+    read = Conv2D(gates, kernel=self.kernel, name="input")(x.reshape(-1, *x.shape[2:]))
+    read = read.reshape(*x.shape[:-1], gates)
+    shape = (self.kernel**2 * self.output_dim, gates)
+    recurrent = hk.get_parameter("recurrent_w", shape, jnp.float32, lecun_normal())
+
+    def tick(before: ConvLstmState, now: tuple) -> tuple[ConvLstmState, ConvLstmState]:
+      read, first = now
+      before = jax.tree.map(lambda s: select(first, jnp.zeros_like(s), s), before)
+      said = read + neighbourhoods(before.hidden, self.kernel) @ recurrent
+      let_in, kept, new, shown = jnp.split(said, 4, axis=-1)
+      cell = jax.nn.sigmoid(kept + 1) * before.cell + jax.nn.sigmoid(let_in) * jnp.tanh(new)
+      after = ConvLstmState(jax.nn.sigmoid(shown) * jnp.tanh(cell), cell)
+      return after, after
+
+    return jax.lax.scan(tick, state, (read, is_first))[1]

@@ -1,0 +1,134 @@
+"""What the flow that a learner says is worth: against the truth, and for labels moved along it."""
+
+import contextlib
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int32, UInt8
+
+from perceiver_stream.evaluation import optical_flow
+from perceiver_stream.lab.footage import Footage
+from perceiver_stream.lab.sources import MOTION
+from perceiver_stream.nn import roughness, sample_bilinear
+from perceiver_stream.types import IS_FIRST
+
+AFTER = (1, 4, 8, 16)  # ticks that labels are moved on
+# By name of the score, all of them lower for better, what it is called.
+SCORES = {"epe": "end-point error, px", "roughness": "roughness of the flow, px"} | {
+  f"lost@{k}": f"1 - IoU of labels after {k} tick{'s' * (k > 1)}" for k in AFTER
+}
+
+Flows = Float[np.ndarray, "R N H W 2"]
+
+
+class Judge:
+  """Scores the flow that is said at each tick of held-out footage.
+
+  Said at tick t is where each pixel of tick t + 1 is in tick t, from its own place, (x, y) pixels.
+  Ticks that the next recording follows do not count.
+
+  Args:
+    held_out: R rows of ticks, with segmentation and the truth of motion.
+  """
+
+  def __init__(self, held_out: Footage):
+    self.held_out = held_out
+    self.truth = held_out[MOTION][:, 1:]
+    self.same = ~held_out[IS_FIRST][:, 1:]
+
+  def scores(self, flow: Flows) -> dict[str, float]:
+    """Returns `SCORES` of what was said at the first ticks, at N of them."""
+    num = min(flow.shape[1], self.truth.shape[1])
+    flow, same = flow[:, :num], self.same[:, :num]
+    error = np.linalg.norm(flow - self.truth[:, :num], axis=-1)
+    found = {
+      "epe": float(np.mean(error[same])),
+      "roughness": float(roughness(jnp.asarray(flow[same]))),
+    }
+    lost = labels_lost(flow, self.held_out["segmentation"], same)
+    return found | {f"lost@{after}": value for after, value in lost.items()}
+
+  def rivals(self) -> dict[str, dict[str, float]]:
+    """Returns the scores of flows that nobody learns: the truth, none, and OpenCV's DIS.
+
+    DIS, which has to be installed, sees the next frame in one of its two rows. In the other it
+    takes the flow between the last two frames for that to come.
+    """
+    flows = {"the truth": self.truth, "no flow": np.zeros_like(self.truth)}
+    with contextlib.suppress(ImportError):
+      back = _dis(self.held_out["pixels"], self.held_out[IS_FIRST])
+      flows |= {"DIS of the last two frames": back[:, :-1], "DIS, sees the next": back[:, 1:]}
+    return {name: self.scores(flow) for name, flow in flows.items()}
+
+
+def labels_lost(
+  flow: Flows,
+  labels: Int32[np.ndarray, "R M H W"],
+  same: Bool[np.ndarray, "R N"],
+  after: Sequence[int] = AFTER,
+) -> dict[int, float]:
+  """Returns 1 - IoU of things whose labels were moved along successive flows, by number of ticks.
+
+  Labels start from the truth every `max(after)` ticks of a row. The mean is over all things there.
+
+  Args:
+    flow: See `Judge`.
+    labels: Of every tick; 0 is the ground.
+    same: Whether tick t + 1 is of the recording of tick t.
+    after: Numbers of ticks.
+  """
+  most = max(after)
+  starts = [
+    (r, s)
+    for r in range(flow.shape[0])
+    for s in range(0, flow.shape[1] - most + 1, most)
+    if same[r, s : s + most].all()
+  ]
+  if not starts:
+    raise ValueError(f"labels_lost: no recording has {most + 1} ticks in a row; give longer ones.")
+  places = _followed(jnp.asarray(np.stack([flow[r, s : s + most] for r, s in starts])))
+  y, x = np.moveaxis(np.rint(np.asarray(places)).astype(int), -1, 0)  # [most, S, H, W]
+  first, which = np.stack([labels[r, s] for r, s in starts]), np.arange(len(starts))[:, None, None]
+  lost = {}
+  for k in after:
+    moved, truth = first[which, y[k - 1], x[k - 1]], np.stack([labels[r, s + k] for r, s in starts])
+    lost[k] = 1 - float(np.mean(_ious(first, moved, truth)))
+  return lost
+
+
+@jax.jit
+def _followed(flow: Float[Array, "S K H W 2"]) -> Float[Array, "K S H W 2"]:
+  """Returns, after each of K ticks, where each pixel was at the start, (row, column)."""
+  shape = (flow.shape[0], *flow.shape[2:4])
+  rows, columns = (
+    jnp.broadcast_to(i.astype(jnp.float32)[None], shape) for i in jnp.mgrid[: shape[1], : shape[2]]
+  )
+
+  def tick(places: Array, flow: Array) -> tuple[Array, Array]:
+    places = sample_bilinear(places, rows + flow[..., 1], columns + flow[..., 0])
+    return places, places
+
+  return jax.lax.scan(tick, jnp.stack([rows, columns], -1), jnp.moveaxis(flow, 1, 0))[1]
+
+
+def _ious(first: np.ndarray, said: np.ndarray, truth: np.ndarray) -> list[float]:
+  """Returns the IoU of every thing that a first picture has, where it is said or true to be."""
+  found = []
+  for labels, *pair in zip(first, said, truth, strict=True):
+    for thing in np.unique(labels[labels > 0]):
+      one, other = (x == thing for x in pair)
+      if either := np.sum(one | other):
+        found.append(float(np.sum(one & other) / either))
+  return found
+
+
+def _dis(
+  frames: UInt8[np.ndarray, "R M H W 3"], is_first: Bool[np.ndarray, "R M"]
+) -> Float[np.ndarray, "R M H W 2"]:
+  """Returns the flow from every tick to the one before; none from the first of a recording."""
+  back = np.zeros((*frames.shape[:-1], 2), np.float32)
+  for row, tick in zip(*np.nonzero(~is_first[:, 1:]), strict=True):
+    back[row, tick + 1] = optical_flow.dis_flow(frames[row, tick + 1], frames[row, tick])
+  return back
