@@ -48,7 +48,7 @@ def flights(key: Any, speeds: Any) -> tuple[Any, Any]:
   step = speeds[None, :, None, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
   t = jnp.arange(float(TICKS))[:, None, None, None]
   points = 3 + jnp.abs((start + t * step) % (2 * span) - span)
-  grid = jnp.arange(SIDE) + 0.5
+  grid = jnp.arange(float(SIDE)) + 0.5
   x, y = (jnp.exp(-jnp.square(grid - points[..., i, None]) / 4) for i in (0, 1))
   still = 0.3 * texture(keys[2], ROWS * POINTS, SIDE).reshape(1, ROWS, POINTS, SIDE, SIDE)
   frames = still + 2 * y[..., :, None] * x[..., None, :]

@@ -71,7 +71,7 @@ class Config:
 def layers(config: Config) -> tuple[Layer, ...]:
   """Returns the layers; they read the register `frames`, and the last writes the heat maps."""
   config.validate()
-  stem = lambda x: Conv2D(config.stem_channels, stride=2, name="conv")(x)  # noqa: E731
+  stem = lambda x: Conv2D(config.stem_channels, stride=2, in_loop=True, name="conv")(x)  # noqa: E731
   found, channels = [plain("densenet_stem", [FRAMES], stem)], config.stem_channels
   for b, depth in enumerate(config.blocks):
     block = [found[-1].name]
@@ -118,4 +118,4 @@ def _filtered(
 ) -> Float[Array, "B h w K"]:
   """Returns normalised, rectified and filtered features, side by side."""
   x = gelu(LayerNorm(name=f"{prefix}norm")(jnp.concatenate(features, axis=-1)))
-  return Conv2D(dim, kernel=kernel, name=f"{prefix}conv")(x)
+  return Conv2D(dim, kernel=kernel, in_loop=True, name=f"{prefix}conv")(x)

@@ -22,14 +22,16 @@ def head(name: str, reads: tuple[str, ...], num_keypoints: int) -> Layer:
 
   def function(*features: Float[Array, "B h w _"]) -> Float[Array, "B h w K"]:
     x = gelu(LayerNorm(name="norm")(jnp.concatenate(features, axis=-1)))
-    return Conv2D(num_keypoints, kernel=1, name="conv")(x)
+    return Conv2D(num_keypoints, kernel=1, in_loop=True, name="conv")(x)
 
   return plain(name, reads, function)
 
 
-def centres(height: int, width: int, stride: float) -> Float[Array, "h*w 2"]:
+def centres(height: int, width: int, stride: float) -> Float[Array, "N 2"]:
   """Returns the (x, y) of the cells of a map, row by row."""
-  y, x = jnp.meshgrid(jnp.arange(height) + 0.5, jnp.arange(width) + 0.5, indexing="ij")
+  y, x = jnp.meshgrid(
+    jnp.arange(float(height)) + 0.5, jnp.arange(float(width)) + 0.5, indexing="ij"
+  )
   return stride * jnp.stack([x, y], axis=-1).reshape(-1, 2)
 
 

@@ -86,7 +86,7 @@ class Config:
 def layers(config: Config) -> tuple[Layer, ...]:
   """Returns the layers; they read the register `frames`, and the last writes the heat maps."""
   config.validate()
-  first = lambda x: Conv2D(config.stem[0], stride=2, name="conv")(x)  # noqa: E731
+  first = lambda x: Conv2D(config.stem[0], stride=2, in_loop=True, name="conv")(x)  # noqa: E731
   found = [plain("inception_stem_0", [FRAMES], first)]
   for i, channels in enumerate(config.stem[1:], 1):
     halve = lambda x, dim=channels: _filtered(x, dim, 3, "stem", 2)  # noqa: E731
@@ -150,4 +150,4 @@ def _filtered(
 ) -> Float[Array, "B h w K"]:
   """Returns normalised, rectified and filtered features."""
   x = gelu(LayerNorm(name=f"{name}_norm")(x))
-  return Conv2D(dim, kernel=kernel, stride=stride, name=f"{name}_conv")(x)
+  return Conv2D(dim, kernel=kernel, stride=stride, in_loop=True, name=f"{name}_conv")(x)
