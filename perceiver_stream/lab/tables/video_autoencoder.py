@@ -58,7 +58,15 @@ TABLE = Table(
       )
     ),
   ],
-  changes={"default": {"stream_ticks": 4004, "num_rates": 3}},
+  changes={
+    "default": {
+      "widths": {"video_autoencoder": 24, "conv_lstm": 23},  # as many parameters
+      "stream_ticks": 4004,
+      "held_out": (8, 132),
+      "num_rates": 2,
+      "parts": 2,
+    }
+  },
   remarks=[
     "All learn from the squared error of pixels, as everything here; the release learns from that of "
     "their differences to neighbours. *Without flow* is the same net, whose ConvLSTM says how the "
