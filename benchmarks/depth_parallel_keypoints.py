@@ -23,7 +23,7 @@ from perceiver_stream.execution import Pipeline, cut, distilling
 from perceiver_stream.execution.cut import Cut
 from perceiver_stream.models import densenet, heatmap, inception
 
-SIDE, TICKS, POINTS = 24, 16, 3
+SIDE, TICKS, POINTS = 24, 12, 3
 SPEEDS = (0.25, 0.5, 1.0)  # pixels a tick
 NETS = {
   "DenseNet": (
@@ -48,7 +48,7 @@ def flights(key: Any, speeds: Any) -> tuple[Any, Any]:
   step = speeds[None, :, None, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
   t = jnp.arange(float(TICKS))[:, None, None, None]
   points = 3 + jnp.abs((start + t * step) % (2 * span) - span)
-  grid = jnp.arange(float(SIDE)) + 0.5
+  grid = jnp.arange(float(SIDE))[None, None, None] + 0.5
   x, y = (jnp.exp(-jnp.square(grid - points[..., i, None]) / 4) for i in (0, 1))
   still = 0.3 * texture(keys[2], ROWS * POINTS, SIDE).reshape(1, ROWS, POINTS, SIDE, SIDE)
   frames = still + 2 * y[..., :, None] * x[..., None, :]
@@ -85,22 +85,28 @@ def learners(made: Cut, stride: int, steps: int) -> tuple[Callable, Callable]:
   return taught, by_twin
 
 
-def scored(made: Cut, params: Any, stride: int, speed: float, clips: int, skip: int) -> float:
-  """Returns the PCK at one speed, from the tick on at which every pipe is full."""
+def scorer(made: Cut, stride: int, clips: int, skip: int) -> Callable[[Any, float], float]:
+  """Returns `(parameters, speed) -> PCK`, from the tick on at which every pipe is full."""
   pipeline = Pipeline(made)
 
-  def one(key: Any) -> Any:
+  def one(params: Any, speed: Any, key: Any) -> Any:
     frames, points = flights(key, jnp.full(ROWS, speed))
     answers, _ = pipeline.unroll(params, pipeline.initial(params, ROWS), {"frames": frames})
     (maps,) = answers.values()
     return jax.vmap(lambda x: heatmap.soft_argmax(x, stride))(maps), points
 
-  found = jax.jit(lambda k: jax.lax.map(one, k))(jax.random.split(jax.random.key(99), clips))
-  # The metric leaves out each clip's first frame.
-  said, truth = (np.asarray(x).swapaxes(1, 2)[:, :, skip - 1 :] for x in found)
-  said, truth = (x.reshape(-1, *x.shape[2:]) for x in (said, truth))
-  seen = [np.ones(x.shape[:2], bool) for x in truth]
-  return float(np.mean(pck(list(truth), list(said), seen, threshold=0.2)))
+  watch = jax.jit(lambda p, s, keys: jax.lax.map(lambda key: one(p, s, key), keys))
+  keys = jax.random.split(jax.random.key(99), clips)
+
+  def score(params: Any, speed: float) -> float:
+    found = watch(params, jnp.float32(speed), keys)
+    # The metric leaves out each clip's first frame.
+    said, truth = (np.asarray(x).swapaxes(1, 2)[:, :, skip - 1 :] for x in found)
+    said, truth = (x.reshape(-1, *x.shape[2:]) for x in (said, truth))
+    seen = [np.ones(x.shape[:2], bool) for x in truth]
+    return float(np.mean(pck(list(truth), list(said), seen, threshold=0.2)))
+
+  return score
 
 
 def keypoints(name: str, steps: int, clips: int, cuts: Sequence[int]) -> common.Table:
@@ -109,20 +115,21 @@ def keypoints(name: str, steps: int, clips: int, cuts: Sequence[int]) -> common.
   staged, stride = make(config, SIDE, SIDE), config.stride
   whole, skip = cut(staged, 1), len(staged.layers)
   start = jax.jit(whole.init)(jax.random.key(0))
-  teacher = learners(whole, stride, 2 * steps)[0](start)
-  score = lambda made, params, speed: scored(made, params, stride, speed, clips, skip)  # noqa: E731
-  best = {speed: score(whole, teacher, speed) for speed in SPEEDS}
+  teacher = learners(whole, stride, 3 * steps)[0](start)
+  score = scorer(whole, stride, clips, skip)
+  best = {speed: score(teacher, speed) for speed in SPEEDS}
   rows: list[list[Any]] = [[1, speed, best[speed], None, None, 1.0] for speed in SPEEDS]
   for number in cuts:
     made = cut(staged, number)
     plain, soft = (learn(teacher) for learn in learners(made, stride, steps))
+    score = scorer(made, stride, clips, skip)
     for speed in SPEEDS:
-      values = [score(made, params, speed) for params in (teacher, plain, soft)]
+      values = [score(params, speed) for params in (teacher, plain, soft)]
       rows.append([len(made.stages), speed, *values, max(values) / max(best[speed], 1e-9)])
   columns = ["stages", "pixels a tick", "its weights, %", "taught the present, %"]
   note = (
     f"PCK at 0.2, {SIDE}×{SIDE} pixels, maps of {SIDE // stride}×{SIDE // stride} cells, shortcuts "
-    f"fresh; {steps} clips of {ROWS} scenes after {2 * steps} of the ordinary net."
+    f"fresh; {steps} clips of {ROWS} scenes after {3 * steps} of the ordinary net."
   )
   return common.Table(
     f"Keypoints, {name}", [*columns, "and distilled, %", "x one stage"], rows, note
@@ -130,7 +137,7 @@ def keypoints(name: str, steps: int, clips: int, cuts: Sequence[int]) -> common.
 
 
 def main(argv: list[str] | None = None) -> None:
-  options = common.arguments_of(argv, __doc__ or "", globals(), {"steps": 300, "clips": 10})
+  options = common.arguments_of(argv, __doc__ or "", globals(), {"steps": 150, "clips": 10})
   about = common.machine()
   if options.tiny:
     tables = [keypoints("DenseNet", 1, 1, (2,))]
