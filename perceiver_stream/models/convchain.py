@@ -125,7 +125,7 @@ def _rectified(dim: int, stride: int, *, is_raw: bool = False) -> Callable[[Arra
 
   def function(x: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
     x = x if is_raw else gelu(LayerNorm(name="norm")(x))
-    return Conv2D(dim, stride=stride, name="conv")(x)
+    return Conv2D(dim, stride=stride, in_loop=True, name="conv")(x)
 
   return function
 

@@ -1,0 +1,154 @@
+"""What Sideways can learn: left or right, and the next frame.
+
+  python benchmarks/depth_parallel_sideways.py
+  python benchmarks/depth_parallel_sideways.py --markdown=docs/depth_parallel.md
+
+Upright bars that slide, endless and all new. *Direction*: no single frame tells left from right.
+*Next frame*: the picture a tick after the newest. Nets are chains of convolutions, all trained alike;
+what differs is the rule, the shortcut, and where the chain is cut.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import common
+import jax
+import jax.numpy as jnp
+import optax
+
+from perceiver_stream.execution import Pipeline, cut, gradients
+from perceiver_stream.models import convchain
+
+HEIGHT, WIDTH, ROWS, TICKS = 4, 16, 32, 16
+CHANNELS, DEPTH, LATE = 12, 4, 6  # scored from tick LATE on: every pipe is full
+SHORT = (1, 2)  # the last stage has all layers but two
+EACH = (1, 2, 3, 4)
+
+
+def sliding(key: Any, ticks: int, speed: float) -> tuple[Any, Any]:
+  """Returns frames `[ticks, ROWS, HEIGHT, WIDTH, 1]` of bars of unit variance, and which go right."""
+  one, two = jax.random.split(key)
+  right = jax.random.bernoulli(two, 0.5, (ROWS,))
+  f = jnp.fft.fftfreq(WIDTH) * WIDTH
+  envelope = jnp.exp(-(f**2) / (0.03 * WIDTH**2))[None]
+  start = jnp.fft.fft(jax.random.normal(one, (ROWS, WIDTH))) * envelope.astype(jnp.complex64)
+  start = start / jnp.std(jnp.fft.ifft(start).real, axis=1, keepdims=True).astype(jnp.complex64)
+  step = 2 * jnp.pi * jnp.where(right, speed, -speed)[:, None] * f[None] / WIDTH
+
+  def frame(t: Any) -> Any:
+    bars = jnp.fft.ifft(start * jax.lax.complex(jnp.cos(t * step), -jnp.sin(t * step))).real
+    return jnp.broadcast_to(bars[:, None, :, None], (ROWS, HEIGHT, WIDTH, 1))
+
+  return jax.vmap(frame)(jnp.arange(float(ticks))), right.astype(jnp.int32)
+
+
+def chain(shortcut: str, span: int = 3, **head: Any) -> Any:
+  """Returns a chain of convolutions and a head."""
+  sizes = {"channels": (CHANNELS,) * DEPTH, "shortcut": shortcut, "span": span}
+  return convchain.staged(convchain.Config(**sizes, **head), HEIGHT, WIDTH, 1)
+
+
+def taught(made: Any, rule: str, loss: Callable, clip: Callable, steps: int) -> Any:
+  """Returns parameters after so many clips, each the sum of its ticks' gradients."""
+  teach = gradients(rule, made, loss)
+  rate = optax.cosine_decay_schedule(1e-3, steps)
+  optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+
+  def learn(carry: Any, key: Any) -> Any:
+    params, state = carry
+    frames, targets = clip(key)
+
+    def tick(flowing: Any, now: Any) -> Any:
+      told, registers = teach.step(params, flowing[0], {"frames": now[0]}, now[1])
+      return (registers, jax.tree.map(jnp.add, flowing[1], told.gradients)), None
+
+    first = teach.initial(params, ROWS), jax.tree.map(jnp.zeros_like, params)
+    (_, found), _ = jax.lax.scan(tick, first, (frames, targets))
+    with jax.numpy_dtype_promotion("standard"):  # which adam needs
+      updates, state = optimizer.update(found, state, params)
+    return (optax.apply_updates(params, updates), state), None
+
+  params = jax.jit(made.init)(jax.random.key(0))
+  keys = jax.random.split(jax.random.key(1), steps)
+  run = jax.jit(lambda carry, keys: jax.lax.scan(learn, carry, keys)[0][0])
+  return run((params, optimizer.init(params)), keys)
+
+
+def scored(made: Any, params: Any, clip: Callable, score: Callable, clips: int) -> float:
+  """Returns the mean score of new clips, from the tick on at which every pipe is full."""
+  pipeline = Pipeline(made)
+
+  def one(key: Any) -> Any:
+    frames, targets = clip(key)
+    answers, _ = pipeline.unroll(params, pipeline.initial(params, ROWS), {"frames": frames})
+    late = jax.tree.map(lambda x: x[LATE:], (answers["head"], targets))
+    return jnp.mean(jax.vmap(score)(*late))
+
+  keys = jax.random.split(jax.random.key(99), clips)
+  return float(jnp.mean(jax.jit(lambda keys: jax.lax.map(one, keys))(keys)))
+
+
+def directions(steps: int, clips: int, short: Sequence[int], each: Sequence[int]) -> common.Table:
+  def clip(key: Any) -> Any:
+    frames, right = sliding(key, TICKS, 1.0)
+    return frames, jnp.broadcast_to(right[None], (TICKS, ROWS))
+
+  def loss(answer: Any, right: Any) -> Any:
+    found = optax.softmax_cross_entropy_with_integer_labels(answer["head"], right)
+    return jnp.mean(found)
+
+  score = lambda logits, right: jnp.mean((jnp.argmax(logits, -1) == right).astype(jnp.float32))  # noqa: E731
+  rows = []
+  for name, shortcut, rule, starts in (
+    ("backprop, one stage", "concat", "backprop", ()),
+    ("Sideways", "none", "sideways", short),
+    ("Skip-Sideways, add", "add", "sideways", short),
+    ("Skip-Sideways, concat", "concat", "sideways", short),
+    ("Skip-Sideways, concat, each layer a stage", "concat", "sideways", each),
+  ):
+    made = cut(chain(shortcut, head="classes", output_dim=2), starts)
+    params = taught(made, rule, loss, clip, steps)
+    share = 100 * scored(made, params, clip, score, clips)
+    rows.append([name, len(made.stages), share, share / 50])
+  note = f"{about(steps)}; 1 pixel a tick."
+  return common.Table("Left or right", ["rule", "stages", "right, %", "x chance"], rows, note)
+
+
+def next_frames(steps: int, clips: int, short: Sequence[int]) -> common.Table:
+  def clip(key: Any) -> Any:
+    frames, _ = sliding(key, TICKS + 1, 0.5)
+    return frames[:-1], frames[1:]
+
+  error = lambda answer, target: jnp.mean(jnp.square(answer - target))  # noqa: E731
+  loss = lambda answer, target: error(answer["head"], target)  # noqa: E731
+  frames, later = clip(jax.random.key(99))
+  copying = float(error(frames, later))
+  rows = [["copying the newest frame", None, copying, 1.0]]
+  for name, shortcut in (
+    ("Sideways", "none"),
+    ("Skip-Sideways, add", "add"),
+    ("Skip-Sideways, concat", "concat"),
+  ):
+    made = cut(chain(shortcut, output_dim=1), short)
+    params = taught(made, "sideways", loss, clip, steps)
+    mean = scored(made, params, clip, error, clips)
+    rows.append([name, len(made.stages), mean, mean / copying])
+  note = f"Mean squared error, variance 1. {about(steps)}; half a pixel a tick."
+  return common.Table("The next frame", ["rule", "stages", "error", "x copying"], rows, note)
+
+
+def about(steps: int) -> str:
+  return f"{DEPTH} layers and a head; {steps} steps on {ROWS} clips of {TICKS} ticks, {HEIGHT}×{WIDTH} pixels"
+
+
+def main(argv: list[str] | None = None) -> None:
+  options = common.arguments_of(argv, __doc__ or "", globals(), {"steps": 400, "clips": 10})
+  machine = common.machine()
+  steps, clips = (1, 1) if options.tiny else (options.steps, options.clips)
+  short, each = ((), ()) if options.tiny else (SHORT, EACH)
+  tables = [directions(steps, clips, short, each), next_frames(steps, clips, short)]
+  common.publish("depth_parallel_sideways", options, tables, machine)
+
+
+if __name__ == "__main__":
+  main()
