@@ -184,15 +184,18 @@ def _conv3d(side: int, dim: int) -> Learner:
 
 
 def _video_autoencoder(side: int, dim: int, warps: bool = True) -> Learner:
+  # Encoder and decoder see single pixels: with wider kernels they undo any constant flow, so that
+  # it is learnt up to a shift.
   config = video_autoencoder.Config(
     height=side,
     width=side,
-    dim=dim,
+    patch=1,
+    dim=dim // 2,
     memory_dim=dim,
-    kernel=5,
-    memory_kernel=3,
-    flow_kernel=7,
-    flow_dim=max(2, dim // 4),
+    kernel=1,
+    memory_kernel=5,
+    flow_kernel=5,
+    flow_dim=dim // 2,
     warps=warps,
   )
   return of_painter(lambda: video_autoencoder.make(config), convolves=True)

@@ -16,9 +16,11 @@ from perceiver_stream.types import IS_FIRST
 
 AFTER = (1, 4, 8, 16)  # ticks that labels are moved on
 # By name of the score, all of them lower for better, what it is called.
-SCORES = {"epe": "end-point error, px", "roughness": "roughness of the flow, px"} | {
-  f"lost@{k}": f"1 - IoU of labels after {k} tick{'s' * (k > 1)}" for k in AFTER
-}
+SCORES = {
+  "epe": "end-point error, px",
+  "epe_things": "end-point error of things, px",
+  "roughness": "roughness of the flow, px",
+} | {f"lost@{k}": f"1 - IoU of labels after {k} tick{'s' * (k > 1)}" for k in AFTER}
 
 Flows = Float[np.ndarray, "R N H W 2"]
 
@@ -37,6 +39,7 @@ class Judge:
     self.held_out = held_out
     self.truth = held_out[MOTION][:, 1:]
     self.same = ~held_out[IS_FIRST][:, 1:]
+    self.things = held_out["segmentation"][:, 1:] > 0
 
   def scores(self, flow: Flows) -> dict[str, float]:
     """Returns `SCORES` of what was said at the first ticks, at N of them."""
@@ -45,6 +48,7 @@ class Judge:
     error = np.linalg.norm(flow - self.truth[:, :num], axis=-1)
     found = {
       "epe": float(np.mean(error[same])),
+      "epe_things": float(np.mean(error[same][self.things[:, :num][same]])),
       "roughness": float(roughness(jnp.asarray(flow[same]))),
     }
     lost = labels_lost(flow, self.held_out["segmentation"], same)

@@ -25,9 +25,8 @@ def drifting(seed: int, side: int) -> dict[str, StreamConfig]:
 
 
 def moving(seed: int, side: int) -> dict[str, StreamConfig]:
-  """Returns synthetic worlds that move fast, another every 128 ticks, with the truth of motion."""
-  more: dict[str, Any] = {"level": "easy", "speed": 6.0, "ticks_per_recording": 128}
-  return world(seed, side, ticks_per_scene=0, modalities=(*TRUTH, MOTION), **more)
+  """Returns fast bouncing balls, others every 200 ticks, with the truth of their motion."""
+  return _of(balls.Config, seed, side, speed=1.6, ticks_per_recording=200, motion=True)
 
 
 def bouncing(seed: int, side: int, ticks_per_drift: int = 4000) -> dict[str, StreamConfig]:

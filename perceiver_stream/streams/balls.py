@@ -23,7 +23,8 @@ BACKGROUND = 24  # of 255
 class Config(StreamConfig):
   """Balls in a box, seen from above; they bounce off its walls and off each other.
 
-  Ticks hold `pixels` and `segmentation`: 0 is the ground, ball k is k from 1 on.
+  Ticks hold `pixels` and `segmentation`: 0 is the ground, ball k is k from 1 on. With `motion` they
+  hold `flow_backward` too: where what is at a pixel was a tick before; the ground stands still.
 
   Attributes:
     audio_rate_hz: 0: the balls are silent.
@@ -34,6 +35,7 @@ class Config(StreamConfig):
     speed: Of a ball on average, in the same unit per second.
     ticks_per_drift: In which the hue of every ball goes once around; 0: colours stay.
     ticks_per_recording: Ticks after which a new box begins, with `is_first`; 0 is never.
+    motion: Whether ticks say how things move.
     seed: Of where, where to and which colour.
   """
 
@@ -45,6 +47,7 @@ class Config(StreamConfig):
   speed: float = 0.8
   ticks_per_drift: int = 0
   ticks_per_recording: int = 0
+  motion: bool = False
   seed: int = 0
 
   def validate(self) -> None:
@@ -68,6 +71,7 @@ class Config(StreamConfig):
 def specs(config: Config) -> dict[str, ModalitySpec]:
   """Returns what a tick holds."""
   size, rate = (config.height, config.width), float(exact_rate(config.rate_hz))
+  flow = ModalitySpec(shape=(*size, 2), minimum=0.0, maximum=0.0, rate_hz=rate, units="px/tick")
   return {
     "pixels": pixels_spec(config, *size),
     "segmentation": ModalitySpec(
@@ -77,7 +81,7 @@ def specs(config: Config) -> dict[str, ModalitySpec]:
       rate_hz=rate,
       units="class id",
     ),
-  }
+  } | ({"flow_backward": flow} if config.motion else {})
 
 
 def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDataset:
@@ -94,7 +98,7 @@ class Box(Played):
     rng = np.random.default_rng(seed_of(config.seed, row, recording))
     unit = min(config.height, config.width)
     self._size = np.array([config.width, config.height]) / unit  # x, y
-    self._place = self._free_places(rng)
+    self._place = self._before = self._free_places(rng)
     angle = rng.uniform(0, 2 * np.pi, config.num_balls)
     pace = config.speed * rng.uniform(0.7, 1.3, (config.num_balls, 1))
     self._velocity = pace * np.stack([np.cos(angle), np.sin(angle)], -1)
@@ -113,7 +117,8 @@ class Box(Played):
   def move(self) -> None:
     """Goes on by a tick: walls turn a ball's way around, balls that meet swap along their line."""
     self._tick += 1
-    self._place += self._velocity / float(exact_rate(self._config.rate_hz))
+    self._before = self._place
+    self._place = self._before + self._velocity / float(exact_rate(self._config.rate_hz))
     low, high = self._config.radius, self._size - self._config.radius
     self._velocity = np.where(self._place < low, np.abs(self._velocity), self._velocity)
     self._velocity = np.where(self._place > high, -np.abs(self._velocity), self._velocity)
@@ -139,7 +144,11 @@ class Box(Played):
     cover = cells / np.maximum(cells.sum(-1, keepdims=True), 1)
     picture = (1 - cover.sum(-1, keepdims=True)) * BACKGROUND + 255 * cover @ np.array(colours)
     label = np.where(cover.sum(-1) >= 0.5, 1 + cover.argmax(-1), 0)
-    return {
+    seen = {
       "pixels": np.rint(picture).astype(np.uint8),
       "segmentation": label.astype(np.int32),
     }
+    if config.motion:
+      back = min(config.height, config.width) * (self._before - self._place)
+      seen["flow_backward"] = np.concatenate([[[0, 0]], back]).astype(np.float32)[label]
+    return seen

@@ -30,6 +30,7 @@ def test_the_truth_loses_nothing_and_no_flow_does(held_out):
   rivals = motion.Judge(held_out).rivals()
   truth, none = rivals["the truth"], rivals["no flow"]
   assert truth["epe"] == 0 and none["epe"] > 0.04 and none["roughness"] == 0
+  assert truth["epe_things"] == 0 and none["epe_things"] > 5 * none["epe"]
   assert truth["lost@16"] < none["lost@16"] - 0.1  # what was uncovered is taken for the square
   assert [none[f"lost@{k}"] for k in motion.AFTER] == sorted(
     none[f"lost@{k}"] for k in motion.AFTER

@@ -1,5 +1,7 @@
 """Bouncing balls: they stay in their box, keep their energy, and change their colours."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,21 @@ def test_colours_drift_if_they_should():
 def test_rows_and_seeds_are_other_boxes():
   pictures = [watch(2, row, seed=seed)[0].tobytes() for row in (0, 1) for seed in (0, 1)]
   assert len(set(pictures)) == 4
+
+
+def test_motion_says_where_everything_was():
+  config = balls.Config(num_balls=2, motion=True, max_ticks=20)
+  ticks = list(streams.open_rows(config, 1)[0])
+  assert streams.specs(config)["flow_backward"].shape == (32, 32, 2)
+  assert not ticks[0]["flow_backward"].any(), "nothing was there before the recording"
+  centre = lambda tick, ball: np.argwhere(tick["segmentation"] == ball).mean(0)[::-1]  # noqa: E731
+  for before, tick in itertools.pairwise(ticks):
+    flow, label = tick["flow_backward"], tick["segmentation"]
+    assert not flow[label == 0].any() and flow[label > 0].any()
+    for ball in np.unique(label[label > 0]):
+      moved = centre(before, ball) - centre(tick, ball)
+      assert np.abs(flow[label == ball] - moved).max() < 0.75  # a centre of pixels is not exact
+  assert "flow_backward" not in streams.specs(balls.Config())
 
 
 @pytest.mark.parametrize(
