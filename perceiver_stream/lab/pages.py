@@ -146,12 +146,16 @@ def plus_minus(value: Interval) -> str:
 
 
 def draw(table: Table, results: Results, path: pathlib.Path) -> None:
-  """Draws errors as the stream goes by, each learner at its most chosen learning rate."""
+  """Draws errors as the stream goes by, each learner at its most chosen learning rate.
+
+  Where flow was judged, also what it loses of labels, by the ticks that they were moved on.
+  """
   from matplotlib.figure import Figure
 
-  figure = Figure(figsize=(11, 4.2), layout="constrained")
-  sides = figure.subplots(1, 2)
-  for axes, where in zip(sides, WHERE, strict=True):
+  moving = moving_of(results)
+  figure = Figure(figsize=(15 if moving else 11, 4.2), layout="constrained")
+  sides = figure.subplots(1, 3 if moving else 2)
+  for axes, where in zip(sides, WHERE, strict=False):
     for name, found in results.items():
       rates = comparing.choose(found, where).rates
       rate = max(set(rates), key=rates.count)
@@ -161,5 +165,23 @@ def draw(table: Table, results: Results, path: pathlib.Path) -> None:
       axes.plot(share, mean, label=name, marker="." if where == "out_of_stream" else None)
     axes.set(title=_TITLES[where], xlabel="share of the stream learnt from", yscale="log")
     axes.set_ylabel(next(iter(table.trials.values())).task.error)
+  if moving:
+    _draw_labels(moving, sides[-1])
   figure.legend(*sides[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
   figure.savefig(path, dpi=80)
+
+
+def _draw_labels(moving: Results, axes: Any) -> None:
+  """Draws what is lost of labels that are moved along each flow, rivals dashed."""
+  some = next(iter(moving.values()))
+  losses = {
+    name: [comparing.choose(found, f"lost@{k}").errors for k in motion.AFTER]
+    for name, found in moving.items()
+  }
+  for name, lost in losses.items():
+    axes.plot(motion.AFTER, [sum(x) / len(x) for x in lost], marker=".", label=name)
+  for name in some[0]["rivals"]:
+    lost = [comparing.given(some, name, f"lost@{k}") for k in motion.AFTER]
+    axes.plot(motion.AFTER, [sum(x) / len(x) for x in lost], "--", label=name)
+  axes.set(title="labels moved along the flow", xlabel="ticks", ylabel="1 - IoU")
+  axes.legend(fontsize="small")
