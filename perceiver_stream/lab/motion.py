@@ -41,12 +41,14 @@ class Judge:
     self.same = ~held_out[IS_FIRST][:, 1:]
     self.things = held_out["segmentation"][:, 1:] > 0
 
-  def scores(self, flow: Flows) -> dict[str, float]:
-    """Returns `SCORES` of what was said at the first ticks, at N of them."""
+  def scores(self, flow: Flows) -> dict[str, float | None]:
+    """Returns `SCORES` of what was said at the first ticks, at N of them; None if not finite."""
+    if not np.all(np.isfinite(flow)):
+      return dict.fromkeys(SCORES)
     num = min(flow.shape[1], self.truth.shape[1])
     flow, same = flow[:, :num], self.same[:, :num]
     error = np.linalg.norm(flow - self.truth[:, :num], axis=-1)
-    found = {
+    found: dict[str, float | None] = {
       "epe": float(np.mean(error[same])),
       "epe_things": float(np.mean(error[same][self.things[:, :num][same]])),
       "roughness": float(roughness(jnp.asarray(flow[same]))),
@@ -54,7 +56,7 @@ class Judge:
     lost = labels_lost(flow, self.held_out["segmentation"], same)
     return found | {f"lost@{after}": value for after, value in lost.items()}
 
-  def rivals(self) -> dict[str, dict[str, float]]:
+  def rivals(self) -> dict[str, dict[str, float | None]]:
     """Returns the scores of flows that nobody learns: the truth, none, and OpenCV's DIS.
 
     DIS, which has to be installed, sees the next frame in one of its two rows. In the other it

@@ -185,7 +185,7 @@ class Workshop:
   def __call__(self, seed: int) -> dict[str, Any]:
     """Returns what `summary` makes of the curves of all learning rates, and what they cost.
 
-    Where learner and footage both say how things move, runs and rivals have `motion.scores` too.
+    Where learner and footage both say how things move, runs and rivals have `motion.SCORES` too.
     """
     trial, size, began = self.trial, self.size, time.monotonic()
     material = jax.tree.map(jnp.asarray, self.material(seed))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from perceiver_stream.lab import comparing, pages
+from perceiver_stream.lab import comparing, motion, pages
 from perceiver_stream.lab.comparing import Effect, Interval
 from perceiver_stream.lab.tables.base import Table
 from perceiver_stream.lab.trials import SIZES, Trial
@@ -55,6 +55,35 @@ def test_intervals_are_students():
 def test_ratios_are_paired_by_seed():
   measured = comparing.ratio([1.0, 10.0, 100.0], [2.0, 20.0, 200.0])
   np.testing.assert_allclose(measured, [0.5] * 3)
+
+
+def moving(errors, epe):
+  """Returns results of one trial, with the same `epe` for all scores of a rate's flow."""
+  found = results(errors)
+  for result, row in zip(found, epe, strict=True):
+    for run, value in zip(result["runs"].values(), row, strict=True):
+      run["motion"] = dict.fromkeys(motion.SCORES, value)
+    result["rivals"] = {"no flow": dict.fromkeys(motion.SCORES, 4.0)}
+  return found
+
+
+def test_truth_of_motion_has_no_say_in_tuning():
+  found = moving([[1, 2, 3], [1, 2, 3]], [[9.0, 1.0, 1.0], [8.0, 1.0, None]])
+  chosen = comparing.choose(found, "epe")
+  assert chosen.rates == ["0.1", "0.1"] and chosen.errors == [9, 8]
+  assert comparing.given(found, "no flow", "lost@4") == [4, 4]
+  assert comparing.given(found, "copy", "out_of_stream") == [0.6, 0.6]
+
+
+def test_flow_has_a_table_of_its_own_and_is_compared_with_rivals():
+  effect = Effect(about="better than none", first="a", second="no flow", where="epe", lower=True)
+  found = {"a": moving([[1, 2, 3]] * 2, [[2.0, 9.0, 9.0]] * 2), "b": results([[1, 2, 3]] * 2)}
+  measured = pages.measure(effect, found)
+  np.testing.assert_allclose(measured.mean, 0.5)
+  page = pages.flows(found)
+  assert f"| a |{' 2 ± 0 |' * len(motion.SCORES)}" in page and "| b |" not in page
+  assert f"| *no flow* |{' 4 ± 0 |' * len(motion.SCORES)}" in page
+  assert pages.flows({"b": found["b"]}) == ""
 
 
 @pytest.mark.parametrize(

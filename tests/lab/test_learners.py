@@ -10,6 +10,7 @@ import pytest
 from perceiver_stream.lab import comparing, motion
 from perceiver_stream.lab.learners import LEARNERS
 from perceiver_stream.lab.tables import TABLES
+from perceiver_stream.lab.tasks import Task
 from perceiver_stream.lab.trials import SIZES, Trial, Workshop
 
 TICKS, ROWS = 4, 1
@@ -84,9 +85,22 @@ def test_a_trial_says_all_that_a_page_needs(tmp_path):
   assert result["clips"] == 8 and result["parameters"] > 1000
 
 
+def test_a_trial_judges_flow_where_learner_and_footage_have_it(tmp_path):
+  size = dataclasses.replace(SIZES["nano"], stream_ticks=25)
+  trial = Trial(
+    learner="video_autoencoder", source="moving", task=Task(displacement=1), smoothness=0.1
+  )
+  result = Workshop(trial, size, tmp_path)(seed=0)
+  (told,) = result["runs"].values()
+  assert set(told["motion"]) == set(motion.SCORES) and told["motion"]["epe_things"] > 0
+  assert result["rivals"]["the truth"]["epe"] == 0 < result["rivals"]["no flow"]["epe"]
+
+
 def test_errors_say_what_is_wrong():
   with pytest.raises(ValueError, match="learner='vits'; use one of vit, unet"):
     Trial(learner="vits")
+  with pytest.raises(ValueError, match="smoothness=-1.0; use 0"):
+    Trial(smoothness=-1.0)
   with pytest.raises(ValueError, match="carry='yes'; use one of never, always, held out"):
     Trial(carry="yes")
   shuffled = dataclasses.replace(Trial().rule, shuffled=True)

@@ -57,6 +57,8 @@ def test_pairs_across_recordings_do_not_count(held_out):
   assert judge.scores(wrong) == judge.scores(judge.truth)
   wrong[1, 10] = 7.0
   assert judge.scores(wrong)["epe"] > 0.1
+  wrong[1, 10] = np.nan
+  assert set(judge.scores(wrong).values()) == {None}
 
 
 def test_dis_is_a_rival_where_opencv_is(held_out, monkeypatch):
