@@ -63,12 +63,8 @@ def learners(made: Cut, stride: int, steps: int) -> tuple[Callable, Callable]:
     return flights(one, jax.random.uniform(two, (ROWS,), maxval=max(SPEEDS)))
 
   def loss(answer: Any, points: Any) -> Any:
-    (maps,) = answer.values()
+    maps = answer[made.staged.outputs[0]]
     return heatmap.loss(maps, heatmap.gaussian(points, maps.shape[1], maps.shape[2], stride, 0.5))
-
-  def agreement(answer: Any, told: Any) -> Any:
-    (maps,), (theirs,) = answer.values(), told.values()
-    return heatmap.loss(maps, heatmap.probabilities(theirs))
 
   def taught(params: Any) -> Any:
     return piped(made, params, loss, clip, steps, 7)
@@ -80,7 +76,9 @@ def learners(made: Cut, stride: int, steps: int) -> tuple[Callable, Callable]:
       frames, points = clip(key)
       return frames, distilling.shown(made, params, before, {"frames": frames}, points)[0]
 
-    return piped(made, params, distilling.distilled(loss, agreement), shown, steps, 7)
+    return piped(
+      made, params, distilling.distilled(loss, distilling.activations, 3.0), shown, steps, 7
+    )
 
   return taught, by_twin
 

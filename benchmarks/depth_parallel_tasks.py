@@ -87,7 +87,7 @@ def chain(depth: int, shortcut: str, **head: Any) -> Any:
 
 def piped(made: Any, params: Any, loss: Callable, clip: Callable, steps: int, seed: int) -> Any:
   """Returns parameters after exact gradients through the running pipeline."""
-  pipeline, optimizer = Pipeline(made), optax.adam(1e-3)
+  pipeline, optimizer = Pipeline(made, tells_all=True), optax.adam(1e-3)
 
   def learn(carry: Any, key: Any) -> Any:
     params, state = carry
@@ -145,12 +145,7 @@ def present(steps: int, clips: int, depth: int, most: int) -> common.Table:
     seen, before = {"frames": frames}, start_twin(teacher, ROWS)
     return frames, distilling.shown(full, teacher, before, seen, cells)[0]
 
-  def agreement(answer: Any, told: Any) -> Any:
-    soft = jax.nn.softmax(told["head"].reshape(ROWS, -1))
-    mine = jax.nn.log_softmax(answer["head"].reshape(ROWS, -1))
-    return -jnp.mean(jnp.sum(soft * mine, axis=-1))
-
-  distilled = distilling.distilled(cross_entropy, agreement)
+  distilled = distilling.distilled(cross_entropy, distilling.activations, 3.0)
   more = -(-steps // 4)
   longer = piped(whole, teacher, cross_entropy, clip, more, 7)
   late = piped(full, teacher, cross_entropy, clip, more, 7)

@@ -6,12 +6,15 @@
 The twin is the same model in one stage; what it says of a frame is there at that frame's tick, so that
 a pipeline that is told so learns to make up for its delay, as it does from labels of the present.
 
-Source: our reading of Carreira et al. 2018, 1806.03863, which matches activations; we match answers.
+It can be told what every stage should leave, too: `Pipeline(cut, tells_all=True)` with `activations`.
+
+Source: our reading of Carreira et al. 2018, 1806.03863, which matches activations.
 """
 
 from collections.abc import Callable, Mapping
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream.execution.cut import Cut, Params, cut
@@ -19,18 +22,20 @@ from perceiver_stream.execution.pipeline import Pipeline, Registers
 from perceiver_stream.execution.teaching import Loss
 from perceiver_stream.models.staged import Values
 
-Lesson = tuple[PyTree, Values]  # a target, and what the twin answers
+Lesson = tuple[PyTree, Values]  # a target, and what the twin says
 
 
 def twin(made: Cut) -> Pipeline:
-  """Returns the same model in one stage."""
-  return Pipeline(cut(made.staged, 1))
+  """Returns the same model in one stage; it answers with all that the stages of `made` leave."""
+  left = {name for stage in made.stages for name in stage.writes} - set(made.staged.inputs)
+  outputs = (*made.staged.outputs, *sorted(left - set(made.staged.outputs)))
+  return Pipeline(cut(made.staged._replace(outputs=outputs), 1))
 
 
 def shown(
   made: Cut, params: Params, registers: Registers, frames: Mapping[str, PyTree], targets: PyTree
 ) -> tuple[Lesson, Registers]:
-  """Returns the targets of T ticks with the twin's answers, and the twin's registers after them.
+  """Returns the targets of T ticks with what the twin says, and the twin's registers after them.
 
   Args:
     made: The pipeline's cut.
@@ -59,3 +64,17 @@ def distilled(
     return loss(answer, target) + weight * agreement(answer, told)
 
   return total
+
+
+def activations(answer: Values, told: Values) -> Float[Array, ""]:
+  """Returns how far registers are from the twin's: squares over their variance, the mean of all.
+
+  Args:
+    answer: Of a pipeline that `tells_all`, at one tick.
+    told: By the twin. Registers that the answer does not have, and numbers that are not real, do not
+      count.
+  """
+  pairs = zip(jax.tree.leaves(answer), jax.tree.leaves({n: told[n] for n in answer}), strict=True)
+  real = [(mine, its) for mine, its in pairs if jnp.issubdtype(its.dtype, jnp.floating)]
+  apart = [jnp.mean(jnp.square(mine - its)) / (jnp.var(its) + 1e-6) for mine, its in real]
+  return jnp.mean(jnp.stack(apart))

@@ -32,19 +32,22 @@ class Registers(NamedTuple):
 class Pipeline:
   """A cut model over time; `step` and `unroll` are pure and can be jitted."""
 
-  def __init__(self, cut: Cut, clocks: Sequence[int] = ()):
+  def __init__(self, cut: Cut, clocks: Sequence[int] = (), tells_all: bool = False):
     """Makes the pipeline of a cut.
 
     Args:
       cut: The model in stages.
       clocks: Ticks from one firing of each stage to its next, between which it holds what it wrote;
         none means that all fire at every tick.
+      tells_all: Whether it answers with all that its stages leave at a tick, each register as the
+        stage that made it did, and not with the model's answer alone.
 
     Raises:
       ValueError: There is not one clock per stage, or one is below 1.
     """
     self.cut = cut
     self.clocks = checked_clocks(cut, clocks)
+    self.tells_all = tells_all
 
   @property
   def delay(self) -> int:
@@ -80,8 +83,17 @@ class Pipeline:
       after = run_stage(self.cut.stages[i], own, before, inputs, fires)
       written.append(after[0])
       states.append(after[1])
-    answer = {name: written[-1][name] for name in self.cut.staged.outputs}
-    return answer, Registers(tuple(written), tuple(states), registers.tick + 1)
+    return self._told(written), Registers(tuple(written), tuple(states), registers.tick + 1)
+
+  def _told(self, written: Sequence[Values]) -> Values:
+    """Returns what is said of a tick, of what each stage wrote."""
+    staged = self.cut.staged
+    if not self.tells_all:
+      return {name: written[-1][name] for name in staged.outputs}
+    told: Values = {}
+    for values in reversed(written):  # the first that has it made it, the others hand it on
+      told |= values
+    return {name: value for name, value in told.items() if name not in staged.inputs}
 
   def unroll(
     self, params: Params, registers: Registers, frames: Mapping[str, PyTree]

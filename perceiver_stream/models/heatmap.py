@@ -27,7 +27,7 @@ def head(name: str, reads: tuple[str, ...], num_keypoints: int) -> Layer:
   return plain(name, reads, function)
 
 
-def centres(height: int, width: int, stride: float) -> Float[Array, "N 2"]:
+def centres(height: int, width: int, stride: int) -> Float[Array, "N 2"]:
   """Returns the (x, y) of the cells of a map, row by row."""
   y, x = jnp.meshgrid(
     jnp.arange(float(height)) + 0.5, jnp.arange(float(width)) + 0.5, indexing="ij"
@@ -36,7 +36,7 @@ def centres(height: int, width: int, stride: float) -> Float[Array, "N 2"]:
 
 
 def gaussian(
-  points: Float[Array, "B K 2"], height: int, width: int, stride: float, sigma: float = 1.0
+  points: Float[Array, "B K 2"], height: int, width: int, stride: int, sigma: float = 1.0
 ) -> Float[Array, "B h w K"]:
   """Returns the maps to learn: a Gaussian around each point, `sigma` cells wide, that sums to 1."""
   cells = centres(height, width, stride)
@@ -74,13 +74,13 @@ def probabilities(maps: Float[Array, "B h w K"]) -> Float[Array, "B h w K"]:
   return jax.nn.softmax(maps.reshape(maps.shape[0], -1, maps.shape[-1]), axis=1).reshape(maps.shape)
 
 
-def soft_argmax(maps: Float[Array, "B h w K"], stride: float) -> Float[Array, "B K 2"]:
+def soft_argmax(maps: Float[Array, "B h w K"], stride: int) -> Float[Array, "B K 2"]:
   """Returns the mean (x, y) of each map: between cells, and differentiable."""
   shares = probabilities(maps).reshape(maps.shape[0], -1, maps.shape[-1])
   return jnp.einsum("bnk,nd->bkd", shares, centres(maps.shape[1], maps.shape[2], stride))
 
 
-def argmax(maps: Float[Array, "B h w K"], stride: float) -> Float[Array, "B K 2"]:
+def argmax(maps: Float[Array, "B h w K"], stride: int) -> Float[Array, "B K 2"]:
   """Returns the (x, y) of the likeliest cell of each map."""
   best = jnp.argmax(maps.reshape(maps.shape[0], -1, maps.shape[-1]), axis=1)
   return centres(maps.shape[1], maps.shape[2], stride)[best]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_stream.execution import cut, distilling, gradients
+from perceiver_stream.execution import Pipeline, cut, distilling, gradients
 from perceiver_stream.models import convchain
 
 STAGED = convchain.staged(convchain.Config(channels=(2, 2), taps=2, output_dim=1), 4, 4)
@@ -54,3 +54,24 @@ def test_the_twin_learns_nothing():
 
   slopes = jax.jit(jax.grad(total))(jax.jit(MADE.init)(jax.random.key(0)))
   assert not any(np.any(x) for x in jax.tree.leaves(slopes))
+
+
+def test_where_nothing_moves_a_pipeline_comes_to_leave_what_its_twin_does_and_not_before():
+  params = jax.jit(MADE.init)(jax.random.key(0))
+  still = jnp.broadcast_to(FRAMES[:1], FRAMES.shape)
+  told, _ = distilling.twin(MADE).unroll(
+    params, distilling.twin(MADE).initial(params, 2), {"frames": still}
+  )
+  pipeline = Pipeline(MADE, tells_all=True)
+  left, _ = pipeline.unroll(params, pipeline.initial(params, 2), {"frames": still})
+  assert set(left) == {layer.name for layer in STAGED.layers} == set(told)
+  apart = jax.vmap(distilling.activations)(left, told)
+  full = MADE.delay + len(STAGED.layers)  # each has two taps
+  np.testing.assert_allclose(apart[full:], 0, atol=1e-5)
+  assert np.all(apart[: MADE.delay] > 0.1)
+
+
+def test_only_numbers_that_the_pipeline_leaves_count():
+  told = {"a": jnp.asarray([0.0, 2.0]), "b": jnp.ones(2), "seen": jnp.ones(2, bool)}
+  mine = {"a": jnp.asarray([0.0, 0.0]), "seen": jnp.zeros(2, bool)}
+  np.testing.assert_allclose(distilling.activations(mine, told), 2.0, rtol=1e-5)
