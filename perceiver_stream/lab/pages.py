@@ -10,6 +10,7 @@ from perceiver_stream.lab.tables.base import Table
 from perceiver_stream.lab.trials import Size
 
 Results = Mapping[str, list[dict[str, Any]]]
+_STYLES = ("-", ":", "--")  # of ten lines each, which is how many colours there are
 _TITLES = {"in_stream": "in the stream", "out_of_stream": "out of the stream"} | motion.SCORES
 
 
@@ -156,13 +157,14 @@ def draw(table: Table, results: Results, path: pathlib.Path) -> None:
   figure = Figure(figsize=(15 if moving else 11, 4.2), layout="constrained")
   sides = figure.subplots(1, 3 if moving else 2)
   for axes, where in zip(sides, WHERE, strict=False):
-    for name, found in results.items():
+    for i, (name, found) in enumerate(results.items()):
       rates = comparing.choose(found, where).rates
       rate = max(set(rates), key=rates.count)
       curves = [r["runs"][rate][f"{where}_curve"] for r in found]
       mean = [sum(x) / len(x) if None not in x else float("nan") for x in zip(*curves, strict=True)]
       share = [i / (len(mean) - 1) for i in range(len(mean))]
-      axes.plot(share, mean, label=name, marker="." if where == "out_of_stream" else None)
+      marker = "." if where == "out_of_stream" else None
+      axes.plot(share, mean, _STYLES[i // 10 % len(_STYLES)], label=name, marker=marker)
     axes.set(title=_TITLES[where], xlabel="share of the stream learnt from", yscale="log")
     axes.set_ylabel(next(iter(table.trials.values())).task.error)
   if moving:

@@ -13,6 +13,9 @@ _REFERENCES = {
   "RMSProp": Rule(optimizer=optimizer("rmsprop"), shuffled=True),
   "RMSProp, averaged": Rule(optimizer=optimizer("rmsprop"), shuffled=True, average=0.99),
   "AdamW, averaged": Rule(optimizer=optimizer("adamw", 0.9), shuffled=True, average=0.99),
+  "AdamW, averaged over 300 clips": Rule(
+    optimizer=optimizer("adamw", 0.9), shuffled=True, average=0.9967
+  ),
   "RMSProp, N = 4": Rule(optimizer=optimizer("rmsprop", cadence=4), shuffled=True),
 }
 _ATTEMPTS = {
@@ -28,6 +31,13 @@ _ATTEMPTS = {
     optimizer=optimizer("rmsprop", cadence=4), average=0.9967
   ),
   "AdamW, averaged over 300 clips": Rule(optimizer=optimizer("adamw", 0.9), average=0.9967),
+  "AdamW, averaged over 1,000 clips": Rule(optimizer=optimizer("adamw", 0.9), average=0.999),
+  "AdamW, orthogonal, averaged over 300 clips": Rule(
+    optimizer=optimizer("adamw", 0.9, orthogonal="global"), average=0.9967
+  ),
+  "AdamW, N = 4, averaged over 300 clips": Rule(
+    optimizer=optimizer("adamw", 0.9, cadence=4), average=0.9967
+  ),
 }
 
 
