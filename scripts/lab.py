@@ -2,6 +2,7 @@
 
   python scripts/lab.py cadence                      # about half an hour on two CPU cores
   python scripts/lab.py cadence --size=full          # longer streams, larger models: for a GPU
+  python scripts/lab.py cadence --source=doom        # another stream, or a folder of your videos
   python scripts/lab.py --list
 
 What is done is kept in --folder: stopped at any moment, the same command goes on, and tables share
@@ -25,6 +26,7 @@ def main() -> None:
   )
   parser.add_argument("table", nargs="?", choices=sorted(TABLES))
   parser.add_argument("--size", choices=sorted(SIZES), default="default")
+  parser.add_argument("--source", default="", help="of all footage: balls, maze, doom, a folder …")
   parser.add_argument("--workers", type=int, default=1, help="trials at a time")
   parser.add_argument("--folder", default="runs/lab", help="of results and footage")
   parser.add_argument("--to", default="docs/lab", help="where the page goes")
@@ -33,15 +35,16 @@ def main() -> None:
   if args.list or not args.table:
     print("\n".join(f"{name:24}{table.title}" for name, table in TABLES.items()))
     return
-  table = TABLES[args.table]
-  size = table.size(args.size)
   try:
     with readable_errors():
+      table = TABLES[args.table].on(args.source) if args.source else TABLES[args.table]
+      size = table.size(args.size)
       results = grid.run(table.trials, size, pathlib.Path(args.folder), args.workers)
-      pages.write(args.table, args.size, size, table, results, pathlib.Path(args.to))
+      made = pages.Made(args.table, args.size, args.source)
+      pages.write(made, size, table, results, pathlib.Path(args.to))
   except KeyboardInterrupt:
     sys.exit(f"Stopped; what is done is in {args.folder}, and the same command goes on.")
-  print(pathlib.Path(args.to, f"{args.table}.md").read_text())
+  print(pathlib.Path(args.to, f"{made.name}.md").read_text())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from perceiver_stream.lab import comparing, motion
 from perceiver_stream.lab.comparing import WHERE, Effect, Interval
@@ -14,21 +14,46 @@ _STYLES = ("-", ":", "--")  # of ten lines each, which is how many colours there
 _TITLES = {"in_stream": "in the stream", "out_of_stream": "out of the stream"} | motion.SCORES
 
 
-def write(name: str, size: str, sizes: Size, table: Table, results: Results, folder: pathlib.Path):
+class Made(NamedTuple):
+  """What was asked for.
+
+  Attributes:
+    table: By its name.
+    size: One of `SIZES`.
+    source: Of the footage, if not the table's own.
+  """
+
+  table: str
+  size: str = "default"
+  source: str = ""
+
+  @property
+  def name(self) -> str:
+    """Of its files, without an ending."""
+    return "_".join(filter(None, (self.table, pathlib.Path(self.source).name)))
+
+  @property
+  def command(self) -> str:
+    """Makes it again."""
+    size = "" if self.size == "default" else f" --size={self.size}"
+    source = f" --source={self.source}" if self.source else ""
+    return f"python scripts/lab.py {self.table}{size}{source}"
+
+
+def write(made: Made, sizes: Size, table: Table, results: Results, folder: pathlib.Path) -> None:
   """Writes `NAME.md` and `NAME.png` into a folder."""
   folder.mkdir(parents=True, exist_ok=True)
-  draw(table, results, folder / f"{name}.png")
-  (folder / f"{name}.md").write_text(page(name, size, sizes, table, results))
+  draw(table, results, folder / f"{made.name}.png")
+  (folder / f"{made.name}.md").write_text(page(made, sizes, table, results))
 
 
-def page(name: str, size: str, sizes: Size, table: Table, results: Results) -> str:
+def page(made: Made, sizes: Size, table: Table, results: Results) -> str:
   """Returns the page of a table."""
   seconds = sum(r["seconds"] for rows in results.values() for r in rows)
-  flags = "" if size == "default" else f" --size={size}"
   parts = [
-    f"# {table.title}",
+    f"# {table.title}" + (f": {made.source}" if made.source else ""),
     table.about,
-    f"Made by `python scripts/lab.py {name}{flags}`: {len(results)} learners, {sizes.seeds} seeds "
+    f"Made by `{made.command}`: {len(results)} learners, {sizes.seeds} seeds "
     f"(of worlds, parameters and order), {sizes.num_rates} learning rates each; "
     f"{seconds / 60:.0f} minutes of learning.",
     rows(table, results),
@@ -40,7 +65,7 @@ def page(name: str, size: str, sizes: Size, table: Table, results: Results) -> s
     effects(table.effects, results),
     *table.remarks,
     *([table.note(results)] if table.note else []),
-    f"![Errors as the stream goes by]({name}.png)",
+    f"![Errors as the stream goes by]({made.name}.png)",
   ]
   return "\n\n".join(part for part in parts if part) + "\n"
 

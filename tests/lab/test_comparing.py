@@ -117,7 +117,7 @@ def test_a_page_says_it_all(tmp_path):
     "a": results([[0.1, 0.3, 0.4], [0.1, 0.3, 0.4]]),
     "b": results([[0.4, 0.2, 0.4], [0.4, 0.2, 0.4]]),
   }
-  pages.write("a_b", "default", SIZES["nano"], table, found, tmp_path)
+  pages.write(pages.Made("a_b"), SIZES["nano"], table, found, tmp_path)
   page = (tmp_path / "a_b.md").read_text()
   assert (tmp_path / "a_b.png").read_bytes()[:4] == b"\x89PNG"
   assert "`python scripts/lab.py a_b`" in page and "4 minutes" in page

@@ -38,6 +38,24 @@ def test_every_table_has_a_page(table, tmp_path, monkeypatch, capsys):
   assert page.count("null: the interval holds 1") == len(TABLES[table].effects)
 
 
+def test_a_table_can_be_put_on_another_source(tmp_path, monkeypatch):
+  asked = []
+
+  def run(trials, *args):
+    asked.extend(trials.values())
+    return fake_run(trials, *args)
+
+  monkeypatch.setattr(grid, "run", run)
+  put = [f"--folder={tmp_path}", f"--to={tmp_path}", "--source=balls"]
+  call(monkeypatch, "lab", "cadence", "--size=nano", *put)
+  assert {trial.source for trial in asked} == {"balls"}
+  page = (tmp_path / "cadence_balls.md").read_text()
+  assert page.startswith(f"# {TABLES['cadence'].title}: balls\n")
+  assert "lab.py cadence --size=nano --source=balls" in page and "(cadence_balls.png)" in page
+  with pytest.raises(SystemExit, match=r"compares \['balls', .* cannot be put on 'balls'"):
+    call(monkeypatch, "lab", "streams", *put)
+
+
 def test_tables_can_be_listed(monkeypatch, capsys):
   call(monkeypatch, "lab", "--list")
   assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(TABLES)

@@ -34,3 +34,18 @@ class Table:
   def size(self, name: str) -> Size:
     """Returns a size of `SIZES` as this table has it."""
     return dataclasses.replace(SIZES[name], **self.changes.get(name, {}))
+
+  def on(self, source: str) -> "Table":
+    """Returns the table with all trials on another source of footage: see `sources.sets_of`.
+
+    Raises:
+      ValueError: Its trials are of several sources, which is what it compares.
+    """
+    found = {trial.source for trial in self.trials.values()}
+    if len(found) > 1:
+      raise ValueError(
+        f"lab: '{self.title}' compares {sorted(found)} and cannot be put on {source!r}; choose another "
+        f"table, or leave out the source."
+      )
+    trials = {n: dataclasses.replace(t, source=source) for n, t in self.trials.items()}
+    return dataclasses.replace(self, trials=trials)
