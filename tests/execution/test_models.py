@@ -29,11 +29,12 @@ def case(name):
 def close(one, other, atol):
   pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
   for a, b in pairs:
+    a, b = np.asarray(a), np.asarray(b)
     np.testing.assert_allclose(a, b, rtol=0, atol=atol * max(1.0, float(np.max(np.abs(b)))))
 
 
 def cropped(tree, ticks):
-  return jax.tree.map(lambda x: x[:ticks], tree)
+  return jax.tree.map(lambda x: np.asarray(x)[:ticks], tree)
 
 
 def test_the_list_has_them_all():
@@ -63,15 +64,15 @@ def taught(made, params):
     told, flowing = teach.step(params, carry[0], frame, ())
     return (flowing, told.gradients), told.answer
 
+  first = jax.jit(lambda p: (teach.initial(p, 2), jax.tree.map(jnp.zeros_like, p)))
   half = jax.jit(lambda carry, frames: jax.lax.scan(tick, carry, frames))
 
   def run(frames):
-    carry, answers = (teach.initial(params, 2), jax.tree.map(jnp.zeros_like, params)), []
+    carry, answers = first(params), []
     ticks = next(iter(frames.values())).shape[0]
     for some in (slice(ticks // 2), slice(ticks // 2, None)):
+      carry = jax.tree.map(np.array, carry)
       carry, more = half(carry, {name: x[some] for name, x in frames.items()})
-      leaves, treedef = jax.tree.flatten(carry)
-      carry = treedef.unflatten([jnp.asarray(np.array(x)) for x in leaves])
       answers.append(more)
     return jax.tree.map(lambda *x: np.concatenate(x), *answers), carry[1]
 
@@ -80,8 +81,8 @@ def taught(made, params):
 
 def still(frames):
   """Returns frames that do not move; what remembers begins anew, so that its state stands still."""
-  found = {name: jnp.broadcast_to(x[:1], x.shape) for name, x in frames.items()}
-  return found | ({"is_first": jnp.ones_like(found["is_first"])} if "is_first" in found else {})
+  found = {name: np.broadcast_to(x[:1], x.shape) for name, x in frames.items()}
+  return found | ({"is_first": np.ones_like(found["is_first"])} if "is_first" in found else {})
 
 
 @functools.cache
@@ -90,7 +91,7 @@ def whole(name):
   made, params, frames = case(name)
   rule = gradients("backprop", cut(made.staged, 1), loss)
   frame = jax.tree.map(lambda x: x[0], still(frames))
-  return jax.jit(lambda p: rule.step(p, rule.initial(p, 2), frame, ())[0])(params)
+  return jax.jit(lambda p, f: rule.step(p, rule.initial(p, 2), f, ())[0])(params, frame)
 
 
 @pytest.mark.parametrize("name", staged_models.CASES)
@@ -100,13 +101,13 @@ def test_every_layer_a_stage_is_the_model_itself_late_and_still_frames_teach_it_
   run = taught(cut(made.staged, fresh=False), params)
   answers, _ = run(frames)
   delay, ticks = len(made.staged.layers) - 1, next(iter(frames.values())).shape[0]
-  expected = made.run(params, frames)
+  expected = jax.tree.map(np.asarray, made.run(params, frames))
   assert all(np.std(x) > 1e-3 for x in jax.tree.leaves(expected))
   close(jax.tree.map(lambda x: x[delay:], answers), cropped(expected, ticks - delay), 1e-4)
   close(whole(name).answer, jax.tree.map(lambda x: x[0], expected), 1e-4)
   _, found = run(still(frames))
   close(found, whole(name).gradients, 1e-5)
-  assert np.mean([np.any(x != 0) for x in jax.tree.leaves(found)]) > 0.8
+  assert np.mean([np.any(np.asarray(x) != 0) for x in jax.tree.leaves(found)]) > 0.8
 
 
 @pytest.mark.parametrize("name", ["densenet", "inception"])
@@ -149,9 +150,9 @@ def test_a_core_that_pulls_at_the_decoder_stays_with_it():
   pipeline = Pipeline(cut(made.staged, tuple(range(1, names.index("core") + 1)), fresh=False))
   params = staged_models.drawn(jax.eval_shape(pipeline.cut.init, jax.random.key(0)))
   frames = staged_models.frames_of(made.staged, TICKS)
-  late, _ = jax.jit(pipeline.unroll)(params, pipeline.initial(params, 2), frames)
+  late, _ = jax.jit(lambda p, f: pipeline.unroll(p, pipeline.initial(p, 2), f))(params, frames)
   expected = cropped(made.run(params, frames), TICKS - pipeline.delay)
-  close(jax.tree.map(lambda x: x[pipeline.delay :], late), expected, 1e-4)
+  close(jax.tree.map(lambda x: np.asarray(x)[pipeline.delay :], late), expected, 1e-4)
   with pytest.raises(
     ValueError, match="moog: stages end in predictions, but config.decoder is None"
   ):
@@ -161,12 +162,7 @@ def test_a_core_that_pulls_at_the_decoder_stays_with_it():
 def test_shortcuts_are_what_may_be_fresher():
   shortcuts = {name: case(name)[0].staged.shortcuts for name in staged_models.CASES}
   assert shortcuts["moog"] == {"ahead"} and shortcuts["rvm"] == {"sources"}
-  assert shortcuts["densenet"] == {
-    "densenet_stem",
-    "densenet_0_0",
-    "densenet_transition_0",
-    "densenet_1_0",
-  }
+  assert shortcuts["densenet"] == {"densenet_stem", "densenet_0_0", "densenet_transition_0"}
   assert shortcuts["inception"] == {"inception_0_shallow", "inception_0_middle"}
   fives = staged_models.inception.staged(staged_models.INCEPTION, 8, 8)
   assert isinstance(fives, Staged)
