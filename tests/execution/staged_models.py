@@ -11,7 +11,7 @@ import numpy as np
 
 from perceiver_stream import zoo
 from perceiver_stream.core import PredictCorrectConfig
-from perceiver_stream.modalities import pixels
+from perceiver_stream.modalities import vector
 from perceiver_stream.models import convchain, densenet, inception, stream_perceiver, unet, vit
 from perceiver_stream.models.staged import Staged
 
@@ -63,7 +63,7 @@ def chain():
 
 def stream_perceiver_config():
   return stream_perceiver.Config(
-    modalities={"pixels": pixels.Config(height=SIDE, width=SIDE, patch=4, motion_levels=1)},
+    modalities={"pose": vector.Config(size=3)},
     core=PredictCorrectConfig(num_latents=3, latent_dim=8, num_heads=2),
     token_dim=8,
     query_dim=8,
@@ -120,7 +120,8 @@ def frames_of(staged: Staged, ticks: int) -> dict[str, np.ndarray]:
       frames[name] = rng.normal(size=leading).astype(shape.dtype)
   if "is_first" in frames:
     frames["is_first"][4, 1] = True
-    frames["pixels_valid"][2, 1] = False
+    for name in [name for name in frames if name.endswith("_valid")]:
+      frames[name][2, 1] = False
   return frames
 
 
