@@ -101,11 +101,11 @@ def test_frames_of_another_shape_are_other_frames():
 def test_points_come_back_out_of_their_maps():
   """(x, y) in pixels, also between cells; every map sums to 1, and its point has the least loss."""
   points = jnp.array([[[6.0, 10.0], [14.0, 2.0]], [[11.0, 9.0], [8.0, 6.0]]])
-  maps = heatmap.gaussian(points, 4, 5, 4.0, 0.5)
+  maps = heatmap.gaussian(points, 4, 5, 4, 0.5)
   np.testing.assert_allclose(jnp.sum(maps, axis=(1, 2)), 1, rtol=1e-5)
   logits = jnp.log(maps)
-  np.testing.assert_allclose(heatmap.argmax(logits, 4.0)[0], points[0])
-  np.testing.assert_allclose(heatmap.soft_argmax(logits, 4.0)[1, 0], points[1, 0], atol=0.6)
+  np.testing.assert_allclose(heatmap.argmax(logits, 4)[0], points[0])
+  np.testing.assert_allclose(heatmap.soft_argmax(logits, 4)[1, 0], points[1, 0], atol=0.6)
   np.testing.assert_allclose(heatmap.probabilities(logits), maps, rtol=1e-4, atol=1e-6)
   pull = jax.grad(heatmap.loss)(logits, maps)
   np.testing.assert_allclose(pull, 0, atol=1e-6)
@@ -113,7 +113,7 @@ def test_points_come_back_out_of_their_maps():
 
 def test_hidden_points_do_not_count():
   maps = jax.random.normal(jax.random.key(0), (1, 2, 3, 2))
-  targets = heatmap.gaussian(jnp.array([[[1.0, 1.0], [jnp.nan, 0.0]]]), 2, 3, 1.0)
+  targets = heatmap.gaussian(jnp.array([[[1.0, 1.0], [jnp.nan, 0.0]]]), 2, 3, 1)
   seen = jnp.array([[True, False]])
   loss, pull = jax.value_and_grad(heatmap.loss)(maps, targets, seen)
   np.testing.assert_allclose(loss, heatmap.loss(maps[..., :1], targets[..., :1]), rtol=1e-6)
