@@ -78,6 +78,8 @@ TABLE = Table(
     "error of *things* is over the balls. Features are those of single pixels, of the same width in "
     "all. There is no pooling, and encoder and decoder see no neighbours: where they do, as in the "
     "paper, they undo any constant flow, so that it is learnt up to a shift.",
+    "Labels that are moved along the truth are lost too: ground that a ball uncovers has not moved, so "
+    "it keeps the ball's label. Flow that fetches other ground there does better.",
     "*DIS* is OpenCV's, in full resolution. The row that sees the next frame knows what the learners "
     "have to foretell.",
   ],
