@@ -107,9 +107,9 @@ def scorer(made: Cut, stride: int, clips: int, skip: int) -> Callable[[Any, floa
   return score
 
 
-def keypoints(name: str, steps: int, clips: int, cuts: Sequence[int]) -> common.Table:
-  """Returns the table of one net."""
-  make, config = NETS[name]
+def keypoints(name: str, net: Any, steps: int, clips: int, cuts: Sequence[int]) -> common.Table:
+  """Returns the table of one net, of those in `NETS`."""
+  make, config = net
   staged, stride = make(config, SIDE, SIDE), config.stride
   whole, skip = cut(staged, 1), len(staged.layers)
   start = jax.jit(whole.init)(jax.random.key(0))
@@ -138,9 +138,13 @@ def main(argv: list[str] | None = None) -> None:
   options = common.arguments_of(argv, __doc__ or "", globals(), {"steps": 150, "clips": 10})
   about = common.machine()
   if options.tiny:
-    tables = [keypoints("DenseNet", 1, 1, (2,))]
+    smallest = densenet.Config(
+      stem_channels=2, growth=2, blocks=(1,), bottleneck=0, num_keypoints=POINTS
+    )
+    tables = [keypoints("DenseNet", (densenet.staged, smallest), 1, 1, (2,))]
   else:
-    tables = [keypoints(name, options.steps, options.clips, (3, 0)) for name in NETS]
+    sizes = (options.steps, options.clips, (3, 0))
+    tables = [keypoints(name, net, *sizes) for name, net in NETS.items()]
   common.publish("depth_parallel_keypoints", options, tables, about)
 
 
