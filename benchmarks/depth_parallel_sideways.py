@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import common
+import depth_parallel_tasks as tasks
 import jax
 import jax.numpy as jnp
 import optax
@@ -105,9 +106,14 @@ def directions(steps: int, clips: int, short: Sequence[int], each: Sequence[int]
     ("Skip-Sideways, add", "add", "sideways", short),
     ("Skip-Sideways, concat", "concat", "sideways", short),
     ("Skip-Sideways, concat, each layer a stage", "concat", "sideways", each),
+    ("exact gradient of that pipeline", "concat", "", each),
   ):
     made = cut(chain(shortcut, head="classes", output_dim=2), starts)
-    params = taught(made, rule, loss, clip, steps)
+    if rule:
+      params = taught(made, rule, loss, clip, steps)
+    else:
+      start = jax.jit(made.init)(jax.random.key(0))
+      params = tasks.piped(made, start, loss, clip, steps, 0)
     share = 100 * scored(made, params, clip, score, clips)
     rows.append([name, len(made.stages), share, share / 50])
   note = f"{about(steps)}; 1 pixel a tick."

@@ -94,7 +94,9 @@ def piped(made: Any, params: Any, loss: Callable, clip: Callable, steps: int, se
     frames, targets = clip(key)
 
     def total(params: Any) -> Any:
-      answers, _ = pipeline.unroll(params, pipeline.initial(params, ROWS), {"frames": frames})
+      answers, _ = pipeline.unroll(
+        params, pipeline.initial(params, frames.shape[1]), {"frames": frames}
+      )
       late = jax.tree.map(lambda x: x[made.delay :], (answers, targets))
       return jnp.mean(jax.vmap(loss)(*late))
 
