@@ -12,7 +12,8 @@ two or six stages that work at once, each on a worker of its own.
 
 With the simulated clock a layer takes the same time everywhere; with the real one, one core
 computes all layers, or two cores half of them each, as `DevicePipeline`s of one and two devices.
-Nets are kept under --output, and taught once.
+Nets are kept under --output, and taught once. The real clock needs a quiet machine; --repeats=0 leaves
+it out.
 """
 
 import functools
@@ -238,7 +239,7 @@ def draw(
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(9, 3.7), layout="constrained", dpi=80)
-  left, right = figure.subplots(1, 2, sharey=True)
+  left, *right = figure.subplots(1, 2 if fact else 1, sharey=True, squeeze=False)[0]
   budgets, *scores, eye = (list(column) for column in zip(*theory, strict=True))
   left.plot(budgets, eye, ":", color="0.4", label="perfect eye, sequential")
   _panel(left, budgets, dict(zip(stages_of(depth), scores, strict=True)), base)
@@ -247,10 +248,11 @@ def draw(
   left.set_ylabel("within a pixel at the frame's time, %")
   handles = left.get_legend_handles_labels()
   figure.legend(*handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
-  _, periods, one, two = (list(column) for column in zip(*fact, strict=True))
-  _panel(right, periods, {1: one, 2: two}, base)
-  right.set_title("real clock, one core a stage", fontsize=10)
-  right.set_xlabel("a frame's time / a sequential step's time")
+  for axis in right:
+    _, periods, one, two = (list(column) for column in zip(*fact, strict=True))
+    _panel(axis, periods, {1: one, 2: two}, base)
+    axis.set_title("real clock, one core a stage", fontsize=10)
+    axis.set_xlabel("a frame's time / a sequential step's time")
   pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path)
 
@@ -285,13 +287,15 @@ def tables(
     f"late as the net in one stage. Where a step is no whole number of frames, nets do worse: answers "
     f"are by turns newer and older than was taught."
   )
-  one = common.Table("Accuracy at the frame's time, simulated clock", columns, rows, note)
+  found = [common.Table("Accuracy at the frame's time, simulated clock", columns, rows, note)]
+  if not fact["rows"]:
+    return found
   columns = ["a frame's time, ms", "in sequential steps", "one core, %", "two cores, %"]
   columns += ["first answer held, %", "x one core"]
   rows = [[*row, base, row[3] / row[2] if row[2] else None] for row in fact["rows"]]
   ms = {stages: f"{1e3 * s:.3g} ms" for stages, s in fact["step_s"].items()}
   note = f"Medians of turns. A step takes {ms['1']} on one core, {ms['2']} on two."
-  return [one, common.Table("Accuracy at the frame's time, real clock", columns, rows, note)]
+  return [*found, common.Table("Accuracy at the frame's time, real clock", columns, rows, note)]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -306,7 +310,9 @@ def main(argv: list[str] | None = None) -> None:
   if options.tiny:
     probe["periods"] = PERIODS[-1:]
   probe["repeats"] = 1 if options.tiny else options.repeats
-  fact = common.fresh(in_fact, probe, ONE_CORE_EACH, inside=options.tiny)
+  fact = {"rows": []}
+  if probe["repeats"]:
+    fact = common.fresh(in_fact, probe, ONE_CORE_EACH, inside=options.tiny)
   base = held(clip_to_judge(sizes)[1])
   if options.plot:
     draw(theory, fact["rows"], base, sizes.depth, options.plot)
