@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 WHERE = ("in_stream", "out_of_stream")
+LEAST = 1e-12  # errors below are taken for it: ratios have logarithms
 # 97.5 % quantiles of Student's t by degrees of freedom.
 _T = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
@@ -107,4 +108,4 @@ def at_edge(rates: Sequence[str], tried: Sequence[str]) -> bool:
 
 
 def _error(value: float | None) -> float:
-  return math.inf if value is None else max(value, 1e-12)
+  return math.inf if value is None else max(value, LEAST)

@@ -168,7 +168,8 @@ def measure(effect: Effect, results: Results) -> Interval:
 
 def plus_minus(value: Interval) -> str:
   """Returns an error with half of its interval."""
-  return f"{value.mean:.4g} ± {(value.high - value.low) / 2:.2g}"
+  mean = value.mean if value.mean > comparing.LEAST else 0.0
+  return f"{mean:.4g} ± {(value.high - value.low) / 2:.2g}"
 
 
 def draw(table: Table, results: Results, path: pathlib.Path) -> None:
