@@ -5,7 +5,9 @@
 
 Upright bars that slide, endless and all new. *Direction*: no single frame tells left from right.
 *Next frame*: the picture a tick after the newest. Nets are chains of convolutions, all trained alike;
-what differs is the rule, the shortcut, and where the chain is cut.
+what differs is the rule, the shortcut, and where the chain is cut. Direction is learnt by gradient
+descent with momentum: Adam makes the first layers, whose gradients are the most stale, move as fast
+as the last, and what was learnt is lost again.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,11 +51,12 @@ def chain(shortcut: str, span: int = 3, **head: Any) -> Any:
   return convchain.staged(convchain.Config(**sizes, **head), HEIGHT, WIDTH, 1)
 
 
-def taught(made: Any, rule: str, loss: Callable, clip: Callable, steps: int) -> Any:
+def taught(made: Any, rule: str, loss: Callable, clip: Callable, steps: int, adam: bool) -> Any:
   """Returns parameters after so many clips, each the sum of its ticks' gradients."""
   teach = gradients(rule, made, loss)
-  rate = optax.cosine_decay_schedule(1e-3, steps)
-  optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+  falling = lambda rate: optax.cosine_decay_schedule(rate, steps)  # noqa: E731
+  learns = optax.adam(falling(1e-3)) if adam else optax.sgd(falling(0.03), momentum=0.9)
+  optimizer = optax.chain(optax.clip_by_global_norm(1.0), learns)
 
   def learn(carry: Any, key: Any) -> Any:
     params, state = carry
@@ -110,7 +113,7 @@ def directions(steps: int, clips: int, short: Sequence[int], each: Sequence[int]
   ):
     made = cut(chain(shortcut, head="classes", output_dim=2), starts)
     if rule:
-      params = taught(made, rule, loss, clip, steps)
+      params = taught(made, rule, loss, clip, steps, adam=False)
     else:
       start = jax.jit(made.init)(jax.random.key(0))
       params = tasks.piped(made, start, loss, clip, steps, 0)
@@ -136,7 +139,7 @@ def next_frames(steps: int, clips: int, short: Sequence[int]) -> common.Table:
     ("Skip-Sideways, concat", "concat"),
   ):
     made = cut(chain(shortcut, output_dim=1), short)
-    params = taught(made, "sideways", loss, clip, steps)
+    params = taught(made, "sideways", loss, clip, steps, adam=True)
     mean = scored(made, params, clip, error, clips)
     rows.append([name, len(made.stages), mean, mean / copying])
   note = f"Mean squared error, variance 1. {about(steps)}; half a pixel a tick."
@@ -148,7 +151,7 @@ def about(steps: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-  options = common.arguments_of(argv, __doc__ or "", globals(), {"steps": 400, "clips": 10})
+  options = common.arguments_of(argv, __doc__ or "", globals(), {"steps": 800, "clips": 10})
   machine = common.machine()
   steps, clips = (1, 1) if options.tiny else (options.steps, options.clips)
   short, each = ((), ()) if options.tiny else (SHORT, EACH)
