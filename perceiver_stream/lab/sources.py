@@ -101,6 +101,11 @@ def sets_of(source: str, seed: int, side: int) -> dict[str, StreamConfig]:
   )
 
 
+def rows_of(config: StreamConfig, rows: int) -> int:
+  """Returns `rows`, or what a stream can have: a folder of videos has a row per file."""
+  return min(rows, len(config.path.split(","))) if isinstance(config, video.Config) else rows
+
+
 def _of(config: Callable[..., Any], seed: int, side: int, **more: Any) -> dict[str, StreamConfig]:
   """Returns a silent stream of square frames for each set; none of them has the seed of another."""
   return {

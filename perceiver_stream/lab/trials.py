@@ -71,7 +71,7 @@ class Size:
     side: Rows and columns of a frame.
     widths: Of each learner, chosen for about the same number of parameters.
     stream_ticks: Length of the stream.
-    held_out: Rows and ticks of the footage that is never learnt from.
+    held_out: Rows and ticks of the footage that is never learnt from; of videos, a row per file at most.
     pretraining_ticks: Length of the footage that is learnt from before.
     pretraining_batch: Its clips per step; every clip comes once per epoch.
     pretraining_epochs: How often.
@@ -228,8 +228,8 @@ class Workshop:
     return self._watched(seed, "out_of_stream", *self.size.held_out)
 
   def _watched(self, seed: int, name: str, rows: int, ticks: int) -> Footage:
-    sets = sources.sets_of(self.trial.source, seed, self.size.side)
-    return footage.kept(self.cache, sets[name], rows, ticks)
+    config = sources.sets_of(self.trial.source, seed, self.size.side)[name]
+    return footage.kept(self.cache, config, sources.rows_of(config, rows), ticks)
 
   def _judge(self, params: Any, seed: int, clips: Any) -> motion.Judge | None:
     """Returns what judges flow, if both learner and footage say how things move in a tick."""

@@ -60,6 +60,8 @@ def test_videos_are_dealt_out_to_the_sets(tmp_path):
   for seed in range(3):
     paths = [c.path.split(",") for c in sources.sets_of(str(tmp_path), seed, 16).values()]
     assert len({p for each in paths for p in each}) == sum(map(len, paths)) == 7
+  rows = [sources.rows_of(c, 8) for c in sources.sets_of(str(tmp_path), 0, 16).values()]
+  assert rows == [3, 2, 2] and sources.rows_of(sources.sets_of("world", 0, 16)["in_stream"], 8) == 8
   (tmp_path / "few").mkdir()
   with pytest.raises(ValueError, match="has 0 files; the three sets share none, so give 3 or more"):
     sources.sets_of(str(tmp_path / "few"), 0, 16)
