@@ -46,7 +46,12 @@ class Pipeline:
       ValueError: There is not one clock per stage, or one is below 1.
     """
     self.cut = cut
-    self.clocks = checked_clocks(cut, clocks)
+    self.clocks = tuple(clocks) or (1,) * len(cut.stages)
+    if len(self.clocks) != len(cut.stages) or min(self.clocks) < 1:
+      raise ValueError(
+        f"Pipeline: clocks {self.clocks} for {len(cut.stages)} stages of {cut.staged.name}; give "
+        f"each stage one, of 1 tick or more."
+      )
     self.tells_all = tells_all
 
   @property
@@ -128,21 +133,6 @@ def incoming(cut: Cut, i: int, written: Sequence[Values], frame: Mapping[str, Py
   """Returns what stage i reads at a tick."""
   reads = cut.stages[i].reads
   return {n: frame[n] if j is None else written[j][n] for n, j in reads.items()}
-
-
-def checked_clocks(cut: Cut, clocks: Sequence[int]) -> tuple[int, ...]:
-  """Returns the clock of every stage, of one tick if none is given.
-
-  Raises:
-    ValueError: There is not one clock per stage, or one is below 1.
-  """
-  found = tuple(clocks) or (1,) * len(cut.stages)
-  if len(found) != len(cut.stages) or min(found) < 1:
-    raise ValueError(
-      f"Pipeline: clocks {found} for {len(cut.stages)} stages of {cut.staged.name}; give each stage "
-      f"one, of 1 tick or more."
-    )
-  return found
 
 
 def fires_at(clocks: Sequence[int], i: int, tick: Int[Array, ""]) -> Bool[Array, ""]:

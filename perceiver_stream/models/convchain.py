@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream.models.staged import FRAMES, Layer, Staged, Values, of_pictures
 from perceiver_stream.nn import LayerNorm, Linear, gelu
-from perceiver_stream.nn.conv import Conv2D
+from perceiver_stream.nn.conv import Conv2D, filtered
 
 JOINS = ("none", "add", "concat")
 HEADS = ("picture", "classes")
@@ -124,8 +124,9 @@ def _rectified(dim: int, stride: int, *, is_raw: bool = False) -> Callable[[Arra
   """Returns a convolution of normalised, rectified features, or of a raw picture."""
 
   def function(x: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
-    x = x if is_raw else gelu(LayerNorm(name="norm")(x))
-    return Conv2D(dim, stride=stride, in_loop=True, name="conv")(x)
+    if is_raw:
+      return Conv2D(dim, stride=stride, in_loop=True, name="conv")(x)
+    return filtered(x, dim, stride=stride, in_loop=True)
 
   return function
 

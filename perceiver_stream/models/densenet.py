@@ -10,6 +10,7 @@ as the answer.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -20,12 +21,11 @@ from perceiver_stream.models.staged import (
   Layer,
   Staged,
   check_halvings,
-  forward,
   of_pictures,
+  on_pictures,
   plain,
 )
-from perceiver_stream.nn import LayerNorm, gelu
-from perceiver_stream.nn.conv import Conv2D, pooled
+from perceiver_stream.nn.conv import Conv2D, filtered, pooled
 
 
 @dataclass(kw_only=True)
@@ -82,7 +82,7 @@ def layers(config: Config) -> tuple[Layer, ...]:
     channels += depth * config.growth
     if b + 1 < len(config.blocks):
       channels = max(1, int(channels * config.compression))
-      shrink = lambda *x, dim=channels: pooled(_filtered(x, dim, 1, ""), "mean")  # noqa: E731
+      shrink = lambda *x, dim=channels: pooled(_joined(x, dim, kernel=1), "mean")  # noqa: E731
       found.append(plain(f"densenet_transition_{b}", block[::-1], shrink))
     else:
       found.append(heatmap.head("densenet_head", tuple(block[::-1]), config.num_keypoints))
@@ -95,9 +95,7 @@ def densenet(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "B
   Raises:
     ValueError: The frames cannot be halved as often as there are blocks.
   """
-  height, width, channels = frames.shape[1:]
-  net = staged(config, height, width, channels)
-  return forward(net.layers, {FRAMES: frames})[net.outputs[0]]
+  return on_pictures(staged(config, *frames.shape[1:]), frames)
 
 
 def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Staged:
@@ -109,13 +107,11 @@ def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Stage
 def _grown(config: Config, features: tuple[Array, ...]) -> Float[Array, "B h w G"]:
   """Returns what a layer adds to the features before it."""
   if config.bottleneck:
-    features = (_filtered(features, config.bottleneck * config.growth, 1, "bottleneck_"),)
-  return _filtered(features, config.growth, 3, "")
+    dim = config.bottleneck * config.growth
+    features = (_joined(features, dim, kernel=1, prefix="bottleneck_"),)
+  return _joined(features, config.growth)
 
 
-def _filtered(
-  features: tuple[Array, ...], dim: int, kernel: int, prefix: str
-) -> Float[Array, "B h w K"]:
-  """Returns normalised, rectified and filtered features, side by side."""
-  x = gelu(LayerNorm(name=f"{prefix}norm")(jnp.concatenate(features, axis=-1)))
-  return Conv2D(dim, kernel=kernel, in_loop=True, name=f"{prefix}conv")(x)
+def _joined(features: tuple[Array, ...], dim: int, **how: Any) -> Float[Array, "B h w K"]:
+  """Returns what is `filtered` of features side by side."""
+  return filtered(jnp.concatenate(features, axis=-1), dim, in_loop=True, **how)

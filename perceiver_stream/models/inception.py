@@ -20,12 +20,11 @@ from perceiver_stream.models.staged import (
   Layer,
   Staged,
   check_halvings,
-  forward,
   of_pictures,
+  on_pictures,
   plain,
 )
-from perceiver_stream.nn import LayerNorm, gelu
-from perceiver_stream.nn.conv import Conv2D, pooled
+from perceiver_stream.nn.conv import Conv2D, filtered, pooled
 
 WIDE = ("5x5", "double_3x3")
 
@@ -89,7 +88,7 @@ def layers(config: Config) -> tuple[Layer, ...]:
   first = lambda x: Conv2D(config.stem[0], stride=2, in_loop=True, name="conv")(x)  # noqa: E731
   found = [plain("inception_stem_0", [FRAMES], first)]
   for i, channels in enumerate(config.stem[1:], 1):
-    halve = lambda x, dim=channels: _filtered(x, dim, 3, "stem", 2)  # noqa: E731
+    halve = lambda x, dim=channels: _filter(x, dim, 3, "stem_", stride=2)  # noqa: E731
     found.append(plain(f"inception_stem_{i}", [found[-1].name], halve))
   reads = (found[-1].name,)
   for i in range(len(config.modules)):
@@ -104,9 +103,7 @@ def inception(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "
   Raises:
     ValueError: The frames cannot be halved as often as the config says.
   """
-  height, width, channels = frames.shape[1:]
-  net = staged(config, height, width, channels)
-  return forward(net.layers, {FRAMES: frames})[net.outputs[0]]
+  return on_pictures(staged(config, *frames.shape[1:]), frames)
 
 
 def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Staged:
@@ -126,13 +123,13 @@ def _module(config: Config, i: int, reads: tuple[str, ...]) -> tuple[list[Layer]
     x = jnp.concatenate(features, axis=-1)
     x = pooled(x, "max") if i in config.halve_before else x
     pool = pooled(x, "max", window=3, stride=1)
-    shallow = [_filtered(x, one, 1, "one"), _filtered(pool, after, 1, "after_pool")]
-    deeper = (_filtered(x, before_3, 1, "before_3"), _filtered(x, before_5, 1, "before_5"))
+    shallow = [_filter(x, one, 1, "one_"), _filter(pool, after, 1, "after_pool_")]
+    deeper = (_filter(x, before_3, 1, "before_3_"), _filter(x, before_5, 1, "before_5_"))
     return jnp.concatenate(shallow, axis=-1), deeper
 
   def widen(features: tuple[Array, Array]) -> tuple[Array, Array]:
     x, y = features
-    return _filtered(x, three, 3, "three"), _filtered(y, five, 3 if is_deep else 5, "wide")
+    return _filter(x, three, 3, "three_"), _filter(y, five, 3 if is_deep else 5, "wide_")
 
   shallow, narrowed, middle, wide = (f"{at}_{n}" for n in ("shallow", "narrowed", "middle", "wide"))
   found = [
@@ -141,13 +138,11 @@ def _module(config: Config, i: int, reads: tuple[str, ...]) -> tuple[list[Layer]
   ]
   if not is_deep:
     return found, (wide, middle, shallow)
-  found.append(plain(f"{at}_again", [wide], lambda x: _filtered(x, five, 3, "wide")))
+  found.append(plain(f"{at}_again", [wide], lambda x: _filter(x, five, 3, "wide_")))
   return found, (found[-1].name, middle, shallow)
 
 
-def _filtered(
-  x: Float[Array, "B H W C"], dim: int, kernel: int, name: str, stride: int = 1
+def _filter(
+  x: Float[Array, "B H W C"], dim: int, kernel: int, prefix: str, stride: int = 1
 ) -> Float[Array, "B h w K"]:
-  """Returns normalised, rectified and filtered features."""
-  x = gelu(LayerNorm(name=f"{name}_norm")(x))
-  return Conv2D(dim, kernel=kernel, stride=stride, in_loop=True, name=f"{name}_conv")(x)
+  return filtered(x, dim, kernel=kernel, stride=stride, in_loop=True, prefix=prefix)

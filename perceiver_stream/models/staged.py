@@ -12,7 +12,7 @@ from typing import NamedTuple
 import haiku as hk
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 FRAMES = "frames"  # the register that nets of pictures read
 
@@ -140,6 +140,11 @@ def of_pictures(
   frames = jax.ShapeDtypeStruct((1, height, width, input_dim), jnp.float32)
   sides = frozenset(register for layer in layers for register in layer.reads[1:])
   return Staged(name, tuple(layers), {FRAMES: frames}, (layers[-1].name,), sides)
+
+
+def on_pictures(net: Staged, frames: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
+  """Returns the answer of a net of `of_pictures` to every frame, all layers at once."""
+  return forward(net.layers, {FRAMES: frames})[net.outputs[0]]
 
 
 def forward(layers: Sequence[Layer], inputs: Mapping[str, PyTree]) -> Values:

@@ -18,12 +18,11 @@ from perceiver_stream.models.staged import (
   Layer,
   Staged,
   check_halvings,
-  forward,
   of_pictures,
+  on_pictures,
   plain,
 )
-from perceiver_stream.nn import LayerNorm, gelu
-from perceiver_stream.nn.conv import Conv2D
+from perceiver_stream.nn.conv import Conv2D, filtered
 
 
 @dataclass(kw_only=True)
@@ -78,7 +77,7 @@ def layers(config: Config) -> tuple[Layer, ...]:
         found.append(_block(name, before, config.channels[level], False))
       else:
         found.append(_joint(name, before, sides[level], config.channels[level], config.join))
-  found.append(plain("unet_head", [found[-1].name], lambda x: _filtered(x, config.output_dim)))
+  found.append(plain("unet_head", [found[-1].name], lambda x: filtered(x, config.output_dim)))
   return tuple(found)
 
 
@@ -88,9 +87,7 @@ def unet(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "B H W
   Raises:
     ValueError: The frames cannot be halved as often as there are levels.
   """
-  config.check_size(*frames.shape[1:3])
-  depth = layers(config)
-  return forward(depth, {FRAMES: frames})[depth[-1].name]
+  return on_pictures(staged(config, *frames.shape[1:]), frames)
 
 
 def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Staged:
@@ -99,19 +96,14 @@ def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Stage
   return of_pictures("unet", layers(config), height, width, input_dim)
 
 
-def _filtered(x: Float[Array, "B H W C"], dim: int, stride: int = 1) -> Float[Array, "B h w K"]:
-  """Returns normalised, rectified and filtered features."""
-  x = gelu(LayerNorm(name="norm")(x))
-  return Conv2D(dim, stride=stride, name="conv")(x)
-
-
 def _residual(x: Float[Array, "B H W C"], dim: int) -> Float[Array, "B H W K"]:
-  y = gelu(LayerNorm(name="residual_norm")(x))
-  return x + Conv2D(dim, name="residual_conv")(y)
+  return x + filtered(x, dim, prefix="residual_")
 
 
 def _block(name: str, before: str, dim: int, shrink: bool) -> Layer:
-  return plain(name, [before], lambda x: _residual(_filtered(x, dim, 2 if shrink else 1), dim))
+  return plain(
+    name, [before], lambda x: _residual(filtered(x, dim, stride=2 if shrink else 1), dim)
+  )
 
 
 def _joint(name: str, before: str, side: str, dim: int, join: str) -> Layer:
@@ -120,7 +112,7 @@ def _joint(name: str, before: str, side: str, dim: int, join: str) -> Layer:
   def function(x: Array, y: Array) -> Array:
     x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
     if join == "add":
-      return _residual(y + _filtered(x, dim), dim)
-    return _residual(_filtered(jnp.concatenate([x, y], axis=-1), dim), dim)
+      return _residual(y + filtered(x, dim), dim)
+    return _residual(filtered(jnp.concatenate([x, y], axis=-1), dim), dim)
 
   return plain(name, [before, side], function)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from einops import rearrange
 from jaxtyping import Array, Float
 
-from perceiver_stream.models.staged import FRAMES, Layer, Staged, forward, of_pictures, plain
+from perceiver_stream.models.staged import FRAMES, Layer, Staged, of_pictures, on_pictures, plain
 from perceiver_stream.nn import LayerNorm, LearnedPositions, Linear, SelfBlock
 
 
@@ -86,8 +86,7 @@ def vit(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "B H W 
   Raises:
     ValueError: The frames are not a whole number of patches.
   """
-  depth = layers(config, *frames.shape[1:3])
-  return forward(depth, {FRAMES: frames})[depth[-1].name]
+  return on_pictures(staged(config, *frames.shape[1:]), frames)
 
 
 def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Staged:

@@ -1,13 +1,14 @@
 """Convolutions over pictures."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from perceiver_stream.nn.layers import gelu, lecun_normal
+from perceiver_stream.nn.layers import LayerNorm, gelu, lecun_normal
 from perceiver_stream.nn.precision import broadcast
 
 Pair = int | Sequence[int]
@@ -96,6 +97,21 @@ def neighbourhoods(x: Float[Array, "*n h w C"], kernel: Pair) -> Float[Array, "*
   places = [(i, j) for i in range(down) for j in range(across)]
   around = [padded[..., i : i + rows, j : j + columns, :] for i, j in places]
   return jnp.concatenate(around, axis=-1)
+
+
+def filtered(
+  x: Float[Array, "B H W C"], dim: int, *, prefix: str = "", **how: Any
+) -> Float[Array, "B h w K"]:
+  """Returns normalised, rectified and filtered features.
+
+  Args:
+    x: Features.
+    dim: Output channels.
+    prefix: In front of the names of both modules, `norm` and `conv`.
+    **how: Of `Conv2D`.
+  """
+  x = gelu(LayerNorm(name=f"{prefix}norm")(x))
+  return Conv2D(dim, **how, name=f"{prefix}conv")(x)
 
 
 class ConvStack(hk.Module):
