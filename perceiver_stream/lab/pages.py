@@ -1,7 +1,7 @@
 """Results as a page: a table, what reproduced, curves, and how to make it again."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from perceiver_stream.lab import comparing, motion
@@ -194,13 +194,20 @@ def draw(table: Table, results: Results, path: pathlib.Path) -> None:
     axes.set(title=_TITLES[where], xlabel="share of the stream learnt from", yscale="log")
     axes.set_ylabel(next(iter(table.trials.values())).task.error)
   if moving:
-    _draw_labels(moving, sides[-1])
-  figure.legend(*sides[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
+    _draw_labels(moving, len(results), sides[-1])
+  named = {name: line for axes in sides for name, line in _lines_of(axes)}
+  figure.legend(list(named.values()), list(named), loc="outside right upper", fontsize="small")
   figure.savefig(path, dpi=80)
 
 
-def _draw_labels(moving: Results, axes: Any) -> None:
-  """Draws what is lost of labels that are moved along each flow, rivals dashed."""
+def _lines_of(axes: Any) -> Iterator[tuple[str, Any]]:
+  """Yields the curves with their names."""
+  handles, names = axes.get_legend_handles_labels()
+  yield from zip(names, handles, strict=True)
+
+
+def _draw_labels(moving: Results, num_learners: int, axes: Any) -> None:
+  """Draws what is lost of labels that are moved along each flow, rivals dashed in other colours."""
   some = next(iter(moving.values()))
   losses = {
     name: [comparing.choose(found, f"lost@{k}").errors for k in motion.AFTER]
@@ -208,8 +215,7 @@ def _draw_labels(moving: Results, axes: Any) -> None:
   }
   for name, lost in losses.items():
     axes.plot(motion.AFTER, [sum(x) / len(x) for x in lost], marker=".", label=name)
-  for name in some[0]["rivals"]:
+  for number, name in enumerate(some[0]["rivals"], start=num_learners):
     lost = [comparing.given(some, name, f"lost@{k}") for k in motion.AFTER]
-    axes.plot(motion.AFTER, [sum(x) / len(x) for x in lost], "--", label=name)
+    axes.plot(motion.AFTER, [sum(x) / len(x) for x in lost], f"C{number}--", label=name)
   axes.set(title="labels moved along the flow", xlabel="ticks", ylabel="1 - IoU")
-  axes.legend(fontsize="small")
