@@ -3,9 +3,11 @@
 Three rows are the synthetic world at its levels, a new scene every 96 ticks; the fourth is the
 MuJoCo room (extra `sim`). Pictures only, so that the model can watch any video.
 
-Variants: `tiny` (`stream_perceiver/tiny`, a CPU), `grid` (its grid twin, for the probes), `apart` (as
-tiny, but each latent keeps a vector of its own), `moog` (`moog/tiny` at half its width, by its own
-objective, from where `configs/moog.py:tiny` ends), `nano` (tests; without MuJoCo).
+Variants: `tiny` (`stream_perceiver/tiny`, a CPU: whatever is foretold passes through the latents),
+`grid` (its grid twin, for the probes), `seeing` (as tiny, but queries see the last frames, and
+nothing keeps the latents apart), `apart` (queries see, latents are kept apart), `moog` (`moog/tiny`
+at half its width, by its own objective, from where `configs/moog.py:tiny` ends), `nano` (tests;
+without MuJoCo).
 
   python scripts/train.py --config=configs/pretrain.py:tiny
   python scripts/export.py runs/pretrain_tiny --to=tiny.safetensors
@@ -21,16 +23,18 @@ from perceiver_stream.streams import mixture, mujoco, synthetic
 from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
 from perceiver_stream.training.objectives import next_frame
 
+TINY = "stream_perceiver/tiny"
 MODELS = {
   "nano": "stream_perceiver/nano",
-  "tiny": "stream_perceiver/tiny",
   "grid": "stream_perceiver/tiny_grid",
-  "apart": "stream_perceiver/tiny",
+  **dict.fromkeys(("tiny", "seeing", "apart"), TINY),
 }
+SEEING = ("seeing", "apart")  # variants whose queries are given what was last seen
+NUM_WINDOWS = {"seeing": 700, "apart": 700}
 
 
 def get_config(variant: str = "tiny") -> ExperimentConfig:
-  learning = next_frames() if variant == "moog" else futures(MODELS[variant])
+  learning = next_frames() if variant == "moog" else futures(variant)
   shape = perceiver_stream.build(learning["model"]).modalities["pixels"].spec.shape
   same = {"height": shape[0], "width": shape[1], "audio_rate_hz": 0, "modalities": ("pixels",)}
   sources: dict[str, Any] = {
@@ -39,8 +43,6 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   }
   if variant != "nano":
     sources["room"] = mujoco.Config(**same, ticks_per_recording=750)
-  if variant == "apart":
-    learning["model"].core.identity = True
   return ExperimentConfig(
     **learning,
     stream=mixture.Config(sources=sources),
@@ -50,12 +52,15 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   )
 
 
-def futures(name: str) -> dict[str, Any]:
+def futures(variant: str) -> dict[str, Any]:
   """Returns how a `stream_perceiver` learns: to foretell 1 and 4 ticks."""
-  model = perceiver_stream.config(name)
+  model = perceiver_stream.config(MODELS[variant])
+  core = dataclasses.replace(model.core, identity=variant != "seeing")
+  changes = {"core": core, "queries_see": variant in SEEING, "displacements": (1, 4)}
   pixels = {"pixels": model.modalities["pixels"]}
+  num = NUM_WINDOWS.get(variant, 1600)
   return dict(
-    model=dataclasses.replace(model, modalities=pixels, displacements=(1, 4)),
+    model=dataclasses.replace(model, modalities=pixels, **changes),
     objective=ObjectiveConfig(window=8),
     optimizer=OptimizerConfig(
       name="rmsprop",
@@ -64,9 +69,9 @@ def futures(name: str) -> dict[str, Any]:
       learning_rate=5e-4,
       warmup_steps=20,
       schedule="cosine",
-      decay_steps=700,
+      decay_steps=num,
     ),
-    max_windows=700,
+    max_windows=num,
   )
 
 

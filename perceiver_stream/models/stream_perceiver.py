@@ -59,6 +59,9 @@ class Config:
     decode_chunk: Most queries (rows × queries) decoded at once.
     latent_grid: Rows and columns of cells to which the latents are bound: each reads only the
       tokens of its own cell, and those that have no place in the picture. None: all read all.
+    queries_see: Whether a query is given what was last seen where it asks, and the modality's head
+      what was derived from it, such as motion. Without it, all that is foretold of a change passes
+      through the latents; what is moved or changed is still the last frame.
   """
 
   modalities: dict[str, ModalityConfig] = field(default_factory=dict)
@@ -73,6 +76,7 @@ class Config:
   remat: bool = False
   decode_chunk: int = 2**15
   latent_grid: tuple[int, int] | None = None
+  queries_see: bool = True
 
   def __post_init__(self):
     self.validate()
@@ -310,18 +314,31 @@ class StreamPerceiver(hk.Module):
 
   @hk.name_like("__call__")
   def _decode_some(self, name: str, state: State, queries: Queries) -> dict[str, Array]:
-    c = self.config
-    modality = self.modalities[name]
-    memory, extra = state.memory[name], state.extra[name]
-    x = self._embed_queries(name, queries, state.latents.shape[0])
-    x = spread(x + self._seen_at(name, queries.positions, state))
-    latents = c.precision.cast(state.latents)
+    x = spread(self._asked(name, state, queries))
+    latents = self.config.precision.cast(state.latents)
     for block in self.decoder:
       x = block(x, latents)
-    x = LayerNorm(name=f"{name}_head_norm")(x)
+    return self._answered(name, x, state, queries)
+
+  @hk.name_like("__call__")
+  def _asked(self, name: str, state: State, queries: Queries) -> Float[Array, "B Q E"]:
+    """Returns the queries as vectors, with what was last seen there if they see it."""
+    x = self._embed_queries(name, queries, state.latents.shape[0])
+    return x + self._seen_at(name, queries.positions, state) if self.config.queries_see else x
+
+  @hk.name_like("__call__")
+  def _answered(
+    self, name: str, decoded: Float[Array, "B Q E"], state: State, queries: Queries
+  ) -> dict[str, Array]:
+    """Returns what the head of a modality makes of decoded queries."""
+    modality = self.modalities[name]
+    x = LayerNorm(name=f"{name}_head_norm")(decoded)
     if name not in self.inputs:
       return modality.head_unseen(x)
-    return modality.head(x, memory, extra, queries)
+    extra = state.extra[name]
+    if not self.config.queries_see:
+      extra = jax.tree.map(jnp.zeros_like, extra)
+    return modality.head(x, state.memory[name], extra, queries)
 
   @hk.name_like("__call__")
   def _seen_at(

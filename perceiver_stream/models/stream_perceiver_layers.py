@@ -16,7 +16,6 @@ from perceiver_stream.modalities import Memory, Queries
 from perceiver_stream.models.frames import remembering, tick_shapes
 from perceiver_stream.models.staged import Layer, Staged, Values, chained, piece
 from perceiver_stream.models.stream_perceiver import Config, State, StreamPerceiver
-from perceiver_stream.nn import LayerNorm
 
 Asked = dict[str, Float[Array, "B Q E"]]
 
@@ -35,12 +34,7 @@ class Pieces(StreamPerceiver):
   @hk.name_like("__call__")
   def asked(self, state: State) -> Asked:
     """Returns the questions about all outputs at all displacements."""
-    found = {}
-    for name in self.outputs:
-      queries = self.queries(name)
-      x = self._embed_queries(name, queries, state.latents.shape[0])
-      found[name] = x + self._seen_at(name, queries.positions, state)
-    return found
+    return {name: self._asked(name, state, self.queries(name)) for name in self.outputs}
 
   def attended(self, i: int, asked: Asked, latents: Float[Array, "B L D"]) -> Asked:
     """Returns the questions after block i of the decoder has read the latents."""
@@ -52,12 +46,7 @@ class Pieces(StreamPerceiver):
     """Returns whole predictions, `[B, num_displacements, ...]`."""
     found, times = {}, len(self.config.displacements)
     for name, modality in self.outputs.items():
-      x = LayerNorm(name=f"{name}_head_norm")(asked[name])
-      if name in self.inputs:
-        cells = modality.head(x, state.memory[name], state.extra[name], self.queries(name))
-      else:
-        cells = modality.head_unseen(x)
-      for key, value in cells.items():
+      for key, value in self._answered(name, asked[name], state, self.queries(name)).items():
         rows = value.shape[0]
         whole = modality.assemble(value.reshape(rows * times, -1, *value.shape[2:]))
         found[key] = whole.reshape(rows, times, *whole.shape[1:])

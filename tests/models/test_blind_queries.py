@@ -1,0 +1,60 @@
+"""Without `queries_see`, what is foretold of a change passes through the latents."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import perceiver_stream
+from perceiver_stream.zoo.translation import flatten
+
+
+def watched(queries_see: bool):
+  """Returns a model, shaken parameters (heads start at zero), and a state after three ticks."""
+  config = perceiver_stream.config("stream_perceiver/nano")
+  model = perceiver_stream.build(dataclasses.replace(config, queries_see=queries_see))
+  rng = np.random.default_rng(0)
+  seen = {n: jnp.asarray(m.fake(rng, (3, 2))) for n, m in model.modalities.items()}
+  params = model.init(jax.random.key(0), jax.tree.map(lambda x: x[0], seen))
+  keys = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params))))
+  params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), params)
+  return model, params, model.unroll(params, model.initial_state(params, 2), seen)[1]
+
+
+def foretold(model, params, state):
+  return model.predict(params, state, (1, 4))
+
+
+@pytest.mark.parametrize("queries_see", [True, False])
+def test_motion_between_the_last_frames_reaches_a_prediction_only_if_queries_see(queries_see):
+  model, params, state = watched(queries_see)
+  other = state._replace(extra=jax.tree.map(lambda x: x + 1.0, state.extra))
+  before, after = foretold(model, params, state), foretold(model, params, other)
+  for name in ("pixels", "pixels_flow", "audio"):
+    same = np.array_equal(before[name], after[name])
+    assert same == (not queries_see or name == "audio"), name
+
+
+@pytest.mark.parametrize("queries_see", [True, False])
+def test_latents_reach_a_prediction_either_way(queries_see):
+  model, params, state = watched(queries_see)
+  other = state._replace(latents=-state.latents)
+  before, after = foretold(model, params, state), foretold(model, params, other)
+  assert not any(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_blind_queries_have_no_weights_for_what_they_do_not_see():
+  local = {see: {n for n in flatten(watched(see)[1]) if "_local" in n} for see in (True, False)}
+  assert len(local[True]) == 4 and not local[False]
+
+
+def test_copying_is_still_where_it_starts():
+  config = perceiver_stream.config("stream_perceiver/nano")
+  model = perceiver_stream.build(dataclasses.replace(config, queries_see=False))
+  seen = {n: m.fake(np.random.default_rng(0), (1,)) for n, m in model.modalities.items()}
+  params = model.init(jax.random.key(0), seen)
+  _, state = model.step(params, model.initial_state(params, 1), seen)
+  told = model.predict(params, state, (1,))["pixels"][:, 0]
+  np.testing.assert_allclose(told, seen["pixels"] / 255.0, atol=1e-6)
