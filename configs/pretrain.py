@@ -3,9 +3,9 @@
 Three rows are the synthetic world at its levels, a new scene every 96 ticks; the fourth is the
 MuJoCo room (extra `sim`). Pictures only, so that the model can watch any video.
 
-Variants: `tiny` (`stream_perceiver/tiny`, a CPU: whatever is foretold passes through the latents),
-`grid` (its grid twin, for the probes), `seeing` (as tiny, but queries see the last frames, and
-nothing keeps the latents apart), `apart` (queries see, latents are kept apart), `moog` (`moog/tiny`
+Variants: `tiny` (`stream_perceiver/tiny`, a CPU), `apart` (as tiny, but each latent keeps a vector of
+its own), `blind` (as apart, but queries do not see the last frames, so that what is foretold passes
+through the latents; longer), `grid` (the grid twin of `blind`, for the probes), `moog` (`moog/tiny`
 at half its width, by its own objective, from where `configs/moog.py:tiny` ends), `nano` (tests;
 without MuJoCo).
 
@@ -23,14 +23,15 @@ from perceiver_stream.streams import mixture, mujoco, synthetic
 from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
 from perceiver_stream.training.objectives import next_frame
 
-TINY = "stream_perceiver/tiny"
 MODELS = {
   "nano": "stream_perceiver/nano",
+  "tiny": "stream_perceiver/tiny",
+  "apart": "stream_perceiver/tiny",
+  "blind": "stream_perceiver/tiny",
   "grid": "stream_perceiver/tiny_grid",
-  **dict.fromkeys(("tiny", "seeing", "apart"), TINY),
 }
-SEEING = ("seeing", "apart")  # variants whose queries are given what was last seen
-NUM_WINDOWS = {"seeing": 700, "apart": 700}
+BLIND = ("blind", "grid")
+APART = ("apart", *BLIND)
 
 
 def get_config(variant: str = "tiny") -> ExperimentConfig:
@@ -55,10 +56,10 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
 def futures(variant: str) -> dict[str, Any]:
   """Returns how a `stream_perceiver` learns: to foretell 1 and 4 ticks."""
   model = perceiver_stream.config(MODELS[variant])
-  core = dataclasses.replace(model.core, identity=variant != "seeing")
-  changes = {"core": core, "queries_see": variant in SEEING, "displacements": (1, 4)}
+  core = dataclasses.replace(model.core, identity=variant in APART)
+  changes = {"core": core, "queries_see": variant not in BLIND, "displacements": (1, 4)}
   pixels = {"pixels": model.modalities["pixels"]}
-  num = NUM_WINDOWS.get(variant, 1600)
+  num = 1600 if variant in BLIND else 700
   return dict(
     model=dataclasses.replace(model, modalities=pixels, **changes),
     objective=ObjectiveConfig(window=8),

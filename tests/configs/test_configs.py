@@ -17,7 +17,7 @@ VARIANTS = {
   "flow": ("nano", "tiny", "published"),
   "moog": ("nano", "tiny", "movi", "nano_future"),
   "painters": ("nano", "trecvit", "image_rnn", "conv3d", "video_autoencoder"),
-  "pretrain": ("nano", "tiny", "grid", "seeing", "apart", "moog"),
+  "pretrain": ("nano", "tiny", "apart", "blind", "grid", "moog"),
   "rvm": ("nano", "tiny", "small", "nano_future"),
   "tracking": ("nano", "tiny_boxes", "tiny_dense", "moog_latents"),
 }

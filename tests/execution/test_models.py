@@ -1,5 +1,6 @@
 """All staged models: what any of them promises when it is cut, run and taught."""
 
+import dataclasses
 import functools
 import importlib
 import pkgutil
@@ -126,6 +127,18 @@ def test_parameters_are_those_of_the_model(name):
   assert len(params) > 10
   told = lambda tree: {m: {n: x.shape for n, x in v.items()} for m, v in tree.items()}  # noqa: E731
   assert told(params) == told(own)
+
+
+def test_queries_that_see_nothing_see_nothing_in_layers_either():
+  config = dataclasses.replace(staged_models.stream_perceiver_config(), queries_see=False)
+  made = staged_models.of_zoo(config)
+  once = cut(made.staged, 1)
+  params = staged_models.drawn(jax.eval_shape(once.init, jax.random.key(0)))
+  frames = staged_models.frames_of(made.staged, 6)
+  pipeline = Pipeline(once)
+  registers = pipeline.initial(params, staged_models.ROWS)
+  answers, _ = jax.jit(pipeline.unroll)(params, registers, frames)
+  close(answers, made.run(params, frames), 1e-5)
 
 
 def test_shipped_weights_flow_through_a_pipeline():
