@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from perceiver_stream.execution import Pipeline, cut, gradients
+from perceiver_stream.execution import cut, gradients
 from perceiver_stream.models import convchain
 
 HEIGHT, WIDTH, ROWS, TICKS = 4, 16, 32, 16
@@ -78,20 +78,6 @@ def taught(made: Any, rule: str, loss: Callable, clip: Callable, steps: int, ada
   return run((params, optimizer.init(params)), keys)
 
 
-def scored(made: Any, params: Any, clip: Callable, score: Callable, clips: int) -> float:
-  """Returns the mean score of new clips, from the tick on at which every pipe is full."""
-  pipeline = Pipeline(made)
-
-  def one(key: Any) -> Any:
-    frames, targets = clip(key)
-    answers, _ = pipeline.unroll(params, pipeline.initial(params, ROWS), {"frames": frames})
-    late = jax.tree.map(lambda x: x[LATE:], (answers["head"], targets))
-    return jnp.mean(jax.vmap(score)(*late))
-
-  keys = jax.random.split(jax.random.key(99), clips)
-  return float(jnp.mean(jax.jit(lambda keys: jax.lax.map(one, keys))(keys)))
-
-
 def directions(steps: int, clips: int, short: Sequence[int], each: Sequence[int]) -> common.Table:
   def clip(key: Any) -> Any:
     frames, right = sliding(key, TICKS, 1.0)
@@ -117,7 +103,7 @@ def directions(steps: int, clips: int, short: Sequence[int], each: Sequence[int]
     else:
       start = jax.jit(made.init)(jax.random.key(0))
       params = tasks.piped(made, start, loss, clip, steps, 0)
-    share = 100 * scored(made, params, clip, score, clips)
+    share = 100 * tasks.scored(made, params, clip, score, clips, LATE)
     rows.append([name, len(made.stages), share, share / 50])
   note = f"{about(steps)}; 1 pixel a tick."
   return common.Table("Left or right", ["rule", "stages", "right, %", "x chance"], rows, note)
@@ -140,7 +126,7 @@ def next_frames(steps: int, clips: int, short: Sequence[int]) -> common.Table:
   ):
     made = cut(chain(shortcut, output_dim=1), short)
     params = taught(made, "sideways", loss, clip, steps, adam=True)
-    mean = scored(made, params, clip, error, clips)
+    mean = tasks.scored(made, params, clip, error, clips, LATE)
     rows.append([name, len(made.stages), mean, mean / copying])
   note = f"Mean squared error, variance 1. {about(steps)}; half a pixel a tick."
   return common.Table("The next frame", ["rule", "stages", "error", "x copying"], rows, note)

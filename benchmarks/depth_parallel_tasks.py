@@ -21,6 +21,7 @@ from perceiver_stream.models import convchain
 
 SIDE, ROWS, TICKS = 12, 8, 20
 WIDTH, DEPTH = 12, 5  # of the chain of convolutions
+LATE = DEPTH + 1  # scored from this tick on: every pipe is full
 
 
 def texture(key: Any, rows: int, side: int) -> Any:
@@ -111,19 +112,21 @@ def piped(made: Any, params: Any, loss: Callable, clip: Callable, steps: int, se
   ]
 
 
-def scored(made: Any, params: Any, clip: Callable, score: Callable, clips: int) -> float:
+def scored(
+  made: Any, params: Any, clip: Callable, score: Callable, clips: int, late: int = LATE
+) -> float:
   """Returns the mean score of new clips, from the tick on at which every pipe is full."""
   pipeline = Pipeline(made)
 
   def one(key: Any) -> Any:
     frames, targets = clip(key)
-    answers, _ = pipeline.unroll(params, pipeline.initial(params, ROWS), {"frames": frames})
-    late = jax.tree.map(lambda x: x[DEPTH + 1 :], (answers["head"], targets))
-    return jnp.mean(jax.vmap(score)(*late))
+    registers = pipeline.initial(params, frames.shape[1])
+    answers, _ = pipeline.unroll(params, registers, {"frames": frames})
+    told = jax.tree.map(lambda x: x[late:], (answers["head"], targets))
+    return jnp.mean(jax.vmap(score)(*told))
 
-  return float(
-    jnp.mean(jax.jit(lambda k: jax.lax.map(one, k))(jax.random.split(jax.random.key(99), clips)))
-  )
+  keys = jax.random.split(jax.random.key(99), clips)
+  return float(jnp.mean(jax.jit(lambda keys: jax.lax.map(one, keys))(keys)))
 
 
 def within_a_pixel(heat: Any, cell: Any) -> Any:
