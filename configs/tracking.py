@@ -3,8 +3,8 @@
 The model watches, only the read-out learns. Rows are the three levels of the synthetic world, with
 other scenes than `configs/pretrain.py` has. A variant is a model, `tiny` (`stream_perceiver/tiny`),
 `moog` (`moog/tiny`) or `nano` (tests: random weights), and what is read: nothing more (points),
-`latents` (points, from nothing but the latents), `boxes` (around things) or `dense` (depth, flow and
-segmentation).
+`latents` (points, from nothing but the latents), `boxes` (around things) or `dense` (depth, flow, and
+things against ground).
 
   python scripts/train.py --config=configs/tracking.py:tiny
   python scripts/train.py --config=configs/tracking.py:moog_latents
@@ -24,7 +24,11 @@ from perceiver_stream.training import ExperimentConfig, OptimizerConfig
 from perceiver_stream.training.objectives import dense_reading, point_tracking
 
 WEIGHTS = {"tiny": "stream_perceiver/tiny", "moog": "moog/tiny", "nano": ""}
-DENSE = {"depth": depth.Config, "flow_backward": flow.Config, "segmentation": segmentation.Config}
+DENSE = {
+  "depth": depth.Config(use_input=False),
+  "flow_backward": flow.Config(use_input=False),
+  "segmentation": segmentation.Config(use_input=False, num_classes=2, foreground=True),
+}
 NEEDS = {"boxes": ("segmentation",), "dense": tuple(DENSE)}
 NUM_WINDOWS = {"boxes": 600, "dense": 400}
 NUM_THINGS = 7  # of the hardest level
@@ -85,8 +89,5 @@ def following(what: str, slots: int) -> point_tracking.Config:
 def reading(stream: mixture.Config) -> dense_reading.Config:
   """Returns how all dense labels are learnt to be read at once."""
   specs = streams.specs(stream)
-  modalities: dict[str, Any] = {
-    name: config(use_input=False).fitted(specs[name]) for name, config in DENSE.items()
-  }
-  modalities["segmentation"].num_classes = NUM_THINGS + 1
+  modalities: dict[str, Any] = {n: config.fitted(specs[n]) for n, config in DENSE.items()}
   return dense_reading.Config(readout=dense_readout.Config(modalities=modalities))

@@ -21,9 +21,21 @@ class Config(DenseConfig):
 
   Attributes:
     num_classes: Classes told apart; ids outside [0, num_classes) count as class 0.
+    foreground: Whether there are two classes, 0 and all else: where ids only number the things of a
+      scene, nobody can know which is which.
   """
 
   num_classes: int = 16
+  foreground: bool = False
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    super().validate()
+    if self.foreground and self.num_classes != 2:
+      raise ValueError(
+        f"segmentation: foreground=True tells things from ground, which are 2 classes, but "
+        f"num_classes={self.num_classes}; set num_classes=2."
+      )
 
   @property
   def spec(self) -> ModalitySpec:
@@ -46,6 +58,8 @@ class Segmentation(Dense):
   def canonical(self, raw: Num[Array, "..."]) -> Int[Array, "..."]:
     """Returns int32 ids; unknown ids become 0."""
     ids = raw.astype(jnp.int32)
+    if self.config.foreground:
+      return (ids != 0).astype(jnp.int32)
     return jnp.where((ids >= 0) & (ids < self.config.num_classes), ids, 0)
 
   def copy(self, canonical: Num[Array, "..."]) -> Float[Array, "..."]:

@@ -106,6 +106,15 @@ def test_segmentation_maps_unknown_ids_to_background():
   np.testing.assert_array_equal(modality.metric(logits, modality.canonical(raw)), [0.0])
 
 
+def test_where_ids_only_number_things_they_are_one_class():
+  config = segmentation.Config(height=4, width=4, num_classes=2, foreground=True)
+  modality = segmentation.Segmentation("seg", config)
+  ids = modality.canonical(jnp.asarray([[0, 1], [7, -3]]))
+  np.testing.assert_array_equal(ids, [[0, 1], [1, 1]])
+  with pytest.raises(ValueError, match="foreground=True .* 2 classes, but num_classes=16"):
+    segmentation.Segmentation("seg", segmentation.Config(height=4, width=4, foreground=True))
+
+
 def test_vector_has_one_cell():
   assert vector.Vector("pose", vector.Config(size=5)).grid_shape() == (1,)
 
