@@ -2,7 +2,7 @@
 
 Queries on the modality's grid attend to the latents; the modality's own head, loss and metric do
 the rest. As with `point_readout`, it sees the latents and, if `use_frames`, the frames that the
-state remembers; no gradient flows into the model that is watched.
+state remembers.
 
 Source: a cross-attention decoder from pixel queries on stop-gradient states is MooG's depth
 read-out (2411.05927); the heads are ours.
@@ -87,7 +87,6 @@ class Decoder(hk.Module):
 
   def __call__(self, sight: Sight) -> dict[str, Array]:
     """Returns whole predictions, `[B, ...]`."""
-    sight = jax.lax.stop_gradient(sight)
     maps = seen_maps(sight) if self.config.use_frames else None
     return {n: self._read(n, m, sight.latents, maps) for n, m in self.modalities.items()}
 

@@ -2,8 +2,8 @@
 
 A tracker has a fixed number of slots. A slot is given a query, at any tick, follows it, and can be
 given up and used again: shapes stay, nothing is compiled twice. Slots do not see each other, so
-what one says does not depend on the others. The model that is watched stays as it is: no gradient
-flows into it.
+what one says does not depend on the others. Whether the model that is watched learns too is up to
+who trains (`training.objectives.frozen`).
 
 What a tracker sees of a state is its latents and, if `use_frames`, the last two frames that the
 state remembers. The former asks whether the latents follow things; the latter adds what motion
@@ -157,7 +157,7 @@ def build(config: Config) -> Tracker:
 
   def unroll(state: TrackState, sight: Sight, orders: Orders) -> Any:
     slots = Slots(config, name="tracker")
-    seen = (*slots.look(jax.lax.stop_gradient(sight)), orders)
+    seen = (*slots.look(sight), orders)
     return hk.dynamic_unroll(lambda now, before: slots(before, *now), seen, state)
 
   function = hk.without_apply_rng(hk.transform(unroll))

@@ -12,7 +12,7 @@ from perceiver_stream.training import objectives
 from perceiver_stream.training.config import from_json
 from perceiver_stream.training.inference import restore
 from perceiver_stream.training.objectives import dense_reading, point_tracking
-from perceiver_stream.training.objectives.frozen import check_sees
+from perceiver_stream.training.objectives.frozen import check_sees, split
 from perceiver_stream.training.objectives.point_tracking import Watched
 from perceiver_stream.zoo.cards import Card
 from perceiver_stream.zoo.loading import Readout, card_of, load_readout
@@ -81,8 +81,8 @@ def export(run: str | pathlib.Path, target: str | pathlib.Path, note: str = "") 
   if learner:
     tracks = isinstance(config.objective, point_tracking.Config)
     name = config.objective.readout.follows if tracks else "dense"
-    readouts[name] = Readout(config.objective.readout, params)
-    params = learner.params
+    params, readout = split(learner, params)
+    readouts[name] = Readout(config.objective.readout, readout)
   card = card_of(model) or Card(summary="", paper="", inputs="")
   card = dataclasses.replace(card, weights=note) if note else card
   zoo.save(target, model, params, card=card, readouts=readouts)

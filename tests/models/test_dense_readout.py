@@ -49,14 +49,12 @@ def test_all_modalities_are_read_from_what_may_be_seen(use_frames):
     assert not np.allclose(answers[name], deaf[name])
 
 
-def test_untrained_it_says_the_prior_and_no_gradient_reaches_the_model():
+def test_untrained_it_says_the_prior():
   reader = dense_readout.build(Config(modalities=READ, dim=8, num_heads=2))
   seen = sight()
   params = reader.init(jax.random.PRNGKey(0), seen)
   for name, answer in reader.read(params, seen).items():
     np.testing.assert_allclose(answer, reader.modalities[name].prior(2), atol=1e-5)
-  total = lambda s: sum(jnp.sum(x) for x in reader.read(shaken(reader, seen), s).values())  # noqa: E731
-  assert not any(np.any(g) for g in jax.tree.leaves(jax.grad(total)(seen)))
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,12 @@ from perceiver_stream.training.objectives.base import (
 from perceiver_stream.training.objectives.frozen import (
   FrozenConfig,
   check_sees,
+  first_params,
   first_sight,
   frozen,
   look,
   seen,
+  split,
 )
 from perceiver_stream.types import Observation
 
@@ -52,15 +54,17 @@ class Config(FrozenConfig):
 
 
 class Watched(NamedTuple):
-  """A frozen model with a read-out, as the loop wants a model: `init` and `initial_state`."""
+  """A model with a read-out, as the loop wants a model: `init` and `initial_state`."""
 
   model: Model
   params: PyTree
   reader: Reader
+  finetune: bool = False
 
   def init(self, rng: Array, observation: Observation) -> PyTree:
-    """Returns parameters of the read-out."""
-    return self.reader.init(rng, first_sight(self.model, self.params, observation))
+    """Returns parameters of the read-out, with the model's if it learns too."""
+    readout = self.reader.init(rng, first_sight(self.model, self.params, observation))
+    return first_params(self, readout)
 
   def initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> PyTree:
     """Returns the model's state before the first window; the read-out has none."""
@@ -80,7 +84,7 @@ class DenseReading:
     reader = dense_readout.build(config.readout)
     self.outputs: dict[str, Any] = dict(reader.modalities)
     self.needs = ("pixels", *reader.modalities)
-    self.learner = Watched(model, frozen(model, config.weights), reader)
+    self.learner = Watched(model, frozen(model, config.weights), reader, config.finetune)
 
   def loss(
     self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
@@ -88,11 +92,12 @@ class DenseReading:
     """Returns the loss of a window `[W, B, ...]`, and what else it tells."""
     del rng
     watched = self.learner
-    sight, after = look(watched.model, watched.params, state, seen(watched.model, window))
+    own, readout = split(watched, params)
+    sight, after = look(watched.model, own, state, seen(watched.model, window))
     ticks, rows = sight.latents.shape[:2]
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), sight)
     total, scores, shown = jnp.float32(0.0), {}, {}
-    for name, prediction in watched.reader.read(params, flat).items():
+    for name, prediction in watched.reader.read(readout, flat).items():
       modality, raw = self.outputs[name], jnp.asarray(window[name])
       valid = flag(window, name)
       target = modality.target(modality.canonical(raw.reshape(-1, *raw.shape[2:])))

@@ -1,4 +1,4 @@
-"""What objectives share that read something out of a model that watches and does not learn."""
+"""What objectives share that read something out of a model that watches, and need not learn."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,9 +24,30 @@ class FrozenConfig:
   Attributes:
     weights: Of the model that watches: a file, or the name of a model that ships; "" is random
       weights, the control.
+    finetune: Whether the model learns too, from what is read out of it: gradients flow back through
+      the ticks of a window.
   """
 
   weights: str = ""
+  finetune: bool = False
+
+
+def split(learner: Any, params: PyTree) -> tuple[PyTree, PyTree]:
+  """Returns the parameters of the model that watches, and those of the read-out.
+
+  Args:
+    learner: With `params`, the model's own, and `finetune`.
+    params: What learns: the read-out's, and if `finetune` the model's beside them.
+  """
+  if not learner.finetune:
+    return learner.params, params
+  model = {name: params[name] for name in learner.params}
+  return model, {name: x for name, x in params.items() if name not in model}
+
+
+def first_params(learner: Any, readout: PyTree) -> PyTree:
+  """Returns what learns before the first step: a fresh read-out, with the model if `finetune`."""
+  return {**learner.params, **readout} if learner.finetune else readout
 
 
 def first_sight(model: Model, params: PyTree, observation: Observation) -> Sight:

@@ -23,10 +23,12 @@ from perceiver_stream.training.objectives.base import Aux, Score, check_window
 from perceiver_stream.training.objectives.frozen import (
   FrozenConfig,
   check_sees,
+  first_params,
   first_sight,
   frozen,
   look,
   seen,
+  split,
 )
 from perceiver_stream.types import IS_FIRST, Observation
 
@@ -78,16 +80,18 @@ class State(NamedTuple):
 
 
 class Watched(NamedTuple):
-  """A frozen model with a tracker, as the loop wants a model: `init` and `initial_state`."""
+  """A model with a tracker, as the loop wants a model: `init` and `initial_state`."""
 
   model: Model
   params: PyTree
   tracker: Tracker
   num_slots: int
+  finetune: bool = False
 
   def init(self, rng: Array, observation: Observation) -> PyTree:
-    """Returns parameters of the tracker."""
-    return self.tracker.init(rng, first_sight(self.model, self.params, observation))
+    """Returns parameters of the tracker, with the model's if it learns too."""
+    readout = self.tracker.init(rng, first_sight(self.model, self.params, observation))
+    return first_params(self, readout)
 
   def initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> State:
     """Returns the state before the first window."""
@@ -113,7 +117,8 @@ class PointTracking:
     self.needs = ("pixels", *LABELS[follows])
     self.labels = {name: (follows, f"px{RASTER}") for name in LABELS[follows]}
     tracker = point_readout.build(config.readout)
-    self.learner = Watched(model, frozen(model, config.weights), tracker, config.num_slots)
+    weights = frozen(model, config.weights)
+    self.learner = Watched(model, weights, tracker, config.num_slots, config.finetune)
 
   def loss(
     self, params: PyTree, state: State, window: Observation, rng: Array | None = None
@@ -121,10 +126,11 @@ class PointTracking:
     """Returns the loss of a window `[W, B, ...]`, and what else it tells."""
     del rng
     watched = self.learner
-    sight, after = look(watched.model, watched.params, state.watched, seen(watched.model, window))
+    own, readout = split(watched, params)
+    sight, after = look(watched.model, own, state.watched, seen(watched.model, window))
     truth, visible, names = self._truth(window)
     orders, ids, start = queries(window, truth, visible, names, state.ids, state.start)
-    tracks, tracked = watched.tracker.unroll(params, state.tracks, sight, orders)
+    tracks, tracked = watched.tracker.unroll(readout, state.tracks, sight, orders)
     follows = (ids >= 0) & ~orders.start
     loss, errors = self._judge(tracks, truth, visible, follows)
     count = follows & visible
