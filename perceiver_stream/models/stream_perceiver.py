@@ -24,7 +24,7 @@ from perceiver_stream import modalities as modality_room
 from perceiver_stream.core import CORES, CoreConfig, CoreInputs, PredictCorrectConfig
 from perceiver_stream.modalities import Memory, Modality, ModalityConfig, Queries
 from perceiver_stream.models.base import Attended, Model, as_model
-from perceiver_stream.models.frames import own_cells
+from perceiver_stream.models.frames import own_cells, remember_ticks
 from perceiver_stream.nn import (
   CrossBlock,
   LayerNorm,
@@ -38,7 +38,7 @@ from perceiver_stream.nn import (
   mean_weights,
   spread,
 )
-from perceiver_stream.types import IS_FIRST, ModalitySpec, Observation, valid_key
+from perceiver_stream.types import ModalitySpec, Observation
 
 
 @dataclass(kw_only=True)
@@ -162,7 +162,7 @@ class StreamPerceiver(hk.Module):
     self, state: State, observations: Observation
   ) -> tuple[CoreInputs, dict[str, Memory], dict[str, PyTree]]:
     """Returns what the core reads at every tick, and memories and extras after it."""
-    memory, valid, is_first = self._remember(state, observations)
+    memory, valid, is_first = remember_ticks(self.modalities, state.memory, observations)
     ticks, batch = is_first.shape
     flat = jax.tree.map(lambda x: x.reshape(ticks * batch, *x.shape[2:]), memory)
     extra = {n: m.enrich(flat[n]) for n, m in self.modalities.items()}
@@ -215,32 +215,6 @@ class StreamPerceiver(hk.Module):
   def latents(self, state: State) -> Float[Array, "*T B L D"]:
     """Returns the latent array."""
     return state.latents
-
-  def _remember(
-    self, state: State, observations: Observation
-  ) -> tuple[dict[str, Memory], dict[str, Bool[Array, "T B"]], Bool[Array, "T B"]]:
-    """Returns memories and flags of all ticks; pure bookkeeping, without parameters."""
-    present = {n: observations[n] for n in self.modalities if n in observations}
-    leading = next(iter(present.values())).shape[:2]
-    flag = lambda name, default: jnp.asarray(  # noqa: E731
-      observations.get(name, jnp.full(leading, default)), bool
-    )
-    is_first = flag(IS_FIRST, False)
-    nothing = jnp.zeros(leading, bool)
-    valid = {n: flag(valid_key(n), True) if n in present else nothing for n in self.modalities}
-
-    def tick(memory: dict[str, Memory], now: tuple) -> tuple[dict[str, Memory], dict[str, Memory]]:
-      values, valid, is_first = now
-      after = {}
-      for name, modality in self.modalities.items():
-        value = memory[name].last
-        if name in values:
-          value = modality.canonical(values[name])
-        after[name] = modality.remember(memory[name], value, valid[name], is_first)
-      return after, after
-
-    _, memory = jax.lax.scan(tick, state.memory, (present, valid, is_first))
-    return memory, valid, is_first
 
   @hk.name_like("__call__")
   def _tokens(
