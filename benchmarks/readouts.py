@@ -67,7 +67,8 @@ def unseeing(scenes: Scenes) -> Reading:
 def numbers(read: Reading, scenes: Scenes) -> list[float]:
   """Returns AbsRel, share within 1.25 (%), end-point error, outliers (%), mIoU and wrong pixels (%).
 
-  Of segmentations only things against ground count: their ids mean nothing else. The first tick of a scene is left out: nothing has moved yet.
+  Of segmentations only things against ground count: their ids mean nothing else. The first tick of
+  a scene is left out: nothing has moved yet.
   """
   said = [read(scene["pixels"]) for scene in scenes]
   each = {

@@ -20,31 +20,39 @@ def config_of(variant, finetune, folder="unused"):
 
 @pytest.mark.parametrize("variant", ["", "_dense"])
 @pytest.mark.parametrize("finetune", [False, True])
-def test_gradients_reach_the_model_only_if_it_learns_too(variant, finetune):
+def test_the_model_is_among_what_learns_only_if_it_learns_too(variant, finetune):
   parts = make_parts(config_of(variant, finetune))
   learner = parts.objective.learner
   params = learner.init(jax.random.key(0), parts.observation)
   own, readout = split(learner, params)
   jax.tree.map(np.testing.assert_array_equal, own, learner.params)
+  assert readout and not set(own) & set(readout)
   assert set(params) == (set(own) | set(readout) if finetune else set(readout))
+
+
+@pytest.mark.parametrize("variant", ["", "_dense"])
+def test_gradients_reach_a_model_that_learns_too(variant):
+  parts = make_parts(config_of(variant, True))
+  learner = parts.objective.learner
+  params = learner.init(jax.random.key(0), parts.observation)
   keys = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params))))  # heads are 0
   params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), params)
   window = jax.tree.map(jnp.asarray, dict(next(iter(parts.windows))))
   state = learner.initial_state(params, parts.config.num_rows)
   loss = jax.jit(jax.grad(lambda p: parts.objective.loss(p, state, window)[0]))
   reached = {name for name, x in loss(params).items() if any(map(np.any, x.values()))}
+  own, readout = split(learner, params)
   assert reached & set(readout)
-  assert any("core" in name for name in reached & set(own)) == finetune
+  assert any("core" in name for name in reached & set(own))
 
 
-@pytest.mark.parametrize("finetune", [False, True])
-def test_what_is_exported_is_the_model_that_was_read(finetune, tmp_path):
-  config = config_of("", finetune, tmp_path / "run")
+def test_what_is_exported_is_the_model_that_has_learnt(tmp_path):
+  config = config_of("", True, tmp_path / "run")
   parts = make_parts(config)
   train(config, parts)
   export(config.run_dir, tmp_path / "tracker.safetensors")
   watched, params = load_tracker(tmp_path / "tracker.safetensors", num_slots=8)
   fresh = parts.objective.learner.params
   pairs = zip(jax.tree.leaves(fresh), jax.tree.leaves(watched.params), strict=True)
-  assert any(np.any(a != b) for a, b in pairs) == finetune
+  assert any(np.any(a != b) for a, b in pairs)
   assert not set(params) & set(fresh)

@@ -124,7 +124,7 @@ def test_pictures_are_squashed_about_their_raster():
 
 def test_queries_come_and_go_at_any_tick_without_a_second_compilation(made, frames):
   """A session in which slots are given out and taken back at random."""
-  (model, weights, tracker, _), params = made
+  (model, weights, tracker, *_), params = made
   watch, state = model.initial_state(weights, 1), tracker.initial_state(1, SLOTS)
   rng, history, sizes = np.random.default_rng(3), [], []
   for tick, frame in enumerate(frames):

@@ -1,7 +1,8 @@
-"""Learning to read depth, flow, segmentation, or any other modality out of frozen states.
+"""Learning to read depth, flow, segmentation, or any other modality out of a model's states.
 
-The model watches and stays as it is; only the read-out learns, by the loss of each modality, from
-what the stream gives at the same tick. Beside each: what one who has seen nothing would say.
+The model watches and stays as it is, unless `finetune`; the read-out learns, by the loss of each
+modality, from what the stream gives at the same tick. Beside each: what one who has seen nothing
+would say.
 """
 
 from dataclasses import dataclass, field

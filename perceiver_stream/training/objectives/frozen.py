@@ -46,8 +46,11 @@ def split(learner: Any, params: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def first_params(learner: Any, readout: PyTree) -> PyTree:
-  """Returns what learns before the first step: a fresh read-out, with the model if `finetune`."""
-  return {**learner.params, **readout} if learner.finetune else readout
+  """Returns what learns before the first step: a fresh read-out, with the model if `finetune`.
+
+  The model's are copies, as a step may write into what it is given.
+  """
+  return {**jax.tree.map(jnp.array, learner.params), **readout} if learner.finetune else readout
 
 
 def first_sight(model: Model, params: PyTree, observation: Observation) -> Sight:

@@ -1,4 +1,4 @@
-"""Learning to follow points or boxes in frozen states: the model watches, only the tracker learns.
+"""Learning to follow points or boxes in the states of a model that watches, and is frozen or not.
 
 A point is asked for at the first tick at which it is seen, and followed until its slot changes
 hands. A box is that around what can be seen of a labelled thing of the segmentation.
