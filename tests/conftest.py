@@ -1,7 +1,10 @@
-"""Strict settings for every test: they must be set before jax makes its first array."""
+"""Strict settings for every test, set before jax makes its first array; lets all share `shaking`."""
 
 import os
 import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Two devices, for the mesh. Tests run each program once or twice: compile fast, not well.

@@ -1,7 +1,7 @@
 """Results as a page: a table, what reproduced, curves, and how to make it again."""
 
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from perceiver_stream.lab import comparing, motion
@@ -195,15 +195,12 @@ def draw(table: Table, results: Results, path: pathlib.Path) -> None:
     axes.set_ylabel(next(iter(table.trials.values())).task.error)
   if moving:
     _draw_labels(moving, len(results), sides[-1])
-  named = {name: line for axes in sides for name, line in _lines_of(axes)}
+  named: dict[str, Any] = {}
+  for axes in sides:
+    handles, names = axes.get_legend_handles_labels()
+    named |= zip(names, handles, strict=True)
   figure.legend(list(named.values()), list(named), loc="outside right upper", fontsize="small")
   figure.savefig(path, dpi=80)
-
-
-def _lines_of(axes: Any) -> Iterator[tuple[str, Any]]:
-  """Yields the curves with their names."""
-  handles, names = axes.get_legend_handles_labels()
-  yield from zip(names, handles, strict=True)
 
 
 def _draw_labels(moving: Results, num_learners: int, axes: Any) -> None:

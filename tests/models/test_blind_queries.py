@@ -6,20 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from shaking import shaken
 
 import perceiver_stream
 from perceiver_stream.zoo.translation import flatten
 
 
 def watched(queries_see: bool):
-  """Returns a model, shaken parameters (heads start at zero), and a state after three ticks."""
+  """Returns a model, shaken parameters, and a state after three ticks."""
   config = perceiver_stream.config("stream_perceiver/nano")
   model = perceiver_stream.build(dataclasses.replace(config, queries_see=queries_see))
   rng = np.random.default_rng(0)
   seen = {n: jnp.asarray(m.fake(rng, (3, 2))) for n, m in model.modalities.items()}
-  params = model.init(jax.random.key(0), jax.tree.map(lambda x: x[0], seen))
-  keys = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params))))
-  params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), params)
+  params = shaken(model.init(jax.random.key(0), jax.tree.map(lambda x: x[0], seen)))
   return model, params, model.unroll(params, model.initial_state(params, 2), seen)[1]
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from shaking import shaken
 
 from perceiver_stream.modalities import audio, depth, flow, pixels, segmentation, vector
 from perceiver_stream.models import dense_readout
@@ -27,17 +28,11 @@ def sight(seed=0):
   return Sight(real(2, 5, 8), real(2, 8, 12, 3), real(2, 8, 12, 3))
 
 
-def shaken(reader, seen):
-  keys = iter(jax.random.split(jax.random.PRNGKey(1), 999))
-  params = reader.init(jax.random.PRNGKey(0), seen)
-  return jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), params)
-
-
 @pytest.mark.parametrize("use_frames", [True, False])
 def test_all_modalities_are_read_from_what_may_be_seen(use_frames):
   reader = dense_readout.build(Config(modalities=READ, dim=8, num_heads=2, use_frames=use_frames))
   seen = sight()
-  params = shaken(reader, seen)
+  params = shaken(reader.init(jax.random.PRNGKey(0), seen))
   answers = reader.read(params, seen)
   assert set(answers) == set(READ)
   other = reader.read(params, seen._replace(last=seen.last[:, ::-1]))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from shaking import shaken
 
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.point_readout import Config, Orders, Sight
@@ -23,9 +24,7 @@ def made(config):
   frames = [real(TICKS, ROWS, SIZE, SIZE, 3) for _ in range(2)]
   sight = Sight(real(TICKS, ROWS, 6, 8), *frames)
   tracker = point_readout.build(config)
-  params = tracker.init(jax.random.PRNGKey(0), at(sight, 0))
-  keys = iter(jax.random.split(jax.random.PRNGKey(1), 99))
-  params = jax.tree.map(lambda p: p + 0.2 * jax.random.normal(next(keys), p.shape), params)
+  params = shaken(tracker.init(jax.random.PRNGKey(0), at(sight, 0)), by=0.2)
   channels = point_readout.SHAPES[config.follows]
   start = np.zeros((TICKS, ROWS, SLOTS), bool)
   start[0, :, :2] = start[2, :, 2] = True

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from shaking import shaken
 
 import perceiver_stream
 from perceiver_stream.core import PredictCorrectConfig
@@ -39,9 +40,7 @@ def model_of(name: str):
 
 def watch(model, observations):
   params = model.init(jax.random.PRNGKey(0), jax.tree.map(lambda x: x[0], observations))
-  # Heads start at zero: shake all parameters, so that whatever is seen shows.
-  keys = iter(jax.random.split(jax.random.PRNGKey(1), len(jax.tree.leaves(params))))
-  params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), params)
+  params = shaken(params)
   outputs, _ = model.unroll(params, model.initial_state(params, 2), observations)
   return outputs.predictions
 

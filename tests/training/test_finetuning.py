@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from shaking import shaken
 
 from perceiver_stream.training import load_config, make_parts, train
 from perceiver_stream.training.objectives.frozen import split
@@ -34,9 +35,7 @@ def test_the_model_is_among_what_learns_only_if_it_learns_too(variant, finetune)
 def test_gradients_reach_a_model_that_learns_too(variant):
   parts = make_parts(config_of(variant, True))
   learner = parts.objective.learner
-  params = learner.init(jax.random.key(0), parts.observation)
-  keys = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params))))  # heads are 0
-  params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), params)
+  params = shaken(learner.init(jax.random.key(0), parts.observation))
   window = jax.tree.map(jnp.asarray, dict(next(iter(parts.windows))))
   state = learner.initial_state(params, parts.config.num_rows)
   loss = jax.jit(jax.grad(lambda p: parts.objective.loss(p, state, window)[0]))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from shaking import shaken
 
 import perceiver_stream
 from perceiver_stream.models import point_readout
@@ -70,9 +71,7 @@ def made():
   """A model with a memory, and a tracker with shaken parameters."""
   watched = Watched(fake_model(), {}, point_readout.build(READOUT), SLOTS)
   frame = np.zeros((1, 16, 16, 3), np.uint8)
-  params = watched.init(jax.random.PRNGKey(0), {"pixels": frame})
-  keys = iter(jax.random.split(jax.random.PRNGKey(1), 99))
-  return watched, jax.tree.map(lambda p: p + 0.2 * jax.random.normal(next(keys), p.shape), params)
+  return watched, shaken(watched.init(jax.random.PRNGKey(0), {"pixels": frame}), by=0.2)
 
 
 @pytest.fixture(scope="module")
