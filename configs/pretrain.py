@@ -5,7 +5,8 @@ MuJoCo room (extra `sim`). Pictures only, so that the model can watch any video.
 
 Variants: `tiny` (`stream_perceiver/tiny`, a CPU), `apart` (as tiny, but each latent keeps a vector of
 its own), `blind` (as apart, but queries do not see the last frames, so that what is foretold passes
-through the latents; longer), `grid` (the grid twin of `blind`, for the probes), `moog` (`moog/tiny`
+through the latents; longer), `grid` (the grid twin of `blind`, for the probes), `motion` (a latent
+for each token, blind and looking back: how places moved passes through the latents), `moog` (`moog/tiny`
 at half its width, by its own objective, from where `configs/moog.py:tiny` ends), `nano` (tests;
 without MuJoCo).
 
@@ -29,13 +30,15 @@ MODELS = {
   "apart": "stream_perceiver/tiny",
   "blind": "stream_perceiver/tiny",
   "grid": "stream_perceiver/tiny_grid",
+  "motion": "stream_perceiver/tiny_motion",
 }
 BLIND = ("blind", "grid")
 APART = ("apart", *BLIND)
 
 
 def get_config(variant: str = "tiny") -> ExperimentConfig:
-  learning = next_frames() if variant == "moog" else futures(variant)
+  others = {"moog": next_frames, "motion": motions}
+  learning = others[variant]() if variant in others else futures(variant)
   shape = perceiver_stream.build(learning["model"]).modalities["pixels"].spec.shape
   same = {"height": shape[0], "width": shape[1], "audio_rate_hz": 0, "modalities": ("pixels",)}
   sources: dict[str, Any] = {
@@ -71,6 +74,20 @@ def futures(variant: str) -> dict[str, Any]:
       warmup_steps=20,
       schedule="cosine",
       decay_steps=num,
+    ),
+    max_windows=num,
+  )
+
+
+def motions() -> dict[str, Any]:
+  """Returns how latents learn how places moved: to explain the newest frame, and foretell the next."""
+  model = perceiver_stream.config(MODELS["motion"])
+  num = 700
+  return dict(
+    model=dataclasses.replace(model, modalities={"pixels": model.modalities["pixels"]}),
+    objective=ObjectiveConfig(window=8),
+    optimizer=OptimizerConfig(
+      learning_rate=1e-3, b2=0.95, warmup_steps=20, schedule="cosine", decay_steps=num
     ),
     max_windows=num,
   )

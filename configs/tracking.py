@@ -2,8 +2,9 @@
 
 The model watches, only the read-out learns. Rows are the three levels of the synthetic world, with
 other scenes than `configs/pretrain.py` has. A variant is a model, `tiny` (`stream_perceiver/tiny`),
-`moog` (`moog/tiny`) or `nano` (tests: random weights), and what is read: nothing more (points),
-`latents` (points, from nothing but the latents), `boxes` (around things) or `dense` (depth, flow, and
+`motion` (`stream_perceiver/tiny_motion`), `moog` (`moog/tiny`) or `nano` (tests: random weights), and what is read: nothing more (points),
+`latents` (points, from nothing but the latents), `flow` (points, from the latents and how the model's
+own decoder says that places move), `boxes` (around things) or `dense` (depth, flow, and
 things against ground).
 
   python scripts/train.py --config=configs/tracking.py:tiny
@@ -23,7 +24,12 @@ from perceiver_stream.streams import mixture, synthetic
 from perceiver_stream.training import ExperimentConfig, OptimizerConfig
 from perceiver_stream.training.objectives import dense_reading, point_tracking
 
-WEIGHTS = {"tiny": "stream_perceiver/tiny", "moog": "moog/tiny", "nano": ""}
+WEIGHTS = {
+  "tiny": "stream_perceiver/tiny",
+  "motion": "stream_perceiver/tiny_motion",
+  "moog": "moog/tiny",
+  "nano": "",
+}
 DENSE = {
   "depth": depth.Config(use_input=False),
   "flow_backward": flow.Config(use_input=False),
@@ -82,7 +88,9 @@ def config_of(weights: str) -> Any:
 def following(what: str, slots: int) -> point_tracking.Config:
   """Returns how points or boxes are learnt to be followed."""
   follows = "boxes" if what == "boxes" else "points"
-  readout = point_readout.Config(follows=follows, use_frames=what != "latents")
+  readout = point_readout.Config(
+    follows=follows, use_frames=what not in ("latents", "flow"), use_flow=what == "flow"
+  )
   return point_tracking.Config(num_slots=slots, readout=readout)
 
 

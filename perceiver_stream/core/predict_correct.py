@@ -1,10 +1,12 @@
 """The latent array of MooG: predict where things will be, then correct by what is seen."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import haiku as hk
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.nn import (
@@ -12,9 +14,13 @@ from perceiver_stream.nn import (
   LearnedPositions,
   ParallelBlock,
   Precision,
+  coordinates,
+  fourier_linear,
   select,
   spread,
 )
+
+_BANDS = 8  # of the places of latents
 
 
 class CoreInputs(NamedTuple):
@@ -65,11 +71,26 @@ class PredictCorrectConfig(CoreConfig):
     num_correct_layers: Self + cross blocks that read the tokens.
     identity: Whether a learned vector of its own is added to each latent at every tick. Without it
       nothing keeps latents apart but their start: trained ones were one vector after four ticks.
+    places: Whether these vectors start as places, the cells of a grid in Fourier features, and not
+      as noise. Nothing binds a latent to its place.
   """
 
   num_predict_layers: int = 1
   num_correct_layers: int = 1
   identity: bool = False
+  places: bool = False
+
+
+def places(num: int, dim: int) -> Float[np.ndarray, "L D"]:
+  """Returns vectors for the cells of a grid of `num` cells, as square as can be, row-major.
+
+  They are Fourier features of the centres, mixed at random into `dim` numbers of about unit size.
+  """
+  rows = next(r for r in range(math.isqrt(num), 0, -1) if num % r == 0)
+  grid = (rows, num // rows)
+  features = fourier_linear(coordinates(grid), _BANDS, [max(2, n) for n in grid])
+  mix = np.random.default_rng(0).standard_normal((features.shape[1], dim))
+  return features @ mix / np.sqrt(np.mean(np.sum(np.square(features), axis=1)))
 
 
 class PredictCorrect(hk.RNNCore):
@@ -104,7 +125,10 @@ class PredictCorrect(hk.RNNCore):
     fresh = self.initial_state(prev_state.shape[0])
     x = spread(self.precision.cast(select(inputs.is_first, fresh, prev_state)))
     if c.identity:
-      own = LearnedPositions(c.num_latents, c.latent_dim, init_scale=1.0, name="identity")
+      start = places(c.num_latents, c.latent_dim) if c.places else None
+      own = LearnedPositions(
+        c.num_latents, c.latent_dim, init_scale=1.0, start=start, name="identity"
+      )
       x = x + self.precision.cast(own(x.shape[0]))
     for i in range(c.num_predict_layers):
       x = self._block(f"predict_{i}")(x)

@@ -207,6 +207,11 @@ class Modality:
     """Returns the prediction that copying this observation amounts to."""
     return canonical
 
+  def newest(self, memory: Memory, displacement: int) -> Num[Array, "B ..."]:
+    """Returns the observation that is copied to foretell `displacement` ticks: the last."""
+    del displacement
+    return memory.last
+
   def natural(self, prediction: np.ndarray) -> np.ndarray:
     """Returns a prediction, or several, in the units that the stream has; by default, as it is."""
     return prediction

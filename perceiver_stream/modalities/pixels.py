@@ -16,12 +16,12 @@ import haiku as hk
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Bool, Float, Num
 
 from perceiver_stream.modalities.base import Queries, blend, cell_index
 from perceiver_stream.modalities.dense import Dense, DenseConfig
 from perceiver_stream.modalities.memory import Memory
-from perceiver_stream.modalities.sources import sources
+from perceiver_stream.modalities.sources import own_motion, sources
 from perceiver_stream.nn import (
   ConvStack,
   LayerNorm,
@@ -47,12 +47,16 @@ class Config(DenseConfig):
       tick.
     max_displacement: Displacement at which a decoded change counts in full; nearer ones count
       less, by their share.
+    looks_back: Whether displacement 0 asks how the newest frame came out of the one before it,
+      which is then what is moved. All flow is told by the latents alone, one vector a cell:
+      nothing that was matched between frames helps.
   """
 
   tokenizer: str = "patch"
   conv_channels: tuple[int, ...] = (32, 64, 64)
   motion_levels: int = 3
   max_displacement: float = 16.0
+  looks_back: bool = False
 
   @property
   def spec(self) -> ModalitySpec:
@@ -119,21 +123,42 @@ class Pixels(Dense):
     """Returns RGB of every pixel of the queried cells, and the flow that brought it there.
 
     The flow says where each pixel comes from in the last frame, (x, y) pixels: the likeliest of
-    the hypotheses of `sources`. The picture is their mean.
+    the hypotheses of `sources`, or of `own_motion` where the model looks back: then, at
+    displacement 0, in the frame before the last. The picture is their mean.
     """
-    index, activity = self._pixel_index(queries.positions), self._activity(memory, queries)
-    leave = jnp.minimum(1.0, 20 * activity)
-    flows, weights = sources(
-      decoded, extra[..., :2], index, queries.displacement, leave, name=self.name
-    )
-    y, x = (
-      jnp.broadcast_to(i[None, ..., None], weights.shape) for i in (index[..., 0], index[..., 1])
-    )
-    candidates = sample_bilinear(memory.last, y + flows[..., 1], x + flows[..., 0])
+    index, ticks = self._pixel_index(queries.positions), queries.displacement
+    if self.config.looks_back:
+      past = ticks == 0
+      flows, weights = own_motion(decoded, index, jnp.where(past, 1.0, ticks), name=self.name)
+    else:
+      past = None
+      leave = jnp.minimum(1.0, 20 * self._activity(memory, queries))
+      flows, weights = sources(decoded, extra[..., :2], index, ticks, leave, name=self.name)
+    candidates = self._moved(memory, index, flows, past)
     moved = jnp.sum(weights[..., None] * candidates, axis=-2)
     best = jnp.argmax(weights, axis=-1)[..., None, None]
     flow = jnp.take_along_axis(flows, best, axis=-2)[..., 0, :]
     return {self.name: self._blend(moved, decoded, memory, queries), f"{self.name}_flow": flow}
+
+  def _moved(
+    self,
+    memory: Memory,
+    index: Float[Array, "Q p p 2"],
+    flows: Float[Array, "B Q p p K 2"],
+    past: Bool[Array, " Q"] | None,
+  ) -> Float[Array, "B Q p p K 3"]:
+    """Returns the pixels that flows point at, of the last frame or, where `past`, of the former."""
+    y, x = (
+      jnp.broadcast_to(i[None, ..., None], flows.shape[:-1]) for i in (index[..., 0], index[..., 1])
+    )
+    y, x = y + flows[..., 1], x + flows[..., 0]
+    if past is None:
+      return sample_bilinear(memory.last, y, x)
+    both = sample_bilinear(jnp.concatenate([memory.last, memory.previous], axis=-1), y, x)
+    last, previous = both[..., :3], both[..., 3:]
+    return jnp.where(
+      jnp.broadcast_to(past[None, :, None, None, None, None], last.shape), previous, last
+    )
 
   def _blend(
     self,
@@ -151,6 +176,10 @@ class Pixels(Dense):
     index = jnp.broadcast_to(self._pixel_index(queries.positions)[None], (*gate.shape[:-1], 2))
     slow = sample_bilinear(memory.slow, index[..., 0], index[..., 1])
     return blend(moved, slow + residual, jnp.broadcast_to(gate, moved.shape))
+
+  def newest(self, memory: Memory, displacement: int) -> Float[Array, "B H W 3"]:
+    """Returns the last frame; the one before it where that is what is moved."""
+    return memory.previous if self.config.looks_back and not displacement else memory.last
 
   def picture(self, prediction: np.ndarray) -> np.ndarray:
     """Returns the frame as bytes."""

@@ -19,6 +19,7 @@ from perceiver_stream.nn import Linear, sample_bilinear
 
 # Places whose motion is tried, in units of `radius`, (y, x); then comes standing still.
 AROUND = np.array([(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)], np.float32)
+_REACH = 32.0  # pixels a tick
 NUM_SOURCES = len(AROUND) + 1
 _FIRST_LOGITS = np.array([1.5, 0, 0, 0, 0, 1.5], np.float32)  # own motion or none, at first
 
@@ -70,6 +71,35 @@ def sources(
   prior = prior + jnp.asarray(_FIRST_LOGITS).reshape((1,) * 4 + (-1,))
   logits = prior + haste * _length(flows) - jax.nn.softplus(strictness) * miss
   return flows, jax.nn.softmax(logits, axis=-1)
+
+
+def own_motion(
+  decoded: Float[Array, "B Q E"],
+  index: Float[Array, "Q p p 2"],
+  ticks: Float[Array, " Q"],
+  *,
+  name: str,
+) -> tuple[Float[Array, "B Q p p K 2"], Float[Array, "B Q p p K"]]:
+  """Returns what `sources` does, of two hypotheses: the motion told by the latents, or none.
+
+  Args:
+    decoded: What the latents say about each queried cell.
+    index: Array indices (row, column) of the pixels of each cell, for their shape.
+    ticks: Between the frame that is moved and the one asked for.
+    name: Of the modality; the parameters start with it.
+
+  The flow of a cell is one vector, proportional to the ticks, zero with untrained parameters, and
+  at most 32 pixels long for each tick.
+  """
+  zero = hk.initializers.Constant(0.0)
+  velocity = Linear(2, w_init=zero, name=f"{name}_velocity")(decoded).astype(jnp.float32)
+  moved = jnp.clip(velocity, -_REACH, _REACH) * ticks[None, :, None]
+  flows = jnp.stack([moved, jnp.zeros_like(moved)], axis=2)[:, :, None, None]
+  words = Linear(2, w_init=zero, name=f"{name}_moves")(decoded).astype(jnp.float32)
+  prior = jnp.asarray([2.0, 0.0]).reshape(1, 1, 2)
+  weights = jax.nn.softmax(words + prior, axis=-1)[:, :, None, None]
+  shape = (decoded.shape[0], *index.shape[:3], 2)
+  return jnp.broadcast_to(flows, (*shape, 2)), jnp.broadcast_to(weights, shape)
 
 
 def _length(flow: Float[Array, "... 2"]) -> Float[Array, "..."]:

@@ -7,7 +7,9 @@ who trains (`training.objectives.frozen`).
 
 What a tracker sees of a state is its latents and, if `use_frames`, the last two frames that the
 state remembers. The former asks whether the latents follow things; the latter adds what motion
-between two frames tells, and is the better tracker. Results say which of the two it was.
+between two frames tells, and is the better tracker. Results say which of the two it was. A model
+that looks back (`pixels.Config.looks_back`) tells from its latents alone how every place moved: with
+`use_flow` a tracker sees that.
 
 Source: an autoregressive read-out by cross-attention is MooG's (2411.05927), the frame by frame
 update of a position and two logits TAPIR's and TAPNext's; frames and their motion are ours.
@@ -46,6 +48,8 @@ class Config:
     num_heads: Their heads.
     num_octaves: Octaves of the position.
     use_frames: Whether it sees the remembered frames beside the latents.
+    use_flow: Whether it sees what the model's own decoder makes of the latents: how each place has
+      moved. Instead of frames.
     reach: Most that the latents may correct a position by in one tick, as a share of the picture.
   """
 
@@ -55,6 +59,7 @@ class Config:
   num_heads: int = 4
   num_octaves: int = 6
   use_frames: bool = True
+  use_flow: bool = False
   reach: float = 0.25
 
   def validate(self) -> None:
@@ -65,6 +70,10 @@ class Config:
       raise ValueError(
         f"read-out: dim={self.dim} is not a multiple of num_heads={self.num_heads}; change one."
       )
+    if self.use_frames and self.use_flow:
+      raise ValueError(
+        "read-out: use_frames and use_flow are both on; use one, frames or decoded motion."
+      )
 
 
 class Sight(NamedTuple):
@@ -74,11 +83,14 @@ class Sight(NamedTuple):
     latents: `[T, B, L, D]`, or without T.
     last: The newest frame, RGB in [0, 1]; None where the model remembers none.
     previous: The frame before.
+    flow: Where each place was one tick before, (x, y) pixels, decoded from the latents; None if it
+      was not asked for.
   """
 
   latents: Float[Array, "*T B L D"]
   last: Float[Array, "*T B H W 3"] | None = None
   previous: Float[Array, "*T B H W 3"] | None = None
+  flow: Float[Array, "*T B H W 2"] | None = None
 
 
 class Orders(NamedTuple):
@@ -186,14 +198,20 @@ class Slots(hk.Module):
     self.config = config
 
   def look(self, sight: Sight) -> tuple[Array, Array]:
-    """Returns latents and maps of what is where, `[T, B, H, W, 9]`, made for all ticks at once.
+    """Returns latents and maps of what is where, `[T, B, H, W, F]`, made for all ticks at once.
+
+    The first two channels are motion. Without frames and flow there is nothing in the maps.
 
     Raises:
-      ValueError: Frames are wanted and the model remembers none.
+      ValueError: Frames or flow are wanted and the sight has none.
     """
+    if self.config.use_flow:
+      if sight.flow is None:
+        raise ValueError("read-out: use_flow=True, but the sight has no flow; give Sight.flow.")
+      return sight.latents, sight.flow
     if not self.config.use_frames:
       ticks, rows = sight.latents.shape[:2]
-      return sight.latents, jnp.zeros((ticks, rows, 1, 1, 9))
+      return sight.latents, jnp.zeros((ticks, rows, 1, 1, 2))
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), sight)
     maps = seen_maps(flat)
     return sight.latents, maps.reshape(*sight.latents.shape[:2], *maps.shape[1:])
@@ -216,6 +234,9 @@ class Slots(hk.Module):
     tracks = Tracks(jnp.where(known, position, jnp.nan), words[..., 0], words[..., 1])
     return tracks, TrackState(position, hidden, active)
 
+  def _sees_motion(self) -> bool:
+    return self.config.use_frames or self.config.use_flow
+
   @hk.name_like("__call__")
   def _first(self, position: Array, maps: Array) -> Float[Array, "B Q E"]:
     """Returns the state of slots that start, from where they are and what is seen there."""
@@ -224,11 +245,11 @@ class Slots(hk.Module):
 
   @hk.name_like("__call__")
   def _moved(self, position: Array, maps: Array) -> Array:
-    """Returns positions carried on by the motion between the last two frames, if they are seen.
+    """Returns positions carried on by the motion between the last two frames, if it is seen.
 
     The motion says where a place was; where a point went solves p = p₀ - motion(p).
     """
-    if not self.config.use_frames:
+    if not self._sees_motion():
       return position
     size = jnp.asarray([maps.shape[2], maps.shape[1]], jnp.float32).reshape(1, 1, 2)
     centre = position[..., :2]
@@ -240,7 +261,7 @@ class Slots(hk.Module):
   def _words(self, position: Array, maps: Array) -> Float[Array, "B Q F"]:
     """Returns the position, and what is seen there and at eight places around it."""
     where = jnp.asarray(fourier_octaves(2 * position - 1, self.config.num_octaves))
-    if not self.config.use_frames:
+    if not self._sees_motion():
       return where
     size = jnp.asarray([maps.shape[2], maps.shape[1]], jnp.float32).reshape(1, 1, 2)
     steps = [(dx, dy) for dy in (-2.0, 0.0, 2.0) for dx in (-2.0, 0.0, 2.0)]

@@ -62,6 +62,8 @@ class Config:
     queries_see: Whether a query is given what was last seen where it asks, and the modality's head
       what was derived from it, such as motion. Without it, all that is foretold of a change passes
       through the latents; what is moved or changed is still the last frame.
+    norm_tokens: Whether tokens pass a LayerNorm. It takes their size away, and so how far what
+      is in them has moved; without it they are as large as what was seen.
   """
 
   modalities: dict[str, ModalityConfig] = field(default_factory=dict)
@@ -77,6 +79,7 @@ class Config:
   decode_chunk: int = 2**15
   latent_grid: tuple[int, int] | None = None
   queries_see: bool = True
+  norm_tokens: bool = True
 
   def __post_init__(self):
     self.validate()
@@ -234,7 +237,8 @@ class StreamPerceiver(hk.Module):
       tokens.append(mine + jnp.broadcast_to(mark, mine.shape).astype(mine.dtype))
       visible.append(jnp.broadcast_to(valid[name][:, None], mine.shape[:2]))
     tokens = jnp.concatenate([c.precision.cast(t) for t in tokens], axis=1)
-    tokens = LayerNorm(use_offset=False, name="token_norm")(tokens)
+    if c.norm_tokens:
+      tokens = LayerNorm(use_offset=False, name="token_norm")(tokens)
     visible = jnp.concatenate(visible, axis=1)
     if c.latent_grid:
       shapes = [m.grid_shape() for m in self.inputs.values()]

@@ -152,17 +152,36 @@ def sincos_1d(num: int, dim: int) -> np.ndarray:
 
 
 class LearnedPositions(hk.Module):
-  """One learned vector per place, `[num, dim]`; drawn with standard deviation `init_scale`."""
+  """One learned vector per place, `[num, dim]`.
 
-  def __init__(self, num: int, dim: int, *, init_scale: float = 0.02, name: str):
+  Args:
+    num: Places.
+    dim: Width.
+    init_scale: Standard deviation of what is drawn at first.
+    start: What they are at first instead.
+    name: Haiku name.
+  """
+
+  def __init__(
+    self,
+    num: int,
+    dim: int,
+    *,
+    init_scale: float = 0.02,
+    start: Float[np.ndarray, "N C"] | None = None,
+    name: str,
+  ):
     super().__init__(name=name)
     self.num = num
     self.dim = dim
     self.init_scale = init_scale
+    self.start = start
 
   def __call__(self, batch_size: int | None = None) -> Float[Array, "..."]:
     """Returns the table, `[num, dim]`, or repeated for a batch, `[B, num, dim]`; float32."""
-    init = hk.initializers.TruncatedNormal(stddev=self.init_scale)
+    init: hk.initializers.Initializer = hk.initializers.TruncatedNormal(stddev=self.init_scale)
+    if self.start is not None:
+      init = hk.initializers.Constant(self.start.astype(np.float32))
     table = hk.get_parameter("pos_embs", (self.num, self.dim), jnp.float32, init)
     if batch_size is None:
       return table

@@ -41,10 +41,10 @@ class Eye:
     ticks: Frames seen so far.
   """
 
-  def __init__(self, model: Model, params: PyTree, chunk: int = CHUNK):
-    """Starts before the first frame."""
+  def __init__(self, model: Model, params: PyTree, chunk: int = CHUNK, *, flow: bool = False):
+    """Starts before the first frame; `flow` has it say how places move, see `frozen.look`."""
     self.ticks = 0
-    self._model, self._params, self._chunk = model, params, chunk
+    self._model, self._params, self._chunk, self._flow = model, params, chunk, flow
     self._state = model.initial_state(params, 1)
 
   def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Sight:
@@ -66,7 +66,7 @@ class Eye:
     start = np.zeros((chunk, 1), bool)
     start[0] = self.ticks == 0
     seen = {"pixels": pixels[:, None], IS_FIRST: start}
-    sight, self._state = look(self._model, self._params, self._state, seen)
+    sight, self._state = look(self._model, self._params, self._state, seen, flow=self._flow)
     self.ticks += count
     return sight
 
@@ -88,7 +88,8 @@ class Watcher:
     """Starts before the first frame, with the frames and places that are asked for."""
     self._watched, self._params, self._chunk = watched, params, chunk
     self._times, self._places = times.astype(int), places.astype(np.float32)
-    self._eye = Eye(watched.model, watched.params, chunk)
+    flow = watched.tracker.config.use_flow
+    self._eye = Eye(watched.model, watched.params, chunk, flow=flow)
     turns = max(1, -(-len(times) // watched.num_slots))  # one, of nothing, without a query
     self._slots = [watched.tracker.initial_state(1, watched.num_slots) for _ in range(turns)]
 

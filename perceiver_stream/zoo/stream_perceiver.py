@@ -1,6 +1,7 @@
 """Sizes of `stream_perceiver`: nano for tests, tiny for a CPU, small and base for a GPU."""
 
 import dataclasses
+import math
 
 from perceiver_stream.core import PredictCorrectConfig
 from perceiver_stream.modalities import audio, pixels
@@ -37,6 +38,20 @@ def _grid(config: Config, grid: tuple[int, int]) -> Config:
   return dataclasses.replace(config, latent_grid=grid)
 
 
+def _motion(config: Config, grid: tuple[int, int], dim: int) -> Config:
+  places = {"num_latents": math.prod(grid), "latent_dim": dim, "identity": True, "places": True}
+  pixels = dataclasses.replace(config.modalities["pixels"], looks_back=True)  # type: ignore[type-var]
+  return dataclasses.replace(
+    config,
+    modalities=config.modalities | {"pixels": pixels},
+    core=dataclasses.replace(config.core, **places),
+    latent_grid=grid,
+    queries_see=False,
+    norm_tokens=False,
+    displacements=(0, 1),
+  )
+
+
 # Our own sizes; `base` has the latent array of the published MooG (1024 × 512).
 VARIANTS = {
   "nano": lambda: _config(16, 8, 16, 1, heads=2, patch=4, tokenizer="patch"),
@@ -44,6 +59,8 @@ VARIANTS = {
   # Each latent bound to one cell of the picture: what the free ones are compared with.
   "nano_grid": lambda: _grid(VARIANTS["nano"](), (4, 2)),
   "tiny_grid": lambda: _grid(VARIANTS["tiny"](), (8, 8)),
+  # A latent for each token, through which passes all that is told of motion.
+  "tiny_motion": lambda: _motion(VARIANTS["tiny"](), (16, 16), 64),
   "small": lambda: _config(128, 256, 256, 2, heads=8, patch=8, tokenizer="conv"),
   "base": lambda: _config(256, 1024, 512, 3, heads=8, patch=8, tokenizer="conv"),
 }
@@ -52,5 +69,5 @@ CARD = Card(
   summary="Latents that watch one stream tick by tick and foretell it, several distances ahead.",
   paper="ours; docs/design.md says what it takes from where",
   inputs="pixels and sound of any stream, or one of them; sizes adapt",
-  limits="What ships (`tiny`, pictures of 64×64) has seen synthetic worlds and nothing real.",
+  limits="What ships (pictures of 64×64) has seen synthetic worlds and nothing real.",
 )

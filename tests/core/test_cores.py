@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from perceiver_stream.core import CORES, CoreInputs, PredictCorrectConfig
+from perceiver_stream.core.predict_correct import places
 from perceiver_stream.nn import Precision
 
 ROWS, TOKENS, DIM, TICKS = 3, 6, 8, 5
 
 
-VARIANTS = [(kind, {}) for kind in CORES] + [(PredictCorrectConfig, {"identity": True})]
+VARIANTS = [(kind, {}) for kind in CORES] + [
+  (PredictCorrectConfig, {"identity": True, "places": True})
+]
 
 
 @pytest.fixture(params=VARIANTS, ids=lambda c: "-".join([c[0].__name__, *c[1]]))
@@ -107,3 +110,10 @@ def test_sizes_that_do_not_divide_are_refused(core):
   for config in CORES:
     with pytest.raises(ValueError, match="latent_dim=10 is not a multiple of num_heads=4"):
       config(latent_dim=10, num_heads=4).validate()
+
+
+@pytest.mark.parametrize("num", [1, 7, 12, 64])
+def test_latents_that_start_as_places_are_apart(num):
+  table = places(num, 256)
+  assert table.shape == (num, 256) and 0.5 < np.sqrt(np.mean(np.square(table))) < 1.5
+  np.testing.assert_array_equal(np.argmax(table @ table.T, axis=1), np.arange(num))

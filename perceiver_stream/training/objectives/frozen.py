@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream import zoo
 from perceiver_stream.models.base import Model
@@ -53,26 +53,55 @@ def first_params(learner: Any, readout: PyTree) -> PyTree:
   return {**jax.tree.map(jnp.array, learner.params), **readout} if learner.finetune else readout
 
 
-def first_sight(model: Model, params: PyTree, observation: Observation) -> Sight:
+def first_sight(
+  model: Model, params: PyTree, observation: Observation, *, flow: bool = False
+) -> Sight:
   """Returns what a read-out sees of the state after a first tick, `[B, ...]`."""
   rows = next(iter(observation.values())).shape[0]
   once = {n: jnp.asarray(observation[n])[None] for n in model.modalities if n in observation}
-  sight, _ = look(model, params, model.initial_state(params, rows), once)
+  sight, _ = look(model, params, model.initial_state(params, rows), once, flow=flow)
   return jax.tree.map(lambda x: x[0], sight)
 
 
 def look(
-  model: Model, params: PyTree, state: PyTree, observations: Mapping[str, Any]
+  model: Model,
+  params: PyTree,
+  state: PyTree,
+  observations: Mapping[str, Any],
+  *,
+  flow: bool = False,
 ) -> tuple[Sight, PyTree]:
   """Returns what a read-out sees of the states of T ticks, and the state after them.
 
-  Frames are those that the state remembers under "pixels", if it does.
+  Frames are those that the state remembers under "pixels", if it does. `flow` also decodes how
+  each place has moved.
+
+  Raises:
+    ValueError: `flow`, and the model does not look back.
   """
   states, after = model.observe(params, state, observations)
   latents = model.latents(params, states)
   memory = getattr(states, "memory", {}).get("pixels")
   frames = (memory.last, memory.previous) if memory is not None else (None, None)
-  return Sight(latents, *frames), after
+  return Sight(latents, *frames, flow_of(model, params, states) if flow else None), after
+
+
+def flow_of(model: Model, params: PyTree, states: PyTree) -> Float[Array, "T B H W 2"]:
+  """Returns where each place was one tick before, (x, y) pixels, as decoded from the latents.
+
+  Raises:
+    ValueError: The model does not look back.
+  """
+  pixels = model.modalities.get("pixels")
+  if not getattr(pixels and pixels.config, "looks_back", False):
+    raise ValueError(
+      "read-out: use_flow=True asks the model how places have moved, and this one does not look "
+      "back; use one trained with pixels.Config.looks_back, or use_flow=False."
+    )
+  ticks, rows = jax.tree.leaves(states)[0].shape[:2]
+  flat = jax.tree.map(lambda x: x.reshape(ticks * rows, *x.shape[2:]), states)
+  flow = model.predict(params, flat, (0,))["pixels_flow"][:, 0]
+  return flow.reshape(ticks, rows, *flow.shape[1:])
 
 
 def seen(model: Model, window: Observation) -> dict[str, Any]:

@@ -7,6 +7,7 @@ with parameters that no update has shown this tick as a target (prequential).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +70,8 @@ class FuturePrediction:
         f"objective: {len(weights)} displacement_weights {weights} for the displacements "
         f"{self.displacements}; give one each."
       )
+    pixels: Any = model.modalities["pixels"].config if "pixels" in model.modalities else None
+    self.judged = (0, 1) if getattr(pixels, "looks_back", False) else (1,)  # one tick of flow
     self.weights = dict(zip(self.displacements, weights, strict=True))
 
   @property
@@ -129,15 +132,20 @@ class FuturePrediction:
       memory = flat.memory[name]
       valid = window.get(valid_key(name), jnp.ones((last, rows), bool))[-num:]
       valid = (valid & same).reshape(-1) & memory.seen
-      loss, score = self._compare(
-        modality, predicted[name], modality.copy(memory.last), target, valid
-      )
+      copy = modality.copy(modality.newest(memory, displacement))
+      loss, score = self._compare(modality, predicted[name], copy, target, valid)
       total = total + modality.config.loss_weight * loss
       scores[f"{name}@{displacement}"] = jax.tree.map(lambda x: x.reshape(num, rows), score)
-    if displacement == 1 and {"flow_backward"} <= set(window) and "pixels_flow" in predicted:
+    if (
+      displacement in self.judged
+      and {"flow_backward"} <= set(window)
+      and "pixels_flow" in predicted
+    ):
       judged = same & flag(window, "flow_backward")[-num:]
       flow = predicted["pixels_flow"].reshape(window["flow_backward"][-num:].shape)
-      scores["pixels_flow@1"] = judge_flow(flow, window["flow_backward"][-num:], judged)
+      scores[f"pixels_flow@{displacement}"] = judge_flow(
+        flow, window["flow_backward"][-num:], judged
+      )
     shaped = {
       f"{k}@{displacement}": v.reshape(num, rows, *v.shape[1:]) for k, v in predicted.items()
     }

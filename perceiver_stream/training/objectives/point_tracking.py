@@ -90,7 +90,8 @@ class Watched(NamedTuple):
 
   def init(self, rng: Array, observation: Observation) -> PyTree:
     """Returns parameters of the tracker, with the model's if it learns too."""
-    readout = self.tracker.init(rng, first_sight(self.model, self.params, observation))
+    flow = self.tracker.config.use_flow
+    readout = self.tracker.init(rng, first_sight(self.model, self.params, observation, flow=flow))
     return first_params(self, readout)
 
   def initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> State:
@@ -127,7 +128,13 @@ class PointTracking:
     del rng
     watched = self.learner
     own, readout = split(watched, params)
-    sight, after = look(watched.model, own, state.watched, seen(watched.model, window))
+    sight, after = look(
+      watched.model,
+      own,
+      state.watched,
+      seen(watched.model, window),
+      flow=self.config.readout.use_flow,
+    )
     truth, visible, names = self._truth(window)
     orders, ids, start = queries(window, truth, visible, names, state.ids, state.start)
     tracks, tracked = watched.tracker.unroll(readout, state.tracks, sight, orders)
