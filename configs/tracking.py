@@ -2,10 +2,10 @@
 
 The model watches, only the read-out learns. Rows are the three levels of the synthetic world, with
 other scenes than `configs/pretrain.py` has. A variant is a model, `tiny` (`stream_perceiver/tiny`),
-`motion` (`stream_perceiver/tiny_motion`), `moog` (`moog/tiny`) or `nano` (tests: random weights), and what is read: nothing more (points),
-`latents` (points, from nothing but the latents), `flow` (points, from the latents and how the model's
-own decoder says that places move), `boxes` (around things) or `dense` (depth, flow, and
-things against ground).
+`motion` (`stream_perceiver/tiny_motion`), `moog` (`moog/tiny`) or `nano` (tests: random weights),
+and what is read: nothing more (points), `latents` (points, from nothing but the latents), `flow`
+(points, from the latents and how the model's own decoder says that places moved), `boxes` (around
+things) or `dense` (depth, flow, and things against ground).
 
   python scripts/train.py --config=configs/tracking.py:tiny
   python scripts/train.py --config=configs/tracking.py:moog_latents
@@ -36,7 +36,7 @@ DENSE = {
   "segmentation": segmentation.Config(use_input=False, num_classes=2, foreground=True),
 }
 NEEDS = {"boxes": ("segmentation",), "dense": tuple(DENSE)}
-NUM_WINDOWS = {"boxes": 600, "dense": 400}
+NUM_WINDOWS = {"boxes": 600, "dense": 400, "flow": 600}
 NUM_THINGS = 7  # of the hardest level
 
 
@@ -88,9 +88,9 @@ def config_of(weights: str) -> Any:
 def following(what: str, slots: int) -> point_tracking.Config:
   """Returns how points or boxes are learnt to be followed."""
   follows = "boxes" if what == "boxes" else "points"
-  readout = point_readout.Config(
-    follows=follows, use_frames=what not in ("latents", "flow"), use_flow=what == "flow"
-  )
+  sees = {"use_frames": what not in ("latents", "flow"), "use_flow": what == "flow"}
+  reach = 0.05 if what == "flow" else point_readout.Config.reach  # little is left to correct
+  readout = point_readout.Config(follows=follows, reach=reach, **sees)
   return point_tracking.Config(num_slots=slots, readout=readout)
 
 
