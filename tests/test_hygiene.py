@@ -10,7 +10,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MAX_BYTES = 2_000_000
 # Names of files allowed to be bigger, each for a stated reason: weights that ship, 10 MB at most.
 BIG_FILES = {
-  f"perceiver_stream/weights/{name}.safetensors" for name in ("stream_perceiver.tiny", "moog.tiny")
+  f"perceiver_stream/weights/{name}.safetensors"
+  for name in ("stream_perceiver.tiny", "stream_perceiver.tiny_motion", "moog.tiny")
 }
 MAX_LINES = 400
 

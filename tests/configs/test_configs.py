@@ -17,9 +17,9 @@ VARIANTS = {
   "flow": ("nano", "tiny", "published"),
   "moog": ("nano", "tiny", "movi", "nano_future"),
   "painters": ("nano", "trecvit", "image_rnn", "conv3d", "video_autoencoder"),
-  "pretrain": ("nano", "tiny", "apart", "blind", "grid", "moog"),
+  "pretrain": ("nano", "tiny", "apart", "blind", "grid", "motion", "moog"),
   "rvm": ("nano", "tiny", "small", "nano_future"),
-  "tracking": ("nano", "tiny_boxes", "tiny_dense", "moog_latents"),
+  "tracking": ("nano", "tiny_boxes", "tiny_dense", "motion_flow", "moog_latents"),
 }
 SCORED = {
   "autoencoder": {"audio@0", "pixels@0"},

@@ -1,13 +1,18 @@
 """Weights that come with the package: small, loaded by name, with a card that says whence they are."""
 
+import dataclasses
+import itertools
+
 import jax
 import numpy as np
 import pytest
 
 import perceiver_stream
-from perceiver_stream import zoo
+from perceiver_stream import streams, zoo
 from perceiver_stream.models import point_readout
+from perceiver_stream.streams import synthetic
 from perceiver_stream.training import inference, pretrained
+from perceiver_stream.training.objectives import frozen
 from perceiver_stream.zoo import loading, shipped, translation
 
 NAMES = shipped.names()
@@ -35,6 +40,24 @@ def test_they_come_with_a_tracker_of_points(name):
   blank = {"pixels": np.zeros((1, *watched.model.modalities["pixels"].spec.shape), np.uint8)}
   wanted = jax.eval_shape(watched.init, jax.random.key(0), blank)
   assert jax.tree.map(lambda x: x.shape, wanted) == jax.tree.map(lambda x: x.shape, params)
+
+
+def test_how_places_moved_is_in_the_latents_of_tiny_motion():
+  watched, _ = pretrained.load_tracker("stream_perceiver/tiny_motion")
+  seen = watched.tracker.config
+  assert seen.use_flow and not seen.use_frames
+  model, params = watched.model, watched.params
+  world = synthetic.Config(level="hard", audio_rate_hz=0, modalities=("pixels", "flow_backward"))
+  [row] = streams.open_rows(dataclasses.replace(world, seed=10**6))
+  ticks = list(itertools.islice(row, 6))
+  frames = np.stack([tick["pixels"] for tick in ticks])[:, None]
+  states, _ = model.observe(params, model.initial_state(params, 1), {"pixels": frames})
+  told = frozen.flow_of(model, params, states)[-1, 0]
+  truth = ticks[-1]["flow_backward"]
+  miss, still = (np.linalg.norm(x, axis=-1).mean() for x in (told - truth, truth))
+  assert still > 0.5 and miss < 0.6 * still
+  blank = states._replace(memory=jax.tree.map(np.zeros_like, states.memory))
+  np.testing.assert_array_equal(frozen.flow_of(model, params, blank)[-1, 0], told)
 
 
 def test_a_name_without_weights_lists_those_that_have_some():
