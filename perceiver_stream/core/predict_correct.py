@@ -80,6 +80,15 @@ class PredictCorrectConfig(CoreConfig):
   identity: bool = False
   places: bool = False
 
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    super().validate()
+    if self.places and not self.identity:
+      raise ValueError(
+        "PredictCorrectConfig: places=True says where the vectors of identity start, and "
+        "identity=False; set it, or leave places off."
+      )
+
 
 def places(num: int, dim: int) -> Float[np.ndarray, "L D"]:
   """Returns vectors for the cells of a grid of `num` cells, as square as can be, row-major.

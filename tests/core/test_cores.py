@@ -117,3 +117,8 @@ def test_latents_that_start_as_places_are_apart(num):
   table = places(num, 256)
   assert table.shape == (num, 256) and 0.5 < np.sqrt(np.mean(np.square(table))) < 1.5
   np.testing.assert_array_equal(np.argmax(table @ table.T, axis=1), np.arange(num))
+
+
+def test_places_without_identity_are_refused():
+  with pytest.raises(ValueError, match="places=True says where .* identity=False; set it"):
+    PredictCorrectConfig(places=True).validate()
