@@ -69,7 +69,7 @@ def test_the_frame_before_is_what_now_is_compared_with():
   np.testing.assert_allclose(aux.scores["pixels_flow@0"].model, np.sqrt(2), rtol=1e-4)
 
 
-def test_without_their_norm_tokens_keep_their_size():
+def test_the_norm_of_tokens_can_be_left_out():
   normed, plain = looking(), looking(norm_tokens=False)
   named = [{n for n in flatten(x[1]) if "token_norm" in n} for x in (normed, plain)]
   assert len(named[0]) == 1 and not named[1]

@@ -1,6 +1,5 @@
 """Weights that come with the package: small, loaded by name, with a card that says whence they are."""
 
-import dataclasses
 import itertools
 
 import jax
@@ -47,8 +46,9 @@ def test_how_places_moved_is_in_the_latents_of_tiny_motion():
   seen = watched.tracker.config
   assert seen.use_flow and not seen.use_frames
   model, params = watched.model, watched.params
-  world = synthetic.Config(level="hard", audio_rate_hz=0, modalities=("pixels", "flow_backward"))
-  [row] = streams.open_rows(dataclasses.replace(world, seed=10**6))
+  names = ("pixels", "flow_backward")
+  world = synthetic.Config(level="hard", audio_rate_hz=0, modalities=names, seed=10**6)
+  [row] = streams.open_rows(world)
   ticks = list(itertools.islice(row, 6))
   frames = np.stack([tick["pixels"] for tick in ticks])[:, None]
   states, _ = model.observe(params, model.initial_state(params, 1), {"pixels": frames})

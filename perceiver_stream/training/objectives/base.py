@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num, PyTree
 
 from perceiver_stream.modalities import Modality
+from perceiver_stream.models.base import Model
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
 
 
@@ -78,6 +79,12 @@ def check_window(name: str, window: int) -> None:
   """Raises ValueError if the number of ticks between updates is none."""
   if window < 1:
     raise ValueError(f"{name}: window={window} ticks; use at least 1.")
+
+
+def looks_back(model: Model) -> bool:
+  """Returns whether displacement 0 asks how the newest frame came out of the one before it."""
+  pixels = model.modalities.get("pixels")
+  return bool(getattr(pixels and pixels.config, "looks_back", False))
 
 
 def same_recording(window: Mapping[str, Array], displacement: int, num: int) -> Bool[Array, "K B"]:

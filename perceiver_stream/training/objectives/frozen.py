@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from perceiver_stream import zoo
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import Sight
+from perceiver_stream.training.objectives.base import looks_back
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
 from perceiver_stream.zoo.loading import blank_tick, template
 from perceiver_stream.zoo.translation import check_names, flatten
@@ -92,8 +93,7 @@ def flow_of(model: Model, params: PyTree, states: PyTree) -> Float[Array, "T B H
   Raises:
     ValueError: The model does not look back.
   """
-  pixels = model.modalities.get("pixels")
-  if not getattr(pixels and pixels.config, "looks_back", False):
+  if not looks_back(model):
     raise ValueError(
       "read-out: use_flow=True asks the model how places have moved, and this one does not look "
       "back; use one trained with pixels.Config.looks_back, or use_flow=False."

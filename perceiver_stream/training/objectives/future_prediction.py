@@ -7,7 +7,6 @@ with parameters that no update has shown this tick as a target (prequential).
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,7 @@ from perceiver_stream.training.objectives.base import (
   check_window,
   flag,
   known,
+  looks_back,
   mean_where,
   same_recording,
 )
@@ -70,8 +70,7 @@ class FuturePrediction:
         f"objective: {len(weights)} displacement_weights {weights} for the displacements "
         f"{self.displacements}; give one each."
       )
-    pixels: Any = model.modalities["pixels"].config if "pixels" in model.modalities else None
-    self.judged = (0, 1) if getattr(pixels, "looks_back", False) else (1,)  # one tick of flow
+    self.judged = (0, 1) if looks_back(model) else (1,)  # of these, flow is that of one tick
     self.weights = dict(zip(self.displacements, weights, strict=True))
 
   @property
