@@ -22,6 +22,10 @@ _SUFFIXES = frozenset(
   ".webm .wmv .y4m".split()
 )
 _MAX_READ_ERRORS = 20  # in a row, after which the rest of a file counts as lost
+# Titles that are not UTF-8 are no error. PyAV 19 always replaces what it cannot decode.
+_METADATA: dict[str, Any] = (
+  {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
 
 
 class DamagedError(ValueError):
@@ -153,7 +157,7 @@ def open_media(path: str) -> av.container.InputContainer:
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f"video: there is no file {path!r}; it was there before, or check it.")
   try:
-    return av.open(path, metadata_errors="replace")
+    return av.open(path, **_METADATA)
   except (av.error.FFmpegError, OSError, ValueError) as error:
     size = pathlib.Path(path).stat().st_size
     raise DamagedError(

@@ -195,7 +195,8 @@ class Pictures:
         self._path,
         late,
       )
-    if self._container.format.name == "mpegts" and all(self._container.size % n for n in _TS_BYTES):
+    size = self._container.size or 0
+    if self._container.format.name == "mpegts" and all(size % n for n in _TS_BYTES):
       logger.warning("%s ends in the middle of a packet: its end was cut off.", self._path)
 
   # --- finding a place again --------------------------------------------------------------------

@@ -131,7 +131,7 @@ def make_train_step(
     num_rows: Streams side by side.
     gradient: `(…) -> ((loss, aux), gradients)`, where that is not the derivative of `loss`.
   """
-  gradient = gradient or jax.value_and_grad(loss, has_aux=True)
+  differentiate: Callable[..., Any] = gradient or jax.value_and_grad(loss, has_aux=True)
   mesh = sharding.rng.mesh  # type: ignore[attr-defined]
   in_rows = rows_sharding(mesh, num_rows, axis=1)
 
@@ -141,7 +141,7 @@ def make_train_step(
 
   def step(state: TrainState, window: Mapping[str, Array]) -> tuple[TrainState, StepInfo]:
     rng, key = jax.random.split(state.rng)
-    (value, aux), grads = gradient(state.params, state.model_state, window, key)
+    (value, aux), grads = differentiate(state.params, state.model_state, window, key)
     grads = jax.lax.with_sharding_constraint(grads, sharding.params)
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(value) & jnp.isfinite(norm) & all_finite(aux.next_state)

@@ -28,6 +28,17 @@ def refuses(path, text, **fields):
   assert pathlib.Path(path).name in str(error.value)
 
 
+@pytest.mark.parametrize("suffix", ["avi", "mkv"])
+def test_a_title_that_is_not_utf8_is_no_damage(tmp_path, suffix):
+  path = tmp_path / f"old.{suffix}"
+  write_video(path, num=4, sound_s=0, title="xyzzy")
+  data = path.read_bytes()
+  assert data.count(b"xyzzy") == 1
+  path.write_bytes(data.replace(b"xyzzy", b"M\xfcll\xff"))
+  ticks, damage = read(path)
+  assert len(ticks) == 4 and not damage
+
+
 @pytest.mark.parametrize(
   ("name", "data"),
   [

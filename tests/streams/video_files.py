@@ -54,6 +54,7 @@ def write_video(
   audio_rate: int = 16000,
   layout: str = "mono",
   audio_codec: str = "pcm_s16le",
+  title: str = "",
 ) -> str:
   """Writes a file of `num` pictures, and sound of their length unless `sound_s` says otherwise.
 
@@ -67,6 +68,8 @@ def write_video(
   sound_s = float(num / Fraction(fps)) if sound_s is None else sound_s
   default = {"bf": "2", "preset": "ultrafast", "crf": "10"} if codec == "libx264" else {}
   with av.open(str(path), "w", options=container_options or {}) as container:
+    if title:
+      container.metadata["title"] = title
     video = container.add_stream(codec, rate=Fraction(fps), options=default | (options or {}))
     video.width, video.height, video.pix_fmt = width, height, "yuv420p"
     video.codec_context.gop_size = gop
