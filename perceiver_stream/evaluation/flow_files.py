@@ -7,7 +7,7 @@ Source: Baker et al. 2011, "A Database and Evaluation Methodology for Optical Fl
 its code: the tag `PIEH` (the float 202021.25), width and height as int32, then rows of (x, y).
 """
 
-import os
+import contextlib
 import pathlib
 import struct
 import zipfile
@@ -15,6 +15,8 @@ from types import TracebackType
 
 import numpy as np
 from jaxtyping import Float, Num
+
+from perceiver_stream.utils import atomic
 
 TAG = b"PIEH"
 UNKNOWN = 1e9
@@ -81,8 +83,9 @@ class FlowArchive:
   def __init__(self, path: str | pathlib.Path):
     self.path = pathlib.Path(path)
     self.count = 0
-    self._part = self.path.with_name(f".part-{self.path.name}")
-    self._zip = zipfile.ZipFile(self._part, "w", zipfile.ZIP_DEFLATED, allowZip64=True)
+    self._files = contextlib.ExitStack()
+    part = self._files.enter_context(atomic.replacing(self.path))
+    self._zip = zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, allowZip64=True)
 
   def add(self, flow: Num[np.ndarray, "H W 2"]) -> None:
     """Adds the next flow."""
@@ -100,7 +103,4 @@ class FlowArchive:
     trace: TracebackType | None,
   ) -> None:
     self._zip.close()
-    if kind is None:
-      os.replace(self._part, self.path)
-    else:
-      self._part.unlink(missing_ok=True)
+    self._files.__exit__(kind, error, trace)

@@ -15,6 +15,7 @@ from perceiver_stream.evaluation.filmstrips import strip_html
 from perceiver_stream.evaluation.page import PAGE
 from perceiver_stream.evaluation.runs import Run, Series, read_run, summarise_run
 from perceiver_stream.evaluation.runs import summarise as summarise
+from perceiver_stream.utils import atomic
 from perceiver_stream.version import __version__
 
 NUM_STRIPS = 3  # the newest, the first and one between
@@ -33,9 +34,7 @@ def write_report(run_dir: str | pathlib.Path, output: str = "report.html") -> pa
   """
   run = read_run(run_dir)
   path = run.folder / output
-  part = path.with_name(f".part-{path.name}")
-  part.write_text(report_html(run), encoding="utf-8")
-  os.replace(part, path)
+  atomic.write_text(path, report_html(run))
   return path
 
 

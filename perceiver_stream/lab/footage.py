@@ -1,9 +1,7 @@
 """Footage: ticks of a stream as arrays, rendered once and shared by all runs."""
 
-import contextlib
 import dataclasses
 import hashlib
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -16,6 +14,7 @@ from perceiver_stream.lab.sources import MOTION, TRUTH
 from perceiver_stream.lab.tasks import Task
 from perceiver_stream.streams import StreamConfig
 from perceiver_stream.types import IS_FIRST
+from perceiver_stream.utils import atomic
 
 Footage = Mapping[str, np.ndarray]  # by name, arrays [R, N, ...]: R rows of N ticks
 
@@ -58,11 +57,8 @@ def kept(folder: pathlib.Path, config: StreamConfig, rows: int, ticks: int) -> F
   path = folder / f"footage_{hashlib.sha256(about.encode()).hexdigest()[:16]}.npz"
   if not path.exists():
     folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
-      np.savez(file, **watch(config, rows, ticks))  # pyright: ignore[reportArgumentType]
-    with contextlib.suppress(FileNotFoundError):
-      os.replace(part, path)
+    with atomic.replacing(path, shared=True) as part:
+      np.savez(part, **watch(config, rows, ticks))  # pyright: ignore[reportArgumentType]
   with np.load(path) as file:
     return dict(file)
 

@@ -4,13 +4,13 @@ seed, that appear whole."""
 import concurrent.futures
 import hashlib
 import json
-import os
 import pathlib
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from perceiver_stream.lab.trials import Size, Trial, Workshop, key_of
+from perceiver_stream.utils import atomic
 
 Results = dict[str, list[dict[str, Any]]]  # by name of the trial, one per seed
 
@@ -65,6 +65,4 @@ def path_of(folder: pathlib.Path, trial: Trial, size: Size, seed: int) -> pathli
 def write(path: pathlib.Path, result: Mapping[str, Any]) -> None:
   """Writes a result so that it is there whole or not at all."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
-  part.write_text(json.dumps(result))
-  os.replace(part, path)
+  atomic.write_text(path, json.dumps(result), shared=True)

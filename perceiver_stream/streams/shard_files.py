@@ -10,7 +10,6 @@ written beside its place and then renamed, so what has its name is whole.
 
 import dataclasses
 import json
-import os
 import pathlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from perceiver_stream.streams.base import TIMESTAMP
 from perceiver_stream.types import IS_FIRST, ModalitySpec, valid_key
+from perceiver_stream.utils import atomic
 
 INDEX, FORMAT = "index.json", 1
 HINT = "run scripts/make_shards.py with the same arguments again, which makes what is not whole"
@@ -176,9 +176,7 @@ def check_stored(tick: dict[str, Any], specs: dict[str, ModalitySpec]) -> None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes a file that is whole or not there."""
-  part = path.with_name(path.name + ".part")
-  part.write_text(json.dumps(value))
-  os.replace(part, path)
+  atomic.write_text(path, json.dumps(value))
 
 
 def _is_picture(array: np.ndarray) -> bool:

@@ -17,6 +17,7 @@ from perceiver_stream.training.progress import Display
 from perceiver_stream.training.scores import RunningScores, joined, window_scores
 from perceiver_stream.training.step import StepInfo
 from perceiver_stream.training.strips import Piece, Strips
+from perceiver_stream.utils import atomic
 
 Window = Mapping[str, np.ndarray]
 
@@ -130,7 +131,7 @@ class Journal:
     self.running = RunningScores(state["running"])
     self.watch = Stopwatch(hop * config.num_rows)
     self.strips = Strips(self.folder, config.logging.strips_every, hop)
-    logs.write_whole(self.folder / "config.json", to_json(config) + "\n")
+    atomic.write_text(self.folder / "config.json", to_json(config) + "\n")
     self.metrics = logs.JsonLines(self.folder / logs.METRICS, state["lines"])
     self.timing = logs.JsonLines(self.folder / logs.TIMING, None if first else 0)
     self.display = Display(config.max_windows or None, first, config.logging.print_every)
@@ -161,7 +162,7 @@ class Journal:
     gains = {key: self.running.gain(key) for key in self.running.means}
     scores = summarise(self.folder)["scores"]
     summary = known | self.watch.read() | {"gains": gains, "last_quarter": scores}
-    logs.write_whole(self.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    atomic.write_text(self.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
 
   def close(self) -> None:

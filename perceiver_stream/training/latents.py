@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 
 from perceiver_stream.training.arrays import CheckpointError, flatten, unflatten
 from perceiver_stream.training.inference import Loaded, ticks_left, watch
+from perceiver_stream.utils import atomic
 from perceiver_stream.version import __version__
 
 INDEX, RESUME = "index.json", "resume.npz"
@@ -113,7 +113,7 @@ def _finish_shard(
   if state is not None:
     position = np.array(json.dumps({"stream": windows.get_state(), "done": done}))
     _write_npz(folder / RESUME, flatten(state) | {STREAM: position})
-  _replace(folder / INDEX, json.dumps(index | done, indent=2).encode())
+  atomic.write_text(folder / INDEX, json.dumps(index | done, indent=2))
 
 
 def _go_on(
@@ -144,10 +144,4 @@ def _shard_name(number: int) -> str:
 def _write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
   buffer = io.BytesIO()
   np.savez(buffer, **arrays)  # type: ignore[arg-type]
-  _replace(path, buffer.getvalue())
-
-
-def _replace(path: pathlib.Path, data: bytes) -> None:
-  part = path.with_name(path.name + ".part")
-  part.write_bytes(data)
-  os.replace(part, path)
+  atomic.write_bytes(path, buffer.getvalue())

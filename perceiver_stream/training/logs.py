@@ -43,13 +43,6 @@ class LogConfig:
       )
 
 
-def write_whole(path: pathlib.Path, text: str) -> None:
-  """Writes a file whole or, should that fail or be cut short, not at all."""
-  part = path.with_name(f".{path.name}.part")
-  part.write_text(text)
-  os.replace(part, path)
-
-
 class JsonLines:
   """A file of one JSON object per line that can be cut back to what a checkpoint knew."""
 

@@ -1,6 +1,6 @@
 """Writing pictures and sound to an mp4 file that any player opens."""
 
-import os
+import contextlib
 import pathlib
 from fractions import Fraction
 from types import TracebackType
@@ -8,6 +8,8 @@ from types import TracebackType
 import av
 import numpy as np
 from jaxtyping import Float, UInt8
+
+from perceiver_stream.utils import atomic
 
 SOUND_HZ = 48000  # every AAC player knows it
 
@@ -42,10 +44,11 @@ class MovieWriter:
     """
     self.path = pathlib.Path(path)
     self.min_side = min_side
-    self._part = self.path.with_name(f".part-{self.path.name}")
     self.path.parent.mkdir(parents=True, exist_ok=True)
+    self._files = contextlib.ExitStack()
+    part = self._files.enter_context(atomic.replacing(self.path))
     try:
-      self._container = av.open(str(self._part), "w")
+      self._container = av.open(str(part), "w")
     except ValueError as error:
       raise ValueError(
         f"{self.path}: its ending names no kind of movie ({error}); end it in .mp4, for instance."
@@ -102,7 +105,4 @@ class MovieWriter:
       self._hear(None)
       self._container.mux(self._video.encode(None))
     self._container.close()
-    if kind is None:
-      os.replace(self._part, self.path)
-    else:
-      self._part.unlink(missing_ok=True)
+    self._files.__exit__(kind, error, trace)

@@ -1,12 +1,13 @@
 """Film strips: what came in, what followed, and what was predicted, kept for the report."""
 
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
+
+from perceiver_stream.utils import atomic
 
 FOLDER = "strips"
 MIN_TICKS = 8  # shown in a strip; short windows are put together
@@ -69,7 +70,5 @@ def save(path: pathlib.Path, pieces: Sequence[Piece], hop: int) -> None:
       errors = [np.asarray(piece.errors[key][name]) for piece in pieces]
       arrays[f"{key}/{name}"] = np.concatenate(errors)[:, 0]
   path.parent.mkdir(exist_ok=True)
-  part = path.with_suffix(".part")
-  with part.open("wb") as file:
-    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-  os.replace(part, path)
+  with atomic.replacing(path) as part:
+    np.savez_compressed(part, **arrays)  # type: ignore[arg-type]

@@ -5,7 +5,6 @@ Each appears under its name when complete, and not at all after an error.
 
 import contextlib
 import csv
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -15,23 +14,13 @@ from perceiver_stream.evaluation.rerun_files import RerunFile
 from perceiver_stream.evaluation.trackers_online import Said
 from perceiver_stream.training.logs import TensorBoard
 from perceiver_stream.training.movies import MovieWriter
+from perceiver_stream.utils import atomic
 
 COLUMNS = ("point", "frame", "time_s", "x", "y", "visible", "certainty")
 
 # Takes the number of the first frame of a piece, the frames, these with points drawn, and what was
 # said of the points.
 Sink = Callable[[int, np.ndarray, np.ndarray, Said], None]
-
-
-@contextlib.contextmanager
-def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a name to write to, which becomes `path` unless there is an error."""
-  part = path.with_name(f".part-{path.name}")
-  try:
-    yield part
-    os.replace(part, path)
-  finally:
-    part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -49,7 +38,7 @@ def movie(path: pathlib.Path, rate_hz: float | int) -> Iterator[Sink]:
 @contextlib.contextmanager
 def table(path: pathlib.Path, rate_hz: float | int) -> Iterator[Sink]:
   """Yields what writes a row of `COLUMNS` for each point and frame, from its query on."""
-  with whole(path) as part, part.open("w", newline="") as file:
+  with atomic.replacing(path) as part, part.open("w", newline="") as file:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
 
@@ -68,7 +57,7 @@ def table(path: pathlib.Path, rate_hz: float | int) -> Iterator[Sink]:
 @contextlib.contextmanager
 def recording(path: pathlib.Path, rate_hz: float | int) -> Iterator[Sink]:
   """Yields what writes frames, points and the number of visible ones for the Rerun viewer."""
-  with whole(path) as part, RerunFile(part, rate_hz=rate_hz) as file:
+  with atomic.replacing(path) as part, RerunFile(part, rate_hz=rate_hz) as file:
 
     def add(first: int, frames: np.ndarray, drawn: np.ndarray, said: Said) -> None:
       for t, frame in enumerate(frames):

@@ -15,6 +15,7 @@ from perceiver_stream.evaluation.queries import check_asked
 from perceiver_stream.evaluation.trackers_online import Said
 from perceiver_stream.training import track_files
 from perceiver_stream.training.watching_points import CHUNK, Follower
+from perceiver_stream.utils import atomic
 
 
 @dataclass(kw_only=True)
@@ -154,7 +155,7 @@ def write_tracks(
       check_asked(size, queries, "track", ticks)
     said = _joined(told)
     arrays = said._asdict() | {"queries": asked[:, [0, 2, 1]], "rate_hz": np.float64(rate_hz)}
-    with track_files.whole(folder / "tracks.npz") as part, part.open("wb") as file:
+    with atomic.replacing(folder / "tracks.npz") as part, part.open("wb") as file:
       np.savez_compressed(file, **arrays)
   known = np.asarray(np.isfinite(said.tracks[..., 0]))
   return Written(ticks, said.tracks, float(said.visible[known].mean()) if known.any() else np.nan)

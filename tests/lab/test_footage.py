@@ -24,7 +24,7 @@ def test_what_was_watched_once_is_read_after(tmp_path, watched, monkeypatch):
   for name, value in watched.items():
     np.testing.assert_array_equal(first[name], value)
     np.testing.assert_array_equal(again[name], value)
-  assert not list(tmp_path.glob("*.part"))
+  assert not list(tmp_path.glob(".part*"))
 
 
 @pytest.mark.parametrize("ahead", [0, 4, 16])

@@ -70,7 +70,7 @@ def test_several_at_a_time_give_the_same(tmp_path):
 
 def test_half_written_files_are_not_results(tmp_path):
   path = grid.path_of(tmp_path, TRIALS["first"], SIZE, 0)
-  path.with_suffix(".1.part").write_text('{"ru')
+  path.with_name(f".part-1-1-{path.name}").write_text('{"ru')
   run(tmp_path)
   assert len(Workshop.made) == 9 and json.loads(path.read_text())["seed"] == 0
 

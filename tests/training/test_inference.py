@@ -95,7 +95,7 @@ def extract(nano, folder, stop_after=None, **kwargs):
 
 
 def contents(folder):
-  return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix == ".npz"}
+  return {p.name: p.read_bytes() for p in folder.glob("[!.]*.npz")}
 
 
 def test_latents_are_those_of_the_model_in_shards(nano, tmp_path):
@@ -116,7 +116,7 @@ def test_a_stopped_extraction_goes_on_to_the_same_files(nano, tmp_path, stop_aft
   extract(nano, tmp_path / "whole")
   stopped = extract(nano, tmp_path / "parts", stop_after=stop_after)
   assert not stopped.finished and stopped.shards == stop_after
-  (tmp_path / "parts" / "latents-00009.npz.part").write_bytes(b"cut short")
+  (tmp_path / "parts" / ".part-latents-00009.npz").write_bytes(b"cut short")
   assert extract(nano, tmp_path / "parts").finished
   assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
   assert extract(nano, tmp_path / "parts").ticks == 40  # and once more: nothing to do

@@ -154,16 +154,6 @@ def test_nobody_reading_is_no_reason_to_stop(is_terminal):
     assert display.console.quiet
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path):
-  path = tmp_path / "config.json"
-  logs.write_whole(path, "old")
-  with pytest.raises(UnicodeEncodeError):
-    logs.write_whole(path, "new\udc80")
-  assert path.read_text() == "old"
-  logs.write_whole(path, "new")
-  assert path.read_text() == "new"
-
-
 def test_a_long_run_keeps_a_bounded_number_of_strips_from_all_its_life(tmp_path):
   keeper = strips.Strips(tmp_path, every=1, hop=2)
   piece = strips.Piece({"x": np.zeros((3, 1, 2))}, {"x@1": np.zeros((2, 1, 2))}, {})

@@ -1,0 +1,40 @@
+"""Files that appear under their name only when they are complete."""
+
+import contextlib
+import os
+import pathlib
+import threading
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def replacing(path: str | pathlib.Path, *, shared: bool = False) -> Iterator[pathlib.Path]:
+  """Yields a path in the same folder to write to; it becomes `path` unless there is an error.
+
+  The path yielded has the same suffix and starts with a dot. After an error it is deleted, and a
+  file that had the name before is as it was.
+
+  Args:
+    path: Of the file.
+    shared: Whether several threads or processes may write this file at the same time.
+  """
+  path = pathlib.Path(path)
+  writer = f"{os.getpid()}-{threading.get_ident()}-" if shared else ""
+  part = path.with_name(f".part-{writer}{path.name}")
+  try:
+    yield part
+    os.replace(part, path)
+  finally:
+    with contextlib.suppress(OSError):  # not the error to report
+      part.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | pathlib.Path, data: bytes, *, shared: bool = False) -> None:
+  """Writes a file, complete or not at all; see `replacing`."""
+  with replacing(path, shared=shared) as part:
+    part.write_bytes(data)
+
+
+def write_text(path: str | pathlib.Path, text: str, *, shared: bool = False) -> None:
+  """Writes a file in UTF-8, complete or not at all; see `replacing`."""
+  write_bytes(path, text.encode(), shared=shared)
