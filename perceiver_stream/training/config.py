@@ -11,7 +11,7 @@ from perceiver_stream.training.checkpoints import CheckpointConfig
 from perceiver_stream.training.logs import LogConfig
 from perceiver_stream.training.mesh import MeshConfig
 from perceiver_stream.training.names import nearest
-from perceiver_stream.training.objectives import ObjectiveConfig
+from perceiver_stream.training.objectives import ObjectiveConfig, registered, registered_as
 from perceiver_stream.training.optimizers import OptimizerConfig
 
 TYPE = "_type"  # in JSON: where a dataclass is defined, so that it can be made again
@@ -102,7 +102,7 @@ def to_dict(value: Any) -> Any:
   if dataclasses.is_dataclass(value) and not isinstance(value, type):
     kind = type(value)
     names = [f.name for f in dataclasses.fields(value)]
-    return {TYPE: f"{kind.__module__}.{kind.__qualname__}"} | {
+    return {TYPE: registered_as(kind) or f"{kind.__module__}.{kind.__qualname__}"} | {
       name: to_dict(getattr(value, name)) for name in names
     }
   if isinstance(value, Mapping):
@@ -173,9 +173,15 @@ def differences(old: Any, new: Any) -> list[str]:
 
 
 def _find(path: str, where: str) -> type:
+  if known := registered(path):
+    return known
   module, _, name = path.rpartition(".")
   if not path.startswith(PACKAGE):
-    raise ValueError(f"{where}: type {path!r} is not from {PACKAGE[:-1]}, so it is not loaded.")
+    raise ValueError(
+      f"{where}: type {path!r} is not from {PACKAGE[:-1]}, so it is not loaded; if it is the name of "
+      f"your own objective, import the module that registers it (objectives.register) first, or "
+      f"give the --config file that does."
+    )
   try:
     kind = getattr(importlib.import_module(module), name)
   except (ImportError, AttributeError) as error:

@@ -111,10 +111,7 @@ def check_needs(objective: Any, specs: Mapping[str, ModalitySpec]) -> None:
 def fit(model: Any, specs: Mapping[str, ModalitySpec]) -> Any:
   """Returns the model's config, or that of the model so named, with the sizes of the stream."""
   model = zoo.config(model) if isinstance(model, str) else model
-  for family in zoo.FAMILIES.values():
-    if isinstance(model, family.Config):
-      return family.fitted(model, specs)
-  raise TypeError(f"config.model is a {type(model).__name__}; the zoo has {zoo.names()}.")
+  return zoo.family(model).fitted(model, specs)
 
 
 def blank(

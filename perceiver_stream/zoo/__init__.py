@@ -58,6 +58,22 @@ def config(name: str) -> Any:
   return FAMILIES[family].VARIANTS[variant]()
 
 
+def family(config: Any) -> Any:
+  """Returns the module of the family whose `Config` has exactly the type of `config`.
+
+  Raises:
+    TypeError: There is none; a subclass of a `Config` is another model's.
+  """
+  for module in FAMILIES.values():
+    if type(config) is module.Config:
+      return module
+  kind = type(config)
+  raise TypeError(
+    f"zoo: config of type {kind.__module__}.{kind.__qualname__} belongs to none of "
+    f"{sorted(FAMILIES)}; use the Config of one of them, or add a family to FAMILIES."
+  )
+
+
 def build(name_or_config: Any) -> Model:
   """Returns a model by name, or from a config.
 
@@ -69,12 +85,7 @@ def build(name_or_config: Any) -> Model:
     TypeError: The config is of no family of the zoo.
   """
   chosen = config(name_or_config) if isinstance(name_or_config, str) else name_or_config
-  for module in FAMILIES.values():
-    if isinstance(chosen, module.Config):
-      return module.build(chosen)
-  raise TypeError(
-    f"zoo: config of type {type(chosen).__name__} belongs to none of {sorted(FAMILIES)}."
-  )
+  return family(chosen).build(chosen)
 
 
 def staged(name_or_config: Any) -> Staged:
@@ -85,13 +96,14 @@ def staged(name_or_config: Any) -> Staged:
 
   Raises:
     ValueError: There is no such model, or its depth is no list of layers.
+    TypeError: The config is of no family of the zoo.
   """
   chosen = config(name_or_config) if isinstance(name_or_config, str) else name_or_config
-  families = {name: m for name, m in FAMILIES.items() if hasattr(m, "staged")}
-  for module in families.values():
-    if isinstance(chosen, module.Config):
-      return module.staged(chosen)
+  module = family(chosen)
+  if hasattr(module, "staged"):
+    return module.staged(chosen)
   raise ValueError(
-    f"zoo: a {type(chosen).__module__.rsplit('.', 1)[-1]} is not staged: its depth is no list of "
-    f"layers. Staged are {sorted(families)}; run it with execution=sequential."
+    f"zoo: a {module.__name__.rsplit('.', 1)[-1]} is not staged: its depth is no list of layers. "
+    f"Staged are {sorted(name for name, m in FAMILIES.items() if hasattr(m, 'staged'))}; run it "
+    f"with execution=sequential."
   )

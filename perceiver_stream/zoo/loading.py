@@ -158,10 +158,8 @@ def read_card(path: str | pathlib.Path) -> dict[str, str]:
 
 def card_of(model: Model) -> Card | None:
   """Returns the card of a model's family, if it has one."""
-  for family in zoo.FAMILIES.values():
-    if isinstance(model.config, family.Config):
-      return getattr(family, "CARD", None)
-  return None
+  kinds = {family.Config: family.CARD for family in zoo.FAMILIES.values()}
+  return kinds.get(type(model.config))
 
 
 def blank_tick(model: Model, num_rows: int = 1) -> dict[str, np.ndarray]:

@@ -153,7 +153,9 @@ def test_a_misfit_is_refused_with_what_fits():
     objectives.make(rvm, next_frame.Config())
   with pytest.raises(ValueError, match="predicts no future"):
     objectives.make(zoo.build("perceiver_flow/nano"), future_prediction.Config())
-  with pytest.raises(TypeError, match="config.objective is a dict; use the Config of one of"):
+  with pytest.raises(
+    TypeError, match="is a builtins.dict, which belongs to no objective; use the Config"
+  ):
     objectives.make(rvm, {})
   reads = ["point_tracking", "dense_reading"]
   assert objectives.fitting(rvm) == ["future_prediction", "masked_future", *reads]

@@ -97,5 +97,5 @@ def test_models_are_fitted_to_the_stream():
   specs = {n: m.spec for n, m in zoo.build("stream_perceiver/tiny").modalities.items()}
   config = fit("stream_perceiver/nano", {"pixels": specs["pixels"]})
   assert set(config.modalities) == {"pixels"} and config.modalities["pixels"].height == 64
-  with pytest.raises(TypeError, match="config.model is a int; the zoo has"):
+  with pytest.raises(TypeError, match="config of type builtins.int belongs to none of"):
     fit(3, specs)

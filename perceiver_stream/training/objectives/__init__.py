@@ -1,10 +1,13 @@
 """What can be learnt: one file each, listed here; the type of its config chooses it.
 
 An objective's file holds `OBJECTIVE`: its config, its class `(model, config) -> base.Objective`, and
-`misfit(model)`, which says why a model cannot learn it, or nothing.
+`misfit(model)`, which says why a model cannot learn it, or nothing. One outside the package is made
+known by `register(Config, Class)`; the file that `--config` names is a good place for both.
 """
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from perceiver_stream.models.base import Model
 from perceiver_stream.training.objectives import (
@@ -36,41 +39,98 @@ OBJECTIVES = (
 )
 
 
+Misfit = Callable[[Model], str]  # why a model cannot learn by an objective, or nothing
+
+
+class _Kind(NamedTuple):
+  name: str
+  objective: Callable[[Model, Any], Objective]
+  misfit: Misfit
+
+
+_KINDS: dict[type, _Kind] = {
+  m.OBJECTIVE[0]: _Kind(m.__name__.rsplit(".", 1)[-1], *m.OBJECTIVE[1:]) for m in OBJECTIVES
+}
+_OURS = tuple(kind.name for kind in _KINDS.values())
+
+
+def register(
+  name: str,
+  config: type,
+  objective: Callable[[Model, Any], Objective],
+  misfit: Misfit = lambda model: "",
+) -> None:
+  """Makes an objective from outside this package usable as `config.objective`.
+
+  Call it where the objective is defined, so that it runs before a run's config is read back.
+
+  Args:
+    name: How the config is called in a run's config.json; an identifier.
+    config: A dataclass with a `window`; may extend the `Config` of another objective.
+    objective: Makes the objective of a model and a config; see `base.Objective`.
+    misfit: Returns why a model cannot learn by it, or nothing.
+
+  Raises:
+    TypeError: `config` is not a dataclass.
+    ValueError: The name is no identifier, or name or config belong to an objective of this package.
+  """
+  if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
+    raise TypeError(f"objectives.register: config={config!r} is not a dataclass; decorate it.")
+  if not name.isidentifier() or name in _OURS:
+    raise ValueError(
+      f"objectives.register: name={name!r}; use an identifier other than {', '.join(_OURS)}."
+    )
+  if config in _KINDS and _KINDS[config].name in _OURS:
+    raise ValueError(
+      f"objectives.register: {_KINDS[config].name}.Config is in use; subclass it, and register that."
+    )
+  _KINDS[config] = _Kind(name, objective, misfit)
+
+
+def registered_as(config: type) -> str | None:
+  """Returns the name under which a config type was registered; None for ours and others."""
+  kind = _KINDS.get(config)
+  return kind.name if kind and kind.name not in _OURS else None
+
+
+def registered(name: str) -> type | None:
+  """Returns the config type that was last registered under a name, or None."""
+  found = {kind.name: config for config, kind in _KINDS.items() if kind.name not in _OURS}
+  return found.get(name)
+
+
 def make(model: Model, config: Any) -> Objective:
   """Returns the objective that a config describes, for a model.
 
   Raises:
-    TypeError: The config is that of no objective.
+    TypeError: No objective has exactly this type of config.
     ValueError: The model cannot learn it; the message names those that it can.
   """
-  for module in OBJECTIVES:
-    kind, objective, misfit = module.OBJECTIVE
-    if isinstance(config, kind):
-      if why := misfit(model):
-        raise ValueError(
-          f"objective {_name(module)}: {_family(model)} cannot learn it: {why}. It can learn by "
-          f"{', '.join(fitting(model)) or 'none of our objectives'}; set config.objective."
-        )
-      return objective(model, config)
-  raise TypeError(
-    f"config.objective is a {type(config).__name__}; use the Config of one of "
-    f"{', '.join(map(_name, OBJECTIVES))} in perceiver_stream.training.objectives."
-  )
+  if type(config) not in _KINDS:
+    raise TypeError(
+      f"config.objective is a {type(config).__module__}.{type(config).__qualname__}, which belongs "
+      f"to no objective; use the Config of one of {', '.join(_OURS)} in "
+      f"perceiver_stream.training.objectives, or call objectives.register(name, Config, "
+      f"YourObjective)."
+    )
+  kind = _KINDS[type(config)]
+  if why := kind.misfit(model):
+    raise ValueError(
+      f"objective {kind.name}: {_family(model)} cannot learn it: {why}. It can learn by "
+      f"{', '.join(fitting(model)) or 'none of our objectives'}; set config.objective."
+    )
+  return kind.objective(model, config)
 
 
 def fitting(model: Model) -> list[str]:
   """Returns the names of the objectives that a model can learn by."""
-  return [_name(module) for module in OBJECTIVES if not module.OBJECTIVE[2](model)]
+  return [kind.name for kind in _KINDS.values() if not kind.misfit(model)]
 
 
 def default(model: Model) -> Any:
   """Returns the config of the first objective that fits; `ObjectiveConfig()` if none does."""
   fit = [module for module in OBJECTIVES if not module.OBJECTIVE[2](model)]
   return fit[0].OBJECTIVE[0]() if fit else ObjectiveConfig()
-
-
-def _name(module: Any) -> str:
-  return module.__name__.rsplit(".", 1)[-1]
 
 
 def _family(model: Model) -> str:

@@ -1,0 +1,136 @@
+"""Objectives from outside the package: by exact type, through the loop, the resume and the loader."""
+
+import dataclasses
+import sys
+import textwrap
+
+import jax
+import numpy as np
+import pytest
+
+from perceiver_stream import training, zoo
+from perceiver_stream.training import flags, objectives
+from perceiver_stream.training.objectives import future_prediction, next_frame
+
+# Also what a user would write: config, objective and experiment in the file that --config names.
+FILE = '''
+"""Shrinks all parameters; the stream only sets the pace."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from perceiver_stream import zoo
+from perceiver_stream.streams import synthetic
+from perceiver_stream.training import ExperimentConfig, OptimizerConfig, objectives
+from perceiver_stream.training.objectives import future_prediction
+
+
+@dataclasses.dataclass(kw_only=True)
+class Config(future_prediction.Config):
+  """As the objective that it extends, with a target."""
+
+  target: float = 0.0
+
+
+class Shrink:
+  """Loss: the mean squared distance of all parameters from a target."""
+
+  look_ahead = 0
+  outputs = {}
+  needs = ("pixels",)
+  frame_displacements = ()
+
+  def __init__(self, model, config):
+    self.config = config
+
+  def loss(self, params, state, window, rng=None):
+    far = [jnp.mean((x - self.config.target) ** 2) for x in jax.tree.leaves(params)]
+    return sum(far) / len(far), objectives.Aux(state, {}, {})
+
+
+objectives.register("shrink", Config, Shrink)
+
+
+def get_config(variant="nano"):
+  model = zoo.config("perceiver_flow/nano")
+  stream = synthetic.Config(height=16, width=16, audio_rate_hz=0, modalities=("pixels",))
+  optimizer = OptimizerConfig(name="sgd", learning_rate=1.0)
+  return ExperimentConfig(model=model, stream=stream, objective=Config(window=2, target=3.0),
+                          optimizer=optimizer, max_windows=2, use_baselines=False)
+'''
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+  """A run of the file above: two windows, without a report; registered for one test."""
+  monkeypatch.setattr(objectives, "_KINDS", dict(objectives._KINDS))
+  path = tmp_path / "shrink.py"
+  path.write_text(textwrap.dedent(FILE))
+  config = training.load_config(str(path))
+  config.run_dir = str(tmp_path / "run")
+  config.logging.use_report = config.logging.use_tensorboard = False
+  return config
+
+
+def distance(params):
+  return float(np.mean([np.mean((np.asarray(x) - 3.0) ** 2) for x in jax.tree.leaves(params)]))
+
+
+def test_ones_own_objective_learns_resumes_and_is_loaded(experiment, tmp_path):
+  assert training.train(experiment).windows == 2
+  after_two = distance(training.load(experiment.run_dir).params)
+  again = training.from_json((tmp_path / "run" / "config.json").read_text())
+  assert type(again.objective) is type(experiment.objective) and again == experiment
+  again.max_windows = 4
+  assert training.train(again).windows == 4
+  assert distance(training.load(again.run_dir).params) < after_two < 10
+
+
+def test_a_run_of_an_objective_that_nobody_registered_says_what_to_import(experiment):
+  text = training.to_json(experiment)
+  for name in ("elsewhere", "antigravity.Config"):
+    with pytest.raises(ValueError, match=f"{name}' .* import the module that registers it"):
+      training.from_json(text.replace('"shrink"', f'"{name}"'))
+  assert "antigravity" not in sys.modules
+
+
+@dataclasses.dataclass(kw_only=True)
+class Longer(future_prediction.Config):
+  """Extends a config of ours and is registered nowhere."""
+
+
+def test_a_config_that_extends_one_of_ours_is_not_taken_for_it():
+  model = zoo.build("moog/nano")
+  with pytest.raises(TypeError, match=r"test_own_objective.Longer, which .*objectives.register\("):
+    objectives.make(model, Longer())
+  made = [objectives.make(model, kind()) for kind in (future_prediction.Config, next_frame.Config)]
+  assert [type(x) for x in made] == [future_prediction.FuturePrediction, next_frame.NextFrame]
+
+
+@pytest.mark.parametrize(
+  "name, config, error, text",
+  [
+    ("mine", next_frame.Config, ValueError, "next_frame.Config is in use; subclass it"),
+    ("mine", object, TypeError, "is not a dataclass"),
+    ("flow", Longer, ValueError, "name='flow'; use an identifier other than future_prediction"),
+    ("a.b", Longer, ValueError, "name='a.b'; use an identifier"),
+  ],
+)
+def test_what_cannot_be_registered_is_refused(name, config, error, text):
+  with pytest.raises(error, match=text):
+    objectives.register(name, config, object)
+
+
+def test_overrides_of_ones_own_config_are_checked(experiment):
+  flags.check_key(experiment, "objective.target")
+  with pytest.raises(ValueError, match="no key 'tarket'. Did you mean 'target'"):
+    flags.check_key(experiment, "objective.tarket")
+
+
+def test_a_model_config_that_extends_one_of_ours_is_not_taken_for_it():
+  kind = type("Wider", (type(zoo.config("rvm/nano")),), {})
+  for use in (zoo.build, zoo.staged, zoo.family):
+    with pytest.raises(TypeError, match="Wider belongs to none of .*'rvm'"):
+      use(kind())
