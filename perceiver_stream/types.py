@@ -41,7 +41,8 @@ class ModalitySpec:
     dtype: Name of the dtype in which a stream delivers it, e.g. `"uint8"`.
     minimum: Smallest value.
     maximum: Largest value; equal to `minimum` when there is no bound.
-    rate_hz: Elements per second along the time axis: ticks for pictures, samples for audio.
+    rate_hz: Elements per second along the time axis: ticks for pictures, samples for audio;
+      0 where ticks are as far apart as the pictures of a file.
     units: Unit of a value, in words.
     offset_s: Seconds from a tick's time on the stream's clock to its first element: 0 for a
       picture, minus one tick for sound, which is what was heard since the tick before.

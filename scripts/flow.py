@@ -9,6 +9,10 @@ a name of the zoo, which is untrained. Two pictures give flow.flo (Middlebury), 
 a video flow.mp4: each picture beside its flow. Any size goes: large pictures are cut into overlapping
 tiles of the model's size, which on a CPU takes about half a minute each at the published size.
 A model that was trained to predict video gives the motion it expects next, from a video alone.
+
+Flow k of a video is from picture k of the file to the next, whatever its frame rate; flows.npz holds
+the times of both as time_s [N, 2]. --rate_hz watches at a constant rate instead, as does the run of a
+model that predicts: at the rate it was trained at.
 """
 
 import argparse
@@ -41,18 +45,20 @@ def of_video(args: argparse.Namespace) -> None:
   if about.is_picture:
     raise ValueError(f"{args.inputs[0]} is one picture; give two pictures, or one video.")
   loaded = training.load(args.model)
-  learnt = loaded.config.stream.rate_hz if loaded.config else 0
+  trained = loaded.config.stream.rate_hz if loaded.config else 0.0
   height, width = probe.reduced(about.height, about.width, args.max_side)
-  rate = args.rate_hz or learnt or about.rate_hz
+  rate = args.rate_hz or (trained if flows.gives_flow(loaded.model) == "stream" else 0.0)
   size = {"height": height, "width": width, "rate_hz": rate, "audio_rate_hz": 0}
   config = streams.video.Config(path=args.inputs[0], max_ticks=args.max_ticks, **size)
   pairs = flows.flows_of(loaded, iter(streams.open_rows(config)[0]), fewest=args.fewest)
   folder = flow_movies.writable_folder(args.out)
   options = {"max_speed": args.max_speed, "save_flows": args.save_flows}
-  done = flow_movies.write_movie(folder, pairs, rate, **options)
+  done = flow_movies.write_movie(folder, pairs, **options)
   print(f"{folder / 'flow.mp4'}: {done.count} flows, {width}×{height}, {loaded.about}.")
   print(flows.caution(loaded), end="")
-  print(f"Full colour is {done.max_speed:.1f} pixels per tick of {1 / rate:.3f} s.")
+  how = f"at {rate:g} ticks a second" if rate else "one tick for each picture of the file"
+  print(f"Watched {how}, {done.step_s:.3f} s apart on average.")
+  print(f"Full colour is {done.max_speed:.1f} pixels per tick.")
   print(f"First picture rebuilt from the second, PSNR dB: {scored(done.psnr)}")
 
 
@@ -70,7 +76,7 @@ def main() -> None:
   parser.add_argument("--model", required=True, help="weights, folder of a run, or name of the zoo")
   parser.add_argument("--out", required=True, help="folder to write to")
   parser.add_argument("--truth", help="true flow of two pictures, .flo or .npz, to compare with")
-  parser.add_argument("--rate_hz", type=float, default=0, help="ticks per second of a video")
+  parser.add_argument("--rate_hz", type=float, default=0.0, help="ticks per second; see above")
   parser.add_argument("--max_ticks", type=int, default=0, help="of a video; 0 is all")
   parser.add_argument("--max_side", type=int, default=0, help="reduce videos to this; 0 does not")
   parser.add_argument("--max_speed", type=float, default=0, help="pixels drawn in full colour")

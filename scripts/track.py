@@ -4,13 +4,14 @@
   python scripts/track.py MY.mp4 --points "0,120.5,80;25,300,42" --model=lk --output=tracks
   python scripts/track.py MY.mp4 --points=asked.csv --model=lk --rerun=tracks.rrd
 
-A query is frame,x,y: frames count from 0, and x to the right and y down are in pixels of the video,
+A query is frame,x,y: frame N is picture N of the file, counted from 0, whatever its frame rate (with
+--rate_hz: tick N at that rate), and x to the right and y down are in pixels of the video,
 whose first pixel has its centre at 0.5,0.5. A file has one in each row. --grid N asks for N x N points
 on the first frame. A point is followed forwards from its query, as the video comes.
 
 --output then holds overlay.mp4, of the video's size: a disc where a point is seen, a ring where it is
 thought hidden, its trail behind; tracks.npz with tracks [N, T, 2] (x, y), NaN before the query,
-visible [N, T], certainty [N, T], queries [N, 3] (frame, x, y), rate_hz; and tracks.csv, the same in
+visible [N, T], certainty [N, T], queries [N, 3] (frame, x, y), time_s [T]; and tracks.csv, the same in
 rows. Memory grows with the tracks alone. ctrl-C ends early, and what was done is written.
 
 --model is a model that ships, a file, or a method without learning: static, lk_gray (lk),
@@ -41,25 +42,22 @@ def track(args: argparse.Namespace) -> None:
     track_movies.grid_points(args.grid, size) if grid else track_movies.read_points(args.points)
   )
   start, method = watching_points.starter(args.model, len(queries))
-  rate = args.rate_hz or about.rate_hz
   config = streams.video.Config(
     path=args.video,
     height=size[0],
     width=size[1],
-    rate_hz=rate,
+    rate_hz=args.rate_hz,
     audio_rate_hz=0,
     max_ticks=args.max_ticks,
     crop="squash",
   )
-  frames = (tick["pixels"] for tick in streams.open_rows(config)[0])
+  ticks = streams.open_rows(config)[0]
   options = track_movies.Options(
     trail=args.trail, zoom=args.zoom, rerun=args.rerun, tensorboard=args.tensorboard
   )
   folder = writable_folder(args.output)
   with stop_on_signals() as stop:
-    done = track_movies.write_tracks(
-      folder, frames, queries, start, rate, options, lambda: bool(stop)
-    )
+    done = track_movies.write_tracks(folder, ticks, queries, start, options, lambda: bool(stop))
   print(f"{folder}: overlay.mp4, tracks.npz, tracks.csv. {method}.")
   print(f"{len(queries)} points, {done.ticks} frames, {done.seen:.0%} of the places visible.")
   if method.endswith("untrained"):
@@ -79,7 +77,9 @@ def main() -> None:
   parser.add_argument("--output", default="tracks", help="folder to write to (default: tracks)")
   parser.add_argument("--rerun", default="", help="recording for the Rerun viewer, .rrd, too")
   parser.add_argument("--tensorboard", default="", help="folder for TensorBoard files, too")
-  parser.add_argument("--rate_hz", type=float, default=0, help="frames per second; 0: the video's")
+  parser.add_argument(
+    "--rate_hz", type=float, default=0.0, help="frames per second; 0: its pictures"
+  )
   parser.add_argument("--max_ticks", type=int, default=0, help="frames to watch; 0 is all")
   parser.add_argument("--trail", type=int, default=12, help="frames that trails are long")
   parser.add_argument("--zoom", type=int, default=1, help="enlargement of the movie")

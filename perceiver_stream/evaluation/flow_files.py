@@ -77,21 +77,27 @@ def _read_npz(path: pathlib.Path) -> np.ndarray:
 class FlowArchive:
   """An `.npz` of many flows, written one by one: `flow_000000`, `flow_000001`, ..., float32.
 
-  Memory does not grow with their number; the file appears under its name when complete.
+  With times it holds `time_s` `[N, 2]` too: of the pictures that each is from and to. Memory does not grow with their number; the file appears under its name when complete.
   """
 
   def __init__(self, path: str | pathlib.Path):
     self.path = pathlib.Path(path)
     self.count = 0
+    self._times_s: list[tuple[float, float]] = []
     self._files = contextlib.ExitStack()
     part = self._files.enter_context(atomic.replacing(self.path))
     self._zip = zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, allowZip64=True)
 
-  def add(self, flow: Num[np.ndarray, "H W 2"]) -> None:
-    """Adds the next flow."""
-    with self._zip.open(f"flow_{self.count:06d}.npy", "w", force_zip64=True) as file:
-      np.lib.format.write_array(file, flow.astype(np.float32), allow_pickle=False)
+  def add(self, flow: Num[np.ndarray, "H W 2"], times_s: tuple[float, float] | None = None) -> None:
+    """Adds the next flow, with the times of its two pictures in seconds, or all without."""
+    self._write(f"flow_{self.count:06d}", flow.astype(np.float32))
     self.count += 1
+    if times_s is not None:
+      self._times_s.append(times_s)
+
+  def _write(self, name: str, array: np.ndarray) -> None:
+    with self._zip.open(f"{name}.npy", "w", force_zip64=True) as file:
+      np.lib.format.write_array(file, array, allow_pickle=False)
 
   def __enter__(self) -> "FlowArchive":
     return self
@@ -102,5 +108,7 @@ class FlowArchive:
     error: BaseException | None,
     trace: TracebackType | None,
   ) -> None:
+    if self._times_s and kind is None:
+      self._write("time_s", np.asarray(self._times_s, np.float64))
     self._zip.close()
     self._files.__exit__(kind, error, trace)

@@ -1,8 +1,9 @@
 """Recordings for the Rerun viewer (extra `viz`): pictures, points and numbers on one clock.
 
-  with RerunFile("tracks.rrd", rate_hz=25) as recording:
-    recording.picture("video", 0, np.zeros((48, 64, 3), np.uint8))
-    recording.points("video/points", 0, np.asarray([[10.5, 20.5]]), np.asarray([True]))
+  with RerunFile("tracks.rrd") as recording:
+    recording.set_time(0, 0.0)
+    recording.picture("video", np.zeros((48, 64, 3), np.uint8))
+    recording.points("video/points", np.asarray([[10.5, 20.5]]), np.asarray([True]))
 
 `rerun tracks.rrd` shows it. Raster coordinates are Rerun's own: points lie where they belong.
 """
@@ -10,7 +11,6 @@
 import importlib
 import pathlib
 from types import ModuleType, TracebackType
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -24,35 +24,37 @@ _HIDDEN_ALPHA = 70  # of 255
 class RerunFile:
   """A recording that is written as it goes; memory does not grow with it."""
 
-  def __init__(self, path: str | pathlib.Path, *, rate_hz: float | int):
+  def __init__(self, path: str | pathlib.Path):
     """Starts the file.
 
     Args:
       path: Of the recording, by custom ending in `.rrd`; its folder is made.
-      rate_hz: Ticks per second.
 
     Raises:
       RuntimeError: Rerun is not installed.
     """
     self._rerun = rerun()
-    self._rate_hz = rate_hz
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     self._stream = self._rerun.RecordingStream("perceiver_stream", make_default=False)
     self._stream.save(path)
 
-  def picture(self, name: str, tick: int, rgb: UInt8[np.ndarray, "H W 3"]) -> None:
+  def set_time(self, tick: int, time_s: float | int) -> None:
+    """Sets the tick, and its time in seconds, of what is written next."""
+    self._stream.set_time("tick", sequence=tick)
+    self._stream.set_time("time", duration=float(time_s))
+
+  def picture(self, name: str, rgb: UInt8[np.ndarray, "H W 3"]) -> None:
     """Writes a picture, without loss, under a name such as `video` or `tokens`."""
     image = self._rerun.EncodedImage(contents=png_bytes(rgb), media_type="image/png")
-    self._at(tick).log(name, image)
+    self._stream.log(name, image)
 
   def points(
-    self, name: str, tick: int, places: Float[np.ndarray, "N 2"], visible: Bool[np.ndarray, " N"]
+    self, name: str, places: Float[np.ndarray, "N 2"], visible: Bool[np.ndarray, " N"]
   ) -> None:
     """Writes points in the colours of `pictures_tracks`, hidden ones faint; NaN is left out.
 
     Args:
       name: Below that of a picture, such as `video/points`, they are drawn on it.
-      tick: When.
       places: (x, y) in raster coordinates.
       visible: Where they are seen.
     """
@@ -62,16 +64,11 @@ class RerunFile:
     points = self._rerun.Points2D(
       places[known], colors=colours[known], radii=-3.0, class_ids=known.astype(np.uint16)
     )
-    self._at(tick).log(name, points)
+    self._stream.log(name, points)
 
-  def number(self, name: str, tick: int, value: float | int) -> None:
+  def number(self, name: str, value: float | int) -> None:
     """Writes a number, which is shown as a curve."""
-    self._at(tick).log(name, self._rerun.Scalars(float(value)))
-
-  def _at(self, tick: int) -> Any:
-    self._stream.set_time("tick", sequence=tick)
-    self._stream.set_time("time", duration=tick / self._rate_hz)
-    return self._stream
+    self._stream.log(name, self._rerun.Scalars(float(value)))
 
   def __enter__(self) -> "RerunFile":
     return self

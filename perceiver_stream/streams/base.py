@@ -51,12 +51,16 @@ class StreamConfig:
 
   def validate(self) -> None:
     """Checks the fields; raises ValueError."""
-    exact_rate(self.rate_hz)
+    self.check_rates()
     if self.max_ticks < 0:
       raise ValueError(f"stream: max_ticks={self.max_ticks}; use 0 for no limit.")
     if self.audio_rate_hz < 0:
       raise ValueError(f"stream: audio_rate_hz={self.audio_rate_hz}; use 0 to leave sound out.")
-    if self.audio_rate_hz:
+
+  def check_rates(self) -> None:
+    """Checks that the rates are possible and fit each other; raises ValueError."""
+    exact_rate(self.rate_hz)
+    if self.audio_rate_hz > 0:
       samples_per_tick(self.rate_hz, self.audio_rate_hz)
 
 
@@ -101,7 +105,7 @@ def pixels_spec(config: StreamConfig, height: int, width: int) -> ModalitySpec:
     dtype="uint8",
     minimum=0.0,
     maximum=255.0,
-    rate_hz=float(exact_rate(config.rate_hz)),
+    rate_hz=float(exact_rate(config.rate_hz)) if config.rate_hz else 0.0,
     units="intensity",
   )
 

@@ -44,8 +44,9 @@ class Damage:
     late: Pictures dropped because their time lay before one already given.
     jumps: Leaps of the file's clock, taken out.
     sound: Packets of sound that could not be read or decoded.
-    gaps: Holes in the sound, longer than 20 ms, and between the end of a picture as its file states
-      it and the next; no error, for some recorders pause, and leave out pictures of nothing new.
+    gaps: Holes in the sound, longer than 20 ms, and, where the file states a constant rate, between
+      the end of a picture as it states it and the next; no error, for some recorders pause, and
+      leave out pictures of nothing new.
   """
 
   files: int = 0
@@ -92,14 +93,19 @@ class Ledger:
         f"{self.path} is damaged: {where}. Use on_damage='skip' to go on past damage and have it "
         f"counted, or repair the file."
       )
-    if kind not in self._told:
-      self._told.add(kind)
+    if kind in self._told:
+      return
+    self._told.add(kind)
+    if kind == "gaps":
+      logger.warning("%s: %s; a recorder may have paused.", self.path, where)
+    else:
       logger.warning("%s is damaged: %s; going on past it.", self.path, where)
 
   def close(self) -> None:
     """Says what was lost in all."""
     if self.damage:
-      logger.warning("%s: damage in all: %s.", self.path, self.damage)
+      what = "holes" if self.damage == Damage(gaps=self.damage.gaps) else "damage"
+      logger.warning("%s: %s in all: %s.", self.path, what, self.damage)
 
 
 def find_files(path: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import av
 import av.error
 import numpy as np
 
+from perceiver_stream.streams.frame_rate import constant_rate, mean_rate
 from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode, open_media
 from perceiver_stream.streams.picker import Picker
 
@@ -26,6 +27,7 @@ _BACK_S = 1  # how far back a time may lie for the clock to be unordered, not se
 _EXACT = ("mov", "matroska", "avi")  # containers that state where their last picture ends
 _LATE_START_S = Fraction(1, 5)
 _TS_BYTES = (188, 192, 204)  # of a packet of a transport stream
+_UNKNOWN_HZ = Fraction(25)  # of files of which nobody knows, for how long a picture stays
 _SEEK_BACK_S = (0, 4)  # how far before a picture to look for a key frame to start from
 
 
@@ -64,9 +66,12 @@ class Shown(NamedTuple):
 
 
 class Pictures:
-  """The pictures of one file on a clock of `rate` ticks per second, forwards."""
+  """The pictures of one file, forwards: on a clock of `rate` ticks per second, or each its own tick.
 
-  def __init__(self, path: str, config: Any, rate: Fraction, ledger: Ledger):
+  Without a rate tick i is picture i of the file, at the picture's own time.
+  """
+
+  def __init__(self, path: str, config: Any, rate: Fraction | None, ledger: Ledger):
     self._path, self._config, self._rate, self._ledger = path, config, rate, ledger
     self._track: Any = None
     self._open()
@@ -90,8 +95,9 @@ class Pictures:
     # Decoding in threads of FFmpeg can deadlock with Python's lock when a container is dropped.
     self._track.thread_type = "NONE"
     self._base = Fraction(self._track.time_base)
-    rate = self._track.average_rate or self._rate
+    rate = mean_rate(self._track) or self._rate or _UNKNOWN_HZ
     self._step = max(1, round(1 / (rate * self._base)))
+    self._is_constant = constant_rate(self._track) is not None
     self._is_avi = self._container.format.name == "avi"
     aspect = Fraction(self._track.sample_aspect_ratio or 1)
     self._picker = Picker(config.height, config.width, config.crop, aspect)
@@ -102,6 +108,7 @@ class Pictures:
     self._disordered = False
     self._longest = self._step  # time between two pictures
     self._held: Picture | None = None
+    self._number = -1  # of the picture held, in the file
     self._pixels: np.ndarray | None = None
     self._crc = 0
     self._pictures = self._in_order(frames)
@@ -123,21 +130,41 @@ class Pictures:
   def advance(self, tick: int) -> bool:
     """Goes to the picture shown at a tick; returns False if the file is over by then.
 
-    It is the last one whose time is not after the tick's. Both are rounded to the file's time
-    base, for containers that round times (to milliseconds, often) round up as well as down.
+    With a clock it is the last one whose time is not after the tick's. Both are rounded to the
+    file's time base, for containers that round times (to milliseconds, often) round up as well as
+    down.
     """
+    if self._rate is None:
+      while self._next is not None and self._number < tick:
+        self._hold_next()
+      return self._number == tick
     due = self._due(tick)
     while self._next is not None and self._next.time <= due:
-      if self._held is not None:
-        self._longest = max(self._longest, self._next.time - self._held.time)
-      self._held, self._pixels = self._next, None
-      self._next = next(self._pictures, None)
+      self._hold_next()
     if self._held is None:
       return False
     if self._next is not None:
       return True
     length = min(self._held.frame.duration or self._step, self._longest_gap())
     return due < self._held.time + length
+
+  def _hold_next(self) -> None:
+    assert self._next is not None
+    if self._held is not None:
+      self._longest = max(self._longest, self._next.time - self._held.time)
+    self._held, self._pixels = self._next, None
+    self._number += 1
+    self._next = next(self._pictures, None)
+
+  def time_s(self) -> Fraction:
+    """Returns the time of the picture shown, from the file's first picture on."""
+    assert self._held is not None
+    return (self._held.time - self._origin) * self._base
+
+  def end_s(self) -> Fraction:
+    """Returns the time at which the picture shown ends as the file states it, likewise."""
+    assert self._held is not None
+    return self.time_s() + (self._held.frame.duration or self._step) * self._base
 
   def pixels(self) -> np.ndarray:
     """Returns the picture shown, uint8 `[H, W, 3]`, not to be written to."""
@@ -152,7 +179,7 @@ class Pictures:
     assert self._held is not None
     if self._held.is_broken:
       return False
-    if self._next is None or not self._next.after_loss:
+    if self._rate is None or self._next is None or not self._next.after_loss:
       return True
     return self._due(tick) < self._held.time + self._step
 
@@ -160,6 +187,7 @@ class Pictures:
     return max(self._step, round(self._config.max_gap_s / self._base))
 
   def _due(self, tick: int) -> int:
+    assert self._rate is not None
     return self._origin + math.floor(tick / self._rate / self._base + Fraction(1, 2))
 
   def finish(self) -> None:
@@ -221,6 +249,8 @@ class Pictures:
     if shown.replay or not any(self._seek(shown, back) for back in _SEEK_BACK_S):
       self.close()
       self._open()
+    else:
+      self._number = tick - 1
     self.advance(tick)
     if self._held is None or self.shown().crc != shown.crc:
       raise DamagedError(
@@ -281,12 +311,17 @@ class Pictures:
         continue
       if picture.is_broken:
         self._ledger.book("broken", f"the picture at {self._seconds(picture.time)} is broken")
-      if end is not None and picture.time - end > self._step // 2 and not picture.after_loss:
-        hole = f"a hole from {self._seconds(end)} to {self._seconds(picture.time)}"
-        self._ledger.book("gaps", f"its pictures have {hole}")
+      if end is not None and not picture.after_loss:
+        self._book_hole(end, picture.time)
       last, length = picture.time, picture.frame.duration
       end = last + length if length and not self._is_avi else None  # AVI has no times
       yield picture
+
+  def _book_hole(self, end: int, time: int) -> None:
+    """Books a hole between the end of a picture and the next, where the file states a rate."""
+    if self._is_constant and time - end > self._step // 2:
+      where = f"its pictures have a hole from {self._seconds(end)} to {self._seconds(time)}"
+      self._ledger.book("gaps", where)
 
   def _decoded(self) -> Iterator[Picture]:
     """Yields pictures as they come out of the decoder, leaps of the file's clock taken out."""

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from perceiver_stream.streams import video
+from perceiver_stream.streams.frame_rate import constant_rate
 from perceiver_stream.streams.media import DamagedError, choose, open_media
 
 
@@ -18,7 +19,8 @@ class Probe(NamedTuple):
   Attributes:
     height: Rows of its pictures, upright, in square pixels.
     width: Columns.
-    rate_hz: Pictures per second, the mean where it is not constant.
+    rate_hz: Pictures per second; 0 where the file does not state a constant rate. A stream of this
+      `rate_hz` has a tick for each picture.
     has_sound: Whether there is a sound track.
     is_picture: Whether it is a single picture, no video.
   """
@@ -49,7 +51,7 @@ def probe(path: str) -> Probe:
     aspect = Fraction(track.sample_aspect_ratio or 1)
     sides = frame.height, round(frame.width * aspect)
     height, width = sides[::-1] if round(frame.rotation / 90) % 2 else sides
-    rate = float(track.average_rate or 25)
+    rate = float(constant_rate(track) or 0)
     return Probe(height, width, rate, bool(container.streams.audio), len(frames) == 1)
 
 

@@ -6,6 +6,9 @@ heard since the tick before, ((i - 1) / rate_hz, i / rate_hz], so tick 0 usually
 last interval of a file, after its last tick, is not given. Each file of a playlist starts with
 `is_first`; the stream's clock runs on.
 
+With `rate_hz=0` each picture of a file is a tick of its own, at its own time: tick i is picture i,
+however the file's pictures are spaced. Such ticks have no sound.
+
 Memory does not grow with the length of the file: pictures are reduced as they are decoded, and
 pictures and sound are read independently (the file is opened twice), so that neither waits in
 memory for the other, however the file interleaves them.
@@ -21,6 +24,7 @@ import logging
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import grain
@@ -50,6 +54,9 @@ class Config(StreamConfig):
   """A stream of video files.
 
   Attributes:
+    rate_hz: Ticks per second; 0: a tick for each picture of a file, at the picture's own time.
+    audio_rate_hz: Samples per second, a whole multiple of `rate_hz`; 0, which `rate_hz=0` needs,
+      leaves sound out.
     path: A file; a folder (its videos in the order of their names); a glob pattern; or several of
       these between commas, in that order. All are one stream, file after file.
     height: Rows of the picture.
@@ -74,6 +81,16 @@ class Config(StreamConfig):
   audio_track: int = -1
   audio_offset_s: float = 0.0
   max_gap_s: float = 60.0
+
+  def check_rates(self) -> None:
+    """Checks the rates; raises ValueError."""
+    if self.rate_hz:
+      super().check_rates()
+    elif self.audio_rate_hz:
+      raise ValueError(
+        f"video: rate_hz=0 gives each picture of the file as a tick, which has no fixed number of "
+        f"samples; set audio_rate_hz=0 (it is {self.audio_rate_hz}), or a rate_hz."
+      )
 
   def validate(self) -> None:
     """Checks the fields, but not that the files are there; raises ValueError."""
@@ -132,10 +149,12 @@ class VideoIterator(grain.DatasetIterator):
   def __init__(self, config: Config, files: tuple[str, ...]):
     super().__init__()
     self._config, self._files = config, files
-    self._rate = exact_rate(config.rate_hz)
+    self._rate = _rate_of(config)
     self._recording: Recording | None = None
     self._ticks_of_pass = 0
     self._state: dict[str, Any] = {"loop": 0, "file": 0, "tick": 0, "count": 0, "size": 0}
+    if self._rate is None:
+      self._state["start_us"] = 0  # of the file, on the stream's clock
     self._state |= Shown()._asdict() | Heard()._asdict() | {"damage": dataclasses.asdict(Damage())}
 
   @property
@@ -152,14 +171,20 @@ class VideoIterator(grain.DatasetIterator):
       if values is None:
         self._next_file()
         continue
-      tick = make_tick(values, state["tick"] == 0, state["count"] / self._rate)
       assert self._recording is not None
+      tick = make_tick(values, state["tick"] == 0, self._time_s(self._recording))
       state |= {"tick": state["tick"] + 1, "count": state["count"] + 1}
       state |= {"size": self._recording.size} | self._recording.place()
       self._ticks_of_pass += 1
       return tick
     self._drop()
     raise StopIteration
+
+  def _time_s(self, recording: "Recording") -> Fraction:
+    """Returns the time of the tick just read, on the stream's clock."""
+    if self._rate is not None:
+      return self._state["count"] / self._rate
+    return Fraction(self._state["start_us"], 10**6) + recording.pictures.time_s()
 
   def _read(self) -> "dict[str, tuple[np.ndarray, bool]] | None":
     """Returns the next tick's values; None where the file is over or cannot be read."""
@@ -180,6 +205,8 @@ class VideoIterator(grain.DatasetIterator):
     state, recording = self._state, self._recording
     if recording is not None:
       recording.finish()
+      if self._rate is None:
+        state["start_us"] += round(recording.pictures.end_s() * 10**6)
       self._add(recording.ledger.damage)
       self._drop()
     state |= {"tick": 0, "size": 0, "file": state["file"] + 1}
@@ -225,6 +252,10 @@ class VideoIterator(grain.DatasetIterator):
     self._drop()
 
 
+def _rate_of(config: Config) -> Fraction | None:
+  return exact_rate(config.rate_hz) if config.rate_hz else None
+
+
 class Recording:
   """One file: its pictures and its sound on one clock."""
 
@@ -237,7 +268,7 @@ class Recording:
         f"{path} has {self.size} bytes, and had {state['size']} when the state to restore was "
         f"saved; restore with the same files."
       )
-    self.pictures = Pictures(path, config, exact_rate(config.rate_hz), ledger)
+    self.pictures = Pictures(path, config, _rate_of(config), ledger)
     self._sound: Sound | None = None
     try:
       if state["tick"]:

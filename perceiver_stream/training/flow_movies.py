@@ -21,12 +21,14 @@ class Written(NamedTuple):
 
   Attributes:
     count: Pairs of pictures.
-    max_speed: Speed of full colour at the end, pixels per tick.
+    max_speed: Speed of full colour at the end, pixels from a picture to the next.
+    step_s: Mean time from a picture to the next, seconds.
     psnr: By rival, mean dB of the first picture rebuilt from the second; see `flows.rebuilt_psnr`.
   """
 
   count: int
   max_speed: float
+  step_s: float
   psnr: dict[str, float]
 
 
@@ -72,19 +74,18 @@ def write_pair(folder: pathlib.Path, flow: Float[np.ndarray, "H W 2"], max_speed
 def write_movie(
   folder: pathlib.Path,
   pairs: Iterable[Pair],
-  rate_hz: float | int,
   *,
   max_speed: float | int = 0,
   save_flows: bool = False,
 ) -> Written:
   """Writes `flow.mp4`, each picture beside its flow, and if asked all flows to `flows.npz`.
 
+  Each picture is shown at its time, from the first on, and `flows.npz` holds the times as `time_s`.
   Memory does not grow with the length of the video.
 
   Args:
     folder: Is there.
     pairs: From `flows.flows_of`.
-    rate_hz: Pictures per second.
     max_speed: Speed of full colour; 0 takes the fastest so far, so colours never flicker.
     save_flows: Whether to write the flows too.
 
@@ -95,20 +96,22 @@ def write_movie(
   first = next(pairs, None)
   if first is None:
     raise ValueError("flow: the video has fewer than two pictures at this rate; raise --rate_hz.")
-  count, speed, scores = 0, float(max_speed), []
+  speed, scores, steps_s = float(max_speed), [], []
   with contextlib.ExitStack() as files:
-    movie = files.enter_context(MovieWriter(folder / "flow.mp4", rate_hz=rate_hz))
+    movie = files.enter_context(MovieWriter(folder / "flow.mp4"))
     archive = flow_files.FlowArchive(folder / "flows.npz") if save_flows else None
     if archive is not None:
       files.enter_context(archive)
     for pair in _again(first, pairs):
       speed = speed if max_speed else max(speed, speed_of(pair.flow))
-      movie.picture(np.concatenate([pair.first, drawn(pair.flow, speed)], axis=1))
+      start_s, end_s = (time_s - first.times_s[0] for time_s in pair.times_s)
+      movie.picture(np.concatenate([pair.first, drawn(pair.flow, speed)], axis=1), start_s)
       if archive is not None:
-        archive.add(pair.flow)
+        archive.add(pair.flow, (start_s, end_s))
       scores.append(flows.rebuilt_psnr(pair))
-      count += 1
-  return Written(count, speed, {n: float(np.mean([s[n] for s in scores])) for n in scores[0]})
+      steps_s.append(end_s - start_s)
+  psnr = {n: float(np.mean([s[n] for s in scores])) for n in scores[0]}
+  return Written(len(scores), speed, float(np.mean(steps_s)), psnr)
 
 
 def _again(first: Pair, rest: Iterator[Pair]) -> Iterator[Pair]:

@@ -12,17 +12,26 @@ from perceiver_stream.evaluation.metrics import flow as flow_metric
 from perceiver_stream.evaluation.metrics import image as image_metric
 from perceiver_stream.models import perceiver_flow, stream_perceiver, video_autoencoder
 from perceiver_stream.models.base import Model
+from perceiver_stream.streams.base import TIMESTAMP
 from perceiver_stream.training.inference import Loaded
 
 EXPECTED = "pixels_flow"  # where models say what they expect to have moved from
 
 
 class Pair(NamedTuple):
-  """Two successive pictures of a video, and the flow from the first to the second."""
+  """Two successive pictures of a video, and the flow from the first to the second.
+
+  Attributes:
+    first: RGB.
+    second: RGB.
+    flow: In pixels.
+    times_s: Of both on the stream's clock; zeros for pictures that have none.
+  """
 
   first: UInt8[np.ndarray, "H W 3"]
   second: UInt8[np.ndarray, "H W 3"]
   flow: Float[np.ndarray, "H W 2"]
+  times_s: tuple[float, float] = (0.0, 0.0)
 
 
 def caution(loaded: Loaded) -> str:
@@ -134,25 +143,26 @@ def flows_of(
 
   Args:
     loaded: Model and parameters.
-    ticks: Of a stream, with `pixels`; pairs across two recordings are left out.
+    ticks: Of a stream, with `pixels` and `timestamp_s`; pairs across two recordings are left out.
     overlap: See `flow_between`.
     fewest: See `flow_between`.
   """
   expects = gives_flow(loaded.model) == "stream"
   expected = _expectation(loaded) if expects else None
   before: np.ndarray | None = None
+  before_s = 0.0
   motion: np.ndarray | None = None
   for tick in ticks:
-    pixels = np.asarray(tick["pixels"])
+    pixels, time_s = np.asarray(tick["pixels"]), float(tick[TIMESTAMP])
     if before is not None and not tick["is_first"]:
       if motion is None:
         options: dict[str, Any] = {"overlap": overlap, "fewest": fewest}
         flow = flow_between(loaded.model, loaded.params, before, pixels, **options)
       else:
         flow = motion
-      yield Pair(before, pixels, flow)
+      yield Pair(before, pixels, flow, (before_s, time_s))
     motion = expected(tick) if expected else None
-    before = pixels
+    before, before_s = pixels, time_s
 
 
 def _expectation(loaded: Loaded) -> Callable[[Mapping[str, Any]], np.ndarray]:

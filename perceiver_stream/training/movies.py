@@ -12,6 +12,8 @@ from jaxtyping import Float, UInt8
 from perceiver_stream.utils import atomic
 
 SOUND_HZ = 48000  # every AAC player knows it
+_TIMES_HZ = 90000  # unit of the times of pictures that have their own
+_NOMINAL_HZ = 25  # of such a movie, for encoders ask for a rate
 
 
 class MovieWriter:
@@ -27,7 +29,7 @@ class MovieWriter:
     self,
     path: str | pathlib.Path,
     *,
-    rate_hz: float | int,
+    rate_hz: float | int = 0,
     audio_rate_hz: float | int = 0,
     min_side: int = 256,
   ):
@@ -35,7 +37,7 @@ class MovieWriter:
 
     Args:
       path: Of the movie; its ending chooses the container.
-      rate_hz: Pictures per second.
+      rate_hz: Pictures per second; 0: each picture comes with its time.
       audio_rate_hz: Samples per second; 0 is a silent movie.
       min_side: Smaller pictures are enlarged, pixel by pixel, by a whole number.
 
@@ -53,9 +55,18 @@ class MovieWriter:
       raise ValueError(
         f"{self.path}: its ending names no kind of movie ({error}); end it in .mp4, for instance."
       ) from error
-    rate = Fraction(rate_hz).limit_denominator(100000)
-    self._video = self._container.add_stream("libx264", rate=rate, options={"crf": "16"})
+    rate = Fraction(rate_hz or _NOMINAL_HZ).limit_denominator(100000)
+    # Without reordering a picture lasts exactly until the next, which MP4 cannot state otherwise.
+    options = {"crf": "16"} | ({} if rate_hz else {"bf": "0"})
+    self._video = self._container.add_stream("libx264", rate=rate, options=options)
     self._video.pix_fmt = "yuv420p"
+    self._is_timed = not rate_hz
+    if self._is_timed:
+      self._video.codec_context.time_base = Fraction(1, _TIMES_HZ)
+    self._last, self._step = (
+      -1,
+      _TIMES_HZ // _NOMINAL_HZ,
+    )  # time of the last picture, and its length
     self._sound = None
     self.audio_rate_hz = round(audio_rate_hz)
     self._samples = 0  # of sound so far
@@ -63,14 +74,32 @@ class MovieWriter:
       self._sound = self._container.add_stream("aac", rate=SOUND_HZ, layout="mono")
       self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=SOUND_HZ)
 
-  def picture(self, rgb: UInt8[np.ndarray, "H W 3"]) -> None:
-    """Adds the next picture."""
+  def picture(self, rgb: UInt8[np.ndarray, "H W 3"], time_s: float | int | None = None) -> None:
+    """Adds the next picture.
+
+    Args:
+      rgb: Of the size of the first.
+      time_s: When it is shown, seconds from the start; only where the movie has no `rate_hz`. One
+        that is not later than the picture before comes 1/90000 s after it.
+
+    Raises:
+      ValueError: There is a time beside a rate, or neither.
+    """
+    if self._is_timed == (time_s is None):
+      raise ValueError(
+        f"MovieWriter {self.path}: time_s={time_s}; a movie has a rate_hz, or a time_s for each "
+        f"picture."
+      )
     scale = -(-self.min_side // min(rgb.shape[:2]))
     rgb = rgb.repeat(scale, axis=0).repeat(scale, axis=1)
     rgb = rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2]  # yuv420p needs even sizes
     if not self._video.codec_context.is_open:
       self._video.height, self._video.width = rgb.shape[:2]
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+    if time_s is not None:
+      time = max(round(time_s * _TIMES_HZ), self._last + 1)
+      self._step = time - self._last if self._last >= 0 else self._step
+      frame.pts, frame.time_base, self._last = time, Fraction(1, _TIMES_HZ), time
     self._container.mux(self._video.encode(frame))
 
   def sound(self, samples: Float[np.ndarray, " S"]) -> None:
@@ -92,6 +121,13 @@ class MovieWriter:
       if frame is None:
         self._container.mux(self._sound.encode(None))
 
+  def _end_pictures(self) -> None:
+    """Writes what the encoder holds; the last picture stays as long as the one before it."""
+    for packet in self._video.encode(None):
+      if self._is_timed:
+        packet.duration = self._step
+      self._container.mux(packet)
+
   def __enter__(self) -> "MovieWriter":
     return self
 
@@ -103,6 +139,6 @@ class MovieWriter:
   ) -> None:
     if kind is None:
       self._hear(None)
-      self._container.mux(self._video.encode(None))
+      self._end_pictures()
     self._container.close()
     self._files.__exit__(kind, error, trace)

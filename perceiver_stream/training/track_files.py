@@ -5,10 +5,13 @@ Each appears under its name when complete, and not at all after an error.
 
 import contextlib
 import csv
+import math
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from perceiver_stream.evaluation.rerun_files import RerunFile
 from perceiver_stream.evaluation.trackers_online import Said
@@ -18,66 +21,87 @@ from perceiver_stream.utils import atomic
 
 COLUMNS = ("point", "frame", "time_s", "x", "y", "visible", "certainty")
 
-# Takes the number of the first frame of a piece, the frames, these with points drawn, and what was
-# said of the points.
-Sink = Callable[[int, np.ndarray, np.ndarray, Said], None]
+
+class Chunk(NamedTuple):
+  """Successive frames with their tracks.
+
+  Attributes:
+    first: Number of the first of them in the video.
+    times_s: Of the frames, seconds.
+    frames: RGB.
+    drawn: The same with points drawn, maybe enlarged.
+    tracks: Of the points in them.
+  """
+
+  first: int
+  times_s: Float[np.ndarray, " T"]
+  frames: UInt8[np.ndarray, "T H W 3"]
+  drawn: UInt8[np.ndarray, "T h w 3"]
+  tracks: Said
+
+
+Sink = Callable[[Chunk], None]
 
 
 @contextlib.contextmanager
-def movie(path: pathlib.Path, rate_hz: float | int) -> Iterator[Sink]:
-  """Yields what writes the frames with points drawn as a movie of their size."""
-  with MovieWriter(path, rate_hz=rate_hz, min_side=1) as writer:
+def movie(path: pathlib.Path) -> Iterator[Sink]:
+  """Yields what writes the frames with points drawn as a movie, each at its time."""
+  with MovieWriter(path, min_side=1) as writer:
 
-    def add(first: int, frames: np.ndarray, drawn: np.ndarray, said: Said) -> None:
-      for picture in drawn:
-        writer.picture(picture)
+    def add(chunk: Chunk) -> None:
+      for picture, time_s in zip(chunk.drawn, chunk.times_s, strict=True):
+        writer.picture(picture, float(time_s))
 
     yield add
 
 
 @contextlib.contextmanager
-def table(path: pathlib.Path, rate_hz: float | int) -> Iterator[Sink]:
+def table(path: pathlib.Path) -> Iterator[Sink]:
   """Yields what writes a row of `COLUMNS` for each point and frame, from its query on."""
   with atomic.replacing(path) as part, part.open("w", newline="") as file:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
 
-    def add(first: int, frames: np.ndarray, drawn: np.ndarray, said: Said) -> None:
-      for t in range(len(frames)):
-        for n in np.flatnonzero(np.isfinite(said.tracks[:, t, 0])):
-          x, y = said.tracks[n, t]
-          sure = said.certainty[n, t]
-          numbers = f"{(first + t) / rate_hz:.6f}", f"{x:.3f}", f"{y:.3f}"
-          known = "" if np.isnan(sure) else f"{sure:.4f}"
-          writer.writerow((n, first + t, *numbers, int(said.visible[n, t]), known))
+    def add(chunk: Chunk) -> None:
+      tracks, visible, certainty = chunk.tracks
+      for t, time_s in enumerate(chunk.times_s):
+        for n in np.flatnonzero(np.isfinite(tracks[:, t, 0])):
+          x, y = tracks[n, t]
+          numbers = f"{time_s:.6f}", f"{x:.3f}", f"{y:.3f}"
+          known = "" if np.isnan(certainty[n, t]) else f"{certainty[n, t]:.4f}"
+          writer.writerow((n, chunk.first + t, *numbers, int(visible[n, t]), known))
 
     yield add
 
 
 @contextlib.contextmanager
-def recording(path: pathlib.Path, rate_hz: float | int) -> Iterator[Sink]:
+def recording(path: pathlib.Path) -> Iterator[Sink]:
   """Yields what writes frames, points and the number of visible ones for the Rerun viewer."""
-  with atomic.replacing(path) as part, RerunFile(part, rate_hz=rate_hz) as file:
+  with atomic.replacing(path) as part, RerunFile(part) as file:
 
-    def add(first: int, frames: np.ndarray, drawn: np.ndarray, said: Said) -> None:
-      for t, frame in enumerate(frames):
-        file.picture("video", first + t, frame)
-        file.points("video/points", first + t, said.tracks[:, t], said.visible[:, t])
-        file.number("visible", first + t, int(said.visible[:, t].sum()))
+    def add(chunk: Chunk) -> None:
+      for t, (frame, time_s) in enumerate(zip(chunk.frames, chunk.times_s, strict=True)):
+        visible = chunk.tracks.visible[:, t]
+        file.set_time(chunk.first + t, float(time_s))
+        file.picture("video", frame)
+        file.points("video/points", chunk.tracks.tracks[:, t], visible)
+        file.number("visible", int(visible.sum()))
 
     yield add
 
 
 @contextlib.contextmanager
-def events(folder: pathlib.Path, rate_hz: float | int) -> Iterator[Sink]:
+def events(folder: pathlib.Path) -> Iterator[Sink]:
   """Yields what writes TensorBoard files: visible points, and a picture of every second."""
   with contextlib.closing(TensorBoard(folder, 0)) as board:
-    every = max(1, round(rate_hz))
+    due_s = -math.inf
 
-    def add(first: int, frames: np.ndarray, drawn: np.ndarray, said: Said) -> None:
-      for t, picture in enumerate(drawn):
-        board.add(first + t, {"tracks": {"visible": int(said.visible[:, t].sum())}})
-        if (first + t) % every == 0:
-          board.add_picture(first + t, "tracks/overlay", picture)
+    def add(chunk: Chunk) -> None:
+      nonlocal due_s
+      for t, (picture, time_s) in enumerate(zip(chunk.drawn, chunk.times_s, strict=True)):
+        board.add(chunk.first + t, {"tracks": {"visible": int(chunk.tracks.visible[:, t].sum())}})
+        if time_s >= due_s:
+          board.add_picture(chunk.first + t, "tracks/overlay", picture)
+          due_s = math.floor(time_s) + 1
 
     yield add

@@ -3,16 +3,17 @@
 import contextlib
 import itertools
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from perceiver_stream.evaluation.pictures_tracks import TRAIL, draw_tracks
 from perceiver_stream.evaluation.queries import check_asked
 from perceiver_stream.evaluation.trackers_online import Said
+from perceiver_stream.streams.base import TIMESTAMP
 from perceiver_stream.training import track_files
 from perceiver_stream.training.watching_points import CHUNK, Follower
 from perceiver_stream.utils import atomic
@@ -103,24 +104,22 @@ def grid_points(side: int, size: tuple[int, int]) -> Float[np.ndarray, "N 3"]:
 
 def write_tracks(
   folder: pathlib.Path,
-  frames: Iterable[UInt8[np.ndarray, "H W 3"]],
+  ticks: Iterable[Mapping[str, Any]],
   queries: Float[np.ndarray, "N 3"],
   follow: Callable[[Float[np.ndarray, "N 3"]], Follower],
-  rate_hz: float | int,
   options: Options | None = None,
   should_stop: Callable[[], bool] = lambda: False,
 ) -> Written:
   """Writes `overlay.mp4`, `tracks.npz` and `tracks.csv` of a video.
 
   Frames are dropped as soon as they are drawn; what grows with the length is the tracks, 13 bytes
-  for each point and frame.
+  for each point and frame, and the times. Times of frames are those of the ticks, from the first.
 
   Args:
     folder: Is there.
-    frames: RGB, in order.
+    ticks: Of one recording, in order: `pixels`, RGB, and `timestamp_s`.
     queries: (t, y, x) in raster coordinates of the frames; t in frames.
     follow: Starts the method; see `watching_points.starter`.
-    rate_hz: Frames per second.
     options: What else is written.
     should_stop: Asked between pieces; what was done until then is written whole.
 
@@ -130,53 +129,58 @@ def write_tracks(
   options = options or Options()
   options.validate()
   told: list[Said] = []
-  ticks = 0
+  times: list[np.ndarray] = []
+  count = 0
   with contextlib.ExitStack() as files:
-    pieces = _pieces(frames)
+    pieces = _pieces(ticks)
     first = next(pieces, None)
     if first is None:
       raise ValueError("track: the video has no frame.")
-    size = first.shape[1:3]
+    size = first[0].shape[1:3]
     asked = check_asked(size, queries, "track")
     follower, sinks = (
       follow(asked),
-      [files.enter_context(s) for s in _sinks(folder, rate_hz, options)],
+      [files.enter_context(s) for s in _sinks(folder, options)],
     )
-    for piece in itertools.chain([first], pieces):
-      told.append(follower(piece))
+    for frames, times_s in itertools.chain([first], pieces):
+      told.append(follower(frames))
+      times.append(times_s)
       recent = _joined(told[-2 - options.trail // CHUNK :])
-      drawn = draw_tracks(piece, *recent[:2], trail=options.trail, zoom=options.zoom)
+      drawn = draw_tracks(frames, *recent[:2], trail=options.trail, zoom=options.zoom)
       for sink in sinks:
-        sink(ticks, piece, drawn, told[-1])
-      ticks += len(piece)
+        sink(track_files.Chunk(count, times_s, frames, drawn, told[-1]))
+      count += len(frames)
       if should_stop():
         break
     else:
-      check_asked(size, queries, "track", ticks)
+      check_asked(size, queries, "track", count)
     said = _joined(told)
-    arrays = said._asdict() | {"queries": asked[:, [0, 2, 1]], "rate_hz": np.float64(rate_hz)}
+    arrays: dict[str, Any] = said._asdict() | {"queries": asked[:, [0, 2, 1]]}
+    arrays["time_s"] = np.concatenate(times)
     with atomic.replacing(folder / "tracks.npz") as part, part.open("wb") as file:
       np.savez_compressed(file, **arrays)
   known = np.asarray(np.isfinite(said.tracks[..., 0]))
-  return Written(ticks, said.tracks, float(said.visible[known].mean()) if known.any() else np.nan)
+  return Written(count, said.tracks, float(said.visible[known].mean()) if known.any() else np.nan)
 
 
 def _sinks(
-  folder: pathlib.Path, rate_hz: float | int, options: Options
+  folder: pathlib.Path, options: Options
 ) -> Iterator[contextlib.AbstractContextManager[track_files.Sink]]:
-  yield track_files.movie(folder / "overlay.mp4", rate_hz)
-  yield track_files.table(folder / "tracks.csv", rate_hz)
+  yield track_files.movie(folder / "overlay.mp4")
+  yield track_files.table(folder / "tracks.csv")
   if options.rerun:
-    yield track_files.recording(pathlib.Path(options.rerun), rate_hz)
+    yield track_files.recording(pathlib.Path(options.rerun))
   if options.tensorboard:
-    yield track_files.events(pathlib.Path(options.tensorboard), rate_hz)
+    yield track_files.events(pathlib.Path(options.tensorboard))
 
 
-def _pieces(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-  """Yields `CHUNK` frames at a time, fewer at the end."""
-  rest = iter(frames)
+def _pieces(ticks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields `CHUNK` frames at a time with their times, fewer at the end."""
+  rest, start_s = iter(ticks), None
   while piece := list(itertools.islice(rest, CHUNK)):
-    yield np.stack(piece)
+    times_s = np.asarray([tick[TIMESTAMP] for tick in piece], np.float64)
+    start_s = times_s[0] if start_s is None else start_s
+    yield np.stack([tick["pixels"] for tick in piece]), times_s - start_s
 
 
 def _joined(told: list[Said]) -> Said:

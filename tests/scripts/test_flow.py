@@ -64,13 +64,21 @@ def test_an_untrained_model_says_so_and_sees_no_motion(run, scene, tmp_path):
 @pytest.mark.parametrize("model", ["perceiver_flow/nano", "stream_perceiver/nano"])
 def test_a_video_gives_a_movie_and_all_flows(run, model, tmp_path):
   movie = synthetic_movie(tmp_path / "in.mp4", 5, (24, 32))
-  options = ("--max_ticks=4", "--max_side=20", "--save_flows", "--rate_hz=25", "--max_speed=2")
+  options = ("--max_ticks=4", "--max_side=20", "--save_flows", "--max_speed=2")
   out = run(movie, f"--model={model}", f"--out={tmp_path / 'out'}", *options)
   assert "flow.mp4: 3 flows, 20×15" in out
-  assert "Full colour is 2.0 pixels per tick of 0.040 s" in out
+  assert "Watched one tick for each picture of the file, 0.040 s apart on average." in out
+  assert "Full colour is 2.0 pixels per tick." in out
   with np.load(tmp_path / "out" / "flows.npz") as file:
-    assert len(file.files) == 3 and file["flow_000000"].shape == (15, 20, 2)
+    assert len(file.files) == 4 and file["flow_000000"].shape == (15, 20, 2)
+    np.testing.assert_allclose(file["time_s"], [[0, 0.04], [0.04, 0.08], [0.08, 0.12]])
   assert probe.probe(str(tmp_path / "out" / "flow.mp4"))[:3] == (270, 720, 25.0)  # 18 pixels each
+
+
+def test_a_rate_instead_of_the_files_pictures(run, tmp_path):
+  movie = synthetic_movie(tmp_path / "in.mp4", 5, (24, 32))
+  out = run(movie, NANO, f"--out={tmp_path / 'out'}", "--rate_hz=12.5")
+  assert "2 flows" in out and "at 12.5 ticks a second, 0.080 s apart" in out
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from commands import synthetic_movie
 
+from perceiver_stream import streams
 from perceiver_stream.evaluation import trackers
 from perceiver_stream.evaluation.trackers_online import Said
 from perceiver_stream.streams import probe
 from perceiver_stream.training import track_files, track_movies
+from perceiver_stream.training.movies import MovieWriter
 
 SIZE, TICKS = (48, 64), 19  # not a multiple of the pieces
 
@@ -37,7 +39,8 @@ def test_a_video_gives_its_tracks_in_three_files(run, movie, tmp_path):
   assert overlay.shape == (TICKS, *SIZE, 3)
   with np.load(tmp_path / "o" / "tracks.npz") as file:
     tracks, visible, queries = file["tracks"], file["visible"], file["queries"]
-    assert file["rate_hz"] == 25 and file["certainty"].shape == (2, TICKS)
+    np.testing.assert_allclose(file["time_s"], np.arange(TICKS) / 25, atol=1e-6)
+    assert file["certainty"].shape == (2, TICKS)
   np.testing.assert_array_equal(queries, [[0, 20.5, 30.25], [11, 40, 10]])
   frames = frames_of(movie)
   expected, hidden = trackers.track(frames, queries[:, [0, 2, 1]], trackers.TRACKERS["lk_gray"])
@@ -50,6 +53,26 @@ def test_a_video_gives_its_tracks_in_three_files(run, movie, tmp_path):
   last = rows[-1]
   assert (last["point"], last["frame"], last["certainty"]) == ("1", str(TICKS - 1), "")
   np.testing.assert_allclose([float(last["x"]), float(last["y"])], tracks[1, -1], atol=1e-3)
+
+
+def test_frames_are_the_files_pictures_whatever_its_rate(run, tmp_path):
+  """As phones record: times shake, and some pictures stay for twice as long."""
+  times = np.cumsum([0, 0.031, 0.036, 0.066, 0.033, 0.034, 0.032, 0.067, 0.033, 0.035])
+  config = streams.synthetic.Config(height=48, width=64, max_ticks=len(times))
+  with MovieWriter(tmp_path / "phone.mp4", min_side=1) as movie:
+    for tick, time_s in zip(streams.open_rows(config)[0], times, strict=True):
+      movie.picture(tick["pixels"], time_s)
+  out = run(tmp_path / "phone.mp4", "--points=7,20,30", "--model=static", f"--output={tmp_path}")
+  assert "1 points, 10 frames" in out
+  with np.load(tmp_path / "tracks.npz") as file:
+    np.testing.assert_allclose(file["time_s"], times, atol=1e-4)
+    assert np.isfinite(file["tracks"][0, :, 0]).tolist() == [False] * 7 + [True] * 3
+  with (tmp_path / "tracks.csv").open() as file:
+    rows = [(int(row["frame"]), float(row["time_s"])) for row in csv.DictReader(file)]
+  np.testing.assert_allclose(rows, [(n, times[n]) for n in (7, 8, 9)], atol=1e-4)
+  with av.open(str(tmp_path / "overlay.mp4")) as file:
+    shown = [float(frame.time) for frame in file.decode(video=0)]
+  np.testing.assert_allclose(shown, times, atol=1e-4)
 
 
 def test_a_grid_enlarged_with_event_files(run, movie, tmp_path):
@@ -118,7 +141,7 @@ def test_frames_are_dropped_and_a_stop_keeps_what_was_done(tmp_path):
       frame = np.full((8, 10, 3), number % 250, np.uint8).view(Frame)
       alive.add(id(frame))
       most.append(len(alive))
-      yield frame
+      yield {"pixels": frame, "timestamp_s": 3 + number / 25}
 
   def follow(asked):
     def say(piece):
@@ -131,7 +154,7 @@ def test_frames_are_dropped_and_a_stop_keeps_what_was_done(tmp_path):
     return say
 
   done = track_movies.write_tracks(
-    tmp_path, frames(), np.asarray([[0.0, 1, 1]]), follow, 25, should_stop=lambda: count[0] == 6
+    tmp_path, frames(), np.asarray([[0.0, 1, 1]]), follow, should_stop=lambda: count[0] == 6
   )
   assert done.ticks == 48 and max(most) <= 17 and done.seen == 1
   assert len(frames_of(tmp_path / "overlay.mp4")) == 48

@@ -156,6 +156,15 @@ def test_pictures_held_over_damage_are_not_valid_and_the_rest_is_in_step(tmp_pat
   assert all(tick["audio_valid"] for tick in ticks[1:]), "the sound is whole"
 
 
+def test_pictures_that_are_ticks_keep_their_times_past_damage(tmp_path):
+  path = broken_in_the_middle(tmp_path)
+  ticks, damage = read(path, on_damage="skip", rate_hz=0.0, audio_rate_hz=0)
+  whole = [tick for tick in ticks if tick["pixels_valid"]]
+  shown = [number_of(tick["pixels"]) for tick in whole]
+  assert shown == [round(tick["timestamp_s"] * 25) for tick in whole]
+  assert set(range(30)) <= set(shown) and len(ticks) == 50 and damage.packets == 10
+
+
 def test_pictures_that_are_not_there_are_told_of(tmp_path, caplog):
   """A decoder sees no damage, and a recorder may leave pictures out: no error."""
   path = pathlib.Path(write_video(tmp_path / "v.mkv", num=60, gop=1, codec="ffv1", sound_s=0))

@@ -145,7 +145,7 @@ def test_unknown_truth_does_not_count_and_a_wrong_size_is_refused():
 
 def test_the_movie_shows_pictures_beside_flow_and_keeps_all_flows(pairwise, tmp_path):
   pairs = list(flows.flows_of(pairwise, iter(ticks(4))))
-  done = flow_movies.write_movie(tmp_path, pairs, 10, save_flows=True)
+  done = flow_movies.write_movie(tmp_path, pairs, save_flows=True)
   assert done.count == 3 and set(done.psnr) == {"model", "zero", "DIS"}
   assert done.max_speed == max(map(flow_movies.speed_of, [p.flow for p in pairs]))
   with av.open(str(tmp_path / "flow.mp4")) as file:
@@ -155,11 +155,12 @@ def test_the_movie_shows_pictures_beside_flow_and_keeps_all_flows(pairwise, tmp_
   assert np.abs(middle - pairs[1].first).mean() < 12
   with np.load(tmp_path / "flows.npz") as file:
     np.testing.assert_array_equal(file["flow_000001"], pairs[1].flow)
+    np.testing.assert_allclose(file["time_s"], [[0, 0.04], [0.04, 0.08], [0.08, 0.12]])
 
 
 def test_a_video_of_one_picture_and_a_bad_folder_are_refused(pairwise, tmp_path):
   with pytest.raises(ValueError, match="fewer than two pictures at this rate"):
-    flow_movies.write_movie(tmp_path, flows.flows_of(pairwise, iter(ticks(1))), 10)
+    flow_movies.write_movie(tmp_path, flows.flows_of(pairwise, iter(ticks(1))))
   (tmp_path / "file").touch()
   with pytest.raises(OSError, match="cannot be written to .*; choose another"):
     flow_movies.writable_folder(tmp_path / "file")

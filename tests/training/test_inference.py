@@ -87,6 +87,29 @@ def test_a_silent_movie_refuses_sound_and_odd_sizes_are_fine(tmp_path):
     assert not file.streams.audio
 
 
+@pytest.mark.parametrize(
+  "times", [[0.0], [0.0, 0.1], [0.0, 0.04, 0.08], [0.0, 0.5, 0.51, 0.51, 3.0]]
+)
+def test_a_movie_shows_pictures_at_their_times(tmp_path, times):
+  with MovieWriter(tmp_path / "a.mp4", min_side=1) as movie:
+    for time_s in times:
+      movie.picture(np.zeros((20, 32, 3), np.uint8), time_s)
+    with pytest.raises(
+      ValueError, match="time_s=None; a movie has a rate_hz, or a time_s for each"
+    ):
+      movie.picture(np.zeros((20, 32, 3), np.uint8))
+  with av.open(str(tmp_path / "a.mp4")) as file:
+    track = file.streams.video[0]
+    shown = [float(frame.time) for frame in file.decode(track)]
+    last = times[-1] - times[-2] if len(times) > 1 else 0.04
+    assert float(track.duration * track.time_base) == pytest.approx(times[-1] + last, abs=1e-4)
+  np.testing.assert_allclose(shown, times, atol=2e-5)
+  with MovieWriter(tmp_path / "b.mp4", rate_hz=10, min_side=1) as movie:
+    movie.picture(np.zeros((20, 32, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"time_s=1.0; a movie has a rate_hz"):
+      movie.picture(np.zeros((20, 32, 3), np.uint8), 1.0)
+
+
 def extract(nano, folder, stop_after=None, **kwargs):
   asked = iter(range(100))
   stop = (lambda: next(asked) + 1 >= stop_after) if stop_after else (lambda: False)
