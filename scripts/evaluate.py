@@ -12,11 +12,11 @@ modality's error for all else (lower is better).
 
 import argparse
 import json
-import pathlib
 
 from perceiver_stream import training
 from perceiver_stream.training.evaluating import table
 from perceiver_stream.training.scripting import experiment_for, readable_errors
+from perceiver_stream.utils.paths import user_path
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     scores = training.evaluate(parts, loaded.params, args.max_windows)
   print(f"{loaded.about}:\n\n{table(scores, parts.metric_names)}")
   if args.json:
-    pathlib.Path(args.json).write_text(json.dumps(scores, indent=2) + "\n")
+    user_path(args.json).write_text(json.dumps(scores, indent=2) + "\n")
 
 
 if __name__ == "__main__":

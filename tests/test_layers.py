@@ -26,7 +26,7 @@ ROOMS = {
   "modalities": {"nn", "types"},
   "models": {"core", "modalities", "nn", "types"},
   "execution": {"models", "types"},
-  "zoo": {"models", "core", "modalities", "nn", "types", "version"},
+  "zoo": {"models", "core", "modalities", "nn", "types", "utils", "version"},
   "streams": {"types", "utils"},
   "evaluation": {"models", "modalities", "streams", "types", "utils", "version", "zoo"},
   "training": {

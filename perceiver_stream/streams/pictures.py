@@ -16,7 +16,8 @@ import av.error
 import numpy as np
 
 from perceiver_stream.streams.frame_rate import constant_rate, mean_rate
-from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode, open_media
+from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode
+from perceiver_stream.streams.opening import open_media
 from perceiver_stream.streams.picker import Picker
 
 logger = logging.getLogger(__name__)

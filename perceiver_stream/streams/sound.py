@@ -12,7 +12,8 @@ import av
 import av.error
 import numpy as np
 
-from perceiver_stream.streams.media import Ledger, choose, decode, open_media
+from perceiver_stream.streams.media import Ledger, choose, decode
+from perceiver_stream.streams.opening import open_media
 
 _TAPS = 16  # half the length of the resampling filter, in samples of the lower rate
 # Times of packets shake; a step larger than this (less than a packet) is a gap or an overlap.

@@ -21,7 +21,6 @@ the start should that not give the very samples of the state: codecs and resampl
 
 import dataclasses
 import logging
-import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -43,6 +42,7 @@ from perceiver_stream.streams.media import ON_DAMAGE, Damage, DamagedError, Ledg
 from perceiver_stream.streams.pictures import Pictures, Shown
 from perceiver_stream.streams.sound import Heard, Sound
 from perceiver_stream.types import ModalitySpec
+from perceiver_stream.utils.paths import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -262,7 +262,7 @@ class Recording:
   def __init__(self, path: str, config: Config, ledger: Ledger, state: Mapping[str, Any]):
     self.ledger = ledger
     self._path, self._config = path, config
-    self.size = pathlib.Path(path).stat().st_size if pathlib.Path(path).exists() else 0
+    self.size = user_path(path).stat().st_size if user_path(path).exists() else 0
     if state["tick"] and state["size"] != self.size:
       raise DamagedError(
         f"{path} has {self.size} bytes, and had {state['size']} when the state to restore was "

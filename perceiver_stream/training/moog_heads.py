@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree, UInt8
 
 from perceiver_stream.models.moog_readouts import ClipConfig, ClipReadout, Points, as_points
+from perceiver_stream.utils.paths import user_path
 from perceiver_stream.zoo import files, moog_weights, translation
 
 _LAST = "attention_readout/Dense_2/kernel"
@@ -52,7 +53,7 @@ def load_head(path: str | pathlib.Path, kind: str) -> Head:
     FileNotFoundError: There is no such file.
     ValueError: It has no such read-out, or one of its arrays does not fit.
   """
-  path = pathlib.Path(path)
+  path = user_path(path)
   if not path.is_file():
     raise FileNotFoundError(f"moog: there is no file {path}; check the path.")
   flat = files.read_npz(path)

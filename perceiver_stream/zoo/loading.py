@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from perceiver_stream import zoo
 from perceiver_stream.models.base import Model
+from perceiver_stream.utils.paths import user_path
 from perceiver_stream.version import __version__
 from perceiver_stream.zoo import configs, files, shipped
 from perceiver_stream.zoo.cards import Card
@@ -79,7 +80,7 @@ def find(path: str | pathlib.Path) -> pathlib.Path:
   Raises:
     FileNotFoundError: There is none; names that there are weights of are listed.
   """
-  file = pathlib.Path(path)
+  file = user_path(path)
   file = file / "model.safetensors" if file.is_dir() else file
   if file.is_file():
     return file
@@ -121,7 +122,7 @@ def save(
   for name, one in readouts.items():
     arrays |= {f"{READOUTS}{name}/{k}": v for k, v in flatten(one.params).items()}
   arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-  save_file(arrays, pathlib.Path(path), metadata)
+  save_file(arrays, user_path(path), metadata)
 
 
 def load_readout(path: str | pathlib.Path, name: str) -> Readout:
