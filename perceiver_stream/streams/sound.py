@@ -13,6 +13,7 @@ import av.error
 import numpy as np
 
 from perceiver_stream.streams.media import Ledger, choose, decode
+from perceiver_stream.streams.mono import mono
 from perceiver_stream.streams.opening import open_media
 
 _TAPS = 16  # half the length of the resampling filter, in samples of the lower rate
@@ -61,8 +62,8 @@ class Sound:
     self._start(self._frames() if self._track else iter(()))
 
   def _frames(self) -> Iterator[Any]:
-    for frame, _ in decode(self._container, self._track, self._ledger, "sound"):
-      yield frame
+    decoded = decode(self._container, self._track, self._ledger, "sound")
+    yield from mono(frame for frame, _ in decoded)
 
   def _start(self, frames: Iterator[Any], place: tuple[Fraction, int] | None = None) -> None:
     self._waiting: deque[tuple[int, np.ndarray]] = deque()  # (position, samples), no overlap
