@@ -10,10 +10,9 @@ import numpy as np
 
 from perceiver_stream.evaluation.runs import summarise
 from perceiver_stream.training import logs
-from perceiver_stream.training.beside import Errors
 from perceiver_stream.training.config import ExperimentConfig, to_json
 from perceiver_stream.training.progress import Display
-from perceiver_stream.training.scores import RunningScores, joined, window_scores
+from perceiver_stream.training.scores import Errors, RunningScores, joined, window_scores
 from perceiver_stream.training.step import StepInfo
 from perceiver_stream.training.strips import Piece, Strips
 from perceiver_stream.utils import atomic
