@@ -6,8 +6,10 @@
 The model is that of a run, with its newest parameters, or one of the zoo by name, untrained. It
 watches the video in order and carries its state; predictions at each of its displacements are
 compared with what came. copy is the last frame seen, extrap the last frame moved on by optical
-flow, mix the mean of both. The table gives PSNR in dB for pictures (higher is better) and the
-modality's error for all else (lower is better).
+flow, mix the mean of both, fitted_mix a mix whose weights are fitted as the stream goes on;
+recent_mean and past_mean are the mean of the last 8 ticks and of all before (sound, depth). The
+table gives PSNR in dB for pictures (higher is better) and the modality's error for all else (lower
+is better); the best of each line is bold.
 """
 
 import argparse

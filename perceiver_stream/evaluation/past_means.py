@@ -1,6 +1,6 @@
 """What sound and depth are judged beside: means of what was observed before.
 
-  mean         the mean of all ticks observed so far, over all recordings
+  past_mean    the mean of all ticks observed so far, over all recordings
   recent_mean  the mean of the last 8 observed ticks of this recording (sound alone)
 
 Of sound that is one log-mel spectrum, the mean over frames of the ticks; of depth one number. Both
@@ -27,7 +27,7 @@ class PastMeans:
 
   >>> means = PastMeans((1,), (), np.asarray, np.mean, lambda mean, value: float(abs(mean - value)))
   >>> [means.score(np.float32(x), is_first=not i) for i, x in enumerate((2, 4, 9))]
-  [{}, {1: {'mean': 2.0}}, {1: {'mean': 6.0}}]
+  [{}, {1: {'past_mean': 2.0}}, {1: {'past_mean': 6.0}}]
   """
 
   def __init__(
@@ -51,7 +51,7 @@ class PastMeans:
       recent: Ticks in the mean of the last ones; 0 leaves it out.
     """
     self.displacements = tuple(displacements)
-    self.names: tuple[str, ...] = ("mean", "recent_mean") if recent else ("mean",)
+    self.names: tuple[str, ...] = ("past_mean", "recent_mean") if recent else ("past_mean",)
     self._read, self._average, self._error, self._recent = read, average, error, recent
     longest = max(self.displacements)
     self._past = Past(longest + max(1, recent), shape, np.float64)
@@ -103,7 +103,7 @@ class PastMeans:
     source = self._past.newest(self._past.tick - displacement)
     if source is None:
       return {}
-    scores = {"mean": self._error(self._means[displacement], target)}
+    scores = {"past_mean": self._error(self._means[displacement], target)}
     if self._recent:
       recent = self._past.last(self._recent, source).mean(axis=0)
       scores["recent_mean"] = self._error(recent, target)

@@ -38,7 +38,7 @@ def test_means_of_sound_are_those_of_all_spectra_up_to_the_source(seed):
       if t in missing or not here:
         assert d not in scores[t]
         continue
-      for name, of in (("mean", before), ("recent_mean", here[-past_means.RECENT_TICKS :])):
+      for name, of in (("past_mean", before), ("recent_mean", here[-past_means.RECENT_TICKS :])):
         spectrum = spectra[of].mean(axis=(0, 1))
         prediction, target = jnp.asarray(np.broadcast_arrays(spectrum, spectra[t]))
         expected = modality.metric(prediction[None], target[None])[0]
@@ -57,11 +57,11 @@ def test_depth_is_the_mean_within_range_over_recordings():
   frames = [np.full((2, 4), d, np.float32) for d in (2, 4, np.inf, np.nan, 9)]
   scores = fed(past_means.depth_means(config, (1,)), frames, is_first=(0, 3), missing=(3,))
   assert scores[0] == {} and scores[3] == {} and scores[4] == {}
-  assert scores[1][1]["mean"] == pytest.approx(abs(2 - 4) / 4)
-  assert scores[2][1]["mean"] == pytest.approx(abs(3 - 10) / 10)
+  assert scores[1][1]["past_mean"] == pytest.approx(abs(2 - 4) / 4)
+  assert scores[2][1]["past_mean"] == pytest.approx(abs(3 - 10) / 10)
   later = fed(past_means.depth_means(config, (1,)), [*frames, frames[0]], (0, 4), (3,))[5]
   mean = (2 + 4 + 10 + 9) / 4
-  assert later[1]["mean"] == pytest.approx((mean - 2) / 2)
+  assert later[1]["past_mean"] == pytest.approx((mean - 2) / 2)
 
 
 def test_going_on_from_a_state_is_never_having_stopped():

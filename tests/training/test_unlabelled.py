@@ -53,6 +53,6 @@ def test_depth_stands_beside_the_mean(made):
   depth = window["depth"].astype(np.float64)
   before = [depth[: t + 1].mean() for t in range(3)]  # all that one tick ahead may see
   expected = [np.abs(m - d) / d for m, d in zip(before, depth[1:], strict=True)]
-  np.testing.assert_allclose(errors["depth@1"]["mean"], np.mean(expected, (2, 3)), rtol=1e-5)
+  np.testing.assert_allclose(errors["depth@1"]["past_mean"], np.mean(expected, (2, 3)), rtol=1e-5)
   assert {"mix", "fitted_mix"} < set(errors["pixels@1"])
-  assert set(errors["audio@1"]) == {"mean", "recent_mean"}
+  assert set(errors["audio@1"]) == {"past_mean", "recent_mean"}
