@@ -50,7 +50,7 @@ class Sound:
     self._zero_s = origin_s - Fraction(config.audio_offset_s).limit_denominator(10**6)
     self._ledger, self._path, self._track_number = ledger, path, config.audio_track
     self._open()
-    self.was_heard = self._track is None  # whether any valid sound was read, if there is a track
+    self.was_heard = self.was_silent = False  # whether any tick had sound; zeros and nothing else
 
   def _open(self) -> None:
     self._container = open_media(self._path)
@@ -102,6 +102,7 @@ class Sound:
       self._waiting.popleft()
     valid = filled == count and bool(samples.any())
     self.was_heard |= valid
+    self.was_silent |= filled == count and not valid
     self._crc = zlib.crc32(samples.data)
     return samples, valid
 

@@ -41,6 +41,7 @@ from perceiver_stream.streams.base import (
 from perceiver_stream.streams.media import ON_DAMAGE, Damage, DamagedError, Ledger, find_files
 from perceiver_stream.streams.pictures import Pictures, Shown
 from perceiver_stream.streams.sound import Heard, Sound
+from perceiver_stream.streams.sound_extent import Extent, warn_of_left_out
 from perceiver_stream.types import ModalitySpec
 from perceiver_stream.utils.paths import user_path
 
@@ -300,11 +301,16 @@ class Recording:
     return self.pictures.shown()._asdict() | heard._asdict()
 
   def finish(self) -> None:
-    """Books and tells what was lost; call at the end of the file."""
+    """Books what was lost, and warns of it and of what is left out; call at the end of the file."""
     self.pictures.finish()
     self.ledger.close()
-    if self._sound is not None and not self._sound.was_heard:
-      logger.warning("%s: its sound track is silent, or not of the same time.", self._path)
+    if self._sound is None or self.pictures.jumped:
+      return
+    start_s = self.pictures.origin_s
+    extent = Extent(start_s, start_s + self.pictures.end_s())
+    warn_of_left_out(self._path, self._config, extent)
+    if self._sound.was_silent and not self._sound.was_heard:
+      logger.warning("%s: the mean of its sound's channels is zero throughout.", self._path)
 
   def close(self) -> None:
     """Closes the file."""

@@ -120,7 +120,7 @@ def test_files_without_sound_and_silent_ones_have_none(tmp_path, caplog):
   silent = write_video(tmp_path / "silent.mkv", num=5, sound=lambda n: 0.0 * n)
   with caplog.at_level(logging.WARNING):
     assert not any(tick["audio_valid"] for tick in video_row(silent))
-  assert "silent.mkv: its sound track is silent" in caplog.text
+  assert "silent.mkv: the mean of its sound's channels is zero throughout" in caplog.text
 
 
 def test_a_hole_in_the_sound_stays_where_it_is(tmp_path):
