@@ -10,11 +10,11 @@ import numpy as np
 
 from perceiver_stream.evaluation import clips
 from perceiver_stream.evaluation.datasets.base import About, MaskClip, Ticks, masks_from_ticks
+from perceiver_stream.files.array_files import read_npz
 from perceiver_stream.streams import tfrecord
 from perceiver_stream.streams.clips import POINTS, make_clip
 from perceiver_stream.types import IS_FIRST
 from perceiver_stream.utils.paths import user_path
-from perceiver_stream.zoo.files import read_npz
 
 ABOUT = About(
   "MOVi",

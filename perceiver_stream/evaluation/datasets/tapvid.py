@@ -13,9 +13,9 @@ import numpy as np
 from perceiver_stream.evaluation.clips import RASTER, Clip
 from perceiver_stream.evaluation.datasets.base import About
 from perceiver_stream.evaluation.datasets.files import Size, decoded, stacked
+from perceiver_stream.files.array_files import read_npz
+from perceiver_stream.files.pickles import load_pickle
 from perceiver_stream.utils.paths import user_path
-from perceiver_stream.zoo.files import read_npz
-from perceiver_stream.zoo.pickles import load_pickle
 
 ABOUT = About(
   "TAP-Vid",
