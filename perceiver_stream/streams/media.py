@@ -1,4 +1,4 @@
-"""Files and what is wrong with them: finding, choosing a track, counting damage."""
+"""Files and what is wrong with them: finding, opening, choosing a track, counting damage."""
 
 import dataclasses
 import glob
@@ -13,8 +13,6 @@ import av.container
 import av.error
 from av.stream import Disposition
 
-from perceiver_stream.utils.paths import user_path, why_no_file
-
 logger = logging.getLogger(__name__)
 
 Kind = Literal["video", "audio"]
@@ -24,6 +22,10 @@ _SUFFIXES = frozenset(
   ".webm .wmv .y4m".split()
 )
 _MAX_READ_ERRORS = 20  # in a row, after which the rest of a file counts as lost
+# Titles that are not UTF-8 are no error. PyAV 19 always replaces what it cannot decode.
+_METADATA: dict[str, Any] = (
+  {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
 
 
 class DamagedError(ValueError):
@@ -119,21 +121,23 @@ def find_files(path: str) -> tuple[str, ...]:
   """
   if not path.strip(" ,"):
     raise ValueError("video: path is empty; give a file, a folder, a glob or a list with commas.")
-  if user_path(path).is_file():
-    return (str(user_path(path)),)  # its name may have commas
+  if pathlib.Path(path).is_file():
+    return (path,)  # its name may have commas
   found: list[str] = []
   for part in [part.strip() for part in path.split(",") if part.strip()]:
-    place = user_path(part)
+    place = pathlib.Path(part).expanduser()
     if place.is_file():
       found.append(str(place))
     elif place.is_dir():
       found += _videos_in(place)
     else:
       matches = sorted(name for name in glob.glob(str(place), recursive=True))
-      files = [name for name in matches if user_path(name).is_file()]
+      files = [name for name in matches if pathlib.Path(name).is_file()]
       if not files:
-        why = why_no_file(part, "file, folder or match for")
-        raise FileNotFoundError(f"video: {why} (path={path!r}).")
+        raise FileNotFoundError(
+          f"video: there is no file, folder or match for {part!r} (path={path!r}, from "
+          f"{pathlib.Path.cwd()}); check the path."
+        )
       found += files
   return tuple(found)
 
@@ -147,6 +151,25 @@ def _videos_in(folder: pathlib.Path) -> list[str]:
       f"file by a glob such as {folder}/*.dat."
     )
   return videos
+
+
+def open_media(path: str) -> av.container.InputContainer:
+  """Returns the opened container; close it.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    DamagedError: FFmpeg cannot read it.
+  """
+  if not pathlib.Path(path).is_file():
+    raise FileNotFoundError(f"video: there is no file {path!r}; it was there before, or check it.")
+  try:
+    return av.open(path, **_METADATA)
+  except (av.error.FFmpegError, OSError, ValueError) as error:
+    size = pathlib.Path(path).stat().st_size
+    raise DamagedError(
+      f"{path} ({size} bytes) cannot be opened as video: {_reason(error)}. It is empty, cut off, "
+      f"or no media file; check that it plays, or leave it out of path."
+    ) from error
 
 
 def choose(container: av.container.InputContainer, kind: Kind, index: int, path: str) -> Any:
@@ -191,23 +214,36 @@ def decode(
     kind: Of damage, "packets" or "sound".
   """
   lost = False
-  for packet in _packets(container, track):
-    frames: list = []
-    try:
-      if isinstance(packet, Exception):
-        raise packet
-      frames = track.codec_context.decode(packet)
-    except av.error.EOFError:
-      pass
-    except (av.error.FFmpegError, ValueError) as error:
-      lost = True
-      ledger.book(kind, f"a packet of the {track.type} track{_when(packet)}: {reason(error)}")
+  for packet in packets_of(container, track):
+    frames, failed = decode_packet(track.codec_context, packet, ledger, kind)
+    lost |= failed
     for frame in frames:
       yield frame, lost
       lost = False
 
 
-def _packets(container: av.container.InputContainer, track: Any) -> Iterator[Any]:
+def decode_packet(context: Any, packet: Any, ledger: Ledger, kind: str) -> tuple[list[Any], bool]:
+  """Returns the frames that a decoder gives for a packet of `packets_of`, and whether it failed.
+
+  Args:
+    context: The decoder.
+    packet: As `packets_of` yields it.
+    ledger: Where damage goes.
+    kind: Of damage, "packets" or "sound".
+  """
+  try:
+    if isinstance(packet, Exception):
+      raise packet
+    return context.decode(packet), False
+  except av.error.EOFError:
+    pass
+  except (av.error.FFmpegError, ValueError) as error:
+    ledger.book(kind, f"a packet of the {context.type} track{_when(packet)}: {_reason(error)}")
+    return [], True
+  return [], False
+
+
+def packets_of(container: av.container.InputContainer, track: Any) -> Iterator[Any]:
   """Yields packets, errors where one cannot be read, and at the end None, which flushes."""
   errors = 0
   while errors < _MAX_READ_ERRORS:
@@ -231,6 +267,5 @@ def _when(packet: Any) -> str:
   return "" if time is None else f" at {float(time * packet.time_base):.2f} s"
 
 
-def reason(error: Exception) -> str:
-  """Returns what an error says, in a few words."""
+def _reason(error: Exception) -> str:
   return getattr(error, "strerror", None) or str(error) or type(error).__name__

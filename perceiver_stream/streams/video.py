@@ -13,14 +13,15 @@ Memory does not grow with the length of the file: pictures are reduced as they a
 pictures and sound are read independently (the file is opened twice), so that neither waits in
 memory for the other, however the file interleaves them.
 
-To go on from a saved state, pictures are decoded from the key frame before; should that not give
-the very picture of the state, or should times be out of order or damage have been met, from the
-start of the file. Sound is decoded from some seconds before, where the resampler is in step, and from
-the start should that not give the very samples of the state: codecs and resamplers remember.
+To resume from a saved state, pictures are decoded from the key frame before; should that not give
+the very picture of the state, or should times have been out of order or pictures damaged, from the
+start of the file. Sound is decoded from the last place at which its decoder restarts, which the run
+that never stops does too (`audio_decoding`).
 """
 
 import dataclasses
 import logging
+import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -41,13 +42,12 @@ from perceiver_stream.streams.base import (
 from perceiver_stream.streams.media import ON_DAMAGE, Damage, DamagedError, Ledger, find_files
 from perceiver_stream.streams.pictures import Pictures, Shown
 from perceiver_stream.streams.sound import Heard, Sound
-from perceiver_stream.streams.sound_extent import Extent, warn_of_left_out
 from perceiver_stream.types import ModalitySpec
-from perceiver_stream.utils.paths import user_path
 
 logger = logging.getLogger(__name__)
 
 CROPS = ("centre", "squash")
+NO_DAMAGE = dataclasses.asdict(Damage())
 
 
 @dataclass(kw_only=True)
@@ -156,13 +156,15 @@ class VideoIterator(grain.DatasetIterator):
     self._state: dict[str, Any] = {"loop": 0, "file": 0, "tick": 0, "count": 0, "size": 0}
     if self._rate is None:
       self._state["start_us"] = 0  # of the file, on the stream's clock
-    self._state |= Shown()._asdict() | Heard()._asdict() | {"damage": dataclasses.asdict(Damage())}
+    self._state |= Shown()._asdict() | {"sound": Heard().to_dict()}
+    self._state |= {"damage": NO_DAMAGE, "file_damage": NO_DAMAGE}
 
   @property
   def damage(self) -> Damage:
     """What was lost so far, in all files."""
-    before = Damage(**self._state["damage"])
-    return before + self._recording.ledger.damage if self._recording else before
+    here = Damage(**self._state["file_damage"])
+    here = self._recording.ledger.damage if self._recording else here
+    return Damage(**self._state["damage"]) + here
 
   def __next__(self) -> dict[str, Any]:
     self._assert_not_closed()
@@ -211,7 +213,7 @@ class VideoIterator(grain.DatasetIterator):
       self._add(recording.ledger.damage)
       self._drop()
     state |= {"tick": 0, "size": 0, "file": state["file"] + 1}
-    state |= Shown()._asdict() | Heard()._asdict()
+    state |= Shown()._asdict() | {"sound": Heard().to_dict(), "file_damage": NO_DAMAGE}
     if state["file"] == len(self._files):
       if not self._ticks_of_pass and not state["count"]:
         raise DamagedError(
@@ -230,7 +232,7 @@ class VideoIterator(grain.DatasetIterator):
 
   def get_state(self) -> dict[str, Any]:
     """Returns where the next tick is: the file, the tick in it, and what was shown last."""
-    return self._state | {"damage": dict(self._state["damage"])}
+    return dict(self._state)
 
   def set_state(self, state: Mapping[str, Any]) -> None:
     """Goes to a tick; the file is opened when it is asked for.
@@ -245,7 +247,7 @@ class VideoIterator(grain.DatasetIterator):
         f"{len(self._files)} files; restore with the same path."
       )
     self._drop()
-    self._state = dict(state) | {"damage": dict(state["damage"])}
+    self._state = dict(state)
 
   def close(self) -> None:
     """Closes the file."""
@@ -263,7 +265,7 @@ class Recording:
   def __init__(self, path: str, config: Config, ledger: Ledger, state: Mapping[str, Any]):
     self.ledger = ledger
     self._path, self._config = path, config
-    self.size = user_path(path).stat().st_size if user_path(path).exists() else 0
+    self.size = pathlib.Path(path).stat().st_size if pathlib.Path(path).exists() else 0
     if state["tick"] and state["size"] != self.size:
       raise DamagedError(
         f"{path} has {self.size} bytes, and had {state['size']} when the state to restore was "
@@ -279,8 +281,10 @@ class Recording:
         self._sound = Sound(path, config, self.pictures.origin_s, ledger)
         self._sound.was_heard |= bool(state["tick"])
         if state["tick"] > 1:
-          heard = Heard(**{k: state[k] for k in Heard._fields})
+          heard = Heard.from_dict(state["sound"])
           self._sound.find(heard, (state["tick"] - 2) * self._samples, self._samples)
+      if state["tick"]:
+        ledger.damage = Damage(**state["file_damage"])
     except BaseException:
       self.close()
       raise
@@ -295,22 +299,18 @@ class Recording:
       values["audio"] = (samples, valid and not self.pictures.jumped)
     return values
 
-  def place(self) -> dict[str, int]:
-    """Returns what is needed to go on after the tick read last."""
+  def place(self) -> dict[str, Any]:
+    """Returns what is needed to resume after the tick read last."""
     heard = self._sound.heard() if self._sound is not None else Heard()
-    return self.pictures.shown()._asdict() | heard._asdict()
+    damage = dataclasses.asdict(self.ledger.damage)
+    return self.pictures.shown()._asdict() | {"sound": heard.to_dict(), "file_damage": damage}
 
   def finish(self) -> None:
-    """Books what was lost, and warns of it and of what is left out; call at the end of the file."""
+    """Books and tells what was lost; call at the end of the file."""
     self.pictures.finish()
     self.ledger.close()
-    if self._sound is None or self.pictures.jumped:
-      return
-    start_s = self.pictures.origin_s
-    extent = Extent(start_s, start_s + self.pictures.end_s())
-    warn_of_left_out(self._path, self._config, extent)
-    if self._sound.was_silent and not self._sound.was_heard:
-      logger.warning("%s: the mean of its sound's channels is zero throughout.", self._path)
+    if self._sound is not None and not self._sound.was_heard:
+      logger.warning("%s: its sound track is silent, or not of the same time.", self._path)
 
   def close(self) -> None:
     """Closes the file."""

@@ -54,6 +54,7 @@ def write_video(
   audio_rate: int = 16000,
   layout: str = "mono",
   audio_codec: str = "pcm_s16le",
+  audio_options: dict | None = None,
   title: str = "",
 ) -> str:
   """Writes a file of `num` pictures, and sound of their length unless `sound_s` says otherwise.
@@ -78,7 +79,9 @@ def write_video(
       video.set_display_rotation(rotation)
     audio = None
     if sound_s:
-      audio = container.add_stream(audio_codec, rate=audio_rate, layout=layout)
+      audio = container.add_stream(
+        audio_codec, rate=audio_rate, layout=layout, options=audio_options or {}
+      )
     for number, time in enumerate(times):
       frame = av.VideoFrame.from_ndarray(make(number, height, width), format="rgb24")
       frame.pts, frame.time_base = round(Fraction(time) / unit), unit
@@ -95,17 +98,14 @@ def _write_sound(container, audio, num, start_s, sound):
   for at in range(0, num, 1024):
     n = np.arange(at, min(at + 1024, num))
     samples = np.broadcast_to(sound(n), (channels, len(n)))
-    planar = audio.codec_context.format.is_planar
-    if audio.codec_context.format.name.startswith("s16"):
-      samples = np.round(samples * 32768).clip(-32768, 32767).astype(np.int16)
-    samples = np.ascontiguousarray(
-      samples.astype(samples.dtype if samples.dtype == np.int16 else np.float32)
-    )
-    data = samples if planar else samples.T.reshape(1, -1)
+    name = audio.codec_context.format.name
+    if name not in ("s16", "s16p", "flt"):
+      name = "fltp"  # the encoder converts it
+    samples = np.round(samples * 32768).clip(-32768, 32767) if name.startswith("s16") else samples
+    samples = samples.astype(np.int16 if name.startswith("s16") else np.float32)
+    data = samples if name.endswith("p") else samples.T.reshape(1, -1)
     frame = av.AudioFrame.from_ndarray(
-      np.ascontiguousarray(data),
-      format=audio.codec_context.format.name,
-      layout=audio.codec_context.layout.name,
+      np.ascontiguousarray(data), format=name, layout=audio.codec_context.layout.name
     )
     frame.sample_rate = audio.codec_context.sample_rate
     frame.time_base = Fraction(1, frame.sample_rate)

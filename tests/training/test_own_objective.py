@@ -40,7 +40,7 @@ class Shrink:
   look_ahead = 0
   outputs = {}
   needs = ("pixels",)
-  baseline_displacements = ()
+  frame_displacements = ()
 
   def __init__(self, model, config):
     self.config = config

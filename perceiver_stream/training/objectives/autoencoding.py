@@ -71,7 +71,7 @@ class Autoencoding:
 
   look_ahead = 0
   needs = ("pixels", "audio")
-  baseline_displacements: tuple[int, ...] = ()
+  frame_displacements: tuple[int, ...] = ()
 
   def __init__(self, model: Model, config: Config):
     config.validate()

@@ -46,7 +46,7 @@ class MaskedFuture:
   """Loss and scores of painting the hidden patches of future frames."""
 
   needs = ("pixels",)
-  baseline_displacements = ()
+  frame_displacements = ()
 
   def __init__(self, model: Model, config: Config):
     config.validate()

@@ -1,0 +1,111 @@
+"""Frames of sound of any form as mono samples of one rate, each with its position in time."""
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from perceiver_stream.streams.media import Ledger
+
+TAPS = 16  # half the length of the resampling filter, in samples of the lower rate
+# Times of packets shake; a step larger than this (less than a packet) is a gap or an overlap.
+_SHAKE_S = Fraction(1, 50)
+
+Block = tuple[int, np.ndarray]  # the position of the first sample, and samples
+
+
+class Resampler:
+  """Makes frames mono samples of one rate, with their positions.
+
+  The filter looks ahead, so resampled sound comes late by its reach, 16 samples of the lower rate.
+  It starts anew where the track has a hole or changes its form.
+
+  Attributes:
+    position: Of the next sample.
+    starts: How often it has started.
+    count: Samples taken in since.
+    source_rate: Of the samples taken in.
+  """
+
+  def __init__(
+    self, rate: int, zero_s: Fraction, ledger: Ledger, place: int | None = None, skip: int = 0
+  ):
+    self._rate, self._zero_s, self._ledger = rate, zero_s, ledger
+    self._place, self._skip = place, skip
+    self._form: tuple[str, str, int] | None = None
+    self._expected = Fraction(0)  # time of the next frame
+    self._resampler: av.AudioResampler | None = None
+    self.position = self.starts = self.count = self.source_rate = 0
+
+  def take(self, frame: av.AudioFrame) -> Iterator[Block]:
+    """Yields what comes out when a frame goes in."""
+    if self._skip:
+      skip, self._skip = self._skip, max(0, self._skip - frame.samples)
+      if skip >= frame.samples:
+        return
+      frame = _without(frame, skip)
+    time = self._expected if frame.pts is None else frame.pts * Fraction(frame.time_base or 1)
+    form = (frame.format.name, frame.layout.name, frame.sample_rate)
+    if self._form is not None and time > self._expected + _SHAKE_S:
+      where = f"its sound has a hole from {float(self._expected):.2f} to {float(time):.2f} s"
+      self._ledger.book("gaps", where)
+    if form != self._form or abs(time - self._expected) > _SHAKE_S:
+      yield from self.flush()
+      self._start(form, time)
+    self._expected += Fraction(frame.samples, frame.sample_rate)
+    self.count += frame.samples
+    frame.pts = None  # placed already; the resampler would stumble over gaps
+    yield from self._run(frame)
+
+  def flush(self) -> Iterator[Block]:
+    """Yields what is left at the end."""
+    return self._run(None)
+
+  def in_step(self, count: int) -> tuple[int, int]:
+    """Returns where a new resampler can take over, from `count` samples taken in on.
+
+    There a sample out falls on a sample in: how many samples later, and its position.
+    """
+    period = self.source_rate // math.gcd(self.source_rate, self._rate)
+    at = -(-count // period) * period
+    return at - count, self._first + at * self._rate // self.source_rate
+
+  def _start(self, form: tuple[str, str, int], time: Fraction) -> None:
+    self._form, self.source_rate = form, form[2]
+    self.starts, self.count = self.starts + 1, 0
+    self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self._rate)
+    delay = 0
+    if self.source_rate != self._rate:
+      delay = math.ceil(TAPS * max(1, Fraction(self._rate, self.source_rate)))
+    if self._place is None:
+      self._expected, self._first = time, math.ceil((time - self._zero_s) * self._rate) + delay
+    else:
+      self._expected = self._zero_s + Fraction(self._place - delay, self._rate)
+      self._first, self._place = self._place, None
+    self.position = self._first
+
+  def _run(self, frame: av.AudioFrame | None) -> Iterator[Block]:
+    if self._resampler is None:
+      return
+    for out in self._resampler.resample(frame):
+      samples = np.clip(out.to_ndarray().reshape(-1), -1, 1)
+      yield self.position, samples
+      self.position += samples.size
+
+
+def channels_of(frame: av.AudioFrame) -> np.ndarray:
+  """Returns samples `[channels, n]`, of the frame's own dtype."""
+  samples = frame.to_ndarray()
+  return samples if frame.format.is_planar else samples.reshape(frame.samples, -1).T
+
+
+def _without(frame: av.AudioFrame, skip: int) -> av.AudioFrame:
+  """Returns a frame without its first samples."""
+  samples = channels_of(frame)[:, skip:]
+  data = samples if frame.format.is_planar else samples.T.reshape(1, -1)
+  name, layout = frame.format.name, frame.layout.name
+  rest = av.AudioFrame.from_ndarray(np.ascontiguousarray(data), format=name, layout=layout)
+  rest.sample_rate = frame.sample_rate
+  return rest
