@@ -1,10 +1,7 @@
-"""Strict settings for every test, set before jax makes its first array; lets all share `shaking`."""
+"""Strict settings for every test, set before jax makes its first array."""
 
 import os
 import pathlib
-import sys
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Two devices, for the mesh. Tests run each program once or twice: compile fast, not well.

@@ -1,13 +1,8 @@
 """One clip of the synthetic benchmark, through baselines, trackers and metrics to the end."""
 
-import pathlib
-import sys
-
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent / "metrics"))
-from golden import Case, cases
+from metric_golden import Case, cases
 
 from perceiver_stream.evaluation import baselines, trackers
 from perceiver_stream.evaluation.metrics import flow, image, tapvid

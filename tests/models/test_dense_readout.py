@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shaking import shaken
+from trees import shaken
 
 from perceiver_stream.modalities import audio, depth, flow, pixels, segmentation, vector
 from perceiver_stream.models import dense_readout

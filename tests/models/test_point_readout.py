@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shaking import shaken
+from trees import shaken
 
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.point_readout import Config, Orders, Sight

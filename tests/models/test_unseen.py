@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shaking import shaken
+from trees import shaken
 
 import perceiver_stream
 from perceiver_stream.core import PredictCorrectConfig

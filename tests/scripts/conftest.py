@@ -1,12 +1,7 @@
-"""Lets the tests of this folder share `commands`."""
+"""A fixture that calls scripts."""
 
-import pathlib
-import sys
-
-import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import commands
+import pytest
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from perceiver_stream.training.arrays import flatten
 from perceiver_stream.training.beside import PixelBaselines
 from perceiver_stream.training.distributed import RowBaselines, Rows, SharedWindows
 
-SCRIPT = pathlib.Path(__file__).with_name("launched.py")
+SCRIPT = pathlib.Path(launched.__file__)
 FLAGS = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count="
 
 

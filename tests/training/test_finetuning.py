@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shaking import shaken
+from trees import shaken
 
 from perceiver_stream.training import load_config, make_parts, train
 from perceiver_stream.training.objectives.frozen import split

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shaking import shaken
+from trees import shaken
 
 import perceiver_stream
 from perceiver_stream.models import point_readout

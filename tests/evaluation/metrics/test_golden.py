@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from golden import Case, cases
+from metric_golden import Case, cases
 
 from perceiver_stream.evaluation.metrics import (
   boxes,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 FOLDER = pathlib.Path(
-  os.environ.get("PERCEIVER_STREAM_GOLDEN", pathlib.Path(__file__).parents[2] / "golden")
+  os.environ.get("PERCEIVER_STREAM_GOLDEN", pathlib.Path(__file__).parents[1] / "golden")
 )
 
 

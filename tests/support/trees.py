@@ -1,0 +1,17 @@
+"""Trees of arrays: comparing them, and parameters of which none is zero."""
+
+import jax
+import numpy as np
+
+
+def assert_close(one, other, atol: float = 1e-4) -> None:
+  """Asserts that two trees have the same structure and nearly the same values."""
+  assert jax.tree.structure(one) == jax.tree.structure(other)
+  for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+    np.testing.assert_allclose(np.asarray(a, np.float32), np.asarray(b, np.float32), atol=atol)
+
+
+def shaken(params, by: float = 0.1):
+  """Returns parameters with normal noise of scale `by` added: no initial zero hides a fault."""
+  keys = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params))))
+  return jax.tree.map(lambda p: p + by * jax.random.normal(next(keys), p.shape), params)
