@@ -12,6 +12,7 @@ import importlib
 import pathlib
 from typing import Any
 
+from perceiver_stream.utils.paths import user_path
 from perceiver_stream.version import __version__ as __version__
 
 _ROOMS = (
@@ -45,7 +46,7 @@ def load(source: str | pathlib.Path, **changes: Any) -> tuple[Any, Any]:
     FileNotFoundError: It is none of these.
     ValueError: A file is of no known kind, damaged, hostile, or does not fit.
   """
-  path = pathlib.Path(source)
+  path = user_path(source)
   if path.is_file() or (path.is_dir() and not (path / "checkpoints").is_dir()):
     return importlib.import_module("perceiver_stream.zoo").load(path, **changes)
   loaded = importlib.import_module("perceiver_stream.training").load(source)

@@ -6,17 +6,19 @@
 The model is that of a run, with its newest parameters, or one of the zoo by name, untrained. It
 watches the video in order and carries its state; predictions at each of its displacements are
 compared with what came. copy is the last frame seen, extrap the last frame moved on by optical
-flow, mix the mean of both. The table gives PSNR in dB for pictures (higher is better) and the
-modality's error for all else (lower is better).
+flow, mix the mean of both, fitted_mix a mix whose weights are fitted as the stream goes on;
+recent_mean and past_mean are the mean of the last 8 ticks and of all before (sound, depth). The
+table gives PSNR in dB for pictures (higher is better) and the modality's error for all else (lower
+is better); the best of each line is bold.
 """
 
 import argparse
 import json
-import pathlib
 
 from perceiver_stream import training
 from perceiver_stream.training.evaluating import table
 from perceiver_stream.training.scripting import experiment_for, readable_errors
+from perceiver_stream.utils.paths import user_path
 
 
 def main() -> None:
@@ -36,7 +38,7 @@ def main() -> None:
     scores = training.evaluate(parts, loaded.params, args.max_windows)
   print(f"{loaded.about}:\n\n{table(scores, parts.metric_names)}")
   if args.json:
-    pathlib.Path(args.json).write_text(json.dumps(scores, indent=2) + "\n")
+    user_path(args.json).write_text(json.dumps(scores, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -264,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for clip in CLIPS:
       print(describe(clip) + ("" if clip.group == "default" else f"  (--also {clip.group})"))
     return 0
-  to = pathlib.Path(args.to)
+  to = pathlib.Path(args.to).expanduser()
   try:
     fetch([clip for clip in CLIPS if clip.group in ("default", *args.also)], to)
   except (MediaError, OSError, zipfile.BadZipFile, tarfile.TarError) as error:

@@ -10,13 +10,13 @@ what they have in common.
 """
 
 import argparse
-import pathlib
 import sys
 
 from perceiver_stream.lab import grid, pages
 from perceiver_stream.lab.tables import TABLES
 from perceiver_stream.lab.trials import SIZES
 from perceiver_stream.training.scripting import readable_errors
+from perceiver_stream.utils.paths import user_path
 
 
 def main() -> None:
@@ -39,12 +39,12 @@ def main() -> None:
     with readable_errors():
       table = TABLES[args.table].on(args.source) if args.source else TABLES[args.table]
       size = table.size(args.size)
-      results = grid.run(table.trials, size, pathlib.Path(args.folder), args.workers)
+      results = grid.run(table.trials, size, user_path(args.folder), args.workers)
       made = pages.Made(args.table, args.size, args.source)
-      pages.write(made, size, table, results, pathlib.Path(args.to))
+      pages.write(made, size, table, results, user_path(args.to))
   except KeyboardInterrupt:
     sys.exit(f"Stopped; what is done is in {args.folder}, and the same command goes on.")
-  print(pathlib.Path(args.to, f"{made.name}.md").read_text())
+  print((user_path(args.to) / f"{made.name}.md").read_text())
 
 
 if __name__ == "__main__":

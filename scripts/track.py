@@ -19,7 +19,6 @@ dis_finest0 (dis), template, dis_template. Other names of the zoo have random we
 """
 
 import argparse
-import os
 
 from perceiver_stream import streams
 from perceiver_stream.streams import probe
@@ -27,11 +26,12 @@ from perceiver_stream.training import track_movies, watching_points
 from perceiver_stream.training.flow_movies import writable_folder
 from perceiver_stream.training.scripting import readable_errors
 from perceiver_stream.training.signals import stop_on_signals
+from perceiver_stream.utils.paths import user_path
 
 
 def track(args: argparse.Namespace) -> None:
   """Follows what the arguments say."""
-  if os.path.isdir(args.video):
+  if user_path(args.video).is_dir():
     raise IsADirectoryError(f"{args.video} is a folder; give one video.")
   about = probe.probe(args.video)
   if about.is_picture:

@@ -22,7 +22,6 @@ Many processes (docs/launch.md): the same command in each; SLURM or JAX_COORDINA
 JAX_NUM_PROCESSES and JAX_PROCESS_ID say where the others are, or --find_processes asks jax.
 """
 
-import pathlib
 import sys
 
 from absl import app, flags
@@ -31,6 +30,7 @@ from perceiver_stream import training
 from perceiver_stream.training import distributed
 from perceiver_stream.training.flags import define_config, parse_flags
 from perceiver_stream.training.scripting import readable_errors
+from perceiver_stream.utils.paths import user_path
 
 CONFIG = define_config("Python file with get_config(variant), as configs/online.py:tiny.")
 FIND = flags.DEFINE_bool(
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
 
 def resumed(run_dir: str) -> training.ExperimentConfig:
   """Returns the config of a run; the folder may have moved since."""
-  path = pathlib.Path(run_dir) / "config.json"
+  path = user_path(run_dir) / "config.json"
   if not path.is_file():
     raise FileNotFoundError(f"--resume={run_dir}: there is no run; {path} does not exist.")
   config = training.from_json(path.read_text())

@@ -21,17 +21,19 @@ ROOMS = {
   "version": set(),
   "types": set(),
   "utils": set(),
+  "files": {"utils"},
   "nn": {"types"},
   "core": {"nn", "types"},
   "modalities": {"nn", "types"},
   "models": {"core", "modalities", "nn", "types"},
   "execution": {"models", "types"},
-  "zoo": {"models", "core", "modalities", "nn", "types", "version"},
-  "streams": {"types", "utils"},
-  "evaluation": {"models", "modalities", "streams", "types", "utils", "version", "zoo"},
+  "zoo": {"models", "core", "files", "modalities", "nn", "types", "utils", "version"},
+  "streams": {"files", "types", "utils"},
+  "evaluation": {"files", "models", "modalities", "streams", "types", "utils", "version", "zoo"},
   "training": {
     "evaluation",
     "execution",
+    "files",
     "models",
     "modalities",
     "streams",
@@ -70,7 +72,7 @@ HEAVY = (
   "mujoco",
   "rerun",
 )
-LIGHT_ROOMS = ("types", "nn", "core", "modalities", "models", "execution")
+LIGHT_ROOMS = ("types", "files", "nn", "core", "modalities", "models", "execution")
 
 
 def module_of(path: pathlib.Path) -> str:

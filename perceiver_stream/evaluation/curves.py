@@ -16,11 +16,18 @@ STYLES = {
   "extrap": {"color": "#ea580c", "linewidth": 1.3, "linestyle": "--"},
   "extrap_d": {"color": "#f59e0b", "linewidth": 1.3, "linestyle": ":"},
   "mix": {"color": "#15803d", "linewidth": 1.3, "linestyle": "-."},
+  "fitted_mix": {"color": "#be185d", "linewidth": 1.3, "linestyle": (0, (5, 1))},
+  "past_mean": {"color": "#15803d", "linewidth": 1.3, "linestyle": "-."},
+  "recent_mean": {"color": "#ea580c", "linewidth": 1.3, "linestyle": "--"},
 }
 LABELS = {
   "copy": "copy-last",
   "extrap": "flow extrapolation",
   "extrap_d": "long flow extrapolation",
+  "mix": "mean of copy and extrapolations",
+  "fitted_mix": "mix fitted online",
+  "past_mean": "mean of the past",
+  "recent_mean": "mean of the last 8 ticks",
   "zero_flow": "zero flow",
   "same_place": "same-place patch",
   "visible_mean": "mean of visible patches",

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from perceiver_stream.utils import atomic
+from perceiver_stream.utils.paths import user_path
 
 TAG = b"PIEH"
 UNKNOWN = 1e9
@@ -28,7 +29,7 @@ def write_flo(path: str | pathlib.Path, flow: Num[np.ndarray, "H W 2"]) -> None:
   height, width = flow.shape[:2]
   known = np.isfinite(flow).all(axis=-1, keepdims=True)
   data = np.where(known, flow, 10 * UNKNOWN).astype("<f4")
-  pathlib.Path(path).write_bytes(TAG + struct.pack("<ii", width, height) + data.tobytes())
+  user_path(path).write_bytes(TAG + struct.pack("<ii", width, height) + data.tobytes())
 
 
 def read_flow(path: str | pathlib.Path) -> Float[np.ndarray, "H W 2"]:
@@ -38,7 +39,7 @@ def read_flow(path: str | pathlib.Path) -> Float[np.ndarray, "H W 2"]:
     FileNotFoundError: There is no such file.
     ValueError: It is no flow, or damaged.
   """
-  path = pathlib.Path(path)
+  path = user_path(path)
   if not path.is_file():
     raise FileNotFoundError(f"flow: there is no file {path}; check the path.")
   return _read_npz(path) if path.suffix == ".npz" else _read_flo(path)
@@ -81,7 +82,7 @@ class FlowArchive:
   """
 
   def __init__(self, path: str | pathlib.Path):
-    self.path = pathlib.Path(path)
+    self.path = user_path(path)
     self.count = 0
     self._times_s: list[tuple[float, float]] = []
     self._files = contextlib.ExitStack()

@@ -62,6 +62,11 @@ def sample(
   return cv2.remap(picture, at.astype(np.float32), None, how, borderMode=cv2.BORDER_REPLICATE)
 
 
+def blurred(picture: Float[np.ndarray, "H W 3"], sigma_px: float) -> Float[np.ndarray, "H W 3"]:
+  """Returns the picture blurred by a Gaussian of standard deviation `sigma_px`."""
+  return opencv().GaussianBlur(picture, (0, 0), sigma_px)
+
+
 def pixel_grid(height: int, width: int) -> Float[np.ndarray, "H W 2"]:
   """Returns the (x, y) of every pixel, centres at whole numbers."""
   x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))

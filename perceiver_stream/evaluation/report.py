@@ -82,15 +82,19 @@ def _facts(run: Run, summary: Mapping[str, Any]) -> str:
 
 
 def _headline(series: Iterable[Series], summary: Mapping[str, Any]) -> str:
-  """Returns a table per output: the mean of each predictor, and the model's gains."""
+  """Returns a table per output: the mean of each predictor, and the model's gains.
+
+  Those are over the reference and, where there are several baselines, over the best of them.
+  """
   tables = []
   for modality, group in itertools.groupby(series, lambda one: one.modality):
     group = list(group)
     names = list(dict.fromkeys(name for one in group for name in one.values))
-    over = [name for name in names if name not in ("model", "extrap_d")]
+    over = [f"gain over {_label(group[0].reference)}"]
+    over += ["gain over the best other"] if len(names) > 2 else []
     better = "higher" if group[0].higher_is_better else "lower"
-    heads = ["ticks ahead", *map(_label, names), *(f"gain over {_label(n)}" for n in over)]
-    rows = "".join(_row(one, summary["scores"][one.key], names, over) for one in group)
+    heads = ["ticks ahead", *map(_label, names), *over]
+    rows = "".join(_row(one, summary["scores"][one.key], names) for one in group)
     tables.append(
       f"<h3>{html.escape(modality)} <small>{html.escape(group[0].metric)}, {better} is better"
       f"</small></h3><table><tr>{''.join(f'<th>{h}</th>' for h in [*heads, 'targets'])}</tr>"
@@ -105,23 +109,29 @@ def _headline(series: Iterable[Series], summary: Mapping[str, Any]) -> str:
   return "".join(tables) + note
 
 
-def _row(series: Series, scores: Mapping[str, Any], names: list[str], over: list[str]) -> str:
+def _row(series: Series, scores: Mapping[str, Any], names: list[str]) -> str:
   digits = 2 if "dB" in series.metric else 4
   known = {n: scores[n] for n in names if scores.get(n) is not None}
-  best = (max if series.higher_is_better else min)(known.values(), default=None)
+  best = max if series.higher_is_better else min
   cells = [f"<th>{series.displacement}</th>"]
   for name in names:
-    mark = " class=best" if name in known and known[name] == best else ""
+    mark = " class=best" if name in known and known[name] == best(known.values()) else ""
     cells.append(f"<td{mark}>{_number(scores.get(name), digits)}</td>")
-  for name in over:
-    gain = scores.get(f"gain_over_{name}")
-    kind = "" if gain is None else " class=good" if gain >= 0 else " class=bad"
-    text = "" if gain is None else f"{gain:+.{digits}f}"
-    first = scores.get(f"first_gain_over_{series.reference}")
-    if name == series.reference and first is not None:
-      text += f" <small>({first:+.{digits}f})</small>"
-    cells.append(f"<td{kind}>{text}</td>")
+  first = scores.get(f"first_gain_over_{series.reference}")
+  small = "" if first is None else f" <small>({first:+.{digits}f})</small>"
+  cells.append(_gain(scores.get(f"gain_over_{series.reference}"), digits, small))
+  if len(names) > 2:
+    others = {n: value for n, value in known.items() if n != "model"}
+    strongest = best(others, key=lambda n: others[n]) if others else None
+    cells.append(_gain(scores.get(f"gain_over_{strongest}"), digits))
   return f"<tr>{''.join(cells)}<td>{scores['count']}</td></tr>"
+
+
+def _gain(gain: float | None, digits: int, more: str = "") -> str:
+  if gain is None:
+    return "<td></td>"
+  kind = "good" if gain >= 0 else "bad"
+  return f"<td class={kind}>{gain:+.{digits}f}{more}</td>"
 
 
 def _curves(run: Run, series: Iterable[Series]) -> str:

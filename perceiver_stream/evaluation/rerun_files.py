@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from perceiver_stream.evaluation.pictures import png_bytes
 from perceiver_stream.evaluation.pictures_tracks import colours_of
+from perceiver_stream.utils.paths import user_path
 
 _HIDDEN_ALPHA = 70  # of 255
 
@@ -34,7 +35,8 @@ class RerunFile:
       RuntimeError: Rerun is not installed.
     """
     self._rerun = rerun()
-    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path = user_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     self._stream = self._rerun.RecordingStream("perceiver_stream", make_default=False)
     self._stream.save(path)
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from perceiver_stream import modalities, zoo
+from perceiver_stream.utils.paths import user_path
 from perceiver_stream.zoo import configs as zoo_configs
 
 SHARE = 0.25  # of the run, at its end, that the headline is taken from
@@ -137,7 +138,7 @@ def read_run(run_dir: str | pathlib.Path) -> Run:
   Raises:
     FileNotFoundError: There is no such folder.
   """
-  folder = pathlib.Path(run_dir)
+  folder = user_path(run_dir)
   if not folder.is_dir():
     raise FileNotFoundError(
       f"run {str(folder)!r}: there is no such folder; name the run_dir of a training run."

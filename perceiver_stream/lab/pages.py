@@ -8,6 +8,7 @@ from perceiver_stream.lab import comparing, motion
 from perceiver_stream.lab.comparing import WHERE, Effect, Interval
 from perceiver_stream.lab.tables.base import Table
 from perceiver_stream.lab.trials import Size
+from perceiver_stream.utils.paths import user_path
 
 Results = Mapping[str, list[dict[str, Any]]]
 _STYLES = ("-", ":", "--")  # of ten lines each, which is how many colours there are
@@ -30,7 +31,7 @@ class Made(NamedTuple):
   @property
   def name(self) -> str:
     """Of its files, without an ending."""
-    return "_".join(filter(None, (self.table, pathlib.Path(self.source).name)))
+    return "_".join(filter(None, (self.table, user_path(self.source).name)))
 
   @property
   def command(self) -> str:

@@ -1,12 +1,11 @@
 """Where footage comes from: for every kind, three sets of worlds that have nothing in common."""
 
 import dataclasses
-import glob
-import os
 from collections.abc import Callable
 from typing import Any
 
 from perceiver_stream.streams import StreamConfig, balls, maze, synthetic, video, vizdoom
+from perceiver_stream.utils.paths import user_path
 
 SETS = ("pretraining", "in_stream", "out_of_stream")
 TRUTH = ("pixels", "depth", "segmentation")
@@ -52,7 +51,7 @@ def videos(folder: str) -> Callable[[int, int], dict[str, StreamConfig]]:
   """Returns a source that deals the files of a folder out to the sets; another deal per seed."""
 
   def source(seed: int, side: int) -> dict[str, StreamConfig]:
-    paths = sorted(p for p in glob.glob(os.path.join(folder, "*")) if os.path.isfile(p))
+    paths = sorted(str(p) for p in user_path(folder).glob("[!.]*") if p.is_file())
     if len(paths) < len(SETS):
       raise ValueError(
         f"lab: '{folder}' has {len(paths)} files; the three sets share none, so give 3 or more."
@@ -94,7 +93,7 @@ def sets_of(source: str, seed: int, side: int) -> dict[str, StreamConfig]:
   """
   if source in SOURCES:
     return SOURCES[source](seed, side)
-  if os.path.isdir(source):
+  if user_path(source).is_dir():
     return videos(source)(seed, side)
   raise ValueError(
     f"lab: source {source!r} is neither one of {sorted(SOURCES)} nor a folder of videos."

@@ -5,6 +5,7 @@ tick by tick: sound has phase, pictures do not) or the waveform itself.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +20,7 @@ from perceiver_stream.types import ModalitySpec
 SPACES = ("log_mel", "waveform")
 TOKENIZERS = ("patch", "log_mel")
 FLOOR = 1e-5  # energy below which log-mel does not go: about -50 dB
-_DB = 10 / np.log(10)  # decibels in one natural logarithm of energy
+DB = 10 / np.log(10)  # decibels in one natural logarithm of energy
 
 
 @dataclass(kw_only=True)
@@ -136,24 +137,17 @@ class Audio(Modality):
 
   def loss(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
     """Returns the mean squared difference; log-mel in units of 10 dB."""
-    scale = (_DB / 10) ** 2 if self.config.predict == "log_mel" else 1.0
+    scale = (DB / 10) ** 2 if self.config.predict == "log_mel" else 1.0
     return mean_over_element(jnp.square(prediction - target)) * scale
 
   def metric(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
     """Returns the log-spectral distance in dB (root mean square over frames and bands)."""
     squared = mean_over_element(jnp.square(prediction - target))
-    return _DB * jnp.sqrt(squared) if self.config.predict == "log_mel" else squared
+    return DB * jnp.sqrt(squared) if self.config.predict == "log_mel" else squared
 
   def log_mel(self, samples: Float[Array, "... S"]) -> Float[Array, "... F M"]:
-    """Returns log(energy + floor) of `num_mels` bands in frames that lie inside the tick."""
-    c = self.config
-    starts = c.hop * np.arange(c.num_frames)[:, None] + np.arange(c.window)
-    frames = samples[..., starts] * jnp.asarray(np.hanning(c.window), jnp.float32).reshape(
-      (1,) * samples.ndim + (-1,)
-    )
-    spectrum = jnp.square(jnp.abs(jnp.fft.rfft(frames))) / c.window
-    bands = jnp.asarray(mel_filters(c.num_mels, c.window, c.rate_hz), jnp.float32)
-    return jnp.log(spectrum @ bands + FLOOR)
+    """Returns the log-mel frames of `log_mel` below."""
+    return log_mel(samples, self.config)
 
   def picture(self, prediction: np.ndarray) -> np.ndarray:
     """Returns a spectrogram (low bands below, -50 dB black, 0 dB white) or the waveform's shape."""
@@ -174,6 +168,26 @@ class Audio(Modality):
 
 def _scale(log_mel: Float[Array, "..."]) -> Float[Array, "..."]:
   return log_mel * 0.2
+
+
+def log_mel(samples: Any, config: Config, xp: Any = jnp) -> Any:
+  """Returns log(energy + floor) of `num_mels` bands in frames that lie inside the tick.
+
+  Args:
+    samples: `[..., S]` float in [-1, 1].
+    config: Sizes of frames and bands.
+    xp: `jax.numpy` or `numpy`: what computes.
+
+  Returns:
+    `[..., frames, num_mels]`, natural logarithms of energy.
+  """
+  starts = config.hop * np.arange(config.num_frames)[:, None] + np.arange(config.window)
+  frames = samples[..., starts] * xp.asarray(np.hanning(config.window), xp.float32).reshape(
+    (1,) * samples.ndim + (-1,)
+  )
+  spectrum = xp.square(xp.abs(xp.fft.rfft(frames))) / config.window
+  bands = xp.asarray(mel_filters(config.num_mels, config.window, config.rate_hz), xp.float32)
+  return xp.log(spectrum @ bands + FLOOR)
 
 
 def mel_filters(num_mels: int, window: int, rate_hz: float) -> np.ndarray:

@@ -22,7 +22,9 @@ import av.error
 import numpy as np
 
 from perceiver_stream.streams.audio_resampling import TAPS, Block, Resampler, channels_of
-from perceiver_stream.streams.media import Ledger, decode_packet, open_media, packets_of
+from perceiver_stream.streams.media import Ledger, decode_packet, packets_of
+from perceiver_stream.streams.mono import Mono
+from perceiver_stream.streams.opening import open_media
 
 SECTION_S = 120  # between restarts
 _WARM_S = 1  # of sound on which a new decoder warms up; MP3 looks back 0.26 s at most
@@ -86,7 +88,7 @@ class AudioDecoder:
 
   def __init__(self, container: Any, track: Any, rate: int, zero_s: Fraction, ledger: Ledger):
     self._container, self._track, self._ledger = container, track, ledger
-    self._rate, self._zero_s = rate, zero_s
+    self._rate, self._zero_s, self._mono = rate, zero_s, Mono()
     self._end: int | None = None
     self.restarts: deque[Restart] = deque([Restart()], maxlen=4)  # the newest
 
@@ -137,7 +139,8 @@ class AudioDecoder:
     samples = 0
     for packet in packets:
       starts, count = resampler.starts, resampler.count
-      frames, failed = decode_packet(context, packet, self._ledger, "sound")
+      decoded, failed = decode_packet(context, packet, self._ledger, "sound")
+      frames = [self._mono(frame) for frame in decoded]
       for frame in frames:
         yield from self._placed(resampler.take(frame))
       number += isinstance(packet, av.Packet)
@@ -207,7 +210,7 @@ class AudioDecoder:
     resampler = self._resampler(restart.place, restart.skip)
     frames: list[av.AudioFrame] = []
     for number, packet in enumerate(packets):
-      decoded = context.decode(packet)
+      decoded = [self._mono(frame) for frame in context.decode(packet)]
       frames += decoded if number >= restart.warm else []
     for frame in frames:
       for _ in resampler.take(frame):

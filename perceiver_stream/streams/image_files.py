@@ -20,6 +20,7 @@ import numpy as np
 
 from perceiver_stream.streams.media import DamagedError
 from perceiver_stream.streams.picker import Picker
+from perceiver_stream.utils.paths import user_path
 
 UNITS = {"visp": 0.000124986647, "tum": 1 / 5000, "scannet": 1 / 1000}  # metres in a depth value
 NAMES = ("pixels", "depth", "camera")
@@ -63,9 +64,7 @@ def find_sequences(path: str, layout: str) -> tuple[tuple[str, str], ...]:
     ValueError: A folder is no sequence and holds none.
   """
   found: list[tuple[str, str]] = []
-  for place in [
-    pathlib.Path(part.strip()).expanduser() for part in path.split(",") if part.strip()
-  ]:
+  for place in [user_path(part.strip()) for part in path.split(",") if part.strip()]:
     if not place.is_dir():
       raise FileNotFoundError(f"images: there is no folder {str(place)!r}; check the path.")
     inside = [place, *sorted(p for p in place.iterdir() if p.is_dir())]

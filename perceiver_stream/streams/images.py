@@ -8,7 +8,6 @@ in metres, NaN where the sensor had none. Layouts: `streams.image_files`.
 
 import bisect
 import logging
-import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +26,7 @@ from perceiver_stream.streams.base import (
 from perceiver_stream.streams.image_files import NAMES, UNITS, Track, find_sequences
 from perceiver_stream.streams.media import ON_DAMAGE, DamagedError, Ledger
 from perceiver_stream.types import ModalitySpec
+from perceiver_stream.utils.paths import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ class Sequence:
     self._rate = exact_rate(config.rate_hz)
     self.ledger = Ledger(folder, config.on_damage)
     source_rate = exact_rate(config.source_rate_hz)
-    tracks = image_files.read_tracks(pathlib.Path(folder), layout, source_rate)
+    tracks = image_files.read_tracks(user_path(folder), layout, source_rate)
     self._tracks = {name: tracks[name] for name in config.modalities}
     for name, track in self._tracks.items():
       if not track.times:

@@ -1,4 +1,4 @@
-"""Files and what is wrong with them: finding, opening, choosing a track, counting damage."""
+"""Files and what is wrong with them: finding, choosing a track, counting damage."""
 
 import dataclasses
 import glob
@@ -13,6 +13,8 @@ import av.container
 import av.error
 from av.stream import Disposition
 
+from perceiver_stream.utils.paths import user_path, why_no_file
+
 logger = logging.getLogger(__name__)
 
 Kind = Literal["video", "audio"]
@@ -22,10 +24,6 @@ _SUFFIXES = frozenset(
   ".webm .wmv .y4m".split()
 )
 _MAX_READ_ERRORS = 20  # in a row, after which the rest of a file counts as lost
-# Titles that are not UTF-8 are no error. PyAV 19 always replaces what it cannot decode.
-_METADATA: dict[str, Any] = (
-  {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-)
 
 
 class DamagedError(ValueError):
@@ -121,23 +119,21 @@ def find_files(path: str) -> tuple[str, ...]:
   """
   if not path.strip(" ,"):
     raise ValueError("video: path is empty; give a file, a folder, a glob or a list with commas.")
-  if pathlib.Path(path).is_file():
-    return (path,)  # its name may have commas
+  if user_path(path).is_file():
+    return (str(user_path(path)),)  # its name may have commas
   found: list[str] = []
   for part in [part.strip() for part in path.split(",") if part.strip()]:
-    place = pathlib.Path(part).expanduser()
+    place = user_path(part)
     if place.is_file():
       found.append(str(place))
     elif place.is_dir():
       found += _videos_in(place)
     else:
       matches = sorted(name for name in glob.glob(str(place), recursive=True))
-      files = [name for name in matches if pathlib.Path(name).is_file()]
+      files = [name for name in matches if user_path(name).is_file()]
       if not files:
-        raise FileNotFoundError(
-          f"video: there is no file, folder or match for {part!r} (path={path!r}, from "
-          f"{pathlib.Path.cwd()}); check the path."
-        )
+        why = why_no_file(part, "file, folder or match for")
+        raise FileNotFoundError(f"video: {why} (path={path!r}).")
       found += files
   return tuple(found)
 
@@ -151,25 +147,6 @@ def _videos_in(folder: pathlib.Path) -> list[str]:
       f"file by a glob such as {folder}/*.dat."
     )
   return videos
-
-
-def open_media(path: str) -> av.container.InputContainer:
-  """Returns the opened container; close it.
-
-  Raises:
-    FileNotFoundError: There is no such file.
-    DamagedError: FFmpeg cannot read it.
-  """
-  if not pathlib.Path(path).is_file():
-    raise FileNotFoundError(f"video: there is no file {path!r}; it was there before, or check it.")
-  try:
-    return av.open(path, **_METADATA)
-  except (av.error.FFmpegError, OSError, ValueError) as error:
-    size = pathlib.Path(path).stat().st_size
-    raise DamagedError(
-      f"{path} ({size} bytes) cannot be opened as video: {_reason(error)}. It is empty, cut off, "
-      f"or no media file; check that it plays, or leave it out of path."
-    ) from error
 
 
 def choose(container: av.container.InputContainer, kind: Kind, index: int, path: str) -> Any:
@@ -238,7 +215,7 @@ def decode_packet(context: Any, packet: Any, ledger: Ledger, kind: str) -> tuple
   except av.error.EOFError:
     pass
   except (av.error.FFmpegError, ValueError) as error:
-    ledger.book(kind, f"a packet of the {context.type} track{_when(packet)}: {_reason(error)}")
+    ledger.book(kind, f"a packet of the {context.type} track{_when(packet)}: {reason(error)}")
     return [], True
   return [], False
 
@@ -267,5 +244,6 @@ def _when(packet: Any) -> str:
   return "" if time is None else f" at {float(time * packet.time_base):.2f} s"
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+  """Returns what an error says, in a few words."""
   return getattr(error, "strerror", None) or str(error) or type(error).__name__

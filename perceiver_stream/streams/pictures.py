@@ -17,8 +17,10 @@ import av.error
 import numpy as np
 
 from perceiver_stream.streams.frame_rate import constant_rate, mean_rate
-from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode, open_media
+from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode
+from perceiver_stream.streams.opening import open_media
 from perceiver_stream.streams.picker import Picker
+from perceiver_stream.streams.sound_extent import sound_extent
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ _EXACT = ("mov", "matroska", "avi")  # containers that state where their last pi
 _LATE_START_S = Fraction(1, 5)
 _TS_BYTES = (188, 192, 204)  # of a packet of a transport stream
 _UNKNOWN_HZ = Fraction(25)  # of files of which nobody knows, for how long a picture stays
+_LENGTH = re.compile(r"(\d+):(\d+):([\d.]+)")  # hours:minutes:seconds
 _SEEK_BACK_S = (0, 4)  # how far before a picture to look for a key frame to start from
 
 
@@ -206,11 +209,18 @@ class Pictures:
     is_constant = self._is_avi or 2 * self._longest <= 3 * self._step
     is_exact = is_constant and self._container.format.name.split(",")[0] in _EXACT
     allowed = 3 * self._step // 4 if is_exact else self._longest + self._step
-    if missing > allowed and not self.jumped:
+    if missing > allowed and not self.jumped and not self._is_end_of_sound(stated):
       end, lost = self._seconds(self._held.time), max(1, round(missing / self._step))
       self._ledger.book(
         "lost", f"its pictures end at {end}, {self._seconds(missing)} (about {lost}) early", lost
       )
+
+  def _is_end_of_sound(self, stated: int | None) -> bool:
+    """Returns whether an end that is stated for the whole file may be that of its sound alone."""
+    if stated is None or states_end_of_tracks(self._container, self._track):
+      return False
+    sound = sound_extent(self._path, -1, stated * self._base)
+    return sound is not None and sound.end_s > (stated - self._step) * self._base
 
   def _warn_of_ends(self) -> None:
     """Tells of a late first picture and of a last packet cut off; neither need be damage."""
@@ -351,16 +361,24 @@ class Pictures:
 
 
 def stated_end(container: Any, track: Any) -> int | None:
-  """Returns the time at which a file says that a track ends, in units of its time base."""
+  """Returns the time at which a file says that a track ends, in units of its time base.
+
+  FFmpeg takes the length of the file for that of a track that states none, now and then.
+  """
   start = track.start_time or 0
+  stated = _LENGTH.fullmatch(track.metadata.get("DURATION", ""))
+  if stated:  # Matroska
+    seconds = int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3])
+    return int(seconds / track.time_base)
   if container.format.name == "avi" and track.average_rate:  # `duration` is of what is there
     return round(track.frames / track.average_rate / track.time_base)
   if track.duration:
     return start + track.duration
-  seconds = 0.0
-  stated = re.fullmatch(r"(\d+):(\d+):([\d.]+)", track.metadata.get("DURATION", ""))
-  if stated:  # Matroska: hours:minutes:seconds
-    seconds = int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3])
-  elif container.duration and len(container.streams) == 1:
-    seconds = (container.start_time or 0) / av.time_base + container.duration / av.time_base
-  return int(seconds / track.time_base) if seconds else None
+  if container.duration and len(container.streams) == 1:
+    return int(((container.start_time or 0) + container.duration) / av.time_base / track.time_base)
+  return None
+
+
+def states_end_of_tracks(container: Any, track: Any) -> bool:
+  """Returns whether a file states the length of each track, not of the whole alone."""
+  return container.format.name.split(",")[0] in ("mov", "avi") or "DURATION" in track.metadata

@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 
 from perceiver_stream.streams import video
 from perceiver_stream.streams.frame_rate import constant_rate
-from perceiver_stream.streams.media import DamagedError, choose, open_media
+from perceiver_stream.streams.media import DamagedError, choose
+from perceiver_stream.streams.opening import open_media
 
 
 class Probe(NamedTuple):

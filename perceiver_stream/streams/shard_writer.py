@@ -26,6 +26,7 @@ from perceiver_stream.streams.shard_files import (
   check_stored,
 )
 from perceiver_stream.types import IS_FIRST
+from perceiver_stream.utils.paths import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def write(
     ValueError: The stream has no end, or the folder has shards of another one.
     ShardError: Parts could not be written; the others are.
   """
-  place = pathlib.Path(folder)
+  place = user_path(folder)
   num_parts = num_parts or natural_parts(config)
   index = _begin(config, place, num_parts, shard_ticks)
   tasks = [Task(config, row, num_parts, folder, shard_ticks) for row in range(num_parts)]
@@ -131,7 +132,7 @@ def _begin(config: StreamConfig, folder: pathlib.Path, num_parts: int, shard_tic
 
 def write_part(task: Task) -> str:
   """Writes one part, from where it was left; returns what went wrong, or nothing."""
-  path = _part_path(pathlib.Path(task.folder), task.row)
+  path = _part_path(user_path(task.folder), task.row)
   try:
     part = _whole(Part.read(path), path.parent)
     if part.finished:
@@ -162,7 +163,7 @@ def _whole(part: Part, folder: pathlib.Path) -> Part:
 def _write_shard(stream: Any, specs: Any, task: Task, number: int) -> tuple[Shard, bool]:
   """Returns what was written, and whether the stream was over."""
   layout = Layout(specs)
-  path = pathlib.Path(task.folder) / f"part-{task.row:05d}-{number:05d}.ticks"
+  path = user_path(task.folder) / f"part-{task.row:05d}-{number:05d}.ticks"
   beside = path.with_name(path.name + ".part")
   writer, firsts, ticks, finished = ArrayRecordWriter(str(beside), OPTIONS), [], 0, False
   while ticks < task.shard_ticks and not finished:

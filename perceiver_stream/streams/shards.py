@@ -7,7 +7,6 @@ a shard that is cut off or changed is an error, never fewer or other ticks.
 
 import bisect
 import itertools
-import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import grain
 from perceiver_stream.streams.base import StreamConfig, check_state, exact_rate, make_tick
 from perceiver_stream.streams.shard_files import HINT, Index, Layout, Shard, ShardError
 from perceiver_stream.types import ModalitySpec
+from perceiver_stream.utils.paths import user_path
 
 
 @dataclass(kw_only=True)
@@ -60,7 +60,7 @@ def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDatas
     ShardError: A shard is missing or cut off.
     ValueError: There are fewer recordings than rows, or the rates are others.
   """
-  index, folder = _index(config), pathlib.Path(config.path)
+  index, folder = _index(config), user_path(config.path)
   if not index.shards:
     raise ShardError(f"shards: {folder} is not finished; {HINT}.")
   for shard in index.shards:
@@ -132,7 +132,7 @@ class ShardIterator(grain.DatasetIterator):
   def _read(self, tick: int) -> bytes:
     number = bisect.bisect_right(self._starts, tick) - 1
     shard, inside = self._shards[number], tick - self._starts[number]
-    path = pathlib.Path(self._config.path) / shard.file
+    path = user_path(self._config.path) / shard.file
     try:
       if self._open is None or self._open[0] != number:
         self._drop()
@@ -181,7 +181,7 @@ class ShardIterator(grain.DatasetIterator):
 def _index(config: Config) -> Index:
   if not config.path:
     raise ValueError("shards: path is empty; name a folder that scripts/make_shards.py wrote.")
-  index = Index.read(pathlib.Path(config.path))
+  index = Index.read(user_path(config.path))
   stored = {"rate_hz": index.rate_hz}
   if "audio" in index.specs:
     stored["audio_rate_hz"] = index.specs["audio"].rate_hz

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from perceiver_stream.streams.sim_recordings import require
+from perceiver_stream.utils.paths import user_path
 
 _SCREENS = ((160, 120), (320, 240), (640, 480))
 _BUTTONS = (
@@ -52,7 +53,7 @@ def start_game(
   else:
     game.set_doom_game_path(str(root / "freedoom2.wad"))
     game.set_doom_scenario_path(str(path))
-  game.set_doom_config_path(str(pathlib.Path(folder) / "vizdoom.ini"))
+  game.set_doom_config_path(str(user_path(folder) / "vizdoom.ini"))
   game.set_doom_map(level)
   game.set_seed(seed)
   _set_view(game, vizdoom, screen_size(size))
@@ -101,7 +102,7 @@ def check_openal() -> None:
 
 def find_wad(wad: str, root: pathlib.Path) -> pathlib.Path:
   """Returns the file of a wad: of the package, by name, or any, by path."""
-  places = [root / f"{wad}.wad", root / "scenarios" / f"{wad}.wad", pathlib.Path(wad)]
+  places = [root / f"{wad}.wad", root / "scenarios" / f"{wad}.wad", user_path(wad)]
   for path in places:
     if path.is_file():
       return path

@@ -12,7 +12,8 @@ import numpy as np
 
 from perceiver_stream.streams.audio_decoding import AudioDecoder, Restart
 from perceiver_stream.streams.audio_resampling import Block
-from perceiver_stream.streams.media import Ledger, choose, open_media
+from perceiver_stream.streams.media import Ledger, choose
+from perceiver_stream.streams.opening import open_media
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Sound:
     self._zero_s = origin_s - Fraction(config.audio_offset_s).limit_denominator(10**6)
     self._ledger, self._path, self._track_number = ledger, path, config.audio_track
     self._open()
-    self.was_heard = self._track is None  # whether any valid sound was read, if there is a track
+    self.was_heard = self.was_silent = False  # whether any tick had sound; zeros and nothing else
 
   def _open(self) -> None:
     self._container = open_media(self._path)
@@ -102,6 +103,7 @@ class Sound:
       self._waiting.popleft()
     valid = filled == count and bool(samples.any())
     self.was_heard |= valid
+    self.was_silent |= filled == count and not valid
     self._crc, self._at = zlib.crc32(samples.data), start
     return samples, valid
 

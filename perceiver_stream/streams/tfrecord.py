@@ -6,7 +6,6 @@ order of its files. Needs the `tf` extra, which is imported when the first tick 
 """
 
 import glob
-import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from perceiver_stream.streams.base import (
 from perceiver_stream.streams.clips import FEATURES, POINTS, Clip, features_of, make_clip
 from perceiver_stream.streams.tf_reader import Reader
 from perceiver_stream.types import ModalitySpec
+from perceiver_stream.utils.paths import user_path
 
 CROPS = ("centre", "squash")
 MODALITIES = (*FEATURES, *POINTS[1:])
@@ -108,7 +108,7 @@ def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDatas
   Raises:
     FileNotFoundError: There is no such file.
   """
-  place = pathlib.Path(config.path).expanduser()
+  place = user_path(config.path)
   if not config.path:
     raise ValueError("tfrecord: path is empty; name a TFRecord file or a TFDS folder.")
   if place.is_dir():

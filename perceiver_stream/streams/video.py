@@ -21,7 +21,6 @@ that never stops does too (`audio_decoding`).
 
 import dataclasses
 import logging
-import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -42,7 +41,9 @@ from perceiver_stream.streams.base import (
 from perceiver_stream.streams.media import ON_DAMAGE, Damage, DamagedError, Ledger, find_files
 from perceiver_stream.streams.pictures import Pictures, Shown
 from perceiver_stream.streams.sound import Heard, Sound
+from perceiver_stream.streams.sound_extent import Extent, warn_of_left_out
 from perceiver_stream.types import ModalitySpec
+from perceiver_stream.utils.paths import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -265,7 +266,7 @@ class Recording:
   def __init__(self, path: str, config: Config, ledger: Ledger, state: Mapping[str, Any]):
     self.ledger = ledger
     self._path, self._config = path, config
-    self.size = pathlib.Path(path).stat().st_size if pathlib.Path(path).exists() else 0
+    self.size = user_path(path).stat().st_size if user_path(path).exists() else 0
     if state["tick"] and state["size"] != self.size:
       raise DamagedError(
         f"{path} has {self.size} bytes, and had {state['size']} when the state to restore was "
@@ -306,11 +307,16 @@ class Recording:
     return self.pictures.shown()._asdict() | {"sound": heard.to_dict(), "file_damage": damage}
 
   def finish(self) -> None:
-    """Books and tells what was lost; call at the end of the file."""
+    """Books what was lost, and warns of it and of what is left out; call at the end of the file."""
     self.pictures.finish()
     self.ledger.close()
-    if self._sound is not None and not self._sound.was_heard:
-      logger.warning("%s: its sound track is silent, or not of the same time.", self._path)
+    if self._sound is None or self.pictures.jumped:
+      return
+    start_s = self.pictures.origin_s
+    extent = Extent(start_s, start_s + self.pictures.end_s())
+    warn_of_left_out(self._path, self._config, extent)
+    if self._sound.was_silent and not self._sound.was_heard:
+      logger.warning("%s: the mean of its sound's channels is zero throughout.", self._path)
 
   def close(self) -> None:
     """Closes the file."""

@@ -15,6 +15,7 @@ from perceiver_stream.models.base import Model
 from perceiver_stream.training.inference import Loaded
 from perceiver_stream.training.movies import MovieWriter
 from perceiver_stream.training.names import check_name
+from perceiver_stream.utils.paths import user_path
 
 OUTPUTS = ("pixels", "audio", "label")
 _AUDIO_RANGE = 2.0  # sound is in [-1, 1]
@@ -197,7 +198,7 @@ def autoencode(
     if not count:
       raise ValueError("autoencode: there is no tick; give a video with pictures.")
   label = np.mean(labels, axis=0) if labels else np.zeros(0, np.float32)
-  return Autoencoded(pathlib.Path(path), done, count, has_sound, tally.psnr(), label)
+  return Autoencoded(user_path(path), done, count, has_sound, tally.psnr(), label)
 
 
 class _Tally:

@@ -24,6 +24,7 @@ from orbax.checkpoint import checkpoint_managers
 from perceiver_stream.training.arrays import CheckpointError as CheckpointError
 from perceiver_stream.training.arrays import checksum, flatten, named, unflatten
 from perceiver_stream.training.distributed import leads, wait_for_all
+from perceiver_stream.utils.paths import user_path
 from perceiver_stream.version import __version__
 
 try:
@@ -74,7 +75,7 @@ class Checkpoints:
 
   def __init__(self, run_dir: str | pathlib.Path, config: CheckpointConfig):
     config.validate()
-    self.folder = pathlib.Path(run_dir).absolute() / FOLDER
+    self.folder = user_path(run_dir).absolute() / FOLDER
     self.config = config
     check_writable(self.folder)
     self._lock = lock(self.folder)

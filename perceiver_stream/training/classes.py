@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from perceiver_stream.models import perceiver_classifier
 from perceiver_stream.training.inference import Loaded
+from perceiver_stream.utils.paths import user_path
 
 CROP = 224 / 256  # of the shorter side: what the released classifiers were given
 
@@ -23,7 +24,7 @@ def read_names(path: str | pathlib.Path, count: int) -> list[str]:
   """
   if not path:
     return [f"class {i}" for i in range(count)]
-  names = pathlib.Path(path).read_text().splitlines()
+  names = user_path(path).read_text().splitlines()
   if len(names) != count:
     raise ValueError(f"{path} has {len(names)} lines, the model {count} classes; one name a line.")
   return names

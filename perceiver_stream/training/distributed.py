@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from perceiver_stream.streams.base import ENDED
-from perceiver_stream.training.beside import Baselines, Errors
+from perceiver_stream.training.scores import Errors
 
 ADDRESS = "JAX_COORDINATOR_ADDRESS"  # host:port of process 0
 COUNT = "JAX_NUM_PROCESSES"
@@ -161,32 +161,6 @@ class SharedWindows:
   def close(self) -> None:
     """Ends the reader."""
     self._windows.close()
-
-
-class RowBaselines:
-  """Baselines of one row each, so that any process can go on with any row."""
-
-  def __init__(self, make: Callable[[], Baselines], rows: Rows):
-    """Makes one for each of the own rows."""
-    self._rows = rows
-    self._baselines = [make() for _ in rows.own]
-
-  def __call__(self, window: Mapping[str, np.ndarray]) -> Errors:
-    """Returns errors `[K, B]` of the own rows."""
-    found = []
-    for i, baselines in enumerate(self._baselines):
-      found.append(baselines({name: value[:, i : i + 1] for name, value in window.items()}))
-    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *found)
-
-  def state(self) -> dict[str, Any]:
-    """Returns what is remembered of all rows; all processes must ask at once."""
-    states = self._rows.joined([each.state() for each in self._baselines], gather_tree)
-    return {f"row_{i}": state for i, state in enumerate(states)}
-
-  def restore(self, state: Mapping[str, Any]) -> None:
-    """Goes on with the own rows from what `state` returned."""
-    for row, baselines in zip(self._rows.own, self._baselines, strict=True):
-      baselines.restore(state[f"row_{row}"])
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:

@@ -57,7 +57,10 @@ def table(scores: Scores, metric_names: Mapping[str, str]) -> str:
     metric = metric_names.get(key.split("@")[0], "error")
     suffix = "_psnr" if "model_psnr" in row else ""
     name = "PSNR dB, higher is better" if suffix else f"{metric}, lower is better"
-    cells = [_number(row.get(p + suffix)) for p in predictors]
+    values = [row.get(p + suffix) for p in predictors]
+    known = [value for value in values if value is not None]
+    best = (max if suffix else min)(known, default=None)
+    cells = [f"**{_number(v)}**" if v is not None and v == best else _number(v) for v in values]
     lines.append([key, name, str(row["count"]), *cells])
   widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
   lines.insert(1, ["-" * width for width in widths])

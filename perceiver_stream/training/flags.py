@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import pathlib
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from perceiver_stream.training.config import unknown_key
+from perceiver_stream.utils.paths import user_path
 
 FLAG = "--config"
 
@@ -28,7 +28,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   try:
     check_keys(argv)
   except (OSError, ValueError) as error:
-    sys.exit(f"{pathlib.Path(argv[0]).name}: {error}")
+    sys.exit(f"{user_path(argv[0]).name}: {error}")
   rest = app.parse_flags_with_usage(argv)
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it moves
@@ -46,7 +46,7 @@ def load_config(path_and_variant: str) -> Any:
     ValueError: It has no `get_config`, or no such variant.
   """
   name, _, variant = path_and_variant.partition(":")
-  path = pathlib.Path(name)
+  path = user_path(name)
   if not path.is_file():
     beside = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
     raise FileNotFoundError(

@@ -12,6 +12,7 @@ from perceiver_stream.evaluation import flow_files, pictures
 from perceiver_stream.training import flows
 from perceiver_stream.training.flows import Pair
 from perceiver_stream.training.movies import MovieWriter
+from perceiver_stream.utils.paths import user_path
 
 FASTEST = 0.99  # of the pixels are slower than the speed drawn in full colour
 
@@ -38,7 +39,7 @@ def writable_folder(path: str | pathlib.Path) -> pathlib.Path:
   Raises:
     OSError: It cannot be made or written to.
   """
-  folder = pathlib.Path(path)
+  folder = user_path(path)
   try:
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / ".part-probe"

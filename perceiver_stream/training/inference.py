@@ -14,6 +14,7 @@ from perceiver_stream.training import checkpoints
 from perceiver_stream.training.config import ExperimentConfig, from_json
 from perceiver_stream.training.names import nearest
 from perceiver_stream.training.objectives.frozen import FrozenConfig
+from perceiver_stream.utils.paths import user_path
 from perceiver_stream.zoo import shipped
 from perceiver_stream.zoo.loading import blank_tick as blank_tick
 
@@ -48,7 +49,7 @@ def load(source: str | pathlib.Path, *, seed: int = 0) -> Loaded:
     ValueError: A file is of no known kind, damaged, hostile, or does not fit.
     CheckpointError: The run's checkpoints cannot be used.
   """
-  folder = pathlib.Path(source)
+  folder = user_path(source)
   if folder.is_file() or (folder / "model.safetensors").is_file():
     return Loaded(*zoo.load(folder), None, str(folder))
   if (folder / "config.json").is_file():

@@ -1,7 +1,6 @@
 """Everything a run tells, window by window: log lines, running scores, strips, the display."""
 
 import json
-import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,13 +10,13 @@ import numpy as np
 
 from perceiver_stream.evaluation.runs import summarise
 from perceiver_stream.training import logs
-from perceiver_stream.training.beside import Errors
 from perceiver_stream.training.config import ExperimentConfig, to_json
 from perceiver_stream.training.progress import Display
-from perceiver_stream.training.scores import RunningScores, joined, window_scores
+from perceiver_stream.training.scores import Errors, RunningScores, joined, window_scores
 from perceiver_stream.training.step import StepInfo
 from perceiver_stream.training.strips import Piece, Strips
 from perceiver_stream.utils import atomic
+from perceiver_stream.utils.paths import user_path
 
 Window = Mapping[str, np.ndarray]
 
@@ -126,7 +125,7 @@ class Journal:
       state: What `state` returned then; None starts afresh.
     """
     self.config, self.hop, self.metric_names = config, hop, metric_names
-    self.folder = pathlib.Path(config.run_dir)
+    self.folder = user_path(config.run_dir)
     state = state or {"lines": 0, "running": {}}
     self.running = RunningScores(state["running"])
     self.watch = Stopwatch(hop * config.num_rows)

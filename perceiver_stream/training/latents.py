@@ -12,6 +12,7 @@ import numpy as np
 from perceiver_stream.training.arrays import CheckpointError, flatten, unflatten
 from perceiver_stream.training.inference import Loaded, ticks_left, watch
 from perceiver_stream.utils import atomic
+from perceiver_stream.utils.paths import user_path
 from perceiver_stream.version import __version__
 
 INDEX, RESUME = "index.json", "resume.npz"
@@ -62,7 +63,7 @@ def extract_latents(
   Raises:
     CheckpointError: The folder holds an extraction of something else.
   """
-  folder = pathlib.Path(folder)
+  folder = user_path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   index = {
     "version": __version__,
@@ -92,9 +93,9 @@ def extract_latents(
 
 def read_shards(folder: str | pathlib.Path) -> Iterator[dict[str, np.ndarray]]:
   """Yields the shards of a folder in order, as dicts of arrays."""
-  index = json.loads((pathlib.Path(folder) / INDEX).read_text())
+  index = json.loads((user_path(folder) / INDEX).read_text())
   for number in range(index["shards"]):
-    with np.load(pathlib.Path(folder) / _shard_name(number)) as shard:
+    with np.load(user_path(folder) / _shard_name(number)) as shard:
       yield dict(shard)
 
 

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree, UInt8
 
+from perceiver_stream.files import array_files
 from perceiver_stream.models.moog_readouts import ClipConfig, ClipReadout, Points, as_points
-from perceiver_stream.zoo import files, moog_weights, translation
+from perceiver_stream.utils.paths import user_path
+from perceiver_stream.zoo import moog_weights, translation
 
 _LAST = "attention_readout/Dense_2/kernel"
 
@@ -52,10 +54,10 @@ def load_head(path: str | pathlib.Path, kind: str) -> Head:
     FileNotFoundError: There is no such file.
     ValueError: It has no such read-out, or one of its arrays does not fit.
   """
-  path = pathlib.Path(path)
+  path = user_path(path)
   if not path.is_file():
     raise FileNotFoundError(f"moog: there is no file {path}; check the path.")
-  flat = files.read_npz(path)
+  flat = array_files.read_npz(path)
   found = {}
   for name in flat:
     if name.endswith(_LAST):
@@ -76,7 +78,7 @@ def load_head(path: str | pathlib.Path, kind: str) -> Head:
   return Head(config, jax.tree.map(jnp.asarray, params))
 
 
-def _config(flat: files.Flat, prefix: str) -> tuple[ClipConfig, int]:
+def _config(flat: array_files.Flat, prefix: str) -> tuple[ClipConfig, int]:
   """Returns the sizes of a read-out, and the width of the features it reads."""
   tiles = flat.get(f"{prefix}/temporal_tile_posenc/embeddings")
   frames = max(flat[f"{prefix}/attention_readout/temporal_posenc/embeddings"].shape[:-1])

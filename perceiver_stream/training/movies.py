@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from perceiver_stream.utils import atomic
+from perceiver_stream.utils.paths import file_url, user_path
 
 SOUND_HZ = 48000  # every AAC player knows it
 _TIMES_HZ = 90000  # unit of the times of pictures that have their own
@@ -44,13 +45,13 @@ class MovieWriter:
     Raises:
       ValueError: The ending names no container.
     """
-    self.path = pathlib.Path(path)
+    self.path = user_path(path)
     self.min_side = min_side
     self.path.parent.mkdir(parents=True, exist_ok=True)
     self._files = contextlib.ExitStack()
     part = self._files.enter_context(atomic.replacing(self.path))
     try:
-      self._container = av.open(str(part), "w")
+      self._container = av.open(file_url(part), "w")
     except ValueError as error:
       raise ValueError(
         f"{self.path}: its ending names no kind of movie ({error}); end it in .mp4, for instance."

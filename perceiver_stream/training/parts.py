@@ -9,13 +9,14 @@ import jax
 import numpy as np
 
 from perceiver_stream import streams, zoo
-from perceiver_stream.modalities import depth
+from perceiver_stream.evaluation.baselines import FrameBaselines
+from perceiver_stream.evaluation.past_means import depth_means, sound_means
+from perceiver_stream.modalities import audio, depth
 from perceiver_stream.training import objectives
-from perceiver_stream.training.beside import Baselines, PixelBaselines
+from perceiver_stream.training.baselines import Baseline, BaselineSet
 from perceiver_stream.training.config import ExperimentConfig
-from perceiver_stream.training.distributed import RowBaselines, Rows
+from perceiver_stream.training.distributed import Rows
 from perceiver_stream.training.executing import executed
-from perceiver_stream.training.means import MeanDepth, Together
 from perceiver_stream.training.mesh import make_mesh, own_rows
 from perceiver_stream.training.objectives.frozen import frozen
 from perceiver_stream.types import ModalitySpec
@@ -41,7 +42,7 @@ class Parts(NamedTuple):
   windows: Iterable[Mapping[str, np.ndarray]]
   observation: dict[str, np.ndarray]
   metric_names: dict[str, str]
-  baselines: Baselines | None = None
+  baselines: BaselineSet | None = None
 
 
 def make_parts(config: ExperimentConfig) -> Parts:
@@ -69,9 +70,8 @@ def make_parts(config: ExperimentConfig) -> Parts:
     goes_on=jax.process_count() > 1,
   )
   baselines = None
-  if config.use_baselines and (kinds := beside(objective, specs)):
-    one = lambda: Together({name: make() for name, make in kinds.items()})  # noqa: E731
-    baselines = RowBaselines(one, Rows(rows, config.num_rows))
+  if config.use_baselines and (kinds := baselines_of(objective, specs)):
+    baselines = BaselineSet(kinds, config.objective.window, Rows(rows, config.num_rows))
   labels = getattr(objective, "labels", {})
   names = {*model.modalities, *objective.needs, *labels} & set(specs)
   metric_names = {name: m.metric_name for name, m in objective.outputs.items()}
@@ -86,16 +86,21 @@ def make_parts(config: ExperimentConfig) -> Parts:
   )
 
 
-def beside(objective: Any, specs: Mapping[str, ModalitySpec]) -> dict[str, Callable[[], Baselines]]:
-  """Returns makers of what is scored on the host beside an objective, for one row, by name."""
-  kinds: dict[str, Callable[[], Baselines]] = {}
-  hop, ahead = objective.config.window, objective.frame_displacements
-  if any(ahead):
-    kinds["pixels"] = lambda: PixelBaselines(ahead, hop, specs["pixels"].shape, 1)
-  for name, modality in objective.outputs.items():
-    if isinstance(modality, depth.Depth) and name in specs and ahead:
-      c = modality.config
-      kinds[name] = functools.partial(MeanDepth, name, ahead, hop, c.nearest, c.farthest)
+def baselines_of(
+  objective: Any, specs: Mapping[str, ModalitySpec]
+) -> dict[str, Callable[[], Baseline]]:
+  """Returns makers of the baselines of one row that stand beside an objective, by modality."""
+  ahead = tuple(d for d in objective.baseline_displacements if d > 0)
+  kinds: dict[str, Callable[[], Baseline]] = {}
+  for name, modality in objective.outputs.items() if ahead else ():
+    if name not in specs:
+      continue
+    if name == "pixels":
+      kinds[name] = functools.partial(FrameBaselines, ahead, *specs[name].shape[:2])
+    elif isinstance(modality, depth.Depth):
+      kinds[name] = functools.partial(depth_means, modality.config, ahead)
+    elif isinstance(modality, audio.Audio) and modality.config.predict == "log_mel":
+      kinds[name] = functools.partial(sound_means, modality.config, ahead)
   return kinds
 
 

@@ -11,6 +11,7 @@ from perceiver_stream.modalities.dense import Dense
 from perceiver_stream.training.inference import Loaded, ticks_left, watch
 from perceiver_stream.training.movies import MovieWriter
 from perceiver_stream.training.vocoder import FLOOR, waveform
+from perceiver_stream.utils.paths import user_path
 
 GREY = 128  # shown for the first ticks, which nothing has predicted
 
@@ -73,7 +74,7 @@ def predict_movie(
         ticks += 1
     if audio and ticks:
       movie.sound(_sound(sound, displacement, audio))
-  return Predicted(pathlib.Path(path), ticks, audio is not None)
+  return Predicted(user_path(path), ticks, audio is not None)
 
 
 def _sound(predictions: list[np.ndarray], displacement: int, audio: Any) -> np.ndarray:

@@ -14,6 +14,7 @@ from perceiver_stream.training.inference import restore
 from perceiver_stream.training.objectives import dense_reading, point_tracking
 from perceiver_stream.training.objectives.frozen import check_sees, split
 from perceiver_stream.training.objectives.point_tracking import Watched
+from perceiver_stream.utils.paths import user_path
 from perceiver_stream.zoo.cards import Card
 from perceiver_stream.zoo.loading import Readout, card_of, load_readout
 
@@ -69,7 +70,7 @@ def export(run: str | pathlib.Path, target: str | pathlib.Path, note: str = "") 
     CheckpointError: The run has no checkpoint that is whole.
     ValueError: The target has another ending.
   """
-  folder, target = pathlib.Path(run), pathlib.Path(target)
+  folder, target = user_path(run), user_path(target)
   if target.suffix != ".safetensors":
     raise ValueError(f"export: target '{target}' must end in .safetensors.")
   config = from_json((folder / "config.json").read_text())

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as Remaining
 
+from perceiver_stream.evaluation.curves import LABELS
 from perceiver_stream.evaluation.runs import reference
 from perceiver_stream.training.scores import RunningScores
 
@@ -88,7 +89,7 @@ def last_quarter(scores: Mapping[str, Mapping[str, Any]]) -> str:
   for key, row in scores.items():
     names = [n for n, value in row.items() if isinstance(value, float) and f"gain_over_{n}" in row]
     names = ["model", *(n for n in names if not n.startswith("extrap"))]
-    cells = [f"{name} {row[name]:.2f}" for name in names if row.get(name)]
+    cells = [f"{LABELS.get(name, name)} {row[name]:.2f}" for name in names if row.get(name)]
     lines.append(f"  {key:10} {', '.join(cells)}  ({row['metric']})")
   return "\n".join(lines)
 

@@ -13,6 +13,7 @@ OF_PEAK_1 = ("pixels", "audio")  # modalities whose squared errors are told as P
 DECAY = 0.98  # of the running means, per window
 
 Scores = dict[str, dict[str, float | int | None]]
+Errors = dict[str, dict[str, np.ndarray]]  # `[K, B]` by `"<modality>@<displacement>"`, predictor
 
 
 def psnr(mse: np.ndarray) -> np.ndarray:

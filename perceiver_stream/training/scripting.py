@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from perceiver_stream.streams import shard_files, shards, video
 from perceiver_stream.training import objectives
 from perceiver_stream.training.config import ExperimentConfig
 from perceiver_stream.training.inference import Loaded
+from perceiver_stream.utils.paths import user_path
 
 TRACEBACK = "PERCEIVER_STREAM_TRACEBACK"
 WATCHED = 8  # ticks that a frozen model is given at once
@@ -35,7 +35,7 @@ def stream_for(loaded: Loaded, path: str) -> Any:
   Options of the run's own stream are kept where it was video too. A folder of shards is read once,
   as it was written.
   """
-  if (pathlib.Path(path) / shard_files.INDEX).is_file():
+  if (user_path(path) / shard_files.INDEX).is_file():
     return shards.Config(path=path)
   specs = {name: modality.spec for name, modality in loaded.model.modalities.items()}
   own = loaded.config.stream if loaded.config else None

@@ -17,6 +17,7 @@ from perceiver_stream.streams.base import TIMESTAMP
 from perceiver_stream.training import track_files
 from perceiver_stream.training.watching_points import CHUNK, Follower
 from perceiver_stream.utils import atomic
+from perceiver_stream.utils.paths import user_path
 
 
 @dataclass(kw_only=True)
@@ -67,9 +68,9 @@ def read_points(text: str) -> Float[np.ndarray, "N 3"]:
     FileNotFoundError: There is no such file.
   """
   if text.lower().endswith(".csv"):
-    if not pathlib.Path(text).is_file():
+    if not user_path(text).is_file():
       raise FileNotFoundError(f"points: there is no file {text}; give one, or frame,x,y;frame,x,y.")
-    rows = [line for line in pathlib.Path(text).read_text().splitlines() if line.strip()]
+    rows = [line for line in user_path(text).read_text().splitlines() if line.strip()]
     if rows and [word.strip() for word in rows[0].split(",")] in (
       ["t", "x", "y"],
       ["frame", "x", "y"],
@@ -169,9 +170,9 @@ def _sinks(
   yield track_files.movie(folder / "overlay.mp4")
   yield track_files.table(folder / "tracks.csv")
   if options.rerun:
-    yield track_files.recording(pathlib.Path(options.rerun))
+    yield track_files.recording(user_path(options.rerun))
   if options.tensorboard:
-    yield track_files.events(pathlib.Path(options.tensorboard))
+    yield track_files.events(user_path(options.tensorboard))
 
 
 def _pieces(ticks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -1,7 +1,6 @@
 """Points followed through video that comes piece by piece, by a frozen model or without learning."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable
 
 import jax
@@ -21,6 +20,7 @@ from perceiver_stream.training.objectives.frozen import check_sees, frozen, look
 from perceiver_stream.training.objectives.point_tracking import Watched
 from perceiver_stream.training.pretrained import load_tracker
 from perceiver_stream.types import IS_FIRST
+from perceiver_stream.utils.paths import user_path
 from perceiver_stream.zoo import shipped
 from perceiver_stream.zoo.loading import blank_tick
 
@@ -185,7 +185,7 @@ def starter(name: str, num_points: int) -> tuple[Start, str]:
     return lambda asked: Online(TRACKERS[key], asked), f"{key}, without learning"
   slots, ships = min(num_points, MAX_SLOTS), name in shipped.names()
   random = name in zoo.names() and not ships
-  if not (ships or random or pathlib.Path(name).exists()):
+  if not (ships or random or user_path(name).exists()):
     known = [*TRACKERS, *shipped.names()]
     raise FileNotFoundError(
       f"model {name!r} is neither a file nor one of {', '.join(known)}.{nearest(name, known)} Names "

@@ -6,6 +6,8 @@ import pathlib
 import threading
 from collections.abc import Iterator
 
+from perceiver_stream.utils.paths import user_path
+
 
 @contextlib.contextmanager
 def replacing(path: str | pathlib.Path, *, shared: bool = False) -> Iterator[pathlib.Path]:
@@ -18,7 +20,7 @@ def replacing(path: str | pathlib.Path, *, shared: bool = False) -> Iterator[pat
     path: Of the file.
     shared: Whether several threads or processes may write this file at the same time.
   """
-  path = pathlib.Path(path)
+  path = user_path(path)
   writer = f"{os.getpid()}-{threading.get_ident()}-" if shared else ""
   part = path.with_name(f".part-{writer}{path.name}")
   try:

@@ -5,10 +5,10 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from perceiver_stream.files.array_files import Flat
 from perceiver_stream.models import perceiver_autoencoder, perceiver_classifier, perceiver_flow
 from perceiver_stream.models.perceiver_io import DecoderConfig, EncoderConfig, FourierConfig
 from perceiver_stream.zoo import perceiver_io_weights
-from perceiver_stream.zoo.files import Flat
 from perceiver_stream.zoo.published import Recognised, family_of
 
 _SHAPE = "cross_attention_shape_for_attention"

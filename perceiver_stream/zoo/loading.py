@@ -13,9 +13,11 @@ from jaxtyping import PyTree
 from safetensors.numpy import save_file
 
 from perceiver_stream import zoo
+from perceiver_stream.files import array_files
 from perceiver_stream.models.base import Model
+from perceiver_stream.utils.paths import user_path
 from perceiver_stream.version import __version__
-from perceiver_stream.zoo import configs, files, shipped
+from perceiver_stream.zoo import configs, shipped
 from perceiver_stream.zoo.cards import Card
 from perceiver_stream.zoo.hugging_face import recognise_hugging_face
 from perceiver_stream.zoo.published import Recognised, recognise
@@ -55,9 +57,9 @@ def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
       that are missing, extra or wrongly shaped are listed.
   """
   path = find(path)
-  kind = files.kind_of(path)
+  kind = array_files.kind_of(path)
   if kind == "safetensors":
-    flat, metadata = files.read_safetensors(path)
+    flat, metadata = array_files.read_safetensors(path)
     if metadata.get("format") == FORMAT:
       return _load_ours(flat, metadata, path, changes)
     if not (path.parent / "config.json").is_file():
@@ -67,7 +69,7 @@ def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
       )
     found = recognise_hugging_face(flat, path.parent / "config.json")
   else:
-    flat = files.read_npz(path) if kind == "npz" else files.read_pickle(path)
+    flat = array_files.read_npz(path) if kind == "npz" else array_files.read_pickle(path)
     flat = _without_wrapping(flat)
     found = recognise(flat, str(path))
   return _build(found, flat, path, changes)
@@ -79,7 +81,7 @@ def find(path: str | pathlib.Path) -> pathlib.Path:
   Raises:
     FileNotFoundError: There is none; names that there are weights of are listed.
   """
-  file = pathlib.Path(path)
+  file = user_path(path)
   file = file / "model.safetensors" if file.is_dir() else file
   if file.is_file():
     return file
@@ -121,7 +123,7 @@ def save(
   for name, one in readouts.items():
     arrays |= {f"{READOUTS}{name}/{k}": v for k, v in flatten(one.params).items()}
   arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-  save_file(arrays, pathlib.Path(path), metadata)
+  save_file(arrays, user_path(path), metadata)
 
 
 def load_readout(path: str | pathlib.Path, name: str) -> Readout:
@@ -136,8 +138,8 @@ def load_readout(path: str | pathlib.Path, name: str) -> Readout:
     ValueError: It holds no read-out of that name.
   """
   file = find(path)
-  kind = files.kind_of(file)
-  flat, metadata = files.read_safetensors(file) if kind == "safetensors" else ({}, {})
+  kind = array_files.kind_of(file)
+  flat, metadata = array_files.read_safetensors(file) if kind == "safetensors" else ({}, {})
   start = f"{READOUTS}{name}"
   if start not in metadata:
     held = sorted(k.removeprefix(READOUTS) for k in metadata if k.startswith(READOUTS))
@@ -152,7 +154,7 @@ def load_readout(path: str | pathlib.Path, name: str) -> Readout:
 
 def read_card(path: str | pathlib.Path) -> dict[str, str]:
   """Returns the card of a file that `save` wrote, as a dict."""
-  _, metadata = files.read_safetensors(find(path))
+  _, metadata = array_files.read_safetensors(find(path))
   return json.loads(metadata.get("card", "{}"))
 
 
@@ -174,7 +176,7 @@ def template(model: Model) -> PyTree:
 
 
 def _load_ours(
-  flat: files.Flat, metadata: dict[str, str], path: pathlib.Path, changes: dict[str, Any]
+  flat: array_files.Flat, metadata: dict[str, str], path: pathlib.Path, changes: dict[str, Any]
 ) -> tuple[Model, PyTree]:
   config = configs.from_json(metadata.get("config", ""), str(path))
   model = zoo.build(_changed(config, changes))
@@ -185,7 +187,7 @@ def _load_ours(
 
 
 def _build(
-  found: Recognised, flat: files.Flat, path: pathlib.Path, changes: dict[str, Any]
+  found: Recognised, flat: array_files.Flat, path: pathlib.Path, changes: dict[str, Any]
 ) -> tuple[Model, PyTree]:
   configs.check_sizes(found.config, str(path))
   config = _changed(found.config, changes)
@@ -205,7 +207,7 @@ def _changed(config: Any, changes: dict[str, Any]) -> Any:
   return dataclasses.replace(config, **changes)
 
 
-def _without_wrapping(flat: files.Flat) -> files.Flat:
+def _without_wrapping(flat: array_files.Flat) -> array_files.Flat:
   """Returns the arrays of a checkpoint that keeps them under "params" and "state"."""
   if not any(name.startswith("params/") for name in flat):
     return flat

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from perceiver_stream.files.array_files import Flat
 from perceiver_stream.models import (
   moog,
   perceiver_autoencoder,
@@ -13,7 +14,6 @@ from perceiver_stream.models import (
 )
 from perceiver_stream.models.perceiver_io import DecoderConfig
 from perceiver_stream.zoo import moog_weights, perceiver_io_weights, rvm_weights
-from perceiver_stream.zoo.files import Flat
 from perceiver_stream.zoo.translation import Rule, Shape
 
 

@@ -84,12 +84,31 @@ def test_offset_moves_the_sound(tmp_path):
   np.testing.assert_array_equal(later[10]["audio"], code(9 * 640 - 1600))
 
 
-def test_six_channels_are_mixed_and_stay_in_range(tmp_path):
+@pytest.mark.parametrize("audio_codec", ["pcm_s16le", "flac"])
+@pytest.mark.parametrize(("layout", "channels"), [("stereo", 2), ("5.1", 6), ("7.1", 8)])
+def test_channels_are_averaged(tmp_path, layout, channels, audio_codec):
+  gains = np.linspace(1, 0.2, channels)[:, None]
   path = write_video(
-    tmp_path / "v.mkv", layout="5.1", sound=lambda n: 0.99 * np.sign(np.sin(n / 9)), num=20
+    tmp_path / "v.mkv",
+    layout=layout,
+    sound=lambda n: gains * sample_code(n),
+    num=20,
+    audio_codec=audio_codec,
   )
-  audio = np.concatenate([tick["audio"] for tick in video_row(path)][1:])
-  assert audio.dtype == np.float32 and 0.3 < np.abs(audio).max() <= 1
+  for i, tick in enumerate(video_row(path)):
+    heard = code((i - 1) * 640) * gains.mean() if i else np.zeros(640)
+    np.testing.assert_allclose(tick["audio"], heard, rtol=0, atol=1 / 32768)
+
+
+@pytest.mark.parametrize("layout", ["mono", "stereo", "5.1", "7.1"])
+def test_the_same_sound_in_all_channels_is_as_loud_as_in_one(tmp_path, layout):
+  def sound(n):
+    return 0.99 * np.sin(n / 40)
+
+  path = write_video(tmp_path / "v.mkv", layout=layout, sound=sound, num=20, audio_rate=48000)
+  audio = np.concatenate([tick["audio"] for tick in video_row(path)])[1000:]
+  assert np.abs(audio).max() <= 0.995
+  assert audio.std() == pytest.approx(0.99 / np.sqrt(2), rel=0.01)
 
 
 def test_files_without_sound_and_silent_ones_have_none(tmp_path, caplog):
@@ -99,7 +118,7 @@ def test_files_without_sound_and_silent_ones_have_none(tmp_path, caplog):
   silent = write_video(tmp_path / "silent.mkv", num=5, sound=lambda n: 0.0 * n)
   with caplog.at_level(logging.WARNING):
     assert not any(tick["audio_valid"] for tick in video_row(silent))
-  assert "silent.mkv: its sound track is silent" in caplog.text
+  assert "silent.mkv: the mean of its sound's channels is zero throughout" in caplog.text
 
 
 def test_a_hole_in_the_sound_stays_where_it_is(tmp_path):

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceiver_stream import streams, training
+from perceiver_stream.evaluation.baselines import FrameBaselines
 from perceiver_stream.nn import spread
 from perceiver_stream.training import checkpoints, distributed
-from perceiver_stream.training.beside import PixelBaselines
+from perceiver_stream.training.baselines import BaselineSet
 from perceiver_stream.training.loop import Run
 from perceiver_stream.training.mesh import make_mesh, own_rows
 from perceiver_stream.training.objectives import Aux, ObjectiveConfig, Score
@@ -93,7 +94,7 @@ def make_parts(config):
     )
     opened += streams.open_rows(world, ROWS, [row])
   windows = streams.windows(opened, HOP, AHEAD, goes_on=jax.process_count() > 1)
-  one = lambda: PixelBaselines((AHEAD,), HOP, (SIDE, SIDE, 3), 1)  # noqa: E731
+  frames = {"pixels": lambda: FrameBaselines((AHEAD,), SIDE, SIDE)}
   return Parts(
     config,
     SimpleNamespace(init=init, initial_state=initial_state),
@@ -101,7 +102,7 @@ def make_parts(config):
     streams.prefetch(windows, 2),
     {name: np.zeros((ROWS, *shape), kind) for name, shape, kind in SEEN},
     {"pixels": "mse"},
-    distributed.RowBaselines(one, distributed.Rows(rows, ROWS)),
+    BaselineSet(frames, HOP, distributed.Rows(rows, ROWS)),
   )
 
 

@@ -12,8 +12,7 @@ import pytest
 
 from perceiver_stream.training import checkpoints, distributed, logs
 from perceiver_stream.training.arrays import flatten
-from perceiver_stream.training.beside import PixelBaselines
-from perceiver_stream.training.distributed import RowBaselines, Rows, SharedWindows
+from perceiver_stream.training.distributed import Rows, SharedWindows
 
 SCRIPT = pathlib.Path(launched.__file__)
 FLAGS = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count="
@@ -63,7 +62,7 @@ def assert_close_lines(left, right):
   assert len(left) == len(right)
   for a, b in zip(left, right, strict=True):
     assert a["scores"]["pixels@2"]["count"] == b["scores"]["pixels@2"]["count"]
-    for name in ("model", "copy", "mix", "extrap"):
+    for name in ("model", "copy", "mix", "extrap", "fitted_mix"):
       x, y = (line["scores"]["pixels@2"][name] for line in (a, b))
       assert (x is None) == (y is None)
       np.testing.assert_allclose(x or 0, y or 0, rtol=1e-4, err_msg=f"{name} {a['window']}")
@@ -175,19 +174,3 @@ def test_shared_windows_end_with_the_last_row_and_stand_where_they_ended(ticks, 
   again = SharedWindows(Counting(ticks), Rows((0,), 1), hop=2)
   again.set_state(windows.get_state())
   assert list(again) == []
-
-
-def test_baselines_by_row_are_those_of_all_rows_and_go_on_one_by_one():
-  rng = np.random.default_rng(0)
-  frames = rng.integers(0, 255, (11, 2, 16, 16, 3), dtype=np.uint8)
-  windows = [{"pixels": frames[i : i + 5]} for i in (0, 3, 6)]
-  one = lambda: PixelBaselines((2,), 3, (16, 16, 3), 1)  # noqa: E731
-  at_once, by_row = PixelBaselines((2,), 3, (16, 16, 3), 2), RowBaselines(one, Rows((0, 1), 2))
-  for window in windows[:2]:
-    expected, found = at_once(window), by_row(window)
-  for name, errors in expected["pixels@2"].items():
-    np.testing.assert_array_equal(found["pixels@2"][name], errors)
-  second = RowBaselines(one, Rows((1,), 1))
-  second.restore({"row_1": by_row.state()["row_1"]})
-  only = second({"pixels": windows[2]["pixels"][:, 1:]})["pixels@2"]["mix"]
-  np.testing.assert_array_equal(only[:, 0], at_once(windows[2])["pixels@2"]["mix"][:, 1])

@@ -40,7 +40,7 @@ class Shrink:
   look_ahead = 0
   outputs = {}
   needs = ("pixels",)
-  frame_displacements = ()
+  baseline_displacements = ()
 
   def __init__(self, model, config):
     self.config = config

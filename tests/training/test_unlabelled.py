@@ -49,9 +49,10 @@ def test_end_point_error_is_the_length_of_the_difference():
 def test_depth_stands_beside_the_mean(made):
   parts, window, _ = made
   assert parts.baselines is not None
-  first, second = parts.baselines(window), parts.baselines(window)
-  assert np.isnan(first["depth@1"]["mean"]).all()
-  depth = window["depth"][-3:].astype(np.float64)
-  expected = np.abs(depth.mean() - depth) / depth
-  np.testing.assert_allclose(second["depth@1"]["mean"], expected.mean((2, 3)), rtol=1e-5)
-  assert "mix" in second["pixels@1"]
+  errors = parts.baselines(window)
+  depth = window["depth"].astype(np.float64)
+  before = [depth[: t + 1].mean() for t in range(3)]  # all that one tick ahead may see
+  expected = [np.abs(m - d) / d for m, d in zip(before, depth[1:], strict=True)]
+  np.testing.assert_allclose(errors["depth@1"]["past_mean"], np.mean(expected, (2, 3)), rtol=1e-5)
+  assert {"mix", "fitted_mix"} < set(errors["pixels@1"])
+  assert set(errors["audio@1"]) == {"past_mean", "recent_mean"}

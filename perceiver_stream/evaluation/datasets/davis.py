@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from perceiver_stream.evaluation.datasets.base import About, MaskClip
 from perceiver_stream.evaluation.datasets.files import Size, mask_clip, numbered, read_names
+from perceiver_stream.utils.paths import user_path
 
 ABOUT = About(
   "DAVIS-2017",
@@ -40,7 +41,7 @@ def load(
     ValueError: Frames are missing between others, or masks do not fit them; found when a clip's
       turn comes.
   """
-  root = pathlib.Path(path)
+  root = user_path(path)
   names = read_names(ABOUT.need(root / "ImageSets" / year / f"{split}.txt"))
   pictures, masks = (ABOUT.need(root / kind / resolution) for kind in ("JPEGImages", "Annotations"))
   return (

@@ -12,7 +12,7 @@ from jaxtyping import Int32, UInt8
 from perceiver_stream.evaluation.datasets.base import UNKNOWN, MaskClip
 from perceiver_stream.evaluation.metrics import resize
 from perceiver_stream.evaluation.optical_flow import opencv
-from perceiver_stream.streams import image_files, media
+from perceiver_stream.streams import image_files, media, opening
 from perceiver_stream.streams.media import DamagedError
 
 Size = tuple[int, int] | None  # (H, W), or as stored
@@ -60,7 +60,7 @@ def read_frames(
 
 def read_video(path: pathlib.Path, size: Size) -> UInt8[np.ndarray, "T H W 3"]:
   """Returns every picture of a video file."""
-  with media.open_media(str(path)) as container:
+  with opening.open_media(str(path)) as container:
     track = media.choose(container, "video", -1, str(path))
     if track is None:
       raise DamagedError(f"{path} has no video track; get the file again.")

@@ -11,6 +11,7 @@ import numpy as np
 from perceiver_stream.evaluation.datasets.base import About, JointClip
 from perceiver_stream.evaluation.datasets.files import Size, numbered, read_frames
 from perceiver_stream.streams.media import DamagedError
+from perceiver_stream.utils.paths import user_path
 
 NUM_JOINTS = 15
 ABOUT = About(
@@ -42,7 +43,7 @@ def load(
   if split not in _PARTS:
     raise ValueError(f"JHMDB: split={split!r}; use one of {sorted(_PARTS)}.")
   _loadmat()
-  root = pathlib.Path(path)
+  root = user_path(path)
   ending = f"_test_split{fold}.txt"
   lists = sorted(ABOUT.need(root / "splits").glob(f"*{ending}"))
   if not lists:

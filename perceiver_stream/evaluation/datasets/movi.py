@@ -10,10 +10,11 @@ import numpy as np
 
 from perceiver_stream.evaluation import clips
 from perceiver_stream.evaluation.datasets.base import About, MaskClip, Ticks, masks_from_ticks
+from perceiver_stream.files.array_files import read_npz
 from perceiver_stream.streams import tfrecord
 from perceiver_stream.streams.clips import POINTS, make_clip
 from perceiver_stream.types import IS_FIRST
-from perceiver_stream.zoo.files import read_npz
+from perceiver_stream.utils.paths import user_path
 
 ABOUT = About(
   "MOVi",
@@ -68,7 +69,7 @@ def _config(
   modalities: tuple[str, ...],
   num_points: int,
 ) -> tfrecord.Config:
-  place = ABOUT.need(pathlib.Path(path))
+  place = ABOUT.need(user_path(path))
   return tfrecord.Config(
     path=str(place),
     split=split,
@@ -81,7 +82,7 @@ def _config(
 
 
 def _ticks(config: tfrecord.Config) -> Ticks:
-  place = pathlib.Path(config.path)
+  place = user_path(config.path)
   files = sorted(place.glob("*.npz")) if place.is_dir() else [place]
   if not files or files[0].suffix != ".npz":
     yield from tfrecord.open_row(config)

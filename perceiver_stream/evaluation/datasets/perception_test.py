@@ -14,6 +14,7 @@ import numpy as np
 from perceiver_stream.evaluation.clips import RASTER, Clip
 from perceiver_stream.evaluation.datasets.base import About, BoxClip
 from perceiver_stream.evaluation.datasets.files import Size, read_video
+from perceiver_stream.utils.paths import user_path
 
 ABOUT = About(
   "Perception Test",
@@ -60,7 +61,7 @@ def load_boxes(
 def _load(
   path: str | pathlib.Path, split: str, size: Size, task: str, make: Callable[..., Any]
 ) -> Iterator[Any]:
-  root = pathlib.Path(path)
+  root = user_path(path)
   ABOUT.need(root / "videos")
   files = sorted(ABOUT.need(root / "annotations").glob("*.json"))
   if not files:

@@ -13,8 +13,9 @@ import numpy as np
 from perceiver_stream.evaluation.clips import RASTER, Clip
 from perceiver_stream.evaluation.datasets.base import About
 from perceiver_stream.evaluation.datasets.files import Size, decoded, stacked
-from perceiver_stream.zoo.files import read_npz
-from perceiver_stream.zoo.pickles import load_pickle
+from perceiver_stream.files.array_files import read_npz
+from perceiver_stream.files.pickles import load_pickle
+from perceiver_stream.utils.paths import user_path
 
 ABOUT = About(
   "TAP-Vid",
@@ -43,7 +44,7 @@ def load(path: str | pathlib.Path, *, size: Size = (RASTER, RASTER)) -> Iterator
     FileNotFoundError: There is none.
     ValueError: A file holds something else, found when its turn comes.
   """
-  place = ABOUT.need(pathlib.Path(path))
+  place = ABOUT.need(user_path(path))
   files = [place]
   if place.is_dir():
     files = [p for p in sorted(place.iterdir()) if p.suffix in (".pkl", ".npz")]

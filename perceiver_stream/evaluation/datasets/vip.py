@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from perceiver_stream.evaluation.datasets.base import About, MaskClip
 from perceiver_stream.evaluation.datasets.files import Size, mask_clip, numbered, read_names
+from perceiver_stream.utils.paths import user_path
 
 NUM_CLASSES = 20  # with the background
 ABOUT = About(
@@ -45,7 +46,7 @@ def load(
   """
   if kind not in KINDS:
     raise ValueError(f"VIP: kind={kind!r}; use one of {KINDS}.")
-  root = pathlib.Path(path)
+  root = user_path(path)
   names = read_names(ABOUT.need(root / "lists" / f"{split}_videos.txt"))
   pictures, masks = ABOUT.need(root / "Images"), ABOUT.need(root / "Annotations" / kind)
   return (

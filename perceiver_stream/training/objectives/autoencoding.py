@@ -71,7 +71,7 @@ class Autoencoding:
 
   look_ahead = 0
   needs = ("pixels", "audio")
-  frame_displacements: tuple[int, ...] = ()
+  baseline_displacements: tuple[int, ...] = ()
 
   def __init__(self, model: Model, config: Config):
     config.validate()

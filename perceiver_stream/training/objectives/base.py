@@ -58,15 +58,15 @@ class Objective(Protocol):
     look_ahead: Ticks that a window holds beyond that.
     outputs: Modalities it scores, by name.
     needs: Names that the stream must give.
-    frame_displacements: Displacements at which its pictures can be compared with flow
-      extrapolation, predicted from nothing later than so many ticks before.
+    baseline_displacements: Displacements at which its outputs can be compared with the host's
+      baselines: predictions from nothing later than so many ticks before.
   """
 
   config: Any
   look_ahead: int
   outputs: dict[str, Modality]
   needs: tuple[str, ...]
-  frame_displacements: tuple[int, ...]
+  baseline_displacements: tuple[int, ...]
 
   def loss(
     self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None

@@ -77,7 +77,7 @@ class DenseReading:
   """Loss and scores; `depth@0` is the depth of the newest tick."""
 
   look_ahead = 0
-  frame_displacements: tuple[int, ...] = ()
+  baseline_displacements: tuple[int, ...] = ()
 
   def __init__(self, model: Model, config: Config):
     config.validate()

@@ -44,7 +44,7 @@ class Flow:
 
   look_ahead = 1
   needs = ("pixels", "flow")
-  frame_displacements: tuple[int, ...] = ()
+  baseline_displacements: tuple[int, ...] = ()
 
   def __init__(self, model: Model, config: Config):
     config.validate()

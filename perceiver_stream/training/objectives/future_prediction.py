@@ -63,7 +63,7 @@ class FuturePrediction:
     self.displacements = model.displacements
     self.outputs = {n: m for n, m in model.modalities.items() if m.config.use_output}
     self.look_ahead = max(self.displacements)
-    self.frame_displacements = self.displacements if "pixels" in self.outputs else ()
+    self.baseline_displacements = self.displacements
     weights = config.displacement_weights or (1.0,) * len(self.displacements)
     if len(weights) != len(self.displacements):
       raise ValueError(

@@ -46,7 +46,7 @@ class MaskedFuture:
   """Loss and scores of painting the hidden patches of future frames."""
 
   needs = ("pixels",)
-  frame_displacements = ()
+  baseline_displacements = ()
 
   def __init__(self, model: Model, config: Config):
     config.validate()

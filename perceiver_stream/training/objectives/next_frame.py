@@ -48,7 +48,7 @@ class NextFrame:
 
   look_ahead = 0
   needs = ("pixels",)
-  frame_displacements = (1,)
+  baseline_displacements = (1,)
 
   def __init__(self, model: Model, config: Config):
     config.validate()

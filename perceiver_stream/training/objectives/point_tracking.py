@@ -107,7 +107,7 @@ class PointTracking:
   """Loss and scores; `points@0` is the distance in pixels of a 256×256 picture, of what is seen."""
 
   look_ahead = 0
-  frame_displacements: tuple[int, ...] = ()
+  baseline_displacements: tuple[int, ...] = ()
 
   def __init__(self, model: Model, config: Config):
     config.validate()

@@ -1,0 +1,187 @@
+"""Arrays out of files that may be hostile: nothing is executed, nothing is claimed unread."""
+
+import io
+import math
+import os
+import pathlib
+import zipfile
+import zlib
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from perceiver_stream.files import limits
+from perceiver_stream.files.limits import RefusedError
+from perceiver_stream.files.pickles import MAX_LEAVES, flat_arrays, load_pickle
+
+MAX_HEADER_BYTES = 2**22  # names, shapes and configs of a .safetensors file; directory of an .npz
+_CHUNK = 2**20
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what numpy writes; others take memory
+_HEADERS = {
+  (1, 0): np.lib.format.read_array_header_1_0,
+  (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+Flat = dict[str, np.ndarray]
+
+
+def kind_of(path: pathlib.Path) -> str:
+  """Returns "npz", "safetensors" or "pickle" by a file's first bytes, whatever its name.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: It is none of the three, or larger than `limits.MAX_FILE_BYTES`.
+  """
+  if not path.is_file():
+    raise FileNotFoundError(f"{path}: there is no such file.")
+  size = path.stat().st_size
+  if size > limits.MAX_FILE_BYTES:
+    raise ValueError(f"{path}: {size} bytes is more than {limits.MAX_FILE_BYTES} may be.")
+  with path.open("rb") as file:
+    start = file.read(9)
+  if start[:4] == b"PK\x03\x04":
+    return "npz"
+  if start[8:] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= size:
+    return "safetensors"
+  if start[:1] == b"\x80":
+    return "pickle"
+  raise ValueError(
+    f"{path}: not a file of parameters: it starts with {start!r}; known are .npz, .safetensors and "
+    f"pickles of numpy arrays."
+  )
+
+
+def read_npz(
+  path: str | pathlib.Path, kinds: str = "biufc", names: Collection[str] | None = None
+) -> Flat:
+  """Returns the arrays of an .npz file.
+
+  Sizes are checked against what the file says and holds before anything is unpacked.
+
+  Args:
+    path: Of the file.
+    kinds: Of numpy's dtypes that are read: numbers; "S" is byte strings, "U" texts.
+    names: Of the arrays to read, those that are there; None reads all.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: An array has objects, or a size that does not fit; or the file is damaged.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f"{path}: there is no such file.")
+  try:
+    with _DirectoryReader(path) as file, zipfile.ZipFile(file) as archive:
+      file.limit = -1
+      return _read_members(archive, path, kinds, names)
+  except RefusedError:
+    raise
+  except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+    raise ValueError(f"{path}: damaged .npz file ({error}).") from error
+  except (TypeError, KeyError, UnicodeError, OverflowError) as error:  # of a damaged directory
+    raise ValueError(f"{path}: damaged .npz file ({error!r}).") from error
+
+
+class _DirectoryReader(io.FileIO):
+  """A file that refuses to read much at once until its directory has been read.
+
+  Python's zipfile makes 500 bytes of objects of each 46 bytes of a directory.
+  """
+
+  limit = MAX_HEADER_BYTES
+
+  def read(self, size: int | None = -1, /) -> bytes:
+    if self.limit > 0:
+      left = os.fstat(self.fileno()).st_size - self.tell()
+      size = left if size is None or size < 0 else size
+      if size > self.limit:
+        raise RefusedError(f"{self.name}: refused: its directory has {size} bytes.")
+    return super().read(size)
+
+
+def _read_members(
+  archive: zipfile.ZipFile, path: pathlib.Path, kinds: str, names: Collection[str] | None
+) -> Flat:
+  members = archive.infolist()
+  total, size = sum(member.file_size for member in members), path.stat().st_size
+  budget = limits.max_unpacked_bytes(size)
+  if total > budget:
+    raise RefusedError(
+      f"{path}: refused: {size} bytes claim to unpack to {total}, more than {budget}; parameters "
+      f"do not compress like that."
+    )
+  flat: Flat = {}
+  for member in members:
+    name = member.filename.removesuffix(".npy")
+    if name in flat:
+      raise ValueError(f"{path}: array '{name}' is there twice.")
+    if names is None or name in names:
+      flat[name] = _read_member(archive, member, f"{path}: array '{name}'", kinds)
+  return flat
+
+
+def _read_member(
+  archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str, kinds: str
+) -> np.ndarray:
+  if member.compress_type not in _METHODS or member.flag_bits & 1:
+    raise RefusedError(f"{what} refused: it is encrypted, or packed as numpy packs none.")
+  with archive.open(member) as file:
+    shape, fortran, dtype = _read_header(file, what)
+    if dtype.hasobject or dtype.kind not in kinds or not dtype.itemsize:
+      raise RefusedError(f"{what} refused: its dtype is {dtype}; only numbers are read.")
+    if not all(type(n) is int and n >= 0 for n in shape):
+      raise RefusedError(f"{what} refused: its shape is {shape}.")
+    size = math.prod(shape) * dtype.itemsize  # Python integers do not overflow
+    if size != member.file_size - file.tell():
+      raise RefusedError(
+        f"{what} refused: shape {shape} of {dtype} needs {size} bytes, the file has "
+        f"{member.file_size - file.tell()}."
+      )
+    data = bytearray(size)
+    for start in range(0, size, _CHUNK):
+      part = file.read(min(_CHUNK, size - start))
+      if len(part) != min(_CHUNK, size - start):
+        raise ValueError(f"{what} is cut off after {start + len(part)} bytes.")
+      data[start : start + len(part)] = part
+  if not size:
+    return np.empty(shape, dtype)
+  return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _read_header(file: Any, what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+  try:
+    version = np.lib.format.read_magic(file)
+    return _HEADERS[version](file)
+  except (ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
+    raise ValueError(f"{what} has no readable header ({error}).") from error
+
+
+def read_safetensors(path: pathlib.Path) -> tuple[Flat, dict[str, str]]:
+  """Returns the arrays and the metadata of a .safetensors file.
+
+  Raises:
+    ValueError: The file is damaged, has arrays that are not numbers, or far too many.
+  """
+  with path.open("rb") as file:
+    header = int.from_bytes(file.read(8), "little")
+  if header > MAX_HEADER_BYTES:
+    raise RefusedError(f"{path}: refused: its header has {header} bytes.")
+  try:
+    with safe_open(path, framework="numpy") as file:
+      names = list(file.keys())
+      if len(names) > MAX_LEAVES:
+        raise RefusedError(f"{path}: refused: {len(names)} arrays; this is no parameter file.")
+      return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+  except (SafetensorError, TypeError, KeyError) as error:
+    raise ValueError(f"{path}: damaged .safetensors file ({error}).") from error
+
+
+def read_pickle(path: pathlib.Path) -> Flat:
+  """Returns the arrays of a pickle by path; see `pickles`.
+
+  Raises:
+    ValueError: It asks for anything but containers and arrays.
+  """
+  return flat_arrays(load_pickle(limits.read_bytes(path), str(path)), str(path))

@@ -1,0 +1,38 @@
+"""Paths as users type them, and as FFmpeg takes them."""
+
+import os
+import pathlib
+import re
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(pipe|fd|udp|rtp|tcp):")
+
+
+def user_path(path: str | os.PathLike[str]) -> pathlib.Path:
+  """Returns a path with a leading `~` or `~NAME` replaced by that user's home folder.
+
+  Shells leave `~` alone inside `--flag=~/x`. A name that merely starts with `~` stays as it is.
+  """
+  return pathlib.Path(os.path.expanduser(path))
+
+
+def file_url(path: str | os.PathLike[str]) -> str:
+  """Returns the name under which FFmpeg opens a local file.
+
+  FFmpeg takes a name for a URL: without `file:` and an absolute path, `12:30.mp4` and
+  `concat:a.mp4` are protocols.
+  """
+  return "file:" + os.path.abspath(path)
+
+
+def why_no_file(path: str | os.PathLike[str], wanted: str = "file") -> str:
+  """Returns why nothing is read from a path that is no regular file, as part of a sentence."""
+  text = os.fspath(path)
+  if os.path.isdir(text):
+    return f"{text} is a folder; give one {wanted}"
+  if text == "-" or _ADDRESS.match(text):
+    kind = "standard input" if text == "-" else "an address"
+  elif text.startswith("/dev/") or os.path.exists(text):
+    kind = "a device or a pipe"
+  else:
+    return f"there is no {wanted} {text!r} (from {os.getcwd()}); check the path"
+  return f"{text} is {kind}; live sources are not read: record it to a file first, and give that"
