@@ -6,8 +6,8 @@
 A run learns from a looping video and saves after every window. It is killed (SIGKILL) at a random
 moment while it starts, while it learns, or while a checkpoint is being written, and started again
 with the same config until it is finished; then another run begins, until there were enough kills.
-Each finished run must have the log, parameters, optimiser, recurrent state and baselines of the
-run left alone, byte for byte, and each start must go on from the newest checkpoint there was.
+Each finished run must have the log, film strips, parameters, optimiser, recurrent state and
+baselines of the run left alone, byte for byte, no timing twice, and each start must go on from the newest checkpoint there was.
 
 What is learnt is a linear map, which compiles at once (`--learner=nano`: the smallest model); all
 else is the real thing: video, prefetching, baselines of optical flow, log, checkpoints.
@@ -26,6 +26,7 @@ import shutil
 import signal
 import sys
 import time
+import zlib
 from typing import Any
 
 import common
@@ -46,7 +47,7 @@ def config_of(run_dir: str, path: str, num_windows: int) -> Any:
   config.run_dir, config.max_windows = run_dir, num_windows
   config.checkpoints.every = 1
   config.logging.use_tensorboard = config.logging.use_report = False
-  config.logging.strips_every = 0
+  config.logging.strips_every, config.logging.print_every = 3, 2
   return config
 
 
@@ -83,7 +84,9 @@ class Linear:
     copy = jnp.mean(jnp.square(pixels[:-AHEAD] - pixels[AHEAD:]), -1)
     loss = jnp.mean(error) + 1e-3 * jax.random.normal(rng, ()) * jnp.sum(w)
     score = Score(error, {"copy": copy}, jnp.ones(error.shape, bool))
-    return loss, Aux(states[self.config.window - 1], {f"pixels@{AHEAD}": score}, {})
+    key = f"pixels@{AHEAD}"
+    predictions = (states[:-AHEAD] @ w.T).reshape(*error.shape, SIDE, SIDE, 3)
+    return loss, Aux(states[self.config.window - 1], {key: score}, {key: predictions})
 
 
 def start(config: Any, log: pathlib.Path, learner: str) -> int:
@@ -113,12 +116,12 @@ class Killer:
   """Takes one run to its end, through as many kills as are left to do."""
 
   def __init__(self, config: Any, learner: str, rng: random.Random, deadline_s: float):
-    from perceiver_stream.training.checkpoints import FOLDER
+    from perceiver_stream.training.run_folder import CHECKPOINTS
 
     self._config, self._rng, self._deadline_s = config, rng, deadline_s
     self._learner = learner
     self._folder = pathlib.Path(config.run_dir)
-    self._saves = self._folder / FOLDER
+    self._saves = self._folder / CHECKPOINTS
     self._log = self._folder.parent / f"{self._folder.name}.log"
     self._child, self._code = 0, None
     self.kills: collections.Counter[str] = collections.Counter()
@@ -183,7 +186,7 @@ class Killer:
       raise AssertionError(f"the newest checkpoint was {before}, but:\n{text[-3000:]}")
 
   def _newest(self) -> int | None:
-    from perceiver_stream.training.checkpoints import steps
+    from perceiver_stream.training.run_folder import steps
 
     return max(steps(self._saves), default=None)
 
@@ -200,6 +203,15 @@ class Killer:
 
   def result(self) -> dict[str, Any]:
     """Returns what must be the same in all finished runs."""
+    from perceiver_stream.evaluation import strip_files
+    from perceiver_stream.training import logs
+
+    timed = [line["window"] for line in logs.read_lines(self._folder / logs.TIMING)]
+    if timed != sorted(set(timed)):
+      raise AssertionError(f"timing.jsonl has windows twice: {timed}")
+    strips = {
+      strip.number: strip_files.read(strip.paths) for strip in strip_files.find(self._folder)
+    }
     meta = self._saves / str(self._newest()) / "meta" / "metadata"
     known = json.loads(meta.read_text())
     sums = {name: known["checksums"][name] for name in TREES}
@@ -208,6 +220,10 @@ class Killer:
       "journal": known["journal"],
       "stream": known["stream"],
       "log": (self._folder / "metrics.jsonl").read_text(),
+      "strips": {
+        number: {name: zlib.crc32(array.tobytes()) for name, array in arrays.items()}
+        for number, arrays in strips.items()
+      },
     }
 
 
@@ -275,7 +291,7 @@ def main(argv: list[str] | None = None) -> None:
   row += [found["redone"] / total, 0, per_run / found["alone_s"]]
   note = (
     f"Runs of {num_windows} windows of the {options.learner} learner, saved after each. The script stops with an error at the first "
-    "difference in log, parameters, optimiser, recurrent state, baselines, running scores or "
+    "difference in log, film strips, parameters, optimiser, recurrent state, baselines, running scores or "
     "position in the stream, at a damaged checkpoint, and where a session does not go on from the "
     f"newest checkpoint ({found['restarts']} of them got as far as saying where they go on)."
   )

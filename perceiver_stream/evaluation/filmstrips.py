@@ -1,18 +1,13 @@
-"""The film strips of a run as HTML: what came in, what followed, what was predicted, and why.
-
-A strip's file holds `<modality>` `[W, ...]` as it came in, `<output>@<displacement>` `[K, ...]`,
-the predictions of the last K ticks, and `<modality>@<displacement>/<predictor>` `[K]`, their errors.
-"""
+"""The film strips of a run as HTML: input, target, prediction and error; see `strip_files`."""
 
 import html
 import pathlib
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_stream.evaluation import pictures
+from perceiver_stream.evaluation import pictures, strip_files
 from perceiver_stream.evaluation.runs import reference
 from perceiver_stream.modalities import Modality
 
@@ -25,18 +20,17 @@ _LSD = 10 / np.log(10)
 Arrays = Mapping[str, np.ndarray]
 
 
-def strip_html(path: pathlib.Path, known: Mapping[str, Modality]) -> str:
+def strip_html(paths: Sequence[pathlib.Path], known: Mapping[str, Modality]) -> str:
   """Returns one strip: for each output and displacement a block of pictures.
 
   Args:
-    path: Of the file.
+    paths: Files of its windows; see `strip_files`.
     known: The model's modalities, by name; outputs that are not among them are left out.
   """
   try:
-    with path.open("rb") as opened, np.load(opened) as file:
-      arrays = dict(file)
-  except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-    return f"<p class=note>{html.escape(path.name)} cannot be read: {html.escape(str(error))}</p>"
+    arrays = strip_files.read(paths)
+  except ValueError as error:
+    return f"<p class=note>{html.escape(str(error))}</p>"
   blocks: dict[str, list[str]] = {}
   for key in sorted((k for k in arrays if "@" in k and "/" not in k), key=_order):
     name, _, displacement = key.partition("@")

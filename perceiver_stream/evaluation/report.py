@@ -162,12 +162,11 @@ def _strips(run: Run) -> str:
     "the baseline in brackets.</p>"
   ]
   for index in chosen:
-    path = run.strips[index]
-    number = path.stem.lstrip("0") or "0"
+    strip = run.strips[index]
     is_open = " open" if index == last else ""
     parts.append(
-      f"<details{is_open}><summary>Update {html.escape(number)}</summary>"
-      f"{strip_html(path, known)}</details>"
+      f"<details{is_open}><summary>Update {strip.number}</summary>"
+      f"{strip_html(strip.paths, known)}</details>"
     )
   return "".join(parts)
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from perceiver_stream import modalities, zoo
+from perceiver_stream.evaluation import strip_files
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.zoo import configs as zoo_configs
 
@@ -90,7 +91,7 @@ class Run:
     summary: How it ended; empty while it runs.
     lines: Of metrics.jsonl.
     timing: Of timing.jsonl.
-    strips: Files of film strips, in order.
+    strips: Film strips, in order.
     num_broken: Lines that could not be read.
   """
 
@@ -99,7 +100,7 @@ class Run:
   summary: dict[str, Any] = field(default_factory=dict)
   lines: list[dict[str, Any]] = field(default_factory=list)
   timing: list[dict[str, Any]] = field(default_factory=list)
-  strips: list[pathlib.Path] = field(default_factory=list)
+  strips: list[strip_files.Strip] = field(default_factory=list)
   num_broken: int = 0
 
   def modalities(self) -> dict[str, modalities.Modality]:
@@ -151,7 +152,7 @@ def read_run(run_dir: str | pathlib.Path) -> Run:
     summary=_read_json(folder / "summary.json"),
     lines=lines,
     timing=timing,
-    strips=sorted((folder / "strips").glob("*.npz")),
+    strips=strip_files.find(folder),
     num_broken=broken + more_broken,
   )
 

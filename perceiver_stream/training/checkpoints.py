@@ -6,14 +6,15 @@ Arrays are plain, so they load on any machine; a folder appears under its name o
 """
 
 import copy
+import logging
 import math
-import os
 import pathlib
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,15 +25,9 @@ from orbax.checkpoint import checkpoint_managers
 from perceiver_stream.training.arrays import CheckpointError as CheckpointError
 from perceiver_stream.training.arrays import checksum, flatten, named, unflatten
 from perceiver_stream.training.distributed import leads, wait_for_all
-from perceiver_stream.utils.paths import user_path
+from perceiver_stream.training.run_folder import RunFolder, steps
 from perceiver_stream.version import __version__
 
-try:
-  import fcntl
-except ImportError:  # Windows
-  fcntl = None  # type: ignore[assignment]
-
-FOLDER = "checkpoints"
 FORMAT = "perceiver_stream checkpoint 1"
 SCORE = "score"
 
@@ -75,10 +70,9 @@ class Checkpoints:
 
   def __init__(self, run_dir: str | pathlib.Path, config: CheckpointConfig):
     config.validate()
-    self.folder = user_path(run_dir).absolute() / FOLDER
+    self.run_folder = RunFolder(run_dir)
+    self.folder = self.run_folder.checkpoints
     self.config = config
-    check_writable(self.folder)
-    self._lock = lock(self.folder)
     policy = checkpoint_managers.AnyPreservationPolicy(
       [
         checkpoint_managers.LatestN(config.keep),
@@ -90,7 +84,9 @@ class Checkpoints:
       ]
     )
     options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
-    self._manager = ocp.CheckpointManager(self.folder, options=options)
+    logging.getLogger("absl").addFilter(_told_anyway)
+    with self._writing():
+      self._manager = ocp.CheckpointManager(self.folder, options=options)
 
   def save(
     self, step: int, trees: Mapping[str, PyTree], meta: Mapping[str, Any], score: float
@@ -115,12 +111,9 @@ class Checkpoints:
     meta = copy.deepcopy(meta)  # it is written later, while the caller's may change
     items = {name: ocp.args.StandardSave(arrays) for name, arrays in flat.items()}
     args = ocp.args.Composite(meta=ocp.args.JsonSave(meta), **items)
-    try:
-      if self.newest() == step:
-        return
-      self._manager.save(step, args=args, metrics={SCORE: float(score)})
-    except Exception as error:
-      raise self._not_written(error) from error
+    with self._writing():
+      if self.newest() != step:
+        self._manager.save(step, args=args, metrics={SCORE: float(score)})
 
   def newest(self) -> int | None:
     """Returns the number of the newest checkpoint, counting one still being written."""
@@ -128,11 +121,9 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Returns when all is written; raises CheckpointError if it could not be."""
-    try:
+    with self._writing():
       self._manager.wait_until_finished()
       self._manager.check_for_errors()
-    except Exception as error:
-      raise self._not_written(error) from error
 
   def close(self) -> None:
     """Waits for what is being written, whatever comes of it, and lets go of the folder."""
@@ -141,8 +132,8 @@ class Checkpoints:
     except Exception as error:
       warnings.warn(f"checkpoint in {self.folder} was not completed: {error}", stacklevel=2)
     finally:
-      if self._lock is not None:
-        self._lock.close()
+      logging.getLogger("absl").removeFilter(_told_anyway)
+      self.run_folder.close()
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -171,6 +162,10 @@ class Checkpoints:
         warnings.warn(f"{problem} Going on from {restored.step}, the one before.", stacklevel=2)
     return restored
 
+  def _writing(self) -> AbstractContextManager[None]:
+    """Turns any error of the block, as Orbax has its own kinds, into CheckpointError."""
+    return self.run_folder.writing("A checkpoint", Exception)
+
   def _set_aside(self, step: int) -> None:
     aside = self.folder / f"damaged-{step}"
     wait_for_all("damage seen")
@@ -180,24 +175,9 @@ class Checkpoints:
     wait_for_all("damage set aside")
     self._manager.reload()
 
-  def _not_written(self, error: Exception) -> CheckpointError:
-    whole = steps(self.folder)
-    last = f"The last good one is {whole[-1]}, and it is kept." if whole else "There is none yet."
-    return CheckpointError(
-      f"Checkpoint in {self.folder} could not be written: {_first_line(error)} {last} "
-      f"Free some space or make the folder writable, then run the same command to go on."
-    )
-
 
 class DamagedError(CheckpointError):
   """A checkpoint is there but cannot be read as it was written."""
-
-
-def steps(folder: pathlib.Path) -> list[int]:
-  """Returns the numbers of the complete checkpoints in a folder, oldest first."""
-  if not folder.is_dir():
-    return []
-  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit() and p.is_dir())
 
 
 def read(
@@ -282,47 +262,9 @@ def _read_meta(path: pathlib.Path) -> dict[str, Any]:
   return meta
 
 
-def check_writable(folder: pathlib.Path) -> None:
-  """Makes the folder and tries to write to it.
-
-  Raises:
-    CheckpointError: It cannot be made or written to.
-  """
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / f".writable-{os.getpid()}"
-    probe.write_bytes(b"x" * 4096)
-    probe.unlink()
-  except OSError as error:
-    raise CheckpointError(
-      f"Cannot write to {folder}: {error.strerror or error}. Choose another --config.run_dir, or "
-      f"make this one writable."
-    ) from error
-
-
-def lock(folder: pathlib.Path) -> IO[bytes] | None:
-  """Returns a file held locked until it is closed; None where the system or disk cannot lock.
-
-  Of several processes of one run only the first takes it. It goes with its process, however ended.
-
-  Raises:
-    CheckpointError: Another process has it.
-  """
-  if fcntl is None or jax.process_index():
-    return None
-  file = (folder / ".lock").open("ab")
-  try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError as error:
-    file.close()
-    raise CheckpointError(
-      f"Another run is writing to {folder}. Wait for it to end, or stop it; or choose another "
-      f"--config.run_dir."
-    ) from error
-  except OSError:
-    file.close()
-    return None
-  return file
+def _told_anyway(record: logging.LogRecord) -> bool:
+  """Keeps Orbax's threads from logging the tracebacks of an error that is raised as well."""
+  return record.levelno != logging.ERROR or "orbax" not in record.pathname
 
 
 def _first_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from perceiver_stream.training.config import ExperimentConfig
 from perceiver_stream.training.journal import Stopwatch, Told, results
+from perceiver_stream.training.run_folder import RunFolder
 from perceiver_stream.training.scores import RunningScores, window_scores
 from perceiver_stream.training.step import StepInfo
 
@@ -21,6 +22,7 @@ class Follower:
 
   def __init__(
     self,
+    folder: RunFolder,
     config: ExperimentConfig,
     metric_names: Mapping[str, str],
     hop: int,
@@ -29,7 +31,7 @@ class Follower:
     state: Mapping[str, Any] | None = None,
   ):
     """Goes on from what the `Journal` of the process that leads kept in a checkpoint."""
-    del first
+    del folder, first
     self.metric_names = metric_names
     self.running = RunningScores(state["running"] if state else {})
     self.watch = Stopwatch(hop * config.num_rows)

@@ -14,6 +14,7 @@ from perceiver_stream.training import checkpoints
 from perceiver_stream.training.config import ExperimentConfig, from_json
 from perceiver_stream.training.names import nearest
 from perceiver_stream.training.objectives.frozen import FrozenConfig
+from perceiver_stream.training.run_folder import CHECKPOINTS
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.zoo import shipped
 from perceiver_stream.zoo.loading import blank_tick as blank_tick
@@ -120,7 +121,7 @@ def restore(folder: pathlib.Path, learner: Any, model: Model | None = None) -> t
   """
   template = jax.eval_shape(learner.init, jax.random.PRNGKey(0), blank_tick(model or learner))
   restored, problems = checkpoints.newest_whole(
-    folder.absolute() / checkpoints.FOLDER, {"params": template}
+    folder.absolute() / CHECKPOINTS, {"params": template}
   )
   if restored is None:
     raise checkpoints.CheckpointError(f"{folder} has no checkpoint yet; let it train for longer.")

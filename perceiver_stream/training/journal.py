@@ -12,11 +12,11 @@ from perceiver_stream.evaluation.runs import summarise
 from perceiver_stream.training import logs
 from perceiver_stream.training.config import ExperimentConfig, to_json
 from perceiver_stream.training.progress import Display
+from perceiver_stream.training.run_folder import RunFolder
 from perceiver_stream.training.scores import Errors, RunningScores, joined, window_scores
 from perceiver_stream.training.step import StepInfo
 from perceiver_stream.training.strips import Piece, Strips
 from perceiver_stream.utils import atomic
-from perceiver_stream.utils.paths import user_path
 
 Window = Mapping[str, np.ndarray]
 
@@ -108,6 +108,7 @@ class Journal:
 
   def __init__(
     self,
+    folder: RunFolder,
     config: ExperimentConfig,
     metric_names: Mapping[str, str],
     hop: int,
@@ -118,29 +119,36 @@ class Journal:
     """Opens them, cut back to what a checkpoint knew where the run is resumed.
 
     Args:
+      folder: Of the run.
       config: Of the run.
       metric_names: Of each modality.
       hop: Ticks from one window to the next.
       first: Windows already seen.
       state: What `state` returned then; None starts afresh.
+
+    Raises:
+      CheckpointError: A file cannot be written.
     """
-    self.config, self.hop, self.metric_names = config, hop, metric_names
-    self.folder = user_path(config.run_dir)
+    self.folder, self.config = folder, config
+    self.hop, self.metric_names = hop, metric_names
     state = state or {"lines": 0, "running": {}}
     self.running = RunningScores(state["running"])
     self.watch = Stopwatch(hop * config.num_rows)
-    self.strips = Strips(self.folder, config.logging.strips_every, hop)
-    atomic.write_text(self.folder / "config.json", to_json(config) + "\n")
-    self.metrics = logs.JsonLines(self.folder / logs.METRICS, state["lines"])
-    self.timing = logs.JsonLines(self.folder / logs.TIMING, None if first else 0)
-    self.display = Display(config.max_windows or None, first, config.logging.print_every)
     self.tensorboard = None
-    if config.logging.use_tensorboard:
-      self.tensorboard = logs.TensorBoard(self.folder / "tensorboard", first)
+    path = folder.path
+    with folder.writing("The log"):
+      atomic.write_text(path / "config.json", to_json(config) + "\n")
+      self.strips = Strips(path, config.logging.strips_every, hop, first)
+      self.metrics = logs.JsonLines(path / logs.METRICS, state["lines"])
+      self.timing = logs.JsonLines(path / logs.TIMING, logs.lines_until(path / logs.TIMING, first))
+      if config.logging.use_tensorboard:
+        self.tensorboard = logs.TensorBoard(path / "tensorboard", first)
+    self.display = Display(config.max_windows or None, first, config.logging.print_every)
 
   def state(self) -> dict[str, Any]:
     """Returns what to give the constructor to go on from here, as JSON."""
-    self.metrics.sync()
+    with self.folder.writing("The log"):
+      self.metrics.sync()
     return {"lines": self.metrics.num_lines, "running": self.running.means}
 
   def record(self, told: Told) -> StepInfo:
@@ -149,19 +157,25 @@ class Journal:
     scores = window_scores(errors, self.metric_names)
     self.running.add(scores)
     line = self._line(told, info) | {"scores": scores}
-    self.metrics.append(line)
-    if self.tensorboard is not None:
-      self.tensorboard.add(told.number, line)
-    self.strips.add(told.number, Piece(told.window, told.info.predictions, errors))
-    self._show(told.number)
+    timing = self.watch.read()
+    piece = Piece(told.window, told.info.predictions, errors)
+    with self.folder.writing("The log"):
+      self.metrics.append(line)
+      if self.tensorboard is not None:
+        self.tensorboard.add(told.number, line)
+      self.strips.add(told.number, piece)
+      if timing and told.number % self.config.logging.print_every == 0:
+        self._write_timing(told.number, timing)
+    self.display.update(told.number, self.running, timing)
     return info
 
   def summary(self, **known: Any) -> dict[str, Any]:
     """Writes summary.json, with the last quarter's scores and the rates, and returns it."""
     gains = {key: self.running.gain(key) for key in self.running.means}
-    scores = summarise(self.folder)["scores"]
-    summary = known | self.watch.read() | {"gains": gains, "last_quarter": scores}
-    atomic.write_text(self.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    with self.folder.writing("The summary"):
+      scores = summarise(self.folder.path)["scores"]
+      summary = known | self.watch.read() | {"gains": gains, "last_quarter": scores}
+      atomic.write_text(self.folder.path / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
 
   def close(self) -> None:
@@ -183,10 +197,7 @@ class Journal:
       line["timestamp_s"] = finite(told.window["timestamp_s"][-1, 0])
     return line
 
-  def _show(self, number: int) -> None:
-    timing = self.watch.read()
-    self.display.update(number, self.running, timing)
-    if timing and number % self.config.logging.print_every == 0:
-      self.timing.append({"window": number, "time": time.time()} | timing)
-      if self.tensorboard is not None:
-        self.tensorboard.add(number, timing, "timing/")
+  def _write_timing(self, number: int, timing: Mapping[str, Any]) -> None:
+    self.timing.append({"window": number, "time": time.time(), **timing})
+    if self.tensorboard is not None:
+      self.tensorboard.add(number, {"timing": timing})

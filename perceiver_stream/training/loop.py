@@ -138,7 +138,12 @@ class Run:
       self.number = self.saved = restored.step
       journal_state = restored.meta["journal"]
     self.journal = (Journal if leads() else Follower)(
-      self.config, parts.metric_names, hop, first=self.number, state=journal_state
+      checkpoints.run_folder,
+      self.config,
+      parts.metric_names,
+      hop,
+      first=self.number,
+      state=journal_state,
     )
     self.helper = ThreadPoolExecutor(1, "baselines")
     self.pending: Told | None = None
@@ -243,7 +248,8 @@ class Run:
     say = self.journal.display.say
     say(last_quarter(written["last_quarter"]))
     if self.config.logging.use_report and leads():
-      say(f"Report: {write_report(self.config.run_dir)}")
+      with self.checkpoints.run_folder.writing("The report"):
+        say(f"Report: {write_report(self.config.run_dir)}")
     if stopped_by:
       say(f"Stopped by {stopped_by} after window {self.number}; all is saved. To go on:")
       say(f"  python scripts/train.py --resume={shlex.quote(self.config.run_dir)}")

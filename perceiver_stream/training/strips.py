@@ -1,17 +1,17 @@
 """Film strips: what came in, what followed, and what was predicted, kept for the report."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from perceiver_stream.evaluation import strip_files
 from perceiver_stream.utils import atomic
 
-FOLDER = "strips"
 MIN_TICKS = 8  # shown in a strip; short windows are put together
-MAX_STRIPS = 16  # kept; when there are more, every other one goes, so old times grow sparse
+MAX_STRIPS = 16  # kept; then every other one goes, so old times grow sparse
 
 Errors = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -31,44 +31,59 @@ class Piece(NamedTuple):
 
 
 class Strips:
-  """Keeps a strip of at least `MIN_TICKS` ticks, every so many windows."""
+  """Keeps a strip of at least `MIN_TICKS` ticks, every so many windows.
 
-  def __init__(self, run_dir: pathlib.Path, every: int, hop: int):
-    """Makes a keeper of strips that end at windows number `every`, 2 * `every`, …; 0 is none."""
-    self.folder, self.every = run_dir / FOLDER, every
-    self.hop = hop
+  Which files there are depends only on the number of the newest window, so that a run that was
+  killed and resumed has those of a run that never stopped.
+  """
+
+  def __init__(self, run_dir: pathlib.Path, every: int, hop: int, first: int = 0):
+    """Cuts the strips back to what was there after window `first`.
+
+    Args:
+      run_dir: Folder of the run.
+      every: Strips end at windows number `every`, 2 * `every`, …; 0 is none.
+      hop: Ticks from one window to the next.
+      first: Windows already seen.
+    """
+    self.run_dir, self.every, self.hop = run_dir, every, hop
     self.num_windows = min(every, -(-MIN_TICKS // hop))
-    self._pieces: list[Piece] = []
+    for strip in strip_files.find(run_dir):
+      for path in strip.paths:
+        numbers = strip_files.numbers_of(path)
+        if numbers and numbers[1] > first:
+          path.unlink()
 
   def add(self, number: int, piece: Piece) -> None:
-    """Takes in the next window, and writes a strip if one ends with it."""
-    if not self.every or -number % self.every >= self.num_windows:
+    """Takes in the next window, and writes it if it belongs to a strip."""
+    left = -number % self.every if self.every else 0
+    if not self.every or left >= self.num_windows:
       return
-    self._pieces.append(piece)
-    if number % self.every == 0:
-      save(self.folder / f"{number:08d}.npz", self._pieces, self.hop)
-      self._pieces = []
-      kept = sorted(self.folder.glob("*.npz"))
-      for path in kept[-2::-2] if len(kept) > MAX_STRIPS else ():
-        path.unlink()
+    every_tick = all(len(x) == self.hop for x in piece.predictions.values())
+    if left and not every_tick:  # windows do not join: only the last is shown
+      return
+    save(strip_files.path_of(self.run_dir, number + left, number), piece)
+    if not left:
+      self._thin(number)
+
+  def _thin(self, newest: int) -> None:
+    """Deletes all but the newest and every so many of those before it."""
+    stride = self.every
+    while -(-newest // stride) > MAX_STRIPS:
+      stride *= 2
+    for strip in strip_files.find(self.run_dir):
+      mine = strip.number % self.every == 0  # else from before the interval was changed
+      if mine and strip.number < newest and strip.number % stride:
+        for path in strip.paths:
+          path.unlink()
 
 
-def save(path: pathlib.Path, pieces: Sequence[Piece], hop: int) -> None:
-  """Writes the first row of successive windows, whole or not at all.
-
-  Arrays: `<modality>` `[T, ...]` as it came in; `<output>@<displacement>` `[K, ...]`, predictions
-  for the last K ticks; `<modality>@<displacement>/<predictor>` `[K]`, their errors.
-  """
-  host = jax.device_get([piece.predictions for piece in pieces])
-  if any(len(x) < hop for x in host[0].values()):  # not of every tick: only the last window's fit
-    pieces, host = pieces[-1:], host[-1:]
-  first, rest = pieces[0].window, [piece.window for piece in pieces[1:]]
-  arrays = {n: np.concatenate([first[n], *(w[n][-hop:] for w in rest)])[:, 0] for n in first}
-  arrays |= {n: np.concatenate([p[n] for p in host])[:, 0] for n in host[0]}
-  for key, by_predictor in pieces[0].errors.items():
-    for name in by_predictor:
-      errors = [np.asarray(piece.errors[key][name]) for piece in pieces]
-      arrays[f"{key}/{name}"] = np.concatenate(errors)[:, 0]
+def save(path: pathlib.Path, piece: Piece) -> None:
+  """Writes the first row of a window, complete or not at all; see `evaluation.strip_files`."""
+  arrays = {name: array[:, 0] for name, array in piece.window.items()}
+  arrays |= {name: array[:, 0] for name, array in jax.device_get(dict(piece.predictions)).items()}
+  for key, by_predictor in piece.errors.items():
+    arrays |= {f"{key}/{name}": np.asarray(error)[:, 0] for name, error in by_predictor.items()}
   path.parent.mkdir(exist_ok=True)
   with atomic.replacing(path) as part:
     np.savez_compressed(part, **arrays)  # type: ignore[arg-type]

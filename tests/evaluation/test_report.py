@@ -81,7 +81,7 @@ def test_few_strips_are_each_shown_once(tmp_path, num_strips):
 
 def test_every_displacement_has_its_film_and_sound(folder):
   run = runs.read_run(folder)
-  text = filmstrips.strip_html(run.strips[0], run.modalities())
+  text = filmstrips.strip_html(run.strips[0].paths, run.modalities())
   titles = re.findall("<h4>(.*?)</h4>", text)
   assert titles == ["pixels, 1 ahead", "pixels, 4 ahead", "audio, 1 ahead", "audio, 4 ahead"]
   labels = re.findall("<span>([^<]*)</span><img", text)
@@ -92,7 +92,7 @@ def test_every_displacement_has_its_film_and_sound(folder):
 
 def test_captions_compare_with_copying(folder):
   run = runs.read_run(folder)
-  text = filmstrips.strip_html(run.strips[0], run.modalities())
+  text = filmstrips.strip_html(run.strips[0].paths, run.modalities())
   captions = re.findall("<div class=captions>(.*?)</div>", text)[0]
   assert re.findall("<span>(.*?)</span>", captions) == [
     "not scored",
@@ -110,7 +110,7 @@ def test_a_strip_may_lack_an_array(tmp_path, gone):
   del arrays[gone]
   np.savez(tmp_path / "1.npz", **arrays)
   known = runs.Run(tmp_path, config=fake_runs.config_json()).modalities()
-  assert "pixels, 1 ahead" in filmstrips.strip_html(tmp_path / "1.npz", known)
+  assert "pixels, 1 ahead" in filmstrips.strip_html([tmp_path / "1.npz"], known)
 
 
 def test_a_strip_that_does_not_reach_back_shows_grey_for_what_it_lacks(tmp_path):
@@ -118,7 +118,7 @@ def test_a_strip_that_does_not_reach_back_shows_grey_for_what_it_lacks(tmp_path)
   arrays["pixels"] = arrays["pixels"][-fake_runs.HOP :]
   np.savez(tmp_path / "1.npz", **arrays)
   known = runs.Run(tmp_path, config=fake_runs.config_json()).modalities()
-  assert "pixels, 4 ahead" in filmstrips.strip_html(tmp_path / "1.npz", known)
+  assert "pixels, 4 ahead" in filmstrips.strip_html([tmp_path / "1.npz"], known)
 
 
 @pytest.mark.parametrize("name", [m.__name__.rsplit(".", 1)[-1] for m in modalities.MODALITIES])
@@ -129,7 +129,7 @@ def test_every_modality_can_be_shown(tmp_path, name):
   raw = modality.fake(np.random.default_rng(0), (6,))
   predicted = np.asarray(modality.copy(modality.canonical(np_to_jax(raw))))[:3]
   np.savez(tmp_path / "1.npz", **{name: raw, f"{name}@2": predicted})
-  text = filmstrips.strip_html(tmp_path / "1.npz", {name: modality})
+  text = filmstrips.strip_html([tmp_path / "1.npz"], {name: modality})
   assert f"{name}, 2 ahead" in text and "data:image/png" in text
 
 

@@ -13,13 +13,12 @@ from training_fakes import State
 
 from perceiver_stream.training.arrays import checksum, flatten, unflatten
 from perceiver_stream.training.checkpoints import (
-  FOLDER,
   CheckpointConfig,
   CheckpointError,
   Checkpoints,
   read,
-  steps,
 )
+from perceiver_stream.training.run_folder import CHECKPOINTS, steps
 
 # Orbax leaves callbacks of a failed read behind; they are collected here, not in a later test.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -47,7 +46,7 @@ def save(folder, numbers, scores=None, **config):
     store.save(number, trees(float(number)), {"stream": {"at": number}}, score)
   store.wait()
   store.close()
-  return folder / FOLDER
+  return folder / CHECKPOINTS
 
 
 def restore(folder, **kwargs):
@@ -146,10 +145,10 @@ def test_all_damaged_is_an_error_that_lists_them(tmp_path):
 
 def test_a_foreign_checkpoint_is_refused_and_left_alone(tmp_path):
   with ocp.StandardCheckpointer() as writer:
-    writer.save(tmp_path / FOLDER / "7", {"weights": np.ones(3)})
+    writer.save(tmp_path / CHECKPOINTS / "7", {"weights": np.ones(3)})
   with pytest.raises(CheckpointError, match="7 is not a checkpoint of perceiver_stream; point"):
     restore(tmp_path)
-  assert steps(tmp_path / FOLDER) == [7]
+  assert steps(tmp_path / CHECKPOINTS) == [7]
 
 
 def test_other_names_and_shapes_are_listed():
@@ -174,7 +173,7 @@ def test_the_check_sees_meta_first(tmp_path):
 def test_an_unwritable_folder_is_named(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(
-    CheckpointError, match="Cannot write to .*file.*Choose another --config.run_dir"
+    CheckpointError, match="could not be written to .*file.*choose another --config.run_dir"
   ):
     Checkpoints(tmp_path / "file" / "run", CheckpointConfig())
 
@@ -187,7 +186,9 @@ def test_a_full_disk_is_a_clear_error_and_the_last_good_one_stays(tmp_path):
   handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
   resource.setrlimit(resource.RLIMIT_FSIZE, (2**15, before[1]))  # no file may grow beyond: EFBIG
   try:
-    with pytest.raises(CheckpointError, match="could not be.*The last good one is 1.*Free some"):
+    with pytest.raises(
+      CheckpointError, match="A checkpoint could not be.*The last good checkpoint is 1.*Free some"
+    ):
       store.save(2, big, {}, 0.0)
       store.wait()
   finally:
@@ -206,13 +207,17 @@ def test_a_disk_that_is_full_and_then_read_only(tmp_path):
   try:
     folder = save(disk, [1])
     store = Checkpoints(disk, CheckpointConfig())
-    with pytest.raises(CheckpointError, match="could not be.*The last good one is 1.*Free some"):
+    with pytest.raises(
+      CheckpointError, match="A checkpoint could not be.*The last good checkpoint is 1.*Free some"
+    ):
       store.save(2, {"params": {"w": np.random.default_rng(0).normal(size=2**16)}}, {}, 0.0)
       store.wait()
     store.close()
     assert steps(folder) == [1] and restore(disk).step == 1
     os.system(f"mount -o remount,ro {disk}")
-    with pytest.raises(CheckpointError, match="Cannot write to .*Read-only.*make this one writabl"):
+    with pytest.raises(
+      CheckpointError, match="could not be written to .*Read-only.*make the folder writabl"
+    ):
       Checkpoints(disk, CheckpointConfig())
   finally:
     gc.collect()
@@ -239,7 +244,7 @@ def test_arrays_larger_than_could_fit_are_refused_before_they_take_memory(tmp_pa
     with pytest.raises(
       CheckpointError, match=r"w is float32\[600, 900\], expected float32\[2, 3\]"
     ):
-      read(tmp_path / FOLDER, 1, {"params": trees()["params"]})
+      read(tmp_path / CHECKPOINTS, 1, {"params": trees()["params"]})
   assert not allocated
 
 

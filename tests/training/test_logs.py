@@ -1,10 +1,13 @@
+import contextlib
 import json
 import math
 import os
+import struct
 
 import numpy as np
 import pytest
 
+from perceiver_stream.evaluation import strip_files
 from perceiver_stream.training import logs, strips
 from perceiver_stream.training.logs import JsonLines, LogConfig, read_lines
 from perceiver_stream.training.progress import Display, Screen, describe, eta
@@ -34,7 +37,7 @@ def test_a_line_cut_short_is_dropped(tmp_path):
   with path.open("ab") as file:
     file.write(b'{"wind')
   assert len(read_lines(path)) == 2
-  file = JsonLines(path, None)
+  file = JsonLines(path, logs.lines_until(path, 1))
   file.append({"window": 2})
   file.close()
   assert [r["window"] for r in read_lines(path)] == [0, 1, 2]
@@ -54,12 +57,64 @@ def test_not_a_number_never_enters_the_log(tmp_path):
   assert read_lines(tmp_path / "a") == []
 
 
-def test_tensorboard_gets_every_number(tmp_path):
-  board = logs.TensorBoard(tmp_path, 0)
-  board.add(1, {"loss": 0.5, "name": "x", "scores": {"pixels@4": {"model": 2.0, "copy": None}}})
-  board.close()
-  data = b"".join(p.read_bytes() for p in tmp_path.iterdir())
-  assert b"scores/pixels_4/model" in data and b"loss" in data and b"copy" not in data
+@pytest.mark.parametrize(
+  ("content", "count"),
+  [
+    (None, 0),
+    ('{"window": 20}\n{"window": 40}\n{"window": 60}\n', 2),
+    ('{"window": 20}\n{"window": 40}', 1),
+    ('{"window": 60}\n{"window": 20}\n', 0),
+    ('[1]\n{"window": 20}\n', 0),
+    ('{"window": "x"}\n', 0),
+  ],
+)
+def test_lines_of_later_windows_and_damaged_ones_do_not_count(tmp_path, content, count):
+  if content is not None:
+    (tmp_path / "a").write_text(content)
+  assert logs.lines_until(tmp_path / "a", 40) == count
+
+
+def events(folder):
+  """Returns the events of all files in a folder, their checksums compared."""
+  from tensorboardX.proto.event_pb2 import Event
+  from tensorboardX.record_writer import masked_crc32c
+
+  found = []
+  for path in sorted(folder.glob("*tfevents*")):
+    data = memoryview(path.read_bytes())
+    while data:
+      size, crc = struct.unpack_from("<QI", data)
+      assert crc == masked_crc32c(bytes(data[:8]))
+      content = bytes(data[12 : 12 + size])
+      assert masked_crc32c(content) == struct.unpack_from("<I", data, 12 + size)[0]
+      found.append(Event.FromString(content))
+      data = data[16 + size :]
+  return found
+
+
+def test_tensorboard_gets_every_number_and_picture_at_once(tmp_path):
+  with contextlib.closing(logs.TensorBoard(tmp_path, 0)) as board:
+    board.add(1, {"loss": 0.5, "name": "x", "scores": {"pixels@4": {"model": 2.0, "copy": None}}})
+    board.add_picture(2, "overlay", np.full((3, 5, 3), 7, np.uint8))
+    start, numbers, picture = events(tmp_path)  # nothing waits to be written
+  assert start.file_version == "brain.Event:2"
+  values = {value.tag: value.simple_value for value in numbers.summary.value}
+  assert numbers.step == 1 and values == {"loss": 0.5, "scores/pixels_4/model": 2.0}
+  (value,) = picture.summary.value
+  assert (picture.step, value.tag, value.image.height, value.image.width) == (2, "overlay", 3, 5)
+  assert value.image.encoded_image_string.startswith(b"\x89PNG")
+
+
+def test_tensorboard_is_told_from_where_on_a_resumed_run_replaces_what_it_had_written(tmp_path):
+  for first, last in ((0, 5), (3, 6)):  # killed after 5, resumed from 3
+    with contextlib.closing(logs.TensorBoard(tmp_path, first)) as board:
+      for step in range(first + 1, last + 1):
+        board.add(step, {"loss": first})
+  found = events(tmp_path)
+  (at,) = [i for i, event in enumerate(found) if event.HasField("session_log")]
+  assert found[at].step == 4 and found[at].session_log.status == found[at].session_log.START
+  assert [event.step for event in found[:at]] == [0, 1, 2, 3, 4, 5, 0]
+  assert [event.step for event in found[at + 1 :]] == [4, 5, 6]
 
 
 @pytest.mark.parametrize("fields", [{"print_every": 0}, {"strips_every": -1}])
@@ -154,12 +209,36 @@ def test_nobody_reading_is_no_reason_to_stop(is_terminal):
     assert display.console.quiet
 
 
+@pytest.mark.parametrize("first", [0, 17, 40, 99])
+def test_strips_depend_on_the_number_of_windows_alone(tmp_path, first):
+  """A run that was killed at window 100 and resumed from an earlier one has the same."""
+  piece = strips.Piece({"x": np.zeros((3, 1, 2))}, {"x@1": np.zeros((2, 1, 2))}, {})
+  names = lambda: sorted(path.name for path in (tmp_path / "strips").iterdir())  # noqa: E731
+  keeper = strips.Strips(tmp_path, 5, 2)
+  for number in range(1, 101):
+    keeper.add(number, piece)
+  whole = names()
+  again = strips.Strips(tmp_path, 5, 2, first)
+  assert all(int(name[9:17]) <= first for name in names())
+  for number in range(first + 1, 101):
+    again.add(number, piece)
+  assert names() == whole
+
+
+def test_windows_that_do_not_join_are_strips_of_one(tmp_path):
+  keeper = strips.Strips(tmp_path, every=4, hop=2)
+  for number in range(1, 5):  # a prediction of the last tick alone
+    keeper.add(number, strips.Piece({"x": np.zeros((3, 1))}, {"x@1": np.zeros((1, 1))}, {}))
+  (strip,) = strip_files.find(tmp_path)
+  assert len(strip.paths) == 1 and strip_files.read(strip.paths)["x"].shape == (3,)
+
+
 def test_a_long_run_keeps_a_bounded_number_of_strips_from_all_its_life(tmp_path):
   keeper = strips.Strips(tmp_path, every=1, hop=2)
   piece = strips.Piece({"x": np.zeros((3, 1, 2))}, {"x@1": np.zeros((2, 1, 2))}, {})
   for number in range(1, 101):
     keeper.add(number, piece)
-    kept = sorted(int(p.stem) for p in (tmp_path / "strips").iterdir())
+    kept = [strip.number for strip in strip_files.find(tmp_path)]
     assert len(kept) <= strips.MAX_STRIPS and kept[-1] == number
   assert kept[0] < 50
 

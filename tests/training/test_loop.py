@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from training_fakes import Beside, Windows, make_config, make_parts
 
+from perceiver_stream.evaluation import strip_files
 from perceiver_stream.training import checkpoints, logs
 from perceiver_stream.training.arrays import flatten
 from perceiver_stream.training.checkpoints import CheckpointError
 from perceiver_stream.training.loop import Learner, NonFiniteError, train
 from perceiver_stream.training.mesh import MeshConfig
+from perceiver_stream.training.run_folder import CHECKPOINTS, steps
 
 
 def run(folder, windows=None, baselines=None, **fields):
@@ -28,8 +30,8 @@ def lines(folder):
 def final_arrays(folder):
   config = make_config(folder)
   learner = Learner(make_parts(config))
-  newest = checkpoints.steps(folder / checkpoints.FOLDER)[-1]
-  restored = checkpoints.read(folder / checkpoints.FOLDER, newest, learner.trees())
+  newest = steps(folder / CHECKPOINTS)[-1]
+  restored = checkpoints.read(folder / CHECKPOINTS, newest, learner.trees())
   return flatten(restored.trees) | {"step": np.array(newest)}
 
 
@@ -141,7 +143,7 @@ def test_a_bad_window_is_skipped_counted_and_leaves_no_trace(tmp_path):
 def test_too_many_bad_windows_in_a_row_end_the_run(tmp_path):
   with pytest.raises(NonFiniteError, match="3 windows in a row, up to window 7.*learning_rate"):
     run(tmp_path, Windows(bad=range(4, 12)), max_bad_windows=3)
-  assert checkpoints.steps(tmp_path / checkpoints.FOLDER) == [3, 6]
+  assert steps(tmp_path / CHECKPOINTS) == [3, 6]
   spread = Windows(total=12, bad=(1, 2, 4, 5, 7, 8))
   assert run(tmp_path / "b", spread, max_bad_windows=3).skipped == 6
 
@@ -158,23 +160,22 @@ def test_strips_are_kept_of_every_nth_window(tmp_path):
   config = make_config(tmp_path)
   config.logging.strips_every = 5
   train(config, make_parts(config))
-  paths = sorted((tmp_path / "strips").iterdir())
-  assert [p.name for p in paths] == ["00000005.npz", "00000010.npz"]
-  with np.load(paths[0]) as strip:
-    # Two windows of four ticks, put together; the first tick is that before the first target.
-    np.testing.assert_allclose(strip["timestamp_s"], np.arange(12, 21) / 25)
-    assert strip["x"].shape == (9, 3) and strip["x@1"].shape == (8, 3)
-    error = np.mean(np.square(strip["x@1"] - strip["x"][1:]), -1)
-    np.testing.assert_allclose(strip["x@1/model"], error, rtol=1e-5)
+  found = strip_files.find(tmp_path)
+  assert [(s.number, len(s.paths)) for s in found] == [(5, 2), (10, 2)]
+  # Two windows of four ticks, put together; the first tick is that before the first target.
+  strip = strip_files.read(found[0].paths)
+  np.testing.assert_allclose(strip["timestamp_s"], np.arange(12, 21) / 25)
+  assert strip["x"].shape == (9, 3) and strip["x@1"].shape == (8, 3)
+  error = np.mean(np.square(strip["x@1"] - strip["x"][1:]), -1)
+  np.testing.assert_allclose(strip["x@1/model"], error, rtol=1e-5)
 
 
 def test_strips_can_be_left_out_or_be_of_one_window(tmp_path):
-  for every, names in ((0, []), (1, ["00000001.npz", "00000002.npz"])):
+  for every, numbers in ((0, []), (1, [1, 2])):
     config = make_config(tmp_path / str(every), max_windows=2)
     config.logging.strips_every = every
     train(config, make_parts(config))
-    folder = tmp_path / str(every) / "strips"
-    assert sorted(p.name for p in folder.glob("*")) == names
+    assert [s.number for s in strip_files.find(tmp_path / str(every))] == numbers
 
 
 def test_the_end_shows_the_last_quarter_and_writes_the_report(tmp_path, capsys):
