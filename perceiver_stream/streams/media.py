@@ -4,7 +4,7 @@ import dataclasses
 import glob
 import logging
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -180,7 +180,11 @@ def choose(container: av.container.InputContainer, kind: Kind, index: int, path:
 
 
 def decode(
-  container: av.container.InputContainer, track: Any, ledger: Ledger, kind: str
+  container: av.container.InputContainer,
+  track: Any,
+  ledger: Ledger,
+  kind: str,
+  on_empty: Callable[[Any], None] | None = None,
 ) -> Iterator[tuple[Any, bool]]:
   """Yields `(frame, after_loss)` of a track, in decoding order, past what cannot be decoded.
 
@@ -189,9 +193,10 @@ def decode(
     track: Of the container.
     ledger: Where damage goes.
     kind: Of damage, "packets" or "sound".
+    on_empty: Called with each packet of no bytes: recorders write one where a picture is as before.
   """
   lost = False
-  for packet in packets_of(container, track):
+  for packet in packets_of(container, track, on_empty):
     frames, failed = decode_packet(track.codec_context, packet, ledger, kind)
     lost |= failed
     for frame in frames:
@@ -220,14 +225,20 @@ def decode_packet(context: Any, packet: Any, ledger: Ledger, kind: str) -> tuple
   return [], False
 
 
-def packets_of(container: av.container.InputContainer, track: Any) -> Iterator[Any]:
+def packets_of(
+  container: av.container.InputContainer,
+  track: Any,
+  on_empty: Callable[[Any], None] | None = None,
+) -> Iterator[Any]:
   """Yields packets, errors where one cannot be read, and at the end None, which flushes."""
   errors = 0
   while errors < _MAX_READ_ERRORS:
     try:
       for packet in container.demux(track):
-        if packet.size == 0:  # PyAV's own flush
-          break
+        if packet.size == 0:  # a decoder would take it for the end
+          if on_empty is not None and packet.dts is not None:  # PyAV's own at the end have no time
+            on_empty(packet)
+          continue
         errors = 0
         yield packet
       break

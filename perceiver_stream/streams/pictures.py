@@ -5,7 +5,6 @@ import heapq
 import itertools
 import logging
 import math
-import re
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode
 from perceiver_stream.streams.opening import open_media
 from perceiver_stream.streams.picker import Picker
 from perceiver_stream.streams.sound_extent import sound_extent
+from perceiver_stream.streams.stated_ends import stated_end, states_end_of_tracks
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,6 @@ _EXACT = ("mov", "matroska", "avi")  # containers that state where their last pi
 _LATE_START_S = Fraction(1, 5)
 _TS_BYTES = (188, 192, 204)  # of a packet of a transport stream
 _UNKNOWN_HZ = Fraction(25)  # of files of which nobody knows, for how long a picture stays
-_LENGTH = re.compile(r"(\d+):(\d+):([\d.]+)")  # hours:minutes:seconds
 _SEEK_BACK_S = (0, 4)  # how far before a picture to look for a key frame to start from
 
 
@@ -113,6 +112,9 @@ class Pictures:
     self._longest = self._step  # time between two pictures
     self._held: Picture | None = None
     self._number = -1  # of the picture held, in the file
+    self._newest: int | None = None  # time of a picture decoded
+    self._shift = 0  # of the file's times, to take leaps out
+    self._repeated_to = 0  # end of the newest packet that repeats the picture before
     self._pixels: np.ndarray | None = None
     self._crc = 0
     self._pictures = self._in_order(frames)
@@ -150,7 +152,7 @@ class Pictures:
     if self._next is not None:
       return True
     length = min(self._held.frame.duration or self._step, self._longest_gap())
-    return due < self._held.time + length
+    return due < max(self._held.time + length, self._repeated_to)
 
   def _hold_next(self) -> None:
     assert self._next is not None
@@ -204,15 +206,16 @@ class Pictures:
     self._warn_of_ends()
     stated = stated_end(self._container, self._track)
     length = max(self._step, self._held.frame.duration or 0)
-    missing = 0 if stated is None else stated - (self._held.time + length)
+    end = max(self._held.time + length, self._repeated_to)
+    missing = 0 if stated is None else stated - end
     # Where the rate is not constant the last picture may be meant to stay.
     is_constant = self._is_avi or 2 * self._longest <= 3 * self._step
     is_exact = is_constant and self._container.format.name.split(",")[0] in _EXACT
     allowed = 3 * self._step // 4 if is_exact else self._longest + self._step
     if missing > allowed and not self.jumped and not self._is_end_of_sound(stated):
-      end, lost = self._seconds(self._held.time), max(1, round(missing / self._step))
+      last, lost = self._seconds(self._held.time), max(1, round(missing / self._step))
       self._ledger.book(
-        "lost", f"its pictures end at {end}, {self._seconds(missing)} (about {lost}) early", lost
+        "lost", f"its pictures end at {last}, {self._seconds(missing)} (about {lost}) early", lost
       )
 
   def _is_end_of_sound(self, stated: int | None) -> bool:
@@ -324,7 +327,7 @@ class Pictures:
       if picture.is_broken:
         self._ledger.book("broken", f"the picture at {self._seconds(picture.time)} is broken")
       if end is not None and not picture.after_loss:
-        self._book_hole(end, picture.time)
+        self._book_hole(max(end, self._repeated_to), picture.time)
       last, length = picture.time, picture.frame.duration
       end = last + length if length and not self._is_avi else None  # AVI has no times
       yield picture
@@ -337,48 +340,44 @@ class Pictures:
 
   def _decoded(self) -> Iterator[Picture]:
     """Yields pictures as they come out of the decoder, leaps of the file's clock taken out."""
-    newest: int | None = None
-    shift, is_broken = 0, False
-    back, ahead = round(_BACK_S / self._base), self._longest_gap()
-    for frame, after_loss in decode(self._container, self._track, self._ledger, "packets"):
-      time = frame.pts if frame.pts is not None else frame.dts
-      expected = 0 if newest is None else newest + self._step
-      time = expected if time is None else time + shift
-      if newest is not None and not newest - back <= time <= newest + ahead:
-        leap = (
-          f"its clock leaps from {self._seconds(newest)} to {self._seconds(time)} (max_gap_s="
-          f"{self._config.max_gap_s}); taken out, it leaves no place for the sound from there on"
-        )
-        self._ledger.book("jumps", leap)
-        shift, time, self.jumped = shift + expected - time, expected, True
-      self._disordered |= newest is not None and time <= newest
-      newest = time if newest is None else max(newest, time)
+    is_broken = False
+    frames = decode(self._container, self._track, self._ledger, "packets", self._repeat)
+    for frame, after_loss in frames:
+      time = self._placed(frame.pts if frame.pts is not None else frame.dts)
+      self._disordered |= self._newest is not None and time <= self._newest
+      self._newest = time if self._newest is None else max(self._newest, time)
       is_broken = frame.is_corrupt or (not frame.key_frame and (is_broken or after_loss))
       yield Picture(time, frame, after_loss, is_broken)
 
+  def _placed(self, stated: int | None) -> int:
+    """Returns the time of the next picture, where the file states one, without leaps."""
+    if self._newest is None:
+      return stated or 0
+    expected = max(self._newest + self._step, self._repeated_to)
+    time = expected if stated is None else stated + self._shift
+    if self._is_near(time):
+      return time
+    leap = (
+      f"its clock leaps from {self._seconds(self._newest)} to {self._seconds(time)} (max_gap_s="
+      f"{self._config.max_gap_s}); taken out, it leaves no place for the sound from there on"
+    )
+    self._ledger.book("jumps", leap)
+    self._shift, self.jumped = self._shift + expected - time, True
+    return expected
+
+  def _is_near(self, time: int) -> bool:
+    """Returns whether a time may follow what was decoded, as no leap of the clock."""
+    assert self._newest is not None
+    ahead = max(self._newest, self._repeated_to) + self._longest_gap()
+    return self._newest - round(_BACK_S / self._base) <= time <= ahead
+
+  def _repeat(self, packet: Any) -> None:
+    """Notes a packet that says: as before."""
+    time = packet.pts if packet.pts is not None else packet.dts
+    if self._newest is None or not self._is_near(time + self._shift):
+      return
+    end = time + self._shift + (packet.duration or self._step)
+    self._repeated_to = max(self._repeated_to, end)
+
   def _seconds(self, time: int) -> str:
     return f"{float(time * self._base):.2f} s"
-
-
-def stated_end(container: Any, track: Any) -> int | None:
-  """Returns the time at which a file says that a track ends, in units of its time base.
-
-  FFmpeg takes the length of the file for that of a track that states none, now and then.
-  """
-  start = track.start_time or 0
-  stated = _LENGTH.fullmatch(track.metadata.get("DURATION", ""))
-  if stated:  # Matroska
-    seconds = int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3])
-    return int(seconds / track.time_base)
-  if container.format.name == "avi" and track.average_rate:  # `duration` is of what is there
-    return round(track.frames / track.average_rate / track.time_base)
-  if track.duration:
-    return start + track.duration
-  if container.duration and len(container.streams) == 1:
-    return int(((container.start_time or 0) + container.duration) / av.time_base / track.time_base)
-  return None
-
-
-def states_end_of_tracks(container: Any, track: Any) -> bool:
-  """Returns whether a file states the length of each track, not of the whole alone."""
-  return container.format.name.split(",")[0] in ("mov", "avi") or "DURATION" in track.metadata

@@ -2,15 +2,14 @@
 
 import itertools
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import av.error
 import numpy as np
 from jaxtyping import UInt8
 
 from perceiver_stream.streams import video
 from perceiver_stream.streams.frame_rate import constant_rate
-from perceiver_stream.streams.media import DamagedError, choose
+from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode
 from perceiver_stream.streams.opening import open_media
 
 
@@ -42,10 +41,7 @@ def probe(path: str) -> Probe:
   """
   with open_media(path) as container:
     track = choose(container, "video", -1, path)
-    try:
-      frames = list(itertools.islice(container.decode(track), 2)) if track is not None else []
-    except av.error.FFmpegError:
-      frames = []
+    frames, repeats = _first_two(container, track, path) if track is not None else ([], 0)
     if track is None or not frames:
       raise DamagedError(f"{path} has no picture in it; give a picture or a video.")
     frame = frames[0]
@@ -53,7 +49,16 @@ def probe(path: str) -> Probe:
     sides = frame.height, round(frame.width * aspect)
     height, width = sides[::-1] if round(frame.rotation / 90) % 2 else sides
     rate = float(constant_rate(track) or 0)
-    return Probe(height, width, rate, bool(container.streams.audio), len(frames) == 1)
+    is_picture = len(frames) == 1 and not repeats
+    return Probe(height, width, rate, bool(container.streams.audio), is_picture)
+
+
+def _first_two(container: Any, track: Any, path: str) -> tuple[list[Any], int]:
+  """Returns the first two frames that can be decoded, and how many packets repeat them."""
+  ledger, repeats = Ledger(path, "skip"), []
+  ledger.tried = 0  # damage is told by who reads the file
+  frames = decode(container, track, ledger, "packets", repeats.append)
+  return [frame for frame, _ in itertools.islice(frames, 2)], len(repeats)
 
 
 def reduced(height: int, width: int, max_side: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from stream_checks import BARS, assert_restores, elements_and_states, video_row
 from video_files import number_of, picture, write_video
 
 from perceiver_stream import streams
-from perceiver_stream.streams import video
+from perceiver_stream.streams import probe, video
 
 NTSC = Fraction(30000, 1001)
 RATES = (Fraction(25), NTSC, Fraction(25, 2), Fraction(24000, 1001), Fraction(30))
@@ -293,7 +293,7 @@ def test_tracks_are_chosen_by_number(tmp_path):
 MEMORY = """
 import resource, sys
 from perceiver_stream import streams
-from perceiver_stream.streams import video
+from perceiver_stream.streams import probe, video
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 config = video.Config(path=sys.argv[1], height=32, width=32)
 iterator = iter(streams.windows(streams.open_rows(config)))
@@ -342,3 +342,44 @@ def test_closing_lets_go_of_the_file(tmp_path):
   iterator.close()
   with pytest.raises(ValueError, match="closed iterator"):
     next(iterator)
+
+
+# --- packets of no bytes --------------------------------------------------------------------------
+
+
+def write_still(path, *, num=50, empty=(), gop=1):
+  """Writes NUT whose packets of the pictures `empty` have no bytes, as recorders do."""
+  with av.open(str(path), "w", format="nut") as out:
+    track = out.add_stream("mpeg4", rate=25)
+    track.width, track.height, track.pix_fmt = 96, 48, "yuv420p"
+    track.codec_context.gop_size = gop
+    for number in range(num):
+      frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+      for packet in track.encode(frame):
+        if number in empty:
+          bare = av.Packet(0)
+          bare.pts, bare.dts, bare.time_base = packet.pts, packet.dts, packet.time_base
+          bare.stream, packet = track, bare
+        out.mux(packet)
+  return str(path)
+
+
+@pytest.mark.parametrize(
+  "empty", [{20}, {1, 2, 3}, {48, 49}, set(range(1, 50)), {0}, {5, 6, 30, 49}], ids=str
+)
+@pytest.mark.parametrize("on_damage", ["stop", "skip"])
+def test_a_packet_of_no_bytes_repeats_the_picture_before(tmp_path, empty, on_damage):
+  path = write_still(tmp_path / "v.nut", empty=empty)
+  iterator = iter(video_row(path, on_damage=on_damage, audio_rate_hz=0))
+  shown = [
+    max(n for n in range(50) if n <= i and n not in empty) for i in range(50) if i or 0 not in empty
+  ]
+  ticks = list(iterator)
+  assert numbers(ticks) == shown
+  assert all(tick["pixels_valid"] for tick in ticks) and not iterator.damage
+  assert not probe.probe(path).is_picture
+
+
+def test_going_on_among_packets_of_no_bytes(tmp_path):
+  path = write_still(tmp_path / "v.nut", empty={7, 8, 9, 30, 48, 49})
+  assert_restores(video_row(path), places=(0, 8, 9, 31, 47, 49))
