@@ -50,8 +50,9 @@ class PrefetchIterator(grain.DatasetIterator):
     self.waiting_s = 0.0
     self._watched = _Watch()
     self._ahead = [ahead]
-    # Also at the end of the program, while Grain can still end its thread without complaint.
-    weakref.finalize(self, _let_go, self._ahead)
+    # Also at the end of the program: Grain's thread would complain later on, and from Python 3.13
+    # on, joining a daemon thread never returns once the interpreter is shutting down.
+    weakref.finalize(self, _let_go, self._ahead, self._watched)
 
   def __next__(self) -> Any:
     self._assert_not_closed()
@@ -118,6 +119,7 @@ def _say_stalls(reference: "weakref.ref[_Watch]", ended: threading.Event) -> Non
     del watch
 
 
-def _let_go(ahead: list[grain.DatasetIterator]) -> None:
+def _let_go(ahead: list[grain.DatasetIterator], watched: _Watch) -> None:
+  watched.close()
   while ahead:
     ahead.pop().close()

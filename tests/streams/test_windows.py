@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 import threading
 import time
@@ -223,6 +224,17 @@ def test_closing_ends_the_thread():
   assert not set(threading.enumerate()) - before
   with pytest.raises(ValueError, match="closed iterator"):
     next(iterator)
+
+
+def test_a_program_ends_with_an_iterator_still_open():
+  """Python 3.13 hung here: joining a daemon thread at shutdown never returns."""
+  program = (
+    "from perceiver_stream import streams\n"
+    "rows = streams.open_rows(streams.synthetic.Config(height=8, width=8), 1)\n"
+    "ticks = iter(streams.prefetch(rows[0]))\n"
+    "next(ticks)\n"
+  )
+  subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
 def test_depth_must_be_positive():
