@@ -13,13 +13,22 @@ _AGREE = Fraction(1, 1000)  # two rates that mean one: containers round times
 _FASTEST_HZ = 300  # above it a guess is the unit of time, not a rate
 
 
+def exact(rational: Any) -> Fraction | None:
+  """Returns a number of PyAV as a fraction, None where it is unknown.
+
+  PyAV 19 has rationals of its own: 0 / 0 where earlier versions have None, and what two of them
+  give is rounded to 32 bits.
+  """
+  return Fraction(rational) if rational else None
+
+
 def mean_rate(track: Any) -> Fraction | None:
   """Returns frames per second as the file states them, FFmpeg's guess where it does not, or None.
 
   Args:
     track: A video track of an open container.
   """
-  guess = track.average_rate or track.guessed_rate
+  guess = exact(track.average_rate or track.guessed_rate)
   return guess if guess and guess <= _FASTEST_HZ else None
 
 
@@ -31,9 +40,9 @@ def constant_rate(track: Any) -> Fraction | None:
   Args:
     track: A video track of an open container.
   """
-  mean, base = track.average_rate, track.base_rate
+  mean, base = exact(track.average_rate), exact(track.base_rate)
   if not base or base > _FASTEST_HZ:
     return None
   if mean is None:
-    return base if base * track.time_base == 1 else None
+    return base if base * Fraction(track.time_base) == 1 else None
   return mean if abs(mean - base) <= mean * _AGREE else None

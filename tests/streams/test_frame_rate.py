@@ -128,3 +128,12 @@ def test_two_pictures_of_one_time_are_two_ticks(tmp_path):
         new.mux(packet)
   ticks = assert_restores(own_pictures(path))
   assert [number_of(tick["pixels"]) for tick in ticks] == list(range(9))
+
+
+def test_numbers_of_any_pyav_are_exact():
+  assert frame_rate.exact(None) is None and frame_rate.exact(Fraction(0)) is None
+  assert frame_rate.exact(NTSC) == NTSC
+  rational = pytest.importorskip("av.rational", reason="PyAV before 19").AVRational
+  assert frame_rate.exact(rational(0, 0)) is None
+  found = frame_rate.exact(rational(30000, 1001))
+  assert type(found) is Fraction and found == NTSC
