@@ -17,6 +17,7 @@ from perceiver_stream.evaluation.metrics import (
   redetection,
   streaming,
   tapvid,
+  trajectory,
 )
 from perceiver_stream.evaluation.metrics.base import Metric as Metric
 
@@ -33,4 +34,5 @@ METRICS: tuple[Metric, ...] = (
   pck.METRIC,
   miou.METRIC,
   audio.METRIC,
+  trajectory.METRIC,
 )

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from perceiver_stream.evaluation.metrics import trajectory
 from perceiver_stream.nn.geometry import cameras, estimators, lie, photometric, rotations, warps
 
 FOLDER = pathlib.Path(
@@ -140,6 +141,26 @@ def test_rotations(golden):
   one, other = golden["between/R0"], golden["between/R1"]
   golden.close("between/geodesic_angle", rotations.distance(one, other))
   golden.close("between/slerp", rotations.slerp(one, other, golden["between/fraction"]))
+
+
+@each_lie
+def test_trajectories(golden):
+  truth, estimate = golden.arrays["trajectory/gt"], golden.arrays["trajectory/estimate"]
+  for mode in ("se3", "sim3"):
+    prefix = f"trajectory/{mode}/"
+    found = trajectory.align(truth[:, :3, 3], estimate[:, :3, 3], mode)
+    golden.close(f"{prefix}scale", found.scale)
+    golden.close(f"{prefix}R", found.rotation)
+    golden.close(f"{prefix}t", found.translation)
+    golden.close(f"{prefix}aligned", found.aligned)
+    golden.close(f"{prefix}ate_rmse", trajectory.absolute_error(truth, estimate, mode))
+  spans = {n.split("/")[1] for n in golden.arrays if n.startswith("trajectory/rpe_")}
+  for span in sorted(spans):
+    metres, radians = trajectory.relative_error(truth, estimate, int(span.removeprefix("rpe_")))
+    golden.close(f"trajectory/{span}/translation", metres)
+    golden.close(f"trajectory/{span}/rotation_rad", radians)
+  snippets = trajectory.snippet_error(truth, estimate)
+  golden.close("trajectory/snippet5_ate_scale_only", snippets)
 
 
 # --- cameras and warps ----------------------------------------------------------------------------
