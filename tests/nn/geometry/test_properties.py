@@ -1,7 +1,5 @@
 """Geometry: group laws, finite gradients where formulas divide by zero, agreement with the rest."""
 
-import contextlib
-
 import cv2
 import jax
 import jax.numpy as jnp
@@ -13,12 +11,6 @@ from perceiver_stream.nn.sampling import sample_bilinear
 
 RNG = np.random.default_rng(0)
 ANGLES = (0.0, 1e-300, 1e-160, 1e-9, 1e-5, 0.5, 0.999, 1.001, 2.0, np.pi - 1e-6, np.pi, 7.0)
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-  with jax.enable_x64(True) if hasattr(jax, "enable_x64") else contextlib.nullcontext():
-    yield
 
 
 def axes(count: int) -> np.ndarray:
@@ -122,7 +114,7 @@ def test_unknown_names_are_refused():
 
 
 @pytest.fixture
-def scene(_float64):
+def scene(float64):
   """A picture, its depth, and intrinsics, in float64."""
   rng = np.random.default_rng(1)
   picture, depth = rng.uniform(size=(1, 12, 16, 3)), rng.uniform(1, 3, size=(1, 12, 16))
