@@ -25,7 +25,9 @@ def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("video", help="any file with video, or a folder of them")
+  parser.add_argument(
+    "video", help="a file with video, a folder of them or of images, or a pattern"
+  )
   parser.add_argument("--model", required=True, help="weights, folder of a run, or name of the zoo")
   parser.add_argument("--out", required=True, help="movie to write, for instance x.mp4")
   parser.add_argument("--outputs", default="pixels,audio,label", help="some of these, with commas")

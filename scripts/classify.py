@@ -21,7 +21,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("input", help="a picture, a video, or a folder of videos")
+  parser.add_argument("input", help="a picture, a video, or a folder of either")
   parser.add_argument("--model", required=True, help="weights, folder of a run, or name of the zoo")
   parser.add_argument("--labels", default="", help="text file with the name of a class per line")
   parser.add_argument("--top", type=int, default=5, help="how many classes to print")

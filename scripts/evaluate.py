@@ -27,7 +27,9 @@ def main() -> None:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument("model", help="folder of a run, or a name of the zoo")
-  parser.add_argument("--path", default="", help="video file or folder; default: the run's stream")
+  parser.add_argument(
+    "--path", default="", help="file, folder or pattern; default: the run's stream"
+  )
   parser.add_argument("--max_windows", type=int, default=0, help="windows to look at; 0 is all")
   parser.add_argument("--num_rows", type=int, default=1, help="streams side by side")
   parser.add_argument("--json", default="", help="also write the scores to this file")

@@ -23,7 +23,9 @@ def main() -> None:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument("model", help="folder of a run, or a name of the zoo")
-  parser.add_argument("video", help="any file with video, or a folder of them")
+  parser.add_argument(
+    "video", help="a file with video, a folder of them or of images, or a pattern"
+  )
   parser.add_argument("output", help="folder to write to")
   parser.add_argument("--shard_ticks", type=int, default=256, help="ticks in a shard, at least")
   parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")

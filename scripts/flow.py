@@ -12,7 +12,8 @@ A model that was trained to predict video gives the motion it expects next, from
 
 Flow k of a video is from picture k of the file to the next, whatever its frame rate; flows.npz holds
 the times of both as time_s [N, 2]. --rate_hz watches at a constant rate instead, as does the run of a
-model that predicts: at the rate it was trained at.
+model that predicts: at the rate it was trained at. Numbered images of one folder are a video too (the
+folder, or a pattern such as "bear/*.jpg"): each is a tick, and that rate is theirs, or else 25.
 """
 
 import argparse
@@ -48,15 +49,15 @@ def of_video(args: argparse.Namespace) -> None:
   trained = loaded.config.stream.rate_hz if loaded.config else 0.0
   height, width = probe.reduced(about.height, about.width, args.max_side)
   rate = args.rate_hz or (trained if flows.gives_flow(loaded.model) == "stream" else 0.0)
-  size = {"height": height, "width": width, "rate_hz": rate, "audio_rate_hz": 0}
-  config = streams.video.Config(path=args.inputs[0], max_ticks=args.max_ticks, **size)
+  fields = {"height": height, "width": width, "max_ticks": args.max_ticks}
+  config = streams.video.picture_by_picture(args.inputs[0], rate, **fields)
   pairs = flows.flows_of(loaded, iter(streams.open_rows(config)[0]), fewest=args.fewest)
   folder = flow_movies.writable_folder(args.out)
   options = {"max_speed": args.max_speed, "save_flows": args.save_flows}
   done = flow_movies.write_movie(folder, pairs, **options)
   print(f"{folder / 'flow.mp4'}: {done.count} flows, {width}×{height}, {loaded.about}.")
   print(flows.caution(loaded), end="")
-  how = f"at {rate:g} ticks a second" if rate else "one tick for each picture of the file"
+  how = f"at {config.rate_hz:g} ticks a second" if config.rate_hz else "one tick for each picture"
   print(f"Watched {how}, {done.step_s:.3f} s apart on average.")
   print(f"Full colour is {done.max_speed:.1f} pixels per tick.")
   print(f"First picture rebuilt from the second, PSNR dB: {scored(done.psnr)}")
@@ -72,7 +73,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("inputs", nargs="+", help="two pictures, or one video")
+  parser.add_argument("inputs", nargs="+", help="two pictures, or one video or folder of images")
   parser.add_argument("--model", required=True, help="weights, folder of a run, or name of the zoo")
   parser.add_argument("--out", required=True, help="folder to write to")
   parser.add_argument("--truth", help="true flow of two pictures, .flo or .npz, to compare with")

@@ -22,7 +22,9 @@ def main() -> None:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument("model", help="folder of a run, or a name of the zoo")
-  parser.add_argument("video", help="any file with video, or a folder of them")
+  parser.add_argument(
+    "video", help="a file with video, a folder of them or of images, or a pattern"
+  )
   parser.add_argument("output", help="movie to write, for instance out.mp4")
   parser.add_argument(
     "--displacement", type=int, help="ticks ahead (default: 4, or the model's longest)"

@@ -3,11 +3,15 @@
   python scripts/track.py MY.mp4 --grid 8 --model=stream_perceiver/tiny
   python scripts/track.py MY.mp4 --points "0,120.5,80;25,300,42" --model=lk --output=tracks
   python scripts/track.py MY.mp4 --points=asked.csv --model=lk --rerun=tracks.rrd
+  python scripts/track.py DAVIS/JPEGImages/480p/bear --grid=8 --model=lk --rate_hz=24
 
-A query is frame,x,y: frame N is picture N of the file, counted from 0, whatever its frame rate (with
---rate_hz: tick N at that rate), and x to the right and y down are in pixels of the video,
-whose first pixel has its centre at 0.5,0.5. A file has one in each row. --grid N asks for N x N points
-on the first frame. A point is followed forwards from its query, as the video comes.
+The video is a file, or numbered images of one folder: the folder, or a pattern such as "bear/*.jpg".
+
+A query is frame,x,y: frame N is picture N of the file, counted from 0, whatever its frame rate, and x
+to the right and y down are in pixels of the video, whose first pixel has its centre at 0.5,0.5. A file
+has one in each row. --grid N asks for N x N points on the first frame. A point is followed forwards
+from its query, as the video comes. With --rate_hz a file is watched at that rate instead, and frame N
+is tick N. Images have no times: 25 of them are a second, or --rate_hz.
 
 --output then holds overlay.mp4, of the video's size: a disc where a point is seen, a ring where it is
 thought hidden, its trail behind; tracks.npz with tracks [N, T, 2] (x, y), NaN before the query,
@@ -26,13 +30,10 @@ from perceiver_stream.training import track_movies, watching_points
 from perceiver_stream.training.flow_movies import writable_folder
 from perceiver_stream.training.scripting import readable_errors
 from perceiver_stream.training.signals import stop_on_signals
-from perceiver_stream.utils.paths import user_path
 
 
 def track(args: argparse.Namespace) -> None:
   """Follows what the arguments say."""
-  if user_path(args.video).is_dir():
-    raise IsADirectoryError(f"{args.video} is a folder; give one video.")
   about = probe.probe(args.video)
   if about.is_picture:
     raise ValueError(f"{args.video} is one picture; give a video.")
@@ -42,15 +43,8 @@ def track(args: argparse.Namespace) -> None:
     track_movies.grid_points(args.grid, size) if grid else track_movies.read_points(args.points)
   )
   start, method = watching_points.starter(args.model, len(queries))
-  config = streams.video.Config(
-    path=args.video,
-    height=size[0],
-    width=size[1],
-    rate_hz=args.rate_hz,
-    audio_rate_hz=0,
-    max_ticks=args.max_ticks,
-    crop="squash",
-  )
+  fields = {"height": size[0], "width": size[1], "crop": "squash", "max_ticks": args.max_ticks}
+  config = streams.video.picture_by_picture(args.video, args.rate_hz, **fields)
   ticks = streams.open_rows(config)[0]
   options = track_movies.Options(
     trail=args.trail, zoom=args.zoom, rerun=args.rerun, tensorboard=args.tensorboard
@@ -69,7 +63,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("video", help="any file with video")
+  parser.add_argument("video", help="a file with video, or a folder or pattern of images")
   asked = parser.add_mutually_exclusive_group(required=True)
   asked.add_argument("--points", help='"frame,x,y;frame,x,y", or a CSV file with such rows')
   asked.add_argument("--grid", type=int, help="points along a side, on the first frame")

@@ -25,7 +25,7 @@ from perceiver_stream.utils.paths import user_path
 UNITS = {"visp": 0.000124986647, "tum": 1 / 5000, "scannet": 1 / 1000}  # metres in a depth value
 NAMES = ("pixels", "depth", "camera")
 _CODECS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".pgm": "pgm", ".ppm": "ppm"}
-_CODECS |= {".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff"}
+_CODECS |= {".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff", ".webp": "webp", ".jfif": "mjpeg"}
 _ENDS = {"png": b"IEND\xaeB`\x82", "mjpeg": b"\xff\xd9"}
 
 
@@ -179,7 +179,7 @@ def read_camera(item: Any) -> np.ndarray | None:
 
 def read_pixels(path: pathlib.Path, height: int, width: int, crop: str) -> np.ndarray:
   """Returns RGB, uint8 `[H, W, 3]`; DamagedError where the file is not whole."""
-  return Picker(height, width, crop, Fraction(1))(_decode(path))
+  return Picker(height, width, crop, Fraction(1))(read_frame(path))
 
 
 def read_depth(path: pathlib.Path, height: int, width: int, crop: str, unit_m: float) -> np.ndarray:
@@ -187,7 +187,9 @@ def read_depth(path: pathlib.Path, height: int, width: int, crop: str, unit_m: f
 
   Depth is not averaged: each pixel has the value nearest to it.
   """
-  raw = _raw_depth(path) if path.suffix == ".bin" else _decode(path).to_ndarray(format="gray16le")
+  raw = (
+    _raw_depth(path) if path.suffix == ".bin" else read_frame(path).to_ndarray(format="gray16le")
+  )
   rows, columns = nearest(raw.shape, (height, width), crop)
   raw = raw[rows][:, columns]
   return np.where(raw > 0, raw * np.float32(unit_m), np.float32(np.nan))
@@ -199,7 +201,7 @@ def read_ids(path: pathlib.Path) -> np.ndarray:
   Raises:
     DamagedError: The file is not whole, or has colours instead of numbers.
   """
-  frame = _decode(path)
+  frame = read_frame(path)
   kind = frame.format.name
   if kind == "pal8":
     return np.asarray(frame.to_ndarray()[0])
@@ -238,7 +240,8 @@ def _raw_depth(path: pathlib.Path) -> np.ndarray:
   return np.frombuffer(data[8:], "<u2").reshape(height, width)
 
 
-def _decode(path: pathlib.Path) -> av.VideoFrame:
+def read_frame(path: pathlib.Path) -> av.VideoFrame:
+  """Returns an image as decoded; DamagedError where the file is not whole."""
   data, name = _bytes(path), _CODECS.get(path.suffix.lower(), "")
   if not name:
     raise DamagedError(f"{path} is none of {sorted(_CODECS)}")

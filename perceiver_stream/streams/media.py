@@ -1,9 +1,7 @@
-"""Files and what is wrong with them: finding, choosing a track, counting damage."""
+"""Files and what is wrong with them: choosing a track, decoding it, counting damage."""
 
 import dataclasses
-import glob
 import logging
-import pathlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,16 +11,12 @@ import av.container
 import av.error
 from av.stream import Disposition
 
-from perceiver_stream.utils.paths import user_path, why_no_file
+from perceiver_stream.streams.playlist import find_files as find_files
 
 logger = logging.getLogger(__name__)
 
 Kind = Literal["video", "audio"]
 ON_DAMAGE = ("stop", "skip")
-_SUFFIXES = frozenset(
-  ".3gp .asf .avi .f4v .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .ts .vob "
-  ".webm .wmv .y4m".split()
-)
 _MAX_READ_ERRORS = 20  # in a row, after which the rest of a file counts as lost
 
 
@@ -104,49 +98,6 @@ class Ledger:
     if self.damage:
       what = "holes" if self.damage == Damage(gaps=self.damage.gaps) else "damage"
       logger.warning("%s: %s in all: %s.", self.path, what, self.damage)
-
-
-def find_files(path: str) -> tuple[str, ...]:
-  """Returns the files of a playlist, in order.
-
-  Args:
-    path: A file; a folder (its videos, sorted by name); a glob pattern (matches, sorted); or
-      several of these between commas, in the order given.
-
-  Raises:
-    FileNotFoundError: Something named is not there.
-    ValueError: `path` is empty, or a folder has no video.
-  """
-  if not path.strip(" ,"):
-    raise ValueError("video: path is empty; give a file, a folder, a glob or a list with commas.")
-  if user_path(path).is_file():
-    return (str(user_path(path)),)  # its name may have commas
-  found: list[str] = []
-  for part in [part.strip() for part in path.split(",") if part.strip()]:
-    place = user_path(part)
-    if place.is_file():
-      found.append(str(place))
-    elif place.is_dir():
-      found += _videos_in(place)
-    else:
-      matches = sorted(name for name in glob.glob(str(place), recursive=True))
-      files = [name for name in matches if user_path(name).is_file()]
-      if not files:
-        why = why_no_file(part, "file, folder or match for")
-        raise FileNotFoundError(f"video: {why} (path={path!r}).")
-      found += files
-  return tuple(found)
-
-
-def _videos_in(folder: pathlib.Path) -> list[str]:
-  names = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-  videos = [str(p) for p in names if p.suffix.lower() in _SUFFIXES]
-  if not videos:
-    raise ValueError(
-      f"video: the folder {folder} has no video among its {len(names)} files; name other kinds of "
-      f"file by a glob such as {folder}/*.dat."
-    )
-  return videos
 
 
 def choose(container: av.container.InputContainer, kind: Kind, index: int, path: str) -> Any:

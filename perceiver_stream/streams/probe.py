@@ -1,16 +1,20 @@
 """What a media file holds, before it is opened as a stream; and single pictures."""
 
 import itertools
+import pathlib
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+import av
 import numpy as np
 from jaxtyping import UInt8
 
 from perceiver_stream.streams import video
 from perceiver_stream.streams.frame_rate import constant_rate
+from perceiver_stream.streams.image_files import read_frame
 from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode
 from perceiver_stream.streams.opening import open_media
+from perceiver_stream.streams.playlist import ImageFiles, one_recording
 
 
 class Probe(NamedTuple):
@@ -33,24 +37,28 @@ class Probe(NamedTuple):
 
 
 def probe(path: str) -> Probe:
-  """Returns what a file holds; decodes its first picture, or first two.
+  """Returns what a recording holds; decodes its first picture, or first two.
+
+  Args:
+    path: Of a file, or of a folder or a pattern that is one recording, as `playlist` finds it.
 
   Raises:
     FileNotFoundError: There is no such file.
-    ValueError: It has no picture.
+    ValueError: It has no picture, or there are several recordings.
   """
-  with open_media(path) as container:
+  source = one_recording(path)
+  if isinstance(source, ImageFiles):
+    frame = read_frame(pathlib.Path(source.files[0]))
+    return Probe(*_upright(frame, Fraction(1)), 0.0, False, False)
+  with open_media(source) as container:
     track = choose(container, "video", -1, path)
     frames, repeats = _first_two(container, track, path) if track is not None else ([], 0)
     if track is None or not frames:
       raise DamagedError(f"{path} has no picture in it; give a picture or a video.")
-    frame = frames[0]
-    aspect = Fraction(track.sample_aspect_ratio or 1)
-    sides = frame.height, round(frame.width * aspect)
-    height, width = sides[::-1] if round(frame.rotation / 90) % 2 else sides
+    size = _upright(frames[0], Fraction(track.sample_aspect_ratio or 1))
     rate = float(constant_rate(track) or 0)
     is_picture = len(frames) == 1 and not repeats
-    return Probe(height, width, rate, bool(container.streams.audio), is_picture)
+    return Probe(*size, rate, bool(container.streams.audio), is_picture)
 
 
 def _first_two(container: Any, track: Any, path: str) -> tuple[list[Any], int]:
@@ -59,6 +67,12 @@ def _first_two(container: Any, track: Any, path: str) -> tuple[list[Any], int]:
   ledger.tried = 0  # damage is told by who reads the file
   frames = decode(container, track, ledger, "packets", repeats.append)
   return [frame for frame, _ in itertools.islice(frames, 2)], len(repeats)
+
+
+def _upright(frame: av.VideoFrame, aspect: Fraction) -> tuple[int, int]:
+  """Returns rows and columns of a frame as it is shown, in square pixels."""
+  height, width = frame.height, round(frame.width * aspect)
+  return (width, height) if round(frame.rotation / 90) % 2 else (height, width)
 
 
 def reduced(height: int, width: int, max_side: int) -> tuple[int, int]:

@@ -16,7 +16,8 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from perceiver_stream import streams
 from perceiver_stream.streams import shard_files, video
 from perceiver_stream.streams.base import StreamConfig, exact_rate
-from perceiver_stream.streams.media import DamagedError, find_files
+from perceiver_stream.streams.media import DamagedError
+from perceiver_stream.streams.playlist import find_recordings
 from perceiver_stream.streams.shard_files import (
   Index,
   Layout,
@@ -103,8 +104,10 @@ def write(
 
 
 def natural_parts(config: StreamConfig) -> int:
-  """Returns how many parts leave the order of the stream as it is: one for each file."""
-  return len(find_files(config.path)) if isinstance(config, video.Config) else 1
+  """Returns how many parts leave the order of the stream as it is: one for each recording."""
+  if not isinstance(config, video.Config):
+    return 1
+  return len(find_recordings(config.path, config.image_sequences))
 
 
 def _begin(config: StreamConfig, folder: pathlib.Path, num_parts: int, shard_ticks: int) -> Index:

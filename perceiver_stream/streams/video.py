@@ -1,4 +1,4 @@
-"""Any file PyAV opens, with its sound: a file or a playlist as one stream.
+"""Files that PyAV opens, with their sound, and numbered images: one or a playlist as one stream.
 
 Tick i of a file comes at the time i / rate_hz after its first picture. Its picture is the last one
 whose timestamp is not later, whatever the file's own rate, constant or not. Its sound is what was
@@ -38,8 +38,10 @@ from perceiver_stream.streams.base import (
   pixels_spec,
   samples_per_tick,
 )
-from perceiver_stream.streams.media import ON_DAMAGE, Damage, DamagedError, Ledger, find_files
+from perceiver_stream.streams.image_sequence import ImageSequence
+from perceiver_stream.streams.media import ON_DAMAGE, Damage, DamagedError, Ledger
 from perceiver_stream.streams.pictures import Pictures, Shown
+from perceiver_stream.streams.playlist import ImageFiles, Source, find_recordings, one_recording
 from perceiver_stream.streams.sound import Heard, Sound
 from perceiver_stream.streams.sound_extent import Extent, warn_of_left_out
 from perceiver_stream.types import ModalitySpec
@@ -59,8 +61,14 @@ class Config(StreamConfig):
     rate_hz: Ticks per second; 0: a tick for each picture of a file, at the picture's own time.
     audio_rate_hz: Samples per second, a whole multiple of `rate_hz`; 0, which `rate_hz=0` needs,
       leaves sound out.
-    path: A file; a folder (its videos in the order of their names); a glob pattern; or several of
-      these between commas, in that order. All are one stream, file after file.
+    path: A file; a folder (its videos in the order of their names, or if there is none its images);
+      a glob pattern; or several of these between commas, in that order. All are one stream, file
+      after file.
+    image_sequences: Whether images of one folder whose names differ in nothing but numbers are one
+      recording, in natural order, where the folder or a pattern names them; False: each image is
+      a recording of its own, of one tick.
+    image_rate_hz: Images per second of such a recording, which has no times of its own; 0: one a
+      tick, and 25 where `rate_hz` is 0.
     height: Rows of the picture.
     width: Columns of the picture.
     crop: `"centre"` keeps the shape of things and cuts what sticks out; `"squash"` keeps all.
@@ -83,6 +91,8 @@ class Config(StreamConfig):
   audio_track: int = -1
   audio_offset_s: float = 0.0
   max_gap_s: float = 60.0
+  image_sequences: bool = True
+  image_rate_hz: float = 0.0
 
   def check_rates(self) -> None:
     """Checks the rates; raises ValueError."""
@@ -108,6 +118,8 @@ class Config(StreamConfig):
     for name in ("video_track", "audio_track"):
       if getattr(self, name) < -1:
         raise ValueError(f"video: {name}={getattr(self, name)}; use 0, 1, ... or -1 for the best.")
+    if self.image_rate_hz:
+      exact_rate(self.image_rate_hz)
     if self.max_gap_s <= 0:
       raise ValueError(f"video: max_gap_s={self.max_gap_s}; use a positive number of seconds.")
 
@@ -125,19 +137,36 @@ def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDatas
     FileNotFoundError: A file is not there.
     ValueError: There are fewer files than rows.
   """
-  files = find_files(config.path)
-  if len(files) < num_rows:
+  found = find_recordings(config.path, config.image_sequences)
+  if len(found) < num_rows:
     raise ValueError(
       f"video: {num_rows} rows need at least as many files, but path={config.path!r} has "
-      f"{len(files)}; use fewer rows, more files, or cut the file."
+      f"{len(found)}; use fewer rows, more files, or cut the file."
     )
-  return VideoStream(config, files[row::num_rows])
+  return VideoStream(config, found[row::num_rows])
+
+
+def picture_by_picture(path: str, rate_hz: float = 0.0, **fields: Any) -> Config:
+  """Returns the config of a silent stream in which each picture of a recording is a tick.
+
+  Args:
+    path: Of one recording.
+    rate_hz: If not 0, of numbered images: how many are a second; of a video: ticks per second instead
+      of its pictures.
+    **fields: Other fields of `Config`.
+
+  Raises:
+    ValueError: There are several recordings.
+  """
+  is_images = isinstance(one_recording(path), ImageFiles)
+  rates = {"image_rate_hz": rate_hz, "rate_hz": 0.0} if is_images else {"rate_hz": rate_hz}
+  return Config(path=path, audio_rate_hz=0, **rates, **fields)
 
 
 class VideoStream(grain.IterDataset):
   """The ticks of files, one after the other."""
 
-  def __init__(self, config: Config, files: tuple[str, ...]):
+  def __init__(self, config: Config, files: tuple[Source, ...]):
     super().__init__()
     self.config, self.files = config, files
 
@@ -148,7 +177,7 @@ class VideoStream(grain.IterDataset):
 class VideoIterator(grain.DatasetIterator):
   """Holds the file being read open."""
 
-  def __init__(self, config: Config, files: tuple[str, ...]):
+  def __init__(self, config: Config, files: tuple[Source, ...]):
     super().__init__()
     self._config, self._files = config, files
     self._rate = _rate_of(config)
@@ -193,23 +222,27 @@ class VideoIterator(grain.DatasetIterator):
   def _read(self) -> "dict[str, tuple[np.ndarray, bool]] | None":
     """Returns the next tick's values; None where the file is over or cannot be read."""
     if self._recording is None:
-      path = self._files[self._state["file"]]
-      ledger = Ledger(path, self._config.on_damage)
+      source = self._files[self._state["file"]]
+      ledger = Ledger(str(source), self._config.on_damage)
       try:
-        self._recording = Recording(path, self._config, ledger, self._state)
+        self._recording = Recording(source, self._config, ledger, self._state)
       except DamagedError as error:
         if self._config.on_damage == "stop" or self._state["tick"]:
           raise
-        logger.warning("%s Going on without it.", error)
-        self._add(Damage(files=1))
+        self._leave_out(error)
         return None
     return self._recording.read(self._state["tick"])
 
   def _next_file(self) -> None:
     state, recording = self._state, self._recording
     if recording is not None:
-      recording.finish()
-      if self._rate is None:
+      try:
+        recording.finish()
+      except DamagedError as error:  # it has no picture
+        if self._config.on_damage == "stop":
+          raise
+        self._leave_out(error)
+      if self._rate is None and state["tick"]:
         state["start_us"] += round(recording.pictures.end_s() * 10**6)
       self._add(recording.ledger.damage)
       self._drop()
@@ -222,6 +255,10 @@ class VideoIterator(grain.DatasetIterator):
           f"read; the warnings before say why."
         )
       state |= {"file": 0, "loop": state["loop"] + 1}
+
+  def _leave_out(self, error: DamagedError) -> None:
+    logger.warning("%s Going on without it.", error)
+    self._add(Damage(files=1))
 
   def _add(self, damage: Damage) -> None:
     self._state["damage"] = dataclasses.asdict(Damage(**self._state["damage"]) + damage)
@@ -256,30 +293,45 @@ class VideoIterator(grain.DatasetIterator):
     self._drop()
 
 
+def _open_pictures(source: Source, config: Config, ledger: Ledger) -> Pictures | ImageSequence:
+  if isinstance(source, str):
+    return Pictures(source, config, _rate_of(config), ledger)
+  return ImageSequence(source, config, _rate_of(config), ledger)
+
+
+def _size_of(source: Source) -> int:
+  """Returns the bytes of a file, or the number of images."""
+  if not isinstance(source, str):
+    return len(source.files)
+  return user_path(source).stat().st_size if user_path(source).exists() else 0
+
+
 def _rate_of(config: Config) -> Fraction | None:
   return exact_rate(config.rate_hz) if config.rate_hz else None
 
 
 class Recording:
-  """One file: its pictures and its sound on one clock."""
+  """One file, or images that are one recording: pictures and sound on one clock."""
 
-  def __init__(self, path: str, config: Config, ledger: Ledger, state: Mapping[str, Any]):
+  def __init__(self, source: Source, config: Config, ledger: Ledger, state: Mapping[str, Any]):
     self.ledger = ledger
-    self._path, self._config = path, config
-    self.size = user_path(path).stat().st_size if user_path(path).exists() else 0
+    self._path, self._config = str(source), config
+    self.size = _size_of(source)
     if state["tick"] and state["size"] != self.size:
+      unit = "bytes" if isinstance(source, str) else "images"
       raise DamagedError(
-        f"{path} has {self.size} bytes, and had {state['size']} when the state to restore was "
+        f"{source} has {self.size} {unit}, and had {state['size']} when the state to restore was "
         f"saved; restore with the same files."
       )
-    self.pictures = Pictures(path, config, _rate_of(config), ledger)
+    self.pictures = _open_pictures(source, config, ledger)
     self._sound: Sound | None = None
     try:
       if state["tick"]:
         self.pictures.find(Shown(**{k: state[k] for k in Shown._fields}), state["tick"] - 1)
       if config.audio_rate_hz:
         self._samples = samples_per_tick(config.rate_hz, config.audio_rate_hz)
-        self._sound = Sound(path, config, self.pictures.origin_s, ledger)
+      if config.audio_rate_hz and isinstance(source, str):
+        self._sound = Sound(source, config, self.pictures.origin_s, ledger)
         self._sound.was_heard |= bool(state["tick"])
         if state["tick"] > 1:
           heard = Heard.from_dict(state["sound"])
@@ -298,6 +350,8 @@ class Recording:
     if self._sound is not None:
       samples, valid = self._sound.read((tick - 1) * self._samples, self._samples)
       values["audio"] = (samples, valid and not self.pictures.jumped)
+    elif self._config.audio_rate_hz:
+      values["audio"] = (np.zeros(self._samples, np.float32), False)
     return values
 
   def place(self) -> dict[str, Any]:

@@ -67,12 +67,20 @@ def test_a_video_gives_a_movie_and_all_flows(run, model, tmp_path):
   options = ("--max_ticks=4", "--max_side=20", "--save_flows", "--max_speed=2")
   out = run(movie, f"--model={model}", f"--out={tmp_path / 'out'}", *options)
   assert "flow.mp4: 3 flows, 20×15" in out
-  assert "Watched one tick for each picture of the file, 0.040 s apart on average." in out
+  assert "Watched one tick for each picture, 0.040 s apart on average." in out
   assert "Full colour is 2.0 pixels per tick." in out
   with np.load(tmp_path / "out" / "flows.npz") as file:
     assert len(file.files) == 4 and file["flow_000000"].shape == (15, 20, 2)
     np.testing.assert_allclose(file["time_s"], [[0, 0.04], [0.04, 0.08], [0.08, 0.12]])
   assert probe.probe(str(tmp_path / "out" / "flow.mp4"))[:3] == (270, 720, 25.0)  # 18 pixels each
+
+
+def test_numbered_images_are_a_video(run, tmp_path):
+  config = streams.synthetic.Config(height=24, width=32, max_ticks=3)
+  for number, tick in enumerate(streams.open_rows(config)[0]):
+    (tmp_path / f"frame{8 + number}.png").write_bytes(pictures.png_bytes(tick["pixels"]))
+  out = run(tmp_path, NANO, f"--out={tmp_path / 'out'}", "--rate_hz=10")
+  assert "2 flows, 32×24" in out and "one tick for each picture, 0.100 s apart" in out
 
 
 def test_a_rate_instead_of_the_files_pictures(run, tmp_path):

@@ -14,6 +14,8 @@ import av
 import numpy as np
 import pytest
 
+from perceiver_stream.evaluation import pictures
+from perceiver_stream.training import read_shards
 from perceiver_stream.training.movies import MovieWriter
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -72,6 +74,17 @@ def test_evaluate_prints_a_table_and_writes_json(run, movie, tmp_path):
   scores = json.loads((tmp_path / "a.json").read_text())
   assert scores["pixels@1"]["model"] == pytest.approx(scores["pixels@1"]["copy"], rel=1e-3)
   assert {"extrap", "mix"} < set(scores["pixels@1"])
+
+
+def test_numbered_images_are_one_recording(run, tmp_path):
+  (tmp_path / "bear").mkdir()
+  for n in range(12):
+    image = pictures.png_bytes(np.full((32, 32, 3), 20 * n, np.uint8))
+    (tmp_path / "bear" / f"{n:05d}.png").write_bytes(image)
+  out = run("extract_latents", NANO, f"{tmp_path / 'bear'}/*.png", tmp_path / "latents")
+  assert "12 ticks" in out
+  firsts = [shard["is_first"] for shard in read_shards(tmp_path / "latents")]
+  assert np.concatenate(firsts)[:, 0].tolist() == [True] + [False] * 11
 
 
 def test_predict_writes_a_movie_with_sound(run, movie, tmp_path):

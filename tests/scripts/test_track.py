@@ -8,7 +8,7 @@ import pytest
 from commands import synthetic_movie
 
 from perceiver_stream import streams
-from perceiver_stream.evaluation import trackers
+from perceiver_stream.evaluation import pictures, trackers
 from perceiver_stream.evaluation.trackers_online import Said
 from perceiver_stream.streams import probe
 from perceiver_stream.training import track_files, track_movies
@@ -75,6 +75,25 @@ def test_frames_are_the_files_pictures_whatever_its_rate(run, tmp_path):
   np.testing.assert_allclose(shown, times, atol=1e-4)
 
 
+@pytest.mark.parametrize("pattern", ["", "/*.png"])
+def test_numbered_images_are_a_video(run, tmp_path, pattern):
+  (tmp_path / "bear").mkdir()
+  config = streams.synthetic.Config(height=24, width=32, max_ticks=12)
+  for number, tick in enumerate(streams.open_rows(config)[0]):
+    (tmp_path / "bear" / f"{number}.png").write_bytes(pictures.png_bytes(tick["pixels"]))
+  out = run(
+    f"{tmp_path / 'bear'}{pattern}", "--points=10,5,6", "--model=static", f"--output={tmp_path}",
+    "--rate_hz=10",
+  )  # fmt: skip
+  assert "1 points, 12 frames" in out
+  with np.load(tmp_path / "tracks.npz") as file:
+    np.testing.assert_allclose(file["time_s"], np.arange(12) / 10)
+  overlay = frames_of(tmp_path / "overlay.mp4")
+  expected = [tick["pixels"] for tick in streams.open_rows(config)[0]]
+  errors = np.abs(overlay[:10, None].astype(int) - np.stack(expected)[None]).mean((2, 3, 4))
+  np.testing.assert_array_equal(errors.argmin(axis=1), np.arange(10))
+
+
 def test_a_grid_enlarged_with_event_files(run, movie, tmp_path):
   options = ("--zoom=3", "--max_ticks=9", f"--tensorboard={tmp_path / 'tb'}", "--trail=0")
   run(movie, "--grid=2", "--model=static", f"--output={tmp_path}", *options)
@@ -112,7 +131,7 @@ def test_what_is_no_video_is_refused(run, movie, tmp_path):
   for path, message in (
     (text, "cannot be opened as video"),
     (picture, "is one picture; give a video"),
-    (tmp_path, "is a folder; give one video"),
+    (tmp_path, r"holds 2 recordings \(.*one.mp4, .*text.mp4, ...\); give one video"),
     (tmp_path / "gone.mp4", "gone.mp4"),
   ):
     with pytest.raises(SystemExit, match=message):

@@ -212,6 +212,20 @@ def test_a_playlist_goes_on_without_the_file_that_cannot_be_read(tmp_path, caplo
   assert_restores(video_row(tmp_path, on_damage="skip"))
 
 
+def test_a_playlist_goes_on_without_the_file_of_which_nothing_decodes(tmp_path, caplog):
+  write_video(tmp_path / "1.mkv", num=4, sound_s=0)
+  path = write_video(tmp_path / "2.mp4", num=10, sound_s=0, container_options=FASTSTART)
+  data = bytearray(pathlib.Path(path).read_bytes())
+  at = data.find(b"mdat") + 4
+  pathlib.Path(path).write_bytes(data[:at] + bytes(len(data) - at))
+  write_video(tmp_path / "3.mkv", num=4, sound_s=0)
+  for rates in ({}, {"rate_hz": 0.0, "audio_rate_hz": 0}):
+    ticks, damage = read(tmp_path, on_damage="skip", **rates)
+    assert (len(ticks), damage.files) == (8, 1)
+    assert "not one picture of its video track (h264) could be decoded" in caplog.text
+  refuses(path, "is damaged")
+
+
 def test_a_playlist_of_nothing_but_damage_is_an_error_not_an_endless_loop(tmp_path):
   (tmp_path / "1.mkv").write_bytes(b"nothing")
   with pytest.raises(media.DamagedError, match="not one of the 1 files of path=.* could be read"):

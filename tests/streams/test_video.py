@@ -254,7 +254,7 @@ def test_rows_get_the_files_in_turn(playlist):
     ("", ValueError, "path is empty; give a file, a folder, a glob"),
     ("nowhere.mp4", FileNotFoundError, "no file, folder or match for '.*nowhere.mp4'"),
     ("no*.mp4", FileNotFoundError, "check the path"),
-    (".", ValueError, r"has no video among its 0 files; name other kinds of file by a glob"),
+    (".", ValueError, r"has no video or image among its 0 files; name other .* by a glob"),
   ],
 )
 def test_paths_that_lead_nowhere(tmp_path, path, error, text):
