@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from perceiver_stream import modalities, streams, training
-from perceiver_stream.streams import mujoco, synthetic, vizdoom
+from perceiver_stream.streams import mujoco, rooms, synthetic, vizdoom
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "vizdoom.py"
 
@@ -53,6 +53,7 @@ def speeds(num: int) -> list[list[Any]]:
   doom = {"height": 64, "width": 64, "wad": "deathmatch"}
   configs = {
     "synthetic, 64 x 64, 25 Hz": synthetic.Config(),
+    "rooms, 64 x 64, hard": rooms.Config(level="hard"),
     "ViZDoom, 64 x 64, 35 Hz": vizdoom.Config(**doom),
     "ViZDoom, 64 x 64, 5 Hz": vizdoom.Config(**doom, rate_hz=5.0),
     "ViZDoom, 64 x 64, 5 Hz, pictures only": vizdoom.Config(

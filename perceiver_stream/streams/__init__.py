@@ -21,6 +21,7 @@ from perceiver_stream.streams import (
   maze,
   mixture,
   mujoco,
+  rooms,
   shards,
   synthetic,
   tfrecord,
@@ -32,7 +33,7 @@ from perceiver_stream.streams.prefetch import prefetch as prefetch
 from perceiver_stream.streams.windows import windows as windows
 from perceiver_stream.types import ModalitySpec
 
-STREAMS = (video, synthetic, mixture, shards, images, tfrecord, vizdoom, mujoco, balls, maze)
+STREAMS = (video, synthetic, mixture, shards, images, tfrecord, vizdoom, mujoco, balls, maze, rooms)
 
 
 def open_rows(

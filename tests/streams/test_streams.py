@@ -21,6 +21,7 @@ from perceiver_stream.streams import (
   maze,
   mixture,
   mujoco,
+  rooms,
   shard_writer,
   shards,
   synthetic,
@@ -30,7 +31,7 @@ from perceiver_stream.streams import (
 )
 
 SIMULATORS = ("vizdoom", "mujoco")  # slow to start, and in an extra
-SILENT = (images.Config, tfrecord.Config, balls.Config, maze.Config)
+SILENT = (images.Config, tfrecord.Config, balls.Config, maze.Config, rooms.Config)
 KINDS = [kind.__name__.rpartition(".")[2] for kind in streams.STREAMS]
 
 
@@ -58,6 +59,9 @@ def configs(tmp_path_factory):
     "tfrecord": tfrecord.Config(path=str(folder / "*.tfrecord"), rate_hz=25.0, **BARS),
     "balls": balls.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_drift=20),
     "maze": maze.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_night=20),
+    "rooms": rooms.Config(
+      height=24, width=32, max_ticks=25, ticks_per_recording=14, modalities=rooms.MODALITIES
+    ),
     "vizdoom": vizdoom.Config(
       height=24, width=32, max_ticks=25, ticks_per_recording=14, modalities=vizdoom.MODALITIES
     ),
