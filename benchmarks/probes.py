@@ -1,10 +1,10 @@
 """Do latents follow things? Probes without training, on held-out scenes of the synthetic world.
 
   python benchmarks/probes.py
-  python benchmarks/probes.py --models=moog/tiny,runs/mine --level=hard --markdown=docs/results.md
+  python benchmarks/probes.py --models=moog/tiny_world,runs/mine --level=hard --markdown=docs/results.md
 
-Models are names of the zoo (with the weights that come with the package, or untrained), files of
-weights, or folders of runs. Binding: a thing (by its mask) or a point is followed by the latent that
+Models are names of the zoo (with bundled weights, or untrained), files of weights, or folders of
+runs. Binding: a thing (by its mask) or a point is followed by the latent that
 attends to it most when it is first seen. Labels: the masks and points of the first frame are handed
 on by the likeness of feature maps. `stream_perceiver/tiny_grid` is the grid twin: as many
 parameters, but each latent reads only its own cell.
@@ -24,7 +24,7 @@ from perceiver_stream.evaluation.datasets.base import JointClip
 from perceiver_stream.evaluation.metrics import pck
 from perceiver_stream.evaluation.probes import binding, propagation, watching
 
-MODELS = "stream_perceiver/tiny,stream_perceiver/tiny_grid,moog/tiny,rvm/tiny"
+MODELS = "stream_perceiver/tiny_world,stream_perceiver/tiny_grid,moog/tiny_world,rvm/tiny"
 TINY = "stream_perceiver/nano_grid,moog/nano"
 SEED = 10**6  # of scenes that no config trains on
 HOLD = 8  # ticks on the first frame, so that the state is warm

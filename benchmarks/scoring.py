@@ -6,7 +6,6 @@ A clip has 24 frames of 128 x 128 pixels, 64 points, 5 things; answers are the t
 frozen model, with an untrained point read-out, watches the clip at its own size.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +34,7 @@ from perceiver_stream.models import point_readout
 from perceiver_stream.training.objectives.point_tracking import Watched
 from perceiver_stream.training.point_tracking import as_method
 
-LK, DIS, FROZEN = "LK tracker", "DIS tracker", "stream_perceiver/tiny"
+LK, DIS, FROZEN = "LK tracker", "DIS tracker", "stream_perceiver/tiny_world"
 
 
 def problem(ticks: int, side: int, num_points: int) -> dict[str, np.ndarray]:
@@ -98,10 +97,8 @@ def scorers(p: dict[str, np.ndarray]) -> dict[str, Callable[[], Any]]:
 
 def frozen(p: dict[str, np.ndarray], asked: np.ndarray) -> Callable[[], Any]:
   """Returns a run of a frozen model with a point read-out over the clip, at the model's size."""
-  config = perceiver_stream.build("stream_perceiver/tiny").config
-  pixels = config.modalities["pixels"]
-  model = perceiver_stream.build(dataclasses.replace(config, modalities={"pixels": pixels}))
-  size = pixels.height, pixels.width
+  model = perceiver_stream.build(FROZEN)
+  size = model.modalities["pixels"].spec.shape[:2]
   frames = np.stack([cv2.resize(frame, size[::-1]) for frame in p["pixels"]])
   asked = asked * [1, *(new / old for new, old in zip(size, p["pixels"].shape[1:3], strict=True))]
   rng = jax.random.PRNGKey(0)

@@ -1,10 +1,10 @@
 """Do frozen latents follow points? Read-outs beside classical trackers, on held-out scenes.
 
   python benchmarks/tracking.py
-  python benchmarks/tracking.py --models=stream_perceiver/tiny,MY.safetensors --markdown=docs/results.md
+  python benchmarks/tracking.py --models=stream_perceiver/tiny_world,MY.safetensors --markdown=docs/results.md
 
 Scenes of the synthetic world, 64 x 64, that no config trains on; TAP-Vid scores, queries where a
-point is first seen, thresholds in a picture of 256 x 256. Models are names of those that ship, or
+point is first seen, thresholds in a picture of 256 x 256. Models are names of bundled weights, or
 files of `scripts/export.py`. Long clips are longer than any window that the trackers learnt from.
 """
 
@@ -65,7 +65,7 @@ def ratio(one: float, other: float) -> float | None:
 
 
 def main(argv: list[str] | None = None) -> None:
-  more = {"models": "stream_perceiver/tiny", "clips": 16, "ticks": 24, "long": 200}
+  more = {"models": "stream_perceiver/tiny_world", "clips": 16, "ticks": 24, "long": 200}
   options = common.arguments_of(argv, __doc__ or "", globals(), more)
   about = common.machine()
   num, ticks, longer, points = (

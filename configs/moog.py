@@ -8,12 +8,11 @@ With `_future` behind it a variant learns by `future_prediction`, as pipelines c
 
 The released recipe: AdamW with b2 0.95, clipped at norm 1, warmed up and brought down by a cosine.
 Tiny is one endless scene, four times as fast as by default, so that copying the last frame is not
-nearly right; half as wide as the zoo's `moog/tiny`, because many small updates teach more than few
-large ones in the time that a CPU has.
+nearly right; its model is `moog/tiny_world`, half as wide as `moog/tiny`, because many small updates
+teach more than few large ones in the time that a CPU has.
 """
 
 import perceiver_stream
-from perceiver_stream.models.moog import Config, StackConfig
 from perceiver_stream.streams import synthetic
 from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
 from perceiver_stream.training.objectives import next_frame
@@ -24,11 +23,11 @@ RATES = {"nano": 1e-3, "tiny": 3e-3, "movi": 1e-4}
 
 def get_config(variant: str = "tiny") -> ExperimentConfig:
   name, variant = variant, variant.removesuffix("_future")
-  model = perceiver_stream.config(f"moog/{variant}")
+  model = perceiver_stream.config("moog/tiny_world" if variant == "tiny" else f"moog/{variant}")
   side = SIDES.get(variant, model.height)
   model.height = model.width = side
   if variant == "tiny":
-    _halve(model)
+    model.sample = 3
   return ExperimentConfig(
     model=model,
     stream=synthetic.Config(height=side, width=side, speed=4.0, modalities=("pixels",)),
@@ -46,11 +45,3 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
     max_windows=7000,
     run_dir=f"runs/moog_{name}",
   )
-
-
-def _halve(model: Config) -> None:
-  stack = StackConfig(num_layers=2, qkv_dim=64, num_heads=4, mlp_dim=128)
-  model.num_latents, model.latent_dim, model.sample, model.remat = 32, 64, 3, False
-  model.predictor = model.corrector = model.decoder.stack = stack
-  model.encoder.channels, model.encoder.hidden_dim = (32, 32, 64), 64
-  model.encoder.num_octaves, model.decoder.num_octaves = 4, 5  # no finer than the grids

@@ -1,13 +1,13 @@
-"""How the weights that ship are made: one small model watches four streams at once.
+"""How the bundled weights are made: one small model watches four streams at once.
 
 Three rows are the synthetic world at its levels, a new scene every 96 ticks; the fourth is the
 MuJoCo room (extra `sim`). Pictures only, so that the model can watch any video.
 
-Variants: `tiny` (`stream_perceiver/tiny`, a CPU), `apart` (as tiny, but each latent keeps a vector of
+Variants: `tiny` (`stream_perceiver/tiny_world`, a CPU), `apart` (as tiny, but each latent keeps a vector of
 its own), `blind` (as apart, but queries do not see the last frames, so that what is foretold passes
 through the latents; longer), `grid` (the grid twin of `blind`, for the probes), `motion` (a latent
-for each token, blind and looking back: how places moved passes through the latents), `moog` (`moog/tiny`
-at half its width, by its own objective, from where `configs/moog.py:tiny` ends), `nano` (tests;
+for each token, blind and looking back: how places moved passes through the latents), `moog`
+(`moog/tiny_world`, by its own objective, from where `configs/moog.py:tiny` ends), `nano` (tests;
 without MuJoCo).
 
   python scripts/train.py --config=configs/pretrain.py:tiny
@@ -19,18 +19,16 @@ import dataclasses
 from typing import Any
 
 import perceiver_stream
-from perceiver_stream.models.moog import EncoderConfig, StackConfig
 from perceiver_stream.streams import mixture, mujoco, synthetic
 from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
 from perceiver_stream.training.objectives import next_frame
 
 MODELS = {
   "nano": "stream_perceiver/nano",
-  "tiny": "stream_perceiver/tiny",
-  "apart": "stream_perceiver/tiny",
-  "blind": "stream_perceiver/tiny",
+  "tiny": "stream_perceiver/tiny_world",
+  "apart": "stream_perceiver/tiny_world",
+  "blind": "stream_perceiver/tiny_world",
   "grid": "stream_perceiver/tiny_grid",
-  "motion": "stream_perceiver/tiny_motion",
 }
 BLIND = ("blind", "grid")
 APART = ("apart", *BLIND)
@@ -81,10 +79,9 @@ def futures(variant: str) -> dict[str, Any]:
 
 def motions() -> dict[str, Any]:
   """Returns how latents learn how places moved: to explain the newest frame, and foretell the next."""
-  model = perceiver_stream.config(MODELS["motion"])
   num = 700
   return dict(
-    model=dataclasses.replace(model, modalities={"pixels": model.modalities["pixels"]}),
+    model=perceiver_stream.config("stream_perceiver/tiny_motion"),
     objective=ObjectiveConfig(window=8),
     optimizer=OptimizerConfig(
       learning_rate=1e-3, b2=0.95, warmup_steps=20, schedule="cosine", decay_steps=num
@@ -94,19 +91,9 @@ def motions() -> dict[str, Any]:
 
 
 def next_frames() -> dict[str, Any]:
-  """Returns how MooG learns: shapes of parameters as in `configs/moog.py:tiny`, larger pictures."""
-  stack = StackConfig(num_layers=2, qkv_dim=64, num_heads=4, mlp_dim=128)
-  encoder = EncoderConfig(
-    channels=(32, 32, 64), strides=(2, 2, 1), hidden_dim=64, num_octaves=4, add_positions=True
-  )
-  model = perceiver_stream.config("moog/tiny")
-  decoder = dataclasses.replace(model.decoder, stack=stack, num_octaves=5)
-  sizes = {"num_latents": 32, "latent_dim": 64, "encoder": encoder, "predictor": stack}
-  model = dataclasses.replace(
-    model, **sizes, corrector=stack, decoder=decoder, sample=8, remat=False
-  )
+  """Returns how MooG learns: the parameters of `configs/moog.py:tiny`, larger pictures."""
   return dict(
-    model=model,
+    model=perceiver_stream.config("moog/tiny_world"),
     objective=next_frame.Config(window=8, score_ticks=1),
     optimizer=OptimizerConfig(
       learning_rate=2e-3, b2=0.95, warmup_steps=20, schedule="cosine", decay_steps=800

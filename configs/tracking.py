@@ -1,11 +1,11 @@
 """Reading points, boxes, depth, flow and things out of the frozen states of a model.
 
 The model watches, only the read-out learns. Rows are the three levels of the synthetic world, with
-other scenes than `configs/pretrain.py` has. A variant is a model, `tiny` (`stream_perceiver/tiny`),
-`motion` (`stream_perceiver/tiny_motion`), `moog` (`moog/tiny`) or `nano` (tests: random weights),
-and what is read: nothing more (points), `latents` (points, from nothing but the latents), `flow`
-(points, from the latents and how the model's own decoder says that places moved), `boxes` (around
-things) or `dense` (depth, flow, and things against ground).
+other scenes than `configs/pretrain.py` has. A variant is a model, `tiny`
+(`stream_perceiver/tiny_world`), `motion` (`stream_perceiver/tiny_motion`), `moog` (`moog/tiny_world`)
+or `nano` (tests: random weights), and what is read: nothing more (points), `latents` (points, from
+nothing but the latents), `flow` (points, from the latents and how the model's own decoder says that
+places moved), `boxes` (around things) or `dense` (depth, flow, and things against ground).
 
   python scripts/train.py --config=configs/tracking.py:tiny
   python scripts/train.py --config=configs/tracking.py:moog_latents
@@ -25,9 +25,9 @@ from perceiver_stream.training import ExperimentConfig, OptimizerConfig
 from perceiver_stream.training.objectives import dense_reading, point_tracking
 
 WEIGHTS = {
-  "tiny": "stream_perceiver/tiny",
+  "tiny": "stream_perceiver/tiny_world",
   "motion": "stream_perceiver/tiny_motion",
-  "moog": "moog/tiny",
+  "moog": "moog/tiny_world",
   "nano": "",
 }
 DENSE = {
@@ -78,9 +78,9 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
 
 
 def config_of(weights: str) -> Any:
-  """Returns the config of a model that ships; of a nano one that sees pictures, if none is named."""
+  """Returns the config of bundled weights; of a nano one that sees pictures, if none is named."""
   if weights:
-    return perceiver_stream.load(weights)[0].config
+    return perceiver_stream.config(weights)
   nano = perceiver_stream.config("stream_perceiver/nano")
   return dataclasses.replace(nano, modalities={"pixels": nano.modalities["pixels"]})
 

@@ -12,7 +12,6 @@ import importlib
 import pathlib
 from typing import Any
 
-from perceiver_stream.utils.paths import user_path
 from perceiver_stream.version import __version__ as __version__
 
 _ROOMS = (
@@ -39,17 +38,17 @@ def load(source: str | pathlib.Path, **changes: Any) -> tuple[Any, Any]:
 
   Args:
     source: The folder of a run of `scripts/train.py`; a file of weights, ours or published (see
-      `zoo.load`); or a name of the zoo: with the weights that come with the package, or untrained.
-    changes: Fields of the config that a published file does not say; only for files.
+      `zoo.load`); or a name of the zoo, for the weights that are bundled with the package. Under
+      other names weights are random, with a warning; use `build` for those.
+    changes: Fields of the model's config to change: sizes that a published file does not say, or
+      what no parameter depends on, such as `displacements`.
 
   Raises:
     FileNotFoundError: It is none of these.
-    ValueError: A file is of no known kind, damaged, hostile, or does not fit.
+    ValueError: A file is of no known kind, damaged, hostile, or does not fit; there is no such
+      field, or the parameters do not fit the changed config.
   """
-  path = user_path(source)
-  if path.is_file() or (path.is_dir() and not (path / "checkpoints").is_dir()):
-    return importlib.import_module("perceiver_stream.zoo").load(path, **changes)
-  loaded = importlib.import_module("perceiver_stream.training").load(source)
+  loaded = importlib.import_module("perceiver_stream.training").load(source, **changes)
   return loaded.model, loaded.params
 
 

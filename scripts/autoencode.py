@@ -16,7 +16,7 @@ import argparse
 
 from perceiver_stream import streams, training
 from perceiver_stream.streams import base
-from perceiver_stream.training import autoencoding, classes, flows
+from perceiver_stream.training import autoencoding, classes
 from perceiver_stream.training.scripting import readable_errors
 
 
@@ -53,7 +53,6 @@ def main() -> None:
     outputs = args.outputs.split(",")
     done = autoencoding.autoencode(loaded, ticks, args.out, rate_hz=rate, outputs=outputs)
   print(f"{done.path}: {done.ticks} pictures in {done.clips} clips, {loaded.about}.")
-  print(flows.caution(loaded), end="")
   if not done.has_sound:
     print("The video has no sound: it was encoded as silence.")
   for name, scores in done.psnr.items():

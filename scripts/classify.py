@@ -12,7 +12,7 @@ names a text file with one class per line; without it classes are numbers.
 import argparse
 
 from perceiver_stream import streams, training
-from perceiver_stream.training import classes, flows
+from perceiver_stream.training import classes
 from perceiver_stream.training.scripting import readable_errors
 
 
@@ -42,7 +42,6 @@ def main() -> None:
     names = classes.read_names(args.labels, loaded.model.config.num_classes)
     found = classes.classify(loaded, streams.open_rows(stream)[0])
   print(f"{args.input}, by {loaded.about}:")
-  print(flows.caution(loaded), end="")
   for name, share in classes.top(found, names, args.top):
     print(f"{100 * share:6.2f} %  {name}")
 

@@ -1,10 +1,10 @@
 """Scores a model that does not learn over a stream, beside the baselines.
 
   python scripts/evaluate.py runs/online_tiny --path=OTHER.mp4
-  python scripts/evaluate.py stream_perceiver/tiny --path=MY.mp4 --max_windows=50 --json=out.json
+  python scripts/evaluate.py stream_perceiver/tiny_world --path=MY.mp4 --max_windows=50 --json=out.json
 
-The model is that of a run, with its newest parameters, or one of the zoo by name, untrained. It
-watches the video in order and carries its state; predictions at each of its displacements are
+The model is that of a run, with its newest parameters, a file of weights, or a name of the zoo, with
+the bundled weights or random ones. It watches the video in order and carries its state; predictions at each of its displacements are
 compared with what came. copy is the last frame seen, extrap the last frame moved on by optical
 flow, mix the mean of both, fitted_mix a mix whose weights are fitted as the stream goes on;
 recent_mean and past_mean are the mean of the last 8 ticks and of all before (sound, depth). The

@@ -34,7 +34,6 @@ def of_pictures(args: argparse.Namespace) -> None:
   flow_movies.write_pair(folder, flow, args.max_speed)
   pair = flows.Pair(first, second, flow)
   print(f"{folder}: flow.flo, flow.npz, flow.png, {flow.shape[1]}×{flow.shape[0]}, {loaded.about}.")
-  print(flows.caution(loaded), end="")
   print(f"First picture rebuilt from the second, PSNR dB: {scored(flows.rebuilt_psnr(pair))}")
   if truth is not None:
     print(f"End-point error, pixels: {scored(flows.end_point_errors(pair, truth))}")
@@ -56,7 +55,6 @@ def of_video(args: argparse.Namespace) -> None:
   options = {"max_speed": args.max_speed, "save_flows": args.save_flows}
   done = flow_movies.write_movie(folder, pairs, **options)
   print(f"{folder / 'flow.mp4'}: {done.count} flows, {width}×{height}, {loaded.about}.")
-  print(flows.caution(loaded), end="")
   how = f"at {config.rate_hz:g} ticks a second" if config.rate_hz else "one tick for each picture"
   print(f"Watched {how}, {done.step_s:.3f} s apart on average.")
   print(f"Full colour is {done.max_speed:.1f} pixels per tick.")

@@ -7,7 +7,7 @@ Each picture of out.mp4 was predicted --displacement ticks before the moment it 
 runs in step with MY.mp4; the first ones, which nothing has predicted, are grey. Sound is made from
 the predicted log-mel energies: it has the right loudness and colour, and no true phase. Pictures
 are as large as the model's, enlarged to at least 256 pixels; flow is shown in colours. An untrained model (a name of the zoo
-such as stream_perceiver/tiny) predicts that nothing will change.
+such as stream_perceiver/small) predicts that nothing will change.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Follows points through a video of any length with the frozen latents of a model.
 
-  python scripts/track.py MY.mp4 --grid 8 --model=stream_perceiver/tiny
+  python scripts/track.py MY.mp4 --grid 8 --model=stream_perceiver/tiny_world
   python scripts/track.py MY.mp4 --points "0,120.5,80;25,300,42" --model=lk --output=tracks
   python scripts/track.py MY.mp4 --points=asked.csv --model=lk --rerun=tracks.rrd
   python scripts/track.py DAVIS/JPEGImages/480p/bear --grid=8 --model=lk --rate_hz=24
@@ -18,8 +18,9 @@ thought hidden, its trail behind; tracks.npz with tracks [N, T, 2] (x, y), NaN b
 visible [N, T], certainty [N, T], queries [N, 3] (frame, x, y), time_s [T]; and tracks.csv, the same in
 rows. Memory grows with the tracks alone. ctrl-C ends early, and what was done is written.
 
---model is a model that ships, a file, or a method without learning: static, lk_gray (lk),
-dis_finest0 (dis), template, dis_template. Other names of the zoo have random weights.
+--model is the name of bundled weights (moog/tiny_world, stream_perceiver/tiny_motion,
+stream_perceiver/tiny_world), a file of scripts/export.py, or a method without learning: static,
+lk_gray (lk), dis_finest0 (dis), template, dis_template. Other names of the zoo have random weights.
 """
 
 import argparse
@@ -54,8 +55,6 @@ def track(args: argparse.Namespace) -> None:
     done = track_movies.write_tracks(folder, ticks, queries, start, options, lambda: bool(stop))
   print(f"{folder}: overlay.mp4, tracks.npz, tracks.csv. {method}.")
   print(f"{len(queries)} points, {done.ticks} frames, {done.seen:.0%} of the places visible.")
-  if method.endswith("untrained"):
-    print("Random weights: this shows that it runs, not what it can do.")
 
 
 def main() -> None:

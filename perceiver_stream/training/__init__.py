@@ -32,6 +32,7 @@ _NAMES = {
   "read_shards": "latents",
   "to_json": "config",
   "train": "loop",
+  "untrained": "inference",
   "watch": "inference",
 }
 

@@ -50,7 +50,7 @@ class ExperimentConfig:
     max_bad_windows: Windows with a non-finite loss in a row that end the run with an error.
     prefetch: Windows read ahead.
     seed: Of the parameters and everything random after.
-    weights: Parameters to start from: a file, or the name of a model that ships; "" is random ones.
+    weights: Parameters to start from: a file, or the name of bundled weights; "" is random ones.
     run_dir: Where everything is written; a run found there is continued.
   """
 

@@ -34,12 +34,6 @@ class Pair(NamedTuple):
   times_s: tuple[float, float] = (0.0, 0.0)
 
 
-def caution(loaded: Loaded) -> str:
-  """Returns a line for users of a model that has learnt nothing; empty for others."""
-  untrained = loaded.about.endswith("untrained")
-  return "Untrained weights: this shows that it runs, not what it can do.\n" * untrained
-
-
 def gives_flow(model: Model) -> str:
   """Returns `"pair"` if a model answers two pictures, `"stream"` if it expects motion to come.
 

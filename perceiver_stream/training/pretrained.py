@@ -16,7 +16,7 @@ from perceiver_stream.training.objectives.frozen import check_sees, split
 from perceiver_stream.training.objectives.point_tracking import Watched
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.zoo.cards import Card
-from perceiver_stream.zoo.loading import Readout, card_of, load_readout
+from perceiver_stream.zoo.loading import Readout, card_of, find, load_readout
 
 
 def load_tracker(
@@ -25,7 +25,7 @@ def load_tracker(
   """Returns a frozen model with what was learnt to follow points in its states, and its parameters.
 
   Args:
-    name_or_path: A file that `export` wrote, or the name of a model that ships.
+    name_or_path: A file that `export` wrote, or the name of bundled weights.
     num_slots: Points followed at a time.
     follows: `"points"` or `"boxes"`.
 
@@ -33,10 +33,11 @@ def load_tracker(
     FileNotFoundError: There is no such file.
     ValueError: The file has no model of ours, or nothing that follows points.
   """
-  model, params = zoo.load(name_or_path)
+  file = find(name_or_path)
+  model, params = zoo.load(file)
   if why := check_sees(model):
     raise ValueError(f"{name_or_path} cannot follow {follows}: {why}.")
-  readout = load_readout(name_or_path, follows)
+  readout = load_readout(file, follows)
   tracker = point_readout.build(readout.config)
   return Watched(model, params, tracker, num_slots), readout.params
 
@@ -51,8 +52,9 @@ def load_reader(name_or_path: str | pathlib.Path) -> tuple[dense_reading.Watched
     FileNotFoundError: There is no such file.
     ValueError: The file has no model of ours, or no such read-out.
   """
-  model, params = zoo.load(name_or_path)
-  readout = load_readout(name_or_path, "dense")
+  file = find(name_or_path)
+  model, params = zoo.load(file)
+  readout = load_readout(file, "dense")
   return dense_reading.Watched(model, params, dense_readout.build(readout.config)), readout.params
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,22 +12,45 @@ from perceiver_stream import streams
 from perceiver_stream.streams import shard_files, shards, video
 from perceiver_stream.training import objectives
 from perceiver_stream.training.config import ExperimentConfig
-from perceiver_stream.training.inference import Loaded
+from perceiver_stream.training.inference import Loaded, UntrainedWarning
 from perceiver_stream.utils.paths import user_path
+from perceiver_stream.zoo.bundled import RenamedWarning
 
 TRACEBACK = "PERCEIVER_STREAM_TRACEBACK"
+SHOWN = (RenamedWarning, UntrainedWarning)  # by scripts, wherever they come up
 WATCHED = 8  # ticks that a frozen model is given at once
 
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-  """Ends the process with one message where something the user can change is wrong."""
+  """Ends the process with one message where something the user can change is wrong.
+
+  Warnings about the model that was chosen, random weights or an old name, are one line, too.
+  """
   try:
-    yield
+    with _readable_warnings():
+      yield
   except (ValueError, OSError, RuntimeError) as error:
     if os.environ.get(TRACEBACK):
       raise
     sys.exit(f"{os.path.basename(sys.argv[0])}: {error}\n(For the traceback set {TRACEBACK}=1.)")
+
+
+@contextmanager
+def _readable_warnings() -> Iterator[None]:
+  with warnings.catch_warnings():
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+      if issubclass(category, SHOWN):
+        print(f"{os.path.basename(sys.argv[0])}: {message}", file=sys.stderr)
+      else:
+        usual(message, category, *place)
+
+    for category in SHOWN:
+      warnings.simplefilter("always", category)
+    warnings.showwarning = show
+    yield
 
 
 def stream_for(loaded: Loaded, path: str) -> Any:

@@ -15,13 +15,14 @@ from perceiver_stream.evaluation.trackers_online import Online, Said
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import Orders, Sight
+from perceiver_stream.training.inference import warn_untrained
 from perceiver_stream.training.names import nearest
 from perceiver_stream.training.objectives.frozen import check_sees, frozen, look
 from perceiver_stream.training.objectives.point_tracking import Watched
 from perceiver_stream.training.pretrained import load_tracker
 from perceiver_stream.types import IS_FIRST
 from perceiver_stream.utils.paths import user_path
-from perceiver_stream.zoo import shipped
+from perceiver_stream.zoo import bundled
 from perceiver_stream.zoo.loading import blank_tick
 
 CHUNK = 8  # ticks that are watched at once
@@ -183,14 +184,17 @@ def starter(name: str, num_points: int) -> tuple[Start, str]:
   key = SHORT.get(name, name)
   if key in TRACKERS:
     return lambda asked: Online(TRACKERS[key], asked), f"{key}, without learning"
-  slots, ships = min(num_points, MAX_SLOTS), name in shipped.names()
-  random = name in zoo.names() and not ships
-  if not (ships or random or user_path(name).exists()):
-    known = [*TRACKERS, *shipped.names()]
+  name = name if user_path(name).exists() else bundled.current(name)
+  slots, trained = min(num_points, MAX_SLOTS), name in bundled.names()
+  random = name in zoo.names() and not trained
+  if not (trained or random or user_path(name).exists()):
+    known = [*TRACKERS, *bundled.names()]
     raise FileNotFoundError(
       f"model {name!r} is neither a file nor one of {', '.join(known)}.{nearest(name, known)} Names "
       f"of the zoo have random weights: {', '.join(zoo.names())}."
     )
   watched, params = untrained(name, slots) if random else load_tracker(name, slots)
+  if random:
+    warn_untrained(name)
   about = f"{name}, untrained" if random else name
   return lambda asked: follow_points(watched, params, asked), about

@@ -1,7 +1,8 @@
 """Named models: `build("family/variant")`.
 
-A family is a module with `VARIANTS` (name → config factory) and `build(config)`; list it in
-`FAMILIES` and its variants are in the zoo.
+A family is a module with `VARIANTS` (name → config factory), `build(config)`, `fitted(config, specs)`
+and a `CARD`; list it in `FAMILIES` and its variants are in the zoo. `RELEASED` names the files of
+published weights, by variant.
 """
 
 import difflib
@@ -86,6 +87,20 @@ def build(name_or_config: Any) -> Model:
   """
   chosen = config(name_or_config) if isinstance(name_or_config, str) else name_or_config
   return family(chosen).build(chosen)
+
+
+def released(name: str) -> str:
+  """Returns which published file holds the weights of a named model; empty if none does.
+
+  >>> released("rvm/small")
+  'the flat .npz of size S (google-deepmind/representations4d, colabs/rvm_inference_demo.ipynb)'
+
+  Raises:
+    ValueError: There is no such model.
+  """
+  module, variant = family(config(name)), name.split("/")[1]
+  file = getattr(module, "RELEASED", {}).get(variant)
+  return f"{file} ({module.CARD.code})" if file else ""
 
 
 def staged(name_or_config: Any) -> Staged:

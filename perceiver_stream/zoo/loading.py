@@ -17,11 +17,11 @@ from perceiver_stream.files import array_files
 from perceiver_stream.models.base import Model
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.version import __version__
-from perceiver_stream.zoo import configs, shipped
+from perceiver_stream.zoo import bundled, configs
 from perceiver_stream.zoo.cards import Card
 from perceiver_stream.zoo.hugging_face import recognise_hugging_face
 from perceiver_stream.zoo.published import Recognised, recognise
-from perceiver_stream.zoo.translation import check_names, flatten, import_params, unflatten
+from perceiver_stream.zoo.translation import Shape, check_names, flatten, import_params, unflatten
 
 FORMAT = "perceiver_stream model 1"
 READOUTS = "readouts/"  # in files: what names of arrays and configs of read-outs start with
@@ -47,12 +47,13 @@ def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
   in a file is executed.
 
   Args:
-    path: The file, a Hugging Face folder, or a name such as `"stream_perceiver/tiny"`.
+    path: The file, a Hugging Face folder, or the name of bundled weights, such as
+      `"stream_perceiver/tiny_world"`.
     changes: Fields of the model's config to change: what a published file does not say, such as
       `height`, `width` or `num_latents`.
 
   Raises:
-    FileNotFoundError: There is no such file; names that there are weights of are listed.
+    FileNotFoundError: There is no such file; the bundled names are listed.
     ValueError: The file is of no known kind, damaged, hostile, or does not fit the model: names
       that are missing, extra or wrongly shaped are listed.
   """
@@ -76,20 +77,20 @@ def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
 
 
 def find(path: str | pathlib.Path) -> pathlib.Path:
-  """Returns the file that a path or the name of a model means.
+  """Returns the file that a path or the name of bundled weights means.
 
   Raises:
-    FileNotFoundError: There is none; names that there are weights of are listed.
+    FileNotFoundError: There is none; the bundled names are listed.
   """
   file = user_path(path)
   file = file / "model.safetensors" if file.is_dir() else file
   if file.is_file():
     return file
-  if known := shipped.path_of(str(path)):
+  if known := bundled.path_of(bundled.current(str(path))):
     return known
   raise FileNotFoundError(
-    f"{file}: there is no such file, and no weights of that name; by name there are "
-    f"{', '.join(shipped.names())}."
+    f"{file}: there is no such file, and no bundled weights of that name; bundled are "
+    f"{', '.join(bundled.names())}."
   )
 
 
@@ -175,12 +176,17 @@ def template(model: Model) -> PyTree:
   return jax.eval_shape(model.init, jax.random.key(0), blank_tick(model))
 
 
+def shapes(model: Model) -> dict[str, Shape]:
+  """Returns the shapes of a model's parameters by name, without making them."""
+  return {name: tuple(x.shape) for name, x in flatten(template(model)).items()}
+
+
 def _load_ours(
   flat: array_files.Flat, metadata: dict[str, str], path: pathlib.Path, changes: dict[str, Any]
 ) -> tuple[Model, PyTree]:
   config = configs.from_json(metadata.get("config", ""), str(path))
-  model = zoo.build(_changed(config, changes))
-  wanted = {name: tuple(x.shape) for name, x in flatten(template(model)).items()}
+  model = zoo.build(changed(config, changes))
+  wanted = shapes(model)
   flat = {name: x for name, x in flat.items() if not name.startswith(READOUTS)}
   check_names(flat, wanted, source=str(path))
   return model, unflatten({name: jnp.asarray(flat[name]) for name in wanted})
@@ -190,7 +196,7 @@ def _build(
   found: Recognised, flat: array_files.Flat, path: pathlib.Path, changes: dict[str, Any]
 ) -> tuple[Model, PyTree]:
   configs.check_sizes(found.config, str(path))
-  config = _changed(found.config, changes)
+  config = changed(found.config, changes)
   model = zoo.build(config)
   params = import_params(
     flat, template(model), found.rules(config), source=str(path), ignore=found.ignore
@@ -198,7 +204,12 @@ def _build(
   return model, jax.tree.map(jnp.asarray, params)
 
 
-def _changed(config: Any, changes: dict[str, Any]) -> Any:
+def changed(config: Any, changes: Mapping[str, Any]) -> Any:
+  """Returns a model's config with some fields changed.
+
+  Raises:
+    ValueError: It has no such field; the fields are listed.
+  """
   known = {field.name for field in dataclasses.fields(config)}
   if unknown := set(changes) - known:
     raise ValueError(

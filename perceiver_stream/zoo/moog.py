@@ -1,5 +1,7 @@
 """MooG: the two published forms, and small ones to train."""
 
+import dataclasses
+
 from perceiver_stream.models.moog import Config as Config
 from perceiver_stream.models.moog import DecoderConfig, EncoderConfig, StackConfig
 from perceiver_stream.models.moog_layers import staged as staged
@@ -8,7 +10,14 @@ from perceiver_stream.models.moog_model import fitted as fitted
 from perceiver_stream.zoo.cards import Card
 
 
-def _small(side: int, latents: int, dim: int, strides: tuple[int, ...], layers: int) -> Config:
+def _small(
+  side: int,
+  latents: int,
+  dim: int,
+  strides: tuple[int, ...],
+  layers: int,
+  octaves: tuple[int, int] = (8, 6),
+) -> Config:
   stack = StackConfig(num_layers=layers, qkv_dim=dim, num_heads=4, mlp_dim=2 * dim)
   return Config(
     height=side,
@@ -20,12 +29,12 @@ def _small(side: int, latents: int, dim: int, strides: tuple[int, ...], layers: 
       channels=(dim // 2,) * (len(strides) - 1) + (dim,),
       strides=strides,
       hidden_dim=dim,
-      num_octaves=8,
+      num_octaves=octaves[0],
       add_positions=True,
     ),
     predictor=stack,
     corrector=stack,
-    decoder=DecoderConfig(stack=stack, num_octaves=6),
+    decoder=DecoderConfig(stack=stack, num_octaves=octaves[1]),
     sample=4,
     float32_positions=False,
   )
@@ -36,12 +45,21 @@ def _movi() -> Config:
   return Config(norm_first=False, encoder=encoder)
 
 
+def _world() -> Config:
+  config = _small(64, 32, 64, (2, 2, 1), 2, octaves=(4, 5))  # no finer than the grids
+  return dataclasses.replace(config, sample=8, remat=False)
+
+
 VARIANTS = {
   "ego4d": Config,
   "movi": _movi,
   "tiny": lambda: _small(64, 128, 128, (2, 2, 1), 2),
+  # As bundled: half as wide, because many small updates teach more than few large ones on a CPU.
+  "tiny_world": _world,
   "nano": lambda: _small(16, 8, 16, (2, 2), 1),
 }
+
+RELEASED = {"ego4d": "the flat .npz of the Ego4D backbone"}
 
 CARD = Card(
   summary="A latent array that predicts the next frame and is corrected by it; latents follow things.",

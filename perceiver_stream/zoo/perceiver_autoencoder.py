@@ -9,7 +9,7 @@ from perceiver_stream.models.perceiver_models import build_autoencoder as build
 from perceiver_stream.types import ModalitySpec
 from perceiver_stream.zoo.cards import Card
 
-__all__ = ["CARD", "VARIANTS", "Config", "build", "fitted"]
+__all__ = ["CARD", "RELEASED", "VARIANTS", "Config", "build", "fitted"]
 
 
 def _small(
@@ -37,6 +37,8 @@ VARIANTS = {
   "tiny": lambda: _small(8, 64, 16, 128, 128, 4, 4),
   "nano": lambda: _small(2, 16, 4, 8, 16, 1, 2),
 }
+
+RELEASED = {"kinetics": "the video autoencoding .pystate"}
 
 CARD = Card(
   summary="Video, sound and a class label of a clip, squeezed through a latent array.",

@@ -10,7 +10,7 @@ from perceiver_stream.models.perceiver_models import build_classifier as build
 from perceiver_stream.types import ModalitySpec
 from perceiver_stream.zoo.cards import Card
 
-__all__ = ["CARD", "VARIANTS", "Config", "build", "fitted"]
+__all__ = ["CARD", "RELEASED", "VARIANTS", "Config", "build", "fitted"]
 
 
 def _nano() -> Config:
@@ -31,6 +31,12 @@ VARIANTS = {
   "learned": lambda: Config(tokens=LearnedPixels(), decoder=DecoderConfig()),
   "conv": lambda: Config(tokens=ConvPixels()),
   "nano": _nano,
+}
+
+RELEASED = {
+  "fourier": "the ImageNet .pystate with Fourier positions",
+  "learned": "the ImageNet .pystate with learned positions",
+  "conv": "the ImageNet .pystate with a convolution",
 }
 
 CARD = Card(

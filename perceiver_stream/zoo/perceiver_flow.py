@@ -9,7 +9,7 @@ from perceiver_stream.models.perceiver_models import build_flow as build
 from perceiver_stream.types import ModalitySpec
 from perceiver_stream.zoo.cards import Card
 
-__all__ = ["CARD", "VARIANTS", "Config", "build", "fitted"]
+__all__ = ["CARD", "RELEASED", "VARIANTS", "Config", "build", "fitted"]
 
 
 def _small(side: int, bands: int, latents: int, dim: int, layers: int, heads: int) -> Config:
@@ -29,6 +29,8 @@ VARIANTS = {
   "tiny": lambda: _small(64, 32, 128, 128, 4, 4),
   "nano": lambda: _small(16, 4, 8, 16, 1, 2),
 }
+
+RELEASED = {"published": "the optical flow .pystate"}
 
 CARD = Card(
   summary="Optical flow between two frames; every pixel of the first asks where it went.",

@@ -42,6 +42,11 @@ VARIANTS = {
   "nano": lambda: _small(16, 4, 16, 1),
 }
 
+RELEASED = {
+  name: f"the flat .npz of size {size}"
+  for name, size in {"small": "S", "base": "B", "large": "L", "huge": "H"}.items()
+}
+
 CARD = Card(
   summary="A vision transformer per frame and a gated grid of latents through time.",
   paper="Recurrent Video Masked Autoencoders 2025, 2512.13684",

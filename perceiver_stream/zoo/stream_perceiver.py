@@ -38,12 +38,17 @@ def _grid(config: Config, grid: tuple[int, int]) -> Config:
   return dataclasses.replace(config, latent_grid=grid)
 
 
+def _world(config: Config) -> Config:
+  pixels = {"pixels": config.modalities["pixels"]}
+  return dataclasses.replace(config, modalities=pixels, displacements=(1, 4))
+
+
 def _motion(config: Config, grid: tuple[int, int], dim: int) -> Config:
   places = {"num_latents": math.prod(grid), "latent_dim": dim, "identity": True, "places": True}
   pixels = dataclasses.replace(config.modalities["pixels"], looks_back=True)  # type: ignore[type-var]
   return dataclasses.replace(
     config,
-    modalities=config.modalities | {"pixels": pixels},
+    modalities={"pixels": pixels},
     core=dataclasses.replace(config.core, **places),
     latent_grid=grid,
     queries_see=False,
@@ -59,7 +64,9 @@ VARIANTS = {
   # Each latent bound to one cell of the picture: what the free ones are compared with.
   "nano_grid": lambda: _grid(VARIANTS["nano"](), (4, 2)),
   "tiny_grid": lambda: _grid(VARIANTS["tiny"](), (8, 8)),
-  # A latent for each token, through which passes all that is told of motion.
+  # As bundled: pictures only, so that the model can watch any video.
+  "tiny_world": lambda: _world(VARIANTS["tiny"]()),
+  # As bundled: pictures only; one latent per token; motion has to pass through the latents.
   "tiny_motion": lambda: _motion(VARIANTS["tiny"](), (16, 16), 64),
   "small": lambda: _config(128, 256, 256, 2, heads=8, patch=8, tokenizer="conv"),
   "base": lambda: _config(256, 1024, 512, 3, heads=8, patch=8, tokenizer="conv"),
@@ -69,5 +76,5 @@ CARD = Card(
   summary="Latents that watch one stream tick by tick and foretell it, several distances ahead.",
   paper="ours; docs/design.md says what it takes from where",
   inputs="pixels and sound of any stream, or one of them; sizes adapt",
-  limits="What ships (pictures of 64×64) has seen synthetic worlds and nothing real.",
+  limits="The bundled weights (pictures of 64×64) have seen synthetic worlds and nothing real.",
 )

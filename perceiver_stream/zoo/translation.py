@@ -121,9 +121,9 @@ def export_params(params: Mapping, rules: Sequence[Rule]) -> Flat:
 
 
 def check_names(
-  published: Mapping[str, np.ndarray], wanted: Mapping[str, Shape], *, source: str, ignore: str = ""
+  published: Mapping[str, Any], wanted: Mapping[str, Shape], *, source: str, ignore: str = ""
 ) -> None:
-  """Checks that a file has exactly the wanted arrays.
+  """Checks that a file has exactly the wanted arrays; of those given only the shapes are read.
 
   Raises:
     ValueError: Names are missing, extra, or of the wrong shape; all are listed.

@@ -40,6 +40,7 @@ SCRIPTS = sorted(
 )
 
 
+@pytest.mark.filterwarnings("ignore:.* has random weights")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_benchmark_runs_without_arguments_at_tiny_size(load, name, tmp_path, capsys):

@@ -141,8 +141,8 @@ def test_queries_that_see_nothing_see_nothing_in_layers_either():
   close(answers, made.run(params, frames), 1e-5)
 
 
-def test_shipped_weights_flow_through_a_pipeline():
-  model, params = zoo.load("moog/tiny")
+def test_bundled_weights_flow_through_a_pipeline():
+  model, params = zoo.load("moog/tiny_world")
   pipeline = Pipeline(cut(zoo.staged(model.config)))
   frame = {
     n: jax.ShapeDtypeStruct((1, *s.shape[1:]), s.dtype)

@@ -57,7 +57,7 @@ def test_two_pictures_give_flow_in_three_files_and_scores(run, scene, weights, t
 
 def test_an_untrained_model_says_so_and_sees_no_motion(run, scene, tmp_path):
   out = run(scene / "A.png", scene / "B.png", NANO, f"--out={tmp_path}", "--fewest")
-  assert "Untrained weights" in out
+  assert "perceiver_flow/nano, untrained." in out
   assert not flow_files.read_flow(tmp_path / "flow.flo").any()
 
 

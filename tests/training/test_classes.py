@@ -10,7 +10,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def loaded():
-  return inference.load("perceiver_classifier/nano")
+  return inference.untrained("perceiver_classifier/nano")
 
 
 def test_the_middle_is_looked_at_and_probabilities_are_averaged(loaded):

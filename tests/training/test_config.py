@@ -85,8 +85,8 @@ def test_a_field_that_was_added_since_has_its_default(config):
   old = to_dict(config)
   del old["weights"], old["model"]["core"]["identity"]
   assert differences(old, to_dict(config)) == []
-  config.weights, config.model.core.identity = "moog/tiny", True
-  found = ["model.core.identity: False -> True", "weights:  -> moog/tiny"]
+  config.weights, config.model.core.identity = "moog/tiny_world", True
+  found = ["model.core.identity: False -> True", "weights:  -> moog/tiny_world"]
   assert differences(old, to_dict(config)) == found
 
 

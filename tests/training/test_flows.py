@@ -180,7 +180,6 @@ def test_a_model_is_loaded_from_wherever_it_is(pairwise, tmp_path):
   zoo.save(path, pairwise.model, pairwise.params)
   loaded = load(path)
   jax.tree.map(np.testing.assert_array_equal, loaded.params, pairwise.params)
-  assert flows.caution(loaded) == "" and loaded.about == str(path)
-  assert "Untrained" in flows.caution(load("perceiver_flow/nano"))
+  assert loaded.about == str(path)
   with pytest.raises(FileNotFoundError, match="neither the folder of a run"):
     load("nowhere")

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from training_fakes import Movies
 
+import perceiver_stream
+from perceiver_stream import training
+from perceiver_stream.training import inference
 from perceiver_stream.training import latents as latents_room
 from perceiver_stream.training.checkpoints import CheckpointError
-from perceiver_stream.training.inference import blank_tick, load, watch
+from perceiver_stream.training.inference import UntrainedWarning, blank_tick, load, untrained, watch
 from perceiver_stream.training.latents import extract_latents, read_shards
 from perceiver_stream.training.movies import MovieWriter
 from perceiver_stream.training.predicting import predict_movie
@@ -18,7 +21,34 @@ NANO = "stream_perceiver/nano"
 
 @pytest.fixture(scope="module")
 def nano():
-  return load(NANO)
+  return untrained(NANO)
+
+
+@pytest.mark.parametrize(
+  "name, text",
+  [
+    (NANO, "For trained weights bundled are moog/tiny_world, stream_perceiver/tiny_motion,"),
+    (
+      "rvm/small",
+      r"load the flat .npz of size S \(google-deepmind/representations4d, .*\) by its path",
+    ),
+    ("perceiver_flow/published", "load the optical flow .pystate .* by its path"),
+  ],
+)
+def test_random_weights_under_a_name_are_warned_of(nano, name, text, monkeypatch):
+  monkeypatch.setattr(inference, "untrained", lambda name, **changes: nano)
+  for used in (training.load, perceiver_stream.load):
+    with pytest.warns(
+      UntrainedWarning, match=f"{name} has random weights.*{text}.*build"
+    ) as caught:
+      used(name, displacements=(1,))
+    assert len(caught) == 1
+
+
+def test_changes_reach_a_model_by_name_and_must_be_fields():
+  assert training.untrained("rvm/nano", displacements=(2,)).model.displacements == (2,)
+  with pytest.raises(ValueError, match=r"\['dims'\] are no fields of the config"):
+    training.untrained("rvm/nano", dims=3)
 
 
 def test_a_model_by_name_is_untrained_and_says_so(nano):

@@ -10,7 +10,7 @@ import pytest
 from perceiver_stream import zoo
 from perceiver_stream.training import load_config, make_parts, train
 from perceiver_stream.training.checkpoints import CheckpointError
-from perceiver_stream.training.inference import load
+from perceiver_stream.training.inference import load, untrained
 from perceiver_stream.training.pretrained import export, load_tracker
 
 
@@ -54,7 +54,7 @@ def test_what_cannot_be_exported(run, tmp_path):
 
 
 def test_a_file_without_a_tracker_says_so(tmp_path):
-  plain = load("stream_perceiver/nano")
+  plain = untrained("stream_perceiver/nano")
   zoo.save(tmp_path / "a.safetensors", plain.model, plain.params)
   with pytest.raises(ValueError, match="holds no read-out 'points', but none; train one"):
     load_tracker(tmp_path / "a.safetensors")
@@ -68,6 +68,6 @@ def test_a_run_starts_from_the_weights_of_a_file(run, tmp_path):
   parts = make_parts(config)
   first = parts.model.init(jax.random.PRNGKey(1), parts.observation)
   jax.tree.map(np.testing.assert_array_equal, first, run[1].objective.learner.params)
-  config.weights = "stream_perceiver/tiny"
-  with pytest.raises(ValueError, match="stream_perceiver/tiny, to watch this stream"):
+  config.weights = "stream_perceiver/tiny_world"
+  with pytest.raises(ValueError, match="stream_perceiver/tiny_world, to watch this stream"):
     make_parts(config)

@@ -71,6 +71,15 @@ def test_a_run_is_loaded_by_its_folder(runs):
   )
 
 
+def test_changes_to_the_config_of_a_run_are_applied_or_refused(runs):
+  loaded = load(runs / "whole", displacements=(2,))
+  assert loaded.model.displacements == loaded.config.model.displacements == (2,)
+  with pytest.raises(ValueError, match=r"\['displacement'\] are no fields of the config"):
+    load(runs / "whole", displacement=(2,))
+  with pytest.raises(ValueError, match="whole: parameters do not fit the model. .*wrong shape"):
+    load(runs / "whole", token_dim=32)
+
+
 def test_a_run_without_checkpoint_says_so(runs, tmp_path):
   (tmp_path / "config.json").write_text((runs / "whole" / "config.json").read_text())
   with pytest.raises(checkpoints.CheckpointError, match="has no checkpoint yet"):

@@ -13,11 +13,13 @@ from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import Orders
 from perceiver_stream.training import watching_points
+from perceiver_stream.training.inference import UntrainedWarning
 from perceiver_stream.training.objectives.frozen import look
 from perceiver_stream.training.objectives.point_tracking import Watched
 from perceiver_stream.training.point_tracking import as_method
 from perceiver_stream.training.watching_points import follow_points, resized, starter
 from perceiver_stream.types import IS_FIRST
+from perceiver_stream.zoo import bundled
 
 READOUT = point_readout.Config(dim=16, num_heads=2)
 SLOTS, CHUNK = 3, 4
@@ -151,13 +153,16 @@ def test_models_are_found_by_name_or_file(made, tmp_path, monkeypatch):
   follow, about = starter("lk", 3)
   assert about == "lk_gray, without learning" and callable(follow(ASKED))
   monkeypatch.setattr(watching_points, "untrained", lambda name, slots: (name, slots))
-  assert starter("stream_perceiver/nano", 99)[1] == "stream_perceiver/nano, untrained"
+  with pytest.warns(UntrainedWarning, match="stream_perceiver/nano has random weights"):
+    assert starter("stream_perceiver/nano", 99)[1] == "stream_perceiver/nano, untrained"
   file = tmp_path / "mine.safetensors"
   file.touch()
   asked = []
   monkeypatch.setattr(watching_points, "load_tracker", lambda *x: asked.append(x) or made)
   follow, about = starter(str(file), 2)
   assert about == str(file) and asked == [(str(file), 2)] and callable(follow(ASKED))
+  with pytest.warns(bundled.RenamedWarning, match="now called 'moog/tiny_world'"):
+    assert starter("moog/tiny", 2)[1] == "moog/tiny_world"
 
 
 @pytest.mark.parametrize(

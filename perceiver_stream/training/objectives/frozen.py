@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream import zoo
@@ -14,7 +13,7 @@ from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import Sight
 from perceiver_stream.training.objectives.base import looks_back
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
-from perceiver_stream.zoo.loading import blank_tick, template
+from perceiver_stream.zoo.loading import blank_tick, shapes
 from perceiver_stream.zoo.translation import check_names, flatten
 
 
@@ -23,7 +22,7 @@ class FrozenConfig:
   """What the configs share of objectives that read something out of a frozen model.
 
   Attributes:
-    weights: Of the model that watches: a file, or the name of a model that ships; "" is random
+    weights: Of the model that watches: a file, or the name of bundled weights; "" is random
       weights, the control.
     finetune: Whether the model learns too, from what is read out of it: gradients flow back through
       the ticks of a window.
@@ -116,7 +115,7 @@ def frozen(model: Model, weights: str) -> PyTree:
 
   Args:
     model: As fitted to the stream.
-    weights: A file, or the name of a model that ships; "" makes random ones, the control.
+    weights: A file, or the name of bundled weights; "" makes random ones, the control.
 
   Raises:
     ValueError: They are those of another model; the names that differ are listed.
@@ -124,9 +123,7 @@ def frozen(model: Model, weights: str) -> PyTree:
   if not weights:
     return model.init(jax.random.key(0), blank_tick(model))
   _, params = zoo.load(weights)
-  wanted = {name: tuple(x.shape) for name, x in flatten(template(model)).items()}
-  given = {name: np.asarray(x) for name, x in flatten(params).items()}
-  check_names(given, wanted, source=f"{weights}, to watch this stream")
+  check_names(flatten(params), shapes(model), source=f"{weights}, to watch this stream")
   return params
 
 

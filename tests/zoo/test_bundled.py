@@ -1,4 +1,4 @@
-"""Weights that come with the package: small, loaded by name, with a card that says whence they are."""
+"""Bundled weights: small, named as what `build` makes, with a card that says how they were made."""
 
 import itertools
 
@@ -12,18 +12,58 @@ from perceiver_stream.models import point_readout
 from perceiver_stream.streams import synthetic
 from perceiver_stream.training import inference, pretrained
 from perceiver_stream.training.objectives import frozen
-from perceiver_stream.zoo import loading, shipped, translation
+from perceiver_stream.zoo import bundled, loading, translation
 
-NAMES = shipped.names()
+NAMES = bundled.names()
 
 
-def test_there_are_some_and_they_are_named_like_models():
-  assert NAMES and set(NAMES) <= set(zoo.names())
+def shapes(params):
+  return {name: tuple(x.shape) for name, x in translation.flatten(params).items()}
+
+
+def test_there_are_some():
+  assert {"moog/tiny_world", "stream_perceiver/tiny_motion", "stream_perceiver/tiny_world"} == set(
+    NAMES
+  )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_build_makes_the_model_that_is_loaded(name):
+  model, params = perceiver_stream.load(name)
+  built = perceiver_stream.build(name)
+  assert built.config == model.config == perceiver_stream.config(name)
+  assert loading.shapes(built) == shapes(params)
+
+
+@pytest.mark.parametrize("old, name", bundled.RENAMED.items())
+def test_an_old_name_still_loads_and_names_the_new_one(old, name):
+  for load in (perceiver_stream.load, zoo.load, pretrained.load_tracker):
+    with pytest.warns(bundled.RenamedWarning, match=f"'{old}' are now called '{name}'") as caught:
+      model, params = load(old)
+    assert len(caught) == 1
+  want = zoo.load(name)[1]
+  jax.tree.map(np.testing.assert_array_equal, perceiver_stream.load(name)[1], want)
+  assert getattr(model, "model", model).config == perceiver_stream.config(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_changes_are_applied_or_refused(name):
+  model, params = perceiver_stream.load(name, displacements=(1, 2))
+  assert model.displacements == (1, 2)
+  assert shapes(params) == loading.shapes(model)
+  with pytest.raises(
+    ValueError, match=r"\['widht'\] are no fields of the config; it has .*'remat'"
+  ):
+    perceiver_stream.load(name, widht=3)
+  config = perceiver_stream.config(name)
+  wrong = {"latent_dim": 32} if hasattr(config, "latent_dim") else {"token_dim": 64}
+  with pytest.raises(ValueError, match="parameters do not fit the model"):
+    perceiver_stream.load(name, **wrong)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_they_are_small_finite_and_watch_pictures(name):
-  path = shipped.path_of(name)
+  path = bundled.path_of(name)
   assert path.stat().st_size <= 10e6
   model, params = perceiver_stream.load(name)
   assert all(np.all(np.isfinite(x)) for x in translation.flatten(params).values())
@@ -61,8 +101,10 @@ def test_how_places_moved_is_in_the_latents_of_tiny_motion():
 
 
 def test_a_name_without_weights_lists_those_that_have_some():
-  with pytest.raises(FileNotFoundError, match=f"by name there are .*{NAMES[0]}"):
+  with pytest.raises(FileNotFoundError, match=f"bundled are .*{NAMES[0]}"):
     zoo.load("stream_perceiver/huge")
+  with pytest.raises(FileNotFoundError, match="no bundled weights of that name"):
+    zoo.load("stream_perceiver/nano")  # a model of the zoo, but nothing was learnt
 
 
 def test_a_readout_travels_in_the_file_of_its_model(tmp_path):
