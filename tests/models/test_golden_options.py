@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import published
 import pytest
-from test_moog_golden import Whole as WholeMoog
-from test_rvm_golden import Whole as WholeRvm
+from whole_models import WholeMoog, WholeRvm
 
 from perceiver_stream.models import perceiver_autoencoder, perceiver_classifier, perceiver_flow
 from perceiver_stream.models.moog_readouts import ClipReadout

@@ -19,6 +19,7 @@ from published import (
   name_of,
   point_config,
 )
+from whole_models import WholeMoog, decode_all
 
 from perceiver_stream.models.moog import (
   DenseDecoder,
@@ -32,42 +33,6 @@ from perceiver_stream.zoo import moog_weights, translation
 
 time_major = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)  # noqa: E731
 LOOSE = 5e-2  # the specification's tolerance where position features are not fed
-
-
-def whole(network, video, state, encoder_positions, decoder_positions):
-  """Touches every parameter of a `Moog`."""
-  tokens = network.encode(video, encoder_positions)
-  shape = (*video.shape[:2], decoder_positions.shape[0])
-  positions = jnp.broadcast_to(decoder_positions, (*shape, decoder_positions.shape[-1]))
-  targets = video.reshape(*shape, video.shape[-1])
-  ticks = Tick(tokens, targets=targets, positions=positions)
-  steps, last = network.unroll(ticks, state)
-  decoded = decode_all(network, steps.predicted, positions)
-  return tokens, steps, last, decoded, decode_all(network, before(state, steps), positions)
-
-
-def before(state, steps):
-  """Returns the state before each tick."""
-  return jnp.concatenate([state[None], steps.corrected[:-1]])
-
-
-def decode_all(network, states, positions):
-  """Returns the decoded pixels of all ticks, `[T, B, Q, 3]`."""
-  merge = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-  answers = network.decode(merge(states), merge(positions))
-  return answers.reshape(*states.shape[:2], *answers.shape[1:])
-
-
-class Whole(hk.Module):
-  """A `Moog` behind one call, so that one `init` makes all its parameters."""
-
-  def __init__(self, config):
-    super().__init__(name="whole")
-    self.config = config
-
-  @hk.transparent
-  def __call__(self, *args):
-    return whole(Moog(self.config), *args)
 
 
 @pytest.mark.parametrize("feed", [True, False], ids=["fed", "computed"])
@@ -85,12 +50,12 @@ def test_checkpoint(path, use_self, feed):
   published = golden.part("params/")
   ignore = "" if use_self else ".*decoder/.*/self_att/.*"
   rules = moog_weights.backbone("pretrained_model/", config)
-  params = load_params(lambda: Whole(config), args, rules, published, ignore)
+  params = load_params(lambda: WholeMoog(config), args, rules, published, ignore)
   count = "num_params" if use_self else "num_params_cross_only_decoder"
   assert sum(x.size for x in jax.tree.leaves(params)) == golden.about[count]
 
   tokens, steps, last, decoded, decoded_before = call(
-    lambda: Whole(config), "__call__", params, *args
+    lambda: WholeMoog(config), "__call__", params, *args
   )
   atol = golden.atol if feed else LOOSE
   close = lambda x, name: golden.close(time_major(x), f"outputs/{name}", atol)  # noqa: E731

@@ -2,37 +2,18 @@
 
 import functools
 
-import haiku as hk
 import jax
 import jax.numpy as jnp
 import pytest
 from published import Golden, golden_files, jitted, load_params, name_of, rvm_config
+from whole_models import WholeRvm
 
-from perceiver_stream.models.rvm import Rvm, Tick, mask_of, position_table
+from perceiver_stream.models.rvm import mask_of, position_table
 from perceiver_stream.nn import sincos_1d
 from perceiver_stream.zoo import rvm_weights
 
 time_major = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)  # noqa: E731
 FILES = golden_files("RVM")
-
-
-class Whole(hk.Module):
-  """An `Rvm` behind one call: sources through the core, one target painted."""
-
-  def __init__(self, config):
-    super().__init__(name="whole")
-    self.config = config
-
-  @hk.transparent
-  def __call__(self, frames, state, targets, orders, deltas):
-    network = Rvm(self.config)
-    encoded = network.encode(frames)
-    states, last = network.unroll(Tick(encoded), state)
-    painted = []
-    for i in range(targets.shape[0]):
-      delta = None if deltas is None else deltas[i]
-      painted.append(network.paint(states, targets[i], orders[i], delta))
-    return encoded, states, last, jnp.stack(painted)
 
 
 @functools.cache
@@ -44,7 +25,7 @@ def setup(path):
   orders, deltas = time_major(a["inputs/mask_permutation"]), time_major(a["inputs/target_deltas"])
   zero = jnp.zeros((frames.shape[1], golden.about["num_tokens_with_cls"], config.dim))
   args = (frames, zero, targets, orders, deltas)
-  make = lambda: Whole(config)  # noqa: E731
+  make = lambda: WholeRvm(config)  # noqa: E731
   params = load_params(make, args, rvm_weights.rules(config), golden.part("params/"))
   return golden, config, args, params, jitted(make, "__call__")
 

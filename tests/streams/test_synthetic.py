@@ -6,16 +6,12 @@ import multiprocessing
 import numpy as np
 import pytest
 from stream_checks import assert_restores, assert_same
+from stream_checks import synthetic_ticks as ticks
 
 from perceiver_stream import streams
 from perceiver_stream.streams import synthetic
 
 ALL = (*synthetic.MODALITIES, *synthetic.MORE)
-
-
-def ticks(num=12, row=0, **fields):
-  config = synthetic.Config(**{"height": 48, "width": 64, "max_ticks": num, "seed": 3} | fields)
-  return list(streams.open_rows(config, row + 1)[row])
 
 
 def sight(num=12, **fields):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_synthetic import ticks
+from stream_checks import synthetic_ticks as ticks
 
 from perceiver_stream.streams import synthetic
 from perceiver_stream.streams.world import sound

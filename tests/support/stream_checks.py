@@ -53,3 +53,11 @@ def _shape(state):
   if isinstance(state, dict):
     return {key: _shape(value) for key, value in state.items()}
   return [_shape(value) for value in state] if isinstance(state, list) else type(state).__name__
+
+
+def synthetic_ticks(num=12, row=0, **fields):
+  """Returns ticks of the synthetic world, 48 x 64."""
+  config = streams.synthetic.Config(
+    **{"height": 48, "width": 64, "max_ticks": num, "seed": 3} | fields
+  )
+  return list(streams.open_rows(config, row + 1)[row])

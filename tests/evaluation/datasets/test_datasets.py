@@ -6,6 +6,7 @@ import pkgutil
 import data_files
 import numpy as np
 import pytest
+import record_files
 from scenes import moving
 
 from perceiver_stream.evaluation import clips, datasets
@@ -300,11 +301,8 @@ def test_jhmdb_says_what_does_not_fit(tmp_path):
     list(load("jhmdb", root))
 
 
-def test_movi_comes_from_records_too(tmp_path, monkeypatch):
+def test_movi_comes_from_records_too(tmp_path):
   tf = pytest.importorskip("tensorflow", reason="the extra tf reads TFRecords")
-  monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[2] / "streams")
-  import record_files
-
   record_files.write_records(tf, tmp_path / "a.tfrecord", [data_files.movi()])
   (clip,) = load("movi_points", tmp_path / "a.tfrecord", size=(32, 32), num_ticks=4, num_points=5)
   points, occluded = data_files.tracks(ticks=4)
