@@ -73,4 +73,4 @@ def positions(numbers: Sequence[int]) -> list[Fraction] | None:
     return None
   step = common_step(numbers)
   found = [Fraction(number - numbers[0], step) for number in numbers]
-  return found if found[-1] + 1 <= 2 * len(found) else None
+  return found if not found or found[-1] + 1 <= 2 * len(found) else None

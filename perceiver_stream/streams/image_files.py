@@ -7,6 +7,8 @@ tum       rgb.txt, depth.txt, groundtruth.txt: lines of a time in seconds and a 
 scannet   color/0.jpg, depth/0.png, pose/0.txt (4 x 4, camera to world)
 """
 
+import itertools
+import math
 import pathlib
 import re
 from collections.abc import Callable
@@ -18,6 +20,7 @@ import av
 import av.error
 import numpy as np
 
+from perceiver_stream.streams import frame_numbers
 from perceiver_stream.streams.media import DamagedError
 from perceiver_stream.streams.picker import Picker
 from perceiver_stream.utils.paths import user_path
@@ -35,7 +38,7 @@ class Track:
 
   Attributes:
     times: Seconds from the sequence's first picture.
-    items: A path each, or a pose; None where one is missing.
+    items: A path each, or a pose; a number where so many are missing.
   """
 
   times: list[Fraction] = field(default_factory=list)
@@ -118,13 +121,25 @@ def _numbered(folder: pathlib.Path, pattern: str) -> list[tuple[int, pathlib.Pat
 
 
 def _on_one_grid(found: dict[str, dict[int, pathlib.Path]], rate: Fraction) -> dict[str, Track]:
-  """Returns tracks with every number there should be; steps are as most are (exports skip some)."""
+  """Returns tracks at the times that numbers stand for; steps are as most are (exports skip some).
+
+  A hole, numbers of which there is no file at all, is one item: how many are missing, at the time of
+  the first. Numbers too far apart to be those of frames (dates, ids) are an order and no times.
+  """
   numbers = sorted(found["pixels"])
-  gaps = np.diff(numbers)
-  step = int(np.bincount(gaps).argmax()) if len(gaps) else 1
-  grid = sorted(set(range(numbers[0], numbers[-1] + 1, step)) | set(numbers)) if numbers else []
-  times = [Fraction(number, step) / rate for number in grid]
-  return {name: Track(times, [files.get(n) for n in grid]) for name, files in found.items()}
+  step, holes = frame_numbers.common_step(numbers), {}
+  if frame_numbers.positions(numbers) is None:
+    times = {number: Fraction(place) / rate for place, number in enumerate(numbers)}
+  else:
+    known = {n for files in found.values() for n in files if (n - numbers[0]) % step == 0}
+    known = sorted({n for n in known if numbers[0] <= n <= numbers[-1]} | set(numbers))
+    gaps = {a + step: math.ceil((b - a) / step) - 1 for a, b in itertools.pairwise(known)}
+    holes = {number: count for number, count in gaps.items() if count}
+    times = {n: Fraction(n, step) / rate for n in sorted([*known, *holes])}
+  return {
+    name: Track(list(times.values()), [files.get(n, holes.get(n, 1)) for n in times])
+    for name, files in found.items()
+  }
 
 
 def _listed(folder: pathlib.Path, name: str, item: Callable[[pathlib.Path, str], Any]) -> Track:

@@ -220,14 +220,15 @@ class Sequence:
 
   def _load(self, name: str, item: Any) -> np.ndarray | None:
     c = self._config
+    if isinstance(item, int):
+      self.ledger.book("lost", f"{item} {name} file(s) between others are missing", item)
+      return None
     try:
-      if item is None:
-        raise DamagedError(f"a {name} file is missing between others")
       if name == "camera":
         return image_files.read_camera(item)
       if name == "pixels":
         return image_files.read_pixels(item, c.height, c.width, c.crop)
       return image_files.read_depth(item, c.height, c.width, c.crop, self._unit_m)
     except DamagedError as error:
-      self.ledger.book("packets" if item is not None else "lost", f"{error}")
+      self.ledger.book("packets", f"{error}")
       return None

@@ -36,7 +36,7 @@ def windows(
   `set_state` the ticks that two windows share are read again.
 
   Args:
-    rows: Streams of the same names and shapes.
+    rows: Streams whose ticks all have the same names and shapes; `next` raises ValueError at others.
     window: Ticks from the start of one window to that of the next.
     max_displacement: Ticks that two windows share, the longest prediction.
     goes_on: Whether windows of padding follow, without end, where all rows have ended: for rows
@@ -74,6 +74,7 @@ class WindowIterator(grain.DatasetIterator):
     self._read: deque[Tick] = deque()  # ticks from the start of the next window on
     self._before: deque[list] = deque()  # the rows' states before each of them
     self._first = True  # no window has been given yet
+    self._shapes: dict[str, tuple[int, ...]] = {}  # of every tick
 
   @property
   def rows(self) -> list[grain.DatasetIterator]:
@@ -100,12 +101,33 @@ class WindowIterator(grain.DatasetIterator):
     some = next((tick for tick in ticks if tick is not None), None)
     if some is None:  # no row has ever had a tick
       raise StopIteration
+    for number, tick in enumerate(ticks):
+      self._check(number, tick)
     whole = [tick for tick in ticks if tick is not None]
     if len(whole) < len(ticks):
       blank = _padding({name: np.zeros_like(value) for name, value in some.items()})
       whole = [blank if tick is None else tick for tick in ticks]
     self._before.append(before)
     self._read.append({name: np.stack([tick[name] for tick in whole]) for name in some})
+
+  def _check(self, number: int, tick: Tick | None) -> None:
+    """Raises ValueError if a row's tick has other names or shapes than the ticks before."""
+    if tick is None:
+      return
+    found = {name: np.shape(value) for name, value in tick.items()}
+    self._shapes = self._shapes or found
+    if found == self._shapes:
+      return
+    names = sorted(found.keys() | self._shapes.keys())
+    name = next(name for name in names if found.get(name) != self._shapes.get(name))
+    has, expected = (
+      f"'{name}' {list(shapes[name])}" if name in shapes else f"no '{name}'"
+      for shapes in (found, self._shapes)
+    )
+    raise ValueError(
+      f"streams.windows: a tick of row {number} has {has}, the ticks before it have {expected}; give "
+      f"all ticks of all rows the same names and shapes."
+    )
 
   def get_state(self) -> dict[str, Any]:
     """Returns where the next window starts, row by row."""

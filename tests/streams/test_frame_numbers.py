@@ -50,6 +50,7 @@ def test_the_number_that_counts_frames(names, expected):
 @pytest.mark.parametrize(
   ("numbers", "expected"),
   [
+    ([], []),
     ([5], [0]),
     ([0, 20, 40, 60], [0, 1, 2, 3]),
     ([1, 2, 4, 5], [0, 1, 3, 4]),

@@ -1,5 +1,7 @@
 """Folders of pictures with depth: the right one at the right time, in metres, or not valid."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from image_folders import encode, raw_depth, write_scannet, write_tum, write_visp
@@ -7,7 +9,7 @@ from stream_checks import BARS, assert_restores
 from video_files import number_of, picture
 
 from perceiver_stream import streams
-from perceiver_stream.streams import images
+from perceiver_stream.streams import image_files, images
 from perceiver_stream.streams.image_files import UNITS, nearest, read_depth, read_pixels
 from perceiver_stream.streams.media import DamagedError
 
@@ -112,6 +114,33 @@ def test_a_lost_picture_is_held_not_valid_and_told(tmp_path, how, caplog):
   assert [bool(tick["pixels_valid"]) for tick in ticks] == [True, True, False, True, True]
   assert all(tick["depth_valid"] for tick in ticks)
   assert "going on past it" in caplog.text
+
+
+def test_a_hole_is_one_item_however_long(tmp_path, caplog):
+  folder = write_scannet(tmp_path / "scene", 14)
+  for n in range(4, 9):
+    for inside in ("color", "depth", "pose"):
+      next((folder / inside).glob(f"{n}.*")).unlink()
+  with pytest.raises(DamagedError, match=r"5 pixels file\(s\) between others are missing"):
+    read(folder)
+  iterator = iter(streams.open_rows(config_of(folder, on_damage="skip"))[0])
+  ticks = list(iterator)
+  assert numbers(ticks) == [0, 1, 2, 3, 3, 3, 3, 3, 3, 9, 10, 11, 12, 13]
+  for name in ("pixels", "depth"):
+    expected = [not 4 <= n < 9 for n in range(14)]
+    assert [bool(tick[f"{name}_valid"]) for tick in ticks] == expected
+  assert "lost 10" in caplog.text
+  track = image_files.read_tracks(folder, "scannet", Fraction(30))["pixels"]
+  assert [item for item in track.items if isinstance(item, int)] == [5]
+
+
+@pytest.mark.parametrize("far", [30_000_000, 20240131, 10**100])
+def test_numbers_far_apart_are_an_order_and_no_times(tmp_path, far):
+  folder = write_visp(tmp_path / "a", 2)
+  gray = picture(7, 24, 48)[..., 0]
+  (folder / f"image_{far}.pgm").write_bytes(b"P5 48 24 255\n" + gray.tobytes())
+  ticks = read(folder, modalities=("pixels",))
+  assert numbers(ticks) == [1, 2, 7] and all(tick["pixels_valid"] for tick in ticks)
 
 
 @pytest.mark.parametrize("cut", [3, 9, -1])

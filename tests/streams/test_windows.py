@@ -120,6 +120,35 @@ def test_windows_of_files_restore(tmp_path):
   assert len(assert_restores(streams.prefetch(windows, 2))) == 8
 
 
+@pytest.mark.parametrize(
+  ("changed", "row", "text"),
+  [
+    (
+      {"vector": np.zeros(4, np.float32)},
+      0,
+      r"'vector' \[4\], the ticks before it have 'vector' \[",
+    ),
+    ({"vector": np.zeros(4, np.float32)}, 1, r"row 1 has 'vector' \[4\], the ticks"),
+    ({"depth": np.zeros((2, 3))}, 0, r"row 0 has 'depth' \[2, 3\], .* have no 'depth'; give all"),
+  ],
+)
+def test_ticks_of_another_shape_are_named(changed, row, text):
+  """A source of one's own may change the size of its pictures midway."""
+
+  class Changing(CountingIterator):
+    def __next__(self):
+      tick = super().__next__()
+      return tick | changed if self.at == 5 and self.source.start == row else tick
+
+  class Source(Counting):
+    def __iter__(self):
+      return Changing(self)
+
+  windows = iter(streams.windows([Source(9, start=0), Source(9, start=1)], 2, 1))
+  with pytest.raises(ValueError, match=text):
+    list(windows)
+
+
 def test_state_holds_no_arrays():
   config = synthetic.Config(max_ticks=60)
   _, states = elements_and_states(streams.windows(streams.open_rows(config, 2)))

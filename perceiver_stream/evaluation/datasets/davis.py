@@ -3,6 +3,7 @@
 Source: Pont-Tuset et al. 2017, arXiv 1704.00675.
 """
 
+import itertools
 import pathlib
 from collections.abc import Iterator
 
@@ -51,10 +52,11 @@ def load(
 
 def _clip(name: str, pictures: pathlib.Path, masks: pathlib.Path, size: Size) -> MaskClip:
   frames = numbered(pictures)
-  gaps = [n for n in range(min(frames, default=0), max(frames, default=0)) if n not in frames]
-  if gaps:
+  after = next((a for a, b in itertools.pairwise(frames) if b - a > 1), None)
+  if after is not None:
+    missing = max(frames) - min(frames) + 1 - len(frames)
     raise ValueError(
-      f"DAVIS-2017 {name}: the frames {gaps[:8]} are missing between {min(frames)} and "
-      f"{max(frames)}; get the clip again: tracks would jump there."
+      f"DAVIS-2017 {name}: {missing} frames are missing between {min(frames)} and {max(frames)}, "
+      f"the first is {after + 1}; get the clip again: tracks would jump there."
     )
   return mask_clip(f"DAVIS-2017 {name}", frames, numbered(masks), size)._replace(name=name)

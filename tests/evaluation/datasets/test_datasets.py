@@ -230,7 +230,7 @@ def test_void_is_unknown_and_frames_without_a_mask_too(tmp_path):
 @pytest.mark.parametrize(
   ("gone", "message"),
   [
-    ("JPEGImages/480p/a/00002.jpg", r"a: the frames \[2\] are missing between 0 and 4"),
+    ("JPEGImages/480p/a/00002.jpg", "a: 1 frames are missing between 0 and 4, the first is 2"),
     ("JPEGImages/480p/a/00004.jpg", r"a: 4 frames, 5 masks, and no frame for the masks \[4\]"),
     ("Annotations/480p/a/*.png", "a: 5 frames, 0 masks; expected at least one mask"),
   ],
