@@ -114,8 +114,9 @@ class AudioDecoder:
     return self._blocks(packets, section)
 
   def _seek(self, restart: Restart) -> Iterator[Any]:
-    back = round(_BACK_S / Fraction(self._track.time_base))
-    self._container.seek(restart.pts - back, stream=self._track, backward=True)
+    target = restart.pts - round(_BACK_S / Fraction(self._track.time_base))
+    target = max(self._track.start_time or 0, target)
+    self._container.seek(target, stream=self._track, backward=True)
     packets = packets_of(self._container, self._track)
     return itertools.dropwhile(lambda p: _pts(p) is not None and _pts(p) < restart.pts, packets)
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from perceiver_stream.streams import image_files
 from perceiver_stream.streams.base import exact_rate
+from perceiver_stream.streams.key_packets import Shown
 from perceiver_stream.streams.media import DamagedError, Ledger
 from perceiver_stream.streams.picker import Picker
-from perceiver_stream.streams.pictures import Shown
 from perceiver_stream.streams.playlist import ImageFiles
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,9 @@ class ImageSequence:
     self._bad: set[int] = set()  # images that cannot be decoded
     self._pixels: np.ndarray | None = None
     self._crc = 0
+
+  def start(self) -> None:
+    """Does nothing: the first tick shows the first image."""
 
   def close(self) -> None:
     """Lets go of the image."""

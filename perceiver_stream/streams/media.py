@@ -77,7 +77,7 @@ class Ledger:
       DamagedError: The config says to stop at damage.
     """
     if self.tried is not None:
-      self.tried += count
+      self.tried += count if kind != "gaps" else 0
       return
     setattr(self.damage, kind, getattr(self.damage, kind) + count)
     if self._stop and kind != "gaps":
@@ -131,24 +131,19 @@ def choose(container: av.container.InputContainer, kind: Kind, index: int, path:
 
 
 def decode(
-  container: av.container.InputContainer,
-  track: Any,
-  ledger: Ledger,
-  kind: str,
-  on_empty: Callable[[Any], None] | None = None,
+  packets: Iterator[Any], context: Any, ledger: Ledger, kind: str
 ) -> Iterator[tuple[Any, bool]]:
   """Yields `(frame, after_loss)` of a track, in decoding order, past what cannot be decoded.
 
   Args:
-    container: Open, at the place to start from.
-    track: Of the container.
+    packets: As `packets_of` yields them, from where to start.
+    context: The decoder.
     ledger: Where damage goes.
     kind: Of damage, "packets" or "sound".
-    on_empty: Called with each packet of no bytes: recorders write one where a picture is as before.
   """
   lost = False
-  for packet in packets_of(container, track, on_empty):
-    frames, failed = decode_packet(track.codec_context, packet, ledger, kind)
+  for packet in packets:
+    frames, failed = decode_packet(context, packet, ledger, kind)
     lost |= failed
     for frame in frames:
       yield frame, lost
@@ -181,7 +176,13 @@ def packets_of(
   track: Any,
   on_empty: Callable[[Any], None] | None = None,
 ) -> Iterator[Any]:
-  """Yields packets, errors where one cannot be read, and at the end None, which flushes."""
+  """Yields packets, errors where one cannot be read, and at the end None, which flushes.
+
+  Args:
+    container: Open, at the place to start from.
+    track: Of the container.
+    on_empty: Called with each packet of no bytes: recorders write one where a picture is as before.
+  """
   errors = 0
   while errors < _MAX_READ_ERRORS:
     try:

@@ -1,6 +1,7 @@
 """The pictures of one file, in the order of their times, and which of them a clock shows."""
 
 import dataclasses
+import functools
 import heapq
 import itertools
 import logging
@@ -16,7 +17,8 @@ import av.error
 import numpy as np
 
 from perceiver_stream.streams.frame_rate import constant_rate, mean_rate
-from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode
+from perceiver_stream.streams.key_packets import Key, Shown, from_key, marked, seek_key
+from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode, packets_of
 from perceiver_stream.streams.opening import open_media
 from perceiver_stream.streams.picker import Picker
 from perceiver_stream.streams.sound_extent import sound_extent
@@ -31,7 +33,6 @@ _EXACT = ("mov", "matroska", "avi")  # containers that state where their last pi
 _LATE_START_S = Fraction(1, 5)
 _TS_BYTES = (188, 192, 204)  # of a packet of a transport stream
 _UNKNOWN_HZ = Fraction(25)  # of files of which nobody knows, for how long a picture stays
-_SEEK_BACK_S = (0, 4)  # how far before a picture to look for a key frame to start from
 
 
 class Picture(NamedTuple):
@@ -50,28 +51,11 @@ class Picture(NamedTuple):
   is_broken: bool
 
 
-class Shown(NamedTuple):
-  """What identifies the picture a clock shows, to find it again: plain ints.
-
-  Attributes:
-    origin: Time of the file's first picture, in units of the time base.
-    time: Its time.
-    longest: Longest time between two pictures up to it.
-    crc: Checksum of its pixels.
-    replay: 1: to find it again, decode the file from its start.
-  """
-
-  origin: int = 0
-  time: int = 0
-  longest: int = 0
-  crc: int = 0
-  replay: int = 0
-
-
 class Pictures:
   """The pictures of one file, forwards: on a clock of `rate` ticks per second, or each its own tick.
 
   Without a rate tick i is picture i of the file, at the picture's own time.
+  Call `start` or `find` before anything else.
   """
 
   def __init__(self, path: str, config: Any, rate: Fraction | None, ledger: Ledger):
@@ -97,6 +81,7 @@ class Pictures:
       )
     # Decoding in threads of FFmpeg can deadlock with Python's lock when a container is dropped.
     self._track.thread_type = "NONE"
+    self._track.codec_context.copy_opaque = True  # for `marked`
     self._base = Fraction(self._track.time_base)
     rate = mean_rate(self._track) or self._rate or _UNKNOWN_HZ
     self._step = max(1, round(1 / (rate * self._base)))
@@ -104,7 +89,14 @@ class Pictures:
     self._is_avi = self._container.format.name == "avi"
     aspect = Fraction(self._track.sample_aspect_ratio or 1)
     self._picker = Picker(config.height, config.width, config.crop, aspect)
-    self._start(self._decoded())
+    self._newest: int | None = None  # time of a picture decoded
+
+  def start(self) -> None:
+    """Starts at the start of the file."""
+    self._start(self._decoded(marked(self._packets())))
+
+  def _packets(self) -> Iterator[Any]:
+    return packets_of(self._container, self._track, self._repeat)
 
   def _start(self, frames: Iterator[Picture]) -> None:
     self.jumped = False  # the file's clock has leapt: its sound can no longer be placed
@@ -112,7 +104,8 @@ class Pictures:
     self._longest = self._step  # time between two pictures
     self._held: Picture | None = None
     self._number = -1  # of the picture held, in the file
-    self._newest: int | None = None  # time of a picture decoded
+    self._key = Key()  # from which to decode it
+    self._newest = None
     self._shift = 0  # of the file's times, to take leaps out
     self._repeated_to = 0  # end of the newest packet that repeats the picture before
     self._pixels: np.ndarray | None = None
@@ -160,6 +153,9 @@ class Pictures:
       self._longest = max(self._longest, self._next.time - self._held.time)
     self._held, self._pixels = self._next, None
     self._number += 1
+    if self._held.frame.key_frame:
+      key = self._held.frame.opaque
+      self._key = key if isinstance(key, Key) else Key()
     self._next = next(self._pictures, None)
 
   def time_s(self) -> Fraction:
@@ -249,10 +245,13 @@ class Pictures:
     self.pixels()
     lost = dataclasses.replace(self._ledger.damage, gaps=0, sound=0)
     replay = self._disordered or self.jumped or bool(lost)
-    return Shown(self._origin, self._held.time, self._longest, self._crc, int(replay))
+    return Shown(self._origin, self._held.time, self._longest, self._crc, int(replay), self._key)
 
   def find(self, shown: Shown, tick: int) -> None:
-    """Goes to a picture: from the key frame before it, or else from the file's start.
+    """Goes to a picture that was shown.
+
+    From the key packet before it, which is found by seeking or by reading packets up to it; or,
+    should it not be there then, from the start of the file.
 
     Args:
       shown: Of the picture.
@@ -261,26 +260,35 @@ class Pictures:
     Raises:
       DamagedError: The file has another picture there: it is not the file it was.
     """
-    if shown.replay or not any(self._seek(shown, back) for back in _SEEK_BACK_S):
-      self.close()
-      self._open()
-    else:
-      self._number = tick - 1
-    self.advance(tick)
-    if self._held is None or self.shown().crc != shown.crc:
-      raise DamagedError(
-        f"{self._path}: the picture at tick {tick} is not the one that was there when the state "
-        f"to restore was saved; restore with the same file, height, width and crop."
-      )
+    has_key = not shown.replay and shown.key.packet >= 0
+    ways = ("seek", "read", "start") if has_key else ("start",)
+    for way in ways:
+      if way != ways[0]:
+        self.close()
+        self._open()
+      if way == "start":
+        self.start()
+      elif not self._start_at_key(shown, tick, seek=way == "seek"):
+        continue
+      self.advance(tick)
+      if self._held is not None and self.shown().crc == shown.crc:
+        return
+    raise DamagedError(
+      f"{self._path}: the picture at tick {tick} is not the one that was there when the state "
+      f"to restore was saved; restore with the same file, height, width and crop."
+    )
 
-  def _seek(self, shown: Shown, back_s: int) -> bool:
-    """Goes to a picture by its time, if it is found there exactly as it was."""
+  def _start_at_key(self, shown: Shown, tick: int, seek: bool) -> bool:
+    """Starts just before a picture, at the key packet before it; returns False if it is not so."""
     self._ledger.tried = 0
     try:
-      self._container.seek(
-        shown.time - round(back_s / self._base), stream=self._track, backward=True
-      )
-      self._start(self._after_key_frame(self._decoded()))
+      find = functools.partial(seek_key, self._container, self._track) if seek else from_key
+      packets = find(self._packets(), shown.key)
+      if packets is None:
+        return False
+      pictures = self._decoded(marked(packets, shown.key.packet))
+      # What is shown before the key frame may lean on what was not decoded.
+      self._start(itertools.dropwhile(lambda p: p.frame.opaque != shown.key, pictures))
       while self._next is not None and self._next.time < shown.time:
         self._next = next(self._pictures, None)
       wrong = self._ledger.tried or self._disordered
@@ -290,17 +298,9 @@ class Pictures:
       self._ledger.tried = None
     if wrong or self._next is None or self._next.time != shown.time:
       return False
-    self._origin, self._longest = shown.origin, shown.longest
-    return zlib.crc32(self._picker(self._next.frame).data) == shown.crc
-
-  @staticmethod
-  def _after_key_frame(frames: Iterator[Picture]) -> Iterator[Picture]:
-    """Drops frames shown before the first key frame: they may lean on what was not decoded."""
-    for picture in frames:
-      if picture.frame.key_frame:
-        yield picture
-        break
-    yield from frames
+    self._origin, self._longest, self._key = shown.origin, shown.longest, shown.key
+    self._number = tick - 1
+    return True
 
   # --- decoding ---------------------------------------------------------------------------------
 
@@ -338,10 +338,10 @@ class Pictures:
       where = f"its pictures have a hole from {self._seconds(end)} to {self._seconds(time)}"
       self._ledger.book("gaps", where)
 
-  def _decoded(self) -> Iterator[Picture]:
+  def _decoded(self, packets: Iterator[Any]) -> Iterator[Picture]:
     """Yields pictures as they come out of the decoder, leaps of the file's clock taken out."""
     is_broken = False
-    frames = decode(self._container, self._track, self._ledger, "packets", self._repeat)
+    frames = decode(packets, self._track.codec_context, self._ledger, "packets")
     for frame, after_loss in frames:
       time = self._placed(frame.pts if frame.pts is not None else frame.dts)
       self._disordered |= self._newest is not None and time <= self._newest

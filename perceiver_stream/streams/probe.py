@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from perceiver_stream.streams import video
 from perceiver_stream.streams.frame_rate import constant_rate
 from perceiver_stream.streams.image_files import read_frame
-from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode
+from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode, packets_of
 from perceiver_stream.streams.opening import open_media
 from perceiver_stream.streams.playlist import ImageFiles, one_recording
 
@@ -65,7 +65,8 @@ def _first_two(container: Any, track: Any, path: str) -> tuple[list[Any], int]:
   """Returns the first two frames that can be decoded, and how many packets repeat them."""
   ledger, repeats = Ledger(path, "skip"), []
   ledger.tried = 0  # damage is told by who reads the file
-  frames = decode(container, track, ledger, "packets", repeats.append)
+  packets = packets_of(container, track, repeats.append)
+  frames = decode(packets, track.codec_context, ledger, "packets")
   return [frame for frame, _ in itertools.islice(frames, 2)], len(repeats)
 
 

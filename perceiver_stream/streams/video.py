@@ -13,10 +13,10 @@ Memory does not grow with the length of the file: pictures are reduced as they a
 pictures and sound are read independently (the file is opened twice), so that neither waits in
 memory for the other, however the file interleaves them.
 
-To resume from a saved state, pictures are decoded from the key frame before; should that not give
-the very picture of the state, or should times have been out of order or pictures damaged, from the
-start of the file. Sound is decoded from the last place at which its decoder restarts, which the run
-that never stops does too (`audio_decoding`).
+To resume from a saved state, pictures are decoded from the key packet before (`key_packets`), or,
+where times were out of order or pictures damaged, from the start of the file. Sound is decoded from
+the last place at which its decoder restarts, which the run that never stops does too
+(`audio_decoding`).
 """
 
 import dataclasses
@@ -39,8 +39,9 @@ from perceiver_stream.streams.base import (
   samples_per_tick,
 )
 from perceiver_stream.streams.image_sequence import ImageSequence
+from perceiver_stream.streams.key_packets import Shown
 from perceiver_stream.streams.media import ON_DAMAGE, Damage, DamagedError, Ledger
-from perceiver_stream.streams.pictures import Pictures, Shown
+from perceiver_stream.streams.pictures import Pictures
 from perceiver_stream.streams.playlist import ImageFiles, Source, find_recordings, one_recording
 from perceiver_stream.streams.sound import Heard, Sound
 from perceiver_stream.streams.sound_extent import Extent, warn_of_left_out
@@ -186,7 +187,7 @@ class VideoIterator(grain.DatasetIterator):
     self._state: dict[str, Any] = {"loop": 0, "file": 0, "tick": 0, "count": 0, "size": 0}
     if self._rate is None:
       self._state["start_us"] = 0  # of the file, on the stream's clock
-    self._state |= Shown()._asdict() | {"sound": Heard().to_dict()}
+    self._state |= {"shown": Shown().to_dict(), "sound": Heard().to_dict()}
     self._state |= {"damage": NO_DAMAGE, "file_damage": NO_DAMAGE}
 
   @property
@@ -247,7 +248,7 @@ class VideoIterator(grain.DatasetIterator):
       self._add(recording.ledger.damage)
       self._drop()
     state |= {"tick": 0, "size": 0, "file": state["file"] + 1}
-    state |= Shown()._asdict() | {"sound": Heard().to_dict(), "file_damage": NO_DAMAGE}
+    state |= {"shown": Shown().to_dict(), "sound": Heard().to_dict(), "file_damage": NO_DAMAGE}
     if state["file"] == len(self._files):
       if not self._ticks_of_pass and not state["count"]:
         raise DamagedError(
@@ -327,7 +328,9 @@ class Recording:
     self._sound: Sound | None = None
     try:
       if state["tick"]:
-        self.pictures.find(Shown(**{k: state[k] for k in Shown._fields}), state["tick"] - 1)
+        self.pictures.find(Shown.from_dict(state["shown"]), state["tick"] - 1)
+      else:
+        self.pictures.start()
       if config.audio_rate_hz:
         self._samples = samples_per_tick(config.rate_hz, config.audio_rate_hz)
       if config.audio_rate_hz and isinstance(source, str):
@@ -358,7 +361,8 @@ class Recording:
     """Returns what is needed to resume after the tick read last."""
     heard = self._sound.heard() if self._sound is not None else Heard()
     damage = dataclasses.asdict(self.ledger.damage)
-    return self.pictures.shown()._asdict() | {"sound": heard.to_dict(), "file_damage": damage}
+    shown = self.pictures.shown()
+    return {"shown": shown.to_dict(), "sound": heard.to_dict(), "file_damage": damage}
 
   def finish(self) -> None:
     """Books what was lost, and warns of it and of what is left out; call at the end of the file."""

@@ -167,7 +167,7 @@ def test_going_on_decodes_from_the_key_frame_before(tmp_path, monkeypatch):
   _, states = elements_and_states(video_row(path))
   opened = []
   inner = video.Pictures._decoded
-  monkeypatch.setattr(video.Pictures, "_decoded", lambda self: counted(inner(self), opened))
+  monkeypatch.setattr(video.Pictures, "_decoded", lambda self, p: counted(inner(self, p), opened))
   iterator = iter(video_row(path))
   iterator.set_state(states[280])
   assert number_of(next(iterator)["pixels"]) == 280
@@ -188,7 +188,8 @@ def test_another_file_in_its_place_is_noticed(tmp_path):
   iterator.set_state(states[20])
   with pytest.raises(ValueError, match=r"v.mkv has \d+ bytes, and had \d+ when the state"):
     next(iterator)
-  iterator.set_state(states[20] | {"size": (tmp_path / "v.mkv").stat().st_size, "crc": 7})
+  size, shown = (tmp_path / "v.mkv").stat().st_size, states[20]["shown"] | {"crc": 7}
+  iterator.set_state(states[20] | {"size": size, "shown": shown})
   with pytest.raises(ValueError, match="picture at tick 19 is not the one that was there"):
     next(iterator)
 
