@@ -47,7 +47,7 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	@touch $(VENV)/.core $@
 
 demo: $(VENV)/.core ## Learn online from real video with sound on this machine, and write a report
-	@if $(BIN)/python scripts/get_media.py --to $(DEMO_MEDIA); then \
+	@if $(BIN)/python scripts/get_media.py --output $(DEMO_MEDIA); then \
 	  config="--config=configs/online.py:tiny --config.stream.path=$(DEMO_MEDIA)"; run=$(DEMO_RUN); \
 	else \
 	  config="--config=configs/synthetic.py:tiny"; run=$(DEMO_RUN)_synthetic; \

@@ -3,7 +3,7 @@
 Variants: `nano` (tests), `tiny` (a CPU), `shards` (the same out of shards, which takes half the
 time), `kinetics` (the size of the released model; a GPU).
 
-  python scripts/make_shards.py --config=configs/autoencoder.py:tiny --config.stream.max_ticks=512 --parts=32 --to=shards/clips
+  python scripts/make_shards.py --config=configs/autoencoder.py:tiny --config.stream.max_ticks=512 --parts=32 --output=shards/clips
   python scripts/train.py --config=configs/autoencoder.py:shards --config.model.encoder.num_latents=16
 
 Each row is a new world in every clip: one world would be learnt by heart, and then a handful of

@@ -11,7 +11,7 @@ for each token, blind and looking back: how places moved passes through the late
 without MuJoCo).
 
   python scripts/train.py --config=configs/pretrain.py:tiny
-  python scripts/export.py runs/pretrain_tiny --to=tiny.safetensors
+  python scripts/export.py runs/pretrain_tiny --output=tiny.safetensors
   python scripts/train.py --config=configs/pretrain.py:moog --config.weights=MOOG.safetensors
 """
 

@@ -10,7 +10,7 @@ places moved), `boxes` (around things) or `dense` (depth, flow, and things again
   python scripts/train.py --config=configs/tracking.py:tiny
   python scripts/train.py --config=configs/tracking.py:moog_latents
   python scripts/train.py --config=configs/tracking.py:tiny --config.objective.weights=MY.safetensors
-  python scripts/export.py runs/tracking_tiny --to=tracker.safetensors
+  python scripts/export.py runs/tracking_tiny --output=tracker.safetensors
 """
 
 import dataclasses

@@ -1,15 +1,15 @@
 """Puts a video with sound through an autoencoder's latents: original and what comes out, side by side.
 
-  python scripts/autoencode.py MY.mp4 --model=video_autoencoder.pystate --out=x.mp4
-  python scripts/autoencode.py MY.mp4 --model=perceiver_autoencoder/tiny --out=x.mp4 --outputs=pixels
+  python scripts/autoencode.py MY.mp4 --model=video_autoencoder.pystate --output=x.mp4
+  python scripts/autoencode.py MY.mp4 --model=perceiver_autoencoder/tiny --output=x.mp4 --decode=pixels
 
 --model is a file of weights (DeepMind's pickle, ours), a Hugging Face folder, the folder of a run, or
-a name of the zoo, which is untrained. The video is brought to the model's size and rates (published:
-224×224, 25 Hz, 48 kHz, 16 pictures a clip), and goes clip after clip, each encoded once, so memory
-does not grow with its length. The last clip is filled up with its last picture and silence, which
-are not written; the last picture has no sound. --outputs says what to decode (the rest costs
-nothing): pictures or sound left out are the original's. PSNR is of all ticks together; sound counts
-as having the range 2.
+a name of the zoo (bundled weights, or random ones with a warning). The video is brought to the
+model's size and rates (published: 224×224, 25 Hz, 48 kHz, 16 pictures a clip), and goes clip after
+clip, each encoded once, so memory does not grow with its length. The last clip is filled up with its
+last picture and silence, which are not written; the last picture has no sound. --decode says what to
+decode (the rest costs nothing): pictures or sound left out are the original's. PSNR is of all ticks
+together; sound counts as having the range 2.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import argparse
 from perceiver_stream import streams, training
 from perceiver_stream.streams import base
 from perceiver_stream.training import autoencoding, classes
+from perceiver_stream.training.options import parse
 from perceiver_stream.training.scripting import readable_errors
 
 
@@ -29,13 +30,13 @@ def main() -> None:
     "video", help="a file with video, a folder of them or of images, or a pattern"
   )
   parser.add_argument("--model", required=True, help="weights, folder of a run, or name of the zoo")
-  parser.add_argument("--out", required=True, help="movie to write, for instance x.mp4")
-  parser.add_argument("--outputs", default="pixels,audio,label", help="some of these, with commas")
+  parser.add_argument("--output", required=True, help="movie to write, for instance x.mp4")
+  parser.add_argument("--decode", default="pixels,audio,label", help="some of these, with commas")
   parser.add_argument("--rate_hz", type=float, default=0, help="ticks per second (default: 25)")
   parser.add_argument("--max_ticks", type=int, default=0, help="0 is all")
   parser.add_argument("--labels", default="", help="text file with the name of a class per line")
   parser.add_argument("--top", type=int, default=5, help="how many labels to print")
-  args = parser.parse_args()
+  args = parse(parser, {"--out": "--output", "--outputs": "--decode"})
   with readable_errors():
     loaded = training.load(args.model)
     config = autoencoding.check_autoencoder(loaded.model)
@@ -50,8 +51,8 @@ def main() -> None:
       max_ticks=args.max_ticks,
     )
     ticks = streams.open_rows(stream)[0]
-    outputs = args.outputs.split(",")
-    done = autoencoding.autoencode(loaded, ticks, args.out, rate_hz=rate, outputs=outputs)
+    outputs = args.decode.split(",")
+    done = autoencoding.autoencode(loaded, ticks, args.output, rate_hz=rate, outputs=outputs)
   print(f"{done.path}: {done.ticks} pictures in {done.clips} clips, {loaded.about}.")
   if not done.has_sound:
     print("The video has no sound: it was encoded as silence.")

@@ -4,9 +4,9 @@
   python scripts/classify.py MY.mp4 --model=perceiver_classifier/nano --rate_hz=2
 
 --model is a file of weights (DeepMind's pickle, ours), a Hugging Face folder, the folder of a run, or
-a name of the zoo, which is untrained. Of each picture the middle is taken, 224/256 of the shorter
-side, as in the released code. For a video the probabilities are the mean over its ticks. --labels
-names a text file with one class per line; without it classes are numbers.
+a name of the zoo (random weights, with a warning). Of each picture the middle is taken, 224/256 of
+the shorter side, as in the released code. For a video the probabilities are the mean over its ticks.
+--labels names a text file with one class per line; without it classes are numbers.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Converts published weights to our own .safetensors: parameters, config and card in one file.
 
-  python scripts/convert.py moog_ego4d_backbone.npz moog.safetensors
-  python scripts/convert.py rvm_small.npz rvm.safetensors --set height=128 width=128
-  python scripts/convert.py path/to/hugging_face_folder flow.safetensors
+  python scripts/convert.py moog_ego4d_backbone.npz --output=moog.safetensors
+  python scripts/convert.py rvm_small.npz --output=rvm.safetensors --set height=128 width=128
+  python scripts/convert.py path/to/hugging_face_folder --output=flow.safetensors
 
 Reads the flat .npz files of MooG and RVM, DeepMind's Perceiver pickles, and Hugging Face Perceivers
 (.safetensors with config.json beside it). Nothing in a file is executed.
@@ -14,6 +14,7 @@ from typing import Any
 
 import perceiver_stream
 from perceiver_stream import zoo
+from perceiver_stream.training.options import parse
 from perceiver_stream.training.scripting import readable_errors
 
 
@@ -32,7 +33,7 @@ def main() -> None:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument("source", help="file of published weights, or Hugging Face folder")
-  parser.add_argument("target", help="file to write, ends in .safetensors")
+  parser.add_argument("--output", help="file to write, ends in .safetensors (required)")
   parser.add_argument(
     "--set",
     nargs="+",
@@ -41,15 +42,15 @@ def main() -> None:
     metavar="NAME=VALUE",
     help="fields of the config that the source does not say, e.g. height=128 width=128",
   )
-  args = parser.parse_args()
-  if not args.target.endswith(".safetensors"):
-    parser.error(f"target '{args.target}' must end in .safetensors")
+  args = parse(parser, last=True)
+  if not args.output.endswith(".safetensors"):
+    parser.error(f"output '{args.output}' must end in .safetensors")
   with readable_errors():
     model, params = perceiver_stream.load(args.source, **dict(args.set))
-    zoo.save(args.target, model, params)
+    zoo.save(args.output, model, params)
     arrays = zoo.flatten(params).values()
     family = type(model.config).__module__.rsplit(".", 1)[-1]
-    print(f"{args.target}: {family}, {sum(x.size for x in arrays):,} parameters in {len(arrays)}")
+    print(f"{args.output}: {family}, {sum(x.size for x in arrays):,} parameters in {len(arrays)}")
 
 
 if __name__ == "__main__":

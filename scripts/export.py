@@ -1,7 +1,7 @@
 """Writes what a run has learnt into one .safetensors file: parameters, config and card.
 
-  python scripts/export.py runs/world_tiny --to=world.safetensors
-  python scripts/export.py runs/tracking_tiny --to=tracker.safetensors --note="how it was trained"
+  python scripts/export.py runs/world_tiny --output=world.safetensors
+  python scripts/export.py runs/tracking_tiny --output=tracker.safetensors --note="how it was trained"
 
 `perceiver_stream.load(FILE)` reads the model. A run that learnt to read something out of a frozen
 model writes both: `perceiver_stream.training.pretrained.load_tracker(FILE)`, `scripts/track.py`.
@@ -10,6 +10,7 @@ model writes both: `perceiver_stream.training.pretrained.load_tracker(FILE)`, `s
 import argparse
 
 from perceiver_stream.training import pretrained
+from perceiver_stream.training.options import parse
 from perceiver_stream.training.scripting import readable_errors
 
 
@@ -19,11 +20,11 @@ def main() -> None:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument("run", help="folder of a run of scripts/train.py")
-  parser.add_argument("--to", required=True, help="file to write, ends in .safetensors")
+  parser.add_argument("--output", required=True, help="file to write, ends in .safetensors")
   parser.add_argument("--note", default="", help="for the card: how it was trained")
-  args = parser.parse_args()
+  args = parse(parser, {"--to": "--output"})
   with readable_errors():
-    print(f"{args.to}: {pretrained.export(args.run, args.to, args.note)}")
+    print(f"{args.output}: {pretrained.export(args.run, args.output, args.note)}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Optical flow of two pictures, or of a video.
 
-  python scripts/flow.py A.png B.png --model=optical_flow.pystate --out=flow
-  python scripts/flow.py A.png B.png --model=perceiver_flow/tiny --out=flow --truth=AB.flo
-  python scripts/flow.py MY.mp4 --model=runs/online_tiny --out=flow --max_ticks=100 --save_flows
+  python scripts/flow.py A.png B.png --model=optical_flow.pystate --output=flow
+  python scripts/flow.py A.png B.png --model=perceiver_flow/tiny --output=flow --truth=AB.flo
+  python scripts/flow.py MY.mp4 --model=runs/online_tiny --output=flow --max_ticks=100 --save_flows
 
 --model is a file of weights (DeepMind's pickle, ours), a Hugging Face folder, the folder of a run, or
-a name of the zoo, which is untrained. Two pictures give flow.flo (Middlebury), flow.npz and flow.png,
-a video flow.mp4: each picture beside its flow. Any size goes: large pictures are cut into overlapping
-tiles of the model's size, which on a CPU takes about half a minute each at the published size.
+a name of the zoo (bundled weights, or random ones with a warning). Two pictures give flow.flo
+(Middlebury), flow.npz and flow.png, a video flow.mp4: each picture beside its flow. Any size goes:
+large pictures are cut into overlapping tiles of the model's size, which on a CPU takes about half a
+minute each at the published size.
 A model that was trained to predict video gives the motion it expects next, from a video alone.
 
 Flow k of a video is from picture k of the file to the next, whatever its frame rate; flows.npz holds
@@ -22,6 +23,7 @@ from perceiver_stream import streams, training
 from perceiver_stream.evaluation import flow_files
 from perceiver_stream.streams import probe
 from perceiver_stream.training import flow_movies, flows
+from perceiver_stream.training.options import parse
 from perceiver_stream.training.scripting import readable_errors
 
 
@@ -29,7 +31,7 @@ def of_pictures(args: argparse.Namespace) -> None:
   """Writes the flow between two pictures, and says how good it is."""
   first, second = map(probe.read_picture, args.inputs)
   truth = flow_files.read_flow(args.truth) if args.truth else None
-  folder, loaded = flow_movies.writable_folder(args.out), training.load(args.model)
+  folder, loaded = flow_movies.writable_folder(args.output), training.load(args.model)
   flow = flows.flow_between(loaded.model, loaded.params, first, second, fewest=args.fewest)
   flow_movies.write_pair(folder, flow, args.max_speed)
   pair = flows.Pair(first, second, flow)
@@ -51,7 +53,7 @@ def of_video(args: argparse.Namespace) -> None:
   fields = {"height": height, "width": width, "max_ticks": args.max_ticks}
   config = streams.video.picture_by_picture(args.inputs[0], rate, **fields)
   pairs = flows.flows_of(loaded, iter(streams.open_rows(config)[0]), fewest=args.fewest)
-  folder = flow_movies.writable_folder(args.out)
+  folder = flow_movies.writable_folder(args.output)
   options = {"max_speed": args.max_speed, "save_flows": args.save_flows}
   done = flow_movies.write_movie(folder, pairs, **options)
   print(f"{folder / 'flow.mp4'}: {done.count} flows, {width}×{height}, {loaded.about}.")
@@ -73,7 +75,7 @@ def main() -> None:
   )
   parser.add_argument("inputs", nargs="+", help="two pictures, or one video or folder of images")
   parser.add_argument("--model", required=True, help="weights, folder of a run, or name of the zoo")
-  parser.add_argument("--out", required=True, help="folder to write to")
+  parser.add_argument("--output", required=True, help="folder to write to")
   parser.add_argument("--truth", help="true flow of two pictures, .flo or .npz, to compare with")
   parser.add_argument("--rate_hz", type=float, default=0.0, help="ticks per second; see above")
   parser.add_argument("--max_ticks", type=int, default=0, help="of a video; 0 is all")
@@ -81,7 +83,7 @@ def main() -> None:
   parser.add_argument("--max_speed", type=float, default=0, help="pixels drawn in full colour")
   parser.add_argument("--fewest", action="store_true", help="fewer tiles than the released colab's")
   parser.add_argument("--save_flows", action="store_true", help="all flows of a video, flows.npz")
-  args = parser.parse_args()
+  args = parse(parser, {"--out": "--output"})
   if len(args.inputs) > 2 or (args.truth and len(args.inputs) < 2):
     parser.error("give two pictures, with or without --truth, or one video without.")
   with readable_errors():

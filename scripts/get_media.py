@@ -256,7 +256,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("--to", default="media/demo", metavar="DIR", help="default: media/demo")
+  parser.add_argument("--output", default="media/demo", metavar="DIR", help="default: media/demo")
+  parser.add_argument("--to", dest="output", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
   parser.add_argument("--also", action="append", default=[], choices=GROUPS, help="more clips")
   parser.add_argument("--list", action="store_true", help="say what there is; download nothing")
   args = parser.parse_args(argv)
@@ -264,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for clip in CLIPS:
       print(describe(clip) + ("" if clip.group == "default" else f"  (--also {clip.group})"))
     return 0
-  to = pathlib.Path(args.to).expanduser()
+  to = pathlib.Path(args.output).expanduser()
   try:
     fetch([clip for clip in CLIPS if clip.group in ("default", *args.also)], to)
   except (MediaError, OSError, zipfile.BadZipFile, tarfile.TarError) as error:

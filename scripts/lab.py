@@ -15,6 +15,7 @@ import sys
 from perceiver_stream.lab import grid, pages
 from perceiver_stream.lab.tables import TABLES
 from perceiver_stream.lab.trials import SIZES
+from perceiver_stream.training.options import parse
 from perceiver_stream.training.scripting import readable_errors
 from perceiver_stream.utils.paths import user_path
 
@@ -29,9 +30,9 @@ def main() -> None:
   parser.add_argument("--source", default="", help="of all footage: balls, maze, doom, a folder …")
   parser.add_argument("--workers", type=int, default=1, help="trials at a time")
   parser.add_argument("--folder", default="runs/lab", help="of results and footage")
-  parser.add_argument("--to", default="docs/lab", help="where the page goes")
+  parser.add_argument("--output", default="docs/lab", help="folder to write the page to")
   parser.add_argument("--list", action="store_true", help="only list the tables")
-  args = parser.parse_args()
+  args = parse(parser, {"--to": "--output"})
   if args.list or not args.table:
     print("\n".join(f"{name:24}{table.title}" for name, table in TABLES.items()))
     return
@@ -41,10 +42,10 @@ def main() -> None:
       size = table.size(args.size)
       results = grid.run(table.trials, size, user_path(args.folder), args.workers)
       made = pages.Made(args.table, args.size, args.source)
-      pages.write(made, size, table, results, user_path(args.to))
+      pages.write(made, size, table, results, user_path(args.output))
   except KeyboardInterrupt:
     sys.exit(f"Stopped; what is done is in {args.folder}, and the same command goes on.")
-  print((user_path(args.to) / f"{made.name}.md").read_text())
+  print((user_path(args.output) / f"{made.name}.md").read_text())
 
 
 if __name__ == "__main__":

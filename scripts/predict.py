@@ -1,18 +1,20 @@
 """Turns a video into the video, with sound, that a model expected: predicted ticks ahead.
 
-  python scripts/predict.py runs/online_tiny MY.mp4 out.mp4
-  python scripts/predict.py runs/online_tiny MY.mp4 out.mp4 --displacement=16 --beside
+  python scripts/predict.py runs/online_tiny MY.mp4 --output=out.mp4
+  python scripts/predict.py runs/online_tiny MY.mp4 --output=out.mp4 --displacement=16 --beside
 
 Each picture of out.mp4 was predicted --displacement ticks before the moment it is shown at, so it
 runs in step with MY.mp4; the first ones, which nothing has predicted, are grey. Sound is made from
 the predicted log-mel energies: it has the right loudness and colour, and no true phase. Pictures
-are as large as the model's, enlarged to at least 256 pixels; flow is shown in colours. An untrained model (a name of the zoo
-such as stream_perceiver/small) predicts that nothing will change.
+are as large as the model's, enlarged to at least 256 pixels; flow is shown in colours. The model is that
+of a run, of a file of weights, or a name of the zoo (bundled weights, or random ones with a warning:
+an untrained stream_perceiver predicts that nothing will change).
 """
 
 import argparse
 
 from perceiver_stream import training
+from perceiver_stream.training.options import parse
 from perceiver_stream.training.scripting import readable_errors, watching
 
 
@@ -21,16 +23,16 @@ def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("model", help="folder of a run, or a name of the zoo")
+  parser.add_argument("model", help="folder of a run, file of weights, or name of the zoo")
   parser.add_argument(
     "video", help="a file with video, a folder of them or of images, or a pattern"
   )
-  parser.add_argument("output", help="movie to write, for instance out.mp4")
+  parser.add_argument("--output", help="movie to write, for instance out.mp4 (required)")
   parser.add_argument(
     "--displacement", type=int, help="ticks ahead (default: 4, or the model's longest)"
   )
   parser.add_argument("--beside", action="store_true", help="show the input on the left")
-  args = parser.parse_args()
+  args = parse(parser, last=True)
   with readable_errors():
     loaded = training.load(args.model)
     windows, stream = watching(loaded, args.video)

@@ -10,9 +10,11 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from perceiver_stream.training.config import unknown_key
+from perceiver_stream.training.options import NONE, current_names
 from perceiver_stream.utils.paths import user_path
 
 FLAG = "--config"
+HELP = ("-h", "-help", "--help", "--helpshort")
 
 
 def define_config(help_text: str) -> Any:
@@ -20,11 +22,20 @@ def define_config(help_text: str) -> Any:
   return config_flags.DEFINE_config_file("config", help_string=help_text)
 
 
-def parse_flags(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str], *, renamed: Mapping[str, str] = NONE) -> list[str]:
   """Parses flags for `absl.app.run(main, flags_parser=parse_flags)`.
 
-  A key that the config does not have ends the program with the nearest name.
+  A key that the config does not have ends the program with the nearest name. `--help` ends it with
+  success, which absl does not.
+
+  Args:
+    argv: The script's name and its arguments.
+    renamed: New names of flags by old ones.
   """
+  if any(arg.partition("=")[0] in HELP for arg in argv[1:]):
+    app.usage(shorthelp=True, writeto_stdout=True)
+    sys.exit(0)
+  argv = [argv[0], *current_names(argv[1:], renamed)]
   try:
     check_keys(argv)
   except (OSError, ValueError) as error:

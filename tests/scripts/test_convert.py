@@ -40,7 +40,7 @@ def published(tmp_path):
 def test_converted_weights_are_the_weights(convert, published, tmp_path, capsys):
   path, params = published
   target = tmp_path / "rvm.safetensors"
-  convert(path, target, "--set", "height=16", "width=16", "base_grid=(4,4)")
+  convert(path, f"--output={target}", "--set", "height=16", "width=16", "base_grid=(4,4)")
   assert f"{target}: rvm, " in capsys.readouterr().out
   model, back = zoo.load(target)
   assert (model.config.height, model.config.base_grid) == (16, (4, 4))
@@ -51,10 +51,10 @@ def test_converted_weights_are_the_weights(convert, published, tmp_path, capsys)
 def test_mistakes_are_one_message(convert, published, tmp_path, capsys):
   path, _ = published
   with pytest.raises(SystemExit, match="is no|are no fields of the config"):
-    convert(path, tmp_path / "x.safetensors", "--set", "wings=2")
+    convert(path, f"--output={tmp_path / 'x.safetensors'}", "--set", "wings=2")
   with pytest.raises(SystemExit):
-    convert(path, tmp_path / "x.npz")
+    convert(path, f"--output={tmp_path / 'x.npz'}")
   assert "must end in .safetensors" in capsys.readouterr().err
   with pytest.raises(SystemExit):
-    convert(path, tmp_path / "x.safetensors", "--set", "height")
+    convert(path, f"--output={tmp_path / 'x.safetensors'}", "--set", "height")
   assert "'height' is not name=value" in capsys.readouterr().err

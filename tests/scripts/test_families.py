@@ -56,7 +56,7 @@ def run(monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_predict_shows_what_a_family_predicts(run, movie, tmp_path, name):
-  out = run("predict", name, movie, tmp_path / "b.mp4")
+  out = run("predict", name, movie, f"--output={tmp_path / 'b.mp4'}")
   assert f"{TICKS} pictures, {SHOWN[name]}" in out
   with av.open(str(tmp_path / "b.mp4")) as file:
     assert len(list(file.decode(video=0))) == TICKS
@@ -64,7 +64,7 @@ def test_predict_shows_what_a_family_predicts(run, movie, tmp_path, name):
 
 @pytest.mark.parametrize("name", [*SHOWN, "perceiver_classifier/nano"])
 def test_extract_latents_of_every_family(run, movie, tmp_path, name):
-  out = run("extract_latents", name, movie, tmp_path)
+  out = run("extract_latents", name, movie, f"--output={tmp_path}")
   assert out == f"{tmp_path}: {TICKS} ticks in 1 shards.\n"
   (shard,) = training.read_shards(tmp_path)
   assert shard["latents"].shape[:2] == (TICKS, 1) and np.isfinite(shard["latents"]).all()
@@ -72,7 +72,7 @@ def test_extract_latents_of_every_family(run, movie, tmp_path, name):
 
 def test_what_has_no_picture_or_no_labels_is_told(run, movie, tmp_path):
   with pytest.raises(SystemExit, match=r"the model predicts \['label'\], no picture"):
-    run("predict", "perceiver_classifier/nano", movie, tmp_path / "b.mp4")
+    run("predict", "perceiver_classifier/nano", movie, f"--output={tmp_path / 'b.mp4'}")
   with pytest.raises(SystemExit, match=r"Flow needs \['flow'\], but the stream gives"):
     run("evaluate", "perceiver_flow/nano", f"--path={movie}")
 
@@ -85,7 +85,7 @@ def test_a_run_is_evaluated_and_reported_with_its_own_baseline(run, tmp_path, co
   experiment.logging.use_tensorboard, experiment.logging.strips_every = False, 2
   training.train(experiment)
   key, baseline = SCORED[config]
-  out = run("evaluate", tmp_path / "run", "--max_windows=2", f"--json={tmp_path / 'a.json'}")
+  out = run("evaluate", tmp_path / "run", "--max_windows=2", f"--output={tmp_path / 'a.json'}")
   assert f"| {key}" in out and baseline in out
   assert json.loads((tmp_path / "a.json").read_text())[key][baseline] > 0
   run("report", tmp_path / "run")

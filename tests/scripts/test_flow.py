@@ -44,7 +44,7 @@ def weights(tmp_path_factory):
 
 
 def test_two_pictures_give_flow_in_three_files_and_scores(run, scene, weights, tmp_path):
-  options = (f"--model={weights}", f"--out={tmp_path}", f"--truth={scene / 'AB.flo'}")
+  options = (f"--model={weights}", f"--output={tmp_path}", f"--truth={scene / 'AB.flo'}")
   out = run(scene / "A.png", scene / "B.png", *options)
   assert f"{tmp_path}: flow.flo, flow.npz, flow.png, 32×24, {weights}." in out
   assert "End-point error, pixels: model " in out and "zero " in out and "DIS " in out
@@ -56,7 +56,7 @@ def test_two_pictures_give_flow_in_three_files_and_scores(run, scene, weights, t
 
 
 def test_an_untrained_model_says_so_and_sees_no_motion(run, scene, tmp_path):
-  out = run(scene / "A.png", scene / "B.png", NANO, f"--out={tmp_path}", "--fewest")
+  out = run(scene / "A.png", scene / "B.png", NANO, f"--output={tmp_path}", "--fewest")
   assert "perceiver_flow/nano, untrained." in out
   assert not flow_files.read_flow(tmp_path / "flow.flo").any()
 
@@ -65,7 +65,7 @@ def test_an_untrained_model_says_so_and_sees_no_motion(run, scene, tmp_path):
 def test_a_video_gives_a_movie_and_all_flows(run, model, tmp_path):
   movie = synthetic_movie(tmp_path / "in.mp4", 5, (24, 32))
   options = ("--max_ticks=4", "--max_side=20", "--save_flows", "--max_speed=2")
-  out = run(movie, f"--model={model}", f"--out={tmp_path / 'out'}", *options)
+  out = run(movie, f"--model={model}", f"--output={tmp_path / 'out'}", *options)
   assert "flow.mp4: 3 flows, 20×15" in out
   assert "Watched one tick for each picture, 0.040 s apart on average." in out
   assert "Full colour is 2.0 pixels per tick." in out
@@ -79,13 +79,13 @@ def test_numbered_images_are_a_video(run, tmp_path):
   config = streams.synthetic.Config(height=24, width=32, max_ticks=3)
   for number, tick in enumerate(streams.open_rows(config)[0]):
     (tmp_path / f"frame{8 + number}.png").write_bytes(pictures.png_bytes(tick["pixels"]))
-  out = run(tmp_path, NANO, f"--out={tmp_path / 'out'}", "--rate_hz=10")
+  out = run(tmp_path, NANO, f"--output={tmp_path / 'out'}", "--rate_hz=10")
   assert "2 flows, 32×24" in out and "one tick for each picture, 0.100 s apart" in out
 
 
 def test_a_rate_instead_of_the_files_pictures(run, tmp_path):
   movie = synthetic_movie(tmp_path / "in.mp4", 5, (24, 32))
-  out = run(movie, NANO, f"--out={tmp_path / 'out'}", "--rate_hz=12.5")
+  out = run(movie, NANO, f"--output={tmp_path / 'out'}", "--rate_hz=12.5")
   assert "2 flows" in out and "at 12.5 ticks a second, 0.080 s apart" in out
 
 
@@ -99,12 +99,12 @@ def test_a_rate_instead_of_the_files_pictures(run, tmp_path):
     (("A.png", "B.png", "--model=rvm/nano"), "a rvm gives no flow"),
     (("A.png", "B.png", "--model=stream_perceiver/nano"), "give it a video"),
     (("A.png", "B.png", "--truth=A.png", NANO), "it is no .flo file"),
-    (("A.png", "B.png", "--out=A.png", NANO), "A.png cannot be written to"),
+    (("A.png", "B.png", "--output=A.png", NANO), "A.png cannot be written to"),
   ],
 )
 def test_mistakes_are_one_readable_line(run, scene, monkeypatch, args, message):
   monkeypatch.chdir(scene)
-  out = () if any(a.startswith("--out") for a in args) else ("--out=out",)
+  out = () if any(a.startswith("--output") for a in args) else ("--output=out",)
   with pytest.raises(SystemExit, match=message):
     run(*args, *out)
 
@@ -112,11 +112,5 @@ def test_mistakes_are_one_readable_line(run, scene, monkeypatch, args, message):
 def test_three_pictures_or_a_truth_of_a_video_are_refused(run, capsys):
   for args in (("a", "b", "c"), ("a", "--truth=b.flo")):
     with pytest.raises(SystemExit):
-      run(*args, NANO, "--out=x")
+      run(*args, NANO, "--output=x")
     assert "give two pictures, with or without --truth" in capsys.readouterr().err
-
-
-def test_help_shows_commands(run, capsys):
-  with pytest.raises(SystemExit) as stop:
-    run("--help")
-  assert stop.value.code == 0 and "python scripts/flow.py A.png" in capsys.readouterr().out

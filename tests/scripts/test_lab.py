@@ -29,7 +29,7 @@ def fake_run(trials, size, folder, workers):
 @pytest.mark.parametrize("table", TABLES)
 def test_every_table_has_a_page(table, tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(grid, "run", fake_run)
-  call(monkeypatch, "lab", table, "--size=nano", f"--folder={tmp_path}", f"--to={tmp_path}")
+  call(monkeypatch, "lab", table, "--size=nano", f"--folder={tmp_path}", f"--output={tmp_path}")
   page = (tmp_path / f"{table}.md").read_text()
   assert page in capsys.readouterr().out and (tmp_path / f"{table}.png").exists()
   assert page.startswith(f"# {TABLES[table].title}\n") and f"lab.py {table} --size=nano" in page
@@ -46,7 +46,7 @@ def test_a_table_can_be_put_on_another_source(tmp_path, monkeypatch):
     return fake_run(trials, *args)
 
   monkeypatch.setattr(grid, "run", run)
-  put = [f"--folder={tmp_path}", f"--to={tmp_path}", "--source=balls"]
+  put = [f"--folder={tmp_path}", f"--output={tmp_path}", "--source=balls"]
   call(monkeypatch, "lab", "cadence", "--size=nano", *put)
   assert {trial.source for trial in asked} == {"balls"}
   page = (tmp_path / "cadence_balls.md").read_text()
@@ -67,7 +67,7 @@ def test_what_goes_wrong_is_one_message(tmp_path, monkeypatch):
 
   monkeypatch.setattr(grid, "run", broken)
   with pytest.raises(SystemExit, match=r"lab.py: lab: no such footage"):
-    call(monkeypatch, "lab", "gap", f"--folder={tmp_path}", f"--to={tmp_path}")
+    call(monkeypatch, "lab", "gap", f"--folder={tmp_path}", f"--output={tmp_path}")
 
 
 def test_stopping_says_how_to_go_on(tmp_path, monkeypatch):
@@ -76,4 +76,4 @@ def test_stopping_says_how_to_go_on(tmp_path, monkeypatch):
 
   monkeypatch.setattr(grid, "run", stopped)
   with pytest.raises(SystemExit, match="the same command goes on"):
-    call(monkeypatch, "lab", "gap", f"--folder={tmp_path}", f"--to={tmp_path}")
+    call(monkeypatch, "lab", "gap", f"--folder={tmp_path}", f"--output={tmp_path}")

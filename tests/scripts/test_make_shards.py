@@ -22,7 +22,7 @@ def make_shards(*args):
 
 def test_it_writes_what_the_flags_say(tmp_path):
   args = ("--config=configs/synthetic.py:nano", "--config.stream.max_ticks=12")
-  args += (f"--to={tmp_path / 'a'}", "--parts=2", "--shard_ticks=8")
+  args += (f"--output={tmp_path / 'a'}", "--parts=2", "--shard_ticks=8")
   done = make_shards(*args)
   assert done.returncode == 0, done.stderr
   assert "24 ticks (1 s) of audio, depth, flow, pixels, segmentation in 4 shards" in done.stdout
@@ -37,8 +37,8 @@ def test_it_writes_what_the_flags_say(tmp_path):
 @pytest.mark.parametrize(
   ("args", "message"),
   [
-    (("--config=configs/synthetic.py:nano",), "give --config=configs/online.py:tiny and --to"),
-    (("--config=configs/online.py:nano", "--to={}", "--config.stream.path=gone"), "no file"),
+    (("--config=configs/synthetic.py:nano",), "give --config=configs/online.py:tiny and --output"),
+    (("--config=configs/online.py:nano", "--output={}", "--config.stream.path=gone"), "no file"),
   ],
 )
 def test_what_is_wrong_is_one_message(args, message, tmp_path):

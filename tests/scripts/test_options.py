@@ -1,0 +1,98 @@
+"""Options of all scripts: help ends with success, outputs have one name, old names still work."""
+
+import argparse
+import re
+import subprocess
+import sys
+
+import commands
+import pytest
+
+from perceiver_stream.training import inference, scripting
+from perceiver_stream.training.options import current_names, parse
+
+SCRIPTS = sorted((commands.ROOT / "scripts").glob("*.py"))
+OF_ABSL = ("make_shards", "train")
+
+
+def help_of(path, monkeypatch, capsys):
+  """Returns the exit status of `script --help`, and what it prints."""
+  if path.stem in OF_ABSL:  # whose flags belong to the process
+    done = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True)
+    return done.returncode, done.stdout
+  with pytest.raises(SystemExit) as stop:
+    commands.call(monkeypatch, path.stem, "--help")
+  return stop.value.code or 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_help_ends_with_success_shows_a_command_and_one_name_for_outputs(path, monkeypatch, capsys):
+  code, text = help_of(path, monkeypatch, capsys)
+  assert code == 0 and f"python scripts/{path.stem}.py" in text
+  options = set(re.findall(r"(?<![\w-])--(?:\[no\])?([a-z_]+)", text))
+  assert not options & {"out", "outputs", "to", "json", "target"}
+  assert "once_output" not in text
+  writes = path.stem not in ("train", "report", "classify")
+  assert ("output" in options) == writes
+
+
+def old_and_new(arguments, last=False):
+  parser = argparse.ArgumentParser()
+  parser.add_argument("video")
+  parser.add_argument("--output", required=not last)
+  parser.add_argument("--zoom", type=int, default=1)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sys, "argv", ["scripts/watch.py", *arguments])
+    args = parse(parser, {"--out": "--output"}, last=last)
+  return args.video, args.output, args.zoom
+
+
+@pytest.mark.parametrize(
+  ("arguments", "last", "said"),
+  [
+    (["a.mp4", "--output=x", "--zoom=2"], False, ""),
+    (["a.mp4", "--out=x", "--zoom=2"], False, "watch.py: --out is now --output; version 0.2"),
+    (["a.mp4", "--out", "x", "--zoom", "2"], False, "watch.py: --out is now --output; version"),
+    (["a.mp4", "--output", "x", "--zoom=2"], True, ""),
+    (["a.mp4", "x", "--zoom=2"], True, "watch.py: the last argument, 'x', is now --output=x; vers"),
+    (["--zoom=2", "a.mp4", "x"], True, "the last argument, 'x', is now --output=x"),
+    (["a.mp4", "--zoom=2", "x"], True, "the last argument, 'x', is now --output=x"),
+  ],
+)
+def test_old_names_work_and_say_the_new_ones(arguments, last, said, capsys):
+  assert old_and_new(arguments, last) == ("a.mp4", "x", 2)
+  shown = capsys.readouterr()
+  assert said in shown.err and bool(said) == bool(shown.err) and not shown.out
+
+
+@pytest.mark.parametrize(
+  ("arguments", "last", "said"),
+  [
+    (["a.mp4"], False, "the following arguments are required: --output"),
+    (["a.mp4"], True, "the following arguments are required: --output"),
+    (["a.mp4", "x", "--output=y"], True, "unrecognized arguments: x"),
+    (["a.mp4", "x", "--out=y"], False, "unrecognized arguments: x"),
+  ],
+)
+def test_what_is_missing_or_twice_is_refused(arguments, last, said, capsys):
+  with pytest.raises(SystemExit) as stop:
+    old_and_new(arguments, last)
+  assert stop.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_values_and_other_options_are_left_as_they_are(capsys):
+  renamed = {"--to": "--output"}
+  given = ["--note=--to=x", "--token", "to", "--output=a=b", "-t"]
+  assert current_names(given, renamed) == given and capsys.readouterr().err == ""
+  assert current_names(["--to=a=b"], renamed) == ["--output=a=b"]
+
+
+def test_random_weights_and_old_names_of_weights_are_one_line_of_a_script(capsys, monkeypatch):
+  monkeypatch.setattr(sys, "argv", ["scripts/flow.py"])
+  with scripting.readable_errors():
+    inference.warn_untrained("perceiver_flow/published")
+    inference.bundled.current("moog/tiny")
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) == 2
+  assert lines[0].startswith("flow.py: perceiver_flow/published has random weights")
+  assert lines[1].startswith("flow.py: the weights of 'moog/tiny' are now called 'moog/tiny_world'")
