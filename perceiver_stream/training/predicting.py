@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perceiver_stream.modalities.dense import Dense
+from perceiver_stream.streams.base import TIMESTAMP
 from perceiver_stream.training.inference import Loaded, ticks_left, watch
 from perceiver_stream.training.movies import MovieWriter
 from perceiver_stream.training.vocoder import FLOOR, waveform
@@ -50,27 +51,34 @@ def predict_movie(
     windows: Successive windows of one row, `[T, 1, ...]`, without overlap.
     path: Of the movie.
     displacement: Ticks ahead.
-    rate_hz: Ticks per second.
+    rate_hz: Ticks per second; 0: each picture comes at the time of its tick.
     beside: Whether the input is shown on the left.
 
   Raises:
-    ValueError: The model predicts no picture.
+    ValueError: The model predicts no picture, or sound for ticks without a rate.
   """
   outputs = {n for n, m in loaded.model.modalities.items() if m.config.use_output}
   shows = loaded.model.modalities[_picture_of(loaded, outputs)]
   audio = loaded.model.modalities["audio"].config if "audio" in outputs else None
+  if audio and not rate_hz:
+    raise ValueError(
+      "predict_movie: the model predicts sound, of which ticks with rate_hz=0 have no fixed length; "
+      "give a stream with a rate_hz."
+    )
   sound: list[np.ndarray] = []
   late: deque[np.ndarray] = deque()
-  ticks = 0
+  ticks, start_s = 0, None
   with MovieWriter(path, rate_hz=rate_hz, audio_rate_hz=audio.rate_hz if audio else 0) as movie:
     for window, out, _ in watch(loaded, windows, (displacement,)):
       new = ticks_left(window)
       late.extend(map(shows.picture, np.asarray(out.predictions[shows.name])[:new, 0, 0]))
       if audio:
         sound.extend(np.asarray(out.predictions["audio"])[:new, 0, 0])
-      for seen in np.asarray(window["pixels"])[:new, 0]:
+      start_s = window[TIMESTAMP][0, 0] if start_s is None else start_s
+      times_s = [None] * new if rate_hz else window[TIMESTAMP][:new, 0] - start_s
+      for seen, time_s in zip(np.asarray(window["pixels"])[:new, 0], times_s, strict=True):
         shown = np.full_like(seen, GREY) if ticks < displacement else late.popleft()
-        movie.picture(np.concatenate([seen, shown], axis=1) if beside else shown)
+        movie.picture(np.concatenate([seen, shown], axis=1) if beside else shown, time_s)
         ticks += 1
     if audio and ticks:
       movie.sound(_sound(sound, displacement, audio))

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+from types import SimpleNamespace
 
 import av
 import jax
@@ -7,8 +9,8 @@ import pytest
 from training_fakes import Movies
 
 import perceiver_stream
-from perceiver_stream import training
-from perceiver_stream.training import inference
+from perceiver_stream import training, zoo
+from perceiver_stream.training import inference, predicting
 from perceiver_stream.training import latents as latents_room
 from perceiver_stream.training.checkpoints import CheckpointError
 from perceiver_stream.training.inference import UntrainedWarning, blank_tick, load, untrained, watch
@@ -97,6 +99,22 @@ def test_an_untrained_model_predicts_the_frame_it_saw(nano, tmp_path, displaceme
   assert abs(len(sound) / 48000 - 16 / 25) < 0.05
   silence = sound[: max(0, (displacement - 1) * 1920 - 500)]  # sound plays a tick earlier
   assert np.abs(silence).max(initial=0) < 1e-2 < np.std(sound)
+
+
+def test_ticks_without_a_rate_are_shown_at_their_times(nano, tmp_path, monkeypatch):
+  with pytest.raises(ValueError, match="predicts sound, of which ticks with rate_hz=0 have no"):
+    predict_movie(nano, iter(Movies(1)), tmp_path / "a.mp4", displacement=1, rate_hz=0)
+  config = nano.model.config
+  config = dataclasses.replace(config, modalities={"pixels": config.modalities["pixels"]})
+  pixels = zoo.build(config)
+  windows = [w | {"timestamp_s": 7 + np.square(w["timestamp_s"])} for w in Movies(1)]
+  silent = nano._replace(model=pixels)
+  said = SimpleNamespace(predictions={"pixels": np.zeros((8, 1, 1, 16, 16, 3), np.float32)})
+  monkeypatch.setattr(predicting, "watch", lambda *_: ((window, said, None) for window in windows))
+  done = predict_movie(silent, windows, tmp_path / "a.mp4", displacement=1, rate_hz=0)
+  with av.open(str(done.path)) as file:
+    shown = [float(frame.time) for frame in file.decode(video=0)]
+  np.testing.assert_allclose(shown, windows[0]["timestamp_s"][:, 0] - 7, atol=1e-4)
 
 
 def test_a_movie_that_fails_leaves_nothing(tmp_path):
