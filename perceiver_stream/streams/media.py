@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 Kind = Literal["video", "audio"]
 ON_DAMAGE = ("stop", "skip")
+_MAY_BE_MEANT = ("gaps", "jumps")  # kinds of `Damage` that pauses and edits look like too
 _MAX_READ_ERRORS = 20  # in a row, after which the rest of a file counts as lost
 
 
@@ -34,7 +35,7 @@ class Damage:
     lost: Pictures that the file says it has and that never came.
     broken: Pictures partly made up by the decoder, or after a loss and before the next key frame.
     late: Pictures dropped because their time lay before one already given.
-    jumps: Leaps of the file's clock, taken out.
+    jumps: Leaps of the file's clock, taken out; pauses longer than `max_gap_s` look the same.
     sound: Packets of sound that could not be read or decoded.
     gaps: Holes in the sound, longer than 20 ms, and, where the file states a constant rate, between
       the end of a picture as it states it and the next; no error, for some recorders pause, and
@@ -80,18 +81,17 @@ class Ledger:
       self.tried += count if kind != "gaps" else 0
       return
     setattr(self.damage, kind, getattr(self.damage, kind) + count)
+    what = f"{self.path}{'' if kind in _MAY_BE_MEANT else ' is damaged'}: {where}"
     if self._stop and kind != "gaps":
       raise DamagedError(
-        f"{self.path} is damaged: {where}. Use on_damage='skip' to go on past damage and have it "
-        f"counted, or repair the file."
+        f"{what}. Use on_damage='skip' to go on past such places and have them counted, or repair the "
+        f"file."
       )
     if kind in self._told:
       return
     self._told.add(kind)
-    if kind == "gaps":
-      logger.warning("%s: %s; a recorder may have paused.", self.path, where)
-    else:
-      logger.warning("%s is damaged: %s; going on past it.", self.path, where)
+    end = "a recorder may have paused" if kind == "gaps" else "going on past it"
+    logger.warning("%s; %s.", what, end)
 
   def close(self) -> None:
     """Says what was lost in all."""

@@ -358,8 +358,9 @@ class Pictures:
     if self._is_near(time):
       return time
     leap = (
-      f"its clock leaps from {self._seconds(self._newest)} to {self._seconds(time)} (max_gap_s="
-      f"{self._config.max_gap_s}); taken out, it leaves no place for the sound from there on"
+      f"its clock leaps from {self._seconds(self._newest)} to {self._seconds(time)}, by damage, an "
+      f"edit or a pause longer than max_gap_s={self._config.max_gap_s}; taken out, it leaves no place "
+      f"for the sound from there on"
     )
     self._ledger.book("jumps", leap)
     self._shift, self.jumped = self._shift + expected - time, True
@@ -368,8 +369,11 @@ class Pictures:
   def _is_near(self, time: int) -> bool:
     """Returns whether a time may follow what was decoded, as no leap of the clock."""
     assert self._newest is not None
+    if time < self._newest - round(_BACK_S / self._base):
+      return False
+    # Without a clock nothing is held through a pause, however long.
     ahead = max(self._newest, self._repeated_to) + self._longest_gap()
-    return self._newest - round(_BACK_S / self._base) <= time <= ahead
+    return self._rate is None or time <= ahead
 
   def _repeat(self, packet: Any) -> None:
     """Notes a packet that says: as before."""

@@ -79,7 +79,8 @@ class Config(StreamConfig):
     video_track: Which of a file's video tracks, from 0; -1 is the one FFmpeg thinks best.
     audio_track: Which of its audio tracks, likewise.
     audio_offset_s: Added to the times of the sound, for recordings that are not in step.
-    max_gap_s: Longest time between two pictures; a larger leap of the file's clock is damage.
+    max_gap_s: Longest time that a picture is held; a larger leap of the file's clock is taken out, and
+      stops the stream where `on_damage` says so.
   """
 
   path: str = ""
