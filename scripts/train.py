@@ -4,6 +4,7 @@
   python scripts/train.py --config=configs/online.py:tiny --config.stream.path=MY.mp4
   python scripts/train.py --config=configs/synthetic.py:nano --config.max_windows=100
   python scripts/train.py --resume=runs/online_tiny                           # go on
+  python scripts/train.py --resume=runs/online_tiny --config.max_windows=9000 # and further
 
 A config file holds variants (`:nano` for trying out, `:tiny` for a CPU, `:small` and `:base` for a
 GPU), and any of its fields can be set: --config.optimizer.learning_rate=3e-4,
@@ -30,13 +31,12 @@ from perceiver_stream import training
 from perceiver_stream.training import distributed
 from perceiver_stream.training.flags import define_config, parse_flags
 from perceiver_stream.training.scripting import readable_errors
-from perceiver_stream.utils.paths import user_path
 
 CONFIG = define_config("Python file with get_config(variant), as configs/online.py:tiny.")
 FIND = flags.DEFINE_bool(
   "find_processes", False, "Let jax look for the others (TPU pod, Open MPI)."
 )
-RESUME = flags.DEFINE_string("resume", "", "Folder of a run to go on with, instead of --config.")
+flags.DEFINE_string("resume", "", "Folder of a run to go on with, instead of --config.")
 
 
 def main(argv: list[str]) -> None:
@@ -44,23 +44,12 @@ def main(argv: list[str]) -> None:
   if argv[1:]:
     sys.exit(f"train.py: {argv[1]!r} is not understood; flags look like --config.seed=1.")
   with readable_errors():
-    if bool(RESUME.value) == (CONFIG.value is not None):
+    if CONFIG.value is None:
       raise ValueError("give either --config=configs/online.py:tiny or --resume=RUN_DIR.")
     distributed.start(find=FIND.value)
-    config = CONFIG.value if CONFIG.value is not None else resumed(RESUME.value)
-    summary = training.train(config)
+    summary = training.train(CONFIG.value)
   if summary.finished and distributed.leads():
     print(f"Done after {summary.windows} windows; everything is in {summary.run_dir}.")
-
-
-def resumed(run_dir: str) -> training.ExperimentConfig:
-  """Returns the config of a run; the folder may have moved since."""
-  path = user_path(run_dir) / "config.json"
-  if not path.is_file():
-    raise FileNotFoundError(f"--resume={run_dir}: there is no run; {path} does not exist.")
-  config = training.from_json(path.read_text())
-  config.run_dir = run_dir
-  return config
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import math
 import pathlib
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from perceiver_stream.training.run_folder import RunFolder, steps
 from perceiver_stream.version import __version__
 
 FORMAT = "perceiver_stream checkpoint 1"
-SCORE = "score"
+SCORE, BAD_RUN = "score", "bad_run"
 
 
 @dataclass(kw_only=True)
@@ -38,7 +38,8 @@ class CheckpointConfig:
 
   Attributes:
     every: Windows between checkpoints; one is also written at the end and on ctrl-C.
-    keep: Newest checkpoints kept; the best so far is kept beside them.
+    keep: Newest checkpoints kept; beside them stay the best so far, and the newest two from before
+      windows were no longer finite.
   """
 
   every: int = 200
@@ -65,6 +66,20 @@ class Restored(NamedTuple):
   meta: dict[str, Any]
 
 
+class LastFinite(checkpoint_managers.PreservationPolicy):
+  """Keeps the newest two checkpoints that no window which was not finite came right before.
+
+  Of the newest of them nobody knows yet whether its parameters give anything finite; of the one
+  before, a later window has shown it.
+  """
+
+  def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+    """Returns which of the checkpoints, oldest first, are kept."""
+    del context
+    finite = [info.step for info in checkpoints if not (info.metrics or {}).get(BAD_RUN)]
+    return [info.step in finite[-2:] for info in checkpoints]
+
+
 class Checkpoints:
   """The checkpoints of one run, written in the background."""
 
@@ -76,6 +91,7 @@ class Checkpoints:
     policy = checkpoint_managers.AnyPreservationPolicy(
       [
         checkpoint_managers.LatestN(config.keep),
+        LastFinite(),
         checkpoint_managers.BestN(
           n=1,
           get_metric_fn=lambda metrics: metrics[SCORE],
@@ -89,7 +105,12 @@ class Checkpoints:
       self._manager = ocp.CheckpointManager(self.folder, options=options)
 
   def save(
-    self, step: int, trees: Mapping[str, PyTree], meta: Mapping[str, Any], score: float
+    self,
+    step: int,
+    trees: Mapping[str, PyTree],
+    meta: Mapping[str, Any],
+    score: float,
+    bad_run: int = 0,
   ) -> None:
     """Copies the arrays to the host and starts writing them; the caller may donate them at once.
 
@@ -100,6 +121,7 @@ class Checkpoints:
       trees: Pytrees of arrays by name.
       meta: What JSON can hold.
       score: Higher is better; decides which checkpoint is the best.
+      bad_run: Windows before it, in a row, that were not finite.
 
     Raises:
       CheckpointError: This or the previous checkpoint could not be written.
@@ -113,7 +135,7 @@ class Checkpoints:
     args = ocp.args.Composite(meta=ocp.args.JsonSave(meta), **items)
     with self._writing():
       if self.newest() != step:
-        self._manager.save(step, args=args, metrics={SCORE: float(score)})
+        self._manager.save(step, args=args, metrics={SCORE: float(score), BAD_RUN: bad_run})
 
   def newest(self) -> int | None:
     """Returns the number of the newest checkpoint, counting one still being written."""
@@ -162,12 +184,20 @@ class Checkpoints:
         warnings.warn(f"{problem} Going on from {restored.step}, the one before.", stacklevel=2)
     return restored
 
+  def set_aside_from(self, step: int, name: str) -> list[int]:
+    """Renames the checkpoints from a number on to `<name>-<number>` and returns their numbers."""
+    self.wait()
+    there = [number for number in steps(self.folder) if number >= step]
+    for number in there:
+      self._set_aside(number, name)
+    return there
+
   def _writing(self) -> AbstractContextManager[None]:
     """Turns any error of the block, as Orbax has its own kinds, into CheckpointError."""
     return self.run_folder.writing("A checkpoint", Exception)
 
-  def _set_aside(self, step: int) -> None:
-    aside = self.folder / f"damaged-{step}"
+  def _set_aside(self, step: int, name: str = "damaged") -> None:
+    aside = self.folder / f"{name}-{step}"
     wait_for_all("damage seen")
     if leads():
       shutil.rmtree(aside, ignore_errors=True)

@@ -17,8 +17,16 @@ from perceiver_stream.training.optimizers import OptimizerConfig
 TYPE = "_type"  # in JSON: where a dataclass is defined, so that it can be made again
 PACKAGE = "perceiver_stream."
 
-# May differ between the run that wrote a checkpoint and the one that goes on from it.
+# What may differ between the run that wrote a checkpoint and the one that resumes it: fields on
+# which the result does not depend, and fields whose change is written to the log. No other may.
 FREE = ("run_dir", "max_windows", "max_bad_windows", "prefetch", "checkpoints", "logging", "mesh")
+CHANGEABLE = tuple(
+  f"optimizer.{name}"
+  for name in (
+    *("learning_rate", "schedule", "warmup_steps", "decay_steps", "final_fraction"),
+    *("clip_norm", "weight_decay"),
+  )
+)
 
 SEQUENTIAL, PIPELINED, SIDEWAYS, SKIP_SIDEWAYS = EXECUTIONS = (
   "sequential",
@@ -156,20 +164,31 @@ def unknown_key(path: str, valid: list[str]) -> str:
 
 
 def differences(old: Any, new: Any) -> list[str]:
-  """Returns a line for each key whose value differs between two results of `to_dict`.
+  """Returns a line for each key that a resumed run may not change; see `FREE`, `CHANGEABLE`.
 
-  Keys listed in `FREE`, which do not change what is learnt, are left out. A field that `old` was
-  written without, because there was none yet, has its default.
+  Args:
+    old: What `to_dict` returned for the run; a field that it was written without, because there
+      was none yet, has its default.
+    new: What `to_dict` returns for the run that resumes it.
 
   Raises:
     ValueError: `old` has a key or type that is not known; see `from_dict`.
   """
+  return [f"{k}: {change}" for k, change in _changes(old, new).items() if k not in CHANGEABLE]
+
+
+def logged_changes(old: Any, new: Any) -> dict[str, str]:
+  """Returns the keys of `CHANGEABLE` that a resumed run has changed, each with "old -> new"."""
+  return {key: change for key, change in _changes(old, new).items() if key in CHANGEABLE}
+
+
+def _changes(old: Any, new: Any) -> dict[str, str]:
   before, after = _flatten(to_dict(from_dict(old))), _flatten(new)
-  lines = []
-  for key in sorted(before | after):
-    if key.split(".")[0] not in FREE and before.get(key) != after.get(key):
-      lines.append(f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}")
-  return lines
+  return {
+    key: f"{before.get(key, 'absent')} -> {after.get(key, 'absent')}"
+    for key in sorted(before | after)
+    if key.split(".")[0] not in FREE and before.get(key) != after.get(key)
+  }
 
 
 def _find(path: str, where: str) -> type:

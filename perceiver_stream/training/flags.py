@@ -9,11 +9,12 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from perceiver_stream.training import resumed
 from perceiver_stream.training.config import unknown_key
 from perceiver_stream.training.options import NONE, current_names
 from perceiver_stream.utils.paths import user_path
 
-FLAG = "--config"
+FLAG, RESUME = "--config", "--resume"
 HELP = ("-h", "-help", "--help", "--helpshort")
 
 
@@ -25,8 +26,9 @@ def define_config(help_text: str) -> Any:
 def parse_flags(argv: list[str], *, renamed: Mapping[str, str] = NONE) -> list[str]:
   """Parses flags for `absl.app.run(main, flags_parser=parse_flags)`.
 
-  A key that the config does not have ends the program with the nearest name. `--help` ends it with
-  success, which absl does not.
+  A key that the config does not have ends the program with the nearest name. `--resume=RUN` is
+  `--config` with the config of that run: the same keys can be set beside it. `--help` ends the
+  program with success, which absl does not.
 
   Args:
     argv: The script's name and its arguments.
@@ -37,6 +39,7 @@ def parse_flags(argv: list[str], *, renamed: Mapping[str, str] = NONE) -> list[s
     sys.exit(0)
   argv = [argv[0], *current_names(argv[1:], renamed)]
   try:
+    argv = with_config_of_run(argv)
     check_keys(argv)
   except (OSError, ValueError) as error:
     sys.exit(f"{user_path(argv[0]).name}: {error}")
@@ -44,6 +47,20 @@ def parse_flags(argv: list[str], *, renamed: Mapping[str, str] = NONE) -> list[s
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it moves
   return rest
+
+
+def with_config_of_run(argv: list[str]) -> list[str]:
+  """Returns the arguments with `--config` where they have `--resume` alone.
+
+  Raises:
+    ValueError: Both are given.
+  """
+  runs = [_value(argv, i) for i, arg in enumerate(argv) if arg.split("=")[0] == RESUME]
+  if not runs or not runs[-1]:
+    return argv
+  if any(arg.split("=")[0] == FLAG for arg in argv):
+    raise ValueError(f"give either {FLAG}=configs/online.py:tiny or {RESUME}=RUN_DIR, not both.")
+  return [argv[0], f"{FLAG}={resumed.__file__}:{runs[-1]}", *argv[1:]]
 
 
 def load_config(path_and_variant: str) -> Any:

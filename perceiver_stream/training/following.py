@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perceiver_stream.training.config import ExperimentConfig
-from perceiver_stream.training.journal import Stopwatch, Told, results
+from perceiver_stream.training.journal import Stopwatch, Told, results, running_of
 from perceiver_stream.training.run_folder import RunFolder
 from perceiver_stream.training.scores import RunningScores, window_scores
 from perceiver_stream.training.step import StepInfo
@@ -29,11 +29,12 @@ class Follower:
     *,
     first: int = 0,
     state: Mapping[str, Any] | None = None,
+    changed: Mapping[str, str] | None = None,
   ):
     """Goes on from what the `Journal` of the process that leads kept in a checkpoint."""
-    del folder, first
+    del folder, first, changed
     self.metric_names = metric_names
-    self.running = RunningScores(state["running"] if state else {})
+    self.running = RunningScores(*running_of(state))
     self.watch = Stopwatch(hop * config.num_rows)
     self.display = Silent()
 
@@ -44,7 +45,7 @@ class Follower:
   def record(self, told: Told) -> StepInfo:
     """Waits for a window's results and returns them as numpy."""
     info, errors = results(told, self.watch)
-    self.running.add(window_scores(errors, self.metric_names))
+    self.running.add(window_scores(errors, self.metric_names), finite=bool(info.finite))
     return info
 
   def summary(self, **known: Any) -> dict[str, Any]:

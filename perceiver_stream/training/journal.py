@@ -103,6 +103,11 @@ def results(told: Told, watch: Stopwatch) -> tuple[StepInfo, Errors]:
   return info, errors
 
 
+def running_of(state: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], float]:
+  """Returns means and share of windows that were not finite, of what `Journal.state` returned."""
+  return (state["running"], state.get("not_finite", 0.0)) if state else ({}, 0.0)
+
+
 class Journal:
   """The open files of a run and what it shows."""
 
@@ -115,6 +120,7 @@ class Journal:
     *,
     first: int = 0,
     state: Mapping[str, Any] | None = None,
+    changed: Mapping[str, str] | None = None,
   ):
     """Opens them, cut back to what a checkpoint knew where the run is resumed.
 
@@ -125,21 +131,23 @@ class Journal:
       hop: Ticks from one window to the next.
       first: Windows already seen.
       state: What `state` returned then; None starts afresh.
+      changed: Fields of the config that are not as they were then, each with "old -> new"; they
+        are written into the next line of the log.
 
     Raises:
       CheckpointError: A file cannot be written.
     """
     self.folder, self.config = folder, config
     self.hop, self.metric_names = hop, metric_names
-    state = state or {"lines": 0, "running": {}}
-    self.running = RunningScores(state["running"])
+    self.running = RunningScores(*running_of(state))
+    self.changed = dict(changed or {})
     self.watch = Stopwatch(hop * config.num_rows)
     self.tensorboard = None
     path = folder.path
     with folder.writing("The log"):
       atomic.write_text(path / "config.json", to_json(config) + "\n")
       self.strips = Strips(path, config.logging.strips_every, hop, first)
-      self.metrics = logs.JsonLines(path / logs.METRICS, state["lines"])
+      self.metrics = logs.JsonLines(path / logs.METRICS, state["lines"] if state else 0)
       self.timing = logs.JsonLines(path / logs.TIMING, logs.lines_until(path / logs.TIMING, first))
       if config.logging.use_tensorboard:
         self.tensorboard = logs.TensorBoard(path / "tensorboard", first)
@@ -149,14 +157,20 @@ class Journal:
     """Returns what to give the constructor to go on from here, as JSON."""
     with self.folder.writing("The log"):
       self.metrics.sync()
-    return {"lines": self.metrics.num_lines, "running": self.running.means}
+    return {
+      "lines": self.metrics.num_lines,
+      "running": self.running.means,
+      "not_finite": self.running.not_finite,
+    }
 
   def record(self, told: Told) -> StepInfo:
     """Waits for a window's results, writes its line, and returns them as numpy."""
     info, errors = results(told, self.watch)
     scores = window_scores(errors, self.metric_names)
-    self.running.add(scores)
+    self.running.add(scores, finite=bool(info.finite))
     line = self._line(told, info) | {"scores": scores}
+    if self.changed:
+      line["changed"], self.changed = self.changed, {}
     timing = self.watch.read()
     piece = Piece(told.window, told.info.predictions, errors)
     with self.folder.writing("The log"):

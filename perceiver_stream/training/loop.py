@@ -12,7 +12,14 @@ import numpy as np
 from perceiver_stream.evaluation.report import write_report
 from perceiver_stream.training import step
 from perceiver_stream.training.checkpoints import CheckpointError, Checkpoints
-from perceiver_stream.training.config import ExperimentConfig, differences, to_dict
+from perceiver_stream.training.config import (
+  CHANGEABLE,
+  FREE,
+  ExperimentConfig,
+  differences,
+  logged_changes,
+  to_dict,
+)
 from perceiver_stream.training.distributed import Rows, SharedWindows, any_of, leads
 from perceiver_stream.training.following import Follower
 from perceiver_stream.training.journal import Journal, Told
@@ -128,7 +135,8 @@ class Run:
     self.rows = Rows(own_rows(self.learner.mesh, self.config.num_rows), self.config.num_rows)
     if jax.process_count() > 1:
       self.windows = SharedWindows(self.windows, self.rows, hop)
-    self.number, self.saved, journal_state = 0, 0, None
+    self.number, self.saved, self.bad_run = 0, 0, 0
+    journal_state, changed = None, {}
     restored = checkpoints.restore(self._trees(), self._check)
     if restored is not None:
       self.learner.load(restored.trees)
@@ -137,6 +145,7 @@ class Run:
       self.windows.set_state(restored.meta["stream"])  # type: ignore[attr-defined]
       self.number = self.saved = restored.step
       journal_state = restored.meta["journal"]
+      changed = logged_changes(restored.meta["config"], to_dict(self.config))
     self.journal = (Journal if leads() else Follower)(
       checkpoints.run_folder,
       self.config,
@@ -144,11 +153,14 @@ class Run:
       hop,
       first=self.number,
       state=journal_state,
+      changed=changed,
     )
     self.helper = ThreadPoolExecutor(1, "baselines")
     self.pending: Told | None = None
     self.compiled = False
     self.journal.display.say(self._headline())
+    for key, change in changed.items():
+      self.journal.display.say(f"  from window {self.number + 1} on, {key}: {change}")
 
   def go(self, stop: StopRequest) -> Summary:
     """Learns until the stream, `max_windows` or somebody says to stop."""
@@ -194,13 +206,28 @@ class Run:
     if told is None:
       return
     info = self.journal.record(told)
-    if info.bad_run >= self.config.max_bad_windows:
+    self.bad_run = int(info.bad_run)
+    if self.bad_run >= self.config.max_bad_windows:
       raise NonFiniteError(
-        f"{int(info.bad_run)} windows in a row, up to window {told.number}, had a loss, gradient "
-        f"or state that is not finite, and were skipped (loss {float(info.loss)}, gradient norm "
-        f"{float(info.grad_norm)}). Lower optimizer.learning_rate or optimizer.clip_norm, or look "
-        f"at the stream there; the newest checkpoint is {self.checkpoints.newest()}."
+        f"{self.bad_run} windows in a row, up to window {told.number}, had a loss, gradient, "
+        f"parameters or state that are not finite, and were skipped (loss {float(info.loss)}, "
+        f"gradient norm {float(info.grad_norm)}). {self._set_aside(told.number)} Lower the "
+        f"learning rate, or optimizer.clip_norm, and resume the same run:\n"
+        f"  {self._command()} --config.optimizer.learning_rate="
+        f"{self.config.optimizer.learning_rate / 10:.3g}\n"
+        f"If that does not help, look at the stream there."
       )
+
+  def _set_aside(self, newest: int) -> str:
+    """Sets aside the checkpoints whose parameters gave nothing finite, and returns that in words."""
+    aside = self.checkpoints.set_aside_from(newest - self.bad_run, "diverged")
+    left = self.checkpoints.newest()
+    start = "starts again from the first window" if left is None else f"resumes from {left}"
+    moved = f"Checkpoints {aside} were renamed to diverged-…; the run" if aside else "The run"
+    return f"{moved} {start}."
+
+  def _command(self) -> str:
+    return f"python scripts/train.py --resume={shlex.quote(self.config.run_dir)}"
 
   def _save(self) -> None:
     """Brings the log up to date and writes a checkpoint, unless nothing has changed."""
@@ -214,7 +241,7 @@ class Run:
       "journal": self.journal.state(),
     }
     score = self.journal.running.total()
-    self.checkpoints.save(self.number, self._trees(), meta, score)
+    self.checkpoints.save(self.number, self._trees(), meta, score, self.bad_run)
     self.saved = self.number
 
   def _trees(self) -> dict[str, Any]:
@@ -232,7 +259,8 @@ class Run:
     if different:
       raise CheckpointError(
         f"{self.config.run_dir} holds a run with another config ({'; '.join(different)}). Use its "
-        f"settings to go on, or another --config.run_dir to start anew."
+        f"settings to go on, or another --config.run_dir to start anew. What may change: "
+        f"{', '.join((*CHANGEABLE, *FREE))}."
       )
 
   def _end(self, finished: bool, stopped_by: str) -> Summary:
@@ -252,7 +280,7 @@ class Run:
         say(f"Report: {write_report(self.config.run_dir)}")
     if stopped_by:
       say(f"Stopped by {stopped_by} after window {self.number}; all is saved. To go on:")
-      say(f"  python scripts/train.py --resume={shlex.quote(self.config.run_dir)}")
+      say(f"  {self._command()}")
     return Summary(**known, gains=written["gains"])
 
 

@@ -1,5 +1,6 @@
 """Optimisers and learning-rate schedules by name: one list of each, opened by a config."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -57,8 +58,18 @@ class OptimizerConfig:
     """Checks the fields; raises ValueError."""
     check_name("optimizer.name", self.name, OPTIMIZERS)
     check_name("optimizer.schedule", self.schedule, SCHEDULES)
-    if self.learning_rate <= 0:
-      raise ValueError(f"optimizer.learning_rate={self.learning_rate} must be above 0.")
+    if not 0 < self.learning_rate < math.inf:
+      raise ValueError(
+        f"optimizer.learning_rate={self.learning_rate} must be a number above 0, such as 1e-3."
+      )
+    for name in ("final_fraction", "eps", "weight_decay", "clip_norm"):
+      if not 0 <= getattr(self, name) < math.inf:
+        raise ValueError(f"optimizer.{name}={getattr(self, name)} must be a number of 0 or more.")
+    for name in ("b1", "b2"):
+      if not 0 <= getattr(self, name) < 1:
+        raise ValueError(f"optimizer.{name}={getattr(self, name)}; use 0 to below 1.")
+    if self.warmup_steps < 0:
+      raise ValueError(f"optimizer.warmup_steps={self.warmup_steps}; use 0 (none) or more.")
     if self.orthogonal not in ORTHOGONAL:
       raise ValueError(
         f"optimizer.orthogonal={self.orthogonal!r}; use one of {', '.join(map(repr, ORTHOGONAL))}."
@@ -115,19 +126,32 @@ def make_schedule(config: OptimizerConfig) -> optax.Schedule:
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
   """Returns all of a config in one, stepping every `cadence` windows.
 
-  The order: orthogonal gradients, clipping, optimiser, decay, schedule.
+  The order: orthogonal gradients, clipping, optimiser, decay, schedule. The state is the same with
+  and without clipping and decay, so that a run can be resumed with other values of them.
   """
   config.validate()
   parts = []
   if config.orthogonal:
     parts.append(orthogonal(config.orthogonal_decay, by_tensor=config.orthogonal == "tensor"))
-  if config.clip_norm:
-    parts.append(optax.clip_by_global_norm(config.clip_norm))
-  parts.append(OPTIMIZERS[config.name](config))
-  if config.weight_decay:
-    parts.append(optax.add_decayed_weights(config.weight_decay, mask=_matrices))
-  parts.append(optax.scale_by_learning_rate(make_schedule(config)))
-  return every(config.cadence, _relaxed(optax.chain(*parts)))
+  clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+  direction = _decayed(OPTIMIZERS[config.name](config), config.weight_decay)
+  rate = optax.scale_by_learning_rate(make_schedule(config))
+  return every(config.cadence, _relaxed(optax.chain(*parts, clip, direction, rate)))
+
+
+def _decayed(
+  direction: optax.GradientTransformation, weight_decay: float
+) -> optax.GradientTransformation:
+  """Returns `direction` and decay of the weights, which has no state of its own."""
+  if not weight_decay:
+    return direction
+  decay = optax.add_decayed_weights(weight_decay, mask=_matrices)
+
+  def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    updates, state = direction.update(updates, state, params)
+    return decay.update(updates, decay.init(params), params)[0], state
+
+  return optax.GradientTransformation(direction.init, update)
 
 
 class OrthogonalState(NamedTuple):

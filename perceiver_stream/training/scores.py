@@ -11,6 +11,7 @@ from perceiver_stream.evaluation.runs import reference
 MSE_FLOOR = 1e-6
 OF_PEAK_1 = ("pixels", "audio")  # modalities whose squared errors are told as PSNR
 DECAY = 0.98  # of the running means, per window
+NOT_FINITE_DB = 100.0  # by how much a window that is not finite is worse than the reference
 
 Scores = dict[str, dict[str, float | int | None]]
 Errors = dict[str, dict[str, np.ndarray]]  # `[K, B]` by `"<modality>@<displacement>"`, predictor
@@ -68,11 +69,22 @@ def window_scores(
 class RunningScores:
   """Exponentially fading means of all scores; kept in the checkpoint."""
 
-  def __init__(self, means: Mapping[str, Mapping[str, float]] | None = None):
+  def __init__(
+    self, means: Mapping[str, Mapping[str, float]] | None = None, not_finite: float = 0.0
+  ):
+    """Goes on from means and the share of windows that were not finite."""
     self.means: dict[str, dict[str, float]] = {k: dict(v) for k, v in (means or {}).items()}
+    self.not_finite = not_finite
 
-  def add(self, scores: Scores) -> None:
-    """Takes in the scores of one window; windows without a valid target are passed over."""
+  def add(self, scores: Scores, *, finite: bool = True) -> None:
+    """Takes in the scores of one window; windows without a valid target are passed over.
+
+    Args:
+      scores: As `window_scores` returns them.
+      finite: Whether loss, gradient, parameters and state of the window were.
+    """
+    finite = finite and not any(r["count"] and r.get("model", 0.0) is None for r in scores.values())
+    self.not_finite = DECAY * self.not_finite + (1 - DECAY) * (not finite)
     for key, row in scores.items():
       mine = self.means.setdefault(key, {})
       for name, value in row.items():
@@ -93,9 +105,13 @@ class RunningScores:
     return 10 * math.log10(max(row[other], 1e-9) / max(row["model"], 1e-9))
 
   def total(self) -> float:
-    """Returns the mean gain over all keys; decides which checkpoint is the best."""
+    """Returns the mean gain over all keys, in dB; decides which checkpoint is the best.
+
+    Windows that were not finite have no gain; they count as worse than any.
+    """
     gains = [g for g in map(self.gain, self.means) if g is not None]
-    return sum(gains) / len(gains) if gains else -1e9
+    mean = sum(gains) / len(gains) if gains else -1e9
+    return mean - NOT_FINITE_DB * self.not_finite
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -28,7 +28,7 @@ class TrainState(NamedTuple):
     model_state: What the model remembers, rows first.
     rng: Raw key, uint32 `[2]`.
     windows: Windows seen.
-    skipped: Windows whose loss, gradient or state was not finite and so changed nothing.
+    skipped: Windows whose loss, gradient, parameters or state were not finite and so changed nothing.
     bad_run: How many of them came in a row just now.
   """
 
@@ -120,8 +120,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, StepInfo]]:
   """Returns the jitted step; its first argument is donated.
 
-  A window whose loss, gradient or next state is not finite changes nothing but the counters: also
-  the recurrent state stays, so that one broken tick does not poison all that follow.
+  A window whose loss, gradient, new parameters or next state are not finite changes nothing but the
+  counters: also the recurrent state stays, so that one broken tick does not poison all that follow.
 
   Args:
     loss: `(params, model_state, window, rng) -> (loss, aux)`; aux has `next_state`, `scores` and
@@ -144,9 +144,9 @@ def make_train_step(
     (value, aux), grads = differentiate(state.params, state.model_state, window, key)
     grads = jax.lax.with_sharding_constraint(grads, sharding.params)
     norm = optax.tree.norm(grads)
-    finite = jnp.isfinite(value) & jnp.isfinite(norm) & all_finite(aux.next_state)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     learnt = (optax.apply_updates(state.params, updates), opt_state, aux.next_state)
+    finite = jnp.isfinite(value) & jnp.isfinite(norm) & all_finite((learnt[0], aux.next_state))
     before = (state.params, state.opt_state, state.model_state)
     params, opt_state, model_state = jax.tree.map(
       lambda new, old: jnp.where(finite, new, old), learnt, before

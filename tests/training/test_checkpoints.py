@@ -112,6 +112,30 @@ def test_the_last_k_and_the_best_are_kept(tmp_path):
   assert steps(folder) == [2, 5, 6]
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_checkpoints_from_before_the_trouble_stay_however_long_it_lasts(tmp_path, keep):
+  with Checkpoints(tmp_path, CheckpointConfig(keep=keep)) as store:
+    for number in range(1, 9):
+      bad_run = max(0, number - 4)
+      store.save(number, trees(float(number)), {}, -float(bad_run), bad_run)
+    store.wait()
+  assert steps(tmp_path / CHECKPOINTS) == sorted({3, 4, *range(9 - keep, 9)})
+
+
+def test_what_is_set_aside_is_renamed_and_its_number_is_free(tmp_path):
+  with Checkpoints(tmp_path, CheckpointConfig(keep=4)) as store:
+    for number in range(1, 5):
+      store.save(number, trees(float(number)), {}, 0.0)
+    assert store.set_aside_from(3, "diverged") == [3, 4] and store.newest() == 2
+    store.save(3, trees(7.0), {}, 0.0)
+  folder = tmp_path / CHECKPOINTS
+  assert steps(folder) == [1, 2, 3] and {p.name for p in folder.glob("div*")} == {
+    "diverged-3",
+    "diverged-4",
+  }
+  assert float(restore(tmp_path).trees["params"]["net/~/linear"]["w"][0, 0]) == 7
+
+
 def test_resuming_a_damaged_newest_takes_the_one_before_and_says_so(tmp_path):
   folder = save(tmp_path, [1, 2, 3], keep=3)
   damage(folder / "3")

@@ -1,16 +1,21 @@
 import dataclasses
 import json
 
+import absl.flags
 import pytest
+from ml_collections import config_flags
 from training_fakes import make_config
 
 from perceiver_stream import zoo
 from perceiver_stream.training import flags
 from perceiver_stream.training.config import (
+  CHANGEABLE,
+  FREE,
   ExperimentConfig,
   differences,
   from_dict,
   from_json,
+  logged_changes,
   to_dict,
   to_json,
 )
@@ -74,11 +79,27 @@ def test_differences_name_the_keys_and_leave_out_what_may_change(config):
   other = from_json(to_json(config))
   other.run_dir, other.max_windows, other.logging.print_every = "y", 9, 1
   assert differences(to_dict(config), to_dict(other)) == []
-  other.optimizer.learning_rate, other.model.core.num_latents = 0.5, 99
+  other.optimizer.b1, other.model.core.num_latents = 0.5, 99
   assert differences(to_dict(config), to_dict(other)) == [
     "model.core.num_latents: 8 -> 99",
-    "optimizer.learning_rate: 0.02 -> 0.5",
+    "optimizer.b1: 0.9 -> 0.5",
   ]
+  assert logged_changes(to_dict(config), to_dict(other)) == {}
+
+
+@pytest.mark.parametrize("key", CHANGEABLE)
+def test_what_may_change_is_there_and_its_change_is_told(config, key):
+  name = key.removeprefix("optimizer.")
+  other = from_json(to_json(config))
+  before, after = getattr(config.optimizer, name), {"schedule": "cosine"}.get(name, 7)
+  setattr(other.optimizer, name, after)
+  assert differences(to_dict(config), to_dict(other)) == []
+  assert logged_changes(to_dict(config), to_dict(other)) == {key: f"{before} -> {after}"}
+
+
+@pytest.mark.parametrize("key", FREE)
+def test_what_nothing_depends_on_is_a_field(config, key):
+  assert hasattr(config, key)
 
 
 def test_a_field_that_was_added_since_has_its_default(config):
@@ -110,6 +131,47 @@ def test_validate_sees_overrides_of_the_parts(config):
   config.optimizer.cadence, config.logging.print_every = 1, 0
   with pytest.raises(ValueError, match="print_every=0"):
     config.validate()
+
+
+@pytest.mark.parametrize(
+  ("argv", "given"),
+  [
+    (["t", "--config=a.py", "--config.seed=1"], None),
+    (["t", "--resume=", "--config=a.py"], None),
+    (["t", "--resume=runs/a:b", "--config.seed=1"], "runs/a:b"),
+    (["t", "--config.seed=1", "--resume", "runs/a"], "runs/a"),
+  ],
+)
+def test_resume_is_the_config_of_the_run_to_which_fields_are_added(argv, given):
+  got = flags.with_config_of_run(argv)
+  if given is None:
+    assert got == argv
+  else:
+    assert got[1].startswith("--config=") and got[1].endswith(f"resumed.py:{given}")
+    assert [argv[0], *argv[1:]] == [got[0], *got[2:]]
+
+
+def test_resume_beside_a_config_and_of_no_run_are_errors(tmp_path):
+  with pytest.raises(ValueError, match="give either --config=.* or --resume=RUN_DIR, not both"):
+    flags.with_config_of_run(["t", "--resume=a", "--config=b"])
+  argv = flags.with_config_of_run(["t", f"--resume={tmp_path}", "--config.seed=1"])
+  with pytest.raises(FileNotFoundError, match="there is no run; .*config.json does not exist"):
+    flags.check_keys(argv)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+def test_fields_set_beside_resume_are_those_of_the_run(config, tmp_path):
+  (tmp_path / "config.json").write_text(to_json(config))
+  argv = flags.with_config_of_run(["t", f"--resume={tmp_path}", "--config.max_windows=7"])
+  flags.check_keys(argv)
+  values = absl.flags.FlagValues()
+  holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+  absl.flags.DEFINE_string("resume", "", "", flag_values=values)
+  values(argv)
+  assert holder.value.max_windows == 7 and holder.value.run_dir == str(tmp_path)
+  assert to_dict(holder.value)["model"] == to_dict(config)["model"]
+  with pytest.raises(ValueError, match="no key 'max_window'.*'max_windows'"):
+    flags.check_keys([*argv, "--config.max_window=7"])
 
 
 def test_keys_reach_into_dicts_and_stop_at_values(config):

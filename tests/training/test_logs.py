@@ -162,6 +162,27 @@ def test_running_scores_fade_pass_over_gaps_and_round_trip():
   assert running.gain("nothing@1") is None
 
 
+@pytest.mark.parametrize("sign", [{"finite": False}, {"finite": True, "model": None}])
+def test_windows_that_are_not_finite_count_as_worse_than_any(sign):
+  good, kept = {"x@1": {"count": 1, "model": 1.0, "copy": 2.0}}, []
+  running = RunningScores()
+  bad = {"x@1": {"count": 1, "model": sign.get("model", 1.0), "copy": 2.0}}
+  for _ in range(4):
+    running.add(good)
+    kept.append(running.total())
+  for _ in range(4):
+    running.add(bad, finite=sign["finite"])
+    kept.append(running.total())
+  assert kept[:4] == pytest.approx([kept[0]] * 4) and kept[4:] == sorted(kept[4:], reverse=True)
+  assert kept[4] < kept[3] - 1
+  again = RunningScores(running.means, running.not_finite)
+  for _ in range(400):  # a run that has recovered is the best again
+    again.add(good)
+  assert again.total() > kept[0] - 0.1
+  running.add({"x@1": {"count": 0, "model": None, "copy": None}})
+  assert running.not_finite < again.not_finite + 1
+
+
 def test_gain_of_pictures_is_a_difference_of_psnr():
   running = RunningScores()
   row = {"count": 1, "model": 0.01, "copy": 0.02, "model_psnr": 20.0, "copy_psnr": 18.5}

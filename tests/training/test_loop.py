@@ -141,11 +141,49 @@ def test_a_bad_window_is_skipped_counted_and_leaves_no_trace(tmp_path):
 
 
 def test_too_many_bad_windows_in_a_row_end_the_run(tmp_path):
-  with pytest.raises(NonFiniteError, match="3 windows in a row, up to window 7.*learning_rate"):
+  with pytest.raises(
+    NonFiniteError, match="3 windows in a row, up to window 7.*\\[6\\] were renamed"
+  ):
     run(tmp_path, Windows(bad=range(4, 12)), max_bad_windows=3)
-  assert steps(tmp_path / CHECKPOINTS) == [3, 6]
+  assert steps(tmp_path / CHECKPOINTS) == [3]
   spread = Windows(total=12, bad=(1, 2, 4, 5, 7, 8))
   assert run(tmp_path / "b", spread, max_bad_windows=3).skipped == 6
+
+
+def go(folder, rate, every=1, keep=1, **fields):
+  config = make_config(folder, max_bad_windows=3, **fields)
+  config.optimizer.learning_rate = rate
+  config.checkpoints.every, config.checkpoints.keep = every, keep
+  return train(config, make_parts(config))
+
+
+@pytest.mark.parametrize(("every", "keep"), [(1, 1), (3, 2)])
+def test_after_a_divergence_the_advice_works_on_the_same_folder(tmp_path, every, keep):
+  go(tmp_path, 0.02, every, keep, max_windows=6)
+  with pytest.raises(
+    NonFiniteError, match="(?s)not finite.* resumes from [56].*--resume=.*=1e\\+19\n"
+  ):
+    go(tmp_path, 1e20, every, keep)
+  for step in steps(tmp_path / CHECKPOINTS):  # nothing that has exploded is left
+    trees = Learner(make_parts(make_config(tmp_path))).trees()
+    arrays = flatten(checkpoints.read(tmp_path / CHECKPOINTS, step, trees).trees)
+    assert max(np.abs(array).max() for array in arrays.values() if array.dtype.kind == "f") < 1e3
+  start = steps(tmp_path / CHECKPOINTS)[-1]
+  summary = go(tmp_path, 0.01, every, keep)
+  assert summary.finished and summary.windows == 12
+  records = logs.read_lines(tmp_path / logs.METRICS)
+  assert [r["window"] for r in records] == list(range(1, 13))
+  changed = {r["window"]: r["changed"] for r in records if "changed" in r}
+  assert changed == {start + 1: {"optimizer.learning_rate": "0.02 -> 0.01"}}
+
+
+def test_a_run_that_diverged_at_once_starts_again_in_the_same_folder(tmp_path):
+  with pytest.raises(NonFiniteError, match="starts again from the first window"):
+    go(tmp_path / "a", 1e20, keep=2)
+  assert steps(tmp_path / "a" / CHECKPOINTS) == []
+  go(tmp_path / "a", 0.02)
+  go(tmp_path / "b", 0.02)
+  assert_same_run(tmp_path / "a", tmp_path / "b")
 
 
 def test_baselines_are_scored_beside_the_model(tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,36 @@ def test_every_optimiser_descends_a_bowl(name):
     updates, state = optimizer.update(jax.grad(loss)(params), state, params)
     params = optax.apply_updates(params, updates)
   assert loss(params) < 0.2 * first
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_state_does_not_depend_on_what_a_resumed_run_may_change(name):
+  shapes = lambda **fields: jax.eval_shape(  # noqa: E731
+    make_optimizer(OptimizerConfig(name=name, **fields)).init, PARAMS
+  )
+  want = shapes()
+  for fields in (
+    {"clip_norm": 0.0},
+    {"weight_decay": 0.1},
+    {"schedule": "cosine", "warmup_steps": 3},
+    {"learning_rate": 7.0, "final_fraction": 0.0},
+  ):
+    got = shapes(**fields)
+    assert jax.tree.structure(got) == jax.tree.structure(want), fields
+    assert jax.tree.leaves(got) == jax.tree.leaves(want)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0, -1.0])
+def test_a_learning_rate_that_is_none_is_refused(value):
+  with pytest.raises(ValueError, match=rf"optimizer.learning_rate={value} must be a number above"):
+    OptimizerConfig(learning_rate=value)
+
+
+@pytest.mark.parametrize("name", ["final_fraction", "eps", "weight_decay", "clip_norm", "b1", "b2"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+def test_numbers_out_of_range_are_refused_with_their_name(name, value):
+  with pytest.raises(ValueError, match=f"optimizer.{name}={value}"):
+    OptimizerConfig(**{name: value})
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -98,7 +129,8 @@ def test_only_matrices_decay():
   [
     ({"name": "adamx"}, "optimizer.name='adamx' is not known. Did you mean 'adamw'"),
     ({"schedule": "cosin"}, "Did you mean 'cosine'"),
-    ({"learning_rate": 0.0}, "must be above 0"),
+    ({"learning_rate": 0.0}, "must be a number above 0"),
+    ({"warmup_steps": -1}, "warmup_steps=-1; use 0"),
     ({"cadence": 0}, "1 window or more"),
     ({"schedule": "linear", "warmup_steps": 10, "decay_steps": 10}, "counts the warm-up too"),
   ],
