@@ -56,10 +56,10 @@ def draw(runs: dict[str, list[Series]], path: pathlib.Path) -> None:
   for axis, (run, series) in zip(axes, panels, strict=False):
     width = max(1, len(series.ticks) // 16)
     in_front = sorted(series.values.items(), key=lambda item: item[0] == "model")
-    for number, (name, values) in enumerate(in_front, 1):
+    styles = curves.styles_of(series.values)
+    for name, values in in_front:
       smoothed = curves.smooth(values, series.counts, width)
-      style = curves.STYLES.get(name, {"linewidth": 1.3, "color": f"C{number}"})
-      axis.plot(series.ticks, smoothed, label=curves.LABELS.get(name, name), **style)
+      axis.plot(series.ticks, smoothed, label=curves.LABELS.get(name, name), **styles[name])
     axis.set_title(f"{run}: {series.key}", fontsize=9)
     axis.set_ylabel(series.metric, fontsize=8)
     axis.legend(fontsize=7, frameon=False)

@@ -1,7 +1,7 @@
 """Learning curves as SVG, beside the baselines; drawn with matplotlib, imported when first used."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,17 +9,25 @@ from jaxtyping import Float
 
 from perceiver_stream.evaluation.runs import Run, Series
 
-# The model in the strongest colour; what it must beat in calmer ones. Told apart also in grey.
-STYLES = {
+Styles = dict[str, dict[str, Any]]  # matplotlib's keywords of a line, by predictor
+
+# The model in the strongest colour; no two lines share a colour and a dash pattern.
+STYLES: Styles = {
   "model": {"color": "#1d4ed8", "linewidth": 2.0},
   "copy": {"color": "#6b7280", "linewidth": 1.3},
   "extrap": {"color": "#ea580c", "linewidth": 1.3, "linestyle": "--"},
   "extrap_d": {"color": "#f59e0b", "linewidth": 1.3, "linestyle": ":"},
   "mix": {"color": "#15803d", "linewidth": 1.3, "linestyle": "-."},
   "fitted_mix": {"color": "#be185d", "linewidth": 1.3, "linestyle": (0, (5, 1))},
-  "past_mean": {"color": "#15803d", "linewidth": 1.3, "linestyle": "-."},
-  "recent_mean": {"color": "#ea580c", "linewidth": 1.3, "linestyle": "--"},
+  "past_mean": {"color": "#0f766e", "linewidth": 1.3, "linestyle": "-."},
+  "recent_mean": {"color": "#b45309", "linewidth": 1.3, "linestyle": "--"},
+  "zero_flow": {"color": "#111827", "linewidth": 1.3, "linestyle": ":"},
+  "same_place": {"color": "#7c3aed", "linewidth": 1.3, "linestyle": (0, (3, 1, 1, 1))},
+  "visible_mean": {"color": "#c2410c", "linewidth": 1.3, "linestyle": (0, (3, 1, 1, 1, 1, 1))},
+  "mean": {"color": "#b91c1c", "linewidth": 1.3, "linestyle": "--"},
+  "nothing": {"color": "#111827", "linewidth": 1.3, "linestyle": (0, (1, 3))},
 }
+_UNNAMED = ("#9333ea", "#0891b2", "#65a30d", "#db2777", "#78350f")  # baselines without a style
 LABELS = {
   "copy": "copy-last",
   "extrap": "flow extrapolation",
@@ -34,14 +42,6 @@ LABELS = {
   "mean": "mean",
   "nothing": "grey, or silence",
 }
-_OTHERS = {
-  "zero_flow": STYLES["copy"],
-  "same_place": STYLES["copy"],
-  "visible_mean": STYLES["extrap"],
-  "mean": STYLES["copy"],
-  "nothing": STYLES["extrap"],
-}
-_OTHER = {"color": "#9333ea", "linewidth": 1.3}
 _RC: dict[Any, Any] = {
   "font.family": "sans-serif",
   "font.size": 9,
@@ -59,6 +59,7 @@ _RC: dict[Any, Any] = {
 }
 _MAX_POINTS = 600  # of a raw curve; more makes the page heavy and shows nothing
 _DECADES = 50.0  # largest over smallest value from which an axis is logarithmic
+_LEGEND_WIDTH = 1.8  # inches that a label takes, the longest ones on average
 _SMOOTHING = 0.06  # of the run's windows
 
 
@@ -68,12 +69,13 @@ def score_curves(series: Sequence[Series]) -> bytes:
   Args:
     series: Of one output, one per displacement: the columns.
   """
+  styles = styles_of(name for one in series for name in one.values)
   with _rc():
     figure, axes = _figure(2, len(series), height=2.5)
     for above, below, one in zip(axes[0], axes[1], series, strict=True):
-      _scores(above, one)
-      _gains(below, one)
-      ahead = f"{one.displacement} tick{'s' if one.displacement > 1 else ''} ahead"
+      _scores(above, one, styles)
+      _gains(below, one, styles)
+      ahead = f"{one.displacement} tick{'' if one.displacement == 1 else 's'} ahead"
       above.set_title(ahead, fontweight="bold", color="#111827")
       below.set_xlabel("ticks seen")
     better = "higher" if series[0].higher_is_better else "lower"
@@ -85,8 +87,9 @@ def score_curves(series: Sequence[Series]) -> bytes:
       for handles, labels in lines
       for handle, label in zip(handles, labels, strict=True)
     }
+    columns = min(len(named), int(figure.get_figwidth() / _LEGEND_WIDTH))
     figure.legend(
-      list(named.values()), list(named), loc="outside upper left", ncols=len(named), frameon=False
+      list(named.values()), list(named), loc="outside upper left", ncols=columns, frameon=False
     )
     return _svg(figure)
 
@@ -128,22 +131,22 @@ def smooth(
   return np.divide(total, weight, where=weight > 0, out=np.full(len(values), np.nan))
 
 
-def _scores(axis: Any, series: Series) -> None:
+def _scores(axis: Any, series: Series, styles: Styles) -> None:
   for name in _drawn(series):
-    _line(axis, series.ticks, series.values[name], series.counts, _style(name), _label(name))
+    _line(axis, series.ticks, series.values[name], series.counts, styles[name], _label(name))
   axis.margins(x=0.01)
 
 
-def _gains(axis: Any, series: Series) -> None:
+def _gains(axis: Any, series: Series, styles: Styles) -> None:
   sign = 1 if series.higher_is_better else -1
-  axis.axhline(0, **STYLES["copy"])
   base = series.values.get(series.reference)
+  axis.axhline(0, **styles.get(series.reference, STYLES["copy"]))
   if base is None:
     return
   for name in _drawn(series):
     if name != series.reference:
       gain = sign * (series.values[name] - base)
-      _line(axis, series.ticks, gain, series.counts, _style(name))
+      _line(axis, series.ticks, gain, series.counts, styles[name])
   axis.margins(x=0.01)
 
 
@@ -170,8 +173,15 @@ def _drawn(series: Series) -> list[str]:
   return [*names, "model"] if "model" in series.values else names
 
 
-def _style(name: str) -> dict[str, Any]:
-  return STYLES.get(name, _OTHERS.get(name, _OTHER))
+def styles_of(names: Iterable[str]) -> Styles:
+  """Returns how each predictor of a figure is drawn; those without a style differ in colour."""
+  names = list(dict.fromkeys(names))
+  unnamed = [name for name in names if name not in STYLES]
+  own = {
+    name: {"color": _UNNAMED[i % len(_UNNAMED)], "linewidth": 1.3, "linestyle": (0, (4 + i, 2))}
+    for i, name in enumerate(unnamed)
+  }
+  return {name: STYLES.get(name) or own[name] for name in names}
 
 
 def _label(name: str) -> str:

@@ -110,28 +110,28 @@ def _headline(series: Iterable[Series], summary: Mapping[str, Any]) -> str:
 
 
 def _row(series: Series, scores: Mapping[str, Any], names: list[str]) -> str:
-  digits = 2 if "dB" in series.metric else 4
+  in_db = "dB" in series.metric
   known = {n: scores[n] for n in names if scores.get(n) is not None}
   best = max if series.higher_is_better else min
   cells = [f"<th>{series.displacement}</th>"]
   for name in names:
     mark = " class=best" if name in known and known[name] == best(known.values()) else ""
-    cells.append(f"<td{mark}>{_number(scores.get(name), digits)}</td>")
+    cells.append(f"<td{mark}>{_score(scores.get(name), in_db)}</td>")
   first = scores.get(f"first_gain_over_{series.reference}")
-  small = "" if first is None else f" <small>({first:+.{digits}f})</small>"
-  cells.append(_gain(scores.get(f"gain_over_{series.reference}"), digits, small))
+  small = "" if first is None else f" <small>({_score(first, in_db, '+')})</small>"
+  cells.append(_gain(scores.get(f"gain_over_{series.reference}"), in_db, small))
   if len(names) > 2:
     others = {n: value for n, value in known.items() if n != "model"}
     strongest = best(others, key=lambda n: others[n]) if others else None
-    cells.append(_gain(scores.get(f"gain_over_{strongest}"), digits))
+    cells.append(_gain(scores.get(f"gain_over_{strongest}"), in_db))
   return f"<tr>{''.join(cells)}<td>{scores['count']}</td></tr>"
 
 
-def _gain(gain: float | None, digits: int, more: str = "") -> str:
+def _gain(gain: float | None, in_db: bool, more: str = "") -> str:
   if gain is None:
     return "<td></td>"
   kind = "good" if gain >= 0 else "bad"
-  return f"<td class={kind}>{gain:+.{digits}f}{more}</td>"
+  return f"<td class={kind}>{_score(gain, in_db, '+')}{more}</td>"
 
 
 def _curves(run: Run, series: Iterable[Series]) -> str:
@@ -215,6 +215,11 @@ def _versions() -> Iterable[tuple[str, str]]:
 
 def _label(name: str) -> str:
   return html.escape(curves.LABELS.get(name, name))
+
+
+def _score(value: float | None, in_db: bool, sign: str = "") -> str:
+  """Returns a score with two decimals in dB, else with four significant digits."""
+  return "" if value is None else f"{value:{sign}{'.2f' if in_db else '.4g'}}"
 
 
 def _number(value: Any, digits: int = 0) -> str:

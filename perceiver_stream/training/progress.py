@@ -1,13 +1,14 @@
 """What one sees while it learns: a progress bar on a terminal, plain lines anywhere else."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as Remaining
+from rich.text import Text
 
 from perceiver_stream.evaluation.curves import LABELS
 from perceiver_stream.evaluation.runs import reference
@@ -32,18 +33,31 @@ class Screen(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
+class Bar(Progress):
+  """A bar with the time, and below it lines of scores, wrapped where the terminal is narrow."""
+
+  lines: str = ""
+
+  def get_renderables(self) -> Iterable[RenderableType]:
+    """Yields what is drawn."""
+    yield self.make_tasks_table(self.tasks)
+    if self.lines:
+      yield Text(self.lines)
+
+
 class Display:
-  """Shows frames per second, PSNR, the gain over the baseline, and the time left."""
+  """Shows frames per second, scores, their gains over the baseline, and the time left."""
 
   def __init__(self, total: int | None, done: int, print_every: int, console: Screen | None = None):
     self.console = console or Screen(highlight=False, soft_wrap=True)
     self.total, self.print_every = total, print_every
-    self._bar: Progress | None = None
+    self._bar: Bar | None = None
     self._task = TaskID(0)
     if self.console.is_terminal:
-      columns = (BarColumn(24), TextColumn("{task.completed}/{task.total} {task.description}"))
-      self._bar = Progress(*columns, TimeElapsedColumn(), Remaining(), console=self.console)
-      self._task = self._bar.add_task("windows", total=total, completed=done)
+      columns = (BarColumn(16), TextColumn("{task.description}"), TimeElapsedColumn())
+      left = (Remaining(), TextColumn("left")) if total else ()
+      self._bar = Bar(*columns, *left, console=self.console)
+      self._task = self._bar.add_task(self._count(done), total=total, completed=done)
       with self.console.no_matter():
         self._bar.start()
       if self.console.quiet:
@@ -56,14 +70,17 @@ class Display:
 
   def update(self, window: int, running: RunningScores, timing: Mapping[str, Any]) -> None:
     """Shows the newest numbers."""
-    text = describe(running, timing)
     if self._bar is not None:
+      self._bar.lines = "\n".join(score_lines(running))
+      text = "  ".join([self._count(window), *speed(timing)])
       with self.console.no_matter():
         self._bar.update(self._task, completed=window, description=text)
     elif window % self.print_every == 0 or window == self.total:
-      of = f"/{self.total}" if self.total else ""
       left = eta(window, self.total, timing)
-      self.say(f"window {window}{of}  {text}{left}")
+      self.say(f"{self._count(window)}  {describe(running, timing)}{left}")
+
+  def _count(self, window: int) -> str:
+    return f"window {window}/{self.total}" if self.total else f"window {window}"
 
   def close(self) -> None:
     """Leaves the terminal as it was."""
@@ -74,13 +91,35 @@ class Display:
 
 def describe(running: RunningScores, timing: Mapping[str, Any]) -> str:
   """Returns the running numbers in a line: speed, then per key the model and its gain."""
-  parts = [f"{timing['frames_per_s']:.1f} frames/s"] if "frames_per_s" in timing else []
+  return "  ".join([*speed(timing), *score_lines(running)])
+
+
+def speed(timing: Mapping[str, Any]) -> list[str]:
+  """Returns the frames per second in words, or nothing before they are known."""
+  return [f"{timing['frames_per_s']:.1f} frames/s"] if "frames_per_s" in timing else []
+
+
+def score_lines(running: RunningScores) -> list[str]:
+  """Returns a line per output, its score at each displacement with the gain, and what that is.
+
+  >>> rows = {"audio@1": {"model": 5.0, "copy": 6.0}, "audio@4": {"model": 8.0, "copy": 6.0}}
+  >>> score_lines(RunningScores(rows))
+  ['audio@1 5 (+0.79)  @4 8 (-1.25)', '(in brackets: dB better than copy-last)']
+  """
+  lines: dict[str, list[str]] = {}
+  others: dict[str, None] = {}
   for key, row in running.means.items():
     value, unit = (row["model_psnr"], " dB") if "model_psnr" in row else (row.get("model"), "")
-    gain = running.gain(key)
-    if value is not None and gain is not None:
-      parts.append(f"{key} {value:.3g}{unit} ({gain:+.2f} on {reference(row)})")
-  return "  ".join(parts)
+    gain, other = running.gain(key), reference(row)
+    if value is None or gain is None or other is None:
+      continue
+    output, _, ahead = key.partition("@")
+    start = "" if output in lines else output
+    lines.setdefault(output, []).append(f"{start}@{ahead} {value:.4g}{unit} ({gain:+.2f})")
+    others[LABELS.get(other, other)] = None
+  if not lines:
+    return []
+  return [*map("  ".join, lines.values()), f"(in brackets: dB better than {', '.join(others)})"]
 
 
 def last_quarter(scores: Mapping[str, Mapping[str, Any]]) -> str:
@@ -89,7 +128,11 @@ def last_quarter(scores: Mapping[str, Mapping[str, Any]]) -> str:
   for key, row in scores.items():
     names = [n for n, value in row.items() if isinstance(value, float) and f"gain_over_{n}" in row]
     names = ["model", *(n for n in names if not n.startswith("extrap"))]
-    cells = [f"{LABELS.get(name, name)} {row[name]:.2f}" for name in names if row.get(name)]
+    cells = [
+      f"{LABELS.get(name, name)} {row[name]:.4g}"
+      for name in names
+      if isinstance(row.get(name), float)
+    ]
     lines.append(f"  {key:10} {', '.join(cells)}  ({row['metric']})")
   return "\n".join(lines)
 

@@ -189,3 +189,29 @@ def test_baselines_nobody_has_named_are_drawn_too(folder):
   series = runs.read_run(folder).series()[0]
   series = series._replace(values=series.values | {"my_own": series.values["copy"] + 1})
   assert b"my_own" in curves.score_curves([series])
+
+
+def test_lines_of_a_figure_are_told_apart_with_and_without_a_name():
+  names = [*curves.STYLES, *(f"own_{i}" for i in range(5))]
+  styles = curves.styles_of(names)
+  assert list(styles) == names
+  looks = [(s["color"], s.get("linestyle", "-")) for s in styles.values()]
+  assert len(set(looks)) == len(looks)
+  colours = {name: style["color"] for name, style in styles.items()}
+  for figure in (("copy", "mean", "nothing"), ("copy", "past_mean", "recent_mean", "mix")):
+    assert len({colours[name] for name in figure}) == len(figure)
+  assert set(curves.LABELS) | {"model"} == set(curves.STYLES)
+
+
+@pytest.mark.parametrize(
+  "value, in_db, sign, text",
+  [
+    (0.000123456, False, "", "0.0001235"),
+    (-0.00012, False, "+", "-0.00012"),
+    (27.514, True, "", "27.51"),
+    (0.2, True, "+", "+0.20"),
+    (None, False, "", ""),
+  ],
+)
+def test_small_scores_are_shown_with_four_digits(value, in_db, sign, text):
+  assert report._score(value, in_db, sign) == text

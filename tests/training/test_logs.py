@@ -10,7 +10,7 @@ import pytest
 from perceiver_stream.evaluation import strip_files
 from perceiver_stream.training import logs, strips
 from perceiver_stream.training.logs import JsonLines, LogConfig, read_lines
-from perceiver_stream.training.progress import Display, Screen, describe, eta
+from perceiver_stream.training.progress import Display, Screen, describe, eta, last_quarter
 from perceiver_stream.training.scores import RunningScores, psnr, window_scores
 
 
@@ -190,7 +190,27 @@ def test_gain_of_pictures_is_a_difference_of_psnr():
   assert running.gain("pixels@4") == pytest.approx(1.5)
   assert running.total() == pytest.approx(0.75)
   text = describe(running, {"frames_per_s": 12.34})
-  assert text.startswith("12.3 frames/s  pixels@4 20 dB (+1.50 on copy)  audio@4 5 (+0.00")
+  assert text == (
+    "12.3 frames/s  pixels@4 20 dB (+1.50)  audio@4 5 (+0.00)  "
+    "(in brackets: dB better than copy-last)"
+  )
+
+
+def full_running():
+  """Running scores of two outputs at three displacements, as long as they get."""
+  row = {"count": 1, "model": 0.01, "copy": 0.02, "model_psnr": 22.754, "copy_psnr": 20.954}
+  sound = {"count": 1, "model": 9.3142, "copy": 11.75}
+  running = RunningScores()
+  running.add({f"{n}@{d}": x for n, x in (("pixels", row), ("audio", sound)) for d in (1, 4, 16)})
+  return running
+
+
+def test_small_scores_keep_four_digits():
+  row = {"model": 0.00012341, "zero_flow": 0.0}
+  text = describe(RunningScores({"flow@1": row}), {})
+  assert text.startswith("flow@1 0.0001234 (") and text.endswith("dB better than zero flow)")
+  more = {"gain_over_zero_flow": -1.0, "metric": "error"}
+  assert "model 0.0001234, zero flow 0  (error)" in last_quarter({"flow@1": row | more})
 
 
 def test_plain_lines_where_there_is_no_terminal(capsys):
@@ -215,6 +235,26 @@ def test_a_bar_on_a_terminal():
   display.update(3, RunningScores(), {"frames_per_s": 7.0})
   display.close()
   assert "3/4" in screen.getvalue() and "7.0 frames/s" in screen.getvalue()
+
+
+@pytest.mark.parametrize("total", [None, 123456])
+def test_the_bar_is_readable_at_80_columns(total):
+  import io
+
+  screen = Screen(file=io.StringIO(), force_terminal=True, width=80, highlight=False)
+  display = Display(total, 0, 20, screen)
+  display.update(12345, full_running(), {"frames_per_s": 1234.56})
+  shown = screen.render_lines(display._bar.get_renderable(), pad=False)
+  display.close()
+  lines = ["".join(segment.text for segment in line) for line in shown]
+  assert all(len(line) <= 80 for line in lines) and "…" not in "".join(lines)
+  window = "window 12345/123456  " if total else "window 12345  "
+  assert f"{window}1234.6 frames/s" in lines[0] and ("left" in lines[0]) == bool(total)
+  assert [line.rstrip() for line in lines[1:]] == [
+    "pixels@1 22.75 dB (+1.80)  @4 22.75 dB (+1.80)  @16 22.75 dB (+1.80)",
+    "audio@1 9.314 (+1.01)  @4 9.314 (+1.01)  @16 9.314 (+1.01)",
+    "(in brackets: dB better than copy-last)",
+  ]
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])
