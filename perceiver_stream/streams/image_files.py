@@ -27,8 +27,8 @@ from perceiver_stream.utils.paths import user_path
 
 UNITS = {"visp": 0.000124986647, "tum": 1 / 5000, "scannet": 1 / 1000}  # metres in a depth value
 NAMES = ("pixels", "depth", "camera")
-_CODECS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".pgm": "pgm", ".ppm": "ppm"}
-_CODECS |= {".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff", ".webp": "webp", ".jfif": "mjpeg"}
+CODECS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".pgm": "pgm", ".ppm": "ppm"}
+CODECS |= {".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff", ".webp": "webp", ".jfif": "mjpeg"}
 _ENDS = {"png": b"IEND\xaeB`\x82", "mjpeg": b"\xff\xd9"}
 
 
@@ -257,9 +257,9 @@ def _raw_depth(path: pathlib.Path) -> np.ndarray:
 
 def read_frame(path: pathlib.Path) -> av.VideoFrame:
   """Returns an image as decoded; DamagedError where the file is not whole."""
-  data, name = _bytes(path), _CODECS.get(path.suffix.lower(), "")
+  data, name = _bytes(path), CODECS.get(path.suffix.lower(), "")
   if not name:
-    raise DamagedError(f"{path} is none of {sorted(_CODECS)}")
+    raise DamagedError(f"{path} is none of {sorted(CODECS)}")
   if data.rfind(_ENDS.get(name, b"")) < len(data) // 2:  # some writers leave more after the end
     raise DamagedError(f"{path} ({len(data)} bytes) is cut off")
   codec: Any = av.CodecContext.create(name, "r")

@@ -15,6 +15,7 @@ from perceiver_stream.streams.base import exact_rate
 from perceiver_stream.streams.key_packets import Shown
 from perceiver_stream.streams.media import DamagedError, Ledger
 from perceiver_stream.streams.picker import Picker
+from perceiver_stream.streams.pictures import Pictures
 from perceiver_stream.streams.playlist import ImageFiles
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,8 @@ class ImageSequence:
 
   def _load(self, index: int) -> np.ndarray:
     file = pathlib.Path(self._images.files[index])
+    if file.suffix.lower() not in image_files.CODECS:
+      return self._load_as_video(file)
     frame = image_files.read_frame(file)
     size = f"{frame.width}\u00d7{frame.height}"
     if self._size is not None and size != self._size and not self._resized:
@@ -133,6 +136,20 @@ class ImageSequence:
       )
     self._size = self._size or size
     return self._picker(frame)
+
+  def _load_as_video(self, file: pathlib.Path) -> np.ndarray:
+    """Returns the first picture of a file of a kind that FFmpeg opens as it opens videos."""
+    try:
+      pictures = Pictures(str(file), self._config, None, Ledger(str(file), "stop"))
+    except OSError as error:
+      raise DamagedError(f"{file} cannot be read: {error}") from error
+    try:
+      pictures.start()
+      if not pictures.advance(0):
+        raise DamagedError(f"{file} has no picture in it")
+      return pictures.pixels()
+    finally:
+      pictures.close()
 
   def finish(self) -> None:
     """Does nothing: what cannot be decoded is booked, and no more images are promised."""

@@ -22,8 +22,10 @@ VIDEO_SUFFIXES = frozenset(
   ".mjpg .mk3d .mkv .mod .mov .mp4 .mp4v .mpe .mpeg .mpg .mpg4 .mpv .mts .mxf .nsv .nut .obu "
   ".ogm .ogv .ogx .qt .rm .rmvb .tod .tp .trp .ts .tts .vc1 .vob .webm .wmv .wtv .xvid .y4m".split()
 )
-# Those that `image_files` decodes.
-IMAGE_SUFFIXES = frozenset(".bmp .jfif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
+IMAGE_SUFFIXES = frozenset(
+  ".avif .bmp .dpx .exr .hdr .heic .heif .hif .j2k .jfif .jls .jp2 .jpeg .jpg .jxl .pam .pbm .pcx "
+  ".pfm .pgm .png .pnm .ppm .psd .qoi .sgi .tga .tif .tiff .webp".split()
+)
 _PRINTF = re.compile(r"%(0[0-9]+)?d")  # FFmpeg's name for numbered images
 
 

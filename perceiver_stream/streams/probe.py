@@ -1,7 +1,6 @@
 """What a media file holds, before it is opened as a stream; and single pictures."""
 
 import itertools
-import pathlib
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -11,7 +10,6 @@ from jaxtyping import UInt8
 
 from perceiver_stream.streams import video
 from perceiver_stream.streams.frame_rate import constant_rate
-from perceiver_stream.streams.image_files import read_frame
 from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode, packets_of
 from perceiver_stream.streams.opening import open_media
 from perceiver_stream.streams.playlist import ImageFiles, one_recording
@@ -48,8 +46,7 @@ def probe(path: str) -> Probe:
   """
   source = one_recording(path)
   if isinstance(source, ImageFiles):
-    frame = read_frame(pathlib.Path(source.files[0]))
-    return Probe(*_upright(frame, Fraction(1)), 0.0, False, False)
+    return probe(source.files[0])._replace(rate_hz=0.0, has_sound=False, is_picture=False)
   with open_media(source) as container:
     track = choose(container, "video", -1, path)
     frames, repeats = _first_two(container, track, path) if track is not None else ([], 0)

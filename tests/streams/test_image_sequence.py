@@ -1,7 +1,9 @@
 """Numbered images are one recording: in order, once each, exactly resumed; losses are told of."""
 
 import logging
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from image_folders import encode
@@ -117,6 +119,30 @@ def test_an_image_that_is_not_whole_is_damage(tmp_path, caplog):
   iterator = iter(row)
   list(iterator)
   assert str(iterator.damage) == "packets 3"
+
+
+@pytest.mark.parametrize(
+  ("suffix", "codec", "form"),
+  [
+    ("tga", "targa", "bgr24"),
+    ("exr", "exr", "gbrpf32le"),
+    ("jp2", "jpeg2000", "rgb24"),
+    ("qoi", "qoi", "rgb24"),
+  ],
+)
+def test_images_of_other_kinds(tmp_path, suffix, codec, form):
+  for n in range(4):
+    context = av.CodecContext.create(codec, "w")
+    context.height, context.width, context.pix_fmt = 24, 48, form
+    context.time_base = Fraction(1, 25)
+    frame = av.VideoFrame.from_ndarray(picture(n, 24, 48), format="rgb24").reformat(format=form)
+    packets = [*context.encode(frame), *context.encode(None)]
+    (tmp_path / f"{n}.{suffix}").write_bytes(b"".join(bytes(packet) for packet in packets))
+  assert probe.probe(str(tmp_path)) == (24, 48, 0.0, False, False)
+  row = video_row(tmp_path, on_damage="skip", audio_rate_hz=0)
+  assert shown(assert_restores(row)) == [0, 1, 2, 3]
+  (tmp_path / f"2.{suffix}").write_bytes(b"no image")
+  assert valid(list(row)) == [0, 1, 3]
 
 
 def test_nothing_but_broken_images_ends_and_is_counted(tmp_path):
