@@ -52,7 +52,11 @@ class ImageSequence:
     self._crc = 0
 
   def start(self) -> None:
-    """Does nothing: the first tick shows the first image."""
+    """Tells of a rate that is assumed; the first tick shows the first image."""
+    if self._rate is None and not self._config.image_rate_hz:
+      logger.warning(
+        "%s: images have no times; taken as %d a second (image_rate_hz).", self._images, ASSUMED_HZ
+      )
 
   def close(self) -> None:
     """Lets go of the image."""

@@ -62,11 +62,12 @@ def test_each_picture_alone_if_asked_for(tmp_path):
     ({"rate_hz": 0.0}, [0, 1, 2, 3, 4, 5], 0.2),
   ],
 )
-def test_rates(tmp_path, fields, expected, last_s):
+def test_rates(tmp_path, fields, expected, last_s, caplog):
   row = video_row(write(tmp_path / "a", range(6)), audio_rate_hz=0, **fields)
   ticks = assert_restores(row)
   assert shown(ticks) == expected
   assert ticks[-1]["timestamp_s"] == pytest.approx(last_s)
+  assert ("taken as 25 a second (image_rate_hz)" in caplog.text) == (fields == {"rate_hz": 0.0})
 
 
 def test_recordings_follow_each_other_on_one_clock(tmp_path):
