@@ -14,7 +14,7 @@ streams, which know nothing of models, use the same vocabulary.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 # One tick of one stream, by name. Batched and time-major when it reaches a model:
 #   <modality>        [T, B, *spec.shape]   the observation itself
@@ -25,6 +25,31 @@ Observation = Mapping[str, Any]
 
 VALID_SUFFIX = "_valid"
 IS_FIRST = "is_first"
+
+
+class Range(NamedTuple):
+  """Bounds of a number in a config: `height: Annotated[int, Range(1, 4096)]`.
+
+  Configs that come out of files are refused beyond them, see `files.codec`.
+
+  Attributes:
+    least: Smallest value.
+    most: Largest value, with which a model can still be built.
+  """
+
+  least: float
+  most: float
+
+
+Size = Annotated[int, Range(1, 2**24)]  # rows, channels, samples, latents
+Count = Annotated[int, Range(0, 2**24)]
+Layers = Annotated[int, Range(0, 512)]
+Bands = Annotated[int, Range(1, 1024)]  # of sines and cosines
+Octaves = Annotated[int, Range(1, 64)]  # bands of which each doubles the frequency
+Ticks = Annotated[int, Range(0, 2**20)]  # a displacement or a delay
+Positive = Annotated[float, Range(1e-30, 1e30)]
+NonNegative = Annotated[float, Range(0.0, 1e30)]
+Share = Annotated[float, Range(0.0, 1.0)]
 
 
 def valid_key(modality: str) -> str:

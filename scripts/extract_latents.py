@@ -14,7 +14,7 @@ with a warning).
 import argparse
 
 from perceiver_stream import training
-from perceiver_stream.training.config import to_dict
+from perceiver_stream.files.codec import to_dict
 from perceiver_stream.training.options import parse
 from perceiver_stream.training.scripting import readable_errors, watching
 from perceiver_stream.training.signals import stop_on_signals

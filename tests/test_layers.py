@@ -21,7 +21,7 @@ ROOMS = {
   "version": set(),
   "types": set(),
   "utils": set(),
-  "files": {"utils"},
+  "files": {"types", "utils"},
   "nn": {"types"},
   "core": {"nn", "types"},
   "modalities": {"nn", "types"},

@@ -18,6 +18,7 @@ from perceiver_stream.nn import (
   select,
   spread,
 )
+from perceiver_stream.types import Layers
 
 
 @dataclass(kw_only=True)
@@ -28,7 +29,7 @@ class GatedConfig(CoreConfig):
     num_layers: Depth of the proposing transformer; a layer is cross-attention, then self.
   """
 
-  num_layers: int = 2
+  num_layers: Layers = 2
 
 
 class Gated(hk.RNNCore):

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.core.causal import causal_taps
 from perceiver_stream.nn import Linear, gelu, select
+from perceiver_stream.types import Positive, Share, Size
 
 
 @dataclass(kw_only=True)
@@ -24,11 +25,11 @@ class GatedLruConfig:
     sharpness: c of a = exp(-c · softplus(Λ) · r).
   """
 
-  dim: int = 64
-  conv_width: int = 4
-  min_radius: float = 0.6
-  max_radius: float = 0.999
-  sharpness: float = 8.0
+  dim: Size = 64
+  conv_width: Size = 4
+  min_radius: Share = 0.6
+  max_radius: Share = 0.999
+  sharpness: Positive = 8.0
 
 
 class LruState(NamedTuple):

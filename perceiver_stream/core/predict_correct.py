@@ -19,6 +19,7 @@ from perceiver_stream.nn import (
   select,
   spread,
 )
+from perceiver_stream.types import Layers, Size
 
 _BANDS = 8  # of the places of latents
 
@@ -48,10 +49,10 @@ class CoreConfig:
     mlp_factor: MLP width over `latent_dim`.
   """
 
-  num_latents: int = 64
-  latent_dim: int = 128
-  num_heads: int = 4
-  mlp_factor: int = 2
+  num_latents: Size = 64
+  latent_dim: Size = 128
+  num_heads: Size = 4
+  mlp_factor: Size = 2
 
   def validate(self) -> None:
     """Checks the fields; raises ValueError."""
@@ -75,8 +76,8 @@ class PredictCorrectConfig(CoreConfig):
       as noise. Nothing binds a latent to its place.
   """
 
-  num_predict_layers: int = 1
-  num_correct_layers: int = 1
+  num_predict_layers: Layers = 1
+  num_correct_layers: Layers = 1
   identity: bool = False
   places: bool = False
 

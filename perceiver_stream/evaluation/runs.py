@@ -16,8 +16,8 @@ from jaxtyping import Float
 
 from perceiver_stream import modalities, zoo
 from perceiver_stream.evaluation import strip_files
+from perceiver_stream.files import codec
 from perceiver_stream.utils.paths import user_path
-from perceiver_stream.zoo import configs as zoo_configs
 
 SHARE = 0.25  # of the run, at its end, that the headline is taken from
 _PSNR = "_psnr"
@@ -254,14 +254,8 @@ def _metric(modality: modalities.Modality | None, name: str) -> str:
 
 def _modality(name: str, fields: Any) -> modalities.Modality | None:
   """Returns the modality that a config's JSON describes; None if it is not one we know."""
-  kinds = [module.MODALITY[0] for module in modalities.MODALITIES]
-  by_path = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in kinds}
-  kind = by_path.get(str(fields.get("_type"))) if isinstance(fields, dict) else None
-  if kind is None:
-    return None
-  frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items() if k != "_type"}
   try:
-    return modalities.build(name, kind(**frozen))
+    return modalities.build(name, codec.from_dict(fields, f"config.model.modalities.{name}"))
   except (TypeError, ValueError):  # written by another version
     return None
 
@@ -269,22 +263,9 @@ def _modality(name: str, fields: Any) -> modalities.Modality | None:
 def _modalities_of_family(model: Any) -> dict[str, modalities.Modality]:
   """Returns the modalities of a model whose config does not hold them; none if it is not known."""
   try:
-    return dict(zoo.build(zoo_configs.from_json(json.dumps(_for_zoo(model)))).modalities)
+    return dict(zoo.build(codec.from_dict(model, "config.model")).modalities)
   except (TypeError, ValueError):  # no config of the zoo, or of another version
     return {}
-
-
-def _for_zoo(value: Any) -> Any:
-  """Returns a config of a run's JSON as the zoo's files hold it."""
-  if isinstance(value, list):
-    return [_for_zoo(v) for v in value]
-  if not isinstance(value, dict):
-    return value
-  fields = {k: _for_zoo(v) for k, v in value.items() if k != "_type"}
-  if "_type" not in value:
-    return {"dict": fields}
-  module, _, name = value["_type"].removeprefix("perceiver_stream.").rpartition(".")
-  return {"class": f"{module}:{name}"} | fields
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:

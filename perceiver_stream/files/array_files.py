@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from perceiver_stream.files import limits
 from perceiver_stream.files.limits import RefusedError
 from perceiver_stream.files.pickles import MAX_LEAVES, flat_arrays, load_pickle
+from perceiver_stream.utils.paths import user_path
 
 MAX_HEADER_BYTES = 2**22  # names, shapes and configs of a .safetensors file; directory of an .npz
 _CHUNK = 2**20
@@ -69,7 +70,7 @@ def read_npz(
     FileNotFoundError: There is no such file.
     ValueError: An array has objects, or a size that does not fit; or the file is damaged.
   """
-  path = pathlib.Path(path)
+  path = user_path(path)
   if not path.is_file():
     raise FileNotFoundError(f"{path}: there is no such file.")
   try:

@@ -11,6 +11,8 @@ import pathlib
 import stat
 from typing import Any
 
+from perceiver_stream.utils.paths import user_path
+
 MAX_FILE_BYTES = 16 * 2**30  # the largest published weights have 3 GB
 MAX_TEXT_BYTES = 2**25  # lists, configs, indexes: an index of 100,000 shards
 MAX_PIXELS = 2**27  # one image: a photo of 108 million pixels is read, 30,000 x 30,000 is not
@@ -62,7 +64,9 @@ def read_bytes(path: str | pathlib.Path, most: int = MAX_FILE_BYTES) -> bytes:
     RefusedError: It is no regular file, or has more than `most` bytes.
   """
   # Without O_NONBLOCK, opening a pipe waits for somebody to write.
-  number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+  number = os.open(
+    user_path(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+  )
   with open(number, "rb") as file:
     info = os.fstat(number)
     if not stat.S_ISREG(info.st_mode):

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Num
 from perceiver_stream.modalities.base import Modality, ModalityConfig, mean_over_element
 from perceiver_stream.modalities.memory import Memory
 from perceiver_stream.nn import Precision
-from perceiver_stream.types import ModalitySpec
+from perceiver_stream.types import Bands, ModalitySpec, Positive, Size
 
 SPACES = ("log_mel", "waveform")
 TOKENIZERS = ("patch", "log_mel")
@@ -40,15 +40,15 @@ class Config(ModalityConfig):
       of long times.
   """
 
-  num_samples: int = 640
-  rate_hz: float = 16000.0
+  num_samples: Size = 640
+  rate_hz: Positive = 16000.0
   tokenizer: str = "log_mel"
-  patch: int = 16
+  patch: Size = 16
   predict: str = "log_mel"
-  window: int = 256
-  hop: int = 128
-  num_mels: int = 32
-  slow_ticks: float = 250.0
+  window: Size = 256
+  hop: Size = 128
+  num_mels: Bands = 32
+  slow_ticks: Positive = 250.0
 
   @property
   def spec(self) -> ModalitySpec:

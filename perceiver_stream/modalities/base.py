@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Num
 
 from perceiver_stream.modalities.memory import Memory, initial_memory, remember
 from perceiver_stream.nn import Linear, Precision, coordinates, fourier_linear
-from perceiver_stream.types import ModalitySpec
+from perceiver_stream.types import Bands, ModalitySpec, NonNegative, Positive
 
 
 @dataclass(kw_only=True)
@@ -40,9 +40,9 @@ class ModalityConfig:
 
   use_input: bool = True
   use_output: bool = True
-  loss_weight: float = 1.0
-  num_bands: int = 8
-  slow_ticks: float = 16.0
+  loss_weight: NonNegative = 1.0
+  num_bands: Bands = 8
+  slow_ticks: Positive = 16.0
 
   @property
   def spec(self) -> ModalitySpec:

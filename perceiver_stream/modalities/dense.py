@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from perceiver_stream.modalities.base import Modality, ModalityConfig
 from perceiver_stream.modalities.memory import Memory
-from perceiver_stream.types import ModalitySpec
+from perceiver_stream.types import ModalitySpec, Positive, Size
 
 
 @dataclass(kw_only=True)
@@ -23,10 +23,10 @@ class DenseConfig(ModalityConfig):
     patch: Side of a cell: one token and one query per cell.
   """
 
-  height: int = 64
-  width: int = 64
-  rate_hz: float = 25.0
-  patch: int = 4
+  height: Size = 64
+  width: Size = 64
+  rate_hz: Positive = 25.0
+  patch: Size = 4
 
   def fitted(self, spec: ModalitySpec) -> "DenseConfig":
     """Returns this config with the rows, columns and rate of `spec`."""

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Num
 
 from perceiver_stream.modalities.base import mean_over_element
 from perceiver_stream.modalities.dense import Dense, DenseConfig
-from perceiver_stream.types import ModalitySpec
+from perceiver_stream.types import ModalitySpec, Positive
 
 
 @dataclass(kw_only=True)
@@ -20,8 +20,8 @@ class Config(DenseConfig):
     farthest: Largest depth told apart, metres; farther, infinite and NaN are clipped to it.
   """
 
-  nearest: float = 0.1
-  farthest: float = 100.0
+  nearest: Positive = 0.1
+  farthest: Positive = 100.0
 
   @property
   def spec(self) -> ModalitySpec:

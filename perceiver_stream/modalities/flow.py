@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Num
 
 from perceiver_stream.modalities.base import mean_over_element
 from perceiver_stream.modalities.dense import Dense, DenseConfig
-from perceiver_stream.types import ModalitySpec
+from perceiver_stream.types import ModalitySpec, Positive
 
 
 @dataclass(kw_only=True)
@@ -19,7 +19,7 @@ class Config(DenseConfig):
     scale: Flow in pixels that counts as 1 inside the model.
   """
 
-  scale: float = 4.0
+  scale: Positive = 4.0
 
   @property
   def spec(self) -> ModalitySpec:

@@ -30,7 +30,7 @@ from perceiver_stream.nn import (
   local_motion,
   sample_bilinear,
 )
-from perceiver_stream.types import ModalitySpec
+from perceiver_stream.types import Layers, ModalitySpec, Positive, Size
 
 TOKENIZERS = ("patch", "conv", "pixel")
 
@@ -53,9 +53,9 @@ class Config(DenseConfig):
   """
 
   tokenizer: str = "patch"
-  conv_channels: tuple[int, ...] = (32, 64, 64)
-  motion_levels: int = 3
-  max_displacement: float = 16.0
+  conv_channels: tuple[Size, ...] = (32, 64, 64)
+  motion_levels: Layers = 3
+  max_displacement: Positive = 16.0
   looks_back: bool = False
 
   @property

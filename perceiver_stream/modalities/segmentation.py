@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from perceiver_stream.modalities.base import mean_over_element
 from perceiver_stream.modalities.dense import Dense, DenseConfig
-from perceiver_stream.types import ModalitySpec
+from perceiver_stream.types import ModalitySpec, Size
 
 # Log-odds of a copied class: sure enough to be an answer, not so sure that a change cannot be learnt.
 _COPY_LOGIT = 4.0
@@ -25,7 +25,7 @@ class Config(DenseConfig):
       scene, nobody can know which is which.
   """
 
-  num_classes: int = 16
+  num_classes: Size = 16
   foreground: bool = False
 
   def validate(self) -> None:

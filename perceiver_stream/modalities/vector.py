@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perceiver_stream.modalities.base import Modality, ModalityConfig
-from perceiver_stream.types import ModalitySpec
+from perceiver_stream.types import ModalitySpec, Positive, Size
 
 
 @dataclass(kw_only=True)
@@ -17,8 +17,8 @@ class Config(ModalityConfig):
     rate_hz: Ticks per second.
   """
 
-  size: int = 8
-  rate_hz: float = 25.0
+  size: Size = 8
+  rate_hz: Positive = 25.0
 
   @property
   def spec(self) -> ModalitySpec:

@@ -13,6 +13,7 @@ from perceiver_stream.models.base import Model
 from perceiver_stream.models.painter import Patches, PatchPainter
 from perceiver_stream.nn import LayerNorm, Linear, gelu
 from perceiver_stream.nn.conv import neighbourhoods
+from perceiver_stream.types import Layers, Size
 
 
 @dataclass(kw_only=True)
@@ -24,8 +25,8 @@ class Config(painter.Config):
     ticks: That each of them sees.
   """
 
-  num_layers: int = 2
-  ticks: int = 3
+  num_layers: Layers = 2
+  ticks: Size = 3
 
 
 class CausalConv3D(PatchPainter):

@@ -21,6 +21,7 @@ from perceiver_stream import modalities as modality_room
 from perceiver_stream.modalities import Modality, ModalityConfig
 from perceiver_stream.models.point_readout import Sight, seen_maps
 from perceiver_stream.nn import CrossBlock, LayerNorm, Linear, fourier_linear
+from perceiver_stream.types import Layers, Size
 
 
 @dataclass(kw_only=True)
@@ -36,9 +37,9 @@ class Config:
   """
 
   modalities: dict[str, ModalityConfig] = field(default_factory=dict)
-  dim: int = 128
-  num_layers: int = 1
-  num_heads: int = 4
+  dim: Size = 128
+  num_layers: Layers = 1
+  num_heads: Size = 4
   use_frames: bool = True
 
   def validate(self) -> None:

@@ -11,6 +11,7 @@ from perceiver_stream.models import painter
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.painter import Patches, PatchPainter
 from perceiver_stream.nn import LayerNorm, Linear, SelfBlock
+from perceiver_stream.types import Layers, Size
 
 
 @dataclass(kw_only=True)
@@ -23,9 +24,9 @@ class Config(painter.Config):
     mlp_factor: Hidden width of the MLPs, by `dim`.
   """
 
-  num_layers: int = 2
-  num_heads: int = 4
-  mlp_factor: int = 4
+  num_layers: Layers = 2
+  num_heads: Size = 4
+  mlp_factor: Size = 4
 
 
 class ImageRnn(PatchPainter):

@@ -23,16 +23,17 @@ from perceiver_stream.models.moog_ticks import Tick as Tick
 from perceiver_stream.models.moog_ticks import reset
 from perceiver_stream.models.perceiver_io import in_chunks, repeat_rows
 from perceiver_stream.nn import ConvStack, LayerNorm, Linear, ParallelBlock
+from perceiver_stream.types import Layers, NonNegative, Octaves, Positive, Size, Ticks
 
 
 @dataclass(kw_only=True)
 class StackConfig:
   """Sizes of a `Stack` of MooG's parallel blocks."""
 
-  num_layers: int
-  qkv_dim: int = 512
-  num_heads: int = 8
-  mlp_dim: int = 2048
+  num_layers: Layers
+  qkv_dim: Size = 512
+  num_heads: Size = 8
+  mlp_dim: Size = 2048
 
 
 @dataclass(kw_only=True)
@@ -49,12 +50,12 @@ class EncoderConfig:
     add_positions: Whether positions are projected and added; else they stand beside the features.
   """
 
-  channels: tuple[int, ...] = (64, 128, 128, 256, 256, 512)
-  strides: Sequence = (2, 1, 1, 2, 1, 1)
-  kernels: Sequence | None = None
+  channels: tuple[Size, ...] = (64, 128, 128, 256, 256, 512)
+  strides: tuple[Size | tuple[Size, ...], ...] = (2, 1, 1, 2, 1, 1)
+  kernels: tuple[Size | tuple[Size, ...], ...] | None = None
   normalise: bool = True
-  hidden_dim: int = 512
-  num_octaves: int = 20
+  hidden_dim: Size = 512
+  num_octaves: Octaves = 20
   add_positions: bool = False
 
 
@@ -74,10 +75,10 @@ class DecoderConfig:
   stack: StackConfig = field(
     default_factory=lambda: StackConfig(num_layers=6, qkv_dim=128, num_heads=2)
   )
-  num_octaves: int = 16
+  num_octaves: Octaves = 16
   add_positions: bool = False
   use_self: bool = False
-  chunk: int = 2**15
+  chunk: Size = 2**15
 
 
 @dataclass(kw_only=True)
@@ -105,13 +106,13 @@ class Config:
     remat: Whether ticks are recomputed in the backward pass.
   """
 
-  height: int = 256
-  width: int = 256
-  channels: int = 3
-  num_latents: int = 1024
-  latent_dim: int = 512
-  init_scale: float = 1e-4
-  state_eps: float = 1e-4
+  height: Size = 256
+  width: Size = 256
+  channels: Size = 3
+  num_latents: Size = 1024
+  latent_dim: Size = 512
+  init_scale: NonNegative = 1e-4
+  state_eps: Positive = 1e-4
   norm_first: bool = True
   encoder: EncoderConfig = field(default_factory=EncoderConfig)
   predictor: StackConfig = field(
@@ -120,8 +121,8 @@ class Config:
   corrector: StackConfig = field(default_factory=lambda: StackConfig(num_layers=2))
   decoder: DecoderConfig | None = field(default_factory=DecoderConfig)
   use_loss_gradient: bool = False
-  sample: int = 8
-  displacements: tuple[int, ...] = (1,)
+  sample: Size = 8
+  displacements: tuple[Ticks, ...] = (1,)
   float32_positions: bool = True
   remat: bool = True
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.models.moog import Stack, StackConfig
 from perceiver_stream.nn import MLP, LayerNorm, LearnedPositions, Linear, attend, fourier_octaves
+from perceiver_stream.types import Octaves, Positive, Size
 
 
 @dataclass(kw_only=True)
@@ -33,13 +34,13 @@ class ClipConfig:
     num_octaves: Octaves of the query's coordinates.
   """
 
-  num_frames: int = 16
-  frames_per_query: int = 2
-  channels: int = 4
-  dim: int = 1024
-  num_heads: int = 8
-  query_dim: int = 512
-  num_octaves: int = 16
+  num_frames: Size = 16
+  frames_per_query: Size = 2
+  channels: Size = 4
+  dim: Size = 1024
+  num_heads: Size = 8
+  query_dim: Size = 512
+  num_octaves: Octaves = 16
 
   @property
   def num_tiles(self) -> int:
@@ -157,12 +158,12 @@ class PointConfig:
   stack: StackConfig = field(
     default_factory=lambda: StackConfig(num_layers=3, qkv_dim=512, num_heads=8)
   )
-  dim: int = 512
-  num_octaves: int = 16
-  hidden_dim: int = 512
-  first_dim: int = 512
-  predict_dim: int = 512
-  state_eps: float = 1e-4
+  dim: Size = 512
+  num_octaves: Octaves = 16
+  hidden_dim: Size = 512
+  first_dim: Size = 512
+  predict_dim: Size = 512
+  state_eps: Positive = 1e-4
 
 
 class PointStep(NamedTuple):

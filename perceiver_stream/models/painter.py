@@ -21,7 +21,7 @@ from perceiver_stream.modalities.base import cell_index
 from perceiver_stream.models.base import Attended, Model, as_model
 from perceiver_stream.models.frames import nearest, remember_ticks
 from perceiver_stream.nn import Linear, coordinates, fourier_linear
-from perceiver_stream.types import ModalitySpec, Observation
+from perceiver_stream.types import ModalitySpec, Observation, Size, Ticks
 
 
 @dataclass(kw_only=True)
@@ -36,11 +36,11 @@ class Config:
     displacements: Ticks ahead that are painted.
   """
 
-  height: int = 64
-  width: int = 64
-  patch: int = 8
-  dim: int = 64
-  displacements: tuple[int, ...] = (1, 4, 16)
+  height: Size = 64
+  width: Size = 64
+  patch: Size = 8
+  dim: Size = 64
+  displacements: tuple[Ticks, ...] = (1, 4, 16)
 
   @property
   def grid(self) -> tuple[int, int]:

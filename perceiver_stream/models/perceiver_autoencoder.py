@@ -30,6 +30,7 @@ from perceiver_stream.models.perceiver_io import (
   repeat_rows,
 )
 from perceiver_stream.nn import LearnedPositions, Linear
+from perceiver_stream.types import Count, NonNegative, Positive, Share, Size
 
 MODALITIES = ("audio", "image", "label")  # the alphabetical order is part of the format
 
@@ -66,39 +67,39 @@ class Config:
     decode_chunk: Most points decoded at once.
   """
 
-  num_frames: int = 16
-  height: int = 224
-  width: int = 224
-  channels: int = 3
-  num_outputs: int = 3
-  samples: int = 30720
-  samples_per_patch: int = 16
-  audio_gain: float = 1.0
-  num_classes: int = 700
-  space_patch: int = 4
-  time_patch: int = 1
+  num_frames: Size = 16
+  height: Size = 224
+  width: Size = 224
+  channels: Size = 3
+  num_outputs: Size = 3
+  samples: Size = 30720
+  samples_per_patch: Size = 16
+  audio_gain: Positive = 1.0
+  num_classes: Size = 700
+  space_patch: Size = 4
+  time_patch: Size = 1
   audio_positions: FourierConfig = field(
     default_factory=lambda: FourierConfig(num_bands=192, max_resolution=(30720,))
   )
   image_positions: FourierConfig = field(
     default_factory=lambda: FourierConfig(num_bands=32, max_resolution=(16, 56, 56))
   )
-  token_padding: int = 4
-  query_padding: int = 2
-  mask_probs: dict[str, float] = field(
+  token_padding: Count = 4
+  query_padding: Count = 2
+  mask_probs: dict[str, Share] = field(
     default_factory=lambda: {"audio": 0.0, "image": 0.0, "label": 1.0}
   )
-  padding_init_scale: float = 0.02
-  label_query_dim: int = 1024
-  label_query_init_scale: float = 0.02
-  decoded_dim: int = 512
+  padding_init_scale: NonNegative = 0.02
+  label_query_dim: Size = 1024
+  label_query_init_scale: NonNegative = 0.02
+  decoded_dim: Size = 512
   encoder: EncoderConfig = field(
     default_factory=lambda: EncoderConfig(
       num_latents=784, latent_dim=512, num_layers=8, num_self_heads=8
     )
   )
   decoder: DecoderConfig = field(default_factory=DecoderConfig)
-  decode_chunk: int = 6272
+  decode_chunk: Size = 6272
 
   @property
   def query_shapes(self) -> dict[str, tuple[int, ...]]:

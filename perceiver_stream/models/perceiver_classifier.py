@@ -19,6 +19,7 @@ from perceiver_stream.models.perceiver_io import (
 from perceiver_stream.nn import LearnedPositions, Linear
 from perceiver_stream.nn.conv import Conv2D
 from perceiver_stream.nn.precision import broadcast
+from perceiver_stream.types import NonNegative, Size
 
 # ImageNet pixels are normalised with these, on the scale 0 to 255.
 MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -35,7 +36,7 @@ class FourierPixels:
   """
 
   positions: FourierConfig = field(default_factory=FourierConfig)
-  downsample: int = 1
+  downsample: Size = 1
 
 
 @dataclass(kw_only=True)
@@ -49,10 +50,10 @@ class LearnedPixels:
     downsample: Stride of the convolution.
   """
 
-  channels: int = 256
-  position_dim: int = 256
-  projected_dim: int = 256
-  downsample: int = 1
+  channels: Size = 256
+  position_dim: Size = 256
+  projected_dim: Size = 256
+  downsample: Size = 1
 
 
 @dataclass(kw_only=True)
@@ -64,7 +65,7 @@ class ConvPixels:
     positions: Of the cells.
   """
 
-  channels: int = 64
+  channels: Size = 64
   positions: FourierConfig = field(default_factory=FourierConfig)
 
 
@@ -84,10 +85,10 @@ class Config:
     query_init_scale: Its standard deviation at the start.
   """
 
-  height: int = 224
-  width: int = 224
-  channels: int = 3
-  num_classes: int = 1000
+  height: Size = 224
+  width: Size = 224
+  channels: Size = 3
+  num_classes: Size = 1000
   tokens: FourierPixels | LearnedPixels | ConvPixels = field(default_factory=FourierPixels)
   encoder: EncoderConfig = field(
     default_factory=lambda: EncoderConfig(
@@ -95,8 +96,8 @@ class Config:
     )
   )
   decoder: DecoderConfig = field(default_factory=lambda: DecoderConfig(use_query_residual=True))
-  query_dim: int = 1024
-  query_init_scale: float = 0.02
+  query_dim: Size = 1024
+  query_init_scale: NonNegative = 0.02
 
 
 class Classifier(hk.Module):

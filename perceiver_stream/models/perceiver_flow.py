@@ -25,6 +25,7 @@ from perceiver_stream.models.perceiver_io import (
   repeat_rows,
 )
 from perceiver_stream.nn import Linear
+from perceiver_stream.types import Positive, Size
 
 
 @dataclass(kw_only=True)
@@ -44,16 +45,16 @@ class Config:
     flow_scale: And multiplied by this to give pixels.
   """
 
-  height: int = 368
-  width: int = 496
-  channels: int = 3
-  patch_dim: int = 64
+  height: Size = 368
+  width: Size = 496
+  channels: Size = 3
+  patch_dim: Size = 64
   positions: FourierConfig = field(default_factory=FourierConfig)
   encoder: EncoderConfig = field(default_factory=EncoderConfig)
   decoder: DecoderConfig = field(default_factory=DecoderConfig)
-  output_dim: int = 2
-  rescale: float = 100.0
-  flow_scale: float = 20.0
+  output_dim: Size = 2
+  rescale: Positive = 100.0
+  flow_scale: Positive = 20.0
 
 
 class FlowPerceiver(hk.Module):

@@ -26,6 +26,7 @@ from perceiver_stream.nn import (
   fourier_linear,
 )
 from perceiver_stream.nn.positions import coordinates_float32
+from perceiver_stream.types import Bands, Layers, NonNegative, Size
 
 EPS = 1e-5  # of every norm in the published models
 
@@ -51,19 +52,19 @@ class EncoderConfig:
     init_scale: Standard deviation of the latents at the start.
   """
 
-  num_latents: int = 2048
-  latent_dim: int = 512
-  num_blocks: int = 1
-  num_layers: int = 24
-  num_cross_heads: int = 1
-  num_self_heads: int = 16
-  cross_mlp_factor: int = 1
-  self_mlp_factor: int = 1
-  qk_dim: int | None = None
-  v_dim: int | None = None
+  num_latents: Size = 2048
+  latent_dim: Size = 512
+  num_blocks: Layers = 1
+  num_layers: Layers = 24
+  num_cross_heads: Size = 1
+  num_self_heads: Size = 16
+  cross_mlp_factor: Size = 1
+  self_mlp_factor: Size = 1
+  qk_dim: Size | None = None
+  v_dim: Size | None = None
   qk_from_tokens: bool = True
   use_query_residual: bool = True
-  init_scale: float = 0.02
+  init_scale: NonNegative = 0.02
 
 
 @dataclass(kw_only=True)
@@ -78,11 +79,11 @@ class DecoderConfig:
     chunk: Most queries answered at once; None answers all together.
   """
 
-  num_heads: int = 1
-  qk_dim: int | None = None
-  v_dim: int | None = None
+  num_heads: Size = 1
+  qk_dim: Size | None = None
+  v_dim: Size | None = None
   use_query_residual: bool = False
-  chunk: int | None = 2**15
+  chunk: Size | None = 2**15
 
 
 @dataclass(kw_only=True)
@@ -97,7 +98,7 @@ class FourierConfig:
     as_released: Whether tables are rounded like the released code's (float32) or made in float64.
   """
 
-  num_bands: int = 64
+  num_bands: Bands = 64
   max_resolution: tuple[int, ...] | None = None
   sine_only: bool = False
   concat_pos: bool = True

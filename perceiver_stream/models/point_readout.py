@@ -33,6 +33,7 @@ from perceiver_stream.nn import (
   local_motion,
   sample_bilinear,
 )
+from perceiver_stream.types import Layers, NonNegative, Octaves, Size
 
 SHAPES = {"points": 2, "boxes": 4}
 
@@ -54,13 +55,13 @@ class Config:
   """
 
   follows: str = "points"
-  dim: int = 128
-  num_layers: int = 1
-  num_heads: int = 4
-  num_octaves: int = 6
+  dim: Size = 128
+  num_layers: Layers = 1
+  num_heads: Size = 4
+  num_octaves: Octaves = 6
   use_frames: bool = True
   use_flow: bool = False
-  reach: float = 0.25
+  reach: NonNegative = 0.25
 
   def validate(self) -> None:
     """Checks the fields; raises ValueError."""

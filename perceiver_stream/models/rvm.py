@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from perceiver_stream.models.perceiver_io import repeat_rows
 from perceiver_stream.nn import MLP, Attention, LayerNorm, Linear, SelfBlock, sincos_1d
+from perceiver_stream.types import Layers, Share, Size, Ticks
 
 NUM_DELTAS = 64  # of the one-hot of how far ahead a target is; beyond, it is all zeros
 
@@ -32,11 +33,11 @@ class LayersConfig:
     qkv_dim: Width of queries, keys and values; None is that of what asks.
   """
 
-  num_layers: int
-  num_heads: int
-  mlp_dim: int
-  dim: int | None = None
-  qkv_dim: int | None = None
+  num_layers: Layers
+  num_heads: Size
+  mlp_dim: Size
+  dim: Size | None = None
+  qkv_dim: Size | None = None
 
 
 @dataclass(kw_only=True)
@@ -58,12 +59,12 @@ class Config:
     remat: Whether ticks are recomputed in the backward pass.
   """
 
-  height: int = 256
-  width: int = 256
-  channels: int = 3
-  patch: int = 16
-  base_grid: tuple[int, int] = (16, 16)
-  dim: int = 384
+  height: Size = 256
+  width: Size = 256
+  channels: Size = 3
+  patch: Size = 16
+  base_grid: tuple[Size, Size] = (16, 16)
+  dim: Size = 384
   encoder: LayersConfig = field(
     default_factory=lambda: LayersConfig(num_layers=12, num_heads=6, mlp_dim=1536)
   )
@@ -73,8 +74,8 @@ class Config:
   decoder: LayersConfig = field(
     default_factory=lambda: LayersConfig(num_layers=8, num_heads=16, mlp_dim=2048, dim=512)
   )
-  mask_ratio: float = 0.95
-  displacements: tuple[int, ...] = (4,)
+  mask_ratio: Share = 0.95
+  displacements: tuple[Ticks, ...] = (4,)
   remat: bool = True
 
   def grid(self) -> tuple[int, int]:

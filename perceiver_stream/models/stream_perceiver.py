@@ -38,7 +38,7 @@ from perceiver_stream.nn import (
   mean_weights,
   spread,
 )
-from perceiver_stream.types import ModalitySpec, Observation
+from perceiver_stream.types import Layers, ModalitySpec, Observation, Size, Ticks
 
 
 @dataclass(kw_only=True)
@@ -68,16 +68,16 @@ class Config:
 
   modalities: dict[str, ModalityConfig] = field(default_factory=dict)
   core: CoreConfig = field(default_factory=PredictCorrectConfig)
-  token_dim: int = 128
-  query_dim: int = 128
-  num_decoder_layers: int = 1
-  num_decoder_heads: int = 4
-  decoder_mlp_factor: int = 2
-  displacements: tuple[int, ...] = (1, 4, 16)
+  token_dim: Size = 128
+  query_dim: Size = 128
+  num_decoder_layers: Layers = 1
+  num_decoder_heads: Size = 4
+  decoder_mlp_factor: Size = 2
+  displacements: tuple[Ticks, ...] = (1, 4, 16)
   precision: Precision = field(default_factory=Precision)
   remat: bool = False
-  decode_chunk: int = 2**15
-  latent_grid: tuple[int, int] | None = None
+  decode_chunk: Size = 2**15
+  latent_grid: tuple[Size, Size] | None = None
   queries_see: bool = True
   norm_tokens: bool = True
 

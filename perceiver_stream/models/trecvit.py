@@ -15,6 +15,7 @@ from perceiver_stream.models import painter
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.painter import Patches, PatchPainter
 from perceiver_stream.nn import LayerNorm, SelfBlock
+from perceiver_stream.types import Layers, Size
 
 
 @dataclass(kw_only=True)
@@ -28,9 +29,9 @@ class Config(painter.Config):
     lru: Of time; None leaves time out: every frame by itself.
   """
 
-  num_layers: int = 2
-  num_heads: int = 4
-  mlp_factor: int = 4
+  num_layers: Layers = 2
+  num_heads: Size = 4
+  mlp_factor: Size = 4
   lru: GatedLruConfig | None = field(default_factory=GatedLruConfig)
 
 

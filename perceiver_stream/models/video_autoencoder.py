@@ -22,6 +22,7 @@ from perceiver_stream.models.base import Model
 from perceiver_stream.models.painter import check_patches
 from perceiver_stream.nn import gelu, sample_bilinear
 from perceiver_stream.nn.conv import Conv2D
+from perceiver_stream.types import Positive, Size, Ticks
 
 
 @dataclass(kw_only=True)
@@ -41,16 +42,16 @@ class Config(painter.Config):
     displacements: The next tick alone, (1,).
   """
 
-  patch: int = 2
-  dim: int = 32
-  memory_dim: int = 45
-  kernel: int = 7
-  memory_kernel: int = 7
-  flow_kernel: int = 15
-  flow_dim: int = 2
-  max_flow: float = 0.25
+  patch: Size = 2
+  dim: Size = 32
+  memory_dim: Size = 45
+  kernel: Size = 7
+  memory_kernel: Size = 7
+  flow_kernel: Size = 15
+  flow_dim: Size = 2
+  max_flow: Positive = 0.25
   warps: bool = True
-  displacements: tuple[int, ...] = (1,)
+  displacements: tuple[Ticks, ...] = (1,)
 
   def __post_init__(self):
     if tuple(self.displacements) != (1,):

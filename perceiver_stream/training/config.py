@@ -1,21 +1,18 @@
 """One dataclass that says all of an experiment; as JSON it lies beside every result."""
 
 import dataclasses
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+from perceiver_stream.files import codec
 from perceiver_stream.training.checkpoints import CheckpointConfig
 from perceiver_stream.training.logs import LogConfig
 from perceiver_stream.training.mesh import MeshConfig
-from perceiver_stream.training.names import nearest
-from perceiver_stream.training.objectives import ObjectiveConfig, registered, registered_as
+from perceiver_stream.training.objectives import ObjectiveConfig
 from perceiver_stream.training.optimizers import OptimizerConfig
-
-TYPE = "_type"  # in JSON: where a dataclass is defined, so that it can be made again
-PACKAGE = "perceiver_stream."
+from perceiver_stream.types import Range
 
 # What may differ between the run that wrote a checkpoint and the one that resumes it: fields on
 # which the result does not depend, and fields whose change is written to the log. No other may.
@@ -72,10 +69,10 @@ class ExperimentConfig:
   checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
   logging: LogConfig = field(default_factory=LogConfig)
   use_baselines: bool = True
-  num_rows: int = 1
-  max_windows: int = 0
-  max_bad_windows: int = 10
-  prefetch: int = 4
+  num_rows: Annotated[int, Range(1, 2**16)] = 1
+  max_windows: Annotated[int, Range(0, 2**40)] = 0
+  max_bad_windows: Annotated[int, Range(1, 2**40)] = 10
+  prefetch: Annotated[int, Range(1, 2**16)] = 4
   seed: int = 0
   weights: str = ""
   run_dir: str = "runs/default"
@@ -84,12 +81,8 @@ class ExperimentConfig:
     self.validate()
 
   def validate(self) -> None:
-    """Checks the fields and those of the parts; raises ValueError."""
-    for name in ("num_rows", "max_bad_windows", "prefetch"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"config {name}={getattr(self, name)}; use at least 1.")
-    if self.max_windows < 0:
-      raise ValueError(f"config max_windows={self.max_windows}; use 0 for the whole stream.")
+    """Checks the fields and those of the parts, types and ranges too; raises ValueError."""
+    codec.check(self)
     if self.execution not in EXECUTIONS:
       raise ValueError(f"config execution={self.execution!r} is not one of {EXECUTIONS}.")
     if self.num_stages < 0 or (self.num_stages and self.execution == SEQUENTIAL):
@@ -105,74 +98,33 @@ class ExperimentConfig:
         value.validate()  # type: ignore[union-attr]
 
 
-def to_dict(value: Any) -> Any:
-  """Returns `value`, dataclasses and all, as what JSON can hold."""
-  if dataclasses.is_dataclass(value) and not isinstance(value, type):
-    kind = type(value)
-    names = [f.name for f in dataclasses.fields(value)]
-    return {TYPE: registered_as(kind) or f"{kind.__module__}.{kind.__qualname__}"} | {
-      name: to_dict(getattr(value, name)) for name in names
-    }
-  if isinstance(value, Mapping):
-    return {str(k): to_dict(v) for k, v in value.items()}
-  if isinstance(value, list | tuple):
-    return [to_dict(v) for v in value]
-  if value is None or isinstance(value, bool | int | float | str):
-    return value
-  raise TypeError(f"config holds a {type(value).__name__}, {value!r}, which JSON cannot keep.")
-
-
-def from_dict(value: Any, where: str = "config") -> Any:
-  """Returns what `to_dict` was given; lists come back as tuples.
-
-  Raises:
-    ValueError: A key or type is not known; the message has its place and the nearest name.
-  """
-  if isinstance(value, list):
-    return tuple(from_dict(v, f"{where}[{i}]") for i, v in enumerate(value))
-  if not isinstance(value, Mapping):
-    return value
-  fields = {k: from_dict(v, f"{where}.{k}") for k, v in value.items() if k != TYPE}
-  if TYPE not in value:
-    return fields
-  kind = _find(value[TYPE], where)
-  valid = [f.name for f in dataclasses.fields(kind)]
-  for name in fields:
-    if name not in valid:
-      raise ValueError(unknown_key(f"{where}.{name}", valid))
-  return kind(**fields)
-
-
 def to_json(config: ExperimentConfig) -> str:
   """Returns the config as readable JSON."""
-  return json.dumps(to_dict(config), indent=2)
+  return json.dumps(codec.to_dict(config), indent=2)
 
 
 def from_json(text: str) -> ExperimentConfig:
-  """Returns the config that `to_json` wrote; see `from_dict`."""
-  return from_dict(json.loads(text))
+  """Returns the config that `to_json` wrote.
 
-
-def unknown_key(path: str, valid: list[str]) -> str:
-  """Returns the message for a key that the config does not have.
-
-  >>> unknown_key("config.stream.pth", ["path", "rate_hz"])
-  "config.stream has no key 'pth'. Did you mean 'path'? Valid: path, rate_hz."
+  Raises:
+    ValueError: It is no config of an experiment; see `files.codec.from_dict`.
   """
-  parent, _, name = path.rpartition(".")
-  return f"{parent} has no key {name!r}.{nearest(name, valid)} Valid: {', '.join(valid)}."
+  config = codec.from_json(text)
+  if not isinstance(config, ExperimentConfig):
+    raise ValueError(f"config: a {type(config).__name__}, expected that of an experiment.")
+  return config
 
 
 def differences(old: Any, new: Any) -> list[str]:
   """Returns a line for each key that a resumed run may not change; see `FREE`, `CHANGEABLE`.
 
   Args:
-    old: What `to_dict` returned for the run; a field that it was written without, because there
+    old: What `codec.to_dict` returned for the run; a field that it was written without, because there
       was none yet, has its default.
-    new: What `to_dict` returns for the run that resumes it.
+    new: What `codec.to_dict` returns for the run that resumes it.
 
   Raises:
-    ValueError: `old` has a key or type that is not known; see `from_dict`.
+    ValueError: `old` has a key or type that is not known; see `codec.from_dict`.
   """
   return [f"{k}: {change}" for k, change in _changes(old, new).items() if k not in CHANGEABLE]
 
@@ -183,34 +135,12 @@ def logged_changes(old: Any, new: Any) -> dict[str, str]:
 
 
 def _changes(old: Any, new: Any) -> dict[str, str]:
-  before, after = _flatten(to_dict(from_dict(old))), _flatten(new)
+  before, after = _flatten(codec.to_dict(codec.from_dict(old))), _flatten(new)
   return {
     key: f"{before.get(key, 'absent')} -> {after.get(key, 'absent')}"
     for key in sorted(before | after)
     if key.split(".")[0] not in FREE and before.get(key) != after.get(key)
   }
-
-
-def _find(path: str, where: str) -> type:
-  if known := registered(path):
-    return known
-  module, _, name = path.rpartition(".")
-  if not path.startswith(PACKAGE):
-    raise ValueError(
-      f"{where}: type {path!r} is not from {PACKAGE[:-1]}, so it is not loaded; if it is the name of "
-      f"your own objective, import the module that registers it (objectives.register) first, or "
-      f"give the --config file that does."
-    )
-  try:
-    kind = getattr(importlib.import_module(module), name)
-  except (ImportError, AttributeError) as error:
-    raise ValueError(
-      f"{where}: there is no type {path!r} in this version ({error}); "
-      f"load the config with the version that wrote it."
-    ) from error
-  if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
-    raise ValueError(f"{where}: {path!r} is not a config; the file was not written by to_json.")
-  return kind
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

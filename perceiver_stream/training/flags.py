@@ -1,16 +1,18 @@
 """Experiments on the command line: `--config=configs/online.py:tiny --config.stream.path=MY.mp4`."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import sys
+import typing
 from collections.abc import Mapping
 from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from perceiver_stream.files.codec import unknown_key
 from perceiver_stream.training import resumed
-from perceiver_stream.training.config import unknown_key
 from perceiver_stream.training.options import NONE, current_names
 from perceiver_stream.utils.paths import user_path
 
@@ -96,6 +98,7 @@ def check_keys(argv: list[str]) -> None:
   if not files:
     return
   config = load_config(files[-1])
+  _strip_ranges(config)
   for arg in argv[1:]:
     name = arg.split("=")[0]
     if name.startswith((f"{FLAG}.", "--noconfig.")):
@@ -116,6 +119,23 @@ def check_key(config: Any, key: str, where: str = "config") -> None:
     raise ValueError(unknown_key(f"{where}.{name}", valid))
   if rest:
     check_key(inner, rest, f"{where}.{name}")
+
+
+def _strip_ranges(config: Any) -> None:
+  """Leaves plain types in the fields of a config's classes: config_flags knows no `Annotated`.
+
+  What `files.codec` checks is in the classes' annotations, which stay as they are.
+  """
+  if isinstance(config, Mapping):
+    for value in config.values():
+      _strip_ranges(value)
+  elif dataclasses.is_dataclass(config):
+    plain = {}
+    with contextlib.suppress(NameError):  # of one's own class, that names what is imported nowhere
+      plain = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+      field.type = plain.get(field.name, field.type)
+      _strip_ranges(getattr(config, field.name))
 
 
 def _value(argv: list[str], index: int) -> str:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from perceiver_stream.evaluation.report import write_report
+from perceiver_stream.files import codec
 from perceiver_stream.training import step
 from perceiver_stream.training.checkpoints import CheckpointError, Checkpoints
 from perceiver_stream.training.config import (
@@ -18,7 +19,6 @@ from perceiver_stream.training.config import (
   ExperimentConfig,
   differences,
   logged_changes,
-  to_dict,
 )
 from perceiver_stream.training.distributed import Rows, SharedWindows, any_of, leads
 from perceiver_stream.training.following import Follower
@@ -145,7 +145,7 @@ class Run:
       self.windows.set_state(restored.meta["stream"])  # type: ignore[attr-defined]
       self.number = self.saved = restored.step
       journal_state = restored.meta["journal"]
-      changed = logged_changes(restored.meta["config"], to_dict(self.config))
+      changed = logged_changes(restored.meta["config"], codec.to_dict(self.config))
     self.journal = (Journal if leads() else Follower)(
       checkpoints.run_folder,
       self.config,
@@ -236,7 +236,7 @@ class Run:
     if self.number == self.saved:
       return
     meta = {
-      "config": to_dict(self.config),
+      "config": codec.to_dict(self.config),
       "stream": self.windows.get_state(),  # type: ignore[attr-defined]
       "journal": self.journal.state(),
     }
@@ -255,7 +255,7 @@ class Run:
     return f"{size / 1e6:.2f} M parameters on {devices}; {start} in {self.config.run_dir}."
 
   def _check(self, meta: Mapping[str, Any]) -> None:
-    different = differences(meta["config"], to_dict(self.config))
+    different = differences(meta["config"], codec.to_dict(self.config))
     if different:
       raise CheckpointError(
         f"{self.config.run_dir} holds a run with another config ({'; '.join(different)}). Use its "

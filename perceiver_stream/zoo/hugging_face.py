@@ -1,10 +1,10 @@
 """Which model a Hugging Face Perceiver is: sizes from its config.json, the rest from shapes."""
 
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from perceiver_stream.files import codec, limits
 from perceiver_stream.files.array_files import Flat
 from perceiver_stream.models import perceiver_autoencoder, perceiver_classifier, perceiver_flow
 from perceiver_stream.models.perceiver_io import DecoderConfig, EncoderConfig, FourierConfig
@@ -33,21 +33,23 @@ def recognise_hugging_face(flat: Flat, path: pathlib.Path) -> Recognised:
     ValueError: It is a model that is not known here.
   """
   h = _DEFAULTS | _read(path)
-  kind = (h.get("architectures") or ["nothing"])[0]
+  kinds = h.get("architectures")
+  kind = str(kinds[0]) if isinstance(kinds, list) and kinds else "nothing"
   if kind not in _CONFIGS:
     raise ValueError(f"{path}: architecture {kind} is not one of {sorted(_CONFIGS)}.")
   if h[_SHAPE] not in ("kv", "q"):
     raise ValueError(f"{path}: {_SHAPE} is {h[_SHAPE]!r}, expected 'kv' or 'q'.")
-  config = _CONFIGS[kind](h, flat)
+  try:
+    config = _CONFIGS[kind](h, flat)
+  except (TypeError, ValueError, LookupError) as error:
+    raise ValueError(f"{path}: its sizes are not those of a {kind} ({error}).") from error
+  codec.check(config, str(path))
   rules = perceiver_io_weights.HUGGING_FACE[family_of(config)]
   return Recognised(config, lambda _: rules, perceiver_io_weights.HF_IGNORED)
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    read = json.loads(path.read_text())
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
-    raise ValueError(f"{path}: not readable as JSON ({error}).") from error
+  read = limits.read_json(path)
   if not isinstance(read, dict):
     raise ValueError(f"{path}: a {type(read).__name__}, expected the fields of a config.")
   return read

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from safetensors.numpy import save_file
 
 from perceiver_stream import zoo
-from perceiver_stream.files import array_files
+from perceiver_stream.files import array_files, limits
 from perceiver_stream.models.base import Model
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.version import __version__
@@ -156,7 +156,7 @@ def load_readout(path: str | pathlib.Path, name: str) -> Readout:
 def read_card(path: str | pathlib.Path) -> dict[str, str]:
   """Returns the card of a file that `save` wrote, as a dict."""
   _, metadata = array_files.read_safetensors(find(path))
-  return json.loads(metadata.get("card", "{}"))
+  return limits.parse_json(metadata.get("card", "{}"), f"{path}: card")
 
 
 def card_of(model: Model) -> Card | None:
@@ -184,9 +184,9 @@ def shapes(model: Model) -> dict[str, Shape]:
 def _load_ours(
   flat: array_files.Flat, metadata: dict[str, str], path: pathlib.Path, changes: dict[str, Any]
 ) -> tuple[Model, PyTree]:
-  config = configs.from_json(metadata.get("config", ""), str(path))
-  model = zoo.build(changed(config, changes))
-  wanted = shapes(model)
+  config = changed(configs.from_json(metadata.get("config", ""), str(path)), changes)
+  model, params = _built(config, str(path))
+  wanted = {name: tuple(x.shape) for name, x in flatten(params).items()}
   flat = {name: x for name, x in flat.items() if not name.startswith(READOUTS)}
   check_names(flat, wanted, source=str(path))
   return model, unflatten({name: jnp.asarray(flat[name]) for name in wanted})
@@ -197,11 +197,18 @@ def _build(
 ) -> tuple[Model, PyTree]:
   configs.check_sizes(found.config, str(path))
   config = changed(found.config, changes)
-  model = zoo.build(config)
-  params = import_params(
-    flat, template(model), found.rules(config), source=str(path), ignore=found.ignore
-  )
+  model, wanted = _built(config, str(path))
+  params = import_params(flat, wanted, found.rules(config), source=str(path), ignore=found.ignore)
   return model, jax.tree.map(jnp.asarray, params)
+
+
+def _built(config: Any, source: str) -> tuple[Model, PyTree]:
+  """Returns a model and its template; ValueError where sizes out of a file do not fit together."""
+  try:
+    model = zoo.build(config)
+    return model, template(model)
+  except (TypeError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
+    raise ValueError(f"{source}: its config makes no model ({error}).") from error
 
 
 def changed(config: Any, changes: Mapping[str, Any]) -> Any:

@@ -90,7 +90,8 @@ def test_the_best_rate_of_every_rule_is_shown_beside_copying(load, tmp_path, cap
 
 def test_the_runs_differ_in_execution_and_rate_alone(load):
   curves = load("depth_parallel_curves")
-  from perceiver_stream.training.config import differences, to_dict
+  from perceiver_stream.files.codec import to_dict
+  from perceiver_stream.training.config import differences
 
   configs = [
     to_dict(curves.experiment(e, r, 8, "x")) for e in curves.EXECUTIONS for r in (1.0, 2.0)

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from perceiver_stream.files import codec
 from perceiver_stream.models.base import Model
 from perceiver_stream.training.objectives import (
   autoencoding,
@@ -85,18 +86,7 @@ def register(
       f"objectives.register: {_KINDS[config].name}.Config is in use; subclass it, and register that."
     )
   _KINDS[config] = _Kind(name, objective, misfit)
-
-
-def registered_as(config: type) -> str | None:
-  """Returns the name under which a config type was registered; None for ours and others."""
-  kind = _KINDS.get(config)
-  return kind.name if kind and kind.name not in _OURS else None
-
-
-def registered(name: str) -> type | None:
-  """Returns the config type that was last registered under a name, or None."""
-  found = {kind.name: config for config, kind in _KINDS.items() if kind.name not in _OURS}
-  return found.get(name)
+  codec.register(name, config)
 
 
 def make(model: Model, config: Any) -> Objective:

@@ -1,0 +1,161 @@
+"""Configs as JSON and back: nested dataclasses of this package by name, checked as they are read.
+
+A dataclass is an object with its fields and, under `TYPE`, where it is defined. Only dataclasses of
+this package and registered ones are made, and only of values of the types and in the ranges that their fields declare;
+see `types.Range`. Weights of older versions hold `{"class": "models.moog:Config", ...}` and
+`{"dict": {...}}`, which are read too.
+"""
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from perceiver_stream.files import limits
+from perceiver_stream.files.checking import check_value
+
+TYPE = "_type"
+PACKAGE = "perceiver_stream."
+_REGISTERED: dict[type, str] = {}  # dataclasses of other packages, by the names in JSON
+_ROOMS = ("core", "models", "modalities", "nn", "streams", "training")
+
+
+def register(name: str, kind: type) -> None:
+  """Makes a dataclass of another package readable under a name; the last one of a name counts.
+
+  Args:
+    name: As `TYPE` in JSON.
+    kind: The dataclass.
+  """
+  _REGISTERED.pop(kind, None)
+  _REGISTERED[kind] = name
+
+
+def to_dict(value: Any) -> Any:
+  """Returns `value`, dataclasses and all, as what JSON can hold.
+
+  Raises:
+    TypeError: It holds something else.
+  """
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    kind = type(value)
+    names = [f.name for f in dataclasses.fields(value)]
+    return {TYPE: _REGISTERED.get(kind, f"{kind.__module__}.{kind.__qualname__}")} | {
+      name: to_dict(getattr(value, name)) for name in names
+    }
+  if isinstance(value, Mapping):
+    return {str(k): to_dict(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [to_dict(v) for v in value]
+  if value is None or isinstance(value, bool | int | float | str):
+    return value
+  raise TypeError(f"config holds a {type(value).__name__}, {value!r}, which JSON cannot keep.")
+
+
+def from_dict(value: Any, where: str = "config") -> Any:
+  """Returns what `to_dict` was given; lists come back as tuples.
+
+  Raises:
+    ValueError: A key, a type or a value is not what its dataclass declares; the message has its
+      place.
+  """
+  if isinstance(value, list):
+    return tuple(from_dict(v, f"{where}[{i}]") for i, v in enumerate(value))
+  if not isinstance(value, Mapping):
+    return value
+  if set(value) == {"dict"} and isinstance(value["dict"], Mapping):
+    return from_dict(value["dict"], where)
+  if "class" in value and TYPE not in value:
+    value = {TYPE: _modern(value["class"])} | {k: v for k, v in value.items() if k != "class"}
+  fields = {k: from_dict(v, f"{where}.{k}") for k, v in value.items() if k != TYPE}
+  return _make(_find(value[TYPE], where), fields, where) if TYPE in value else fields
+
+
+def from_json(text: str, where: str = "config") -> Any:
+  """Returns the config in JSON text; see `from_dict`.
+
+  Raises:
+    ValueError: It is no JSON, nests too deeply, or as `from_dict`.
+  """
+  try:
+    return from_dict(limits.parse_json(text, where), where)
+  except RecursionError as error:
+    raise ValueError(f"{where} nests too deeply for a config.") from error
+
+
+def unknown_key(path: str, valid: list[str]) -> str:
+  """Returns the message for a key that the config does not have.
+
+  >>> unknown_key("config.stream.pth", ["path", "rate_hz"])
+  "config.stream has no key 'pth'. Did you mean 'path'? Valid: path, rate_hz."
+  """
+  parent, _, name = path.rpartition(".")
+  found = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
+  hint = f" Did you mean {found[0]!r}?" if found else ""
+  return f"{parent} has no key {name!r}.{hint} Valid: {', '.join(valid)}."
+
+
+def check(config: Any, where: str = "config") -> None:
+  """Raises ValueError, with the place, where a field of a config is not what it is declared as."""
+  for name, hint in _hints(type(config)).items():
+    value = getattr(config, name)
+    check_value(value, hint, f"{where}.{name}")
+    if dataclasses.is_dataclass(value):
+      check(value, f"{where}.{name}")
+    elif isinstance(value, Mapping):
+      for key, item in value.items():
+        if dataclasses.is_dataclass(item):
+          check(item, f"{where}.{name}.{key}")
+
+
+def _make(kind: type, fields: dict[str, Any], where: str) -> Any:
+  hints = _hints(kind)
+  for name, value in fields.items():
+    if name not in hints:
+      raise ValueError(unknown_key(f"{where}.{name}", list(hints)))
+    check_value(value, hints[name], f"{where}.{name}")
+  try:
+    return kind(**fields)
+  except (TypeError, ArithmeticError, LookupError, AttributeError) as error:
+    raise ValueError(f"{where}: no {kind.__qualname__} can be made of it ({error}).") from error
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+  """Returns the declared types of a dataclass's fields, by name."""
+  try:
+    hints = typing.get_type_hints(kind, include_extras=True)
+  except (NameError, TypeError):  # of a registered one, that names what only type checkers import
+    hints = {field.name: Any for field in dataclasses.fields(kind)}
+  return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}
+
+
+def _modern(name: Any) -> str:
+  """Returns a type's name as `to_dict` writes it, from that of older weights."""
+  return f"{PACKAGE}{name.replace(':', '.')}" if isinstance(name, str) else str(name)
+
+
+def _find(path: Any, where: str) -> type:
+  registered = {name: kind for kind, name in _REGISTERED.items()}
+  if isinstance(path, str) and path in registered:
+    return registered[path]
+  module, _, name = str(path).rpartition(".")
+  if not str(path).startswith(PACKAGE) or module.split(".")[1:2][0] not in _ROOMS:
+    raise ValueError(
+      f"{where}: type {path!r} is not from {PACKAGE[:-1]}, so it is not loaded; if it is the name of "
+      f"your own objective, import the module that registers it (objectives.register) first, or "
+      f"give the --config file that does."
+    )
+  try:
+    kind = getattr(importlib.import_module(module), name)
+  except (ImportError, AttributeError, ValueError) as error:
+    raise ValueError(
+      f"{where}: there is no type {path!r} in this version ({error}); "
+      f"load the config with the version that wrote it."
+    ) from error
+  if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+    raise ValueError(f"{where}: {path!r} is not a config; the file was not written by to_json.")
+  return kind
