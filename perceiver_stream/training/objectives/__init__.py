@@ -2,7 +2,7 @@
 
 An objective's file holds `OBJECTIVE`: its config, its class `(model, config) -> base.Objective`, and
 `misfit(model)`, which says why a model cannot learn it, or nothing. One outside the package is made
-known by `register(Config, Class)`; the file that `--config` names is a good place for both.
+known by `register(name, Config, Class)`; the file that `--config` names is a good place for both.
 """
 
 import dataclasses
