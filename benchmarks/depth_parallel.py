@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceiver_stream.execution import DevicePipeline, Pipeline, cut, gradients
-from perceiver_stream.models import convchain, vit
+from perceiver_stream.execution.nets import convchain, vit
 
 SPEEDS = (0.0, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0)
 TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}

@@ -30,7 +30,7 @@ import numpy as np
 
 from perceiver_stream.evaluation.metrics import streaming
 from perceiver_stream.execution import Cut, DevicePipeline, Pipeline, cut
-from perceiver_stream.models import convchain
+from perceiver_stream.execution.nets import convchain
 
 SPEED, WIDTH, TICKS = 0.7, 8, 16
 BUDGETS = (1, 1.5, 2, 3, 4, 6, 9, 12)  # layers that a worker computes in a frame's time

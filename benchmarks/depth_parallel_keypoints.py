@@ -21,7 +21,7 @@ from depth_parallel_tasks import ROWS, piped, texture
 from perceiver_stream.evaluation.metrics.pck import pck
 from perceiver_stream.execution import Pipeline, cut, distilling
 from perceiver_stream.execution.cut import Cut
-from perceiver_stream.models import densenet, heatmap, inception
+from perceiver_stream.execution.nets import densenet, heatmap, inception
 
 SIDE, TICKS, POINTS = 24, 12, 3
 SPEEDS = (0.25, 0.5, 1.0)  # pixels a tick

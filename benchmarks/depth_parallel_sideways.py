@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from perceiver_stream.execution import cut, gradients
-from perceiver_stream.models import convchain
+from perceiver_stream.execution.nets import convchain
 
 HEIGHT, WIDTH, ROWS, TICKS = 4, 16, 32, 16
 CHANNELS, DEPTH, LATE = 12, 4, 6  # scored from tick LATE on: every pipe is full

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from perceiver_stream.execution import Pipeline, cut, distilling
-from perceiver_stream.models import convchain
+from perceiver_stream.execution.nets import convchain
 
 SIDE, ROWS, TICKS = 12, 8, 20
 WIDTH, DEPTH = 12, 5  # of the chain of convolutions

@@ -27,8 +27,11 @@ import optax
 from zoo_parts import inputs_of, pictures, released_tiles, tile_rows
 
 import perceiver_stream
-from perceiver_stream.models import moog_model, perceiver_autoencoder, perceiver_flow, rvm_model
 from perceiver_stream.models.base import Model
+from perceiver_stream.models.moog import model as moog_model
+from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
+from perceiver_stream.models.perceiver_io import flow as perceiver_flow
+from perceiver_stream.models.rvm import model as rvm_model
 from perceiver_stream.nn import attention
 
 OURS, PORT = "perceiver_stream", "Hugging Face, torch"

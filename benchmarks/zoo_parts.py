@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import perceiver_stream
-from perceiver_stream.models import perceiver_flow
+from perceiver_stream.models.perceiver_io import flow as perceiver_flow
 
 
 def pictures(*shape: int) -> np.ndarray:

@@ -11,8 +11,8 @@ latents says all that there is to say of a clip.
 """
 
 import perceiver_stream
-from perceiver_stream.models.perceiver_autoencoder import Config
-from perceiver_stream.models.perceiver_io import FourierConfig
+from perceiver_stream.models.perceiver_io.autoencoder import Config
+from perceiver_stream.models.perceiver_io.halves import FourierConfig
 from perceiver_stream.streams import shards, synthetic
 from perceiver_stream.training import ExperimentConfig, OptimizerConfig
 from perceiver_stream.training.objectives import autoencoding

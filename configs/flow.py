@@ -10,7 +10,7 @@ texture takes far longer; for that each row is a new world every 24 ticks with
 """
 
 import perceiver_stream
-from perceiver_stream.models.perceiver_io import FourierConfig
+from perceiver_stream.models.perceiver_io.halves import FourierConfig
 from perceiver_stream.streams import synthetic
 from perceiver_stream.training import ExperimentConfig, OptimizerConfig
 from perceiver_stream.training.objectives import flow

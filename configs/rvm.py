@@ -12,7 +12,7 @@ in the time that a CPU has.
 """
 
 import perceiver_stream
-from perceiver_stream.models.rvm import Config
+from perceiver_stream.models.rvm.config import Config
 from perceiver_stream.streams import synthetic
 from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
 from perceiver_stream.training.objectives import masked_future

@@ -26,7 +26,7 @@ ROOMS = {
   "core": {"nn", "types"},
   "modalities": {"nn", "types"},
   "models": {"core", "modalities", "nn", "types"},
-  "execution": {"models", "types"},
+  "execution": {"models", "nn", "types"},
   "zoo": {"models", "core", "files", "modalities", "nn", "types", "utils", "version"},
   "streams": {"files", "types", "utils"},
   "evaluation": {"files", "models", "modalities", "streams", "types", "utils", "version", "zoo"},
@@ -45,6 +45,7 @@ ROOMS = {
   "lab": {
     "core",
     "evaluation",
+    "execution",
     "modalities",
     "models",
     "nn",

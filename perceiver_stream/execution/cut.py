@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from perceiver_stream.models.staged import Layer, Staged, Values
+from perceiver_stream.models.stages import Layer, Staged, Values
 
 Params = Mapping[str, Mapping[str, Any]]  # by module and name, arrays or their shapes
 
@@ -117,7 +117,7 @@ def cut(model: Any, stages: int | Sequence[int] = 0, *, fresh: bool = True) -> C
   if not isinstance(staged, Staged):
     raise TypeError(
       f"cut: a {type(model).__name__} is not staged: its depth is no list of layers. Give a "
-      f"models.staged.Staged, e.g. zoo.staged(...) of a model that has one."
+      f"models.stages.Staged, e.g. zoo.staged(...) of a model that has one."
     )
   starts = (0, *_boundaries(staged, stages), len(staged.layers))
   parts = [staged.layers[a:b] for a, b in zip(starts, starts[1:], strict=False)]

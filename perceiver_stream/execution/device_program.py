@@ -12,7 +12,7 @@ from perceiver_stream.execution.device_tick import Device
 from perceiver_stream.execution.packing import Buffers, Packing
 from perceiver_stream.execution.pipeline import check_frame
 from perceiver_stream.execution.teaching import Loss
-from perceiver_stream.models.staged import Values
+from perceiver_stream.models.stages import Values
 
 AXIS = "stage"
 

@@ -19,7 +19,7 @@ from perceiver_stream.execution.teaching import (
   teach_stage,
   waiting,
 )
-from perceiver_stream.models.staged import Values
+from perceiver_stream.models.stages import Values
 
 Entry = tuple[int, str]  # a register: the stage that wrote it, and its name
 Inbox = dict[Entry, PyTree]

@@ -23,7 +23,7 @@ from perceiver_stream.execution.device_tick import Device, Entry
 from perceiver_stream.execution.packing import Buffers, Packing
 from perceiver_stream.execution.pipeline import Pipeline
 from perceiver_stream.execution.teaching import Loss
-from perceiver_stream.models.staged import Values
+from perceiver_stream.models.stages import Values
 
 
 class DevicePipeline:

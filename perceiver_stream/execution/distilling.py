@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PyTree
 from perceiver_stream.execution.cut import Cut, Params, cut
 from perceiver_stream.execution.pipeline import Pipeline, Registers
 from perceiver_stream.execution.teaching import Loss
-from perceiver_stream.models.staged import Values
+from perceiver_stream.models.stages import Values
 
 Lesson = tuple[PyTree, Values]  # a target, and what the twin says
 

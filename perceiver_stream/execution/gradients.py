@@ -50,7 +50,7 @@ from perceiver_stream.execution.teaching import (
   teach_stage,
   waiting,
 )
-from perceiver_stream.models.staged import Values
+from perceiver_stream.models.stages import Values
 
 
 class Told(NamedTuple):

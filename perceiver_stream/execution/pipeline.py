@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
 from perceiver_stream.execution.cut import Cut, Params, Stage, blank
-from perceiver_stream.models.staged import Values
+from perceiver_stream.models.stages import Values
 
 
 class Registers(NamedTuple):

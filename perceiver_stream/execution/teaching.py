@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from perceiver_stream.execution.cut import Cut, Params, Stage
-from perceiver_stream.models.staged import Values
+from perceiver_stream.models.stages import Values
 
 Loss = Callable[[Values, PyTree], Float[Array, ""]]
 Floats = dict[Any, list[Any]]  # by register, its float arrays or their shapes: what has gradients

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import sys
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,16 @@ from perceiver_stream.files.checking import check_value
 TYPE = "_type"
 PACKAGE = "perceiver_stream."
 _REGISTERED: dict[type, str] = {}  # dataclasses of other packages, by the names in JSON
+# Where configs of older files are now, by the module that they name.
+_MOVED = {
+  "models.moog_readouts": "models.moog.readouts",
+  "models.perceiver_autoencoder": "models.perceiver_io.autoencoder",
+  "models.perceiver_classifier": "models.perceiver_io.classifier",
+  "models.perceiver_flow": "models.perceiver_io.flow",
+} | {
+  f"models.{name}": f"models.frame_predictors.{name}"
+  for name in ("conv3d", "image_rnn", "trecvit", "video_autoencoder")
+}
 _ROOMS = ("core", "models", "modalities", "nn", "streams", "training")
 
 
@@ -43,7 +54,7 @@ def to_dict(value: Any) -> Any:
   if dataclasses.is_dataclass(value) and not isinstance(value, type):
     kind = type(value)
     names = [f.name for f in dataclasses.fields(value)]
-    return {TYPE: _REGISTERED.get(kind, f"{kind.__module__}.{kind.__qualname__}")} | {
+    return {TYPE: _REGISTERED.get(kind) or type_name(kind)} | {
       name: to_dict(getattr(value, name)) for name in names
     }
   if isinstance(value, Mapping):
@@ -53,6 +64,24 @@ def to_dict(value: Any) -> Any:
   if value is None or isinstance(value, bool | int | float | str):
     return value
   raise TypeError(f"config holds a {type(value).__name__}, {value!r}, which JSON cannot keep.")
+
+
+def type_name(kind: type) -> str:
+  """Returns the public path of a type, which files hold: its shortest package that exports it.
+
+  So a class can move between the files of its package.
+
+  >>> from perceiver_stream.models.moog.config import Config
+  >>> type_name(Config)
+  'perceiver_stream.models.moog.Config'
+  """
+  module = kind.__module__
+  while "." in module:
+    parent = module.rpartition(".")[0]
+    if getattr(sys.modules.get(parent), kind.__qualname__, None) is not kind:
+      break
+    module = parent
+  return f"{module}.{kind.__qualname__}"
 
 
 def from_dict(value: Any, where: str = "config") -> Any:
@@ -143,6 +172,7 @@ def _find(path: Any, where: str) -> type:
   if isinstance(path, str) and path in registered:
     return registered[path]
   module, _, name = str(path).rpartition(".")
+  module = PACKAGE + _MOVED.get(module.removeprefix(PACKAGE), module.removeprefix(PACKAGE))
   if not str(path).startswith(PACKAGE) or module.split(".")[1:2][0] not in _ROOMS:
     raise ValueError(
       f"{where}: type {path!r} is not from {PACKAGE[:-1]}, so it is not loaded; if it is the name of "

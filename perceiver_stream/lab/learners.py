@@ -10,22 +10,14 @@ from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream.core import PredictCorrectConfig
 from perceiver_stream.core.lru import GatedLruConfig
+from perceiver_stream.execution.nets import unet, vit
 from perceiver_stream.modalities import pixels
-from perceiver_stream.models import (
-  conv3d,
-  image_rnn,
-  moog,
-  moog_model,
-  rvm,
-  rvm_model,
-  stream_perceiver,
-  trecvit,
-  unet,
-  video_autoencoder,
-  vit,
-)
+from perceiver_stream.models import moog, rvm, stream_perceiver
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.painter import Mover, Painter
+from perceiver_stream.models.frame_predictors import conv3d, image_rnn, trecvit, video_autoencoder
+from perceiver_stream.models.frame_predictors.base import Mover, Painter
+from perceiver_stream.models.moog import model as moog_model
+from perceiver_stream.models.rvm import model as rvm_model
 
 PATCH, HEADS, LAYERS = 8, 4, 2  # of all that have such
 UNET_CELL = 4  # its pixels are cells of 4 × 4: the rest is too slow for a CPU

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree, UInt8
 
+from perceiver_stream import zoo
 from perceiver_stream.evaluation import pictures
-from perceiver_stream.models import perceiver_autoencoder
 from perceiver_stream.models.base import Model
+from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
 from perceiver_stream.training.inference import Loaded
 from perceiver_stream.training.movies import MovieWriter
 from perceiver_stream.training.names import check_name
@@ -66,7 +67,7 @@ def check_autoencoder(model: Model) -> perceiver_autoencoder.Config:
     ValueError: It is no autoencoder of clips.
   """
   if not isinstance(model.config, perceiver_autoencoder.Config):
-    family = type(model.config).__module__.rsplit(".", 1)[-1]
+    family = zoo.family(model.config).name
     raise ValueError(f"autoencode: a {family} encodes no clips; use a perceiver_autoencoder.")
   return model.config
 

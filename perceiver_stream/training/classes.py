@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from perceiver_stream.models import perceiver_classifier
+from perceiver_stream import zoo
+from perceiver_stream.models.perceiver_io import classifier as perceiver_classifier
 from perceiver_stream.training.inference import Loaded
 from perceiver_stream.utils.paths import user_path
 
@@ -46,7 +47,7 @@ def size_to_read(loaded: Loaded) -> tuple[int, int]:
   """
   c = loaded.model.config
   if not isinstance(c, perceiver_classifier.Config):
-    family = type(c).__module__.rsplit(".", 1)[-1]
+    family = zoo.family(c).name
     raise ValueError(f"classify: a {family} knows no classes; use a perceiver_classifier.")
   return round(c.height / CROP), round(c.width / CROP)
 

@@ -20,8 +20,8 @@ from perceiver_stream import zoo
 from perceiver_stream.execution import Pipeline, cut, gradients
 from perceiver_stream.modalities import Memory
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.frames import Remembered, remember_ticks
-from perceiver_stream.models.staged import Staged, Values
+from perceiver_stream.models.input_memory import Remembered, remember_ticks
+from perceiver_stream.models.stages import Staged, Values
 from perceiver_stream.training.config import (
   PIPELINED,
   SEQUENTIAL,

@@ -7,11 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
+from perceiver_stream import zoo
 from perceiver_stream.evaluation import optical_flow
 from perceiver_stream.evaluation.metrics import flow as flow_metric
 from perceiver_stream.evaluation.metrics import image as image_metric
-from perceiver_stream.models import perceiver_flow, stream_perceiver, video_autoencoder
+from perceiver_stream.models import stream_perceiver
 from perceiver_stream.models.base import Model
+from perceiver_stream.models.frame_predictors import video_autoencoder
+from perceiver_stream.models.perceiver_io import flow as perceiver_flow
 from perceiver_stream.streams.base import TIMESTAMP
 from perceiver_stream.training.inference import Loaded
 
@@ -47,7 +50,7 @@ def gives_flow(model: Model) -> str:
       return "stream"
   if isinstance(model.config, video_autoencoder.Config) and model.config.warps:
     return "stream"
-  family = type(model.config).__module__.rsplit(".", 1)[-1]
+  family = zoo.family(model.config).name
   raise ValueError(
     f"flow: a {family} gives no flow; use a perceiver_flow, a video_autoencoder that warps, or a "
     f"stream_perceiver that predicts pixels."

@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from perceiver_stream import zoo
 from perceiver_stream.models.base import Model, Outputs
+from perceiver_stream.models.mapping import check_names, flatten
 from perceiver_stream.training import checkpoints
 from perceiver_stream.training.config import ExperimentConfig, from_json
 from perceiver_stream.training.names import nearest
@@ -21,7 +22,6 @@ from perceiver_stream.utils.warn import warn
 from perceiver_stream.zoo import bundled
 from perceiver_stream.zoo.loading import blank_tick as blank_tick
 from perceiver_stream.zoo.loading import changed, shapes, template
-from perceiver_stream.zoo.translation import check_names, flatten
 
 
 class UntrainedWarning(UserWarning):

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree, UInt8
 
 from perceiver_stream.files import array_files
-from perceiver_stream.models.moog_readouts import ClipConfig, ClipReadout, Points, as_points
+from perceiver_stream.models import mapping as translation
+from perceiver_stream.models.moog import weights as moog_weights
+from perceiver_stream.models.moog.readouts import ClipConfig, ClipReadout, Points, as_points
 from perceiver_stream.utils.paths import user_path
-from perceiver_stream.zoo import moog_weights, translation
 
 _LAST = "attention_readout/Dense_2/kernel"
 
@@ -32,7 +33,7 @@ class Head(NamedTuple):
   def __call__(
     self, features: Float[Array | np.ndarray, "B T L D"], queries: Float[np.ndarray, "B Q d"]
   ) -> Float[Array, "B T Q K"]:
-    """Returns raw numbers for every frame and query; see `models.moog_readouts.ClipReadout`."""
+    """Returns raw numbers for every frame and query; see `models.moog.readouts.ClipReadout`."""
     readout = hk.transform(lambda *a: ClipReadout(self.config, name="head")(*a))
     return readout.apply(self.params, None, *map(jnp.asarray, (features, queries)))
 

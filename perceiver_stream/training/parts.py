@@ -116,7 +116,7 @@ def check_needs(objective: Any, specs: Mapping[str, ModalitySpec]) -> None:
 def fit(model: Any, specs: Mapping[str, ModalitySpec]) -> Any:
   """Returns the model's config, or that of the model so named, with the sizes of the stream."""
   model = zoo.config(model) if isinstance(model, str) else model
-  return zoo.family(model).fitted(model, specs)
+  return zoo.family(model).fit(model, specs)
 
 
 def blank(

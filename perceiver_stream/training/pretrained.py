@@ -8,6 +8,7 @@ from jaxtyping import PyTree
 
 from perceiver_stream import zoo
 from perceiver_stream.models import dense_readout, point_readout
+from perceiver_stream.models.family import Card
 from perceiver_stream.training import objectives
 from perceiver_stream.training.config import from_json
 from perceiver_stream.training.inference import restore
@@ -15,7 +16,6 @@ from perceiver_stream.training.objectives import dense_reading, point_tracking
 from perceiver_stream.training.objectives.frozen import check_sees, split
 from perceiver_stream.training.objectives.point_tracking import Watched
 from perceiver_stream.utils.paths import user_path
-from perceiver_stream.zoo.cards import Card
 from perceiver_stream.zoo.loading import Readout, card_of, find, load_readout
 
 

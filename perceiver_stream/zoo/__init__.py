@@ -1,48 +1,46 @@
 """Named models: `build("family/variant")`.
 
-A family is a module with `VARIANTS` (name → config factory), `build(config)`, `fitted(config, specs)`
-and a `CARD`; list it in `FAMILIES` and its variants are in the zoo. `RELEASED` names the files of
-published weights, by variant.
+A family is a package (or a module) of `models` with a `FAMILY`, a `models.family.Family`; name it in
+`FAMILIES` and its variants are in the zoo.
 """
 
 import difflib
 from typing import Any
 
+from perceiver_stream.models import moog, rvm, stream_perceiver
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.staged import Staged
-from perceiver_stream.zoo import (
-  conv3d,
-  image_rnn,
-  moog,
-  perceiver_autoencoder,
-  perceiver_classifier,
-  perceiver_flow,
-  rvm,
-  stream_perceiver,
-  trecvit,
-  video_autoencoder,
+from perceiver_stream.models.family import Family
+from perceiver_stream.models.frame_predictors import conv3d, image_rnn, trecvit, video_autoencoder
+from perceiver_stream.models.mapping import flatten as flatten
+from perceiver_stream.models.perceiver_io import (
+  autoencoder_variants,
+  classifier_variants,
+  flow_variants,
 )
+from perceiver_stream.models.stages import Staged
 from perceiver_stream.zoo.loading import load as load
 from perceiver_stream.zoo.loading import save as save
-from perceiver_stream.zoo.translation import flatten as flatten
 
-FAMILIES = {
-  "conv3d": conv3d,
-  "image_rnn": image_rnn,
-  "moog": moog,
-  "perceiver_autoencoder": perceiver_autoencoder,
-  "perceiver_classifier": perceiver_classifier,
-  "perceiver_flow": perceiver_flow,
-  "rvm": rvm,
-  "stream_perceiver": stream_perceiver,
-  "trecvit": trecvit,
-  "video_autoencoder": video_autoencoder,
+FAMILIES: dict[str, Family] = {
+  module.FAMILY.name: module.FAMILY
+  for module in (
+    conv3d,
+    image_rnn,
+    moog,
+    autoencoder_variants,
+    classifier_variants,
+    flow_variants,
+    rvm,
+    stream_perceiver,
+    trecvit,
+    video_autoencoder,
+  )
 }
 
 
 def names() -> list[str]:
   """Returns the names of all models, `"family/variant"`, sorted."""
-  return sorted(f"{family}/{v}" for family, module in FAMILIES.items() for v in module.VARIANTS)
+  return sorted(f"{name}/{variant}" for name, f in FAMILIES.items() for variant in f.variants)
 
 
 def config(name: str) -> Any:
@@ -56,18 +54,18 @@ def config(name: str) -> Any:
     hint = f"did you mean '{close[0]}'? " if close else ""
     raise ValueError(f"zoo: there is no model '{name}'; {hint}The zoo has {', '.join(names())}.")
   family, variant = name.split("/")
-  return FAMILIES[family].VARIANTS[variant]()
+  return FAMILIES[family].variants[variant]()
 
 
-def family(config: Any) -> Any:
-  """Returns the module of the family whose `Config` has exactly the type of `config`.
+def family(config: Any) -> Family:
+  """Returns the family whose configs have exactly the type of `config`.
 
   Raises:
     TypeError: There is none; a subclass of a `Config` is another model's.
   """
-  for module in FAMILIES.values():
-    if type(config) is module.Config:
-      return module
+  for known in FAMILIES.values():
+    if type(config) is known.config:
+      return known
   kind = type(config)
   raise TypeError(
     f"zoo: config of type {kind.__module__}.{kind.__qualname__} belongs to none of "
@@ -98,9 +96,9 @@ def released(name: str) -> str:
   Raises:
     ValueError: There is no such model.
   """
-  module, variant = family(config(name)), name.split("/")[1]
-  file = getattr(module, "RELEASED", {}).get(variant)
-  return f"{file} ({module.CARD.code})" if file else ""
+  chosen, variant = family(config(name)), name.split("/")[1]
+  file = chosen.released.get(variant)
+  return f"{file} ({chosen.card.code})" if file else ""
 
 
 def staged(name_or_config: Any) -> Staged:
@@ -114,11 +112,10 @@ def staged(name_or_config: Any) -> Staged:
     TypeError: The config is of no family of the zoo.
   """
   chosen = config(name_or_config) if isinstance(name_or_config, str) else name_or_config
-  module = family(chosen)
-  if hasattr(module, "staged"):
-    return module.staged(chosen)
+  known = family(chosen)
+  if known.stages:
+    return known.stages(chosen)
   raise ValueError(
-    f"zoo: a {module.__name__.rsplit('.', 1)[-1]} is not staged: its depth is no list of layers. "
-    f"Staged are {sorted(name for name, m in FAMILIES.items() if hasattr(m, 'staged'))}; run it "
-    f"with execution=sequential."
+    f"zoo: a {known.name} is not staged: its depth is no list of layers. Staged are "
+    f"{sorted(name for name, f in FAMILIES.items() if f.stages)}; run it with execution=sequential."
   )

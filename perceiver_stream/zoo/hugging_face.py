@@ -4,12 +4,15 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from perceiver_stream import zoo
 from perceiver_stream.files import codec, limits
 from perceiver_stream.files.array_files import Flat
-from perceiver_stream.models import perceiver_autoencoder, perceiver_classifier, perceiver_flow
-from perceiver_stream.models.perceiver_io import DecoderConfig, EncoderConfig, FourierConfig
-from perceiver_stream.zoo import perceiver_io_weights
-from perceiver_stream.zoo.published import Recognised, family_of
+from perceiver_stream.models.mapping import Detected
+from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
+from perceiver_stream.models.perceiver_io import classifier as perceiver_classifier
+from perceiver_stream.models.perceiver_io import flow as perceiver_flow
+from perceiver_stream.models.perceiver_io import weights as perceiver_io_weights
+from perceiver_stream.models.perceiver_io.halves import DecoderConfig, EncoderConfig, FourierConfig
 
 _SHAPE = "cross_attention_shape_for_attention"
 _DECODER_QUERY = "perceiver.decoder.decoder.decoding_cross_attention.attention.self.query.weight"
@@ -26,7 +29,7 @@ _DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def recognise_hugging_face(flat: Flat, path: pathlib.Path) -> Recognised:
+def recognise_hugging_face(flat: Flat, path: pathlib.Path) -> Detected:
   """Returns the model of a Hugging Face file; `path` is its config.json.
 
   Raises:
@@ -44,8 +47,8 @@ def recognise_hugging_face(flat: Flat, path: pathlib.Path) -> Recognised:
   except (TypeError, ValueError, LookupError) as error:
     raise ValueError(f"{path}: its sizes are not those of a {kind} ({error}).") from error
   codec.check(config, str(path))
-  rules = perceiver_io_weights.HUGGING_FACE[family_of(config)]
-  return Recognised(config, lambda _: rules, perceiver_io_weights.HF_IGNORED)
+  rules = perceiver_io_weights.HUGGING_FACE[zoo.family(config).name]
+  return Detected(config, lambda _: rules, perceiver_io_weights.HF_IGNORED)
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:

@@ -15,13 +15,20 @@ from safetensors.numpy import save_file
 from perceiver_stream import zoo
 from perceiver_stream.files import array_files, limits
 from perceiver_stream.models.base import Model
+from perceiver_stream.models.family import Card
+from perceiver_stream.models.mapping import (
+  Detected,
+  Shape,
+  check_names,
+  flatten,
+  import_params,
+  unflatten,
+)
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.version import __version__
 from perceiver_stream.zoo import bundled, configs
-from perceiver_stream.zoo.cards import Card
 from perceiver_stream.zoo.hugging_face import recognise_hugging_face
-from perceiver_stream.zoo.published import Recognised, recognise
-from perceiver_stream.zoo.translation import Shape, check_names, flatten, import_params, unflatten
+from perceiver_stream.zoo.published import detect
 
 FORMAT = "perceiver_stream model 1"
 READOUTS = "readouts/"  # in files: what names of arrays and configs of read-outs start with
@@ -72,7 +79,7 @@ def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
   else:
     flat = array_files.read_npz(path) if kind == "npz" else array_files.read_pickle(path)
     flat = _without_wrapping(flat)
-    found = recognise(flat, str(path))
+    found = detect(flat, str(path))
   return _build(found, flat, path, changes)
 
 
@@ -161,7 +168,7 @@ def read_card(path: str | pathlib.Path) -> dict[str, str]:
 
 def card_of(model: Model) -> Card | None:
   """Returns the card of a model's family, if it has one."""
-  kinds = {family.Config: family.CARD for family in zoo.FAMILIES.values()}
+  kinds = {family.config: family.card for family in zoo.FAMILIES.values()}
   return kinds.get(type(model.config))
 
 
@@ -193,7 +200,7 @@ def _load_ours(
 
 
 def _build(
-  found: Recognised, flat: array_files.Flat, path: pathlib.Path, changes: dict[str, Any]
+  found: Detected, flat: array_files.Flat, path: pathlib.Path, changes: dict[str, Any]
 ) -> tuple[Model, PyTree]:
   configs.check_sizes(found.config, str(path))
   config = changed(found.config, changes)

@@ -342,10 +342,10 @@ def test_the_shared_objective_scores_it(name):
 def test_fitting_to_a_stream(name):
   config, family = zoo.config(name), zoo.FAMILIES[name.split("/")[0]]
   specs = {n: m.spec for n, m in built(name)[0].modalities.items()}
-  assert family.fitted(config, specs) == config
+  assert family.fit(config, specs) == config
   unknown = ModalitySpec(shape=(4,))
   with pytest.raises(ValueError, match=r"the stream has \['no_such_modality'\]"):
-    family.fitted(config, {"no_such_modality": unknown})
+    family.fit(config, {"no_such_modality": unknown})
 
 
 def test_the_mixtures_cover_every_modality():

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from perceiver_stream.execution import cut
-from perceiver_stream.models import convchain, unet
-from perceiver_stream.models.staged import Layer, Staged, plain
+from perceiver_stream.execution.nets import convchain, unet
+from perceiver_stream.models.stages import Layer, Staged, plain
 
 CHAIN = convchain.staged(convchain.Config(channels=(2, 2, 3), shortcut="concat"), 4, 4)
 FRAME = {"x": jax.ShapeDtypeStruct((1, 1), jnp.float32)}

@@ -15,8 +15,8 @@ import pytest
 
 from perceiver_stream.execution import DevicePipeline, cut
 from perceiver_stream.execution.device_program import Carried
+from perceiver_stream.execution.nets import convchain
 from perceiver_stream.execution.packing import Packing
-from perceiver_stream.models import convchain
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "support" / "row_of_devices.py"
 STAGED = convchain.staged(convchain.Config(channels=(2, 2, 2), shortcut="add"), 4, 4)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceiver_stream.execution import Pipeline, cut, distilling, gradients
-from perceiver_stream.models import convchain
+from perceiver_stream.execution.nets import convchain
 
 STAGED = convchain.staged(convchain.Config(channels=(2, 2), taps=2, output_dim=1), 4, 4)
 MADE = cut(STAGED)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from perceiver_stream.execution import RULES, cut, gradients
-from perceiver_stream.models import convchain
-from perceiver_stream.models.staged import Staged, plain
+from perceiver_stream.execution.nets import convchain
+from perceiver_stream.models.stages import Staged, plain
 
 TICKS, DEPTH = 10, 4
 STAGED = convchain.staged(

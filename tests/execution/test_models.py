@@ -13,7 +13,7 @@ import staged_models
 
 from perceiver_stream import models, zoo
 from perceiver_stream.execution import Pipeline, cut, gradients
-from perceiver_stream.models.staged import Staged
+from perceiver_stream.models.stages import Staged
 
 TICKS = 6
 
@@ -46,7 +46,7 @@ def test_the_list_has_them_all():
     if hasattr(loaded, "staged") and module.name != "staged":
       found.add(module.name.removesuffix("_layers"))
   assert found == set(staged_models.CASES)
-  assert {f for f, m in zoo.FAMILIES.items() if hasattr(m, "staged")} <= found
+  assert {name for name, family in zoo.FAMILIES.items() if family.stages} <= found
 
 
 def loss(answer, target):

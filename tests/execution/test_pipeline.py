@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from perceiver_stream.execution import Pipeline, cut
-from perceiver_stream.models import convchain
-from perceiver_stream.models.staged import Layer, Staged, plain
+from perceiver_stream.execution.nets import convchain
+from perceiver_stream.models.stages import Layer, Staged, plain
 
 TICKS, ROWS = 9, 2
 STAGED = convchain.staged(

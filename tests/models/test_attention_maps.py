@@ -12,7 +12,7 @@ import pytest
 import perceiver_stream
 from perceiver_stream.core import GatedConfig
 from perceiver_stream.modalities import vector
-from perceiver_stream.models.frames import own_cells
+from perceiver_stream.models.input_memory import own_cells
 from perceiver_stream.nn import Attention, captured, mean_weights
 from perceiver_stream.zoo.loading import template
 

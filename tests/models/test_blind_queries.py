@@ -9,7 +9,7 @@ import pytest
 from trees import shaken
 
 import perceiver_stream
-from perceiver_stream.zoo.translation import flatten
+from perceiver_stream.models.mapping import flatten
 
 
 def watched(queries_see: bool):

@@ -7,7 +7,8 @@ import pytest
 import perceiver_stream
 from perceiver_stream.core import CoreConfig, PredictCorrectConfig
 from perceiver_stream.modalities import pixels
-from perceiver_stream.models.stream_perceiver import Config, fitted
+from perceiver_stream.models.stream_perceiver.config import Config
+from perceiver_stream.models.stream_perceiver.network import fitted
 from perceiver_stream.nn import Precision
 from perceiver_stream.types import ModalitySpec
 

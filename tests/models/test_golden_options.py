@@ -14,10 +14,14 @@ import published
 import pytest
 from whole_models import WholeMoog, WholeRvm
 
-from perceiver_stream.models import perceiver_autoencoder, perceiver_classifier, perceiver_flow
-from perceiver_stream.models.moog_readouts import ClipReadout
-from perceiver_stream.zoo import moog_weights, rvm_weights, translation
-from perceiver_stream.zoo.perceiver_io_weights import DEEPMIND
+from perceiver_stream.models import mapping as translation
+from perceiver_stream.models.moog import weights as moog_weights
+from perceiver_stream.models.moog.readouts import ClipReadout
+from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
+from perceiver_stream.models.perceiver_io import classifier as perceiver_classifier
+from perceiver_stream.models.perceiver_io import flow as perceiver_flow
+from perceiver_stream.models.perceiver_io.weights import DEEPMIND
+from perceiver_stream.models.rvm import weights as rvm_weights
 
 
 def hyper(model, changes):

@@ -10,11 +10,11 @@ from trees import shaken
 
 import perceiver_stream
 from perceiver_stream.models import point_readout
+from perceiver_stream.models.mapping import flatten
 from perceiver_stream.models.point_readout import Orders, Sight
 from perceiver_stream.training.objectives import ObjectiveConfig
 from perceiver_stream.training.objectives.frozen import first_sight, look
 from perceiver_stream.training.objectives.future_prediction import FuturePrediction
-from perceiver_stream.zoo.translation import flatten
 
 TICKS, ROWS = 3, 2
 

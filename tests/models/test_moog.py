@@ -11,8 +11,10 @@ import optax
 import pytest
 
 from perceiver_stream import zoo
-from perceiver_stream.models import moog, moog_model, moog_readouts
-from perceiver_stream.models.moog_sampling import sampled, sampled_cells
+from perceiver_stream.models import moog
+from perceiver_stream.models.moog import model as moog_model
+from perceiver_stream.models.moog import readouts as moog_readouts
+from perceiver_stream.models.moog.sampling import sampled, sampled_cells
 
 RNG = np.random.default_rng(0)
 CONFIG = zoo.config("moog/nano")

@@ -21,15 +21,11 @@ from published import (
 )
 from whole_models import WholeMoog, decode_all
 
-from perceiver_stream.models.moog import (
-  DenseDecoder,
-  Moog,
-  Tick,
-  position_table,
-)
-from perceiver_stream.models.moog_readouts import ClipReadout, PointReadout, as_points
-from perceiver_stream.models.moog_sampling import sampled, sampled_cells
-from perceiver_stream.zoo import moog_weights, translation
+from perceiver_stream.models import mapping as translation
+from perceiver_stream.models.moog import weights as moog_weights
+from perceiver_stream.models.moog.network import DenseDecoder, Moog, Tick, position_table
+from perceiver_stream.models.moog.readouts import ClipReadout, PointReadout, as_points
+from perceiver_stream.models.moog.sampling import sampled, sampled_cells
 
 time_major = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)  # noqa: E731
 LOOSE = 5e-2  # the specification's tolerance where position features are not fed

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from perceiver_stream.models import conv3d, trecvit
-from perceiver_stream.models.painter import fitted
+from perceiver_stream.models.frame_predictors import conv3d, trecvit
+from perceiver_stream.models.frame_predictors.base import fitted
 from perceiver_stream.types import ModalitySpec
 
 

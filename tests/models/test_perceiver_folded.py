@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from perceiver_stream import zoo
-from perceiver_stream.models import perceiver_flow
-from perceiver_stream.models.perceiver_autoencoder import Autoencoder
-from perceiver_stream.models.perceiver_flow import FlowPerceiver
-from perceiver_stream.models.perceiver_folded import grid_of
-from perceiver_stream.models.perceiver_io import FourierConfig
+from perceiver_stream.models.perceiver_io import flow as perceiver_flow
+from perceiver_stream.models.perceiver_io.autoencoder import Autoencoder
+from perceiver_stream.models.perceiver_io.factored_attention import grid_of
+from perceiver_stream.models.perceiver_io.flow import FlowPerceiver
+from perceiver_stream.models.perceiver_io.halves import FourierConfig
 
 RNG = np.random.default_rng(3)
 SHAPE = (3, 4, 5)

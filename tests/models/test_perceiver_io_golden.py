@@ -16,9 +16,11 @@ from published import (
   name_of,
 )
 
-from perceiver_stream.models import perceiver_autoencoder, perceiver_classifier, perceiver_flow
-from perceiver_stream.models.perceiver_io import Encoder
-from perceiver_stream.zoo.perceiver_io_weights import DEEPMIND, IGNORED
+from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
+from perceiver_stream.models.perceiver_io import classifier as perceiver_classifier
+from perceiver_stream.models.perceiver_io import flow as perceiver_flow
+from perceiver_stream.models.perceiver_io.halves import Encoder
+from perceiver_stream.models.perceiver_io.weights import DEEPMIND, IGNORED
 
 
 def read_latents(params, prefix, config, tokens):

@@ -11,7 +11,8 @@ import optax
 import pytest
 
 from perceiver_stream import zoo
-from perceiver_stream.models import rvm, rvm_model
+from perceiver_stream.models import rvm
+from perceiver_stream.models.rvm import model as rvm_model
 from perceiver_stream.nn import sincos_1d
 
 RNG = np.random.default_rng(0)

@@ -8,9 +8,9 @@ import pytest
 from published import Golden, golden_files, jitted, load_params, name_of, rvm_config
 from whole_models import WholeRvm
 
-from perceiver_stream.models.rvm import mask_of, position_table
+from perceiver_stream.models.rvm import weights as rvm_weights
+from perceiver_stream.models.rvm.network import mask_of, position_table
 from perceiver_stream.nn import sincos_1d
-from perceiver_stream.zoo import rvm_weights
 
 time_major = lambda x: jnp.swapaxes(jnp.asarray(x), 0, 1)  # noqa: E731
 FILES = golden_files("RVM")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_stream.models import densenet, heatmap, inception, unet, vit
+from perceiver_stream.execution.nets import densenet, heatmap, inception, unet, vit
 from perceiver_stream.nn.conv import pooled
 
 UNET = unet.Config(channels=(2, 3), output_dim=2)

@@ -9,7 +9,7 @@ from trees import shaken
 import perceiver_stream
 from perceiver_stream.core import PredictCorrectConfig
 from perceiver_stream.modalities import audio, depth, flow, pixels, segmentation, vector
-from perceiver_stream.models.stream_perceiver import Config
+from perceiver_stream.models.stream_perceiver.config import Config
 from perceiver_stream.types import ModalitySpec
 
 SIZE = {"height": 8, "width": 8, "patch": 4}

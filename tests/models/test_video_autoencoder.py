@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from perceiver_stream import zoo
-from perceiver_stream.models import video_autoencoder
-from perceiver_stream.models.painter import Mover, Painter
+from perceiver_stream.models.frame_predictors import video_autoencoder
+from perceiver_stream.models.frame_predictors.base import Mover, Painter
 from perceiver_stream.training import flows
 from perceiver_stream.training.objectives import FuturePrediction, ObjectiveConfig
 

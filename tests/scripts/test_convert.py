@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from perceiver_stream import zoo
-from perceiver_stream.zoo import loading, rvm_weights, translation
+from perceiver_stream.models import mapping as translation
+from perceiver_stream.models.rvm import weights as rvm_weights
+from perceiver_stream.zoo import loading
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "convert.py"
 

@@ -13,16 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_stream.models import (
-  moog,
-  moog_readouts,
-  perceiver_autoencoder,
-  perceiver_classifier,
-  perceiver_flow,
-  rvm,
-)
-from perceiver_stream.models.perceiver_io import DecoderConfig, EncoderConfig, FourierConfig
-from perceiver_stream.zoo import translation
+from perceiver_stream.models import mapping as translation
+from perceiver_stream.models import moog, rvm
+from perceiver_stream.models.moog import readouts as moog_readouts
+from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
+from perceiver_stream.models.perceiver_io import classifier as perceiver_classifier
+from perceiver_stream.models.perceiver_io import flow as perceiver_flow
+from perceiver_stream.models.perceiver_io.halves import DecoderConfig, EncoderConfig, FourierConfig
 
 FOLDER = pathlib.Path(
   os.environ.get("PERCEIVER_STREAM_GOLDEN", pathlib.Path(__file__).parents[1] / "golden")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceiver_stream.execution import DevicePipeline, Pipeline, cut, gradients
-from perceiver_stream.models import convchain
+from perceiver_stream.execution.nets import convchain
 
 TICKS, ROWS, SIDE, RATE = 8, 2, 6, 0.1
 SLOW = (1, 2, 1, 2)  # clocks of the stages

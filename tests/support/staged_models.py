@@ -11,9 +11,10 @@ import numpy as np
 
 from perceiver_stream import zoo
 from perceiver_stream.core import PredictCorrectConfig
+from perceiver_stream.execution.nets import convchain, densenet, inception, unet, vit
 from perceiver_stream.modalities import vector
-from perceiver_stream.models import convchain, densenet, inception, stream_perceiver, unet, vit
-from perceiver_stream.models.staged import Staged
+from perceiver_stream.models import stream_perceiver
+from perceiver_stream.models.stages import Staged
 
 ROWS, SIDE = 2, 8
 

@@ -4,8 +4,8 @@ import haiku as hk
 import jax.numpy as jnp
 
 from perceiver_stream.models import rvm
-from perceiver_stream.models.moog import Moog, Tick
-from perceiver_stream.models.rvm import Rvm
+from perceiver_stream.models.moog.network import Moog, Tick
+from perceiver_stream.models.rvm.network import Rvm
 
 
 def whole(network, video, state, encoder_positions, decoder_positions):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from perceiver_stream import streams, zoo
-from perceiver_stream.models import perceiver_autoencoder
+from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
 from perceiver_stream.training import autoencoding
 from perceiver_stream.training.autoencoding import OUTPUTS, autoencode, clips_of
 from perceiver_stream.training.inference import Loaded, blank_tick

@@ -12,7 +12,7 @@ from perceiver_stream import training, zoo
 from perceiver_stream.core import PredictCorrectConfig
 from perceiver_stream.files.codec import to_dict
 from perceiver_stream.modalities import pixels
-from perceiver_stream.models.stream_perceiver import Config
+from perceiver_stream.models.stream_perceiver.config import Config
 from perceiver_stream.streams import synthetic
 from perceiver_stream.training import executing, objectives
 from perceiver_stream.training.checkpoints import Checkpoints

@@ -8,7 +8,7 @@ import pytest
 
 from perceiver_stream import streams, zoo
 from perceiver_stream.evaluation import pictures
-from perceiver_stream.models import perceiver_flow
+from perceiver_stream.models.perceiver_io import flow as perceiver_flow
 from perceiver_stream.training import flow_movies, flows
 from perceiver_stream.training.inference import Loaded, load
 

@@ -12,7 +12,7 @@ import pytest
 import perceiver_stream
 from perceiver_stream.core import PredictCorrectConfig
 from perceiver_stream.modalities import audio, pixels
-from perceiver_stream.models.stream_perceiver import Config
+from perceiver_stream.models.stream_perceiver.config import Config
 from perceiver_stream.training.objectives import (
   FuturePrediction,
   ObjectiveConfig,

@@ -8,11 +8,12 @@ import pytest
 
 import perceiver_stream
 from perceiver_stream import streams, zoo
+from perceiver_stream.models import mapping as translation
 from perceiver_stream.models import point_readout
 from perceiver_stream.streams import synthetic
 from perceiver_stream.training import inference, pretrained
 from perceiver_stream.training.objectives import frozen
-from perceiver_stream.zoo import bundled, loading, translation
+from perceiver_stream.zoo import bundled, loading
 
 NAMES = bundled.names()
 

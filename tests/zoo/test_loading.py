@@ -11,10 +11,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from perceiver_stream import zoo
-from perceiver_stream.models.moog import DecoderConfig
-from perceiver_stream.zoo import configs, loading, moog_weights, rvm_weights, translation
-from perceiver_stream.zoo.perceiver_io_weights import DEEPMIND, HUGGING_FACE
-from perceiver_stream.zoo.published import recognise
+from perceiver_stream.models import mapping as translation
+from perceiver_stream.models.moog import weights as moog_weights
+from perceiver_stream.models.moog.config import DecoderConfig
+from perceiver_stream.models.perceiver_io.weights import DEEPMIND, HUGGING_FACE
+from perceiver_stream.models.rvm import weights as rvm_weights
+from perceiver_stream.zoo import configs, loading
+from perceiver_stream.zoo.published import detect
 
 NANO = [n for n in zoo.names() if n.endswith("/nano")]
 
@@ -296,7 +299,7 @@ def test_unknown_arrays_are_described():
   with pytest.raises(
     ValueError, match=r"x.npz: 1 arrays, the first \['what'\], belong to no known"
   ):
-    recognise({"what": np.zeros(1)}, "x.npz")
+    detect({"what": np.zeros(1)}, "x.npz")
 
 
 def test_a_parameter_without_a_rule_is_our_mistake_and_says_so():

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from perceiver_stream import zoo
-from perceiver_stream.models import perceiver_autoencoder, perceiver_classifier, perceiver_flow
+from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
+from perceiver_stream.models.perceiver_io import classifier as perceiver_classifier
+from perceiver_stream.models.perceiver_io import flow as perceiver_flow
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

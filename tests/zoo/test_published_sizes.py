@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from perceiver_stream import zoo
+from perceiver_stream.models import mapping as translation
 from perceiver_stream.models.base import Model
-from perceiver_stream.zoo import moog_weights, rvm_weights, translation
-from perceiver_stream.zoo.perceiver_io_weights import DEEPMIND
+from perceiver_stream.models.moog import weights as moog_weights
+from perceiver_stream.models.perceiver_io.weights import DEEPMIND
+from perceiver_stream.models.rvm import weights as rvm_weights
 
 
 def shapes(name: str) -> dict:

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from perceiver_stream import zoo
 from perceiver_stream.files import codec
 from perceiver_stream.models.base import Model
 from perceiver_stream.training.objectives import (
@@ -124,4 +125,4 @@ def default(model: Model) -> Any:
 
 
 def _family(model: Model) -> str:
-  return type(model.config).__module__.rsplit(".", 1)[-1]
+  return zoo.family(model.config).name

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from perceiver_stream.models import perceiver_autoencoder, perceiver_models
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.frames import Remembered, remember_ticks
+from perceiver_stream.models.input_memory import Remembered, remember_ticks
+from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
+from perceiver_stream.models.perceiver_io import model as perceiver_models
 from perceiver_stream.training.objectives.base import (
   Aux,
   Score,

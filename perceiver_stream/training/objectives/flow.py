@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from perceiver_stream.models import perceiver_flow
 from perceiver_stream.models.base import Model
+from perceiver_stream.models.perceiver_io import flow as perceiver_flow
 from perceiver_stream.training.objectives.base import (
   Aux,
   Score,

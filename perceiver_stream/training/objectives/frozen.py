@@ -10,11 +10,11 @@ from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream import zoo
 from perceiver_stream.models.base import Model
+from perceiver_stream.models.mapping import check_names, flatten
 from perceiver_stream.models.point_readout import Sight
 from perceiver_stream.training.objectives.base import looks_back
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
 from perceiver_stream.zoo.loading import blank_tick, shapes
-from perceiver_stream.zoo.translation import check_names, flatten
 
 
 @dataclass(kw_only=True)

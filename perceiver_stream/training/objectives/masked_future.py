@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from perceiver_stream.models import rvm, rvm_model
+from perceiver_stream.models import rvm
 from perceiver_stream.models.base import Model
+from perceiver_stream.models.rvm import model as rvm_model
 from perceiver_stream.training.objectives.base import Aux, Score, check_window, flag, mean_where
 from perceiver_stream.types import IS_FIRST, Observation
 

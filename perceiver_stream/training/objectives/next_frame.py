@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from perceiver_stream.models import moog, moog_model
+from perceiver_stream.models import moog
 from perceiver_stream.models.base import Model
+from perceiver_stream.models.moog import model as moog_model
 from perceiver_stream.training.objectives.base import Aux, Score, check_window, flag
 from perceiver_stream.types import IS_FIRST, Observation
 

@@ -1,0 +1,1 @@
+"""Networks of single frames as lists of layers, to cut into stages."""

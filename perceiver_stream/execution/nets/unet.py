@@ -1,0 +1,118 @@
+"""A UNet: pictures in, pictures of the same size out; every block is a layer.
+
+The picture is halved level by level and doubled again; each level's features on the way down are
+read on the way up, which makes them shortcuts in time when stages work at once.
+
+Source: Ronneberger et al. 2015, 1505.04597. Differs: residual blocks, normalised over channels, in
+place of pairs of plain convolutions; strided convolutions in place of pooling; nearest-neighbour
+doubling.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from perceiver_stream.models.stages import (
+  FRAMES,
+  Layer,
+  Staged,
+  check_halvings,
+  of_pictures,
+  on_pictures,
+  plain,
+)
+from perceiver_stream.nn.conv import Conv2D, filtered
+
+
+@dataclass(kw_only=True)
+class Config:
+  """Sizes of a UNet.
+
+  Attributes:
+    channels: Of every level, from full size down; each level has half the size of the one before.
+    num_blocks: Residual blocks of a level, on the way down and on the way up.
+    output_dim: Channels of the answer.
+    join: How the way up takes in the features of the way down: `"concat"` or `"add"`.
+  """
+
+  channels: tuple[int, ...] = (32, 64, 128, 256)
+  num_blocks: int = 1
+  output_dim: int = 3
+  join: str = "concat"
+
+  def __post_init__(self):
+    self.validate()
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    if not self.channels or min(self.channels) < 1 or min(self.num_blocks, self.output_dim) < 1:
+      raise ValueError(
+        f"unet: channels={self.channels}, num_blocks={self.num_blocks} and output_dim="
+        f"{self.output_dim} must all be 1 or more."
+      )
+    if self.join not in ("concat", "add"):
+      raise ValueError(f"unet: join={self.join!r} is not one of ('concat', 'add').")
+
+  def check_size(self, height: int, width: int) -> None:
+    """Raises ValueError if a frame cannot be halved as often as there are levels."""
+    check_halvings("unet", height, width, len(self.channels) - 1, "channels")
+
+
+def layers(config: Config) -> tuple[Layer, ...]:
+  """Returns the layers; they read the register `frames`, and the last writes the answer."""
+  config.validate()
+  found = [plain("unet_stem", [FRAMES], lambda x: Conv2D(config.channels[0], name="conv")(x))]
+  lowest = len(config.channels) - 1
+  sides = []  # the last register of every level on the way down
+  for level in range(lowest + 1):
+    for i in range(config.num_blocks):
+      shrink = level > 0 and i == 0
+      found.append(_block(f"unet_down_{level}_{i}", found[-1].name, config.channels[level], shrink))
+    sides.append(found[-1].name)
+  for level in reversed(range(lowest)):
+    for i in range(config.num_blocks):
+      name, before = f"unet_up_{level}_{i}", found[-1].name
+      if i:
+        found.append(_block(name, before, config.channels[level], False))
+      else:
+        found.append(_joint(name, before, sides[level], config.channels[level], config.join))
+  found.append(plain("unet_head", [found[-1].name], lambda x: filtered(x, config.output_dim)))
+  return tuple(found)
+
+
+def unet(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "B H W K"]:
+  """Returns the answer to every frame; call it inside a Haiku transform.
+
+  Raises:
+    ValueError: The frames cannot be halved as often as there are levels.
+  """
+  return on_pictures(staged(config, *frames.shape[1:]), frames)
+
+
+def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Staged:
+  """Returns the net as layers, for frames of one size; see `unet`."""
+  config.check_size(height, width)
+  return of_pictures("unet", layers(config), height, width, input_dim)
+
+
+def _residual(x: Float[Array, "B H W C"], dim: int) -> Float[Array, "B H W K"]:
+  return x + filtered(x, dim, prefix="residual_")
+
+
+def _block(name: str, before: str, dim: int, shrink: bool) -> Layer:
+  return plain(
+    name, [before], lambda x: _residual(filtered(x, dim, stride=2 if shrink else 1), dim)
+  )
+
+
+def _joint(name: str, before: str, side: str, dim: int, join: str) -> Layer:
+  """Returns a block on doubled features and those of the way down."""
+
+  def function(x: Array, y: Array) -> Array:
+    x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+    if join == "add":
+      return _residual(y + filtered(x, dim), dim)
+    return _residual(filtered(jnp.concatenate([x, y], axis=-1), dim), dim)
+
+  return plain(name, [before, side], function)

@@ -1,0 +1,100 @@
+"""Causal 3-D convolutions: a net whose memory is the last few ticks of every layer."""
+
+import math
+from dataclasses import dataclass
+
+import haiku as hk
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from perceiver_stream.core.causal import causal_taps
+from perceiver_stream.models.base import Model
+from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.frame_predictors import base as painter
+from perceiver_stream.models.frame_predictors.base import Patches, PatchPainter
+from perceiver_stream.nn import LayerNorm, Linear, gelu
+from perceiver_stream.nn.conv import neighbourhoods
+from perceiver_stream.types import Layers, Size
+
+
+@dataclass(kw_only=True)
+class Config(painter.Config):
+  """Sizes of the net.
+
+  Attributes:
+    num_layers: Convolutions of 3 × 3 patches.
+    ticks: That each of them sees.
+  """
+
+  num_layers: Layers = 2
+  ticks: Size = 3
+
+
+class CausalConv3D(PatchPainter):
+  """A `Painter`: residual convolutions over time, rows and columns that see no later tick.
+
+  A convolution is its patches times a matrix: the gradient of one inside a loop is many times slower
+  on a CPU.
+  """
+
+  def __init__(self, config: Config, *, name: str = "conv3d"):
+    super().__init__(config, name=name)
+
+  def initial_state(self, batch_size: int) -> tuple[Float[Array, "B K N D"], ...]:
+    """Returns zeros: the last ticks of what every layer reads."""
+    c = self.config
+    num = math.prod(c.grid)
+    return (jnp.zeros((batch_size, c.ticks - 1, num, c.dim)),) * c.num_layers
+
+  @hk.name_like("__call__")
+  def watch(
+    self,
+    frames: Float[Array, "T B H W C"],
+    is_first: Bool[Array, "T B"],
+    state: tuple[Float[Array, "B K N D"], ...],
+  ) -> tuple[Float[Array, "T B N D"], tuple[Float[Array, "T B K N D"], ...]]:
+    """Returns tokens and states after each of T ticks."""
+    c, states = self.config, []
+    x = Patches(c.patch, c.dim, name="patches")(frames)
+    for i in range(c.num_layers):
+      normed = LayerNorm(name=f"norm_{i}")(x)
+      taps = causal_taps(normed, state[i], is_first)  # [T B K N D]
+      states.append(taps[:, :, 1:])
+      x = x + gelu(Linear(c.dim, name=f"conv_{i}")(self._around(taps)))
+    return LayerNorm(name="norm")(x), tuple(states)
+
+  def _around(self, taps: Float[Array, "T B K N D"]) -> Float[Array, "T B N E"]:
+    """Returns all taps of the 3 × 3 places around each, side by side; zeros beyond the edge."""
+    grid = jnp.moveaxis(taps, 2, 3).reshape(*taps.shape[:2], *self.config.grid, -1)
+    return neighbourhoods(grid, 3).reshape(*taps.shape[:2], taps.shape[3], -1)
+
+
+def build(config: Config) -> Model:
+  """Returns the model that `config` describes."""
+  return painter.build(config, CausalConv3D)
+
+
+# --- sizes of the causal 3-D convolutions: nano for tests, tiny for a CPU ---
+
+
+def _config(side: int, patch: int, dim: int, layers: int) -> Config:
+  return Config(
+    height=side, width=side, patch=patch, dim=dim, num_layers=layers, displacements=(1, 4)
+  )
+
+
+_VARIANTS = {
+  "nano": lambda: _config(16, 4, 16, 1),
+  "tiny": lambda: _config(64, 8, 64, 4),
+}
+
+_CARD = Card(
+  summary="Residual convolutions over ticks, rows and columns that see no later tick.",
+  paper="ours; a baseline",
+  inputs="pixels in whole patches",
+  limits="It remembers the last few ticks of every layer, and nothing before.",
+)
+
+FAMILY = Family(
+  name="conv3d", config=Config, build=build, fit=painter.fitted, variants=_VARIANTS, card=_CARD
+)

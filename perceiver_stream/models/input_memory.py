@@ -1,0 +1,106 @@
+"""What models of one stream of frames share: remembering them, and picking cells of a picture."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree
+
+from perceiver_stream.modalities import Memory, Modality
+from perceiver_stream.models.stages import Layer, Values
+from perceiver_stream.types import IS_FIRST, Observation, valid_key
+
+
+class Remembered(NamedTuple):
+  """Memories after every tick, `[T, B, ...]`, and the flags of the ticks, `[T, B]`."""
+
+  memory: dict[str, Memory]
+  valid: dict[str, Bool[Array, "T B"]]
+  is_first: Bool[Array, "T B"]
+
+
+def remember_ticks(
+  modalities: Mapping[str, Modality], memory: Mapping[str, Memory], observations: Observation
+) -> Remembered:
+  """Returns what is remembered after every tick; an absent modality is held.
+
+  Args:
+    modalities: What is remembered.
+    memory: Before the first tick.
+    observations: Arrays `[T, B, ...]`; see `types.Observation`.
+  """
+  present = {n: observations[n] for n in modalities if n in observations}
+  leading = next(iter(present.values())).shape[:2]
+  flag = lambda key, default: jnp.asarray(  # noqa: E731
+    observations.get(key, jnp.full(leading, default)), bool
+  )
+  is_first = flag(IS_FIRST, False)
+  valid = {n: flag(valid_key(n), True) & (n in present) for n in modalities}
+
+  def tick(memory: dict, now: tuple) -> tuple[dict, dict]:
+    values, valid, is_first = now
+    after = {}
+    for name, modality in modalities.items():
+      value = modality.canonical(values[name]) if name in values else memory[name].last
+      after[name] = modality.remember(memory[name], value, valid[name], is_first)
+    return after, after
+
+  _, memories = jax.lax.scan(tick, dict(memory), (present, valid, is_first))
+  return Remembered(memories, valid, is_first)
+
+
+def remember_tick(
+  modalities: Mapping[str, Modality], memory: Mapping[str, Memory], observation: Observation
+) -> Remembered:
+  """Returns what `remember_ticks` does, of one tick: arrays `[B, ...]`."""
+  once = jax.tree.map(lambda x: x[None], dict(observation))
+  return jax.tree.map(lambda x: x[0], remember_ticks(modalities, memory, once))
+
+
+def tick_shapes(modalities: Mapping[str, Modality]) -> dict[str, jax.ShapeDtypeStruct]:
+  """Returns what comes with every tick, with one row: observations, their flags and `is_first`."""
+  shapes = {
+    n: jax.ShapeDtypeStruct((1, *m.spec.shape), m.spec.dtype) for n, m in modalities.items()
+  }
+  flag = jax.ShapeDtypeStruct((1,), jnp.bool_)
+  return shapes | {valid_key(n): flag for n in modalities} | {IS_FIRST: flag}
+
+
+def remembering(
+  modalities: Mapping[str, Modality], call: Callable[[PyTree, Values], tuple[Values, PyTree]]
+) -> Layer:
+  """Returns the first layer of a model; its state is what is remembered, see `staged.Layer`."""
+
+  def start(rows: int) -> dict[str, Memory]:
+    return {n: m.initial_memory(rows) for n, m in modalities.items()}
+
+  return Layer("input", tuple(tick_shapes(modalities)), call, start)
+
+
+def nearest(
+  answers: Float[Array, "K B Q ..."], displacements: tuple[int, ...], asked: Float[Array, " Q"]
+) -> Float[Array, "B Q ..."]:
+  """Returns, for every query, the answer at the displacement nearest to the one asked for."""
+  table = jnp.asarray(displacements, jnp.float32)
+  chosen = jnp.argmin(jnp.abs(asked[None] - table[:, None]), axis=0)  # [Q]
+  return jax.vmap(lambda a, k: a[k], in_axes=(2, 0), out_axes=1)(answers, chosen)
+
+
+def own_cells(shapes: Sequence[tuple[int, ...]], grid: tuple[int, int]) -> Bool[np.ndarray, "L N"]:
+  """Returns which tokens lie in each cell of a coarse grid, or have no place in the picture.
+
+  Args:
+    shapes: Of the grids of tokens that follow each other; two axes are places in the picture.
+    grid: Rows and columns of cells.
+  """
+  own, cells = [], np.arange(math.prod(grid))[:, None]
+  for shape in shapes:
+    inside = np.ones((len(cells), math.prod(shape)), bool)
+    if len(shape) == 2:
+      y, x = np.indices(shape).reshape(2, -1)
+      inside = y * grid[0] // shape[0] * grid[1] + x * grid[1] // shape[1] == cells
+    own.append(inside)
+  return np.concatenate(own, axis=1)

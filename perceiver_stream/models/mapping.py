@@ -1,0 +1,183 @@
+"""Parameter names and layouts: ours on one side, a published file's on the other.
+
+A family of published weights is a list of `Rule`s. They are applied to our own parameter tree, so
+what a file must contain follows from the model, and every difference can be named.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Shape = tuple[int, ...]
+Flat = dict[str, np.ndarray]
+
+
+class Rule(NamedTuple):
+  """How one kind of parameter is called and laid out in a published file.
+
+  Attributes:
+    ours: Regular expression for our name, `module/path/leaf`.
+    theirs: Name in the file; `\\1` and so on are groups of `ours`.
+    shape: Shape in the file, from ours (after `axes`); default the same.
+    axes: Order of our axes in the file before reshaping; None keeps it.
+  """
+
+  ours: str
+  theirs: str
+  shape: Callable[[Shape], Shape] = lambda shape: shape
+  axes: tuple[int, ...] | None = None
+
+
+class Detected(NamedTuple):
+  """What a file turned out to be.
+
+  Attributes:
+    config: Of the model; what the file cannot tell is that of the published model.
+    rules: How a model's parameters are called in the file, from its final config.
+    ignore: Regular expression of names in the file that no model needs.
+  """
+
+  config: Any
+  rules: Callable[[Any], Sequence[Rule]]
+  ignore: str = ""
+
+
+class Published(NamedTuple):
+  """Where one of our parameters is found: name, shape there, order of our axes there."""
+
+  name: str
+  shape: Shape
+  axes: tuple[int, ...] | None
+
+
+def flatten(params: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+  """Returns `{"module/path/leaf": array}`; arrays may be their shapes."""
+  return {f"{module}/{k}": v for module, leaves in params.items() for k, v in leaves.items()}
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+  """Returns the parameter tree; the inverse of `flatten`."""
+  params: dict[str, dict[str, Any]] = {}
+  for name, value in flat.items():
+    module, leaf = name.rsplit("/", 1)
+    params.setdefault(module, {})[leaf] = value
+  return params
+
+
+def published_names(template: Mapping, rules: Sequence[Rule]) -> dict[str, Published]:
+  """Returns where each of our parameters is found, by our flat name.
+
+  Args:
+    template: Our parameters, or their shapes (`jax.eval_shape` of `init`).
+    rules: The first that matches decides.
+
+  Raises:
+    KeyError: A parameter matches no rule: the rules and the model do not belong together.
+  """
+  names = {}
+  for ours, value in flatten(template).items():
+    for rule in rules:
+      if match := re.fullmatch(rule.ours, ours):
+        shape = tuple(value.shape)
+        shape = tuple(shape[i] for i in rule.axes) if rule.axes else shape
+        names[ours] = Published(match.expand(rule.theirs), rule.shape(shape), rule.axes)
+        break
+    else:
+      raise KeyError(f"zoo: no rule says how '{ours}' is called in the published file.")
+  return names
+
+
+def import_params(
+  published: Mapping[str, np.ndarray],
+  template: Mapping,
+  rules: Sequence[Rule],
+  *,
+  source: str,
+  ignore: str = "",
+) -> dict[str, dict[str, np.ndarray]]:
+  """Returns our parameters from a published file's arrays, float32.
+
+  Args:
+    published: Arrays by their name in the file.
+    template: Our parameters or their shapes.
+    rules: See `Rule`.
+    source: What the file is called in errors.
+    ignore: Regular expression of names in the file that no model needs.
+
+  Raises:
+    ValueError: Names are missing, extra, or of the wrong shape; all are listed.
+  """
+  names = published_names(template, rules)
+  wanted = {p.name: p.shape for p in names.values()}
+  check_names(published, wanted, source=source, ignore=ignore)
+  shapes = {k: tuple(v.shape) for k, v in flatten(template).items()}
+  flat = {}
+  for ours, there in names.items():
+    value = np.asarray(published[there.name], np.float32)
+    if there.axes:
+      value = value.reshape([shapes[ours][i] for i in there.axes])
+      value = value.transpose(np.argsort(there.axes))
+    flat[ours] = np.ascontiguousarray(value.reshape(shapes[ours]))
+  return unflatten(flat)
+
+
+def export_params(params: Mapping, rules: Sequence[Rule]) -> Flat:
+  """Returns the arrays of a published file from our parameters; the inverse of importing."""
+  flat = flatten(params)
+  exported = {}
+  for ours, there in published_names(params, rules).items():
+    value = np.asarray(flat[ours])
+    value = value.transpose(there.axes) if there.axes else value
+    exported[there.name] = value.reshape(there.shape)
+  return exported
+
+
+def check_names(
+  published: Mapping[str, Any], wanted: Mapping[str, Shape], *, source: str, ignore: str = ""
+) -> None:
+  """Checks that a file has exactly the wanted arrays; of those given only the shapes are read.
+
+  Raises:
+    ValueError: Names are missing, extra, or of the wrong shape; all are listed.
+  """
+  known = {name for name in published if not (ignore and re.fullmatch(ignore, name))}
+  missing = [f"{name} {list(wanted[name])}" for name in sorted(set(wanted) - known)]
+  extra = [f"{name} {list(published[name].shape)}" for name in sorted(known - set(wanted))]
+  wrong = [
+    f"{name} is {list(published[name].shape)}, expected {list(wanted[name])}"
+    for name in sorted(known & set(wanted))
+    if tuple(published[name].shape) != tuple(wanted[name])
+  ]
+  lists = {"missing": missing, "not expected": extra, "wrong shape": wrong}
+  said = [f"{len(x)} {what}: {'; '.join(_shorten(x))}" for what, x in lists.items() if x]
+  if said:
+    raise ValueError(
+      f"{source}: parameters do not fit the model. {'. '.join(said)}. Build the model from the "
+      f"config that belongs to the file, or give the right file."
+    )
+
+
+def _shorten(names: list[str], most: int = 40) -> list[str]:
+  return names if len(names) <= most else [*names[:most], f"and {len(names) - most} more"]
+
+
+# --- sizes out of names and shapes ---
+
+
+def shape_of(flat: Flat, pattern: str, default: Shape) -> Shape:
+  """Returns the shape of the first array of that name and rank.
+
+  If a file lacks it, the published size stands in, so that reading goes on to list all that is
+  missing.
+  """
+  for name in sorted(flat):
+    if re.fullmatch(pattern, name) and len(flat[name].shape) == len(default):
+      return tuple(flat[name].shape)
+  return default
+
+
+def count_of(flat: Flat, pattern: str) -> int:
+  """Returns how many there are, from the highest number: one in the middle may be missing."""
+  return 1 + max((int(m[1]) for m in map(re.compile(pattern).match, flat) if m), default=-1)

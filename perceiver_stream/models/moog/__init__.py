@@ -1,0 +1,15 @@
+"""MooG: a latent array that moves with what it sees (van Steenkiste et al. 2024)."""
+
+from perceiver_stream.models.moog.config import Config as Config
+from perceiver_stream.models.moog.config import DecoderConfig as DecoderConfig
+from perceiver_stream.models.moog.config import EncoderConfig as EncoderConfig
+from perceiver_stream.models.moog.config import StackConfig as StackConfig
+from perceiver_stream.models.moog.model import MoogNetwork as MoogNetwork
+from perceiver_stream.models.moog.model import State as State
+from perceiver_stream.models.moog.model import build as build
+from perceiver_stream.models.moog.model import fitted as fitted
+from perceiver_stream.models.moog.network import Moog as Moog
+from perceiver_stream.models.moog.network import Stack as Stack
+from perceiver_stream.models.moog.ticks import Step as Step
+from perceiver_stream.models.moog.ticks import Tick as Tick
+from perceiver_stream.models.moog.variants import FAMILY as FAMILY

@@ -1,0 +1,78 @@
+"""Perceiver image classifiers: the three published ones, and a small one."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.perceiver_io.classifier import (
+  Config,
+  ConvPixels,
+  FourierPixels,
+  LearnedPixels,
+)
+from perceiver_stream.models.perceiver_io.halves import DecoderConfig, EncoderConfig, FourierConfig
+from perceiver_stream.models.perceiver_io.model import build_classifier as build
+from perceiver_stream.models.perceiver_io.weights import detect_classifier
+from perceiver_stream.types import ModalitySpec
+
+
+def _nano() -> Config:
+  return Config(
+    height=16,
+    width=16,
+    num_classes=5,
+    tokens=FourierPixels(positions=FourierConfig(num_bands=4, as_released=False)),
+    encoder=EncoderConfig(
+      num_latents=8, latent_dim=16, num_blocks=2, num_layers=1, num_self_heads=2
+    ),
+    query_dim=16,
+  )
+
+
+VARIANTS = {
+  "fourier": Config,
+  "learned": lambda: Config(tokens=LearnedPixels(), decoder=DecoderConfig()),
+  "conv": lambda: Config(tokens=ConvPixels()),
+  "nano": _nano,
+}
+
+RELEASED = {
+  "fourier": "the ImageNet .pystate with Fourier positions",
+  "learned": "the ImageNet .pystate with learned positions",
+  "conv": "the ImageNet .pystate with a convolution",
+}
+
+CARD = Card(
+  summary="ImageNet classes of a picture, from raw pixels, learned positions or convolutions.",
+  paper="Jaegle et al. 2021, Perceiver, 2103.03206, and Perceiver IO, 2107.14795",
+  code="google-deepmind/deepmind-research, perceiver/, ImageNet colab",
+  inputs="pixels, 224×224 centre crops; normalised inside",
+  weights="ImageNet .pystate files of the release; Hugging Face "
+  "PerceiverForImageClassification{Fourier,Learned,ConvProcessing}",
+  limits="The Hugging Face convolutional model is not the released one: it pads differently and has "
+  "55×55 tokens. Its weights load, its numbers differ. Batch statistics are not trained here.",
+)
+
+
+def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
+  """Returns `config` for the frames of a stream.
+
+  Raises:
+    ValueError: The stream has no pixels.
+  """
+  if "pixels" not in specs:
+    raise ValueError(f"perceiver_classifier: the stream has {sorted(specs)}, it reads pixels.")
+  height, width = specs["pixels"].shape[:2]
+  return dataclasses.replace(config, height=height, width=width)
+
+
+FAMILY = Family(
+  name="perceiver_classifier",
+  config=Config,
+  build=build,
+  fit=fitted,
+  variants=VARIANTS,
+  card=CARD,
+  released=RELEASED,
+  detect=detect_classifier,
+)

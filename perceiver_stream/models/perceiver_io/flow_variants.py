@@ -1,0 +1,66 @@
+"""Perceiver IO optical flow: published size, and small ones."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.perceiver_io.flow import Config
+from perceiver_stream.models.perceiver_io.halves import EncoderConfig, FourierConfig
+from perceiver_stream.models.perceiver_io.model import build_flow as build
+from perceiver_stream.models.perceiver_io.weights import detect_flow
+from perceiver_stream.types import ModalitySpec
+
+
+def _small(side: int, bands: int, latents: int, dim: int, layers: int, heads: int) -> Config:
+  return Config(
+    height=side,
+    width=side,
+    patch_dim=dim // 2,
+    positions=FourierConfig(num_bands=bands, as_released=False),
+    encoder=EncoderConfig(
+      num_latents=latents, latent_dim=dim, num_layers=layers, num_self_heads=heads
+    ),
+  )
+
+
+VARIANTS = {
+  "published": Config,
+  "tiny": lambda: _small(64, 32, 128, 128, 4, 4),
+  "nano": lambda: _small(16, 4, 8, 16, 1, 2),
+}
+
+RELEASED = {"published": "the optical flow .pystate"}
+
+CARD = Card(
+  summary="Optical flow between two frames; every pixel of the first asks where it went.",
+  paper="Jaegle et al. 2021, Perceiver IO, 2107.14795, section 4.2",
+  code="google-deepmind/deepmind-research, perceiver/, optical flow colab",
+  inputs="pixels of the config's size, two ticks; larger images in tiles (`tiled_flow`)",
+  weights="optical flow .pystate of the release; Hugging Face PerceiverForOpticalFlow",
+  limits="Displacement 0 means: from the frame before the newest to the newest. Moves larger than "
+  "about a tile's overlap are lost between tiles.",
+)
+
+
+def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
+  """Returns `config` for the frames of a stream.
+
+  Raises:
+    ValueError: The stream has no pixels.
+  """
+  if "pixels" not in specs:
+    raise ValueError(f"perceiver_flow: the stream has {sorted(specs)}, the model reads pixels.")
+  height, width = specs["pixels"].shape[:2]
+  return dataclasses.replace(config, height=height, width=width)
+
+
+FAMILY = Family(
+  name="perceiver_flow",
+  config=Config,
+  build=build,
+  fit=fitted,
+  variants=VARIANTS,
+  card=CARD,
+  released=RELEASED,
+  detect=detect_flow,
+)

@@ -1,0 +1,286 @@
+"""RVM: a vision transformer per frame, a gated latent grid through time, masked futures to learn.
+
+Source: Recurrent Video Masked Autoencoders 2025, 2512.13684; representations4d, the
+`rvm_inference_demo` notebook. Differs: frames are encoded outside the recurrence.
+"""
+
+from typing import Any, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Bool, Float, Int
+
+from perceiver_stream.models.perceiver_io.halves import repeat_rows
+from perceiver_stream.models.rvm.config import Config, LayersConfig
+from perceiver_stream.nn import MLP, Attention, LayerNorm, Linear, SelfBlock, sincos_1d
+
+NUM_DELTAS = 64  # of the one-hot of how far ahead a target is; beyond, it is all zeros
+
+
+class Tick(NamedTuple):
+  """What the recurrence reads at one tick.
+
+  Attributes:
+    tokens: Of the frame, `[B, N, D]`.
+    is_first: `[B]`; True resets the row before the tick.
+    valid: `[B]`; False where there was no frame: the state is kept.
+  """
+
+  tokens: Float[Array, "B N D"]
+  is_first: Bool[Array, " B"] | None = None
+  valid: Bool[Array, " B"] | None = None
+
+
+class ReadBlock(hk.Module):
+  """x += cross(norm(x), y); x += MLP(norm(x)); x += self(norm(x)). `y` is not normalised."""
+
+  def __init__(self, config: LayersConfig, *, name: str):
+    super().__init__(name=name)
+    self.config = config
+
+  def __call__(self, x: Float[Array, "B N D"], y: Float[Array, "B M D"]) -> Float[Array, "B N D"]:
+    """Returns the updated tokens; `y` is what they read."""
+    heads, dim = self.config.num_heads, x.shape[-1]
+    sizes: dict[str, int] = {"qk_dim": self.config.qkv_dim or dim, "output_dim": dim}
+    cross = Attention(heads, **sizes, name="cross_attention")
+    x = x + cross(LayerNorm(name="cross_norm")(x), y)
+    x = x + MLP(self.config.mlp_dim, name="mlp")(LayerNorm(name="mlp_norm")(x))
+    normed = LayerNorm(name="self_norm")(x)
+    return x + Attention(heads, **sizes, name="self_attention")(normed, normed)
+
+
+class ReadStack(hk.Module):
+  """`ReadBlock`s and a norm."""
+
+  def __init__(self, config: LayersConfig, *, name: str):
+    super().__init__(name=name)
+    self.config = config
+
+  def __call__(self, x: Float[Array, "B N D"], y: Float[Array, "B M D"]) -> Float[Array, "B N D"]:
+    """Returns the transformed tokens."""
+    for i in range(self.config.num_layers):
+      x = self.block(i, x, y)
+    return self.normed(x)
+
+  @hk.name_like("__call__")
+  def block(
+    self, i: int, x: Float[Array, "B N D"], y: Float[Array, "B M D"]
+  ) -> Float[Array, "B N D"]:
+    """Returns the tokens after block i."""
+    return ReadBlock(self.config, name=f"block_{i}")(x, y)
+
+  @hk.name_like("__call__")
+  def normed(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    """Returns the normalised tokens."""
+    return LayerNorm(name="norm")(x)
+
+
+class Rvm(hk.Module):
+  """The model: encode frames, fold them into the state, paint masked futures."""
+
+  def __init__(self, config: Config, *, name: str = "rvm"):
+    super().__init__(name=name)
+    config.grid()
+    self.config = config
+
+  # --- watching -----------------------------------------------------------------------------------
+
+  @hk.name_like("__call__")
+  def encode(self, frames: Float[Array, "T B H W C"]) -> Float[Array, "T B N D"]:
+    """Returns the tokens of all frames, the CLS token first; outside the scan, all at once."""
+    flat = frames.reshape(-1, *frames.shape[2:])
+    tokens = self._vit(self.patches(flat))
+    return tokens.reshape(*frames.shape[:2], *tokens.shape[1:])
+
+  @hk.name_like("__call__")
+  def tick(self, inputs: Tick, prev_state: Array) -> tuple[Array, Array]:
+    """Returns the state after a frame, twice: s ← (1 - u) s + u h."""
+    state, e = prev_state, inputs.tokens
+    rows = lambda flag: jnp.broadcast_to(flag[:, None, None], state.shape)  # noqa: E731
+    if inputs.is_first is not None:
+      state = jnp.where(rows(inputs.is_first), 0.0, state)
+    update, reset = (
+      jax.nn.sigmoid(self._gate(e, f"{kind}_input") + self._gate(state, f"{kind}_state"))
+      for kind in ("update", "reset")
+    )
+    memory = reset * LayerNorm(use_offset=False, eps=1e-4, name="state_norm")(state)
+    proposed = ReadStack(self.config.core, name="core")(e, memory)
+    next_state = (1 - update) * state + update * proposed
+    if inputs.valid is not None:
+      next_state = jnp.where(rows(inputs.valid), next_state, state)
+    return next_state, next_state
+
+  @hk.name_like("__call__")
+  def unroll(
+    self, inputs: Tick, state: Float[Array, "B N D"]
+  ) -> tuple[Float[Array, "T B N D"], Float[Array, "B N D"]]:
+    """Returns the states after T frames, and the last; inputs have a leading T."""
+    tick = hk.remat(self.tick) if self.config.remat else self.tick
+    unrolled: Any = hk.dynamic_unroll(tick, inputs, state)
+    return unrolled
+
+  def initial_state(self, batch_size: int) -> Float[Array, "B N D"]:
+    """Returns zeros."""
+    rows, columns = self.config.grid()
+    return jnp.zeros((batch_size, rows * columns + 1, self.config.dim), jnp.float32)
+
+  # --- painting masked futures --------------------------------------------------------------------
+
+  @hk.name_like("__call__")
+  def paint(
+    self,
+    memory: Float[Array, "T B N D"],
+    target: Float[Array, "B H W C"],
+    order: Int[Array, "B P"],
+    delta: Int[Array, " B"] | None = None,
+    num_visible: int | None = None,
+  ) -> Float[Array, "B H W C"]:
+    """Returns the target frame painted from a few of its patches and what was seen before.
+
+    Args:
+      memory: States after the source frames; all of them are read.
+      target: The frame to paint; only the visible patches are looked at.
+      order: Order of its patches; the first `num_visible` are visible.
+      delta: Frames between the last source frame and the target; None leaves it out.
+      num_visible: Default `config.num_visible()`; 0 paints from memory alone.
+    """
+    c = self.config
+    num_visible = c.num_visible() if num_visible is None else num_visible
+    tokens, shown = self.patches(target), order[:, :num_visible]
+    seen = self._vit(jnp.take_along_axis(tokens, shown[..., None], axis=1))
+    sources = self.embed(rearrange(memory, "t b n d -> b (t n) d"))
+    asked = self.questions(seen, self.mask(seen.shape[0]), order, delta)
+    return self.pixels(self.painter()(asked, sources))
+
+  @hk.name_like("__call__")
+  def painter(self) -> ReadStack:
+    """Returns the decoder: questions read the sources."""
+    return ReadStack(self.config.decoder, name="decoder")
+
+  @hk.name_like("__call__")
+  def embed(self, x: Float[Array, "B N D"]) -> Float[Array, "B N E"]:
+    """Returns tokens in the decoder's width."""
+    return Linear(self.config.decoder.dim or self.config.dim, name="decoder_input")(x)
+
+  @hk.name_like("__call__")
+  def mask(self, batch_size: int) -> Float[Array, "B 1 E"]:
+    """Returns the token of a patch that is not shown."""
+    return repeat_rows(
+      self._vector("mask_token", self.config.decoder.dim or self.config.dim), batch_size
+    )
+
+  @hk.name_like("__call__")
+  def questions(
+    self,
+    seen: Float[Array, "B N D"],
+    mask: Float[Array, "B 1 E"],
+    order: Int[Array, "B P"],
+    delta: Int[Array, " B"] | None,
+  ) -> Float[Array, "B M E"]:
+    """Returns what the decoder asks: CLS, then every patch of the target.
+
+    Args:
+      seen: The encoder's output for the visible patches, CLS first.
+      mask: See `mask`.
+      order: See `paint`.
+      delta: See `paint`.
+    """
+    shown_tokens = self.embed(seen)
+    x = self._fill(shown_tokens, mask, order)
+    if delta is not None:
+      ahead = Linear(x.shape[-1], name="delta")(jax.nn.one_hot(delta, NUM_DELTAS, dtype=x.dtype))
+      x = x + jax.lax.broadcast_in_dim(ahead, x.shape, (0, 2))
+    table = jnp.asarray(sincos_1d(order.shape[1], x.shape[-1]), x.dtype)
+    return jnp.concatenate([shown_tokens[:, :1], x + repeat_rows(table, x.shape[0])], axis=1)
+
+  @hk.name_like("__call__")
+  def pixels(self, x: Float[Array, "B M E"]) -> Float[Array, "B H W C"]:
+    """Returns the frame that the decoder's answers say; CLS is left out."""
+    c = self.config
+    pixels = Linear(c.channels * c.patch**2, name="pixels")(x[:, 1:])
+    return rearrange(
+      pixels, "b (h w) (p q c) -> b (h p) (w q) c", h=c.grid()[0], p=c.patch, q=c.patch
+    )
+
+  def _fill(self, shown: Array, mask: Array, order: Array) -> Float[Array, "B P E"]:
+    """Returns patches in their places, with the mask token where nothing is shown."""
+    hidden = (order.shape[0], order.shape[1] - shown.shape[1] + 1, shown.shape[-1])
+    x = jnp.concatenate([shown[:, 1:], jnp.broadcast_to(mask.astype(shown.dtype), hidden)], axis=1)
+    return jnp.take_along_axis(x, jnp.argsort(order, axis=1)[..., None], axis=1)
+
+  # --- parts --------------------------------------------------------------------------------------
+
+  @hk.name_like("__call__")
+  def patches(self, frames: Float[Array, "B H W C"]) -> Float[Array, "B P D"]:
+    """Returns patch tokens with positions."""
+    c = self.config
+    if frames.shape[1:] != (c.height, c.width, c.channels):
+      raise ValueError(
+        f"Rvm '{self.name}': frames {list(frames.shape)} are not [B, {c.height}, {c.width}, "
+        f"{c.channels}]; resize them, or build the model for their size."
+      )
+    cut = rearrange(frames, "b (h p) (w q) c -> b (h w) (p q c)", p=c.patch, q=c.patch)
+    table = jnp.asarray(position_table(c.base_grid, c.grid(), c.dim), frames.dtype)
+    return Linear(c.dim, name="patches")(cut) + repeat_rows(table, frames.shape[0])
+
+  @hk.name_like("__call__")
+  def _vit(self, patches: Float[Array, "B P D"]) -> Float[Array, "B N D"]:
+    """Returns the encoder's output for some patches, CLS first."""
+    x = self.with_cls(patches)
+    for i in range(self.config.encoder.num_layers + 1):
+      x = self.encoded(i, x)
+    return x
+
+  @hk.name_like("__call__")
+  def with_cls(self, patches: Float[Array, "B P D"]) -> Float[Array, "B N D"]:
+    """Returns the CLS token and some patches."""
+    cls = self._vector("cls_token", patches.shape[-1]).astype(patches.dtype)
+    return jnp.concatenate([repeat_rows(cls, patches.shape[0]), patches], axis=1)
+
+  @hk.name_like("__call__")
+  def encoded(self, i: int, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    """Returns tokens after i blocks of the encoder, from those after one less; the last normalises."""
+    e = self.config.encoder
+    if i:
+      x = SelfBlock(e.num_heads, mlp_dim=e.mlp_dim, name=f"encoder_{i - 1}")(x)
+    return LayerNorm(name="encoder_norm")(x) if i == e.num_layers else x
+
+  @hk.name_like("__call__")
+  def _gate(self, x: Array, name: str) -> Array:
+    return Linear(self.config.dim, use_bias=False, name=name)(x)
+
+  @hk.name_like("__call__")
+  def _vector(self, name: str, dim: int) -> Float[Array, "1 D"]:
+    return hk.get_parameter(name, (1, dim), jnp.float32, hk.initializers.TruncatedNormal(0.02))
+
+
+def position_table(
+  base: tuple[int, int], grid: tuple[int, int], dim: int
+) -> Float[np.ndarray | Array, "P D"]:
+  """Returns the encoder's table of numbered patches, interpolated if the grid is not its base."""
+  table = sincos_1d(base[0] * base[1], dim)
+  if grid == base:
+    return table
+  with jax.ensure_compile_time_eval():
+    shaped = jnp.asarray(table.reshape(*base, dim), jnp.float32)
+    resized = jax.image.resize(shaped, (*grid, dim), "bicubic", antialias=True)
+  return np.asarray(resized).reshape(-1, dim)
+
+
+def draw_orders(
+  key: Array, batch_size: int, num_patches: int, *, shared: bool = False
+) -> Int[Array, "B P"]:
+  """Returns random orders of patches: one per row, or the same for all as the released code has."""
+  if shared:
+    order = jax.random.permutation(key, num_patches)
+    return jnp.broadcast_to(order[None], (batch_size, num_patches))
+  keys = jax.random.split(key, batch_size)
+  return jax.vmap(lambda k: jax.random.permutation(k, num_patches))(keys)
+
+
+def mask_of(order: Int[Array, "B P"], num_visible: int) -> Float[Array, "B P"]:
+  """Returns 1 where a patch is hidden and 0 where it is shown."""
+  return (jnp.argsort(order, axis=1) >= num_visible).astype(jnp.float32)

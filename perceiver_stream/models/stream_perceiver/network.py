@@ -1,0 +1,324 @@
+"""The flagship: a multimodal recurrent Perceiver that predicts what comes next.
+
+Tokens of every modality correct a latent array that predicts its own next state; queries that
+carry a position, a modality, a displacement and what was last seen there read predictions out of
+it. Any subset of modalities may be missing, in any row, at any tick.
+
+Source: the recurrence is that of MooG (van Steenkiste et al. 2024), queries and the decoder follow
+Perceiver IO (Jaegle et al. 2021, 2107.14795), the pixel head the spatio-temporal video autoencoder
+(Pătrăucean et al. 2016, 1511.06309). The combination is ours.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree
+
+from perceiver_stream import modalities as modality_room
+from perceiver_stream.core import CORES, CoreInputs
+from perceiver_stream.modalities import Memory, Modality, Queries
+from perceiver_stream.models.base import Attended, Model, as_model
+from perceiver_stream.models.input_memory import own_cells, remember_ticks
+from perceiver_stream.models.stream_perceiver.config import Config
+from perceiver_stream.nn import (
+  CrossBlock,
+  LayerNorm,
+  LearnedPositions,
+  Linear,
+  captured,
+  coordinates,
+  fourier_linear,
+  fourier_octaves,
+  mean_weights,
+  spread,
+)
+from perceiver_stream.types import ModalitySpec, Observation
+
+
+class State(NamedTuple):
+  """All that is carried from tick to tick; fixed shapes, exportable.
+
+  Attributes:
+    latents: `[B, L, D]` float32.
+    memory: Remembered input by modality.
+    extra: What the modalities derived from the memory, kept so that it is computed once.
+  """
+
+  latents: Float[Array, "*T B L D"]
+  memory: dict[str, Memory]
+  extra: dict[str, PyTree]
+
+
+class StreamPerceiver(hk.Module):
+  """The network; `build` makes the `Model` of it."""
+
+  def __init__(self, config: Config, modalities: dict[str, Modality], *, name: str):
+    super().__init__(name=name)
+    self.config = config
+    self.modalities = modalities
+    self.inputs = {n: m for n, m in modalities.items() if m.config.use_input}
+    self.outputs = {n: m for n, m in modalities.items() if m.config.use_output}
+    self.core = CORES[type(config.core)](config.core, config.precision, name="core")
+    self.decoder = [
+      CrossBlock(
+        config.num_decoder_heads,
+        qk_dim=config.query_dim,
+        mlp_dim=config.decoder_mlp_factor * config.query_dim,
+        name=f"decoder_{i}",
+      )
+      for i in range(config.num_decoder_layers)
+    ]
+
+  # --- watching -----------------------------------------------------------------------------------
+
+  def initial_state(self, batch_size: int) -> State:
+    """Returns the state before the first tick."""
+    memory = {n: m.initial_memory(batch_size) for n, m in self.modalities.items()}
+    extra = {n: m.enrich(memory[n]) for n, m in self.modalities.items()}
+    return State(self.core.initial_state(batch_size), memory, extra)
+
+  def observe(self, state: State, observations: Observation) -> tuple[State, State]:
+    """Returns the state after each of T ticks, `[T, B, ...]`, and after the last.
+
+    Tokens of all ticks are made before the recurrence, which holds only the core.
+    """
+    inputs, memory, extra = self._inputs(state, observations)
+    core = hk.remat(self.core) if self.config.remat else self.core
+    latents, last = hk.dynamic_unroll(core, inputs, state.latents)
+    states = State(jnp.asarray(latents), memory, extra)
+    newest = jax.tree.map(lambda x: x[-1], (states.memory, states.extra))
+    return states, State(last, *newest)
+
+  @hk.name_like("__call__")
+  def _inputs(
+    self, state: State, observations: Observation
+  ) -> tuple[CoreInputs, dict[str, Memory], dict[str, PyTree]]:
+    """Returns what the core reads at every tick, and memories and extras after it."""
+    memory, valid, is_first = remember_ticks(self.modalities, state.memory, observations)
+    ticks, batch = is_first.shape
+    flat = jax.tree.map(lambda x: x.reshape(ticks * batch, *x.shape[2:]), memory)
+    extra = {n: m.enrich(flat[n]) for n, m in self.modalities.items()}
+    tokens, visible = self._tokens(flat, extra, {n: v.reshape(-1) for n, v in valid.items()})
+    by_tick = lambda x: x.reshape(ticks, batch, *x.shape[1:])  # noqa: E731
+    inputs = CoreInputs(by_tick(tokens), by_tick(visible), is_first)
+    return inputs, memory, jax.tree.map(by_tick, extra)
+
+  def attention(
+    self, state: State, observations: Observation, grid: tuple[int, int]
+  ) -> tuple[Attended, State]:
+    """Returns what latents look at at each of T ticks, and the state after the last.
+
+    Latents read tokens in the core. Cells are owned in the decoder of pixels, where the frame of
+    the tick is predicted from the state before it, as far ahead as the nearest displacement.
+
+    Raises:
+      ValueError: The model does not both read and predict pixels.
+    """
+    if not {"pixels"} <= set(self.inputs) & set(self.outputs):
+      raise ValueError(
+        "stream_perceiver: attention is that to pixels, read and predicted; give it."
+      )
+    inputs, memory, extra = self._inputs(state, observations)
+    positions = jnp.asarray(coordinates(grid), jnp.float32)
+    ahead = float(min(d for d in (*self.config.displacements, 1) if d > 0))
+    queries = Queries(positions, jnp.full(len(positions), ahead))
+
+    def tick(before: State, now: tuple) -> tuple[State, Attended]:
+      with captured() as found:
+        self._decode_some("pixels", before, queries)
+      owns = mean_weights(found, r"/decoder_\d+/attention$")
+      with captured() as found:
+        latents, _ = self.core(now[0], before.latents)
+      reads = mean_weights(found, f"/core/{self.core.READS}$")[..., self._places("pixels")]
+      shape = self.modalities["pixels"].grid_shape()
+      reads, owns = reads.reshape(*reads.shape[:2], *shape), owns.reshape(-1, *grid, owns.shape[-1])
+      return State(latents, *now[1:]), Attended(reads, owns, latents)
+
+    last, attended = hk.scan(tick, state, (inputs, memory, extra))
+    return attended, last
+
+  def _places(self, name: str) -> slice:
+    """Returns where the tokens of an input are among all."""
+    names = list(self.inputs)
+    sizes = [math.prod(m.grid_shape()) for m in self.inputs.values()]
+    start = 1 + sum(sizes[: names.index(name)])
+    return slice(start, start + sizes[names.index(name)])
+
+  def latents(self, state: State) -> Float[Array, "*T B L D"]:
+    """Returns the latent array."""
+    return state.latents
+
+  @hk.name_like("__call__")
+  def _tokens(
+    self, memory: dict[str, Memory], extra: dict[str, PyTree], valid: dict[str, Array]
+  ) -> tuple[Float[Array, "B N C"], Bool[Array, "B N"] | Bool[Array, "B L N"]]:
+    """Returns the tokens of all inputs side by side, and which of them may be seen (by whom).
+
+    One learned token is always visible, so a tick without any observation is well defined.
+    """
+    c = self.config
+    rows = next(iter(valid.values())).shape[0]
+    tokens = [LearnedPositions(1, c.token_dim, name="null_token")(rows)]
+    visible = [jnp.ones((rows, 1), bool)]
+    for name, modality in self.inputs.items():
+      mine = modality.tokens(memory[name], extra[name], c.token_dim, c.precision)
+      mark = LearnedPositions(1, c.token_dim, name=f"{name}_mark")(rows)
+      tokens.append(mine + jnp.broadcast_to(mark, mine.shape).astype(mine.dtype))
+      visible.append(jnp.broadcast_to(valid[name][:, None], mine.shape[:2]))
+    tokens = jnp.concatenate([c.precision.cast(t) for t in tokens], axis=1)
+    if c.norm_tokens:
+      tokens = LayerNorm(use_offset=False, name="token_norm")(tokens)
+    visible = jnp.concatenate(visible, axis=1)
+    if c.latent_grid:
+      shapes = [m.grid_shape() for m in self.inputs.values()]
+      own = jnp.asarray(own_cells([(1,), *shapes], c.latent_grid))
+      shape = (rows, *own.shape)
+      visible = jax.lax.broadcast_in_dim(visible, shape, (0, 2)) & jnp.broadcast_to(
+        own[None], shape
+      )
+    return tokens, visible
+
+  # --- asking -------------------------------------------------------------------------------------
+
+  def decode(self, state: State, queries: Mapping[str, Queries]) -> dict[str, Array]:
+    """Returns the answer to each query, `[B, Q, ...]`, in blocks of at most `decode_chunk`."""
+    answers = {}
+    for name, asked in queries.items():
+      answers |= self._decode_chunked(name, state, asked)
+    return answers
+
+  def predict(self, state: State, displacements: tuple[int, ...]) -> dict[str, Array]:
+    """Returns whole predictions of the output modalities, `[B, num_displacements, ...]`."""
+    predictions = {}
+    for name, modality in self.outputs.items():
+      grid = modality.query_grid()
+      positions = np.tile(grid, (len(displacements), 1))
+      ticks = np.repeat(np.asarray(displacements, np.float32), len(grid))
+      queries = Queries(jnp.asarray(positions, jnp.float32), jnp.asarray(ticks))
+      for key, cells in self._decode_chunked(name, state, queries).items():
+        batch = cells.shape[0]
+        cells = cells.reshape(batch * len(displacements), len(grid), *cells.shape[2:])
+        whole = modality.assemble(cells)
+        predictions[key] = whole.reshape(batch, len(displacements), *whole.shape[1:])
+    return predictions
+
+  def _decode_chunked(self, name: str, state: State, queries: Queries) -> dict[str, Array]:
+    rows = state.latents.shape[0]
+    total = queries.positions.shape[0]
+    chunk = max(1, self.config.decode_chunk // rows)
+    if total <= chunk:
+      return self._decode_some(name, state, queries)
+    pad = -total % chunk
+    padded = jax.tree.map(lambda x: jnp.pad(x, ((0, pad),) + ((0, 0),) * (x.ndim - 1)), queries)
+    blocks = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), padded)
+    answers = hk.map(lambda block: self._decode_some(name, state, block), blocks)
+
+    def join(x: Array) -> Array:
+      x = jnp.moveaxis(x, 0, 1)  # [B, blocks, chunk, ...]
+      return x.reshape(rows, -1, *x.shape[3:])[:, :total]
+
+    return jax.tree.map(join, answers)
+
+  @hk.name_like("__call__")
+  def _decode_some(self, name: str, state: State, queries: Queries) -> dict[str, Array]:
+    x = spread(self._asked(name, state, queries))
+    latents = self.config.precision.cast(state.latents)
+    for block in self.decoder:
+      x = block(x, latents)
+    return self._answered(name, x, state, queries)
+
+  @hk.name_like("__call__")
+  def _asked(self, name: str, state: State, queries: Queries) -> Float[Array, "B Q E"]:
+    """Returns the queries as vectors, with what was last seen there if they see it."""
+    x = self._embed_queries(name, queries, state.latents.shape[0])
+    return x + self._seen_at(name, queries.positions, state) if self.config.queries_see else x
+
+  @hk.name_like("__call__")
+  def _answered(
+    self, name: str, decoded: Float[Array, "B Q E"], state: State, queries: Queries
+  ) -> dict[str, Array]:
+    """Returns what the head of a modality makes of decoded queries."""
+    modality = self.modalities[name]
+    x = LayerNorm(name=f"{name}_head_norm")(decoded)
+    if name not in self.inputs:
+      return modality.head_unseen(x)
+    extra = state.extra[name]
+    if not self.config.queries_see:
+      extra = jax.tree.map(jnp.zeros_like, extra)
+    return modality.head(x, state.memory[name], extra, queries)
+
+  @hk.name_like("__call__")
+  def _seen_at(
+    self, name: str, positions: Float[Array, "Q d"], state: State
+  ) -> Float[Array, "B Q E"]:
+    """Returns what was last seen where `name` is asked about.
+
+    That is its own last value; for a modality which is not read, the inputs on the same axes.
+    """
+    c = self.config
+    dims = len(self.modalities[name].grid_shape())
+    near = {n: m for n, m in self.inputs.items() if len(m.grid_shape()) == dims}
+    if name in self.inputs:
+      near = {name: self.inputs[name]}
+    seen = jnp.zeros((state.latents.shape[0], positions.shape[0], c.query_dim))
+    seen = c.precision.cast(seen)
+    for n, modality in near.items():
+      where = (state.memory[n], state.extra[n], positions, c.query_dim, c.precision)
+      seen = seen + modality.local(*where, asker="" if n == name else name)
+    return seen
+
+  @hk.name_like("__call__")
+  def _embed_queries(self, name: str, queries: Queries, rows: int) -> Float[Array, "B Q E"]:
+    """Returns where, when and what is asked, as vectors."""
+    modality = self.modalities[name]
+    shape = [max(n, 2) for n in modality.grid_shape()]
+    where = fourier_linear(queries.positions, modality.config.num_bands, shape)
+    octave = jnp.log2(1 + queries.displacement)[:, None] / 8  # 255 ticks ahead is 1
+    when = jnp.concatenate([octave, fourier_octaves(octave, 4)], axis=-1)
+    asked = Linear(self.config.query_dim, name=f"{name}_query")(
+      self.config.precision.cast(jnp.concatenate([where, when], axis=-1))
+    )
+    return jax.lax.broadcast_in_dim(asked, (rows, *asked.shape), (1, 2))
+
+
+def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
+  """Returns `config` with the sizes of a stream, without the modalities it does not have.
+
+  Raises:
+    ValueError: The stream has none of the modalities.
+  """
+  shared = {n: m.fitted(specs[n]) for n, m in config.modalities.items() if n in specs}
+  if not shared:
+    raise ValueError(
+      f"stream_perceiver: the stream has {sorted(specs)} and the model reads "
+      f"{sorted(config.modalities)}; nothing is shared."
+    )
+  return replace(config, modalities=shared)
+
+
+def build(config: Config) -> Model:
+  """Returns the model that `config` describes.
+
+  Raises:
+    ValueError: The config contradicts itself.
+    TypeError: A modality's or the core's config is of no known type.
+  """
+  config.validate()
+  if type(config.core) not in CORES:
+    raise TypeError(
+      f"stream_perceiver: core config {type(config.core).__name__} is not one of "
+      f"{[c.__name__ for c in CORES]}."
+    )
+  modalities = {n: modality_room.build(n, m) for n, m in config.modalities.items()}
+  return as_model(
+    lambda: StreamPerceiver(config, modalities, name="stream_perceiver"),
+    modalities,
+    tuple(config.displacements),
+    config,
+  )

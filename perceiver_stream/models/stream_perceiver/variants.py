@@ -1,0 +1,89 @@
+"""Sizes of `stream_perceiver`: nano for tests, tiny for a CPU, small and base for a GPU."""
+
+import dataclasses
+import math
+
+from perceiver_stream.core import PredictCorrectConfig
+from perceiver_stream.modalities import audio, pixels
+from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.stream_perceiver.config import Config
+from perceiver_stream.models.stream_perceiver.network import build, fitted
+from perceiver_stream.models.stream_perceiver.stages import staged
+
+
+def _config(
+  side: int, latents: int, dim: int, layers: int, *, heads: int, patch: int, tokenizer: str
+) -> Config:
+  return Config(
+    modalities={
+      "pixels": pixels.Config(height=side, width=side, patch=patch, tokenizer=tokenizer),
+      "audio": audio.Config(),
+    },
+    core=PredictCorrectConfig(
+      num_latents=latents,
+      latent_dim=dim,
+      num_heads=heads,
+      num_predict_layers=layers,
+      num_correct_layers=layers,
+    ),
+    token_dim=dim,
+    query_dim=dim,
+    num_decoder_heads=heads,
+    num_decoder_layers=layers,
+  )
+
+
+def _grid(config: Config, grid: tuple[int, int]) -> Config:
+  return dataclasses.replace(config, latent_grid=grid)
+
+
+def _world(config: Config) -> Config:
+  pixels = {"pixels": config.modalities["pixels"]}
+  return dataclasses.replace(config, modalities=pixels, displacements=(1, 4))
+
+
+def _motion(config: Config, grid: tuple[int, int], dim: int) -> Config:
+  places = {"num_latents": math.prod(grid), "latent_dim": dim, "identity": True, "places": True}
+  pixels = dataclasses.replace(config.modalities["pixels"], looks_back=True)  # type: ignore[type-var]
+  return dataclasses.replace(
+    config,
+    modalities={"pixels": pixels},
+    core=dataclasses.replace(config.core, **places),
+    latent_grid=grid,
+    queries_see=False,
+    norm_tokens=False,
+    displacements=(0, 1),
+  )
+
+
+# Our own sizes; `base` has the latent array of the published MooG (1024 × 512).
+VARIANTS = {
+  "nano": lambda: _config(16, 8, 16, 1, heads=2, patch=4, tokenizer="patch"),
+  "tiny": lambda: _config(64, 64, 128, 1, heads=4, patch=4, tokenizer="patch"),
+  # Each latent bound to one cell of the picture: what the free ones are compared with.
+  "nano_grid": lambda: _grid(VARIANTS["nano"](), (4, 2)),
+  "tiny_grid": lambda: _grid(VARIANTS["tiny"](), (8, 8)),
+  # As bundled: pictures only, so that the model can watch any video.
+  "tiny_world": lambda: _world(VARIANTS["tiny"]()),
+  # As bundled: pictures only; one latent per token; motion has to pass through the latents.
+  "tiny_motion": lambda: _motion(VARIANTS["tiny"](), (16, 16), 64),
+  "small": lambda: _config(128, 256, 256, 2, heads=8, patch=8, tokenizer="conv"),
+  "base": lambda: _config(256, 1024, 512, 3, heads=8, patch=8, tokenizer="conv"),
+}
+
+CARD = Card(
+  summary="Latents that watch one stream tick by tick and foretell it, several distances ahead.",
+  paper="ours; docs/design.md says what it takes from where",
+  inputs="pixels and sound of any stream, or one of them; sizes adapt",
+  limits="The bundled weights (pictures of 64×64) have seen synthetic worlds and nothing real.",
+)
+
+FAMILY = Family(
+  name="stream_perceiver",
+  config=Config,
+  build=build,
+  fit=fitted,
+  variants=VARIANTS,
+  card=CARD,
+  stages=staged,
+)
