@@ -26,6 +26,15 @@ def cases(family):
   return found
 
 
+def close(actual, expected, atol, name, rtol=0.0):
+  """Asserts that numbers differ by at most `atol`, those above 1 by that share of them."""
+  expected = np.asarray(expected)
+  size = np.maximum(1, np.abs(np.asarray(expected, np.float64)))
+  size = np.where(np.isfinite(size), size, 1)
+  unit = lambda x: np.asarray(x, np.float64) / size  # noqa: E731
+  np.testing.assert_allclose(unit(actual), unit(expected), atol=atol, rtol=rtol, err_msg=name)
+
+
 class Case:
   """The arrays of one case; `done` fails if one of them was not looked at."""
 
@@ -50,8 +59,8 @@ class Case:
     return self[name] if name in self.arrays else default
 
   def equal(self, name, actual, atol=1e-6, rtol=0.0):
-    """Compares an output; NaN equals NaN."""
-    np.testing.assert_allclose(actual, self[name], atol=atol, rtol=rtol, err_msg=name)
+    """Compares an output, numbers above 1 relatively; NaN equals NaN."""
+    close(actual, self[name], atol, name, rtol)
 
   def done(self):
     assert not self.left, f"nothing was compared with {sorted(self.left)}"

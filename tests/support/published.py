@@ -12,6 +12,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+from metric_golden import close
 
 from perceiver_stream.models import mapping as translation
 from perceiver_stream.models import moog, rvm
@@ -53,7 +54,7 @@ class Golden:
 
   def close(self, actual, name, atol=None):
     expected = self.arrays[name]
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=atol or self.atol, err_msg=name)
+    close(actual, expected, atol or self.atol, name)
 
 
 def load_params(make, args, rules, published, ignore=""):

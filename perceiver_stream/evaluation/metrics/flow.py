@@ -30,6 +30,9 @@ def scores(
   A pixel is an outlier if it is off by more than 3 px and by more than 5 % of the true flow; where
   nothing moved, any error above 3 px is. `px1` and so on are the shares of pixels below that error.
 
+  A picture without a valid pixel makes `epe_mean_over_images` NaN, as in the released code; the
+  pooled numbers leave it out.
+
   Args:
     gt: (x, y) in pixels.
     pred: As `gt`.
@@ -40,7 +43,7 @@ def scores(
   per_image = _per_image(error, outlier, valid)
   error, outlier = error[valid], outlier[valid]
   return {
-    "epe_mean_over_images": float(nanmean(per_image[:, 0])),
+    "epe_mean_over_images": float(ratio(per_image[:, 0].sum(), len(per_image))),
     "epe_all_pixels": float(nanmean(error)),
     "fl_all_percent": 100 * float(nanmean(outlier)),
   } | {f"px{k}": float(nanmean(error < k)) for k in (1, 3, 5)}

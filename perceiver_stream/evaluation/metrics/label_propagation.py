@@ -15,9 +15,11 @@ from jaxtyping import Bool, Float, Integer, Num
 from perceiver_stream.evaluation.metrics import davis
 from perceiver_stream.evaluation.metrics.base import Arrays, Metric, same_shapes
 from perceiver_stream.evaluation.metrics.resize import bilinear, nearest
+from perceiver_stream.evaluation.metrics.top_k import top_k
 
 PATCH = 16  # pixels of the model's picture per patch
 _FAR = np.float32(-1e10)
+_SAME = 1e-6  # labels that differ by less are the same
 _ROWS = 256  # patches whose affinities are computed at once
 
 
@@ -130,12 +132,14 @@ def labels_to_pose(
   """Returns where each joint is, (x, y) in pixels, and whether it is anywhere.
 
   The position is the mean of the indices of the best patches, weighted by their labels, without
-  the half patch to their centres; -1 where no patch has the label. Of equal patches the first are
-  taken (the source's choice among them is that of its sorting).
+  the half patch to their centres; -1 where no patch has the label. Of patches that are equal in
+  float32, those are taken that the source takes; see `top_k`.
   """
   num_frames, height, width, channels = labels.shape
   flat = np.asarray(labels[..., 1:], np.float64).reshape(num_frames, -1, channels - 1)
-  best = np.argsort(-flat, axis=1, kind="stable")[:, :num_best]
+  rows = flat.astype(np.float32).swapaxes(1, 2).reshape(-1, height * width)
+  best = np.stack([top_k(row, num_best) for row in rows])
+  best = best.reshape(num_frames, channels - 1, -1).swapaxes(1, 2)
   weights = np.take_along_axis(flat, best, axis=1)
   total = weights.sum(axis=1)
   visible: np.ndarray = np.any(flat != 0, axis=1)
@@ -168,13 +172,30 @@ def _hand_on(
       far = np.where(near[rows], np.float32(0), _FAR)
       parts[1:] = [part + far for part in parts[1:]]
     affinity = np.concatenate(parts, axis=1)
-    top_k = min(settings.top_k, affinity.shape[1])
-    chosen = np.argpartition(affinity, -top_k, axis=1)[:, -top_k:]
+    chosen = _nearest(affinity, labels, settings.top_k)
     weights = np.take_along_axis(affinity, chosen, axis=1).astype(np.float64)
     weights = np.exp(weights - weights.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
     out.append(np.einsum("pkc,pk->pc", labels[chosen], weights))
   return np.concatenate(out)
+
+
+def _nearest(
+  affinity: Float[np.ndarray, "P M"], labels: Num[np.ndarray, "M C"], k: int
+) -> Integer[np.ndarray, "P K"]:
+  """Returns the patches of the context with the largest affinities to each patch.
+
+  The copies of the first frame that fill the memory at the start tie. Which of them are taken
+  matters only where their labels differ; there it is as in the source, see `top_k`.
+  """
+  k = min(k, affinity.shape[1])
+  chosen = np.argpartition(affinity, -k, axis=1)[:, -k:]
+  smallest = np.take_along_axis(affinity, chosen, axis=1).min(axis=1, keepdims=True)
+  for row in np.flatnonzero((affinity >= smallest).sum(axis=1) > k):
+    tied = labels[affinity[row] == smallest[row]]
+    if np.any(np.ptp(tied, axis=0) > _SAME):
+      chosen[row] = top_k(affinity[row], k)
+  return chosen
 
 
 def _near(height: int, width: int, radius: float) -> Bool[np.ndarray, "P P"]:

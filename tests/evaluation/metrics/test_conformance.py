@@ -10,7 +10,7 @@ import pytest
 from perceiver_stream.evaluation import metrics
 from perceiver_stream.evaluation.metrics import base
 
-SUPPORT = {"base", "resize"}
+SUPPORT = {"base", "resize", "top_k"}
 TIME_FIRST = {"streaming", "label_propagation", "trajectory"}  # the first axis is time, not videos
 ALL = pytest.mark.parametrize("metric", metrics.METRICS, ids=lambda m: m.name)
 

@@ -52,7 +52,11 @@ def test_pictures_without_a_known_pixel_are_nan_and_left_out(rng):
   valid[1] = False
   per_image = flow.per_image_scores(gt, gt + 1, valid)
   assert np.isnan(per_image[1]).all()
-  assert flow.scores(gt, gt + 1, valid)["epe_mean_over_images"] == pytest.approx(np.sqrt(2))
+  scores = flow.scores(gt, gt + 1, valid)
+  assert np.isnan(scores["epe_mean_over_images"])  # as the released code has it
+  assert scores["epe_all_pixels"] == pytest.approx(np.sqrt(2)) and scores["px3"] == 1
+  none = flow.scores(gt[:0], gt[:0])
+  assert all(np.isnan(value) for value in none.values())
 
 
 def test_psnr_of_a_known_error():
