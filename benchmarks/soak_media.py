@@ -135,7 +135,8 @@ WAYS: tuple[Callable[..., bytes], ...] = (
 
 def read(path: str) -> dict[str, Any]:
   """Returns checksums and flags of all ticks, and what was reported."""
-  from perceiver_stream.streams import media, video
+  from perceiver_stream.streams import video
+  from perceiver_stream.streams.damage import DamagedError
 
   config = video.Config(
     path=path, height=24, width=32, on_damage="skip", max_ticks=MAX_TICKS, audio_rate_hz=16000
@@ -149,7 +150,7 @@ def read(path: str) -> dict[str, Any]:
       valid.append(bool(tick["pixels_valid"]))
     damage = dataclasses.asdict(ticks.damage)  # type: ignore[attr-defined]
     return {"crcs": crcs, "valid": valid, "damage": damage, "said": heard.messages}
-  except media.DamagedError as error:
+  except DamagedError as error:
     return {"refused": str(error)}
   finally:
     ticks.close()
@@ -253,13 +254,13 @@ def judge(whole: dict[str, Any], got: dict[str, Any]) -> str:
 
 def sources(folder: pathlib.Path, path: str) -> list[pathlib.Path]:
   """Returns the files to damage: clips written here, and those of `path` that are small enough."""
-  from perceiver_stream.streams import media
+  from perceiver_stream.streams import playlist
 
   found = []
   for i, (suffix, codec, sound, options) in enumerate(CLIPS):
     found.append(folder / f"clip{i}.{suffix}")
     write_clip(found[-1], codec, sound, options)
-  real = [pathlib.Path(p) for p in media.find_files(path)] if path else []
+  real = [pathlib.Path(p) for p in playlist.find_files(path)] if path else []
   return found + [p for p in real if p.stat().st_size <= MAX_REAL_BYTES]
 
 

@@ -22,7 +22,8 @@ import av.error
 import numpy as np
 
 from perceiver_stream.streams.audio_resampling import TAPS, Block, Resampler, channels_of
-from perceiver_stream.streams.media import Ledger, decode_packet, packets_of
+from perceiver_stream.streams.damage import Ledger
+from perceiver_stream.streams.media import decode_packet, packets_of
 from perceiver_stream.streams.mono import Mono
 from perceiver_stream.streams.opening import open_media
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from perceiver_stream.streams.media import Ledger
+from perceiver_stream.streams.damage import Ledger
 
 TAPS = 16  # half the length of the resampling filter, in samples of the lower rate
 # Times of packets shake; a step larger than this (less than a packet) is a gap or an overlap.

@@ -13,14 +13,13 @@ Source: Greff et al. 2022, 2203.03570, challenges/movi of its code; Doersch et a
 """
 
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
 
+from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.image_files import nearest, pose_matrix, scaled_size
-from perceiver_stream.streams.media import DamagedError
 from perceiver_stream.streams.picker import Picker
 
 FEATURES: dict[str, tuple[str, ...]] = {
@@ -74,7 +73,7 @@ def make_clip(stored: Mapping[str, np.ndarray], config: Any, where: str) -> Clip
   for name in config.modalities:
     valid = always
     if name == "pixels":
-      picker = Picker(*size, config.crop, Fraction(1))
+      picker = Picker(*size, config.crop)
       frames = (
         av.VideoFrame.from_ndarray(np.ascontiguousarray(f), "rgb24") for f in stored["video"]
       )

@@ -21,7 +21,7 @@ import av.error
 import numpy as np
 
 from perceiver_stream.streams import frame_numbers
-from perceiver_stream.streams.media import DamagedError
+from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.picker import Picker
 from perceiver_stream.utils.paths import user_path
 
@@ -194,7 +194,7 @@ def read_camera(item: Any) -> np.ndarray | None:
 
 def read_pixels(path: pathlib.Path, height: int, width: int, crop: str) -> np.ndarray:
   """Returns RGB, uint8 `[H, W, 3]`; DamagedError where the file is not whole."""
-  return Picker(height, width, crop, Fraction(1))(read_frame(path))
+  return Picker(height, width, crop)(read_frame(path))
 
 
 def read_depth(path: pathlib.Path, height: int, width: int, crop: str, unit_m: float) -> np.ndarray:

@@ -12,8 +12,8 @@ import numpy as np
 
 from perceiver_stream.streams import image_files
 from perceiver_stream.streams.base import exact_rate
+from perceiver_stream.streams.damage import DamagedError, Ledger
 from perceiver_stream.streams.key_packets import Shown
-from perceiver_stream.streams.media import DamagedError, Ledger
 from perceiver_stream.streams.picker import Picker
 from perceiver_stream.streams.pictures import Pictures
 from perceiver_stream.streams.playlist import ImageFiles
@@ -42,7 +42,7 @@ class ImageSequence:
     own = exact_rate(config.image_rate_hz) if config.image_rate_hz else None
     self._image_rate = own or rate or ASSUMED_HZ
     self._positions = images.positions()
-    self._picker = Picker(config.height, config.width, config.crop, Fraction(1))
+    self._picker = Picker(config.height, config.width, config.crop)
     self._size: str | None = None  # of the first image decoded
     self._resized = False  # whether one of another size was told of
     self._index = -1  # of the image shown

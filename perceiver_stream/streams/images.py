@@ -23,8 +23,8 @@ from perceiver_stream.streams.base import (
   make_tick,
   pixels_spec,
 )
+from perceiver_stream.streams.damage import ON_DAMAGE, DamagedError, Ledger
 from perceiver_stream.streams.image_files import NAMES, UNITS, Track, find_sequences
-from perceiver_stream.streams.media import ON_DAMAGE, DamagedError, Ledger
 from perceiver_stream.types import ModalitySpec
 from perceiver_stream.utils.paths import user_path
 

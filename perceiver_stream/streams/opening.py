@@ -14,7 +14,8 @@ import av.container
 import av.error
 from av.format import ContainerFormat, formats_available
 
-from perceiver_stream.streams.media import DamagedError, reason
+from perceiver_stream.streams.damage import DamagedError
+from perceiver_stream.streams.media import reason
 from perceiver_stream.utils.paths import file_url, user_path, why_no_file
 
 # Demuxers that open what their content or their name points to: playlists, indexes beside their

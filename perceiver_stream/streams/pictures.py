@@ -16,13 +16,16 @@ import av
 import av.error
 import numpy as np
 
+from perceiver_stream.streams.damage import DamagedError, Ledger
+from perceiver_stream.streams.display import Aspects, margins_of
 from perceiver_stream.streams.frame_rate import constant_rate, mean_rate
 from perceiver_stream.streams.key_packets import Key, Shown, from_key, marked, seek_key
-from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode, packets_of
+from perceiver_stream.streams.media import choose, decode, packets_of
 from perceiver_stream.streams.opening import open_media
 from perceiver_stream.streams.picker import Picker
 from perceiver_stream.streams.sound_extent import sound_extent
 from perceiver_stream.streams.stated_ends import stated_end, states_end_of_tracks
+from perceiver_stream.streams.tiles import whole_photo
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +46,14 @@ class Picture(NamedTuple):
     frame: As decoded.
     after_loss: Whether something between the frame before and this one was lost.
     is_broken: Whether it is partly made up, or leans on what was lost, since no key frame came.
+    aspect: Width over height of its pixels.
   """
 
   time: int
   frame: av.VideoFrame
   after_loss: bool
   is_broken: bool
+  aspect: Fraction = Fraction(1)
 
 
 class Pictures:
@@ -87,8 +92,9 @@ class Pictures:
     self._step = max(1, round(1 / (rate * self._base)))
     self._is_constant = constant_rate(self._track) is not None
     self._is_avi = self._container.format.name == "avi"
-    aspect = Fraction(self._track.sample_aspect_ratio or 1)
-    self._picker = Picker(config.height, config.width, config.crop, aspect)
+    self._aspects = Aspects(self._track)
+    margins = margins_of(self._container, self._track, self._path)
+    self._picker = Picker(config.height, config.width, config.crop, margins)
     self._newest: int | None = None  # time of a picture decoded
 
   def start(self) -> None:
@@ -172,7 +178,7 @@ class Pictures:
     """Returns the picture shown, uint8 `[H, W, 3]`, not to be written to."""
     assert self._held is not None
     if self._pixels is None:
-      self._pixels = self._picker(self._held.frame)
+      self._pixels = self._picker(self._held.frame, self._held.aspect)
       self._crc = zlib.crc32(self._pixels.data)
     return self._pixels
 
@@ -340,14 +346,18 @@ class Pictures:
 
   def _decoded(self, packets: Iterator[Any]) -> Iterator[Picture]:
     """Yields pictures as they come out of the decoder, leaps of the file's clock taken out."""
-    is_broken = False
-    frames = decode(packets, self._track.codec_context, self._ledger, "packets")
+    photo = whole_photo(self._container, self._track, self._path)
+    if photo is not None:
+      yield Picture(0, photo, False, False)
+      return
+    is_broken, aspects = False, self._aspects
+    frames = decode(aspects.watch(packets), self._track.codec_context, self._ledger, "packets")
     for frame, after_loss in frames:
       time = self._placed(frame.pts if frame.pts is not None else frame.dts)
       self._disordered |= self._newest is not None and time <= self._newest
       self._newest = time if self._newest is None else max(self._newest, time)
       is_broken = frame.is_corrupt or (not frame.key_frame and (is_broken or after_loss))
-      yield Picture(time, frame, after_loss, is_broken)
+      yield Picture(time, frame, after_loss, is_broken, aspects.of(frame))
 
   def _placed(self, stated: int | None) -> int:
     """Returns the time of the next picture, where the file states one, without leaps."""

@@ -1,18 +1,20 @@
 """What a media file holds, before it is opened as a stream; and single pictures."""
 
 import itertools
-from fractions import Fraction
 from typing import Any, NamedTuple
 
-import av
 import numpy as np
 from jaxtyping import UInt8
 
 from perceiver_stream.streams import video
+from perceiver_stream.streams.damage import DamagedError, Ledger
+from perceiver_stream.streams.display import Aspects, margins_of
 from perceiver_stream.streams.frame_rate import constant_rate
-from perceiver_stream.streams.media import DamagedError, Ledger, choose, decode, packets_of
+from perceiver_stream.streams.media import choose, decode, packets_of
 from perceiver_stream.streams.opening import open_media
+from perceiver_stream.streams.picker import shown_size
 from perceiver_stream.streams.playlist import ImageFiles, one_recording
+from perceiver_stream.streams.tiles import whole_photo
 
 
 class Probe(NamedTuple):
@@ -49,10 +51,11 @@ def probe(path: str) -> Probe:
     return probe(source.files[0])._replace(rate_hz=0.0, has_sound=False, is_picture=False)
   with open_media(source) as container:
     track = choose(container, "video", -1, path)
-    frames, repeats = _first_two(container, track, path) if track is not None else ([], 0)
-    if track is None or not frames:
+    aspects = Aspects(track) if track is not None else None
+    frames, repeats = _first_two(container, track, path) if aspects else ([], 0)
+    if aspects is None or not frames:
       raise DamagedError(f"{path} has no picture in it; give a picture or a video.")
-    size = _upright(frames[0], Fraction(track.sample_aspect_ratio or 1))
+    size = shown_size(frames[0], margins_of(container, track, path), aspects.of(frames[0]))
     rate = float(constant_rate(track) or 0)
     is_picture = len(frames) == 1 and not repeats
     return Probe(*size, rate, bool(container.streams.audio), is_picture)
@@ -60,17 +63,14 @@ def probe(path: str) -> Probe:
 
 def _first_two(container: Any, track: Any, path: str) -> tuple[list[Any], int]:
   """Returns the first two frames that can be decoded, and how many packets repeat them."""
+  photo = whole_photo(container, track, path)
+  if photo is not None:
+    return [photo], 0
   ledger, repeats = Ledger(path, "skip"), []
   ledger.tried = 0  # damage is told by who reads the file
   packets = packets_of(container, track, repeats.append)
   frames = decode(packets, track.codec_context, ledger, "packets")
   return [frame for frame, _ in itertools.islice(frames, 2)], len(repeats)
-
-
-def _upright(frame: av.VideoFrame, aspect: Fraction) -> tuple[int, int]:
-  """Returns rows and columns of a frame as it is shown, in square pixels."""
-  height, width = frame.height, round(frame.width * aspect)
-  return (width, height) if round(frame.rotation / 90) % 2 else (height, width)
 
 
 def reduced(height: int, width: int, max_side: int) -> tuple[int, int]:

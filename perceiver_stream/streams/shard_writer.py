@@ -16,7 +16,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from perceiver_stream import streams
 from perceiver_stream.streams import shard_files, video
 from perceiver_stream.streams.base import StreamConfig, exact_rate
-from perceiver_stream.streams.media import DamagedError
+from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.playlist import find_recordings
 from perceiver_stream.streams.shard_files import (
   Index,

@@ -12,7 +12,8 @@ import numpy as np
 
 from perceiver_stream.streams.audio_decoding import AudioDecoder, Restart
 from perceiver_stream.streams.audio_resampling import Block
-from perceiver_stream.streams.media import Ledger, choose
+from perceiver_stream.streams.damage import Ledger
+from perceiver_stream.streams.media import choose
 from perceiver_stream.streams.opening import open_media
 
 logger = logging.getLogger(__name__)

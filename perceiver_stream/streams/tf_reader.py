@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from perceiver_stream.streams.clips import OPTIONAL
-from perceiver_stream.streams.media import DamagedError
+from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.sim_recordings import require
 
 

@@ -38,9 +38,9 @@ from perceiver_stream.streams.base import (
   pixels_spec,
   samples_per_tick,
 )
+from perceiver_stream.streams.damage import ON_DAMAGE, Damage, DamagedError, Ledger
 from perceiver_stream.streams.image_sequence import ImageSequence
 from perceiver_stream.streams.key_packets import Shown
-from perceiver_stream.streams.media import ON_DAMAGE, Damage, DamagedError, Ledger
 from perceiver_stream.streams.pictures import Pictures
 from perceiver_stream.streams.playlist import ImageFiles, Source, find_recordings, one_recording
 from perceiver_stream.streams.sound import Heard, Sound

@@ -8,7 +8,7 @@ from video_files import number_of
 
 from perceiver_stream.streams import tfrecord
 from perceiver_stream.streams.clips import POINTS, features_of, make_clip
-from perceiver_stream.streams.media import DamagedError
+from perceiver_stream.streams.damage import DamagedError
 
 ALL = tfrecord.MODALITIES
 

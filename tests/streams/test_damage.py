@@ -10,7 +10,8 @@ from stream_checks import BARS, assert_restores, video_row
 from video_files import cut, flip, number_of, write_video
 
 from perceiver_stream import streams
-from perceiver_stream.streams import media, video
+from perceiver_stream.streams import video
+from perceiver_stream.streams.damage import Damage, DamagedError
 
 FASTSTART = {"movflags": "faststart"}
 
@@ -23,7 +24,7 @@ def read(path, **fields):
 
 
 def refuses(path, text, **fields):
-  with pytest.raises(media.DamagedError, match=text) as error:
+  with pytest.raises(DamagedError, match=text) as error:
     read(path, **fields)
   assert pathlib.Path(path).name in str(error.value)
 
@@ -180,7 +181,7 @@ def test_pictures_that_are_not_there_are_told_of(tmp_path, caplog):
   held = shown.count(29)
   assert held > 10, "FFmpeg leaves out more, to be in step again"
   assert shown == [*range(29), *[29] * held, *range(29 + held, 60)]
-  assert damage == media.Damage(gaps=1)
+  assert damage == Damage(gaps=1)
   assert f"its pictures have a hole from 1.20 s to {(29 + held) / 25:.2f} s" in caplog.text
 
 
@@ -202,7 +203,7 @@ def test_a_playlist_goes_on_without_the_file_that_cannot_be_read(tmp_path, caplo
   write_video(tmp_path / "1.mkv", num=5)
   (tmp_path / "2.mkv").write_bytes(b"nothing")
   write_video(tmp_path / "3.mkv", num=4)
-  with pytest.raises(media.DamagedError, match="2.mkv .*cannot be opened"):
+  with pytest.raises(DamagedError, match="2.mkv .*cannot be opened"):
     read(tmp_path)
   with caplog.at_level(logging.WARNING):
     ticks, damage = read(tmp_path, on_damage="skip")
@@ -228,7 +229,7 @@ def test_a_playlist_goes_on_without_the_file_of_which_nothing_decodes(tmp_path, 
 
 def test_a_playlist_of_nothing_but_damage_is_an_error_not_an_endless_loop(tmp_path):
   (tmp_path / "1.mkv").write_bytes(b"nothing")
-  with pytest.raises(media.DamagedError, match="not one of the 1 files of path=.* could be read"):
+  with pytest.raises(DamagedError, match="not one of the 1 files of path=.* could be read"):
     read(tmp_path, on_damage="skip", loops=-1)
 
 
@@ -284,13 +285,13 @@ def test_sound_files_have_no_damage(tmp_path, suffix):
   damage = read(path)[1]
   assert not damage
   assert str(damage) == "none"
-  assert str(media.Damage(lost=2) + media.Damage(lost=1, sound=4)) == "lost 3, sound 4"
+  assert str(Damage(lost=2) + Damage(lost=1, sound=4)) == "lost 3, sound 4"
 
 
 def test_damage_in_a_row_surfaces_through_windows_and_prefetch(tmp_path):
   config = video.Config(path=str(broken_in_the_middle(tmp_path)), **BARS)
   windows = streams.prefetch(streams.windows(streams.open_rows(config), 4, 4))
-  with pytest.raises(media.DamagedError, match="v.mkv is damaged"):
+  with pytest.raises(DamagedError, match="v.mkv is damaged"):
     list(windows)
 
 

@@ -12,7 +12,7 @@ from video_files import number_of, picture
 
 from perceiver_stream import streams
 from perceiver_stream.streams import probe, video
-from perceiver_stream.streams.media import DamagedError
+from perceiver_stream.streams.damage import DamagedError
 
 
 def write(folder, numbers, name="{:05d}.png", size=(24, 48)):

@@ -10,8 +10,8 @@ from video_files import number_of, picture
 
 from perceiver_stream import streams
 from perceiver_stream.streams import image_files, images
+from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.image_files import UNITS, nearest, read_depth, read_pixels
-from perceiver_stream.streams.media import DamagedError
 
 ALL = ("pixels", "depth", "camera")
 

@@ -11,7 +11,7 @@ from video_files import number_of, write_video
 
 from perceiver_stream.evaluation import pictures
 from perceiver_stream.streams import probe
-from perceiver_stream.streams.media import DamagedError
+from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.opening import open_media
 
 NAMES = [

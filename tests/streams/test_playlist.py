@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from perceiver_stream.streams import image_files, media, playlist
+from perceiver_stream.streams import image_files, playlist
 from perceiver_stream.streams.playlist import ImageFiles, find_recordings, one_recording
 
 
@@ -68,7 +68,7 @@ def test_images_whose_names_differ_in_numbers_are_one_recording(tmp_path, files,
     assert names(find_recordings(path)) == expected
     alone = names(find_recordings(path, image_sequences=False))
     assert sorted(alone) == sorted(files)
-  assert set(media.find_files(str(tmp_path))) == {str(tmp_path / name) for name in files}
+  assert set(playlist.find_files(str(tmp_path))) == {str(tmp_path / name) for name in files}
 
 
 def test_images_of_a_pattern_over_folders_are_a_recording_each(tmp_path):

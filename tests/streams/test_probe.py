@@ -4,7 +4,7 @@ import pytest
 
 from perceiver_stream.evaluation import pictures
 from perceiver_stream.streams import probe
-from perceiver_stream.streams.media import DamagedError
+from perceiver_stream.streams.damage import DamagedError
 
 
 def save(path, size, rate=10, count=3, sound=False):

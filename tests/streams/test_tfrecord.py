@@ -8,7 +8,7 @@ from video_files import number_of
 
 from perceiver_stream import streams
 from perceiver_stream.streams import tfrecord
-from perceiver_stream.streams.media import DamagedError
+from perceiver_stream.streams.damage import DamagedError
 
 tf = pytest.importorskip("tensorflow", reason='needs TensorFlow: pip install -e ".[tf]"')
 LENGTHS = (5, 4, 6)

@@ -13,7 +13,9 @@ from perceiver_stream.evaluation.datasets.base import UNKNOWN, MaskClip
 from perceiver_stream.evaluation.metrics import resize
 from perceiver_stream.evaluation.optical_flow import opencv
 from perceiver_stream.streams import image_files, media, opening
-from perceiver_stream.streams.media import DamagedError
+from perceiver_stream.streams.damage import DamagedError
+from perceiver_stream.streams.display import Margins, margins_of
+from perceiver_stream.streams.picker import Picker, shown_size
 
 Size = tuple[int, int] | None  # (H, W), or as stored
 VOID = 255  # of mask files: pixels that do not count
@@ -65,8 +67,9 @@ def read_video(path: pathlib.Path, size: Size) -> UInt8[np.ndarray, "T H W 3"]:
     if track is None:
       raise DamagedError(f"{path} has no video track; get the file again.")
     track.thread_type = "NONE"
+    margins = margins_of(container, track, str(path))
     try:
-      return stacked((_rgb(frame) for frame in container.decode(track)), size, str(path))
+      return stacked(_rgb(container.decode(track), margins), size, str(path))
     except av.error.FFmpegError as error:
       raise DamagedError(f"{path} is damaged ({error.strerror}); get the file again.") from error
 
@@ -125,5 +128,11 @@ def read_names(path: pathlib.Path) -> list[str]:
   return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
 
 
-def _rgb(frame: av.VideoFrame) -> np.ndarray:
-  return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
+def _rgb(frames: Iterator[av.VideoFrame], margins: Margins) -> Iterator[np.ndarray]:
+  """Yields frames as players show them, pixel by pixel: their shape is not looked at."""
+  picker, made_for = None, (0, 0)
+  for frame in frames:
+    shown = shown_size(frame, margins)
+    if picker is None or shown != made_for:
+      picker, made_for = Picker(*shown, "squash", margins), shown
+    yield picker(frame)

@@ -10,7 +10,7 @@ import numpy as np
 
 from perceiver_stream.evaluation.datasets.base import About, JointClip
 from perceiver_stream.evaluation.datasets.files import Size, numbered, read_frames
-from perceiver_stream.streams.media import DamagedError
+from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.utils.paths import user_path
 
 NUM_JOINTS = 15

@@ -11,7 +11,7 @@ from scenes import moving
 
 from perceiver_stream.evaluation import clips, datasets
 from perceiver_stream.evaluation.datasets import UNKNOWN, load
-from perceiver_stream.streams.media import DamagedError
+from perceiver_stream.streams.damage import DamagedError
 
 
 @pytest.mark.parametrize("name", sorted(datasets.DATASETS))

@@ -1,0 +1,89 @@
+"""What is wrong with files: errors, and a count of what was lost."""
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+
+logger = logging.getLogger(__name__)
+
+ON_DAMAGE = ("stop", "skip")
+_MAY_BE_MEANT = ("gaps", "jumps")  # kinds of `Damage` that pauses and edits look like too
+
+
+class DamagedError(ValueError):
+  """A media file cannot be read as it should; the message says where and what to do."""
+
+
+@dataclass
+class Damage:
+  """What was lost of the recordings read so far; all zero for sound ones.
+
+  Attributes:
+    files: Files that could not be opened, or held no picture.
+    packets: Packets of pictures that could not be read or decoded.
+    lost: Pictures that the file says it has and that never came.
+    broken: Pictures partly made up by the decoder, or after a loss and before the next key frame.
+    late: Pictures dropped because their time lay before one already given.
+    jumps: Leaps of the file's clock, taken out; pauses longer than `max_gap_s` look the same.
+    sound: Packets of sound that could not be read or decoded.
+    gaps: Holes in the sound, longer than 20 ms, and, where the file states a constant rate, between
+      the end of a picture as it states it and the next; no error, for some recorders pause, and
+      leave out pictures of nothing new.
+  """
+
+  files: int = 0
+  packets: int = 0
+  lost: int = 0
+  broken: int = 0
+  late: int = 0
+  jumps: int = 0
+  sound: int = 0
+  gaps: int = 0
+
+  def __add__(self, other: "Damage") -> "Damage":
+    theirs = dataclasses.asdict(other)
+    return Damage(**{name: n + theirs[name] for name, n in dataclasses.asdict(self).items()})
+
+  def __bool__(self) -> bool:
+    return any(vars(self).values())
+
+  def __str__(self) -> str:
+    found = [f"{name} {n}" for name, n in dataclasses.asdict(self).items() if n]
+    return ", ".join(found) or "none"
+
+
+class Ledger:
+  """Books the damage of one file, and stops or warns as the config says."""
+
+  def __init__(self, path: str, on_damage: str):
+    self.path, self.damage, self._stop = path, Damage(), on_damage == "stop"
+    self.tried: int | None = None  # what went wrong in an attempt, which is not booked
+    self._told: set[str] = set()
+
+  def book(self, kind: str, where: str, count: int = 1) -> None:
+    """Counts damage of one kind.
+
+    Raises:
+      DamagedError: The config says to stop at damage.
+    """
+    if self.tried is not None:
+      self.tried += count if kind != "gaps" else 0
+      return
+    setattr(self.damage, kind, getattr(self.damage, kind) + count)
+    what = f"{self.path}{'' if kind in _MAY_BE_MEANT else ' is damaged'}: {where}"
+    if self._stop and kind != "gaps":
+      raise DamagedError(
+        f"{what}. Use on_damage='skip' to go on past such places and have them counted, or repair the "
+        f"file."
+      )
+    if kind in self._told:
+      return
+    self._told.add(kind)
+    end = "a recorder may have paused" if kind == "gaps" else "going on past it"
+    logger.warning("%s; %s.", what, end)
+
+  def close(self) -> None:
+    """Says what was lost in all."""
+    if self.damage:
+      what = "holes" if self.damage == Damage(gaps=self.damage.gaps) else "damage"
+      logger.warning("%s: %s in all: %s.", self.path, what, self.damage)
