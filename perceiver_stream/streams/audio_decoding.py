@@ -29,7 +29,7 @@ from perceiver_stream.streams.opening import open_media
 
 SECTION_S = 120  # between restarts
 _WARM_S = 1  # of sound on which a new decoder warms up; MP3 looks back 0.26 s at most
-_CHECK_S = Fraction(1, 4)  # of sound on which it is then compared with the old one
+_CHECK_S = 0.25  # of sound on which it is then compared with the old one
 _FEWEST = 4  # packets for that, of which two warm up: some hold a second
 _TOLERANCE = 1e-4  # of full scale, 3 steps of 16 bits
 # Their decoders fill in random noise, which restarts with them; other noise is no other sound.

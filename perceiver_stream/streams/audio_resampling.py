@@ -10,8 +10,8 @@ import numpy as np
 from perceiver_stream.streams.damage import Ledger
 
 TAPS = 16  # half the length of the resampling filter, in samples of the lower rate
-# Times of packets shake; a step larger than this (less than a packet) is a gap or an overlap.
-_SHAKE_S = Fraction(1, 50)
+# Times of packets shake; a step larger than 20 ms (less than a packet) is a gap or an overlap.
+_SHAKE_S = 0.02 + 1e-6  # rounding of floats is no step
 
 Block = tuple[int, np.ndarray]  # the position of the first sample, and samples
 
@@ -35,7 +35,7 @@ class Resampler:
     self._rate, self._zero_s, self._ledger = rate, zero_s, ledger
     self._place, self._skip = place, skip
     self._form: tuple[str, str, int] | None = None
-    self._expected = Fraction(0)  # time of the next frame
+    self._start_s = 0.0  # time of the first sample taken in since the start
     self._resampler: av.AudioResampler | None = None
     self.position = self.starts = self.count = self.source_rate = 0
 
@@ -46,15 +46,15 @@ class Resampler:
       if skip >= frame.samples:
         return
       frame = _without(frame, skip)
-    time = self._expected if frame.pts is None else frame.pts * Fraction(frame.time_base or 1)
+    late_s = self._late_s(frame)
     form = (frame.format.name, frame.layout.name, frame.sample_rate)
-    if self._form is not None and time > self._expected + _SHAKE_S:
-      where = f"its sound has a hole from {float(self._expected):.2f} to {float(time):.2f} s"
+    if self._form is not None and late_s > _SHAKE_S:
+      end_s = self._end_s()
+      where = f"its sound has a hole from {end_s:.2f} to {end_s + late_s:.2f} s"
       self._ledger.book("gaps", where)
-    if form != self._form or abs(time - self._expected) > _SHAKE_S:
+    if form != self._form or abs(late_s) > _SHAKE_S:
       yield from self.flush()
-      self._start(form, time)
-    self._expected += Fraction(frame.samples, frame.sample_rate)
+      self._start(form, frame)
     self.count += frame.samples
     frame.pts = None  # placed already; the resampler would stumble over gaps
     yield from self._run(frame)
@@ -72,25 +72,36 @@ class Resampler:
     at = -(-count // period) * period
     return at - count, self._first + at * self._rate // self.source_rate
 
-  def _start(self, form: tuple[str, str, int], time: Fraction) -> None:
+  def _end_s(self) -> float:
+    """Returns the time at which the samples taken in end."""
+    return self._start_s + self.count / self.source_rate if self.source_rate else 0.0
+
+  def _late_s(self, frame: av.AudioFrame) -> float:
+    """Returns how long after the samples taken in a frame starts."""
+    if frame.pts is None or self._place is not None:
+      return 0.0
+    return frame.pts * float(frame.time_base or 1) - self._end_s()
+
+  def _start(self, form: tuple[str, str, int], frame: av.AudioFrame) -> None:
+    time = Fraction(self._end_s())
+    if frame.pts is not None:
+      time = frame.pts * Fraction(frame.time_base or 1)
     self._form, self.source_rate = form, form[2]
     self.starts, self.count = self.starts + 1, 0
     self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self._rate)
     delay = 0
     if self.source_rate != self._rate:
       delay = math.ceil(TAPS * max(1, Fraction(self._rate, self.source_rate)))
-    if self._place is None:
-      self._expected, self._first = time, math.ceil((time - self._zero_s) * self._rate) + delay
-    else:
-      self._expected = self._zero_s + Fraction(self._place - delay, self._rate)
-      self._first, self._place = self._place, None
-    self.position = self._first
+    if self._place is not None:
+      time = self._zero_s + Fraction(self._place - delay, self._rate)
+    self._start_s, self._place = float(time), None
+    self.position = self._first = math.ceil((time - self._zero_s) * self._rate) + delay
 
   def _run(self, frame: av.AudioFrame | None) -> Iterator[Block]:
     if self._resampler is None:
       return
     for out in self._resampler.resample(frame):
-      samples = np.clip(out.to_ndarray().reshape(-1), -1, 1)
+      samples = np.minimum(np.maximum(out.to_ndarray().reshape(-1), -1), 1)
       yield self.position, samples
       self.position += samples.size
 

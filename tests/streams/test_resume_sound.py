@@ -11,6 +11,7 @@ from av.codec import Codec
 from stream_checks import assert_same, elements_and_states, video_row
 from video_files import write_video
 
+from perceiver_stream import streams
 from perceiver_stream.streams import audio_decoding
 
 SECONDS, RATE_HZ = 5, 10
@@ -122,6 +123,22 @@ def test_a_decoder_that_never_forgets_is_not_restarted(tmp_path, codec, suffix):
   path = written(tmp_path, codec, suffix, rate=8000, layout="mono", make=steady)
   states = assert_resumes(path, points=(21, 41))
   assert not any(state["sound"]["packets"] for state in states)
+
+
+def test_windows_that_are_read_ahead_resume_exactly(tmp_path):
+  path = written(tmp_path, "aac", b="48000")
+  windows = streams.prefetch(streams.windows([row(path)], window=4, max_displacement=3), 2)
+  iterator, expected, states = iter(windows), [], []
+  for window in iterator:
+    expected.append(window)
+    states.append(iterator.get_state())
+  iterator.close()
+  for done in (3, 7):
+    again = iter(windows)
+    again.set_state(states[done])
+    for one, other in itertools.zip_longest(again, expected[done + 1 :]):
+      assert_same(one, other)
+    again.close()
 
 
 @pytest.mark.slow
