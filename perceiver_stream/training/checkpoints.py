@@ -1,10 +1,10 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
-A checkpoint is a folder `<step>/` with the arrays `params` and `learner` (optimiser, recurrent
-state, rng, counters) by name, and `meta`: version, config, stream position, log length, checksums.
-Arrays are plain, so they load on any machine; a folder appears under its name only when complete.
+They are written in the background, and a folder appears under its name only when it is complete;
+`checkpoint_files` says what is in it.
 """
 
+import contextlib
 import copy
 import logging
 import math
@@ -12,23 +12,31 @@ import pathlib
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers
 
 from perceiver_stream.training.arrays import CheckpointError as CheckpointError
-from perceiver_stream.training.arrays import checksum, flatten, named, unflatten
+from perceiver_stream.training.arrays import checksum, flatten, named
+from perceiver_stream.training.checkpoint_files import (
+  EMPTY,
+  FORMAT,
+  META,
+  Restored,
+  newest_whole,
+  none_readable,
+  read_meta,
+  sum_of,
+  why_odd,
+)
 from perceiver_stream.training.distributed import leads, wait_for_all
 from perceiver_stream.training.run_folder import RunFolder, steps
 from perceiver_stream.version import __version__
 
-FORMAT = "perceiver_stream checkpoint 1"
 SCORE, BAD_RUN = "score", "bad_run"
 
 
@@ -52,32 +60,34 @@ class CheckpointConfig:
         raise ValueError(f"checkpoints.{name}={getattr(self, name)}; use at least 1.")
 
 
-class Restored(NamedTuple):
-  """A checkpoint read back.
+class Worth(NamedTuple):
+  """What decides how long a checkpoint is kept: its score, and the windows that were not finite."""
 
-  Attributes:
-    step: Its number, in windows.
-    trees: The arrays, by the names given to `save`, in the structure of the template.
-    meta: What was saved beside them.
+  score: float
+  bad_run: int
+
+
+class Kept(checkpoint_managers.PreservationPolicy):
+  """Keeps the newest checkpoints, the best, and the last two from before trouble.
+
+  Those are the newest two that no window which was not finite came right before. Of the newest of
+  them nobody knows yet whether its parameters give anything finite; of the one before, a later
+  window has shown it.
   """
 
-  step: int
-  trees: dict[str, PyTree]
-  meta: dict[str, Any]
-
-
-class LastFinite(checkpoint_managers.PreservationPolicy):
-  """Keeps the newest two checkpoints that no window which was not finite came right before.
-
-  Of the newest of them nobody knows yet whether its parameters give anything finite; of the one
-  before, a later window has shown it.
-  """
+  def __init__(self, keep: int, worth: Mapping[int, Worth]):
+    """Goes by what is known of checkpoints, by number, at the moment of deciding."""
+    self.keep, self.worth = keep, worth
 
   def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
     """Returns which of the checkpoints, oldest first, are kept."""
     del context
-    finite = [info.step for info in checkpoints if not (info.metrics or {}).get(BAD_RUN)]
-    return [info.step in finite[-2:] for info in checkpoints]
+    there = [info.step for info in checkpoints]
+    finite = [step for step in there if step not in self.worth or not self.worth[step].bad_run]
+    rated = [step for step in there if step in self.worth]
+    best = max(rated, key=lambda step: (self.worth[step].score, step), default=None)
+    kept = {*there[-self.keep :], *finite[-2:], best}
+    return [step in kept for step in there]
 
 
 class Checkpoints:
@@ -88,21 +98,18 @@ class Checkpoints:
     self.run_folder = RunFolder(run_dir)
     self.folder = self.run_folder.checkpoints
     self.config = config
-    policy = checkpoint_managers.AnyPreservationPolicy(
-      [
-        checkpoint_managers.LatestN(config.keep),
-        LastFinite(),
-        checkpoint_managers.BestN(
-          n=1,
-          get_metric_fn=lambda metrics: metrics[SCORE],
-          keep_checkpoints_without_metrics=False,
-        ),
-      ]
-    )
+    self._worth: dict[int, Worth] = {}
+    policy = Kept(config.keep, self._worth)
     options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
-    logging.getLogger("absl").addFilter(_told_anyway)
-    with self._writing():
+    with contextlib.ExitStack() as undo, self._writing():
+      undo.callback(self.run_folder.close)
+      self._set_aside_odd()
+      for step in steps(self.folder):
+        with contextlib.suppress(CheckpointError):  # what is wrong with it is said when it is read
+          self._worth[step] = _worth_of(read_meta(self.folder / str(step)))
       self._manager = ocp.CheckpointManager(self.folder, options=options)
+      undo.pop_all()
+    logging.getLogger("absl").addFilter(_told_anyway)
 
   def save(
     self,
@@ -129,13 +136,16 @@ class Checkpoints:
     take = flatten if jax.process_count() == 1 else named
     flat = {name: take(tree) for name, tree in trees.items()}
     sums = {name: checksum(arrays) for name, arrays in flat.items()}
-    meta = {"format": FORMAT, "version": __version__, "checksums": sums, SCORE: score, **meta}
+    meta = {"format": FORMAT, "version": __version__, "checksums": sums, **meta}
+    meta |= {SCORE: float(score), BAD_RUN: bad_run}
     meta = copy.deepcopy(meta)  # it is written later, while the caller's may change
+    meta["checksums"][META] = sum_of(meta)
     items = {name: ocp.args.StandardSave(arrays) for name, arrays in flat.items()}
     args = ocp.args.Composite(meta=ocp.args.JsonSave(meta), **items)
     with self._writing():
       if self.newest() != step:
-        self._manager.save(step, args=args, metrics={SCORE: float(score), BAD_RUN: bad_run})
+        self._worth[step] = Worth(score, bad_run)
+        self._manager.save(step, args=args)
 
   def newest(self) -> int | None:
     """Returns the number of the newest checkpoint, counting one still being written."""
@@ -192,104 +202,38 @@ class Checkpoints:
       self._set_aside(number, name)
     return there
 
-  def _writing(self) -> AbstractContextManager[None]:
+  def _writing(self) -> contextlib.AbstractContextManager[None]:
     """Turns any error of the block, as Orbax has its own kinds, into CheckpointError."""
     return self.run_folder.writing("A checkpoint", Exception)
 
   def _set_aside(self, step: int, name: str = "damaged") -> None:
-    aside = self.folder / f"{name}-{step}"
     wait_for_all("damage seen")
     if leads():
-      shutil.rmtree(aside, ignore_errors=True)
-      (self.folder / str(step)).rename(aside)
+      self._rename(step, name)
     wait_for_all("damage set aside")
     self._manager.reload()
 
+  def _set_aside_odd(self) -> None:
+    """Renames folders that Orbax must not look into, since it would wait for ever or fail.
 
-class DamagedError(CheckpointError):
-  """A checkpoint is there but cannot be read as it was written."""
+    Raises:
+      CheckpointError: There is no other, and they are not empty.
+    """
+    there = steps(self.folder)
+    problems = {step: why_odd(self.folder / str(step)) for step in there}
+    odd = {step: f"{self.folder / str(step)} {why}." for step, why in problems.items() if why}
+    if len(odd) == len(there) and set(problems.values()) - {EMPTY}:
+      raise none_readable(self.folder, odd.values())
+    wait_for_all("odd folders seen")
+    for step, problem in odd.items() if leads() else ():
+      self._rename(step, "damaged")
+      warnings.warn(f"Checkpoint {problem} It is set aside.", stacklevel=4)
+    wait_for_all("odd folders set aside")
 
-
-def read(
-  folder: pathlib.Path,
-  step: int,
-  templates: Mapping[str, PyTree],
-  check: Callable[[dict[str, Any]], None] = lambda _: None,
-) -> Restored:
-  """Returns one checkpoint; only the trees named in `templates` are read.
-
-  Raises:
-    DamagedError: It cannot be read, or its checksums differ.
-    CheckpointError: It is of another kind, or names and shapes are not those of the templates.
-  """
-  path = folder / str(step)
-  meta = _read_meta(path)
-  check(meta)
-  trees = {}
-  for name, template in templates.items():
-    try:
-      with ocp.StandardCheckpointer() as reader:
-        # A target of numpy arrays: what many devices wrote is read without any of them.
-        there = ocp.StandardCheckpointHandler().metadata(path / name).tree  # type: ignore[arg-type]
-        _check_size(there, template, path / name)
-        target = {key: np.zeros(kind.shape, kind.dtype) for key, kind in there.items()}
-        arrays = reader.restore(path / name, target)
-    except CheckpointError:
-      raise
-    except Exception as error:
-      raise DamagedError(f"Checkpoint {path} is damaged: {_first_line(error)}") from error
-    if checksum(arrays) != meta["checksums"].get(name):
-      raise DamagedError(f"Checkpoint {path} is damaged: the checksum of '{name}' is wrong.")
-    trees[name] = unflatten(arrays, template, f"Checkpoint {path}, '{name}'")
-  return Restored(step, trees, meta)
-
-
-def _check_size(there: Mapping[str, Any], template: PyTree, path: pathlib.Path) -> None:
-  """Raises CheckpointError, before memory is taken, where arrays are larger than could fit."""
-  size = lambda arrays: sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in arrays)  # noqa: E731
-  if size(there.values()) > 2 * size(jax.tree.leaves(template)) + 2**20:
-    unflatten(there, template, str(path))
-
-
-def newest_whole(
-  folder: pathlib.Path,
-  templates: Mapping[str, PyTree],
-  check: Callable[[dict[str, Any]], None] = lambda _: None,
-) -> tuple[Restored | None, dict[int, str]]:
-  """Returns the newest checkpoint that is not damaged, and what is wrong with newer ones.
-
-  Raises:
-    CheckpointError: All are damaged, or as `read` raises it.
-  """
-  problems: dict[int, str] = {}
-  for step in reversed(steps(folder)):
-    try:
-      return read(folder, step, templates, check), problems
-    except DamagedError as error:
-      problems[step] = str(error)
-  if problems:
-    raise CheckpointError(
-      f"No checkpoint in {folder} can be read: {' '.join(problems.values())} "
-      f"Start again with another run_dir, or delete this one."
-    )
-  return None, problems
-
-
-def _read_meta(path: pathlib.Path) -> dict[str, Any]:
-  foreign = CheckpointError(
-    f"{path} is not a checkpoint of perceiver_stream; point run_dir at a run of this library, "
-    f"or at an empty folder to start one."
-  )
-  if not (path / "meta").is_dir() and not (path / "params").is_dir():
-    raise foreign
-  try:
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-      meta = reader.restore(path / "meta")
-  except Exception as error:
-    raise DamagedError(f"Checkpoint {path} is damaged: {_first_line(error)}") from error
-  if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-    raise foreign
-  return meta
+  def _rename(self, step: int, name: str) -> None:
+    aside = self.folder / f"{name}-{step}"
+    shutil.rmtree(aside, ignore_errors=True)
+    (self.folder / str(step)).rename(aside)
 
 
 def _told_anyway(record: logging.LogRecord) -> bool:
@@ -297,6 +241,8 @@ def _told_anyway(record: logging.LogRecord) -> bool:
   return record.levelno != logging.ERROR or "orbax" not in record.pathname
 
 
-def _first_line(error: Exception) -> str:
-  text = str(error).strip().splitlines()
-  return f"{type(error).__name__}: {text[0][:300] if text else 'no message'}"
+def _worth_of(meta: Mapping[str, Any]) -> Worth:
+  score, bad_run = meta.get(SCORE), meta.get(BAD_RUN, 0)
+  if isinstance(score, int | float) and isinstance(bad_run, int):
+    return Worth(float(score), bad_run)
+  return Worth(-math.inf, 0)

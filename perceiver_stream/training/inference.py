@@ -12,7 +12,8 @@ from jaxtyping import PyTree
 from perceiver_stream import zoo
 from perceiver_stream.models.base import Model, Outputs
 from perceiver_stream.models.mapping import check_names, flatten
-from perceiver_stream.training import checkpoints
+from perceiver_stream.training import checkpoint_files
+from perceiver_stream.training.arrays import CheckpointError
 from perceiver_stream.training.config import ExperimentConfig, from_json
 from perceiver_stream.training.names import nearest
 from perceiver_stream.training.objectives.frozen import FrozenConfig
@@ -163,11 +164,11 @@ def restore(folder: pathlib.Path, learner: Any, model: Model | None = None) -> t
     CheckpointError: There is no checkpoint that is whole.
   """
   template = jax.eval_shape(learner.init, jax.random.PRNGKey(0), blank_tick(model or learner))
-  restored, problems = checkpoints.newest_whole(
+  restored, problems = checkpoint_files.newest_whole(
     folder.absolute() / CHECKPOINTS, {"params": template}
   )
   if restored is None:
-    raise checkpoints.CheckpointError(f"{folder} has no checkpoint yet; let it train for longer.")
+    raise CheckpointError(f"{folder} has no checkpoint yet; let it train for longer.")
   about = f"{folder} after {restored.step} windows"
   if problems:
     about += f" (newer ones are damaged: {sorted(problems)})"

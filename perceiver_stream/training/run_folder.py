@@ -70,7 +70,7 @@ class RunFolder:
     except errors as error:
       self._check_place()
       raise CheckpointError(
-        f"{what} could not be written to {self.path}: {_first_line(error)}. {self.last_good()} "
+        f"{what} could not be written to {self.path}: {first_line(error)}. {self.last_good()} "
         f"Free some space or make the folder writable, then run the same command to go on; or "
         f"choose another --config.run_dir."
       ) from error
@@ -164,6 +164,7 @@ def _identity(path: pathlib.Path) -> tuple[int, int]:
   return status.st_dev, status.st_ino
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+  """Returns type and first line of an error, shortened."""
   text = str(error).strip().splitlines()
   return f"{type(error).__name__}: {text[0][:300] if text else 'no message'}"

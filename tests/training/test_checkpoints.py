@@ -2,6 +2,7 @@ import gc
 import os
 import pathlib
 import resource
+import shutil
 import signal
 
 import jax
@@ -9,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from training_fakes import State
+from saved_trees import restore, save, trees
 
 from perceiver_stream.training.arrays import checksum, flatten, unflatten
+from perceiver_stream.training.checkpoint_files import read
 from perceiver_stream.training.checkpoints import (
   CheckpointConfig,
   CheckpointError,
   Checkpoints,
-  read,
 )
 from perceiver_stream.training.run_folder import CHECKPOINTS, steps
 
@@ -28,33 +29,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def collect():
   yield
   gc.collect()
-
-
-def trees(value=1.0):
-  return {
-    "params": {"net/~/linear": {"w": jnp.full((2, 3), value), "b": jnp.zeros(3, jnp.bfloat16)}},
-    "learner": State(
-      jnp.full((1, 2), value), {"n": jnp.array(7, jnp.int32), "on": jnp.array(True)}
-    ),
-  }
-
-
-def save(folder, numbers, scores=None, **config):
-  store = Checkpoints(folder, CheckpointConfig(**config))
-  for number in numbers:
-    score = (scores or {}).get(number, 0.0)
-    store.save(number, trees(float(number)), {"stream": {"at": number}}, score)
-  store.wait()
-  store.close()
-  return folder / CHECKPOINTS
-
-
-def restore(folder, **kwargs):
-  store = Checkpoints(folder, CheckpointConfig())
-  try:
-    return store.restore(trees(), **kwargs)
-  finally:
-    store.close()
 
 
 def damage(path: pathlib.Path):
@@ -150,8 +124,6 @@ def test_resuming_a_damaged_newest_takes_the_one_before_and_says_so(tmp_path):
 
 @pytest.mark.parametrize("part", ["params", "learner", "meta"])
 def test_a_missing_part_is_damage(tmp_path, part):
-  import shutil
-
   folder = save(tmp_path, [1, 2])
   shutil.rmtree(folder / "2" / part)
   with pytest.warns(UserWarning, match="2 is damaged"):
@@ -301,3 +273,11 @@ def test_checksum_sees_values_names_and_shapes():
 def test_wrong_settings_are_named(fields):
   with pytest.raises(ValueError, match=f"checkpoints.{next(iter(fields))}=0; use at least 1"):
     CheckpointConfig(**fields).validate()
+
+
+def test_the_best_is_known_again_after_resuming(tmp_path):
+  folder = save(tmp_path, [1, 2, 3], {1: 9.0})
+  with Checkpoints(tmp_path, CheckpointConfig()) as store:
+    for number in range(4, 8):
+      store.save(number, trees(), {}, 0.0, bad_run=max(0, number - 4))
+  assert steps(folder) == [1, 3, 4, 6, 7]

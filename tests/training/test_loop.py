@@ -10,7 +10,7 @@ import pytest
 from training_fakes import Beside, Windows, make_config, make_parts
 
 from perceiver_stream.evaluation import strip_files
-from perceiver_stream.training import checkpoints, logs
+from perceiver_stream.training import checkpoint_files, logs
 from perceiver_stream.training.arrays import flatten
 from perceiver_stream.training.checkpoints import CheckpointError
 from perceiver_stream.training.loop import Learner, NonFiniteError, train
@@ -31,7 +31,7 @@ def final_arrays(folder):
   config = make_config(folder)
   learner = Learner(make_parts(config))
   newest = steps(folder / CHECKPOINTS)[-1]
-  restored = checkpoints.read(folder / CHECKPOINTS, newest, learner.trees())
+  restored = checkpoint_files.read(folder / CHECKPOINTS, newest, learner.trees())
   return flatten(restored.trees) | {"step": np.array(newest)}
 
 
@@ -166,7 +166,7 @@ def test_after_a_divergence_the_advice_works_on_the_same_folder(tmp_path, every,
     go(tmp_path, 1e20, every, keep)
   for step in steps(tmp_path / CHECKPOINTS):  # nothing that has exploded is left
     trees = Learner(make_parts(make_config(tmp_path))).trees()
-    arrays = flatten(checkpoints.read(tmp_path / CHECKPOINTS, step, trees).trees)
+    arrays = flatten(checkpoint_files.read(tmp_path / CHECKPOINTS, step, trees).trees)
     assert max(np.abs(array).max() for array in arrays.values() if array.dtype.kind == "f") < 1e3
   start = steps(tmp_path / CHECKPOINTS)[-1]
   summary = go(tmp_path, 0.01, every, keep)

@@ -7,8 +7,8 @@ from training_fakes import Beside, make_config
 
 from perceiver_stream import zoo
 from perceiver_stream.streams import synthetic
-from perceiver_stream.training import checkpoints, logs
-from perceiver_stream.training.arrays import flatten
+from perceiver_stream.training import logs
+from perceiver_stream.training.arrays import CheckpointError, flatten
 from perceiver_stream.training.evaluating import evaluate, table
 from perceiver_stream.training.inference import blank_tick, load
 from perceiver_stream.training.loop import train
@@ -82,7 +82,7 @@ def test_changes_to_the_config_of_a_run_are_applied_or_refused(runs):
 
 def test_a_run_without_checkpoint_says_so(runs, tmp_path):
   (tmp_path / "config.json").write_text((runs / "whole" / "config.json").read_text())
-  with pytest.raises(checkpoints.CheckpointError, match="has no checkpoint yet"):
+  with pytest.raises(CheckpointError, match="has no checkpoint yet"):
     load(tmp_path)
 
 
