@@ -8,6 +8,7 @@ import re
 from typing import Any, NamedTuple
 
 import av
+import av.error
 import numpy as np
 from av.stream import Disposition
 
@@ -67,38 +68,49 @@ def whole_photo(container: Any, track: Any, path: str) -> av.VideoFrame | None:
   """Returns the photo of which a track is a tile, upright, RGB; None if it is no tile.
 
   Raises:
-    DamagedError: A tile cannot be decoded, or the photo is mirrored: nothing says how.
-    RefusedError: It has too many pixels.
+    DamagedError: A tile cannot be decoded; the photo has too many pixels; or it is mirrored, for
+      nothing says how.
   """
   grid = main_grid(container, path)
-  return _put_together(container, grid, path) if grid and track in grid.tiles else None
-
-
-def _put_together(container: Any, grid: Grid, path: str) -> av.VideoFrame:
-  limits.check_image_size(grid.height, grid.width, path)
+  if grid is None or track not in grid.tiles:
+    return None
   with user_path(path).open("rb") as file:
     if b"imir" in file.read(_HEAD_BYTES).split(b"mdat")[0]:
       raise DamagedError(
         f"{path} is a mirrored photo in tiles, which is not read; save it as JPEG."
       )
+  try:
+    limits.check_image_size(grid.height, grid.width, path)
+    frames = _decoded(container, grid.tiles)
+  except (av.error.FFmpegError, ValueError) as error:
+    raise DamagedError(f"{path}, a photo in tiles, cannot be decoded: {error}") from error
+  photo = _put_together(frames, grid.height, grid.width)
+  return av.VideoFrame.from_ndarray(np.rot90(photo, grid.turns).copy(), format="rgb24")
+
+
+def _decoded(container: Any, tiles: list[Any]) -> list[av.VideoFrame]:
+  """Returns the frame of each tile, all of one size."""
   frames = {}
-  for tile in grid.tiles:
+  for tile in tiles:
     tile.thread_type = "NONE"
-  for packet in container.demux(grid.tiles):
+  for packet in container.demux(tiles):
     for frame in packet.decode():
       frames[packet.stream.index] = frame
-  tiles = [frames.get(tile.index) for tile in grid.tiles]
-  photo = np.zeros((grid.height, grid.width, 3), np.uint8)
-  height, width = (grid.tiles[0].codec_context.height, grid.tiles[0].codec_context.width)
-  columns = -(-grid.width // width)
+  missing = [number for number, tile in enumerate(tiles) if tile.index not in frames]
+  sizes = {(frame.height, frame.width) for frame in frames.values()}
+  if missing or len(sizes) > 1:
+    raise ValueError(f"of {len(tiles)} tiles, {missing} are missing, and the others are {sizes}")
+  return [frames[tile.index] for tile in tiles]
+
+
+def _put_together(tiles: list[av.VideoFrame], height: int, width: int) -> np.ndarray:
+  photo = np.zeros((height, width, 3), np.uint8)
+  columns = -(-width // tiles[0].width)
   for number, tile in enumerate(tiles):
-    if tile is None or (tile.height, tile.width) != (height, width):
-      raise DamagedError(f"{path}: tile {number} of {len(tiles)} cannot be decoded.")
-    top, left = number // columns * height, number % columns * width
-    room = photo[top : top + height, left : left + width]
+    top, left = number // columns * tile.height, number % columns * tile.width
+    room = photo[top : top + tile.height, left : left + tile.width]
     room[:] = tile.to_ndarray(format="rgb24")[: room.shape[0], : room.shape[1]]
-  upright = np.ascontiguousarray(np.rot90(photo, grid.turns))
-  return av.VideoFrame.from_ndarray(upright, format="rgb24")
+  return photo
 
 
 def _puzzling(path: str) -> DamagedError:

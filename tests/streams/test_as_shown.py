@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 
+from perceiver_stream.evaluation.datasets import files
 from perceiver_stream.streams import probe
 from tests.support import ffmpeg_program
 from tests.support.stream_checks import video_row
@@ -116,6 +117,14 @@ def test_pictures_are_those_of_the_program(shown, name):
   want = np.frombuffer(expected[folder / name], np.uint8)
   assert want.size == got.size, f"the program gives {want.size / got[0].size} times {got[0].shape}"
   assert np.abs(want.reshape(got.shape).astype(int) - got).mean() < 0.1
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "90h.mov", *CROPPED, "laced.mkv"])
+def test_videos_of_data_sets_are_those_of_the_program(shown, name):
+  folder, expected = shown
+  got = files.read_video(folder / name, None)
+  want = np.frombuffer(expected[folder / name], np.uint8).reshape(got.shape)
+  assert np.abs(want.astype(int) - got).mean() < 0.1
 
 
 def test_each_frame_has_the_shape_of_its_own_pixels(tmp_path):

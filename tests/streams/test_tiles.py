@@ -96,5 +96,16 @@ def test_tiles_of_which_it_is_not_clear_whose_they_are_are_refused(groups, num):
 def test_a_photo_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
   path = write_grid(tmp_path / "a.heic", photo(128, 192))
   monkeypatch.setattr(limits, "MAX_PIXELS", 128 * 192 - 1)
-  with pytest.raises(ValueError, match="an image of 128 x 192 pixels; the most is 24575"):
+  with pytest.raises(DamagedError, match="an image of 128 x 192 pixels; the most is 24575"):
     probe.read_picture(path)
+
+
+def test_a_tile_that_is_damaged_is_said(tmp_path):
+  path = tmp_path / "a.heic"
+  write_grid(path, photo(128, 192))
+  data = bytearray(path.read_bytes())
+  at = data.index(b"mdat") + 4
+  data[at : at + 400] = bytes(400)
+  path.write_bytes(bytes(data))
+  with pytest.raises(DamagedError, match="a photo in tiles, cannot be decoded"):
+    probe.read_picture(str(path))
