@@ -73,7 +73,7 @@ class ModalitySpec:
       picture, minus one tick for sound, which is what was heard since the tick before.
   """
 
-  shape: tuple[int, ...]
+  shape: tuple[Count, ...]
   dtype: str = "float32"
   minimum: float = 0.0
   maximum: float = 1.0

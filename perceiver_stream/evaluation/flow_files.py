@@ -16,6 +16,7 @@ from types import TracebackType
 import numpy as np
 from jaxtyping import Float, Num
 
+from perceiver_stream.files.array_files import read_npz
 from perceiver_stream.utils import atomic
 from perceiver_stream.utils.paths import user_path
 
@@ -64,12 +65,11 @@ def _read_flo(path: pathlib.Path) -> np.ndarray:
 
 def _read_npz(path: pathlib.Path) -> np.ndarray:
   try:
-    with np.load(path, allow_pickle=False) as file:
-      if "flow" not in file.files:
-        raise ValueError(f"it has {sorted(file.files)[:5]}, not 'flow'")
-      flow = file["flow"]
-  except (ValueError, OSError, zipfile.BadZipFile) as error:
-    raise ValueError(f"{path} cannot be read as a flow: {error}.") from error
+    flow = read_npz(path, names=("flow",)).get("flow")
+  except ValueError as error:
+    raise ValueError(f"{path} cannot be read as a flow: {error}") from error
+  if flow is None:
+    raise ValueError(f"{path} cannot be read as a flow: it has no array 'flow'.")
   if flow.ndim != 3 or flow.shape[-1] != 2:
     raise ValueError(f"{path}: flow has shape {list(flow.shape)}, expected [H, W, 2].")
   return flow.astype(np.float32)

@@ -17,6 +17,7 @@ MAX_FILE_BYTES = 16 * 2**30  # the largest published weights have 3 GB
 MAX_TEXT_BYTES = 2**25  # lists, configs, indexes: an index of 100,000 shards
 MAX_PIXELS = 2**27  # one image: a photo of 108 million pixels is read, 30,000 x 30,000 is not
 MAX_CLIP_BYTES = 8 * 2**30  # all images of one clip of a data set: 35 s of 1080p have 6.5 GB
+CLIP_RATIO = 128  # decoded images over encoded ones; natural ones have 10 to 50
 HEADROOM_BYTES = 2**26  # what any file may ask for, however small it is
 MAX_SECONDS = 366 * 86400  # from the first to the last entry of one recording
 
@@ -53,6 +54,28 @@ def check_image_size(height: int, width: int, where: str) -> None:
     raise RefusedError(
       f"{where} refused: an image of {height} x {width} pixels; the most is {MAX_PIXELS}."
     )
+
+
+class ClipBudget:
+  """Counts what the images of one clip take in memory against what they are in files."""
+
+  def __init__(self, where: str):
+    self._where, self._stored, self._decoded = where, 0, 0
+
+  def add(self, stored: int, decoded: int) -> None:
+    """Counts the bytes of an image, or of a whole video, as stored and as decoded.
+
+    Raises:
+      RefusedError: They take `CLIP_RATIO` times more than is stored, or more than any clip.
+    """
+    self._stored += stored
+    self._decoded += decoded
+    most = min(MAX_CLIP_BYTES, HEADROOM_BYTES + CLIP_RATIO * self._stored)
+    if self._decoded > most:
+      raise RefusedError(
+        f"{self._where} refused: {self._stored} bytes become images of more than {most} bytes; give "
+        f"a smaller size, or fewer frames."
+      )
 
 
 def read_bytes(path: str | pathlib.Path, most: int = MAX_FILE_BYTES) -> bytes:

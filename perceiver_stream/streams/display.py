@@ -51,7 +51,7 @@ def margins_of(container: Any, track: Any, path: str) -> Margins:
   found = _CROPPING.search(_about_stream(description(container), track.index))
   margins = Margins(*(int(n) for n in found.groups())) if found else WHOLE
   context = track.codec_context
-  if min(margins.inside(context)) < 1:
+  if margins != WHOLE and min(margins.inside(context)) < 1:
     raise DamagedError(
       f"{path}: it states {margins} to cut off, but its frames have {context.width} x "
       f"{context.height} pixels; leave it out of path."

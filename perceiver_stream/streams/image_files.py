@@ -7,6 +7,7 @@ tum       rgb.txt, depth.txt, groundtruth.txt: lines of a time in seconds and a 
 scannet   color/0.jpg, depth/0.png, pose/0.txt (4 x 4, camera to world)
 """
 
+import io
 import itertools
 import math
 import pathlib
@@ -20,6 +21,7 @@ import av
 import av.error
 import numpy as np
 
+from perceiver_stream.files import limits
 from perceiver_stream.streams import frame_numbers
 from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.picker import Picker
@@ -29,6 +31,8 @@ UNITS = {"visp": 0.000124986647, "tum": 1 / 5000, "scannet": 1 / 1000}  # metres
 NAMES = ("pixels", "depth", "camera")
 CODECS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".pgm": "pgm", ".ppm": "ppm"}
 CODECS |= {".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff", ".webp": "webp", ".jfif": "mjpeg"}
+_TIME = re.compile(r"[+-]?(\d{1,20}\.?\d{0,20}|\.\d{1,20})([eE][+-]?\d{1,2})?")
+_MAX_POSE_BYTES = 2**16
 _ENDS = {"png": b"IEND\xaeB`\x82", "mjpeg": b"\xff\xd9"}
 
 
@@ -145,19 +149,35 @@ def _on_one_grid(found: dict[str, dict[int, pathlib.Path]], rate: Fraction) -> d
 def _listed(folder: pathlib.Path, name: str, item: Callable[[pathlib.Path, str], Any]) -> Track:
   """Returns what a list with times has; lines that cannot be read count as missing."""
   path, entries = folder / name, []
-  for line in path.read_text().splitlines() if path.is_file() else []:
+  try:
+    text = limits.read_text(path) if path.is_file() else ""
+  except (OSError, ValueError) as error:
+    raise DamagedError(f"{path} cannot be read: {error}") from error
+  for line in text.splitlines():
     time, _, rest = line.strip().replace(",", " ").partition(" ")
     if time and not time.startswith("#"):
       try:
-        entries.append((Fraction(time), item(folder, rest.strip())))
+        entries.append((_time(time), item(folder, rest.strip())))
       except ValueError as error:
         raise DamagedError(f"{path}: the line {line!r} has no time and value: {error}.") from error
   entries.sort(key=lambda entry: entry[0])
+  if entries and entries[-1][0] - entries[0][0] > limits.MAX_SECONDS:
+    raise DamagedError(
+      f"{path}: its times go from {float(entries[0][0]):g} to {float(entries[-1][0]):g} s, which is "
+      f"no recording; remove the line that is wrong."
+    )
   return Track([time for time, _ in entries], [value for _, value in entries])
 
 
+def _time(word: str) -> Fraction:
+  """Returns seconds; a fraction with a huge exponent would never be computed."""
+  if not _TIME.fullmatch(word):
+    raise ValueError(f"{word[:40]!r} is no time in seconds")
+  return Fraction(word)
+
+
 def _path(folder: pathlib.Path, rest: str) -> pathlib.Path:
-  return folder / rest
+  return limits.inside(folder, rest)
 
 
 def _pose_of_line(folder: pathlib.Path, rest: str) -> np.ndarray:
@@ -184,12 +204,17 @@ def pose_matrix(place: np.ndarray, turn: np.ndarray) -> np.ndarray:
 def read_camera(item: Any) -> np.ndarray | None:
   """Returns a pose `[12]`; None where tracking was lost; DamagedError where it cannot be read."""
   try:
-    pose = item if isinstance(item, np.ndarray) else np.loadtxt(item)[:3].astype(np.float32).ravel()
+    pose = item if isinstance(item, np.ndarray) else _pose_of_file(item)
   except (OSError, ValueError, IndexError) as error:
     raise DamagedError(f"the pose {item} cannot be read: {error}") from error
   if pose.shape != (12,):
     raise DamagedError(f"the pose {item} has {pose.size} values in its first rows, expected 3 x 4")
   return pose if np.isfinite(pose).all() else None
+
+
+def _pose_of_file(path: pathlib.Path) -> np.ndarray:
+  text = limits.read_text(path, _MAX_POSE_BYTES)
+  return np.loadtxt(io.StringIO(text), ndmin=2)[:3].astype(np.float32).ravel()
 
 
 def read_pixels(path: pathlib.Path, height: int, width: int, crop: str) -> np.ndarray:
@@ -250,7 +275,7 @@ def nearest(source: tuple[int, ...], size: tuple[int, int], crop: str) -> list[n
 def _raw_depth(path: pathlib.Path) -> np.ndarray:
   data = _bytes(path)
   height, width = np.frombuffer(data[:8], "<u4") if len(data) >= 8 else (0, 0)
-  if not height or len(data) != 8 + 2 * int(height) * int(width):
+  if not height or not width or len(data) != 8 + 2 * int(height) * int(width):
     raise DamagedError(f"{path} has {len(data)} bytes, not those of {height} x {width} values")
   return np.frombuffer(data[8:], "<u2").reshape(height, width)
 
@@ -263,7 +288,7 @@ def read_frame(path: pathlib.Path) -> av.VideoFrame:
   if data.rfind(_ENDS.get(name, b"")) < len(data) // 2:  # some writers leave more after the end
     raise DamagedError(f"{path} ({len(data)} bytes) is cut off")
   codec: Any = av.CodecContext.create(name, "r")
-  codec.options = {"err_detect": "explode"}
+  codec.options = {"err_detect": "explode", "max_pixels": str(limits.MAX_PIXELS)}
   try:
     frames: list[Any] = [*codec.decode(av.Packet(data)), *codec.decode(None)]
   except (av.error.FFmpegError, ValueError) as error:
@@ -275,6 +300,8 @@ def read_frame(path: pathlib.Path) -> av.VideoFrame:
 
 def _bytes(path: pathlib.Path | None) -> bytes:
   try:
-    return b"" if path is None else path.read_bytes()
+    return b"" if path is None else limits.read_bytes(path)
   except OSError as error:
     raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
+  except limits.RefusedError as error:
+    raise DamagedError(f"{error}") from error

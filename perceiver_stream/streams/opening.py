@@ -14,6 +14,7 @@ import av.container
 import av.error
 from av.format import ContainerFormat, formats_available
 
+from perceiver_stream.files import limits
 from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.media import reason
 from perceiver_stream.utils.paths import file_url, user_path, why_no_file
@@ -44,8 +45,13 @@ def open_media(path: str) -> av.container.InputContainer:
   if not place.is_file():
     raise FileNotFoundError(f"video: {why_no_file(path)}.")
   options = _OPTIONS | {"format_whitelist": _formats()}
+  bounds = {"max_pixels": str(limits.MAX_PIXELS)}
   try:
-    return av.open(file_url(place), container_options=options, **_METADATA)
+    opened = av.open(file_url(place), options=bounds, container_options=options, **_METADATA)
+    for track in opened.streams.video:
+      if track.codec_context is not None:  # there is a decoder; it is not the one that probed
+        track.codec_context.options |= bounds
+    return opened
   except (av.error.FFmpegError, OSError, ValueError) as error:
     # EINVAL is FFmpeg's answer to a format that is not on the list.
     what = "empty, cut off, or no media file"

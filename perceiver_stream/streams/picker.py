@@ -14,6 +14,7 @@ import av.error
 import numpy as np
 from av.filter import Graph
 
+from perceiver_stream.files.limits import check_image_size
 from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.display import WHOLE, Margins
 
@@ -69,7 +70,9 @@ class Picker:
     rows, columns = self._margins.inside(frame)
     natural_width = columns * aspect
     scale = max(Fraction(height, rows), width / Fraction(natural_width))
-    return max(height, round(rows * scale)), max(width, round(natural_width * scale))
+    full = max(height, round(rows * scale)), max(width, round(natural_width * scale))
+    check_image_size(*full, f"scaled to cover {height} x {width},")
+    return full
 
   def _scaled(self, frame: av.VideoFrame, height: int, width: int) -> av.VideoFrame:
     if frame.interlaced_frame and min(frame.width, frame.height) >= _FEWEST:

@@ -10,17 +10,23 @@ written beside its place and then renamed, so what has its name is whole.
 
 import dataclasses
 import json
+import math
 import pathlib
+import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from perceiver_stream.files import codec, limits
+from perceiver_stream.files.checking import check_value
 from perceiver_stream.streams.base import TIMESTAMP
-from perceiver_stream.types import IS_FIRST, ModalitySpec, valid_key
+from perceiver_stream.types import IS_FIRST, ModalitySpec, NonNegative, Range, valid_key
 from perceiver_stream.utils import atomic
 
 INDEX, FORMAT = "index.json", 1
+_DTYPE = re.compile(r"bool|float(16|32|64)|u?int(8|16|32|64)")
+_MAX_ELEMENTS = 2**28  # of an array in a tick
 HINT = "run scripts/make_shards.py with the same arguments again, which makes what is not whole"
 
 
@@ -46,6 +52,18 @@ class Shard:
   firsts: tuple[int, ...]
   state: dict[str, Any]
 
+  def check(self) -> None:
+    """Checks fields that come out of a file; raises ValueError."""
+    check_value(self.file, str, "file")
+    limits.inside(pathlib.Path(), self.file)
+    for name in ("ticks", "num_bytes"):
+      check_value(getattr(self, name), Annotated[int, Range(1, 2**48)], f"{self.file}: {name}")
+    edges = (-1, *self.firsts, self.ticks)
+    if not all(type(n) is int for n in edges) or sorted(set(edges)) != list(edges):
+      raise ValueError(f"{self.file}: firsts are no places, one after the other, of {self.ticks}.")
+    if not isinstance(self.state, dict):
+      raise ValueError(f"{self.file}: state is a {type(self.state).__name__}, expected an object.")
+
   def is_whole(self, folder: pathlib.Path) -> bool:
     """Returns whether the file is there with the size it was written with."""
     path = folder / self.file
@@ -63,15 +81,21 @@ class Part:
   def read(cls, path: pathlib.Path) -> "Part":
     """Returns the part in a file; an empty one where there is none, or none that can be read."""
     try:
-      return cls.from_dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError, KeyError):
+      return cls.from_dict(limits.read_json(path))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
       return cls()
 
   @classmethod
   def from_dict(cls, stored: dict[str, Any]) -> "Part":
-    """Returns what `dataclasses.asdict` was given."""
+    """Returns what `dataclasses.asdict` was given.
+
+    Raises:
+      TypeError, KeyError, ValueError: It is something else, or numbers are out of range.
+    """
     shards = [Shard(**s | {"firsts": tuple(s["firsts"])}) for s in stored["shards"]]
-    return cls(shards, stored["finished"])
+    for shard in shards:
+      shard.check()
+    return cls(shards, bool(stored["finished"]))
 
 
 @dataclass
@@ -108,16 +132,23 @@ class Index:
         f"shards: there is no {path}; make shards with scripts/make_shards.py, or check the path."
       )
     try:
-      stored = json.loads(path.read_text())
+      stored = limits.read_json(path)
       if stored["format"] != FORMAT:
         raise ShardError(f"{path} has format {stored['format']}, expected {FORMAT}; make it anew.")
       specs = {
         name: ModalitySpec(**spec | {"shape": tuple(spec["shape"])})
         for name, spec in stored["specs"].items()
       }
+      for name, spec in specs.items():
+        _check_spec(spec, name)
+      check_value(stored["rate_hz"], NonNegative, "rate_hz")
+      if not isinstance(stored["source"], dict):
+        raise ValueError("source is no object")
       shards = Part.from_dict({"shards": stored["shards"], "finished": True}).shards
       return cls(specs, stored["rate_hz"], stored["source"], shards)
-    except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+    except ShardError:
+      raise
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
       raise ShardError(f"{path} is no index of shards ({error!r}); {HINT}.") from error
 
 
@@ -131,7 +162,7 @@ class Layout:
     self._parts = [(n, s.shape, np.dtype(s.dtype)) for n, s in sorted(specs.items())]
     self._names = [name for name, _, _ in self._parts]
     self.num_bytes = len(self._names) + 1
-    self.num_bytes += sum(int(np.prod(shape)) * d.itemsize for _, shape, d in self._parts)
+    self.num_bytes += sum(math.prod(shape) * d.itemsize for _, shape, d in self._parts)
 
   def encode(self, tick: dict[str, Any]) -> bytes:
     """Returns the record of a tick.
@@ -165,6 +196,13 @@ class Layout:
         array = np.add.accumulate(array, axis=1, dtype=np.uint8)
       values[name] = (array, bool(is_valid))
     return values, bool(is_first)
+
+
+def _check_spec(spec: ModalitySpec, name: str) -> None:
+  """Checks a modality's spec that comes out of a file; raises ValueError."""
+  codec.check(spec, name)
+  if not _DTYPE.fullmatch(spec.dtype) or math.prod(spec.shape) > _MAX_ELEMENTS:
+    raise ValueError(f"{name} is {spec.dtype} {spec.shape}, which no tick can hold")
 
 
 def check_stored(tick: dict[str, Any], specs: dict[str, ModalitySpec]) -> None:

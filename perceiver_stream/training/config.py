@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from perceiver_stream.files import codec
+from perceiver_stream.files import codec, limits
 from perceiver_stream.training.checkpoints import CheckpointConfig
 from perceiver_stream.training.logs import LogConfig
 from perceiver_stream.training.mesh import MeshConfig
@@ -113,6 +114,20 @@ def from_json(text: str) -> ExperimentConfig:
   if not isinstance(config, ExperimentConfig):
     raise ValueError(f"config: a {type(config).__name__}, expected that of an experiment.")
   return config
+
+
+def read_config(run_dir: pathlib.Path) -> ExperimentConfig:
+  """Returns the config in the folder of a run.
+
+  Raises:
+    FileNotFoundError: There is none.
+    ValueError: It is no config of an experiment; see `files.codec.from_dict`.
+  """
+  path = run_dir / "config.json"
+  try:
+    return from_json(limits.read_text(path))
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
 
 
 def differences(old: Any, new: Any) -> list[str]:

@@ -14,7 +14,7 @@ from perceiver_stream.models.base import Model, Outputs
 from perceiver_stream.models.mapping import check_names, flatten
 from perceiver_stream.training import checkpoint_files
 from perceiver_stream.training.arrays import CheckpointError
-from perceiver_stream.training.config import ExperimentConfig, from_json
+from perceiver_stream.training.config import ExperimentConfig, read_config
 from perceiver_stream.training.names import nearest
 from perceiver_stream.training.objectives.frozen import FrozenConfig
 from perceiver_stream.training.run_folder import CHECKPOINTS
@@ -137,7 +137,7 @@ def ticks_left(window: Mapping[str, np.ndarray]) -> int:
 
 
 def _load_run(folder: pathlib.Path, changes: Mapping[str, Any]) -> Loaded:
-  config = from_json((folder / "config.json").read_text())
+  config = read_config(folder)
   if isinstance(config.objective, FrozenConfig):
     raise ValueError(
       f"{folder} learnt to read something out of a model; scripts/export.py writes both into a file."

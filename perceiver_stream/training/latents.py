@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from perceiver_stream.files import limits
+from perceiver_stream.files.array_files import read_npz
 from perceiver_stream.training.arrays import CheckpointError, flatten, unflatten
 from perceiver_stream.training.inference import Loaded, ticks_left, watch
 from perceiver_stream.utils import atomic
@@ -93,10 +95,17 @@ def extract_latents(
 
 def read_shards(folder: str | pathlib.Path) -> Iterator[dict[str, np.ndarray]]:
   """Yields the shards of a folder in order, as dicts of arrays."""
-  index = json.loads((user_path(folder) / INDEX).read_text())
-  for number in range(index["shards"]):
-    with np.load(user_path(folder) / _shard_name(number)) as shard:
-      yield dict(shard)
+  folder = user_path(folder)
+  for number in range(_read_index(folder)["shards"]):
+    yield read_npz(folder / _shard_name(number))
+
+
+def _read_index(folder: pathlib.Path) -> dict[str, Any]:
+  """Returns the index of a folder; ValueError where it is none."""
+  index = limits.read_json(folder / INDEX)
+  if not isinstance(index, dict) or type(index.get("shards")) is not int:
+    raise ValueError(f"{folder / INDEX} is no index of latents; extract them again.")
+  return index
 
 
 def _finish_shard(
@@ -123,14 +132,13 @@ def _go_on(
   """Returns what is done already and the state after it; moves the windows there."""
   if not (folder / INDEX).exists() or not (folder / RESUME).exists():
     return {"ticks": 0, "shards": 0, "finished": False}, None
-  before = json.loads((folder / INDEX).read_text())
+  before = _read_index(folder)
   different = [f"{k}: {before.get(k)} -> {index[k]}" for k in index if before.get(k) != index[k]]
   if different:
     raise CheckpointError(
       f"{folder} holds latents of something else ({'; '.join(different)}); choose another folder."
     )
-  with np.load(folder / RESUME) as arrays:
-    saved = dict(arrays)
+  saved = read_npz(folder / RESUME, "biufcU")
   position = json.loads(str(saved.pop(STREAM)))
   rows = next(iter(saved.values())).shape[0]
   template = jax.eval_shape(lambda p: loaded.model.initial_state(p, rows), loaded.params)

@@ -10,7 +10,7 @@ from perceiver_stream import zoo
 from perceiver_stream.models import dense_readout, point_readout
 from perceiver_stream.models.family import Card
 from perceiver_stream.training import objectives
-from perceiver_stream.training.config import from_json
+from perceiver_stream.training.config import read_config
 from perceiver_stream.training.inference import restore
 from perceiver_stream.training.objectives import dense_reading, point_tracking
 from perceiver_stream.training.objectives.frozen import check_sees, split
@@ -75,7 +75,7 @@ def export(run: str | pathlib.Path, target: str | pathlib.Path, note: str = "") 
   folder, target = user_path(run), user_path(target)
   if target.suffix != ".safetensors":
     raise ValueError(f"export: target '{target}' must end in .safetensors.")
-  config = from_json((folder / "config.json").read_text())
+  config = read_config(folder)
   model = zoo.build(config.model)
   objective = objectives.make(model, config.objective)
   learner: Any = getattr(objective, "learner", None)

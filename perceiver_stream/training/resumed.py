@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from perceiver_stream.training.config import from_json
+from perceiver_stream.training.config import read_config
 from perceiver_stream.utils.paths import user_path
 
 
@@ -16,6 +16,6 @@ def get_config(run_dir: str) -> Any:
   path = user_path(run_dir) / "config.json"
   if not path.is_file():
     raise FileNotFoundError(f"--resume={run_dir}: there is no run; {path} does not exist.")
-  config = from_json(path.read_text())
+  config = read_config(path.parent)
   config.run_dir = run_dir
   return config

@@ -59,7 +59,7 @@ def test_damaged_files_are_refused(tmp_path, data, message):
 def test_other_npz_files_are_refused(tmp_path):
   path = tmp_path / "a.npz"
   np.savez(path, speed=FLOW)
-  with pytest.raises(ValueError, match=r"it has \['speed'\], not 'flow'"):
+  with pytest.raises(ValueError, match="it has no array 'flow'"):
     flow_files.read_flow(path)
   np.savez(path, flow=FLOW[..., 0])
   with pytest.raises(ValueError, match=r"shape \[3, 5\], expected \[H, W, 2\]"):

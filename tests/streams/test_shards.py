@@ -181,6 +181,30 @@ def test_an_index_that_is_none_is_refused(folder, text):
     rows(folder)
 
 
+@pytest.mark.parametrize(
+  ("place", "value"),
+  [
+    (("shards", 0, "ticks"), odd) for odd in (-5, 0, 1.5, True, None, "8", 2**60)
+  ]
+  + [(("shards", 0, "num_bytes"), odd) for odd in (-1, 0.5, None)]
+  + [(("shards", 0, "file"), odd) for odd in ("../a.ticks", "/dev/zero", "", None, 3)]
+  + [(("shards", 0, "firsts"), odd) for odd in ([-1], [8], [3, 1], [1, 1], [0.5], [True], 3)]
+  + [(("shards", 0, "state"), 3), (("shards", 0), 3), (("shards",), {"a": 1})]
+  + [(("rate_hz",), odd) for odd in (-1, "x", None, 1e300)]
+  + [(("source",), 3), (("specs", "pixels"), 3), (("specs", "pixels", "units"), 3)]
+  + [(("specs", "pixels", "shape"), odd) for odd in (3, [-1], [2**20, 2**20], [1.5], "x")]
+  + [(("specs", "pixels", "dtype"), odd) for odd in ("O", "S8", "M8", 3, "complex64")],
+)  # fmt: skip
+def test_an_index_of_numbers_out_of_range_is_refused(folder, place, value):
+  index = inner = json.loads((folder / "index.json").read_text())
+  for name in place[:-1]:
+    inner = inner[name]
+  inner[place[-1]] = value
+  (folder / "index.json").write_text(json.dumps(index))
+  with pytest.raises(ShardError, match="index.json is no index of shards"):
+    rows(folder)
+
+
 def test_what_is_not_there_or_not_finished_is_said(tmp_path, folder):
   with pytest.raises(ValueError, match="path is empty"):
     streams.specs(shards.Config())

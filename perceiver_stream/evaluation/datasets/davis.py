@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from perceiver_stream.evaluation.datasets.base import About, MaskClip
 from perceiver_stream.evaluation.datasets.files import Size, mask_clip, numbered, read_names
+from perceiver_stream.files.limits import inside
 from perceiver_stream.utils.paths import user_path
 
 ABOUT = About(
@@ -46,7 +47,8 @@ def load(
   names = read_names(ABOUT.need(root / "ImageSets" / year / f"{split}.txt"))
   pictures, masks = (ABOUT.need(root / kind / resolution) for kind in ("JPEGImages", "Annotations"))
   return (
-    _clip(name, ABOUT.need(pictures / name), ABOUT.need(masks / name), size) for name in names
+    _clip(name, ABOUT.need(inside(pictures, name)), ABOUT.need(inside(masks, name)), size)
+    for name in names
   )
 
 

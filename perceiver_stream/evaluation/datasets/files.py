@@ -1,8 +1,9 @@
 """Reading pictures, masks and videos of data sets, whole and in one size."""
 
+import itertools
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import av
 import av.error
@@ -12,6 +13,8 @@ from jaxtyping import Int32, UInt8
 from perceiver_stream.evaluation.datasets.base import UNKNOWN, MaskClip
 from perceiver_stream.evaluation.metrics import resize
 from perceiver_stream.evaluation.optical_flow import opencv
+from perceiver_stream.files import limits
+from perceiver_stream.files.image_headers import image_size
 from perceiver_stream.streams import image_files, media, opening
 from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.display import Margins, margins_of
@@ -23,10 +26,17 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def decoded(data: bytes, where: str) -> UInt8[np.ndarray, "H W 3"]:
-  """Returns an encoded picture, RGB; DamagedError where it is none."""
+  """Returns a JPEG or PNG image, RGB.
+
+  Raises:
+    DamagedError: It is none.
+    RefusedError: It has too many pixels.
+  """
   cv2 = opencv()
+  height, width = image_size(data) or (0, 0)
+  limits.check_image_size(height, width, where)
   flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-  picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+  picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if height and width else None
   if picture is None:
     raise DamagedError(f"{where} ({len(data)} bytes) cannot be decoded; get the file again.")
   return np.ascontiguousarray(picture[..., ::-1])
@@ -43,10 +53,18 @@ def resized(picture: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.ndarray
 
 
 def stacked(
-  pictures: Sequence[np.ndarray] | Iterator[np.ndarray], size: Size, where: str
+  pictures: Iterable[tuple[int, np.ndarray]], size: Size, where: str
 ) -> UInt8[np.ndarray, "T H W 3"]:
-  """Returns pictures as one array; ValueError where there is none, or their sizes differ."""
-  frames = [resized(picture, size) for picture in pictures]
+  """Returns images, each with the bytes it had where it was stored, as one array.
+
+  Raises:
+    ValueError: There is none, or their sizes differ.
+    RefusedError: They take too much memory for what is stored.
+  """
+  frames, budget = [], limits.ClipBudget(where)
+  for stored, picture in pictures:
+    frames.append(resized(picture, size))
+    budget.add(stored, frames[-1].nbytes)
   sizes = {frame.shape for frame in frames}
   if len(sizes) != 1:
     raise ValueError(f"{where}: {len(frames)} frames of sizes {sorted(sizes)}; expected one size.")
@@ -57,7 +75,7 @@ def read_frames(
   paths: Sequence[pathlib.Path], size: Size, where: str
 ) -> UInt8[np.ndarray, "T H W 3"]:
   """Returns the pictures of files."""
-  return stacked((decoded(path.read_bytes(), str(path)) for path in paths), size, where)
+  return stacked(map(_read, paths), size, where)
 
 
 def read_video(path: pathlib.Path, size: Size) -> UInt8[np.ndarray, "T H W 3"]:
@@ -68,8 +86,10 @@ def read_video(path: pathlib.Path, size: Size) -> UInt8[np.ndarray, "T H W 3"]:
       raise DamagedError(f"{path} has no video track; get the file again.")
     track.thread_type = "NONE"
     margins = margins_of(container, track, str(path))
+    stored = itertools.chain([path.stat().st_size], itertools.repeat(0))
     try:
-      return stacked(_rgb(container.decode(track), margins), size, str(path))
+      frames = _rgb(container.decode(track), margins)
+      return stacked(zip(stored, frames, strict=False), size, str(path))
     except av.error.FFmpegError as error:
       raise DamagedError(f"{path} is damaged ({error.strerror}); get the file again.") from error
 
@@ -124,8 +144,17 @@ def mask_clip(
 
 
 def read_names(path: pathlib.Path) -> list[str]:
-  """Returns the first word of each line of a list of clips."""
-  return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+  """Returns the first word of each line of a list of clips.
+
+  Raises:
+    ValueError: It is no text.
+  """
+  return [line.split()[0] for line in limits.read_text(path).splitlines() if line.strip()]
+
+
+def _read(path: pathlib.Path) -> tuple[int, np.ndarray]:
+  data = limits.read_bytes(path)
+  return len(data), decoded(data, str(path))
 
 
 def _rgb(frames: Iterator[av.VideoFrame], margins: Margins) -> Iterator[np.ndarray]:

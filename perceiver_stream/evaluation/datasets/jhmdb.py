@@ -3,17 +3,22 @@
 Source: Jhuang et al. 2013, "Towards understanding action recognition".
 """
 
+import io
+import math
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from perceiver_stream.evaluation.datasets.base import About, JointClip
 from perceiver_stream.evaluation.datasets.files import Size, numbered, read_frames
+from perceiver_stream.files import limits
 from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.utils.paths import user_path
 
 NUM_JOINTS = 15
+_MAX_MAT_BYTES = 2**24  # joints of a clip have a few kB
 ABOUT = About(
   "JHMDB",
   'the page "JHMDB: a fully annotated data set for human actions and human poses"',
@@ -42,7 +47,7 @@ def load(
   """
   if split not in _PARTS:
     raise ValueError(f"JHMDB: split={split!r}; use one of {sorted(_PARTS)}.")
-  _loadmat()
+  _scipy_io()
   root = user_path(path)
   ending = f"_test_split{fold}.txt"
   lists = sorted(ABOUT.need(root / "splits").glob(f"*{ending}"))
@@ -51,19 +56,18 @@ def load(
   listed = [
     (file.name.removesuffix(ending), line.split()[0].removesuffix(".avi"))
     for file in lists
-    for line in file.read_text().splitlines()
+    for line in limits.read_text(file).splitlines()
     if line.split()[1:] == [_PARTS[split]]
   ]
   return (_clip(root, action, name, size) for action, name in listed)
 
 
 def _clip(root: pathlib.Path, action: str, name: str, size: Size) -> JointClip:
-  file = ABOUT.need(root / "joint_positions" / action / name / "joint_positions.mat")
-  paths = list(numbered(ABOUT.need(root / "Rename_Images" / action / name)).values())
-  try:
-    joints = np.asarray(_loadmat()(file)["pos_img"], np.float64)
-  except Exception as error:  # a damaged file can fail in any way
-    raise DamagedError(f"{file} cannot be read ({error!r}); get the file again.") from error
+  joint_dir = limits.inside(root / "joint_positions" / action, name)
+  file = ABOUT.need(joint_dir / "joint_positions.mat")
+  images = limits.inside(root / "Rename_Images" / action, name)
+  paths = list(numbered(ABOUT.need(images)).values())
+  joints = _joints(file)
   if joints.shape[:2] != (2, NUM_JOINTS) or not 0 < joints.shape[2] <= len(paths):
     raise ValueError(
       f"JHMDB {name}: pos_img {list(joints.shape)} for {len(paths)} frames; expected "
@@ -79,12 +83,27 @@ def _clip(root: pathlib.Path, action: str, name: str, size: Size) -> JointClip:
   return JointClip(frames, joints * (np.array(frames.shape[2:0:-1]) / natural), inside, name)
 
 
-def _loadmat() -> Callable[..., dict]:
+def _joints(file: pathlib.Path) -> np.ndarray:
+  """Returns the array `pos_img`; DamagedError where there is none, or one far too large."""
   try:
-    from scipy.io import loadmat
+    scipy_io, data = _scipy_io(), io.BytesIO(limits.read_bytes(file, _MAX_MAT_BYTES))
+    listed = scipy_io.whosmat(data)  # packed: sizes are known before anything is unpacked
+    if sum(8 * math.prod(shape) for _, shape, _ in listed) > limits.max_unpacked_bytes(0):
+      raise limits.RefusedError(f"{[shape for _, shape, _ in listed]} is far too large")
+    joints = scipy_io.loadmat(data, variable_names=["pos_img"])["pos_img"]
+    return np.asarray(joints, np.float64)
+  except ImportError:
+    raise
+  except Exception as error:  # a damaged file can fail in any way
+    raise DamagedError(f"{file} cannot be read ({error!r}); get the file again.") from error
+
+
+def _scipy_io() -> Any:
+  try:
+    import scipy.io
   except ImportError as error:
     raise ImportError(
       f"JHMDB: joints are in .mat files, which need SciPy ({error}); pip install "
       f'"perceiver_stream[eval]".'
     ) from error
-  return loadmat
+  return scipy.io

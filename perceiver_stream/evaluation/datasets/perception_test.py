@@ -4,7 +4,6 @@ Source: Pătrăucean et al. 2023, arXiv 2305.13786; its notebooks single_point_t
 single_object_tracking.
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from perceiver_stream.evaluation.clips import RASTER, Clip
 from perceiver_stream.evaluation.datasets.base import About, BoxClip
 from perceiver_stream.evaluation.datasets.files import Size, read_video
+from perceiver_stream.files import limits
 from perceiver_stream.utils.paths import user_path
 
 ABOUT = About(
@@ -22,6 +22,8 @@ ABOUT = About(
   "  annotations/*.json       (by video: metadata, point_tracking, object_tracking)\n"
   "  videos/video_0001.mp4 ...",
 )
+MAX_TEXT_BYTES = 2**29  # all annotations of a split are one file
+MAX_CELLS = 2**24  # tracks times frames of a video
 
 
 def load_points(
@@ -78,18 +80,48 @@ def _clips(
   make: Callable[..., Any],
 ) -> Iterator[Any]:
   for file in files:
-    for name, video in json.loads(file.read_text()).items():
-      if video.get(task) and split in ("", video["metadata"]["split"]):
-        frames = read_video(ABOUT.need(root / "videos" / f"{name}.mp4"), size)
-        for track in video[task]:
-          _check(track, len(frames), f"Perception Test {name}, {task} {track.get('id')}")
-        yield make(frames, video[task], name)
+    text = limits.read_text(file, MAX_TEXT_BYTES)
+    videos = limits.parse_json(text, str(file), most=len(text) // 16)
+    if not isinstance(videos, dict):
+      raise ValueError(f"{file}: a {type(videos).__name__}, expected an object of videos.")
+    for name, video in videos.items():
+      try:
+        clip = _clip(root, name, video, split, size, task, make)
+      except (TypeError, AttributeError, LookupError) as error:
+        raise ValueError(f"{file}: {name} has no {task} as expected ({error!r}).") from error
+      if clip is not None:
+        yield clip
+
+
+def _clip(
+  root: pathlib.Path,
+  name: str,
+  video: Mapping[str, Any],
+  split: str,
+  size: Size,
+  task: str,
+  make: Callable[..., Any],
+) -> Any:
+  """Returns the clip of a video; None if it is of another split or has no such tracks."""
+  tracks = video.get(task)
+  if not tracks or split not in ("", video["metadata"]["split"]):
+    return None
+  frames = read_video(ABOUT.need(limits.inside(root / "videos", f"{name}.mp4")), size)
+  if len(tracks) * len(frames) > MAX_CELLS:
+    raise ValueError(f"Perception Test {name}: {len(tracks)} tracks, more than any video has.")
+  for track in tracks:
+    _check(track, len(frames), f"Perception Test {name}, {task} {track.get('id')}")
+  return make(frames, tracks, name)
 
 
 def _check(track: Mapping[str, Any], num_frames: int, where: str) -> None:
-  at = np.asarray(track["frame_ids"])
-  values = np.asarray(track.get("points", track.get("bounding_boxes")), np.float64)
+  try:
+    at = np.asarray(track["frame_ids"])
+    values = np.asarray(track.get("points", track.get("bounding_boxes")), np.float64)
+  except ValueError as error:
+    raise ValueError(f"{where}: no lists of numbers ({error}).") from error
   good = len(at) in values.shape and values.ndim == 2 and np.isfinite(values).all()
+  good &= at.ndim == 1 and (at.dtype.kind == "i" or not len(at))
   if not good or at.min(initial=0) < 0 or at.max(initial=0) >= num_frames:
     raise ValueError(
       f"{where}: {list(values.shape)} numbers at frames {at.min(initial=0)} to {at.max(initial=0)} "

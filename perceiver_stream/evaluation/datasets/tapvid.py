@@ -13,6 +13,7 @@ import numpy as np
 from perceiver_stream.evaluation.clips import RASTER, Clip
 from perceiver_stream.evaluation.datasets.base import About
 from perceiver_stream.evaluation.datasets.files import Size, decoded, stacked
+from perceiver_stream.files import limits
 from perceiver_stream.files.array_files import read_npz
 from perceiver_stream.files.pickles import load_pickle
 from perceiver_stream.utils.paths import user_path
@@ -57,7 +58,7 @@ def _clips(file: pathlib.Path, size: Size) -> Iterator[Clip]:
   if file.suffix == ".npz":
     yield clip_of(read_npz(file, "biufcS"), file.name, size)
     return
-  stored = load_pickle(file.read_bytes(), file.name)
+  stored = load_pickle(limits.read_bytes(file), file.name)
   if not isinstance(stored, dict | list | tuple):
     raise ValueError(f"{file.name}: a {type(stored).__name__}; expected a dict or list of videos.")
   videos = stored.items() if isinstance(stored, dict) else enumerate(stored)
@@ -77,8 +78,8 @@ def clip_of(stored: Any, where: str, size: Size) -> Clip:
   if missing:
     raise ValueError(f"{where} has no {missing}; expected {KEYS}.")
   frames = _frames(stored["video"], where, size)
-  points = np.asarray(stored["points"], np.float64)
-  occluded = np.asarray(stored["occluded"])
+  points, occluded = (_numbers(stored[name], f"{where}: {name}") for name in KEYS[1:])
+  points = points.astype(np.float64)
   expected = (len(points), len(frames))
   if points.ndim != 3 or points.shape != (*expected, 2) or occluded.shape != expected:
     raise ValueError(
@@ -93,12 +94,30 @@ def clip_of(stored: Any, where: str, size: Size) -> Clip:
 
 
 def _frames(video: Any, where: str, size: Size) -> np.ndarray:
-  if len(video) and isinstance(video[0], bytes):
-    return stacked((decoded(bytes(data), where) for data in video), size, where)
-  frames = np.asarray(video)
-  if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3:] != (3,) or not len(frames):
+  encoded = isinstance(video, list | tuple) or (isinstance(video, np.ndarray) and video.ndim == 1)
+  if encoded and len(video) and all(isinstance(data, bytes) for data in video):
+    return stacked(_decoded(video, where), size, where)
+  frames = _numbers(video, where)
+  if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
     raise ValueError(
       f"{where}: video {frames.dtype} {list(frames.shape)}; expected uint8 [T, H, W, 3] or JPEG "
       f"files as bytes."
     )
-  return stacked(list(frames), size, where)
+  return stacked(((frame.nbytes, frame) for frame in frames), size, where)
+
+
+def _decoded(video: list | tuple | np.ndarray, where: str) -> Iterator[tuple[int, np.ndarray]]:
+  """Yields frames with their size in the file; a list may hold the same bytes many times."""
+  found: set[int] = set()
+  for data in video:
+    again = not isinstance(video, np.ndarray) and id(data) in found
+    found.add(id(data))
+    yield 0 if again else len(data), decoded(bytes(data), where)
+
+
+def _numbers(value: Any, where: str) -> np.ndarray:
+  """Returns an array of numbers; ValueError where it is none. Lists could repeat what they hold."""
+  kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+  if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+    raise ValueError(f"{where}: a {kind}, expected an array of numbers.")
+  return value

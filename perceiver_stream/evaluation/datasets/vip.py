@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from perceiver_stream.evaluation.datasets.base import About, MaskClip
 from perceiver_stream.evaluation.datasets.files import Size, mask_clip, numbered, read_names
+from perceiver_stream.files.limits import inside
 from perceiver_stream.utils.paths import user_path
 
 NUM_CLASSES = 20  # with the background
@@ -50,7 +51,8 @@ def load(
   names = read_names(ABOUT.need(root / "lists" / f"{split}_videos.txt"))
   pictures, masks = ABOUT.need(root / "Images"), ABOUT.need(root / "Annotations" / kind)
   return (
-    _clip(name, ABOUT.need(pictures / name), ABOUT.need(masks / name), size) for name in names
+    _clip(name, ABOUT.need(inside(pictures, name)), ABOUT.need(inside(masks, name)), size)
+    for name in names
   )
 
 
