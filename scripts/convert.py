@@ -49,7 +49,7 @@ def main() -> None:
     model, params = perceiver_stream.load(args.source, **dict(args.set))
     zoo.save(args.output, model, params)
     arrays = zoo.flatten(params).values()
-    family = type(model.config).__module__.rsplit(".", 1)[-1]
+    family = zoo.family(model.config).name
     print(f"{args.output}: {family}, {sum(x.size for x in arrays):,} parameters in {len(arrays)}")
 
 
