@@ -27,6 +27,8 @@ def remember_ticks(
 ) -> Remembered:
   """Returns what is remembered after every tick; an absent modality is held.
 
+  An observation that is not finite, as its modality computes with it, is as if it were not valid.
+
   Args:
     modalities: What is remembered.
     memory: Before the first tick.
@@ -38,7 +40,14 @@ def remember_ticks(
     observations.get(key, jnp.full(leading, default)), bool
   )
   is_first = flag(IS_FIRST, False)
-  valid = {n: flag(valid_key(n), True) & (n in present) for n in modalities}
+
+  def usable(name: str) -> Bool[Array, "T B"] | bool:
+    if name not in present or not jnp.issubdtype(present[name].dtype, jnp.floating):
+      return name in present
+    value = modalities[name].canonical(present[name])
+    return jnp.all(jnp.isfinite(value), axis=tuple(range(2, value.ndim)))
+
+  valid = {n: flag(valid_key(n), True) & usable(n) for n in modalities}
 
   def tick(memory: dict, now: tuple) -> tuple[dict, dict]:
     values, valid, is_first = now

@@ -37,9 +37,53 @@ class _Prefetch(grain.IterDataset):
 
   def __iter__(self) -> "PrefetchIterator":
     ahead = grain.experimental.ThreadPrefetchIterDataset(
-      self._dataset, prefetch_buffer_size=self._depth
+      _Carried(self._dataset), prefetch_buffer_size=self._depth
     )
     return PrefetchIterator(ahead.__iter__())
+
+
+class _CarriedError(Exception):
+  """Brings what is no Exception (KeyboardInterrupt, SystemExit) out of the reader's thread.
+
+  Grain hands on Exceptions only; its thread would end, and the consumer wait for ever.
+  """
+
+  def __init__(self, carried: BaseException):
+    super().__init__(repr(carried))
+    self.carried = carried
+
+
+class _Carried(grain.IterDataset):
+  def __init__(self, parent: grain.IterDataset):
+    super().__init__(parent)
+    self._dataset = parent
+
+  def __iter__(self) -> "_CarriedIterator":
+    return _CarriedIterator(self._dataset.__iter__())
+
+
+class _CarriedIterator(grain.DatasetIterator):
+  def __init__(self, iterator: grain.DatasetIterator):
+    super().__init__()
+    self._iterator = iterator
+
+  def __next__(self) -> Any:
+    try:
+      return next(self._iterator)
+    except Exception:
+      raise
+    except BaseException as error:
+      raise _CarriedError(error) from error
+
+  def get_state(self) -> dict[str, Any]:
+    return self._iterator.get_state()
+
+  def set_state(self, state: dict[str, Any]) -> None:
+    self._iterator.set_state(state)
+
+  def close(self) -> None:
+    super().close()
+    getattr(self._iterator, "close", lambda: None)()
 
 
 class PrefetchIterator(grain.DatasetIterator):
@@ -60,6 +104,8 @@ class PrefetchIterator(grain.DatasetIterator):
     with self._watched:
       try:
         return next(self._ahead[0])
+      except _CarriedError as error:
+        raise error.carried from error
       finally:
         self.waiting_s += time.perf_counter() - start
 

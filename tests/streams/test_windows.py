@@ -224,6 +224,26 @@ def test_what_goes_wrong_in_the_reader_is_raised_at_its_place():
       next(iterator)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), MemoryError("all gone")])
+def test_what_would_end_the_reader_s_thread_reaches_the_consumer(error):
+  class Ending(CountingIterator):
+    def __next__(self):
+      if self.at == 2:
+        raise error
+      return super().__next__()
+
+  class Source(Counting):
+    def __iter__(self):
+      return Ending(self)
+
+  iterator = iter(streams.prefetch(Source(9), 8))
+  next(iterator), next(iterator)
+  with pytest.raises(type(error)) as found:
+    next(iterator)
+  assert found.value.args == error.args
+  iterator.close()
+
+
 def test_the_end_stays_the_end():
   iterator = iter(streams.prefetch(Counting(3), 8))
   assert len(list(iterator)) == 3
