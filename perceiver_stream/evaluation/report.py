@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from perceiver_stream.evaluation import curves, pictures
@@ -40,23 +40,36 @@ def write_report(run_dir: str | pathlib.Path, output: str = "report.html") -> pa
 
 def report_html(run: Run) -> str:
   """Returns the report as text."""
-  summary, series = summarise_run(run), run.series()
+  try:
+    summary, series = summarise_run(run), run.series()
+  except Exception:  # a damaged log has no end of ways; the rest of the run is still shown
+    summary, series = summarise_run(Run(run.folder)), []
   sections = [
-    _section("Last quarter of the run", _headline(series, summary)),
-    _section("Learning curves", _curves(run, series)),
-    _section("Film strips", _strips(run)),
-    _section("Config", _config(run.config)),
-    _section("Environment", _environment(run)),
+    _section("Last quarter of the run", lambda: _headline(series, summary)),
+    _section("Learning curves", lambda: _curves(run, series)),
+    _section("Film strips", lambda: _strips(run)),
+    _section("Config", lambda: _config(run.config)),
+    _section("Environment", lambda: _environment(run)),
   ]
   return PAGE.substitute(
     title=html.escape(run.folder.resolve().name),
-    facts=_facts(run, summary),
+    facts=_or_note(lambda: _facts(run, summary)),
     body="".join(sections),
   )
 
 
-def _section(title: str, content: str) -> str:
+def _section(title: str, make: Callable[[], str]) -> str:
+  content = _or_note(make)
   return f"<section><h2>{title}</h2>{content}</section>" if content else ""
+
+
+def _or_note(make: Callable[[], str]) -> str:
+  """Returns what `make` does, or a note where the run is too damaged for it."""
+  try:
+    return make()
+  except Exception as error:
+    text = html.escape(f"{type(error).__name__}: {error}"[:300])
+    return f"<p class=note>Left out, since what the run wrote is damaged: {text}</p>"
 
 
 def _facts(run: Run, summary: Mapping[str, Any]) -> str:

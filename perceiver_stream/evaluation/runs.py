@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from perceiver_stream import modalities, zoo
 from perceiver_stream.evaluation import strip_files
-from perceiver_stream.files import codec
+from perceiver_stream.files import codec, limits
 from perceiver_stream.utils.paths import user_path
 
 SHARE = 0.25  # of the run, at its end, that the headline is taken from
@@ -270,7 +270,7 @@ def _modalities_of_family(model: Any) -> dict[str, modalities.Modality]:
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
   try:
-    value = json.loads(path.read_text())
+    value = limits.read_json(path)
   except (OSError, ValueError):
     return {}
   return value if isinstance(value, dict) else {}
@@ -282,7 +282,7 @@ def _read_lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
   for line in path.read_bytes().splitlines() if path.is_file() else []:
     try:
       value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
       value = None
     if isinstance(value, dict):
       good.append(value)

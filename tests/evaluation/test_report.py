@@ -215,3 +215,39 @@ def test_lines_of_a_figure_are_told_apart_with_and_without_a_name():
 )
 def test_small_scores_are_shown_with_four_digits(value, in_db, sign, text):
   assert report._score(value, in_db, sign) == text
+
+
+ODD_LINE = (
+  '{"window": 1, "ticks": "x", "loss": "y", "scores": {"pixels@1": {"count": "z", "model": []}}}'
+)
+
+
+@pytest.mark.parametrize(
+  ("name", "content"),
+  [
+    ("metrics.jsonl", ODD_LINE + "\n"),
+    ("metrics.jsonl", '{"window": [], "ticks": {}, "scores": {"pixels@1": {"count": 1e999}}}\n'),
+    ("metrics.jsonl", "[" * 100_000 + "\n"),
+    ("metrics.jsonl", b"\xff\xfe\n"),
+    ("metrics.jsonl", None),
+    ("timing.jsonl", '{"window": "x", "frames_per_s": 1, "wait_share": "y"}\n'),
+    ("timing.jsonl", None),
+    ("summary.json", '{"finished": [], "devices": 7, "version": {}, "frames_per_s": "x"}'),
+    ("summary.json", "[" * 100_000),
+    ("config.json", '{"model": {"modalities": [1]}}'),
+    ("config.json", '{"model": {"_type": 3}}'),
+    ("config.json", b"\xff"),
+    ("config.json", None),
+    ("strips", b"a file"),
+  ],
+)
+def test_a_damaged_run_has_a_report_of_what_is_left(tmp_path, name, content):
+  folder = fake_runs.make(tmp_path / "run", num_windows=2, num_strips=0)
+  path = folder / name
+  path.rmdir() if name == "strips" else path.unlink()
+  if content is None:
+    path.mkdir()
+  else:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+  page = report.write_report(folder).read_text()
+  assert "<h2>Environment</h2>" in page and Checker(page).wrong == []
