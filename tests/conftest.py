@@ -14,13 +14,21 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache/jax")
 )
-os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**31))
+# Without JAX's own bound: a killed process can leave an entry after which it stores nothing more.
+os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", "-1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 from collections.abc import Iterator
 
 import jax
 import pytest
+
+from perceiver_stream.utils import compile_cache
+
+if "PYTEST_XDIST_WORKER" not in os.environ:
+  programs = pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+  programs.mkdir(parents=True, exist_ok=True)
+  compile_cache.prune(programs, 2**31)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

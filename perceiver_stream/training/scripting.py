@@ -13,6 +13,7 @@ from perceiver_stream.streams import shard_files, shards, video
 from perceiver_stream.training import objectives
 from perceiver_stream.training.config import ExperimentConfig
 from perceiver_stream.training.inference import Loaded, UntrainedWarning
+from perceiver_stream.utils import compile_cache
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.zoo.bundled import RenamedWarning
 
@@ -25,8 +26,9 @@ WATCHED = 8  # ticks that a frozen model is given at once
 def readable_errors() -> Iterator[None]:
   """Ends the process with one message where something the user can change is wrong.
 
-  Warnings about the model that was chosen, random weights or an old name, are one line, too.
+  Compiled programs are kept for the next start; see `utils.compile_cache`. Warnings about the model that was chosen, random weights or an old name, are one line, too.
   """
+  compile_cache.enable()
   try:
     with _readable_warnings():
       yield
