@@ -3,34 +3,35 @@
 
 SHELL = /bin/sh
 VENV = .venv
-PYTHON = python3.13 python3.12 python3.11 python3
+PYTHON = python3.11 python3.12 python3.13 python3
 PIP_ARGS = -c constraints.txt
 WORKERS = 2
+EXTRAS = tf,sim,viz,eval
+NEWEST_PYTHON = python3.13
 DEMO_MEDIA = media/demo
 DEMO_RUN = runs/demo
 
+# What the newest releases may break: files, checkpoints, a step of training, the README.
+QUICK = tests/test_platforms.py tests/streams tests/test_docs.py
+DEV = $(if $(EXTRAS),dev$(COMMA)$(EXTRAS),dev)
+COMMA = ,
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 
-.PHONY: help demo test lint types check bench clean
+.PHONY: help demo test lint types check quick newest parity bench clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
-	@echo "Settings: PYTHON=/path/to/python (3.11 or newer), VENV=$(VENV), WORKERS=$(WORKERS)"
+	@echo "Settings: PYTHON=/path/to/python (3.11 or newer), VENV=$(VENV), WORKERS=$(WORKERS),"
+	@echo "EXTRAS=$(EXTRAS) (tests of others are skipped)"
 
 $(VENV)/.made:
 	@if test -x $(BIN)/python; then \
 	  $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
 	else \
-	  for python in $(PYTHON); do \
-	    if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
-	      >/dev/null 2>&1; then found=$$python; break; fi; \
-	  done; \
-	  if test -z "$$found"; then \
-	    echo "No usable Python >= 3.11 among: $(PYTHON)." >&2; \
+	  found=$$(sh .ci/find-python $(PYTHON)) || { \
 	    echo "Install one with its venv module, or name it: make PYTHON=/path/to/python3.12 ..." >&2; \
-	    exit 1; \
-	  fi; \
+	    exit 1; }; \
 	  echo "Making the environment $(VENV) with $$found"; \
 	  $$found -m venv $(VENV); \
 	fi
@@ -43,7 +44,7 @@ $(VENV)/.core: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing perceiver_stream and its test tools into $(VENV) (a minute or two, the first time)"
-	@$(PIP) -e ".[dev]"
+	@$(PIP) -e ".[$(DEV)]"
 	@touch $(VENV)/.core $@
 
 demo: $(VENV)/.core ## Learn online from real video with sound on this machine, and write a report
@@ -57,7 +58,7 @@ demo: $(VENV)/.core ## Learn online from real video with sound on this machine, 
 	$(BIN)/python scripts/train.py $$config --config.run_dir=$$run && \
 	if test -f $$run/report.html; then echo "Report: $$run/report.html (to start afresh: rm -r $$run)"; fi
 
-test: lint types check ## Run all that CI runs
+test: lint types check newest ## Run all that CI runs
 
 lint: $(VENV)/.dev ## Check format and style (to repair: ruff format; ruff check --fix)
 	$(BIN)/ruff format --check .
@@ -67,8 +68,22 @@ types: $(VENV)/.dev ## Check the types of the package
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 check: $(VENV)/.dev ## Run every test: unit, doctests, README, colabs, wheel
-	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal --durations=15 --doctest-modules \
-	  tests perceiver_stream
+	PERCEIVER_STREAM_REQUIRED_EXTRAS=$(EXTRAS) $(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal \
+	  -rs --durations=10 --doctest-modules tests perceiver_stream
+
+quick: $(VENV)/.dev ## Run those tests that new releases of other packages may break
+	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal -m "not slow" -rs $(QUICK)
+
+newest: ## Check types and run the quick tests with the newest Python and the newest releases
+	@if sh .ci/find-python $(NEWEST_PYTHON) >/dev/null 2>&1; then \
+	  $(MAKE) types quick VENV=.venv-newest PYTHON=$(NEWEST_PYTHON) PIP_ARGS="--upgrade --upgrade-strategy=eager" EXTRAS=; \
+	else \
+	  echo; echo "*** SKIPPED: no $(NEWEST_PYTHON) here, so nothing ran with the newest releases. ***"; echo; \
+	fi
+
+parity: $(VENV)/.dev ## Compare with the Hugging Face port (installs torch)
+	$(PIP) -e ".[$(DEV),parity]"
+	PERCEIVER_STREAM_REQUIRED_EXTRAS=parity $(BIN)/python -m pytest tests/zoo/test_parity.py
 
 bench: $(VENV)/.dev ## Measure time, memory and frames per second on this machine
 	@for script in $$(ls benchmarks/*.py | grep -v /soak_); do echo "== $$script"; $(BIN)/python $$script || exit 1; done

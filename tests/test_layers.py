@@ -24,7 +24,7 @@ ROOMS = {
   "files": {"types", "utils"},
   "nn": {"types"},
   "core": {"nn", "types"},
-  "modalities": {"nn", "types"},
+  "modalities": {"nn", "types", "utils"},
   "models": {"core", "modalities", "nn", "types"},
   "execution": {"models", "nn", "types"},
   "zoo": {"models", "core", "files", "modalities", "nn", "types", "utils", "version"},

@@ -6,7 +6,6 @@ native library does not load beside the TensorFlow that JAX can live with; what 
 none, and its warnings about that can be ignored.
 """
 
-import importlib
 import warnings
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from perceiver_stream.modalities.audio import FLOOR, Config, mel_filters
+from perceiver_stream.utils.optional import require
 
 
 def log_mel(samples: Float[np.ndarray, " S"], config: Config) -> Any:
@@ -27,14 +27,14 @@ def log_mel(samples: Float[np.ndarray, " S"], config: Config) -> Any:
     ImportError: The `tf` extra is not there; the message says how to install it.
   """
   try:
-    tf = importlib.import_module("tensorflow")
+    tf = require("tensorflow", "tf")
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")  # of the native library
-      tfio = importlib.import_module("tensorflow_io")
+      tfio = require("tensorflow_io", "tf")
   except ImportError as error:
     raise ImportError(
-      f'log_mel by tensorflow-io is not there ({error}); pip install "perceiver_stream[tf]", with '
-      f"Python 3.12 at most, or use the audio modality's own."
+      f"log_mel by tensorflow-io: {error} It needs Python 3.12 at most; without it, use the audio "
+      f"modality's own."
     ) from error
   c = config
   theirs = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(c.window) / c.window)

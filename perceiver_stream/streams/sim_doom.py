@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from perceiver_stream.streams.sim_recordings import require
+from perceiver_stream.utils.optional import require
 from perceiver_stream.utils.paths import user_path
 
 _SCREENS = ((160, 120), (320, 240), (640, 480))
@@ -40,7 +40,7 @@ def start_game(
     ValueError: There is no such level in it.
     RuntimeError: Sound is wanted and OpenAL is missing, or the game does not start.
   """
-  vizdoom = require("vizdoom")
+  vizdoom = require("vizdoom", "sim")
   root = pathlib.Path(vizdoom.__file__).parent
   path = find_wad(wad, root)
   if level.upper() not in level_names(path):

@@ -6,7 +6,6 @@ there. `ticks_per_recording` bounds how long that takes.
 """
 
 import abc
-import importlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -56,16 +55,6 @@ class Played(abc.ABC):
 
   def close(self) -> None:  # noqa: B027
     """Lets go of nothing."""
-
-
-def require(package: str, extra: str = "sim") -> Any:
-  """Returns a package of an extra; ImportError says how to install it."""
-  try:
-    return importlib.import_module(package)
-  except ImportError as error:
-    raise ImportError(
-      f'{package} is not there ({error}); pip install "perceiver_stream[{extra}]".'
-    ) from error
 
 
 def seed_of(seed: int, row: int, recording: int) -> int:

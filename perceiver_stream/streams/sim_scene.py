@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perceiver_stream.streams.sim_recordings import require
+from perceiver_stream.utils.optional import has_global_tensorflow, require
 
 FOVY_DEG = 50.0
 NEAR_M, FAR_M = 0.1, 20.0
@@ -21,10 +21,16 @@ def load_mujoco() -> Any:
 
   Raises:
     ImportError: It is not installed.
-    RuntimeError: Neither library is there; MUJOCO_GL, if set, is left as it is.
+    RuntimeError: Neither library is there, or it would crash; MUJOCO_GL, if set, is left as it is.
   """
   if sys.platform.startswith("linux") and "MUJOCO_GL" not in os.environ:
     has_card = os.path.exists("/dev/dri") or os.path.exists("/dev/nvidia0")
+    if has_global_tensorflow() and not has_card:
+      raise RuntimeError(
+        "mujoco: drawing without a graphics card would crash beside the LLVM of TensorFlow, which "
+        "was imported before; instead of `import tensorflow`, call "
+        "perceiver_stream.utils.optional.require('tensorflow', 'tf')."
+      )
     order = [("egl", "libEGL.so.1"), ("osmesa", "libOSMesa.so.8")]
     found = [name for name, library in order if _loads(library)]
     if not found:
@@ -33,7 +39,7 @@ def load_mujoco() -> Any:
         "(Debian, Ubuntu: apt-get install libosmesa6, or libegl1 with a graphics card)."
       )
     os.environ["MUJOCO_GL"] = found[0] if has_card else found[-1]
-  return require("mujoco")
+  return require("mujoco", "sim")
 
 
 def _loads(library: str) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 
 from perceiver_stream.streams.clips import OPTIONAL
 from perceiver_stream.streams.damage import DamagedError
-from perceiver_stream.streams.sim_recordings import require
+from perceiver_stream.utils.optional import require
 
 
 class Reader:

@@ -182,7 +182,8 @@ def test_a_busy_machine_is_told(common):
 
 
 def test_the_written_video_has_the_pictures_and_sound_asked_for(common, tmp_path):
-  av = pytest.importorskip("av")
+  import av
+
   path = common.write_video(tmp_path / "a.mp4", height=32, width=48, seconds=0.5)
   with av.open(str(path)) as container:
     pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

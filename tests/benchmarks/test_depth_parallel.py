@@ -72,7 +72,6 @@ def write_run(folder, gain):
 
 
 def test_the_best_rate_of_every_rule_is_shown_beside_copying(load, tmp_path, capsys):
-  pytest.importorskip("matplotlib", reason='not installed: pip install -e ".[train]"')
   curves = load("depth_parallel_curves")
   for number, execution in enumerate(curves.EXECUTIONS):
     for gain, rate in zip((-10.0, float(number), 0.0), curves.RATES, strict=True):

@@ -30,7 +30,6 @@ def write(folder, key, baseline):
 
 
 def test_the_table_has_the_last_quarter_beside_the_baselines(learning, tmp_path, capsys):
-  pytest.importorskip("matplotlib", reason='not installed: pip install -e ".[train]"')
   write(tmp_path / "flow_tiny", "flow@0", "zero_flow")
   write(tmp_path / "moog_tiny", "pixels@1", "copy")
   runs = [str(tmp_path / "flow_tiny"), str(tmp_path / "moog_tiny")]

@@ -1,10 +1,11 @@
 """Every config file builds every variant, and takes two steps of training at the smallest."""
 
-import importlib.util
 import pathlib
 
+import games
 import numpy as np
 import pytest
+from extras import need
 
 from perceiver_stream import streams, training
 from perceiver_stream.streams import shard_writer, video
@@ -71,8 +72,9 @@ def test_every_variant_is_valid_fits_its_stream_and_round_trips(path, variant, s
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_the_smallest_takes_two_steps(path, tmp_path, movie, sharded):
   if path.stem in ("vizdoom", "mujoco"):
-    if not importlib.util.find_spec(path.stem):
-      pytest.skip(f'{path.stem} is not installed: pip install -e ".[sim]"')
+    need(path.stem)
+  if path.stem == "vizdoom" and not games.HAS_SOUND:
+    pytest.skip(games.NO_SOUND)
   config = training.load_config(f"{path}:nano")
   config.run_dir, config.max_windows = str(tmp_path / "run"), 2
   config.logging.use_tensorboard = config.logging.use_report = False

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from extras import need
 
 from perceiver_stream.evaluation import rerun_files
 
@@ -19,7 +20,9 @@ def test_without_the_package_it_is_said_what_to_install(tmp_path, monkeypatch):
 
 def read(path):
   """Returns the columns of each name in a recording, as lists over ticks."""
-  chunk = pytest.importorskip("rerun.chunk", reason="needs the extra viz")
+  need("rerun")
+  from rerun import chunk
+
   found = {}
   for piece in chunk.RrdReader(path).stream():
     batch = piece.to_record_batch()
@@ -30,7 +33,7 @@ def read(path):
 
 
 def test_a_recording_holds_pictures_points_and_numbers(tmp_path):
-  pytest.importorskip("rerun", reason="needs the extra viz")
+  need("rerun")
   path = tmp_path / "new" / "x.rrd"
   places = np.asarray([[1.5, 2.5], [np.nan, 0.0], [7.0, 8.0]])
   with rerun_files.RerunFile(path) as file:

@@ -62,7 +62,6 @@ def test_pairs_across_recordings_do_not_count(held_out):
 
 
 def test_dis_is_a_rival_where_opencv_is(held_out, monkeypatch):
-  pytest.importorskip("cv2", reason="the rival without learning is OpenCV's")
   rivals = motion.Judge(held_out).rivals()
   assert rivals["DIS, sees the next"]["epe"] < rivals["DIS of the last two frames"]["epe"]
 

@@ -1,23 +1,21 @@
 """Log-mel by tensorflow-io is ours."""
 
-import importlib.util
 import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from extras import need
 
 from perceiver_stream.modalities import audio
 from perceiver_stream.modalities.tf_log_mel import log_mel
 
-HAS_TF = all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorflow_io"))
 
-
-@pytest.mark.skipif(not HAS_TF, reason='needs tensorflow-io: pip install -e ".[tf]"')
 @pytest.mark.parametrize(
   "fields", [{}, {"num_samples": 4410, "rate_hz": 22050.0, "patch": 14, "window": 512, "hop": 441}]
 )
 def test_tensorflow_io_gives_our_log_mel(fields):
+  need("tensorflow", "tensorflow_io")
   config = audio.Config(**fields)
   rng = np.random.default_rng(0)
   time = np.arange(config.num_samples) / config.rate_hz

@@ -1,10 +1,10 @@
 """The MuJoCo stream, beyond what all streams promise."""
 
 import ctypes
-import importlib.util
 
 import numpy as np
 import pytest
+from extras import need
 from stream_checks import assert_same
 
 from perceiver_stream.streams import mujoco, sim_scene
@@ -12,8 +12,7 @@ from perceiver_stream.streams import mujoco, sim_scene
 
 @pytest.fixture
 def needs_mujoco():
-  if not importlib.util.find_spec("mujoco"):  # imported here, it would look for a screen
-    pytest.skip('mujoco is not installed: pip install -e ".[sim]"')
+  need("mujoco")
   try:
     sim_scene.load_mujoco()
   except RuntimeError as error:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from extras import need
 from record_files import movi, write_records, write_tfds
 from stream_checks import BARS, assert_restores, assert_same
 from video_files import number_of
@@ -9,8 +10,11 @@ from video_files import number_of
 from perceiver_stream import streams
 from perceiver_stream.streams import tfrecord
 from perceiver_stream.streams.damage import DamagedError
+from perceiver_stream.utils.optional import require
 
-tf = pytest.importorskip("tensorflow", reason='needs TensorFlow: pip install -e ".[tf]"')
+need("tensorflow")
+tf = require("tensorflow", "tf")
+
 LENGTHS = (5, 4, 6)
 CLIPS = [movi(10 * n, length) for n, length in enumerate(LENGTHS)]
 NUMBERS = [10 * n + t for n, length in enumerate(LENGTHS) for t in range(length)]
@@ -60,7 +64,9 @@ def test_other_ways_to_write_a_video(tmp_path, records, kind):
 
 
 def test_a_tfds_folder_gives_the_same(tmp_path):
-  tfds = pytest.importorskip("tensorflow_datasets", reason='pip install -e ".[tf]"')
+  need("tensorflow_datasets")
+  import tensorflow_datasets as tfds
+
   clips = [movi(10 * n, 4) for n in range(3)]
   folder = write_tfds(tfds, tmp_path, clips)
   ticks = assert_restores(rows(folder)[0], places=(0, 3, 4, 11))

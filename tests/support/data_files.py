@@ -9,6 +9,8 @@ from fractions import Fraction
 import av
 import cv2
 import numpy as np
+import PIL.Image
+from extras import need
 from scenes import moving
 
 
@@ -23,18 +25,12 @@ def png(picture):
 
 def palette_png(ids, bits=8):
   """Returns a PNG of ids with a palette, as DAVIS has it."""
-  image = pillow().fromarray(ids.astype(np.uint8)).convert("P")
+  image = PIL.Image.fromarray(ids.astype(np.uint8)).convert("P")
   image.putdata(ids.ravel().tolist())
   image.putpalette([(7 * i) % 256 for i in range(3 * 2**bits)])
   data = io.BytesIO()
   image.save(data, "png", bits=bits)
   return data.getvalue()
-
-
-def pillow():
-  import pytest
-
-  return pytest.importorskip("PIL.Image", reason="palette PNGs are written by Pillow")
 
 
 def tracks(num=4, ticks=6, size=32):
@@ -102,9 +98,9 @@ def write_vip(root, clips):
 
 def write_jhmdb(root, clips, size=(24, 32)):
   """Writes joints `[T, 15, 2]` by (action, name); "1" is train, "2" test, alternating."""
-  import pytest
+  need("scipy")
+  from scipy.io import savemat
 
-  savemat = pytest.importorskip("scipy.io", reason="the extra eval has SciPy").savemat
   lists = {}
   for number, ((action, name), joints) in enumerate(clips.items()):
     frames, positions = (root / k / action / name for k in ("Rename_Images", "joint_positions"))

@@ -11,14 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from extras import need
 
 from perceiver_stream import zoo
 from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
 from perceiver_stream.models.perceiver_io import classifier as perceiver_classifier
 from perceiver_stream.models.perceiver_io import flow as perceiver_flow
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+need("torch", "transformers")  # `make parity`
+import torch  # noqa: E402
+import transformers  # noqa: E402
+
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 SIZES = {

@@ -5,19 +5,22 @@ import pkgutil
 
 import data_files
 import numpy as np
+import PIL.Image
 import pytest
 import record_files
+from extras import need
 from scenes import moving
 
 from perceiver_stream.evaluation import clips, datasets
 from perceiver_stream.evaluation.datasets import UNKNOWN, load
 from perceiver_stream.streams.damage import DamagedError
+from perceiver_stream.utils.optional import require
 
 
 @pytest.mark.parametrize("name", sorted(datasets.DATASETS))
 def test_a_folder_that_is_not_there_is_told_with_source_and_layout(name, tmp_path):
   if name == "jhmdb":
-    pytest.importorskip("scipy", reason="the extra eval has SciPy")
+    need("scipy")
   message = r"there is no .*nowhere.* not fetched for you: get it from the [\s\S]*layout:\n  "
   with pytest.raises(FileNotFoundError, match=message):
     load(name, str(tmp_path / "nowhere"))
@@ -37,7 +40,7 @@ def test_every_file_of_a_data_set_is_listed():
 @pytest.mark.parametrize("name", [n for n in sorted(datasets.DATASETS) if n != "jhmdb"])
 def test_an_empty_folder_is_told_when_it_is_named_not_later(name, tmp_path):
   if name.startswith("movi"):
-    pytest.importorskip("tensorflow", reason="the extra tf reads TFRecords")
+    need("tensorflow")
   with pytest.raises((FileNotFoundError, ValueError)):
     next(load(name, str(tmp_path)))
 
@@ -200,7 +203,7 @@ def test_davis_masks_are_the_ids_of_the_palette(bits, tmp_path):
 
 def test_grey_one_bit_and_sixteen_bit_masks_are_numbers_and_colours_are_not(tmp_path):
   ids = data_files.masks(2)
-  bit = lambda mask: data_files.pillow().fromarray(mask > 0)  # noqa: E731
+  bit = lambda mask: PIL.Image.fromarray(mask > 0)  # noqa: E731
   root = data_files.write_davis(tmp_path / "grey", {"a": ids}, write=data_files.png)
   np.testing.assert_array_equal(next(load("davis", root)).masks, ids)
   wide = lambda mask: data_files.png(mask.astype(np.uint16) * 300)  # noqa: E731
@@ -302,8 +305,10 @@ def test_jhmdb_says_what_does_not_fit(tmp_path):
 
 
 def test_movi_comes_from_records_too(tmp_path):
-  tf = pytest.importorskip("tensorflow", reason="the extra tf reads TFRecords")
-  record_files.write_records(tf, tmp_path / "a.tfrecord", [data_files.movi()])
+  need("tensorflow")
+  record_files.write_records(
+    require("tensorflow", "tf"), tmp_path / "a.tfrecord", [data_files.movi()]
+  )
   (clip,) = load("movi_points", tmp_path / "a.tfrecord", size=(32, 32), num_ticks=4, num_points=5)
   points, occluded = data_files.tracks(ticks=4)
   seen = ~occluded.all(axis=1)
