@@ -21,7 +21,9 @@ from perceiver_stream.utils.paths import user_path
 
 SHARE = 0.25  # of the run, at its end, that the headline is taken from
 _PSNR = "_psnr"
-_KEY = re.compile(r"[^@]+@\d+")
+_KEY = re.compile(r"[^@]+@\d{1,9}")
+_COUNTS = ("window", "ticks", "skipped")  # of a line, where it has them
+_LARGEST = 1e300  # of what counts as a number, NaN aside
 
 
 def reference(names: Iterable[str]) -> str | None:
@@ -284,7 +286,7 @@ def _read_lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
       value = json.loads(line)
     except (ValueError, RecursionError):
       value = None
-    if isinstance(value, dict):
+    if isinstance(value, dict) and all(_is_number(value.get(name, 0)) for name in _COUNTS):
       good.append(value)
     else:
       broken += 1
@@ -292,7 +294,8 @@ def _read_lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def _is_number(value: Any) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool)
+  good = isinstance(value, int | float) and not isinstance(value, bool)
+  return good and not abs(value) > _LARGEST
 
 
 def _mean(values: np.ndarray) -> float | None:
