@@ -86,7 +86,8 @@ class Model(NamedTuple):
     initial_state: `(params, batch_size=1, rng=None) -> state`.
     step: `(params, state, observation) -> (Outputs, state)`; one tick, arrays `[B, ...]`.
     unroll: `(params, state, observations, displacements=None) -> (Outputs, state)`; arrays
-      `[T, B, ...]`; `displacements=()` leaves predictions out.
+      `[T, B, ...]`; `displacements=()` leaves predictions out. Each T is compiled once: for lengths that
+      keep changing use `unroll_any`.
     observe: `(params, state, observations) -> (states, state)`; the state after every tick.
     decode: `(params, state, queries) -> {modality: [B, Q, ...]}`; see `queries`.
     predict: `(params, state, displacements) -> {modality: [B, num_displacements, ...]}`.
@@ -110,6 +111,40 @@ class Model(NamedTuple):
   modalities: dict[str, Modality]
   displacements: tuple[int, ...]
   config: Any
+
+  def unroll_any(
+    self,
+    params: PyTree,
+    state: PyTree,
+    observations: Observation,
+    displacements: Sequence[int] | None = None,
+  ) -> tuple[Outputs, PyTree]:
+    """Returns what `unroll` does, compiling for lengths that are powers of two alone.
+
+    T ticks are cut into pieces of 2^k ticks, longest first, so all lengths up to T need at most
+    log2(T) + 1 programs.
+
+    Args:
+      params: Of the model.
+      state: From `initial_state` or the last call.
+      observations: Arrays `[T, B, ...]`, any T of at least 1.
+      displacements: As in `unroll`.
+
+    Raises:
+      ValueError: There is no tick.
+    """
+    ahead = self.displacements if displacements is None else tuple(displacements)
+    length = len(next(iter(observations.values())))
+    if not length:
+      raise ValueError("Model.unroll_any: observations have 0 ticks; give at least one.")
+    pieces, start = [], 0
+    while start < length:
+      stop = start + 2 ** ((length - start).bit_length() - 1)
+      piece = {name: value[start:stop] for name, value in observations.items()}
+      outputs, state = self.unroll(params, state, piece, ahead)
+      pieces.append(outputs)
+      start = stop
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces), state
 
   def queries(
     self,

@@ -96,12 +96,12 @@ class _Notice:
     del about
     self.missed = self.missed or event.endswith("/cache_misses")
 
-  def add(self, event: str, duration_s: float, **about: Any) -> None:
+  def add(self, event: str, duration_secs: float, **about: Any) -> None:
     """Adds up the time of real compilations."""
     del about
     if self.printed or not self.missed or not event.endswith("backend_compile_duration"):
       return
-    self.spent_s += duration_s
+    self.spent_s += duration_secs
     self.missed = self.kept is None
     if self.spent_s > _SLOW_S:
       self.printed = True
