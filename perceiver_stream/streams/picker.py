@@ -16,7 +16,7 @@ from av.filter import Graph
 
 from perceiver_stream.files.limits import check_image_size
 from perceiver_stream.streams.damage import DamagedError
-from perceiver_stream.streams.display import WHOLE, Margins
+from perceiver_stream.streams.margins import WHOLE, Margins
 
 _FEWEST = 3  # rows and columns that can be deinterlaced
 

@@ -16,10 +16,11 @@ import av
 import av.error
 import numpy as np
 
+from perceiver_stream.streams.aspects import Aspects
 from perceiver_stream.streams.damage import DamagedError, Ledger
-from perceiver_stream.streams.display import Aspects, margins_of
 from perceiver_stream.streams.frame_rate import constant_rate, mean_rate
 from perceiver_stream.streams.key_packets import Key, Shown, from_key, marked, seek_key
+from perceiver_stream.streams.margins import margins_of
 from perceiver_stream.streams.media import choose, decode, packets_of
 from perceiver_stream.streams.opening import open_media
 from perceiver_stream.streams.picker import Picker

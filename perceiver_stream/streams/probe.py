@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from perceiver_stream.streams import video
+from perceiver_stream.streams.aspects import Aspects
 from perceiver_stream.streams.damage import DamagedError, Ledger
-from perceiver_stream.streams.display import Aspects, margins_of
 from perceiver_stream.streams.frame_rate import constant_rate
+from perceiver_stream.streams.margins import margins_of
 from perceiver_stream.streams.media import choose, decode, packets_of
 from perceiver_stream.streams.opening import open_media
 from perceiver_stream.streams.picker import shown_size

@@ -1,25 +1,17 @@
-"""Photos in tiles, as phones store them (HEIC, AVIF): FFmpeg gives each tile as a track of its own.
+"""Photos in tiles, as phones store them (HEIC, AVIF): FFmpeg gives each tile as a track of its own."""
 
-Which tracks make a photo stands in FFmpeg's description of the file alone. Its groups and their
-tiles come in the same order, tiles in rows from the top left.
-"""
-
-import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import av
 import av.error
 import numpy as np
-from av.stream import Disposition
 
 from perceiver_stream.files import limits
+from perceiver_stream.streams import heif
 from perceiver_stream.streams.damage import DamagedError
-from perceiver_stream.streams.display import description
+from perceiver_stream.streams.margins import margins_of_aperture
 from perceiver_stream.utils.paths import user_path
-
-_GROUP = re.compile(r"^Stream group #\d+:\d+\S*: Tile Grid: .*?, (\d+)x(\d+)\b.*$", re.MULTILINE)
-_TURN = re.compile(r"^ +display ?matrix: rotation of (-?[\d.]+) degrees$", re.I | re.M)
-_HEAD_BYTES = 2**20
 
 
 class Grid(NamedTuple):
@@ -28,64 +20,68 @@ class Grid(NamedTuple):
   Attributes:
     height: Of the photo as stored, rows; tiles may stick out.
     width: Columns.
-    turns: Quarter turns to the left, to show it upright.
-    tiles: Their tracks.
+    tiles: Their tracks, in rows from the top left.
+    changes: What to do with the photo as stored: (kind, contents) of boxes of `_CHANGES`.
   """
 
   height: int
   width: int
-  turns: int
   tiles: list[Any]
+  changes: list[tuple[bytes, bytes]]
 
 
 def main_grid(container: Any, path: str) -> Grid | None:
   """Returns the photo of an open file that is shown, if it is one in tiles.
 
   Raises:
-    DamagedError: It is, and its tiles cannot be put together.
+    DamagedError: It is, and its tiles are not all there; or nothing that is there is the photo.
   """
-  rest = [s for s in container.streams.video if s.disposition & Disposition.dependent]
-  if not rest:
+  if container.format.name.split(",")[0] != "mov":
     return None
-  grids: list[tuple[Grid, bool]] = []
-  for part in re.split(r"^  (?=Stream )", description(container), flags=re.MULTILINE):
-    if group := _GROUP.match(part):
-      width, height = int(group[1]), int(group[2])
-      turn = _TURN.search(part)
-      first = rest[0].codec_context if rest else None
-      num = -(-width // first.width) * -(-height // first.height) if first else 1
-      grid = Grid(height, width, round(float(turn[1]) / 90) % 4 if turn else 0, rest[:num])
-      grids.append((grid, "(default)" in group[0]))
-      if len(rest) < num:
-        raise _puzzling(path)
-      rest = rest[num:]
-  if rest and grids:
-    raise _puzzling(path)
-  return next((grid for grid, is_main in grids if is_main), None)
+  tracks = {s.id: s for s in container.streams.video}
+  try:
+    with user_path(path).open("rb") as file:
+      about = heif.describe(file)
+    return None if about is None or about.primary in tracks else _grid(about, tracks)
+  except ValueError as error:
+    raise DamagedError(
+      f"{path} is a photo in tiles, and they cannot be put together: {error}; save it as JPEG."
+    ) from error
+
+
+def _grid(about: heif.Description, tracks: dict[int, Any]) -> Grid:
+  parts = about.parts.get(about.primary, [])
+  properties = about.properties.get(about.primary, [])
+  sizes = [data for kind, data in properties if kind == b"ispe"]
+  tiles = [tracks[part] for part in parts if part in tracks]
+  if not tiles or len(tiles) < len(parts) or not sizes:
+    raise ValueError(f"{len(tiles)} of {len(parts)} are there")
+  width, height = int.from_bytes(sizes[0][4:8], "big"), int.from_bytes(sizes[0][8:12], "big")
+  tile = tiles[0].codec_context
+  expected = -(-width // tile.width) * -(-height // tile.height)
+  if len(tiles) != expected:  # images laid over one another, for one
+    raise ValueError(f"{len(tiles)} are no grid of {width} x {height} pixels")
+  return Grid(height, width, tiles, [p for p in properties if p[0] in _CHANGES and p[1]])
 
 
 def whole_photo(container: Any, track: Any, path: str) -> av.VideoFrame | None:
   """Returns the photo of which a track is a tile, upright, RGB; None if it is no tile.
 
   Raises:
-    DamagedError: A tile cannot be decoded; the photo has too many pixels; or it is mirrored, for
-      nothing says how.
+    DamagedError: A tile cannot be decoded, or the photo has too many pixels.
   """
   grid = main_grid(container, path)
   if grid is None or track not in grid.tiles:
     return None
-  with user_path(path).open("rb") as file:
-    if b"imir" in file.read(_HEAD_BYTES).split(b"mdat")[0]:
-      raise DamagedError(
-        f"{path} is a mirrored photo in tiles, which is not read; save it as JPEG."
-      )
   try:
     limits.check_image_size(grid.height, grid.width, path)
     frames = _decoded(container, grid.tiles)
   except (av.error.FFmpegError, ValueError) as error:
     raise DamagedError(f"{path}, a photo in tiles, cannot be decoded: {error}") from error
   photo = _put_together(frames, grid.height, grid.width)
-  return av.VideoFrame.from_ndarray(np.rot90(photo, grid.turns).copy(), format="rgb24")
+  for kind, data in grid.changes:
+    photo = _CHANGES[kind](photo, data)
+  return av.VideoFrame.from_ndarray(np.ascontiguousarray(photo), format="rgb24")
 
 
 def _decoded(container: Any, tiles: list[Any]) -> list[av.VideoFrame]:
@@ -113,7 +109,14 @@ def _put_together(tiles: list[av.VideoFrame], height: int, width: int) -> np.nda
   return photo
 
 
-def _puzzling(path: str) -> DamagedError:
-  return DamagedError(
-    f"{path} is a photo in tiles, and which of them belong to it is not clear; save it as JPEG."
-  )
+def _cut(photo: np.ndarray, aperture: bytes) -> np.ndarray:
+  height, width = photo.shape[:2]
+  margins = margins_of_aperture(aperture, width, height)
+  return photo[margins.top : height - margins.bottom, margins.left : width - margins.right]
+
+
+_CHANGES: dict[bytes, Callable[[np.ndarray, bytes], np.ndarray]] = {
+  b"clap": _cut,
+  b"irot": lambda photo, data: np.rot90(photo, data[0] & 3),
+  b"imir": lambda photo, data: photo[:, ::-1] if data[0] & 1 else photo[::-1],
+}

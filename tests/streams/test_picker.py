@@ -1,6 +1,5 @@
 """What a container or a decoder states of how frames are shown, where it is odd or changes."""
 
-import threading
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -9,69 +8,16 @@ import av.filter
 import numpy as np
 import pytest
 
-from perceiver_stream.streams import display
+from perceiver_stream.streams.aspects import Aspects
 from perceiver_stream.streams.damage import DamagedError
-from perceiver_stream.streams.display import WHOLE, Aspects, Margins, margins_of
 from perceiver_stream.streams.image_files import scaled_size
-from perceiver_stream.streams.opening import open_media
+from perceiver_stream.streams.margins import Margins
 from perceiver_stream.streams.picker import Picker, shown_size
-from tests.support.video_files import write_video
 
 
 def frame(height=48, width=96, form="yuv420p", value=100):
   grey = np.full((height, width, 3), value, np.uint8)
   return av.VideoFrame.from_ndarray(grey, format="rgb24").reformat(format=form)
-
-
-def described(text):
-  """Returns something that describes itself as an open file with such lines on its track does."""
-  lines = f"  Stream #0:0: Video: h264, 96x48\n{text}\n  Stream #0:1: Audio: aac\n"
-  return SimpleNamespace(dumps_format=lambda: lines)
-
-
-TRACK = SimpleNamespace(index=0, codec_context=SimpleNamespace(height=48, width=96))
-
-
-@pytest.mark.parametrize(
-  ("text", "margins"),
-  [
-    ("    Side data:\n      Frame cropping: 1/2/3/4", Margins(1, 2, 3, 4)),
-    ("    Side data:\n      Frame Cropping: 0/0/0/16", Margins(bottom=16)),
-    ("    Metadata:\n      Frame cropping  : 1/2/3/4", WHOLE),  # a tag of that name
-    ("    Metadata:\n      title           : Frame cropping: 1/2/3/4", WHOLE),
-    ("", WHOLE),
-  ],
-)
-def test_margins_are_read_from_the_description(text, margins):
-  assert margins_of(described(text), TRACK, "v.mkv") == margins
-  other = SimpleNamespace(index=1, codec_context=TRACK.codec_context)
-  assert margins_of(described(text), other, "v.mkv") == WHOLE
-
-
-@pytest.mark.parametrize("text", ["96/0/0/0", "0/0/20/28", "60/36/0/0", "4000000000/0/0/0"])
-def test_margins_that_leave_nothing_are_refused(text):
-  with pytest.raises(
-    DamagedError, match="v.mkv: it states .* to cut off, but its frames have 96 x 48"
-  ):
-    margins_of(described(f"      Frame cropping: {text}"), TRACK, "v.mkv")
-
-
-def test_reading_a_description_leaves_the_log_as_it_was(tmp_path):
-  path = write_video(tmp_path / "v.mkv", num=2)
-  before = av.logging.get_level()
-  found = []
-
-  def read():
-    with open_media(path) as container:
-      found.extend(display.description(container) for _ in range(50))
-
-  threads = [threading.Thread(target=read) for _ in range(4)]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
-  assert len(set(found)) == 1 and "Video: h264" in found[0] and len(found) == 200
-  assert av.logging.get_level() == before
 
 
 class Decoder:

@@ -1,16 +1,15 @@
 """A photo in tiles is the whole photo, or refused: never one tile of it."""
 
-from types import SimpleNamespace
-from typing import Any
+import itertools
+import struct
 
 import numpy as np
 import pytest
-from av.stream import Disposition
 
 from perceiver_stream.files import limits
 from perceiver_stream.streams import probe
 from perceiver_stream.streams.damage import DamagedError
-from perceiver_stream.streams.tiles import main_grid
+from tests.support import ffmpeg_program
 from tests.support.heif_files import write_grid
 from tests.support.stream_checks import video_row
 
@@ -23,11 +22,30 @@ def photo(height, width):
 
 @pytest.mark.parametrize("size", [(128, 192), (100, 150), (64, 64), (300, 70)], ids=str)
 @pytest.mark.parametrize(("turns", "others"), [(0, 0), (1, 0), (2, 1), (3, 2)])
-def test_a_photo_in_tiles_is_whole_and_upright(tmp_path, size, turns, others):
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_photo_in_tiles_is_whole_and_upright(tmp_path, size, turns, others, mirror):
   picture = photo(*size)
-  path = write_grid(tmp_path / "a.heic", picture, turns=turns, others=others)
+  path = write_grid(tmp_path / "a.heic", picture, turns=turns, others=others, mirror=mirror)
+  expected = np.rot90(picture, turns)[:, :: -1 if mirror else 1]
   got = probe.read_picture(path)
-  expected = np.rot90(picture, turns)
+  assert got.shape == expected.shape
+  assert np.abs(got.astype(int) - expected).mean() < 4
+
+
+@pytest.mark.parametrize(("turns", "mirror"), list(itertools.product(range(4), [False, True])))
+def test_a_photo_in_tiles_is_that_of_the_program(tmp_path, turns, mirror):
+  path = tmp_path / "a.heic"
+  write_grid(path, photo(100, 150), turns=turns, mirror=mirror)
+  ffmpeg_program.run("-i", path, "-frames:v", "1", "-update", "1", tmp_path / "a.png")
+  expected = probe.read_picture(str(tmp_path / "a.png"))
+  np.testing.assert_array_equal(probe.read_picture(str(path)), expected)
+
+
+def test_a_clean_aperture_is_cut_out_of_the_whole_photo(tmp_path):
+  picture = photo(100, 150)
+  cut = write_grid(tmp_path / "a.heic", picture, turns=1, aperture=(90, 1, 60, 1, 5, 1, -10, 1))
+  expected = np.rot90(picture[10:70, 35:125])
+  got = probe.read_picture(cut)
   assert got.shape == expected.shape
   assert np.abs(got.astype(int) - expected).mean() < 4
 
@@ -39,58 +57,29 @@ def test_a_photo_in_tiles_is_a_recording_of_one_picture(tmp_path):
   assert ticks[0]["pixels"][-1, -1, 0] > 240  # of the last tile
 
 
-def test_a_mirrored_photo_in_tiles_is_refused(tmp_path):
-  path = write_grid(tmp_path / "a.heic", photo(100, 150), mirror=True)
-  with pytest.raises(DamagedError, match="is a mirrored photo in tiles, which is not read; save"):
-    probe.read_picture(path)
-
-
-def container(groups: list[str], num: int, size: int = 512) -> Any:
-  """Returns something that describes itself as an open file with groups of tiles does."""
-  context = SimpleNamespace(width=size, height=size)
-  tiles = [
-    SimpleNamespace(disposition=Disposition.dependent, codec_context=context, index=i)
-    for i in range(num)
-  ]
-  thumbnail = SimpleNamespace(disposition=Disposition(0), codec_context=context, index=num)
-  lines = [
-    f"  Stream group #0:{i}[0x31]: Tile Grid: hevc (hvc1), {g}" for i, g in enumerate(groups)
-  ]
-  text = "\n".join([*lines, "  Stream #0:9[0x32]: Video: hevc, gray, 320x240", ""])
-  streams = SimpleNamespace(video=[*tiles, thumbnail])
-  return SimpleNamespace(streams=streams, dumps_format=lambda: text)
-
-
-TURN = "\n    Side data:\n      Display Matrix: rotation of -90.00 degrees"
-
-
 @pytest.mark.parametrize(
-  ("groups", "num", "tiles"),
+  ("there", "instead"),
   [
-    (["yuv420p(pc), 1024x600 (default)"], 4, range(4)),
-    (["yuv420p, 512x512 [SAR 1:1 DAR 1:1] (default)"], 1, range(1)),
-    (["gray, 512x512", "yuv420p, 1500x1024 (default)"], 7, range(1, 7)),
-    (["yuv420p, 600x512 (default)" + TURN, "yuv420p, 600x512" + TURN], 4, range(2)),
-    (["yuv420p, 600x512"], 2, None),
-    ([], 2, None),
-    ([], 0, None),
+    (b"dimg", b"none"),
+    (b"ispe", b"none"),
+    (b"ipma", b"none"),
   ],
 )
-def test_the_tiles_of_the_photo_shown_are_found(groups, num, tiles):
-  grid = main_grid(container(groups, num), "a.heic")
-  if tiles is None:
-    assert grid is None
-  else:
-    assert grid is not None
-    assert [tile.index for tile in grid.tiles] == list(tiles)
-    assert grid.turns == (3 if TURN in groups[0] else 0)
+def test_a_photo_in_tiles_without_its_description_is_no_single_tile(tmp_path, there, instead):
+  path = tmp_path / "a.heic"
+  write_grid(path, photo(128, 192))
+  path.write_bytes(path.read_bytes().replace(there, instead))
+  with pytest.raises(DamagedError):
+    probe.read_picture(str(path))
 
 
-@pytest.mark.parametrize(("groups", "num"), [(1, 3), (1, 5), (2, 6), (2, 9)])
-def test_tiles_of_which_it_is_not_clear_whose_they_are_are_refused(groups, num):
-  described = ["yuv420p, 1024x600 (default)", "yuv420p, 1024x1000"][:groups]
-  with pytest.raises(DamagedError, match="a photo in tiles, and which of them belong to it is not"):
-    main_grid(container(described, num), "a.heic")
+def test_images_laid_over_one_another_are_no_grid(tmp_path):
+  path = tmp_path / "a.heic"
+  write_grid(path, photo(128, 192))
+  size, twice = (struct.pack(">II", *wh) for wh in ((192, 128), (192, 256)))
+  path.write_bytes(path.read_bytes().replace(size, twice))
+  with pytest.raises(DamagedError, match="6 are no grid of 192 x 256 pixels; save it as JPEG"):
+    probe.read_picture(str(path))
 
 
 def test_a_photo_of_too_many_pixels_is_refused(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ def write_grid(
   tile: int = 64,
   turns: int = 0,
   mirror: bool = False,
+  aperture: tuple[int, ...] = (),
   others: int = 0,
   drop: int = 0,
 ) -> str:
@@ -24,6 +25,7 @@ def write_grid(
   Args:
     turns: Quarter turns to the left that a reader has to make.
     mirror: Whether a reader has to mirror it.
+    aperture: Clean aperture to cut out, 8 numbers.
     others: Further grids of the same tiles' size before which the photo comes, as depth maps are.
     drop: How many tiles are left out at the end.
   """
@@ -49,7 +51,7 @@ def write_grid(
     payload = struct.pack(">BBBBHH", 0, 0, rows - 1, columns - 1, width, height)
     items.append((first + 99, b"grid", len(data), len(payload)))
     data += payload
-    properties.append((first + 99, [3, 4] + [5] * mirror))
+    properties.append((first + 99, [3, *[6] * bool(aperture), 4, *[5] * mirror]))
     ids = struct.pack(f">{len(each)}H", *range(first, first + len(each)))
     links += _box(b"dimg", struct.pack(">HH", first + 99, len(each)) + ids)
   common = [
@@ -57,7 +59,9 @@ def write_grid(
     _full(b"ispe", struct.pack(">II", tile, tile)),
     _full(b"ispe", struct.pack(">II", width, height)),
     _box(b"irot", bytes([turns])),
-  ] + [_box(b"imir", b"\1")] * mirror
+    _box(b"imir", b"\1"),
+    *([_box(b"clap", struct.pack(">IIIIiIiI", *aperture))] if aperture else []),
+  ]
   head = _box(b"ftyp", b"heic\0\0\0\0mif1heic")
   size = len(_meta(items, links, common, properties, 0))
   meta = _meta(items, links, common, properties, len(head) + size + 8)

@@ -17,7 +17,7 @@ from perceiver_stream.files import limits
 from perceiver_stream.files.image_headers import image_size
 from perceiver_stream.streams import image_files, media, opening
 from perceiver_stream.streams.damage import DamagedError
-from perceiver_stream.streams.display import Margins, margins_of
+from perceiver_stream.streams.margins import Margins, margins_of
 from perceiver_stream.streams.picker import Picker, shown_size
 
 Size = tuple[int, int] | None  # (H, W), or as stored
