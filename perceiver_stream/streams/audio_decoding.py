@@ -197,7 +197,7 @@ class AudioDecoder:
     """Returns the section after a restart, if its decoder agrees with the old one."""
     try:
       section, frames = self._warmed_up([taken.packet for taken in recent], restart)
-    except (av.error.FFmpegError, OSError, ValueError):
+    except (av.error.FFmpegError, OSError, ValueError, LookupError):
       return None
     expected = [f for taken in itertools.islice(recent, restart.warm, None) for f in taken.frames]
     if section.resampler.position != old.position or not _agree(frames, expected, section.context):

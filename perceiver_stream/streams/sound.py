@@ -147,7 +147,7 @@ class Sound:
   def _restart(self, restart: Restart, seek: bool) -> bool:
     try:
       blocks = self._decoder.blocks_from(restart, seek)
-    except (av.error.FFmpegError, OSError, ValueError):
+    except (av.error.FFmpegError, OSError, ValueError, LookupError):
       return False
     if blocks is not None:
       self._start(blocks)

@@ -226,6 +226,13 @@ def test_where_seeking_fails_packets_are_read_and_not_decoded(tmp_path, monkeypa
   assert 0 < len(calls) < 2.6 * 48000 / 1024
 
 
+def test_a_file_that_is_gone_is_read_on_without_restarts(tmp_path, monkeypatch):
+  path = written(tmp_path, "vorbis")
+  expected = heard(path)
+  monkeypatch.setattr(audio_decoding, "open_media", lambda _: (_ for _ in ()).throw(OSError))
+  np.testing.assert_allclose(heard(path), expected, rtol=0, atol=1e-4)
+
+
 def test_other_sound_in_the_same_place_is_told(tmp_path, caplog):
   path = written(tmp_path, "pcm_s16le")
   _, states = elements_and_states(row(path))
