@@ -130,7 +130,12 @@ def moved(packet: Any, turn: int, track: Any) -> av.Packet:
 def open_stream(path: str) -> Any:
   """Returns an iterator over the ticks of a file."""
   config = video.Config(
-    path=path, height=32, width=32, rate_hz=PICTURES_HZ, audio_rate_hz=16000, on_damage="skip"
+    path=path,
+    height=32,
+    width=32,
+    rate_hz=float(PICTURES_HZ),
+    audio_rate_hz=16000,
+    on_damage="skip",
   )
   return iter(video.open_row(config))
 

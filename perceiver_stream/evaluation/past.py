@@ -48,7 +48,7 @@ class Past:
 
   def __getitem__(self, tick: int) -> Shaped[np.ndarray, "..."]:
     """Returns the observation of a tick that `newest` returned."""
-    return self._values[int(np.argmax(self._ticks == tick))]
+    return np.asarray(self._values[int(np.argmax(self._ticks == tick))])
 
   def state(self) -> dict[str, np.ndarray]:
     """Returns copies of all that is remembered."""

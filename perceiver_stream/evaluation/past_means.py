@@ -26,7 +26,7 @@ class PastMeans:
   """The means of one modality of one stream, fed tick by tick.
 
   >>> means = PastMeans((1,), (), np.asarray, np.mean, lambda mean, value: float(abs(mean - value)))
-  >>> [means.score(np.float32(x), is_first=not i) for i, x in enumerate((2, 4, 9))]
+  >>> [means.score(np.array(x, np.float32), is_first=not i) for i, x in enumerate((2, 4, 9))]
   [{}, {1: {'past_mean': 2.0}}, {1: {'past_mean': 6.0}}]
   """
 

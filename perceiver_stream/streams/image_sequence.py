@@ -17,6 +17,7 @@ from perceiver_stream.streams.key_packets import Shown
 from perceiver_stream.streams.picker import Picker
 from perceiver_stream.streams.pictures import Pictures
 from perceiver_stream.streams.playlist import ImageFiles
+from perceiver_stream.utils.paths import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class ImageSequence:
     return np.zeros((self._config.height, self._config.width, 3), np.uint8)
 
   def _load(self, index: int) -> np.ndarray:
-    file = pathlib.Path(self._images.files[index])
+    file = user_path(self._images.files[index])
     if file.suffix.lower() not in image_files.CODECS:
       return self._load_as_video(file)
     frame = image_files.read_frame(file)

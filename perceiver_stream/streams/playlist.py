@@ -121,7 +121,7 @@ def _files_in(folder: pathlib.Path) -> list[str]:
 
 
 def _tell_of_rest(folder: pathlib.Path, names: list[str], taken: list[str]) -> None:
-  rest = Counter(pathlib.Path(name).suffix for name in set(names).difference(taken))
+  rest = Counter(os.path.splitext(name)[1] for name in set(names).difference(taken))
   if rest:
     kinds = ", ".join(f"{suffix or 'no suffix'} {n}" for suffix, n in rest.most_common(5))
     _warn_once(

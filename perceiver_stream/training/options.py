@@ -1,7 +1,7 @@
 """Options of the scripts: one spelling for all; the old ones work for one version."""
 
 import argparse
-import pathlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -54,5 +54,5 @@ def parse(
 
 
 def _say_renamed(old: str, new: str) -> None:
-  script = pathlib.Path(sys.argv[0]).name
+  script = os.path.basename(sys.argv[0])
   print(f"{script}: {old} is now {new}; version 0.2 will not know it.", file=sys.stderr)

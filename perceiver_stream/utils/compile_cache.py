@@ -12,6 +12,8 @@ import platform
 import sys
 from typing import Any
 
+from perceiver_stream.utils.paths import user_path
+
 VARIABLE = "PERCEIVER_STREAM_COMPILE_CACHE"  # a folder, or "off"
 MAX_BYTES = 2**30
 _SLOW_S = 2.0  # of compiling, after which a line says so
@@ -25,8 +27,8 @@ def folder() -> pathlib.Path | None:
   chosen = os.environ.get(VARIABLE, "")
   if chosen == "off" or "JAX_COMPILATION_CACHE_DIR" in os.environ:
     return None
-  caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  root = pathlib.Path(chosen or pathlib.Path(caches, "perceiver_stream", "programs")).expanduser()
+  caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+  root = user_path(chosen or os.path.join(caches, "perceiver_stream", "programs"))
   return root / hashlib.sha256(_processor().encode()).hexdigest()[:12]
 
 

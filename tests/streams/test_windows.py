@@ -257,7 +257,7 @@ def test_waiting_is_counted():
   assert 0.08 < slow.waiting_s <= time.perf_counter() - start
   ready = iter(streams.prefetch(Counting(5), 8))
   next(ready)
-  settled(ready._ahead[0]._maybe_nonnative_parent.source)
+  settled(ready._ahead[0]._maybe_nonnative_parent._iterator.source)
   before = ready.waiting_s
   assert len(list(ready)) == 4
   assert ready.waiting_s - before < 0.05

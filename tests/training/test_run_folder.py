@@ -212,8 +212,9 @@ def test_a_folder_that_goes_away_ends_the_run_with_an_error(tmp_path, at, action
 
   with pytest.raises(CheckpointError, match="was deleted, renamed or replaced while.*--resume"):
     go(folder, move(at, act))
-  # Nothing is written where the folder was; a save that had begun comes to nothing.
-  assert not (folder / logs.METRICS).exists() and not steps(folder / CHECKPOINTS)
+  # Nothing is written where the folder was, but what a save that had begun in its own thread writes.
+  assert not (folder / logs.METRICS).exists()
+  assert len(steps(folder / CHECKPOINTS)) <= 1
   if action != "delete":
     assert go(other).windows == 6
 
