@@ -89,7 +89,7 @@ class ImageSequence:
     here = self._positions[self._index] - self._positions[before]
     missing = math.floor(here) - (self._index - before)
     if missing > 0:
-      name = pathlib.Path(self._images.files[self._index]).name
+      name = user_path(self._images.files[self._index]).name
       self._ledger.book("gaps", f"its numbers leave out {missing} before {name}", missing)
 
   def time_s(self) -> Fraction:

@@ -40,14 +40,14 @@ class ImageFiles:
   files: tuple[str, ...]
 
   def __str__(self) -> str:
-    return f"{self.files[0]} ... {pathlib.Path(self.files[-1]).name}"
+    return f"{self.files[0]} ... {user_path(self.files[-1]).name}"
 
   def positions(self) -> list[Fraction]:
     """Returns where each image lies, in frames from the first.
 
     Images whose numbers are no frame numbers (dates, ids) follow each other.
     """
-    numbers = frame_numbers.frame_numbers([pathlib.Path(file).name for file in self.files])
+    numbers = frame_numbers.frame_numbers([user_path(file).name for file in self.files])
     found = frame_numbers.positions(numbers) if numbers else None
     return found or [Fraction(place) for place in range(len(self.files))]
 
@@ -110,7 +110,7 @@ def _files_in(folder: pathlib.Path) -> list[str]:
   with os.scandir(folder) as entries:
     names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
   for suffixes in (VIDEO_SUFFIXES, IMAGE_SUFFIXES):
-    taken = [name for name in names if pathlib.Path(name).suffix.lower() in suffixes]
+    taken = [name for name in names if user_path(name).suffix.lower() in suffixes]
     if taken:
       _tell_of_rest(folder, names, taken)
       return [str(folder / name) for name in taken]
@@ -132,7 +132,7 @@ def _tell_of_rest(folder: pathlib.Path, names: list[str], taken: list[str]) -> N
 
 def _matches(part: str, path: str) -> list[str]:
   pattern = str(user_path(_PRINTF.sub("*", part)))
-  files = [name for name in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(name)]
+  files = [name for name in sorted(glob.glob(pattern, recursive=True)) if user_path(name).is_file()]
   if not files:
     why = why_no_file(part, "file, folder or match for")
     raise FileNotFoundError(f"video: {why} (path={path!r}).")
@@ -144,15 +144,13 @@ def _sequences(files: Iterable[str], part: str) -> list[Source]:
   groups: dict[tuple[str, str], list[str]] = {}
   for file in files:
     folder, name = os.path.split(file)
-    is_image = pathlib.Path(name).suffix.lower() in IMAGE_SUFFIXES
+    is_image = user_path(name).suffix.lower() in IMAGE_SUFFIXES
     groups.setdefault((folder, frame_numbers.skeleton(name) if is_image else name), []).append(file)
   found: list[Source] = []
   for group in groups.values():
     group.sort(key=lambda file: frame_numbers.natural_key(os.path.basename(file)))
     found.append(group[0] if len(group) == 1 else ImageFiles(tuple(group)))
-  alone = [
-    f for f in found if isinstance(f, str) and pathlib.Path(f).suffix.lower() in IMAGE_SUFFIXES
-  ]
+  alone = [f for f in found if isinstance(f, str) and user_path(f).suffix.lower() in IMAGE_SUFFIXES]
   if len(alone) > 1:
     _warn_once(
       f"video: {len(alone)} images of {part} ({os.path.basename(alone[0])}, "

@@ -74,7 +74,7 @@ def prune(kept: pathlib.Path, max_bytes: int) -> None:
 def _processor() -> str:
   """Returns what tells this processor from others that programs are not for."""
   try:
-    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    lines = user_path("/proc/cpuinfo").read_text().splitlines()
     return next(line for line in lines if line.lower().startswith(("flags", "features")))
   except (OSError, StopIteration):
     return f"{platform.machine()} {platform.processor()}"

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -110,6 +111,9 @@ def check_full_disk(disk, free_kb, whole):
     assert str(folder) in error and "Free some space" in error and named, error
     there = steps(folder / CHECKPOINTS)
     assert named[1] is None or int(named[1]) in there, (error, there)
+    time.sleep(
+      0.2
+    )  # a user's next command is another process; here threads of the failed save linger
     go(folder)
   assert contents(folder) == whole, free_kb
   shutil.rmtree(folder)
