@@ -177,10 +177,23 @@ def test_killed_at_any_window_the_log_timing_and_strips_become_those_of_a_run_th
   """What is on the disk at a moment is what a kill at that moment leaves."""
   folder, moments = tmp_path / "whole", []
 
+  def listing():
+    found = {}
+    for path in sorted(folder.rglob("*")):
+      with contextlib.suppress(FileNotFoundError):
+        found[path] = path.stat().st_size, path.stat().st_mtime_ns
+    return found
+
   def copy(window):
+    """Copies the folder as it is at one moment: again, where a save went on meanwhile."""
     moments.append(tmp_path / str(len(moments)))
-    with contextlib.suppress(shutil.Error, FileNotFoundError):  # files of a save that has ended
-      shutil.copytree(folder, moments[-1])
+    for _ in range(100):
+      before = listing()
+      shutil.rmtree(moments[-1], ignore_errors=True)
+      with contextlib.suppress(shutil.Error, FileNotFoundError):
+        shutil.copytree(folder, moments[-1])
+        if listing() == before:
+          break
     return {}
 
   go(folder, Beside(copy), 8)
