@@ -58,7 +58,7 @@ demo: $(VENV)/.core ## Learn online from real video with sound on this machine, 
 	$(BIN)/python scripts/train.py $$config --config.run_dir=$$run && \
 	if test -f $$run/report.html; then echo "Report: $$run/report.html (to start afresh: rm -r $$run)"; fi
 
-test: lint types check newest ## Run all that CI runs
+test: lint types check ## Run all that CI runs
 
 lint: $(VENV)/.dev ## Check format and style (to repair: ruff format; ruff check --fix)
 	$(BIN)/ruff format --check .

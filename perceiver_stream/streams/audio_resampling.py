@@ -85,7 +85,8 @@ class Resampler:
   def _start(self, form: tuple[str, str, int], frame: av.AudioFrame) -> None:
     time = Fraction(self._end_s())
     if frame.pts is not None:
-      time = frame.pts * Fraction(frame.time_base or 1)
+      unit = frame.time_base
+      time = frame.pts * (Fraction(unit.numerator, unit.denominator) if unit else Fraction(1))
     self._form, self.source_rate = form, form[2]
     self.starts, self.count = self.starts + 1, 0
     self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self._rate)
