@@ -1,7 +1,7 @@
 """Streams: one file per kind; this list is the only other place that knows them.
 
 To add one, write `streams/<name>.py` with a `Config` (see `base.StreamConfig`), `specs(config)`
-and `open_row(config, row, num_rows)`, and name it in `STREAMS`. `base` says what a stream promises;
+and `open_row(config, row, num_rows)`, and name it in `STREAMS`. `base` defines the protocol;
 the conformance tests pick it up from here.
 
   config = streams.video.Config(path="walk.mp4", rate_hz=25)
@@ -43,7 +43,7 @@ def open_rows(
 
   How a config is shared out between rows is up to the kind of stream: files are dealt like cards,
   row r of B gets the files r, r + B, ... of the list; synthetic rows differ in their seed. Rows
-  differ in length; `windows` says what happens when one has ended.
+  differ in length; `windows` documents what happens when one has ended.
 
   Args:
     config: Of the streams.
@@ -64,7 +64,7 @@ def open_rows(
 
 
 def specs(config: StreamConfig) -> dict[str, ModalitySpec]:
-  """Returns what every tick of the stream holds, by modality; opens nothing."""
+  """Returns the spec of each modality of a tick; opens nothing."""
   config.validate()
   return _kind(config).specs(config)
 

@@ -22,7 +22,7 @@ class Aspects:
     self._changes: deque[tuple[int | None, Fraction]] = deque([(None, _plausible(stated))])
 
   def watch(self, packets: Iterator[Any]) -> Iterator[Any]:
-    """Yields packets for the decoder, which is to have had each before the next is asked for."""
+    """Yields packets for the decoder, which has to receive each before the next one."""
     self._changes = deque([(None, self._changes[-1][1])])
     for self._packet in packets:
       yield self._packet

@@ -46,7 +46,7 @@ class Restart(NamedTuple):
     pts: Its time, in units of the track's time base.
     packets_crc: Checksum of the packets from it up to the restart.
     packets: Their number.
-    warm: How many of them only warm the decoder up.
+    warm: Number of them that only warm the decoder up.
     skip: Samples dropped of the next ones, to put the resampler in step with the one before.
     place: Position of the first sample after those.
     position: From which on the samples are taken.
@@ -103,7 +103,7 @@ class AudioDecoder:
 
     Args:
       restart: The place.
-      seek: Whether to seek; else the packets before are read, and not decoded.
+      seek: If True, seek; else the packets before are read, and not decoded.
     """
     packets = self._seek(restart) if seek else self._skip(restart)
     first = list(itertools.islice(packets, restart.packets))
@@ -243,7 +243,7 @@ def _checksum(packets: list[Any]) -> int:
 
 
 def _agree(frames: list[av.AudioFrame], expected: list[av.AudioFrame], context: Any) -> bool:
-  """Returns whether a decoder gives what another one gave, but for the noise that it makes up."""
+  """Returns whether a decoder gives the output of another one, but for synthesised noise."""
   forms = [
     [(f.samples, f.sample_rate, f.format.name, f.layout.name) for f in each]
     for each in (frames, expected)

@@ -24,7 +24,7 @@ class Resampler:
 
   Attributes:
     position: Of the next sample.
-    starts: How often it has started.
+    starts: Number of times it has started.
     count: Samples taken in since.
     source_rate: Of the samples taken in.
   """
@@ -64,7 +64,7 @@ class Resampler:
     return self._run(None)
 
   def in_step(self, count: int) -> tuple[int, int]:
-    """Returns where a new resampler can take over, from `count` samples taken in on.
+    """Returns the place from which a new resampler can take over, from `count` samples on.
 
     There a sample out falls on a sample in: how many samples later, and its position.
     """
@@ -77,7 +77,7 @@ class Resampler:
     return self._start_s + self.count / self.source_rate if self.source_rate else 0.0
 
   def _late_s(self, frame: av.AudioFrame) -> float:
-    """Returns how long after the samples taken in a frame starts."""
+    """Returns the time from the samples taken in to the start of a frame."""
     if frame.pts is None or self._place is not None:
       return 0.0
     return frame.pts * float(frame.time_base or 1) - self._end_s()

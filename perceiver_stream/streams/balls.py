@@ -21,7 +21,7 @@ BACKGROUND = 24  # of 255
 
 @dataclass(kw_only=True)
 class Config(StreamConfig):
-  """Balls in a box, seen from above; they bounce off its walls and off each other.
+  """Balls in a box from above; they bounce off its walls and off each other.
 
   Ticks hold `pixels` and `segmentation`: 0 is the ground, ball k is k from 1 on. With `motion` they
   hold `flow_backward` too: where what is at a pixel was a tick before; the ground stands still.
@@ -30,12 +30,12 @@ class Config(StreamConfig):
     audio_rate_hz: 0: the balls are silent.
     height: Rows of the picture.
     width: Columns.
-    num_balls: How many.
+    num_balls: Number of balls.
     radius: Of a ball, in heights or widths of the picture, whichever is less.
     speed: Of a ball on average, in the same unit per second.
     ticks_per_drift: In which the hue of every ball goes once around; 0: colours stay.
     ticks_per_recording: Ticks after which a new box begins, with `is_first`; 0 is never.
-    motion: Whether ticks say how things move.
+    motion: If True, ticks hold the optical flow.
     seed: Of where, where to and which colour.
   """
 
@@ -69,7 +69,7 @@ class Config(StreamConfig):
 
 
 def specs(config: Config) -> dict[str, ModalitySpec]:
-  """Returns what a tick holds."""
+  """Returns the spec of each modality of a tick."""
   size, rate = (config.height, config.width), float(exact_rate(config.rate_hz))
   flow = ModalitySpec(shape=(*size, 2), minimum=0.0, maximum=0.0, rate_hz=rate, units="px/tick")
   return {

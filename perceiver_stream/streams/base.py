@@ -1,4 +1,4 @@
-"""What a stream is, and its clock.
+"""The protocol of a stream, and its clock.
 
 A stream is a `grain.IterDataset` of ticks. Tick i of a recording is what is known at the time
 i / rate_hz, and nothing later:

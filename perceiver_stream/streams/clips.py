@@ -43,7 +43,7 @@ def features_of(modalities: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def make_clip(stored: Mapping[str, np.ndarray], config: Any, where: str) -> Clip:
-  """Returns what ticks hold.
+  """Returns the spec of each modality of a tick.
 
   Args:
     stored: Features by name.

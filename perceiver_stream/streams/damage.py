@@ -1,4 +1,4 @@
-"""What is wrong with files: errors, and a count of what was lost."""
+"""Damage of files: errors, and counts of losses."""
 
 import dataclasses
 import logging
@@ -11,17 +11,17 @@ _MAY_BE_MEANT = ("gaps", "jumps")  # kinds of `Damage` that pauses and edits loo
 
 
 class DamagedError(ValueError):
-  """A media file cannot be read as it should; the message says where and what to do."""
+  """A media file cannot be read as it should; the message names the place and the remedy."""
 
 
 @dataclass
 class Damage:
-  """What was lost of the recordings read so far; all zero for sound ones.
+  """Losses of the recordings read so far; all zero for intact ones.
 
   Attributes:
     files: Files that could not be opened, or held no picture.
     packets: Packets of pictures that could not be read or decoded.
-    lost: Pictures that the file says it has and that never came.
+    lost: Images that the file announces and that never came.
     broken: Pictures partly made up by the decoder, or after a loss and before the next key frame.
     late: Pictures dropped because their time lay before one already given.
     jumps: Leaps of the file's clock, taken out; pauses longer than `max_gap_s` look the same.
@@ -53,7 +53,7 @@ class Damage:
 
 
 class Ledger:
-  """Books the damage of one file, and stops or warns as the config says."""
+  """Records the damage of one file, and stops or warns according to the config."""
 
   def __init__(self, path: str, on_damage: str):
     self.path, self.damage, self._stop = path, Damage(), on_damage == "stop"
@@ -64,7 +64,7 @@ class Ledger:
     """Counts damage of one kind.
 
     Raises:
-      DamagedError: The config says to stop at damage.
+      DamagedError: Damage, and the config has `on_damage="stop"`.
     """
     if self.tried is not None:
       self.tried += count if kind != "gaps" else 0

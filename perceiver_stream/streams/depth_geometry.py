@@ -1,4 +1,4 @@
-"""What depth alone tells of a scene: points, normals, gravity, and DHA (depth, height, angle).
+"""Geometry of a scene from depth alone: points, normals, gravity, and DHA (depth, height, angle).
 
 numpy; camera axes x right, y down, z ahead; pixel centres at j + 0.5, i + 0.5.
 

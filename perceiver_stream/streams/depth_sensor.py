@@ -31,7 +31,7 @@ class KinectConfig:
     edge_window: Side in pixels of the window that finds depth edges.
     edge_threshold_px: Range of disparity in it from which on a pixel is at an edge.
     edge_drop: Share of edge pixels that are lost.
-    max_incidence_deg: Surfaces seen at a flatter angle to the ray are lost.
+    max_incidence_deg: Surfaces at a flatter angle to the ray are lost.
     min_m: Nearest depth.
     max_m: Farthest depth.
     constant: Disparity of the read-out times depth in centimetres.
@@ -75,7 +75,7 @@ class Reading(NamedTuple):
     edge: At a depth edge.
     edge_dropped: Lost at an edge.
     grazing: Seen too flat.
-    out_of_range: Nearer or farther than the sensor sees.
+    out_of_range: Nearer or farther than the sensor's range.
     kept: None of these.
   """
 
@@ -118,7 +118,7 @@ def _inverse(scale: float, values: np.ndarray) -> np.ndarray:
 
 
 def _shadow(disparity: np.ndarray) -> np.ndarray:
-  """Returns where a later pixel of the row lies at the same place of the projector, or before it."""
+  """Returns the pixels of a row behind a later one at the same place of the projector."""
   place = np.arange(disparity.shape[1]) - disparity
   place = np.where(disparity > 0, place, np.inf)
   least = np.minimum.accumulate(place[:, ::-1], axis=1)[:, ::-1]
@@ -127,7 +127,7 @@ def _shadow(disparity: np.ndarray) -> np.ndarray:
 
 
 def _edges(disparity: np.ndarray, window: int, threshold: float) -> np.ndarray:
-  """Returns where known disparities of a window differ by more than a threshold."""
+  """Returns the mask of windows whose known disparities differ by more than a threshold."""
   reach = window // 2
   known = np.pad(disparity, reach, mode="edge")
   views = np.lib.stride_tricks.sliding_window_view(known, (window, window))
@@ -143,7 +143,7 @@ def kinect(
   draws: Draws,
   config: KinectConfig | None = None,
 ) -> Reading:
-  """Returns what the sensor reads of a clean depth picture.
+  """Returns the sensor's reading of a clean depth image.
 
   Args:
     depth: Metres, 0 where unknown.
@@ -196,7 +196,7 @@ def nguyen(
   lateral: Float[np.ndarray, "H W 2"],
   axial: Depth,
 ) -> Depth:
-  """Returns depth with normal noise, read beside its place and moved along its ray.
+  """Returns depth with normal noise, sampled at a shifted position and moved along its ray.
 
   Args:
     depth: Metres, 0 where unknown.

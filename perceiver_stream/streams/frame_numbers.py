@@ -58,7 +58,7 @@ def common_step(numbers: Sequence[int]) -> int:
 
 
 def positions(numbers: Sequence[int]) -> list[Fraction] | None:
-  """Returns where each number lies, in steps from the first; None if they are no frame numbers.
+  """Returns the offset of each number, in steps from the first; None if they are no frame numbers.
 
   They are where at least half of the numbers from the first to the last are there. Missing ones
   are counted, not listed: a name may hold any number.

@@ -33,7 +33,7 @@ def mean_rate(track: Any) -> Fraction | None:
 
 
 def constant_rate(track: Any) -> Fraction | None:
-  """Returns frames per second where they are constant; None where they are not, or nothing says so.
+  """Returns frames per second where they are constant; None where they are not, or unknown.
 
   Without a stated mean (Ogg, IVF) the rate is constant where a frame is the unit of time.
 

@@ -1,4 +1,4 @@
-"""What the boxes of a HEIF file (HEIC, AVIF) say of its images (ISO/IEC 23008-12)."""
+"""Descriptions of images in the boxes of a HEIF file (HEIC, AVIF; ISO/IEC 23008-12)."""
 
 import io
 import itertools
@@ -17,7 +17,7 @@ class Description(NamedTuple):
   Attributes:
     primary: The one to show.
     parts: The images of which another is made, in their order.
-    properties: (kind, contents) of all that is said of an image, in order.
+    properties: (kind, contents) of an image's property boxes, in order.
   """
 
   primary: int
@@ -26,7 +26,7 @@ class Description(NamedTuple):
 
 
 def describe(file: io.BufferedIOBase) -> Description | None:
-  """Returns what a file says; None if it is no HEIF, or is a video too.
+  """Returns the descriptions in a file; None if it is no HEIF, or is a video too.
 
   Raises:
     ValueError: Its boxes are damaged.

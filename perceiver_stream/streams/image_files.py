@@ -38,7 +38,7 @@ _ENDS = {"png": b"IEND\xaeB`\x82", "mjpeg": b"\xff\xd9"}
 
 @dataclass
 class Track:
-  """What one sensor took, in order of time.
+  """The files of one sensor, in order of time.
 
   Attributes:
     times: Seconds from the sequence's first picture.
@@ -147,7 +147,7 @@ def _on_one_grid(found: dict[str, dict[int, pathlib.Path]], rate: Fraction) -> d
 
 
 def _listed(folder: pathlib.Path, name: str, item: Callable[[pathlib.Path, str], Any]) -> Track:
-  """Returns what a list with times has; lines that cannot be read count as missing."""
+  """Returns the entries of a list with times; unreadable lines count as missing."""
   path, entries = folder / name, []
   try:
     text = limits.read_text(path) if path.is_file() else ""

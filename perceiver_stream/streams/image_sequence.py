@@ -45,7 +45,7 @@ class ImageSequence:
     self._positions = images.positions()
     self._picker = Picker(config.height, config.width, config.crop)
     self._size: str | None = None  # of the first image decoded
-    self._resized = False  # whether one of another size was told of
+    self._resized = False  # True once one of another size was reported
     self._index = -1  # of the image shown
     self._age = Fraction(0)  # of it, in images
     self._bad: set[int] = set()  # images that cannot be decoded
@@ -160,7 +160,7 @@ class ImageSequence:
     """Does nothing: what cannot be decoded is booked, and no more images are promised."""
 
   def shown(self) -> Shown:
-    """Returns what `find` needs to go to the image shown again."""
+    """Returns what `find` needs to return to the image shown."""
     self.pixels()
     return Shown(time=self._index, crc=self._crc)
 

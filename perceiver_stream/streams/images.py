@@ -44,13 +44,13 @@ class Config(StreamConfig):
     height: Rows of the picture and of depth.
     width: Columns.
     crop: `"centre"` cuts what sticks out; `"squash"` keeps all.
-    modalities: What a tick holds: "pixels", "depth", "camera" (3 x 4 matrix from camera to world, by
+    modalities: Modalities of a tick: "pixels", "depth", "camera" (3 x 4 matrix from camera to world, by
       rows).
     source_rate_hz: Pictures per second where files have numbers and no times.
     depth_unit_m: Metres of one depth value; 0 is that of the layout.
     max_age_s: Older than this, what was taken last is not valid.
     loops: Passes over the sequences; -1 is endless.
-    on_damage: `"stop"` with an error, or `"skip"`: go on past it and warn.
+    on_damage: `"stop"` with an error, or `"skip"`: continue after it and warn.
   """
 
   rate_hz: float = 30.0
@@ -93,7 +93,7 @@ class Config(StreamConfig):
 
 
 def specs(config: Config) -> dict[str, ModalitySpec]:
-  """Returns what a tick holds."""
+  """Returns the spec of each modality of a tick."""
   pixels = pixels_spec(config, config.height, config.width)
   known = {
     "pixels": pixels,
@@ -157,7 +157,7 @@ class ImageIterator(grain.DatasetIterator):
     raise StopIteration
 
   def get_state(self) -> dict[str, int]:
-    """Returns where the next tick is."""
+    """Returns the position of the next tick."""
     return dict(self._state)
 
   def set_state(self, state: Mapping[str, int]) -> None:

@@ -1,7 +1,7 @@
 """The packets of pictures from which a decoder can start, and how to come back to one.
 
 A decoder that starts at a key packet gives the pictures of one that never stopped, from the key
-frame on. Which packet that was is not told by a picture's time or look: still pictures look alike,
+frame on. Neither time nor content of an image identifies that packet: still images look alike,
 and some containers give other times after seeking. So a packet is known by its bytes as well.
 """
 
@@ -34,7 +34,7 @@ class Key(NamedTuple):
 
 
 class Shown(NamedTuple):
-  """What identifies the picture a clock shows, to find it again: plain ints.
+  """The identity of the image a clock shows, to find it again: plain ints.
 
   Attributes:
     origin: Time of the file's first picture, in units of the time base.
@@ -58,7 +58,7 @@ class Shown(NamedTuple):
 
   @classmethod
   def from_dict(cls, fields: Mapping[str, Any]) -> "Shown":
-    """Returns what `to_dict` was called on."""
+    """Returns the object from the output of `to_dict`."""
     return cls(**{**fields, "key": Key(**fields["key"])})
 
 

@@ -1,4 +1,4 @@
-"""What a container wants cut off each frame: padding of recorders, bars that were cropped later.
+"""Margins that a container wants cut off each frame: recorders' padding, bars cropped later.
 
 Matroska states it as PixelCrop, MP4, MOV and HEIF as a clean aperture. FFmpeg reads both, and its program
 cuts; PyAV does not hand them on, so they are read from the file here.
@@ -51,7 +51,7 @@ def margins_of(container: Any, track: Any, path: str) -> Margins:
   FFmpeg opens no Matroska whose margins leave nothing, and does without those of such an MP4.
 
   Raises:
-    DamagedError: What a HEIF file says of its images makes no sense.
+    DamagedError: A HEIF file describes its images inconsistently.
   """
   kind = container.format.name.split(",")[0]
   with user_path(path).open("rb") as file:
@@ -147,7 +147,7 @@ def margins_of_aperture(data: bytes, width: int, height: int) -> Margins:
 
 
 def _around(length: int, inner: Fraction, offset: Fraction) -> tuple[int, int]:
-  """Returns what is before and after a stretch `offset` from the middle, as FFmpeg rounds it."""
+  """Returns the margins around a stretch `offset` from the middle, as FFmpeg rounds them."""
   middle = Fraction(length - 1, 2) + offset
   first, last = middle - (inner - 1) / 2, middle + (inner - 1) / 2
   return int(first) if first >= 0 else -1, length - 1 - int(last)

@@ -1,4 +1,4 @@
-"""A walk through a maze, seen from within: walls of many colours, depth, and the way taken.
+"""A walk through a maze in first person: walls of many colours, depth, and the path.
 
 After the lifelong-learning literature ("Lifelong learning of video diffusion models from a single
 video stream", 2025), whose streams are not released; the maze is our own.
@@ -64,7 +64,7 @@ class Config(StreamConfig):
 
 
 def specs(config: Config) -> dict[str, ModalitySpec]:
-  """Returns what a tick holds."""
+  """Returns the spec of each modality of a tick."""
   size, rate = (config.height, config.width), float(exact_rate(config.rate_hz))
   return {
     "pixels": pixels_spec(config, *size),
@@ -150,7 +150,7 @@ class Walk(Played):
     return 1.0 if not night else 0.6 + 0.4 * float(np.cos(2 * np.pi * self._tick / night))
 
   def _cast(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns for every column how far the wall is, its hue, and which side of it is seen."""
+    """Returns for every column the distance of the wall, its hue, and its visible side."""
     ahead = np.array([np.cos(self._heading), np.sin(self._heading)])
     right = np.array([-ahead[1], ahead[0]])
     ray = ahead + self._across[:, None] * right  # [W, 2]; its length is 1 along the axis
@@ -172,7 +172,7 @@ class Walk(Played):
 
 
 def dig(rng: np.random.Generator, cells: int) -> Bool[np.ndarray, "n n"]:
-  """Returns where walls are: a maze of corridors, all of which hang together, and some loops."""
+  """Returns the map of walls: a connected maze of corridors with some loops."""
   walls = np.ones((2 * cells + 1, 2 * cells + 1), bool)
   way = [(0, 0)]
   walls[1, 1] = False

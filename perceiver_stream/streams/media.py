@@ -61,7 +61,7 @@ def decode(
   Args:
     packets: As `packets_of` yields them, from where to start.
     context: The decoder.
-    ledger: Where damage goes.
+    ledger: Receives damage.
     kind: Of damage, "packets" or "sound".
   """
   lost = False
@@ -79,7 +79,7 @@ def decode_packet(context: Any, packet: Any, ledger: Ledger, kind: str) -> tuple
   Args:
     context: The decoder.
     packet: As `packets_of` yields it.
-    ledger: Where damage goes.
+    ledger: Receives damage.
     kind: Of damage, "packets" or "sound".
   """
   try:
@@ -131,5 +131,5 @@ def _when(packet: Any) -> str:
 
 
 def reason(error: Exception) -> str:
-  """Returns what an error says, in a few words."""
+  """Returns a short text of an error."""
   return getattr(error, "strerror", None) or str(error) or type(error).__name__

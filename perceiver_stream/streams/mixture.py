@@ -36,7 +36,7 @@ class Config(StreamConfig):
 
 
 def specs(config: Config) -> dict[str, ModalitySpec]:
-  """Returns what all sources give; ranges span those of all.
+  """Returns the specs common to all sources; ranges span those of all.
 
   Raises:
     ValueError: There are no sources, or they have nothing in common.

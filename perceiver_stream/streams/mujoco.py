@@ -1,4 +1,4 @@
-"""MuJoCo: things that fall, roll and are pushed in a room, seen by a moving camera.
+"""MuJoCo: objects that fall, roll and are pushed in a room, under a moving camera.
 
 Needs the `sim` extra and a library to draw with (Debian: libosmesa6, or libegl1). Everything is
 exact: the physics knows where all is.
@@ -6,11 +6,11 @@ exact: the physics knows where all is.
   pixels          RGB; no shadows
   audio           a click per impact, as loud as its impulse (see `sim_scene.Clicks`)
   depth           metres along the optical axis
-  segmentation    0 room, 1 pusher, 2 and more: the things
-  flow            `[H, W, 2]` pixels (x, y) to the next tick, of what is seen now
+  segmentation    0 room, 1 pusher, 2 and more: the objects
+  flow            `[H, W, 2]` pixels (x, y) to the next tick, of the visible surface
   flow_backward   the same to the tick before
   camera          position in metres, rotation as quaternion (w, x, y, z); it looks along its -z, y is up
-  actions         where the pusher was told to go since the tick before (x, y), m
+  actions         target of the pusher since the previous tick (x, y), m
   proprioception  the pusher's position (x, y) in m, velocity in m/s, and its motors' force (x, y, 10 N)
 
 Pixels are the same bits again on the same machine; another one's drawing library may round otherwise.
@@ -50,14 +50,14 @@ MODALITIES = (
   "proprioception",
 )  # fmt: skip
 _LONGEST_STEP_S = 0.004
-_LIFT_S = 1.5  # a thing is thrown up again every so often, at random
+_LIFT_S = 1.5  # an object is thrown up again every so often, at random
 _LOUDNESS = 0.1  # of an impulse of 1 Ns
 _YOUNG_STEPS = 5  # of a contact, in which its force is an impact
 
 
 @dataclass(kw_only=True)
 class Config(StreamConfig):
-  """A room with things.
+  """A room with objects.
 
   Attributes:
     height: Rows of the picture.
@@ -65,7 +65,7 @@ class Config(StreamConfig):
     num_things: Things that fall; segmentation ids 2 to `num_things` + 1.
     ticks_per_recording: Ticks after which a new room begins, with `is_first`; 0 is never. Going to a
       tick costs the physics of its recording up to there.
-    modalities: What a tick holds, of `MODALITIES`.
+    modalities: Modalities of a tick, a subset of `MODALITIES`.
     seed: Of the room; row r has another one than row r + 1.
   """
 
@@ -94,7 +94,7 @@ class Config(StreamConfig):
 
 
 def specs(config: Config) -> dict[str, ModalitySpec]:
-  """Returns what a tick holds."""
+  """Returns the spec of each modality of a tick."""
   rate, size = float(exact_rate(config.rate_hz)), (config.height, config.width)
   flow = ModalitySpec(shape=(*size, 2), maximum=0.0, rate_hz=rate, units="px/tick")
   known: dict[str, Callable[[], ModalitySpec]] = {
@@ -126,7 +126,7 @@ def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDatas
 
 
 class Room:
-  """One recording. A tick is drawn, then physics goes on: flow needs where all will be."""
+  """One recording. A tick is drawn, then physics advances: flow needs the next positions."""
 
   def __init__(self, config: Config, row: int, recording: int):
     self.config = config
@@ -212,7 +212,7 @@ class Room:
     self._mujoco.mj_forward(self._model, self._data)
 
   def _advance(self) -> None:
-    """Goes on by a tick: pushes, lifts a thing now and then, and listens."""
+    """Advances by a tick: pushes, lifts an object now and then, and records impacts."""
     model, data = self._model, self._data
     speeds, phases = self._push
     waves = np.sin(speeds * data.time + phases)
@@ -240,7 +240,7 @@ class Room:
     self._ages = ages
 
   def _measure(self) -> dict[str, np.ndarray]:
-    """Returns what a tick holds besides pictures."""
+    """Returns the modalities of a tick other than images."""
     data = self._data
     parts = (data.qpos[:2], data.qvel[:2], data.actuator_force / 10)
     eye = np.concatenate([data.mocap_pos[0], data.mocap_quat[0]])

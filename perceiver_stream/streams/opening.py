@@ -1,4 +1,4 @@
-"""Opening media files with PyAV: only the file itself, whatever its name or its content says.
+"""Opening media files with PyAV: only the file itself, whatever its name or content.
 
 FFmpeg takes names for URLs, and some formats are lists of other files or addresses. A file that
 somebody else made must not reach the network, nor other files: names become `file:` URLs, `file` is
@@ -19,7 +19,7 @@ from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.media import reason
 from perceiver_stream.utils.paths import file_url, user_path, why_no_file
 
-# Demuxers that open what their content or their name points to: playlists, indexes beside their
+# Demuxers that open files to which their content or name points: playlists, indexes beside their
 # data, descriptions of network sessions.
 FOLLOWERS = frozenset(
   "avisynth concat dash hls imf mlv rtp rtsp sap sdp vapoursynth vobsub".split()

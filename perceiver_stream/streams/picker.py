@@ -1,7 +1,7 @@
 """Decoded frames as pictures of one size, as players show them.
 
-A decoder gives what is stored. What the ffmpeg program and players do with it before anybody sees
-it is done here, by FFmpeg's own filters: cut off what the container says is padding, undo
+A decoder gives frames as stored. The corrections that the ffmpeg program and players make before
+showing them are made here, by FFmpeg's own filters: cut off the container's padding, undo
 interlacing, scale pixels that are not square by the shape that each frame states, turn and mirror.
 """
 
@@ -31,7 +31,7 @@ class Picker:
       height: Of the pictures, rows.
       width: Columns.
       crop: `"centre"` keeps the shape of objects and cuts what sticks out; `"squash"` keeps all.
-      margins: What the container wants cut off each frame.
+      margins: Rows and columns that the container wants cut off each frame.
     """
     self._size, self._crop, self._margins = (height, width), crop, margins
     self._graph, self._form = Graph(), ()

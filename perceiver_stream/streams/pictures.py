@@ -45,8 +45,8 @@ class Picture(NamedTuple):
   Attributes:
     time: In units of the track's time base, the file's leaps taken out.
     frame: As decoded.
-    after_loss: Whether something between the frame before and this one was lost.
-    is_broken: Whether it is partly made up, or leans on what was lost, since no key frame came.
+    after_loss: True if something between the frame before and this one was lost.
+    is_broken: True if it is partly concealed or depends on lost frames, until the next key frame.
     aspect: Width over height of its pixels.
   """
 
@@ -211,7 +211,7 @@ class Pictures:
     length = max(self._step, self._held.frame.duration or 0)
     end = max(self._held.time + length, self._repeated_to)
     missing = 0 if stated is None else stated - end
-    # Where the rate is not constant the last picture may be meant to stay.
+    # At a variable rate the last image may be meant to stay.
     is_constant = self._is_avi or 2 * self._longest <= 3 * self._step
     is_exact = is_constant and self._container.format.name.split(",")[0] in _EXACT
     allowed = 3 * self._step // 4 if is_exact else self._longest + self._step
@@ -247,7 +247,7 @@ class Pictures:
   # --- finding a place again --------------------------------------------------------------------
 
   def shown(self) -> Shown:
-    """Returns what `find` needs to go to the picture shown again."""
+    """Returns what `find` needs to return to the image shown."""
     assert self._held is not None
     self.pixels()
     lost = dataclasses.replace(self._ledger.damage, gaps=0, sound=0)
@@ -294,7 +294,7 @@ class Pictures:
       if packets is None:
         return False
       pictures = self._decoded(marked(packets, shown.key.packet))
-      # What is shown before the key frame may lean on what was not decoded.
+      # Images shown before the key frame may depend on packets that were not decoded.
       self._start(itertools.dropwhile(lambda p: p.frame.opaque != shown.key, pictures))
       while self._next is not None and self._next.time < shown.time:
         self._next = next(self._pictures, None)
@@ -314,8 +314,8 @@ class Pictures:
   def _in_order(self, frames: Iterator[Picture]) -> Iterator[Picture]:
     """Yields pictures with their times in order.
 
-    The decoder gives pictures in the order in which they are to be seen. Files whose times say
-    otherwise carry times of decoding (seen in the wild): it is the times that are sorted.
+    The decoder gives images in the order of presentation. Files whose times contradict it carry
+    times of decoding (they exist in the wild): the times are sorted.
     """
     waiting: deque[Picture] = deque()
     times: list[int] = []
@@ -378,7 +378,7 @@ class Pictures:
     return expected
 
   def _is_near(self, time: int) -> bool:
-    """Returns whether a time may follow what was decoded, as no leap of the clock."""
+    """Returns whether a time may follow the decoded ones without a leap of the clock."""
     assert self._newest is not None
     if time < self._newest - round(_BACK_S / self._base):
       return False
@@ -387,7 +387,7 @@ class Pictures:
     return self._rate is None or time <= ahead
 
   def _repeat(self, packet: Any) -> None:
-    """Notes a packet that says: as before."""
+    """Notes an empty packet, which means: the image before is repeated."""
     time = packet.pts if packet.pts is not None else packet.dts
     if self._newest is None or not self._is_near(time + self._shift):
       return

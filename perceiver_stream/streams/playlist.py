@@ -43,7 +43,7 @@ class ImageFiles:
     return f"{self.files[0]} ... {user_path(self.files[-1]).name}"
 
   def positions(self) -> list[Fraction]:
-    """Returns where each image lies, in frames from the first.
+    """Returns the offset of each image, in frames from the first.
 
     Images whose numbers are no frame numbers (dates, ids) follow each other.
     """

@@ -20,7 +20,7 @@ def prefetch(dataset: grain.IterDataset, depth: int = 4) -> grain.IterDataset:
 
   Iterators have `waiting_s`, the seconds that `next` has waited for the reader so far, and
   `close()`, which ends the thread. A stream that gives nothing for a minute (a disk or network that
-  is gone) is waited for: it is said in the log, and a second ctrl-C leaves it.
+  is gone) is waited for: the log reports it, and a second ctrl-C leaves it.
 
   Raises:
     ValueError: `depth` is below 1.
@@ -45,7 +45,7 @@ class _Prefetch(grain.IterDataset):
 class _CarriedError(Exception):
   """Brings what is no Exception (KeyboardInterrupt, SystemExit) out of the reader's thread.
 
-  Grain hands on Exceptions only; its thread would end, and the consumer wait for ever.
+  Grain forwards only `Exception`; its thread would end, and the consumer wait for ever.
   """
 
   def __init__(self, carried: BaseException):
@@ -144,7 +144,7 @@ class _Watch:
     self._since = None
 
   def stalled_s(self) -> float:
-    """Returns how long the block has been going on."""
+    """Returns the time since the block began, in seconds."""
     since = self._since
     return 0.0 if since is None else time.monotonic() - since
 

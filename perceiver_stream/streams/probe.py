@@ -1,4 +1,4 @@
-"""What a media file holds, before it is opened as a stream; and single pictures."""
+"""Contents of a media file before it is opened as a stream; single images."""
 
 import itertools
 from typing import Any, NamedTuple
@@ -26,8 +26,8 @@ class Probe(NamedTuple):
     width: Columns.
     rate_hz: Pictures per second; 0 where the file does not state a constant rate. A stream of this
       `rate_hz` has a tick for each picture.
-    has_sound: Whether there is a sound track.
-    is_picture: Whether it is a single picture, no video.
+    has_sound: True if there is a sound track.
+    is_picture: True if it is a single image, no video.
   """
 
   height: int
@@ -38,7 +38,7 @@ class Probe(NamedTuple):
 
 
 def probe(path: str) -> Probe:
-  """Returns what a recording holds; decodes its first picture, or first two.
+  """Returns the contents of a recording; decodes its first image, or first two.
 
   Args:
     path: Of a file, or of a folder or a pattern that is one recording, as `playlist` finds it.
@@ -68,7 +68,7 @@ def _first_two(container: Any, track: Any, path: str) -> tuple[list[Any], int]:
   if photo is not None:
     return [photo], 0
   ledger, repeats = Ledger(path, "skip"), []
-  ledger.tried = 0  # damage is told by who reads the file
+  ledger.tried = 0  # damage is reported by the reader of the file
   packets = packets_of(container, track, repeats.append)
   frames = decode(packets, track.codec_context, ledger, "packets")
   return [frame for frame, _ in itertools.islice(frames, 2)], len(repeats)

@@ -1,11 +1,11 @@
-"""What a folder of shards holds: one tick per record, and beside them what is in which file.
+"""The format of a folder of shards: one tick per record, and an index of the files.
 
   index.json                 specs, rates, the config it was made from, and, when done, all parts
   part-00000.json            the finished shards of one part, with where the next one starts
   part-00000-00000.ticks     an ArrayRecord file
 
 A part is one row of the stream it was made from; its shards follow each other. Everything is
-written beside its place and then renamed, so what has its name is whole.
+written under a temporary name and then renamed, so a file with its final name is whole.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ HINT = "run scripts/make_shards.py with the same arguments again, which makes wh
 
 
 class ShardError(ValueError):
-  """A folder of shards is not whole; the message says which file and what to do."""
+  """A folder of shards is not whole; the message names the file and the remedy."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Shard:
 
   Attributes:
     file: Its name in the folder.
-    ticks: How many it holds.
+    ticks: Number of ticks in it.
     num_bytes: Its size.
     firsts: The ticks in it where a recording starts.
     state: Of the stream that was read, after its last tick.
@@ -87,7 +87,7 @@ class Part:
 
   @classmethod
   def from_dict(cls, stored: dict[str, Any]) -> "Part":
-    """Returns what `dataclasses.asdict` was given.
+    """Returns the object from the output of `dataclasses.asdict`.
 
     Raises:
       TypeError, KeyError, ValueError: It is something else, or numbers are out of range.
@@ -100,12 +100,12 @@ class Part:
 
 @dataclass
 class Index:
-  """What is in a folder.
+  """The contents of a folder of shards.
 
   Attributes:
     specs: Of a tick's modalities, by name.
     rate_hz: Ticks per second.
-    source: What it was made from: the stream's config and how it was divided.
+    source: Its origin: the stream's config and how it was divided.
     shards: All shards in order; empty while it is being made.
   """
 
@@ -153,7 +153,7 @@ class Index:
 
 
 class Layout:
-  """How a tick is laid out in a record: arrays in order of name, then flags.
+  """The layout of a tick in a record: arrays in order of name, then flags.
 
   Pictures hold differences to the pixel on the left, which compress to two thirds of themselves.
   """

@@ -1,4 +1,4 @@
-"""Any stream to a folder of shards, by several processes, going on where a stopped one was."""
+"""Writes any stream to a folder of shards, in several processes; resumes a stopped one."""
 
 import dataclasses
 import json
@@ -104,7 +104,7 @@ def write(
 
 
 def natural_parts(config: StreamConfig) -> int:
-  """Returns how many parts leave the order of the stream as it is: one for each recording."""
+  """Returns the number of parts that keep the order of the stream: one for each recording."""
   if not isinstance(config, video.Config):
     return 1
   return len(find_recordings(config.path, config.image_sequences))
@@ -164,7 +164,7 @@ def _whole(part: Part, folder: pathlib.Path) -> Part:
 
 
 def _write_shard(stream: Any, specs: Any, task: Task, number: int) -> tuple[Shard, bool]:
-  """Returns what was written, and whether the stream was over."""
+  """Returns the shard that was written, and whether the stream was over."""
   layout = Layout(specs)
   path = user_path(task.folder) / f"part-{task.row:05d}-{number:05d}.ticks"
   beside = path.with_name(path.name + ".part")

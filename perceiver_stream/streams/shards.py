@@ -1,6 +1,6 @@
 """Folders of shards, as `scripts/make_shards.py` writes them: any stream, read back exactly.
 
-Shards are ArrayRecord files, read through Grain. Any tick is found at once, so going on from a
+Shards are ArrayRecord files, read through Grain. Any tick is found at once, so resuming from a
 state costs the same everywhere. Every record is checked as it is read, and sizes and counts before:
 a shard that is cut off or changed is an error, never fewer or other ticks.
 """
@@ -48,7 +48,7 @@ class Config(StreamConfig):
 
 
 def specs(config: Config) -> dict[str, ModalitySpec]:
-  """Returns what a tick holds, as the folder's index says."""
+  """Returns the spec of each modality of a tick, from the folder's index."""
   return _index(config).specs
 
 

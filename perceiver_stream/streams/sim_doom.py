@@ -142,7 +142,7 @@ def focal_px(size: tuple[int, int]) -> float:
 
 
 def edges(size: tuple[int, int], axis: int) -> np.ndarray:
-  """Returns where on the screen the picture's rows (or columns) begin and end, `[size + 1]`."""
+  """Returns the edges of the image's rows (or columns) on the screen, `[size + 1]`."""
   whole, crop, num = screen_size(size)[1 - axis], crop_size(size)[axis], size[axis]
   return (whole - crop) / 2 + np.arange(num + 1) * crop / num
 

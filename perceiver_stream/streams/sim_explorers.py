@@ -1,6 +1,6 @@
 """Scripted explorers: whoever holds the camera while nobody plays.
 
-They see what a player sees, how far it is to the next thing in each direction, and where they are;
+They get the player's view, the distance to the next obstacle in each direction, and their position;
 all they do follows from that and a seed.
 """
 
@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-NUM_SECTORS = 9  # directions in which the view is asked how far it is clear, left to right
+NUM_SECTORS = 9  # directions in which free distance is measured, left to right
 CLOSE, BLOCKED = 2.0, 1.0  # metres of clear way ahead that ask for turning, and for stopping
 _TURN = 6.0  # degrees per tic at most
 _FORWARD, _BACK, _SIDE = 14.0, -10.0, 8.0  # of the game's speed units, 50 being the most
 
 
 class View(NamedTuple):
-  """What an explorer knows.
+  """The observation of an explorer.
 
   Attributes:
-    clear: `[NUM_SECTORS]` metres to the next thing, left to right.
+    clear: `[NUM_SECTORS]` metres to the next obstacle, left to right.
     x: Position, metres.
     y: Position, metres.
     angle: Degrees, counterclockwise.
@@ -68,7 +68,7 @@ class Walker:
   def steer(self, view: View, ahead: float) -> float:
     """Returns degrees to the right per tic."""
     if ahead < CLOSE:
-      if abs(self.turn) < _TURN:  # goes on turning the way it has begun to
+      if abs(self.turn) < _TURN:  # keeps turning the way it has begun
         half = NUM_SECTORS // 2
         right = view.clear[-half:].sum() > view.clear[:half].sum()
         return _TURN if right else -_TURN
@@ -122,7 +122,7 @@ EXPLORERS = {"walker": Walker, "roamer": Roamer}
 
 
 def clear_ahead(depth: np.ndarray) -> np.ndarray:
-  """Returns metres to the next thing by sector, of perpendicular depth `[H, W]`.
+  """Returns metres to the next obstacle by sector, of perpendicular depth `[H, W]`.
 
   The band around the horizon counts, without steps and ceilings.
   """

@@ -1,4 +1,4 @@
-"""What simulators share: recordings made as they are watched, and resuming by playing them again.
+"""Shared by simulators: recordings made while they are read; resuming replays them.
 
 A world is one recording. It follows from (config, row, number of the recording) alone, bit for bit,
 so a position is three whole numbers, and going to it means making the recording's ticks again up to
@@ -32,7 +32,7 @@ class World(Protocol):
 
 
 class Played(abc.ABC):
-  """A recording without a simulator: what it looks like now, and how it goes on by a tick."""
+  """A recording without a simulator: its current observation, and a step of one tick."""
 
   @abc.abstractmethod
   def look(self) -> dict[str, np.ndarray]:
@@ -80,7 +80,7 @@ class SimStream(grain.IterDataset):
 
 
 class SimIterator(grain.DatasetIterator):
-  """Holds one simulator, started when the first tick is asked for."""
+  """Holds one simulator, started at the first tick."""
 
   def __init__(self, config: Any, row: int, open_world: Callable[[Any, int, int], World]):
     super().__init__()
@@ -129,7 +129,7 @@ class SimIterator(grain.DatasetIterator):
     return dict(self._state)
 
   def set_state(self, state: dict[str, int]) -> None:
-    """Goes to a tick when the next one is asked for, by playing its recording up to there."""
+    """Goes to a tick, lazily: its recording is replayed up to there at the next read."""
     check_state("simulator stream", state, self._state)
     self._drop()
     self._state = {name: int(value) for name, value in state.items()}

@@ -51,7 +51,7 @@ def _loads(library: str) -> bool:
 
 
 def scene_xml(rng: np.random.Generator, num_things: int, timestep_s: float, size: Any) -> str:
-  """Returns the scene: a walled floor, things in the air over it, a pusher, a camera."""
+  """Returns the scene: a walled floor, objects in the air over it, a pusher, a camera."""
   assets, bodies = [], []
   for k in range(num_things + 2):
     light, dark = rng.uniform(0.5, 1.0, 3), rng.uniform(0.0, 0.5, 3)
@@ -113,7 +113,7 @@ def _text(numbers: Any) -> str:
 
 
 class Orbit(NamedTuple):
-  """How the camera moves: round the middle, nearer and farther, up and down."""
+  """Motion of the camera: around the centre, nearer and farther, up and down."""
 
   phases: np.ndarray
 
@@ -132,7 +132,7 @@ class Orbit(NamedTuple):
 
 
 class Poses(NamedTuple):
-  """Where everything is at one time.
+  """Positions of all objects at one time.
 
   Attributes:
     place: `[G, 3]` of the geoms, metres.
@@ -148,13 +148,13 @@ class Poses(NamedTuple):
 
 
 def flow_between(depth: np.ndarray, geoms: np.ndarray, now: Poses, then: Poses) -> np.ndarray:
-  """Returns how far the visible surface moves in the picture, `[H, W, 2]` float32 (x, y), pixels.
+  """Returns the optical flow of the visible surface, `[H, W, 2]` float32 (x, y), pixels.
 
   Exact but for the rounding of depth: each pixel's point rides on its geom, both cameras are known.
 
   Args:
     depth: `[H, W]` metres along the optical axis at `now`.
-    geoms: `[H, W]` geom seen at each pixel; -1 is none, which stands still.
+    geoms: `[H, W]` geom visible at each pixel; -1 is none, which stands still.
     now: Poses at the picture's time.
     then: Poses at the other time, before or after.
   """
@@ -180,7 +180,7 @@ def focal_px(height: int) -> float:
 
 
 class Clicks:
-  """Sound of impacts: each a decaying tone, as loud as its impulse, higher the smaller the thing."""
+  """Sound of impacts: each a decaying tone, as loud as its impulse, higher the smaller the object."""
 
   def __init__(self, audio_rate_hz: int, samples: int):
     """Makes the sound of ticks of `samples`."""
@@ -196,7 +196,7 @@ class Clicks:
     self._ahead[start : start + len(tone)] += tone
 
   def read(self) -> np.ndarray:
-    """Returns the tick's sound, float32 in [-1, 1], and goes on to the next."""
+    """Returns the tick's sound, float32 in [-1, 1], and advances to the next."""
     sound = np.tanh(self._ahead[: self.samples]).astype(np.float32)
     self._ahead = np.concatenate([self._ahead[self.samples :], np.zeros(self.samples)])
     return sound

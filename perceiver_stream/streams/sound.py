@@ -36,7 +36,7 @@ class Heard(NamedTuple):
 
   @classmethod
   def from_dict(cls, fields: Mapping[str, int]) -> "Heard":
-    """Returns what `to_dict` was called on."""
+    """Returns the object from the output of `to_dict`."""
     rest = dict(fields)
     return cls(rest.pop("crc"), Restart(**rest))
 

@@ -1,4 +1,4 @@
-"""Where a media file says that its tracks end."""
+"""The ends of tracks, as the container states them."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ _LENGTH = re.compile(r"(\d+):(\d+):([\d.]+)")  # hours:minutes:seconds
 
 
 def stated_end(container: Any, track: Any) -> int | None:
-  """Returns the time at which a file says that a track ends, in units of its time base.
+  """Returns the end of a track as the file states it, in units of its time base.
 
   FFmpeg takes the length of the file for that of a track that states none, now and then.
   """

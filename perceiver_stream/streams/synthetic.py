@@ -1,4 +1,4 @@
-"""A synthetic world: textured things over a textured ground, a moving camera, sound, and truth.
+"""A synthetic world: textured objects over a textured ground, a moving camera, sound, and truth.
 
 Everything is a closed formula of (seed, row, recording, scene, tick), so any tick can be made at
 once and the truth is exact: depth, segmentation, flow both ways, tracks of points with their
@@ -35,23 +35,23 @@ CAMERA = ("x", "y", "roll", "log_zoom", "d_x", "d_y", "d_roll", "d_log_zoom")
 class Config(StreamConfig):
   """A synthetic stream.
 
-  Attributes:
-    height: Rows of the picture.
-    width: Columns of the picture.
-    level: "easy", "medium" or "hard": how much there is, how far it moves, how noisy it is.
-    num_things: Moving things; class ids are 1 to `num_things`, the nearest has the largest, the
-      ground is 0. -1: as many as the level has, which differs from scene to scene.
-    speed: Factor on the pace of everything; at 0 the world stands still and is silent.
-    camera: Factor on how far the camera travels, rolls and zooms.
-    noise: Standard deviation of the sensor's noise, of 255; -1: the level's.
-    lighting: How far the gain of the light drifts from 1; -1: the level's.
-    ticks_per_recording: Ticks after which a new world begins, with `is_first`; 0 is never.
-    ticks_per_scene: Ticks after which there is a cut to another world, without `is_first`; 0 is
-      never.
-    num_points: Tracked at a time.
-    ticks_per_point: Ticks after which a slot is given to a new point; 0 is at cuts only.
-    modalities: What a tick holds, of `MODALITIES` and `MORE`.
-    seed: Of the world. Row r has another world than row r + 1.
+    Attributes:
+      height: Rows of the picture.
+      width: Columns of the picture.
+      level: "easy", "medium" or "hard": how much there is, how far it moves, how noisy it is.
+  num_things: Moving objects; class ids are 1 to `num_things`, the nearest has the largest, the
+        ground is 0. -1: as many as the level has, which differs from scene to scene.
+      speed: Factor on the pace of everything; at 0 the world stands still and is silent.
+      camera: Factor on how far the camera travels, rolls and zooms.
+      noise: Standard deviation of the sensor's noise, of 255; -1: the level's.
+      lighting: Largest drift of the light's gain from 1; -1: the level's.
+      ticks_per_recording: Ticks after which a new world begins, with `is_first`; 0 is never.
+      ticks_per_scene: Ticks after which there is a cut to another world, without `is_first`; 0 is
+        never.
+      num_points: Tracked at a time.
+      ticks_per_point: Ticks after which a slot is given to a new point; 0 is at cuts only.
+      modalities: Modalities of a tick, a subset of `MODALITIES` and `MORE`.
+      seed: Of the world. Row r has another world than row r + 1.
   """
 
   height: int = 64
@@ -105,7 +105,7 @@ _OF_LEVEL = ("num_things", "noise", "lighting")
 
 
 def specs(config: Config) -> dict[str, ModalitySpec]:
-  """Returns what a tick holds."""
+  """Returns the spec of each modality of a tick."""
   rate, size = float(exact_rate(config.rate_hz)), (config.height, config.width)
   most = config.num_things if config.num_things >= 0 else LEVELS[config.level].things[1]
 
@@ -176,7 +176,7 @@ class SyntheticIterator(grain.DatasetIterator):
 
 
 class Moment:
-  """Where a tick lies: which scene it is in, and how far in its recording and scene it is."""
+  """The position of a tick: its scene, and its time in its recording and scene."""
 
   def __init__(self, config: Config, tick: int):
     self.tick = tick
@@ -245,7 +245,7 @@ class World:
     return scene.affines(self.times(moment, ticks))
 
   def sound(self, moment: Moment) -> np.ndarray:
-    """Returns the sound since the tick before, which is that of the scene then seen."""
+    """Returns the sound since the previous tick, that of the scene shown there."""
     config = self._config
     heard = Moment(config, moment.tick - 1) if moment.inside else moment
     start, end = (float(Fraction(moment.inside - 1 + i) / self._rate) for i in range(2))

@@ -17,7 +17,7 @@ class Reader:
     """Opens files, or without any a TFDS folder.
 
     Raises:
-      ImportError: TensorFlow is not there; the message says how to install it.
+      ImportError: TensorFlow is not installed; the message names the extra.
       ValueError: The folder has no such split.
     """
     self._tf = require("tensorflow", "tf")

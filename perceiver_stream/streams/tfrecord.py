@@ -2,7 +2,7 @@
 
 A record is a recording: a `tf.train.Example` or `SequenceExample` with the features of
 `streams.clips`. A folder with dataset_info.json is opened by tensorflow-datasets, and read in the
-order of its files. Needs the `tf` extra, which is imported when the first tick is asked for.
+order of its files. Needs the `tf` extra, which is imported at the first tick.
 """
 
 import glob
@@ -41,9 +41,9 @@ class Config(StreamConfig):
     height: Rows of the picture and all that is per pixel.
     width: Columns.
     crop: `"centre"` cuts what sticks out; `"squash"` keeps all.
-    modalities: What a tick holds, of `MODALITIES`; points come with their visibility and ids.
+    modalities: Modalities of a tick, a subset of `MODALITIES`; points come with their visibility and ids.
     num_points: Tracks in a tick, the first of the record; fewer are filled up, never visible.
-    flow_order: "yx" as MOVi says of its flow, or "xy".
+    flow_order: "yx", as MOVi documents its flow, or "xy".
     loops: Passes over the records; -1 is endless.
   """
 
@@ -79,7 +79,7 @@ class Config(StreamConfig):
 
 
 def specs(config: Config) -> dict[str, ModalitySpec]:
-  """Returns what a tick holds."""
+  """Returns the spec of each modality of a tick."""
   size, num = (config.height, config.width), config.num_points
   rate = float(exact_rate(config.rate_hz))
 
@@ -182,7 +182,7 @@ class RecordIterator(grain.DatasetIterator):
     self._state |= {"loop": self._state["loop"] + 1, "record": 0, "tick": 0}
 
   def get_state(self) -> dict[str, int]:
-    """Returns where the next tick is."""
+    """Returns the position of the next tick."""
     return dict(self._state)
 
   def set_state(self, state: Mapping[str, int]) -> None:

@@ -21,7 +21,7 @@ class Grid(NamedTuple):
     height: Of the photo as stored, rows; tiles may stick out.
     width: Columns.
     tiles: Their tracks, in rows from the top left.
-    changes: What to do with the photo as stored: (kind, contents) of boxes of `_CHANGES`.
+    changes: Operations on the photo as stored: (kind, contents) of boxes of `_CHANGES`.
   """
 
   height: int

@@ -2,7 +2,7 @@
 
 Tick i of a file comes at the time i / rate_hz after its first picture. Its picture is the last one
 whose timestamp is not later, whatever the file's own rate, constant or not. Its sound is what was
-heard since the tick before, ((i - 1) / rate_hz, i / rate_hz], so tick 0 usually has none, and the
+recorded since the previous tick, ((i - 1) / rate_hz, i / rate_hz], so tick 0 usually has none, and the
 last interval of a file, after its last tick, is not given. Each file of a playlist starts with
 `is_first`; the stream's clock runs on.
 
@@ -72,15 +72,15 @@ class Config(StreamConfig):
       tick, and 25 where `rate_hz` is 0.
     height: Rows of the picture.
     width: Columns of the picture.
-    crop: `"centre"` keeps the shape of things and cuts what sticks out; `"squash"` keeps all.
+    crop: `"centre"` keeps the aspect ratio and cuts the longer side; `"squash"` keeps all.
     loops: Passes over the files; -1 is endless.
-    on_damage: `"stop"` ends with an error at the first damage; `"skip"` goes on past it, counts it
+    on_damage: `"stop"` ends with an error at the first damage; `"skip"` continues after it, counts it
       (`damage` of the iterator) and warns.
-    video_track: Which of a file's video tracks, from 0; -1 is the one FFmpeg thinks best.
-    audio_track: Which of its audio tracks, likewise.
+    video_track: Index of the video track, from 0; -1 is the one FFmpeg ranks best.
+    audio_track: Index of the audio track, likewise.
     audio_offset_s: Added to the times of the sound, for recordings that are not in step.
     max_gap_s: Longest time that a picture is held; a larger leap of the file's clock is taken out, and
-      stops the stream where `on_damage` says so.
+      stops the stream with `on_damage="stop"`.
   """
 
   path: str = ""
@@ -127,7 +127,7 @@ class Config(StreamConfig):
 
 
 def specs(config: Config) -> dict[str, ModalitySpec]:
-  """Returns what a tick holds; sound is there, if only as not valid, for silent files too."""
+  """Returns the spec of each modality of a tick; sound is there, if only as not valid, for silent files too."""
   known = {"pixels": pixels_spec(config, config.height, config.width)}
   return known | ({"audio": audio_spec(config)} if config.audio_rate_hz else {})
 
@@ -193,7 +193,7 @@ class VideoIterator(grain.DatasetIterator):
 
   @property
   def damage(self) -> Damage:
-    """What was lost so far, in all files."""
+    """Losses so far, over all files."""
     here = Damage(**self._state["file_damage"])
     here = self._recording.ledger.damage if self._recording else here
     return Damage(**self._state["damage"]) + here
@@ -271,11 +271,11 @@ class VideoIterator(grain.DatasetIterator):
       self._recording = None
 
   def get_state(self) -> dict[str, Any]:
-    """Returns where the next tick is: the file, the tick in it, and what was shown last."""
+    """Returns the position of the next tick: the file, the tick in it, and the image shown last."""
     return dict(self._state)
 
   def set_state(self, state: Mapping[str, Any]) -> None:
-    """Goes to a tick; the file is opened when it is asked for.
+    """Goes to a tick; the file is opened at the next read.
 
     Raises:
       ValueError: The state is of another stream.
@@ -359,7 +359,7 @@ class Recording:
     return values
 
   def place(self) -> dict[str, Any]:
-    """Returns what is needed to resume after the tick read last."""
+    """Returns the state from which to resume after the tick read last."""
     heard = self._sound.heard() if self._sound is not None else Heard()
     damage = dataclasses.asdict(self.ledger.damage)
     shown = self.pictures.shown()

@@ -4,7 +4,7 @@ The game runs at 35 tics a second; a tick of the stream is one of them, or sever
 then all there. A scripted explorer walks; no enemy can end the walk. Needs the `sim` extra; sound
 also the library OpenAL (Debian: libopenal1). An empty folder `_vizdoom` is the game's.
 
-  pixels        what the player sees, without weapon and signs
+  pixels        the player's view, without weapon and signs
   audio         mono, the mean of `audio_stereo` `[S, 2]` (left, right)
   depth         metres along the optical axis, in the game's 255 steps of 0.24 m
   segmentation  index in `CLASSES`; walls, floor and sky are 0
@@ -64,9 +64,9 @@ class Config(StreamConfig):
     width: Columns.
     wad: Levels: "freedoom1", "freedoom2", "deathmatch", ... of the package, or a path.
     maps: Names of levels; recording n of row r is in level number r + n of them, around and around.
-    explorer: "walker" (random curves) or "roamer" (seeks what it has not seen).
+    explorer: "walker" (random curves) or "roamer" (seeks unvisited places).
     ticks_per_recording: Ticks after which a new recording begins; 0: only where a level ends.
-    modalities: What a tick holds, of `MODALITIES`.
+    modalities: Modalities of a tick, a subset of `MODALITIES`.
     seed: Of the game and the explorer.
   """
 
@@ -111,7 +111,7 @@ class Config(StreamConfig):
 
 
 def specs(config: Config) -> dict[str, ModalitySpec]:
-  """Returns what a tick holds."""
+  """Returns the spec of each modality of a tick."""
   rate, size = float(exact_rate(config.rate_hz)), (config.height, config.width)
   known: dict[str, Callable[[], ModalitySpec]] = {
     "pixels": lambda: pixels_spec(config, *size),

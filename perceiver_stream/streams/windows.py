@@ -39,7 +39,7 @@ def windows(
     rows: Streams whose ticks all have the same names and shapes; `next` raises ValueError at others.
     window: Ticks from the start of one window to that of the next.
     max_displacement: Ticks that two windows share, the longest prediction.
-    goes_on: Whether windows of padding follow, without end, where all rows have ended: for rows
+    goes_on: If True, windows of padding follow without end where all rows have ended: for rows
       that keep company with those of another process.
 
   Raises:
@@ -130,7 +130,7 @@ class WindowIterator(grain.DatasetIterator):
     )
 
   def get_state(self) -> dict[str, Any]:
-    """Returns where the next window starts, row by row."""
+    """Returns the position of the next window's start, row by row."""
     states = self._before[0] if self._before else [row.get_state() for row in self._rows]
     return {"first": int(self._first), "rows": states}
 
@@ -150,7 +150,7 @@ class WindowIterator(grain.DatasetIterator):
 
 
 class _Row:
-  """A stream that goes on after its end, repeating its last tick as padding."""
+  """A stream that continues after its end, repeating its last tick as padding."""
 
   def __init__(self, ticks: grain.DatasetIterator):
     self.ticks = ticks

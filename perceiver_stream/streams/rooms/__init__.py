@@ -1,4 +1,4 @@
-"""Textured rooms in three dimensions, seen by a camera that moves freely: exact depth, pose, flow.
+"""Textured rooms in three dimensions and a freely moving camera: exact depth, pose, flow.
 
 A box-shaped room of 6 × 3 × 5 m with tables, boxes, cylinders and balls of their own textures; the
 camera turns about all axes. A tick is a formula of (seed, row, recording, tick), so any of them can
@@ -9,7 +9,7 @@ depth of sampled layouts.
   depth           metres along the optical axis
   normals         `[H, W, 3]` unit normals in camera axes, towards the camera
   segmentation    index in `CLASSES`
-  flow            `[H, W, 2]` pixels (x, y) to the next tick, of what is seen now
+  flow            `[H, W, 2]` pixels (x, y) to the next tick, of the visible surface
   flow_backward   the same to the tick before
   camera          camera-to-world pose, the first three rows of the matrix, row after row
 
@@ -49,7 +49,7 @@ class Config(StreamConfig):
     width: Columns.
     field_of_view_deg: From the left edge of the picture to the right one.
     level: "easy", "medium" or "hard": more objects, faster motion, changing light, moving balls.
-    modalities: What a tick holds; what is left out costs no time.
+    modalities: Modalities of a tick; those left out cost no time.
     ticks_per_recording: Ticks after which another room begins, with `is_first`; 0 is never.
     seed: Of rooms, textures and paths.
   """
@@ -87,7 +87,7 @@ def intrinsics(config: Config) -> Float[np.ndarray, " 4"]:
 
 
 def specs(config: Config) -> dict[str, ModalitySpec]:
-  """Returns what a tick holds."""
+  """Returns the spec of each modality of a tick."""
   size, rate = (config.height, config.width), float(exact_rate(config.rate_hz))
   far = float(np.linalg.norm(layout.ROOM))
   longest = float(2 * max(size))

@@ -1,4 +1,4 @@
-"""What is in a room: its surfaces, objects, light, and the path of the camera."""
+"""The contents of a room: its surfaces, objects, light, and the path of the camera."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ _HIGHEST = 0.9  # metres of furniture below the path of the camera
 
 @dataclass(frozen=True)
 class Level:
-  """How hard a room is.
+  """A level of difficulty.
 
   Attributes:
     num_objects: Pieces of furniture and balls on the floor.
@@ -77,10 +77,10 @@ class Scene:
   Attributes:
     level: Its difficulty.
     surfaces: Textures of the two walls across x, ceiling and floor, and the two walls across z.
-    solids: What stands or moves in it.
+    solids: Objects that stand or move in it.
     waves: `[6, 3, 3]`: of position and rotation, three sines each of (amplitude, rate, phase).
     heading: Radians per second by which the camera turns on the whole.
-    light: Where the light is, `[3]`.
+    light: Position of the light, `[3]`.
   """
 
   level: Level

@@ -1,4 +1,4 @@
-"""Ray casting: what a camera in a room sees, how it looks, and how it moves in the picture."""
+"""Ray casting in a room: visible surfaces, their colours, and their optical flow."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ _NEAR = 0.02  # metres
 
 
 class View(NamedTuple):
-  """What each pixel sees.
+  """The visible surface at each pixel.
 
   Attributes:
     depth: Metres along the optical axis, `[H, W]` float32.
@@ -39,7 +39,7 @@ def rays(height: int, width: int, intrinsics: Float[np.ndarray, " 4"]) -> Rays:
 
 
 def cast(scene: Scene, pose: Float[np.ndarray, "3 4"], time_s: float, rays: Rays) -> View:
-  """Returns what is seen from a pose."""
+  """Returns the visible surfaces from a pose."""
   eye = pose[:, 3].astype(np.float32)
   ray = rays @ pose[:, :3].T.astype(np.float32)
   ray = np.where(np.abs(ray) < 1e-9, np.float32(1e-9), ray)
@@ -192,7 +192,7 @@ def _textured(texture: np.ndarray, surface: np.ndarray, x: np.ndarray, y: np.nda
 def flow(
   scene: Scene, view: View, now_s: float, then_s: float, rays: Rays, focal: float
 ) -> Float[np.ndarray, "H W 2"]:
-  """Returns how far what is seen now moves in the picture until another time, in pixels (x, y).
+  """Returns the optical flow of the visible surfaces until another time, in pixels (x, y).
 
   A point that is behind the camera by then is put at a thousandth of a metre ahead of it.
   """

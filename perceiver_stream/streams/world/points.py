@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from perceiver_stream.streams.world import scene as scenes
 
 CANDIDATES = 48
-LATEST = 24  # ticks: a point is seen at least once so soon after its slot was given to it
+LATEST = 24  # ticks: a point is visible at least once this soon after its slot was assigned
 LATE = 4  # every fourth point is picked later than at its first tick
 
 
@@ -33,7 +33,7 @@ def top_layer(
   affine: Float[np.ndarray, "K 2 3"],
   place: Float[np.ndarray, "N 2"],
 ) -> Int[np.ndarray, " N"]:
-  """Returns which layer is seen at some places of the picture."""
+  """Returns the visible layer at some positions of the image."""
   inverse = scenes.invert(affine)
   top = np.zeros(len(place), int)
   for k in range(1, len(affine)):
@@ -51,7 +51,7 @@ def pick(
   rng: np.random.Generator,
   on_thing: bool,
 ) -> Spot:
-  """Returns a spot that is seen, on a thing if asked for and any is found."""
+  """Returns a visible spot, on an object if requested and any is found."""
   place = rng.random((CANDIDATES, 2)) * (size[1], size[0])
   top = top_layer(scene, affine, place)
   fits = np.flatnonzero((top > 0) == on_thing)
@@ -67,7 +67,7 @@ def track(
   size: tuple[int, int],
   spots: list[Spot],
 ) -> tuple[Float[np.ndarray, "N 2"], Bool[np.ndarray, " N"]]:
-  """Returns where spots are in the picture, (x, y), and which of them are seen."""
+  """Returns the positions of spots in the image, (x, y), and whether each is visible."""
   layer = np.array([spot.layer for spot in spots])
   local = np.array([(spot.x, spot.y) for spot in spots])
   own = affine[layer]

@@ -1,4 +1,4 @@
-"""How a scene looks: pictures, and the truth about every pixel's centre."""
+"""Rendering of a scene: images, and ground truth at every pixel's centre."""
 
 from typing import NamedTuple
 
@@ -88,7 +88,7 @@ def pixels(
 def develop(
   picture: Float[np.ndarray, "H W 4"], gain: float, noise: float, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "H W 3"]:
-  """Returns what the sensor makes of colours: light, noise, whole numbers."""
+  """Returns the sensor's reading of colours: light, noise, whole numbers."""
   exposed = picture[..., :3] * np.float32(gain)
   if noise:
     exposed += np.float32(noise) * rng.standard_normal(exposed.shape, np.float32)
@@ -115,7 +115,7 @@ def flow(
   other: Float[np.ndarray, "K 2 3"],
   size: tuple[int, int],
 ) -> Float[np.ndarray, "H W 2"]:
-  """Returns where the surface at each pixel's centre is at another time, less where it is."""
+  """Returns the displacement of the surface at each pixel's centre until another time."""
   move = scenes.chain(other, scenes.invert(now)) - np.eye(2, 3)
   motion = np.empty((*size, 2), np.float32)
   for layer in seen:

@@ -1,4 +1,4 @@
-"""What is in the world and where it is at any time: closed formulas, so any time is at hand."""
+"""The objects of a scene and their motion in closed form, so any time can be evaluated."""
 
 from typing import NamedTuple
 
@@ -14,18 +14,18 @@ _CORNER = 2**0.25  # how far out a superellipse of width 1 reaches
 
 
 class Level(NamedTuple):
-  """How hard the world is to see through; lengths are in pixels of a picture of 128.
+  """A level of difficulty; lengths are in pixels of an image of 128.
 
   Attributes:
-    things: Least and largest number.
-    camera: How far the camera swings, pixels.
-    turn: How far it rolls, radians.
-    zoom: How far it zooms, natural logarithm.
-    swing: How far things swing.
-    hop: How high they hop.
-    spin: How far they turn, radians.
+    things: Least and largest number of objects.
+    camera: Amplitude of the camera, pixels.
+    turn: Amplitude of its roll, radians.
+    zoom: Amplitude of its zoom, natural logarithm.
+    swing: Amplitude of the objects.
+    hop: Height of their hops.
+    spin: Amplitude of their rotation, radians.
     noise: Standard deviation of the sensor's noise, of 255.
-    lighting: How far the light's gain drifts from 1.
+    lighting: Largest drift of the light's gain from 1.
   """
 
   things: tuple[int, int]
@@ -72,7 +72,7 @@ class Wave(NamedTuple):
 
 
 class Scene(NamedTuple):
-  """A world between two cuts. Layer 0 is the ground, 1 to K the things, the nearest last.
+  """A world between two cuts. Layer 0 is the ground, 1 to K the objects, the nearest last.
 
   Attributes:
     middle: (x, y) of the picture's centre.
@@ -80,12 +80,12 @@ class Scene(NamedTuple):
     depth: Metres, by layer.
     camera: x, y, roll (radians) and log zoom of the camera.
     light: Gain of the light, less 1.
-    centre: Mean places of the things.
-    swing: x, y, angle and log size of each thing.
-    hop: Height of its hops, 0 for things that do not hop.
+    centre: Mean positions of the objects.
+    swing: x, y, angle and log size of each object.
+    hop: Height of its hops, 0 for objects that do not hop.
     up: Direction of its hops.
     beat: Seconds from one hop to the next.
-    offset: Where in its hop it is at time 0, in [0, 1).
+    offset: Phase of its hop at time 0, in [0, 1).
     shape: 0, `STAR` or `SUPERELLIPSE`.
     points: Of a star.
     radius: Farthest reach of its shape.
@@ -111,7 +111,7 @@ class Scene(NamedTuple):
   pitch_hz: Float[np.ndarray, " K"]
 
   def places(self, time: Float[np.ndarray, " t"]) -> Float[np.ndarray, "t K 2"]:
-    """Returns where the things are on the ground; the camera has no say in it."""
+    """Returns the positions of the objects on the ground, without the camera."""
     part = np.mod(time[:, None] / self.beat + self.offset, 1.0)
     height = self.hop * 4 * part * (1 - part)
     return self.centre + self.swing.at(time)[..., :2] + height[..., None] * self.up
@@ -134,7 +134,7 @@ class Scene(NamedTuple):
   def gauge(
     self, k: int, x: Float[np.ndarray, "..."], y: Float[np.ndarray, "..."]
   ) -> Float[np.ndarray, "..."]:
-    """Returns how far out a place is in layer k >= 1: below 1 inside the shape, above outside."""
+    """Returns the radial coordinate of a position in layer k >= 1: below 1 inside the shape."""
     k -= 1
     x, y = x / self.radius[k], y / self.radius[k]
     if self.shape[k] == STAR:
@@ -183,7 +183,7 @@ def chain(
 def make(
   rng: np.random.Generator, height: int, width: int, level: Level, camera: float, num: int
 ) -> Scene:
-  """Returns a scene of `num` things; `camera` is a factor on all that the camera does."""
+  """Returns a scene of `num` objects; `camera` scales all motion of the camera."""
   size = max(height, width)
   unit = size / UNIT
   depth = GROUND_DEPTH - (GROUND_DEPTH - NEAREST) * (np.arange(num + 1) / (num + 0.5))

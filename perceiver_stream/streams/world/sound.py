@@ -1,4 +1,4 @@
-"""How a scene sounds: things hum as they move, and thud when they land."""
+"""Sound of a scene: objects hum as they move, and thud when they land."""
 
 import numpy as np
 from jaxtyping import Float
@@ -15,11 +15,11 @@ def sound(
 ) -> Float[np.ndarray, " {samples}"]:
   """Returns the sound of the interval (start, end], in [-1, 1].
 
-  A thing hums the louder the faster it moves over the ground and the higher the higher up it is,
+  An object hums louder the faster it moves over the ground, at a higher pitch the higher it is,
   and thuds at the sample at which it lands: lower if larger, louder if it falls faster.
 
   Args:
-    scene: What sounds.
+    scene: The scene.
     start: Seconds.
     end: Seconds.
     samples: In that time; the last is at its end.
@@ -46,7 +46,7 @@ def _hums(scene: Scene, time: np.ndarray, speed: float, size: int) -> np.ndarray
 
 
 def pace(scene: Scene, time: Float[np.ndarray, " t"], speed: float) -> Float[np.ndarray, "t K"]:
-  """Returns how fast things move over the ground, pixels per second."""
+  """Returns the speed of objects over the ground, pixels per second."""
   step = scene.places((time + _STEP) * speed) - scene.places(time * speed)
   return np.hypot(step[..., 0], step[..., 1]) / _STEP
 
