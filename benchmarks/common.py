@@ -322,7 +322,7 @@ def write_video(
   """Writes a textured scene that a noisy camera sweeps over, with sound, and returns its path."""
   import numpy as np
 
-  from perceiver_stream.training.movies import MovieWriter
+  from perceiver_stream.reporting.video_writer import MovieWriter
 
   rng, ticks = np.random.default_rng(0), round(seconds * rate_hz)
   scene = np.zeros((2 * height, 2 * width, 3), np.float32)

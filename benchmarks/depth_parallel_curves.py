@@ -18,8 +18,8 @@ import numpy as np
 
 import perceiver_stream
 from perceiver_stream import training
-from perceiver_stream.evaluation import curves
-from perceiver_stream.evaluation.runs import Run, Series, last_share, read_run
+from perceiver_stream.reporting import curves
+from perceiver_stream.reporting.runs import Run, Series, last_share, read_run
 from perceiver_stream.streams import synthetic
 from perceiver_stream.training.config import EXECUTIONS
 

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from perceiver_stream import streams, training
-from perceiver_stream.evaluation import curves
-from perceiver_stream.evaluation.runs import SHARE, Series, last_share, read_run
-from perceiver_stream.training.scores import psnr
+from perceiver_stream.reporting import curves
+from perceiver_stream.reporting.runs import SHARE, Series, last_share, read_run
+from perceiver_stream.reporting.scores import psnr
 
 COLUMNS = 4
 EVERY = 16  # ticks from one that is looked at for the mean of the past to the next

@@ -17,7 +17,7 @@ import common
 import jax
 import numpy as np
 
-from perceiver_stream import streams, training
+from perceiver_stream import inference, streams
 from perceiver_stream.evaluation import scoring
 from perceiver_stream.evaluation.datasets import MaskClip
 from perceiver_stream.evaluation.datasets.base import JointClip
@@ -224,7 +224,7 @@ def contestants(names: Sequence[str]) -> list[Contestant]:
   """Returns the models, each named by what it has learnt."""
   found = []
   for name in names:
-    loaded = training.load(name)
+    loaded = inference.load(name)
     size = sum(x.size for x in jax.tree.leaves(loaded.params))
     found.append(Contestant(f"{loaded.about}, {size / 1e6:.2f} M", loaded.model, loaded.params))
   return found

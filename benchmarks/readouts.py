@@ -19,9 +19,9 @@ import numpy as np
 from perceiver_stream import streams, training
 from perceiver_stream.evaluation import datasets, scoring
 from perceiver_stream.evaluation.metrics import depth, flow, miou
-from perceiver_stream.training import pretrained
-from perceiver_stream.training.point_tracking import as_box_method
-from perceiver_stream.training.reading import Reading, as_reading
+from perceiver_stream.inference import pretrained
+from perceiver_stream.inference.dense import Reading, as_reading
+from perceiver_stream.inference.tracking_methods import as_box_method
 
 LEVELS = ("easy", "medium", "hard")
 SEED = 10**6  # of scenes that no config trains on

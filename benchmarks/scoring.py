@@ -30,9 +30,9 @@ from perceiver_stream.evaluation.metrics import (
   streaming,
   tapvid,
 )
+from perceiver_stream.inference.tracking_methods import as_method
 from perceiver_stream.models import point_readout
 from perceiver_stream.training.objectives.point_tracking import Watched
-from perceiver_stream.training.point_tracking import as_method
 
 LK, DIS, FROZEN = "LK tracker", "DIS tracker", "stream_perceiver/tiny_world"
 

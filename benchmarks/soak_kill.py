@@ -203,8 +203,7 @@ class Killer:
 
   def result(self) -> dict[str, Any]:
     """Returns what must be the same in all finished runs."""
-    from perceiver_stream.evaluation import strip_files
-    from perceiver_stream.training import logs
+    from perceiver_stream.reporting import logs, strip_files
 
     timed = [line["window"] for line in logs.read_lines(self._folder / logs.TIMING)]
     if timed != sorted(set(timed)):

@@ -17,8 +17,8 @@ import numpy as np
 from perceiver_stream import streams
 from perceiver_stream.evaluation import clips
 from perceiver_stream.evaluation.metrics import tapvid
-from perceiver_stream.training.point_tracking import as_method
-from perceiver_stream.training.pretrained import load_tracker
+from perceiver_stream.inference.pretrained import load_tracker
+from perceiver_stream.inference.tracking_methods import as_method
 
 LEVELS = ("easy", "medium", "hard")
 SEED = 10**6  # of scenes that no config trains on

@@ -3,9 +3,9 @@
   import perceiver_stream
   model = perceiver_stream.build("stream_perceiver/tiny")
 
-Rooms: `types`, `nn`, `core`, `modalities`, `models`, `execution`, `zoo`, `streams`, `training`,
-`evaluation`, `lab`. They are imported when first used; importing the package loads no video decoder
-and no plotting.
+Packages: `types`, `nn`, `core`, `modalities`, `models`, `execution`, `zoo`, `streams`, `evaluation`,
+`reporting`, `training`, `inference`, `lab`. They are imported when first used; importing
+`perceiver_stream` loads no video decoder and no plotting.
 """
 
 import importlib
@@ -18,10 +18,12 @@ _ROOMS = (
   "core",
   "evaluation",
   "execution",
+  "inference",
   "lab",
   "modalities",
   "models",
   "nn",
+  "reporting",
   "streams",
   "training",
   "types",
@@ -48,7 +50,7 @@ def load(source: str | pathlib.Path, **changes: Any) -> tuple[Any, Any]:
     ValueError: A file is of no known kind, damaged, hostile, or does not fit; there is no such
       field, or the parameters do not fit the changed config.
   """
-  loaded = importlib.import_module("perceiver_stream.training").load(source, **changes)
+  loaded = importlib.import_module("perceiver_stream.inference").load(source, **changes)
   return loaded.model, loaded.params
 
 

@@ -14,11 +14,11 @@ together; sound counts as having the range 2.
 
 import argparse
 
-from perceiver_stream import streams, training
+from perceiver_stream import inference, streams
+from perceiver_stream.inference import autoencoding, classification
+from perceiver_stream.inference.cli import readable_errors
 from perceiver_stream.streams import base
-from perceiver_stream.training import autoencoding, classes
-from perceiver_stream.training.options import parse
-from perceiver_stream.training.scripting import readable_errors
+from perceiver_stream.utils.options import parse
 
 
 def main() -> None:
@@ -38,9 +38,9 @@ def main() -> None:
   parser.add_argument("--top", type=int, default=5, help="how many labels to print")
   args = parse(parser, {"--out": "--output", "--outputs": "--decode"})
   with readable_errors():
-    loaded = training.load(args.model)
+    loaded = inference.load(args.model)
     config = autoencoding.check_autoencoder(loaded.model)
-    names = classes.read_names(args.labels, config.num_classes)
+    names = classification.read_names(args.labels, config.num_classes)
     rate = args.rate_hz or (loaded.config.stream.rate_hz if loaded.config else 0) or 25.0
     stream = streams.video.Config(
       path=args.video,
@@ -58,7 +58,7 @@ def main() -> None:
     print("The video has no sound: it was encoded as silence.")
   for name, scores in done.psnr.items():
     print(f"{name}, PSNR dB: " + ", ".join(f"{who} {db:.2f}" for who, db in scores.items()))
-  for name, share in classes.top(done.label, names, args.top) if done.label.size else ():
+  for name, share in classification.top(done.label, names, args.top) if done.label.size else ():
     print(f"{100 * share:6.2f} %  {name}")
 
 

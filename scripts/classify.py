@@ -11,9 +11,9 @@ the shorter side, as in the released code. For a video the probabilities are the
 
 import argparse
 
-from perceiver_stream import streams, training
-from perceiver_stream.training import classes
-from perceiver_stream.training.scripting import readable_errors
+from perceiver_stream import inference, streams
+from perceiver_stream.inference import classification
+from perceiver_stream.inference.cli import readable_errors
 
 
 def main() -> None:
@@ -29,8 +29,8 @@ def main() -> None:
   parser.add_argument("--max_ticks", type=int, default=0, help="of a video; 0 is all")
   args = parser.parse_args()
   with readable_errors():
-    loaded = training.load(args.model)
-    height, width = classes.size_to_read(loaded)
+    loaded = inference.load(args.model)
+    height, width = classification.size_to_read(loaded)
     stream = streams.video.Config(
       path=args.input,
       height=height,
@@ -39,10 +39,10 @@ def main() -> None:
       audio_rate_hz=0,
       max_ticks=args.max_ticks,
     )
-    names = classes.read_names(args.labels, loaded.model.config.num_classes)
-    found = classes.classify(loaded, streams.open_rows(stream)[0])
+    names = classification.read_names(args.labels, loaded.model.config.num_classes)
+    found = classification.classify(loaded, streams.open_rows(stream)[0])
   print(f"{args.input}, by {loaded.about}:")
-  for name, share in classes.top(found, names, args.top):
+  for name, share in classification.top(found, names, args.top):
     print(f"{100 * share:6.2f} %  {name}")
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import perceiver_stream
 from perceiver_stream import zoo
-from perceiver_stream.training.options import parse
-from perceiver_stream.training.scripting import readable_errors
+from perceiver_stream.inference.cli import readable_errors
+from perceiver_stream.utils.options import parse
 
 
 def assignment(text: str) -> tuple[str, Any]:

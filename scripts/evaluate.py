@@ -15,10 +15,10 @@ is better); the best of each line is bold.
 import argparse
 import json
 
-from perceiver_stream import training
-from perceiver_stream.training.evaluating import table
-from perceiver_stream.training.options import parse
-from perceiver_stream.training.scripting import experiment_for, readable_errors
+from perceiver_stream import inference, training
+from perceiver_stream.inference.cli import experiment_for, readable_errors
+from perceiver_stream.inference.evaluating import table
+from perceiver_stream.utils.options import parse
 from perceiver_stream.utils.paths import user_path
 
 
@@ -36,9 +36,9 @@ def main() -> None:
   parser.add_argument("--output", default="", help="JSON file to write the scores to, too")
   args = parse(parser, {"--json": "--output"})
   with readable_errors():
-    loaded = training.load(args.model)
+    loaded = inference.load(args.model)
     parts = training.make_parts(experiment_for(loaded, args.path, args.num_rows))
-    scores = training.evaluate(parts, loaded.params, args.max_windows)
+    scores = inference.evaluate(parts, loaded.params, args.max_windows)
   print(f"{loaded.about}:\n\n{table(scores, parts.metric_names)}")
   if args.output:
     user_path(args.output).write_text(json.dumps(scores, indent=2) + "\n")

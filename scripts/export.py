@@ -4,14 +4,14 @@
   python scripts/export.py runs/tracking_tiny --output=tracker.safetensors --note="how it was trained"
 
 `perceiver_stream.load(FILE)` reads the model. A run that learnt to read something out of a frozen
-model writes both: `perceiver_stream.training.pretrained.load_tracker(FILE)`, `scripts/track.py`.
+model writes both: `perceiver_stream.inference.pretrained.load_tracker(FILE)`, `scripts/track.py`.
 """
 
 import argparse
 
-from perceiver_stream.training import pretrained
-from perceiver_stream.training.options import parse
-from perceiver_stream.training.scripting import readable_errors
+from perceiver_stream.inference import pretrained
+from perceiver_stream.inference.cli import readable_errors
+from perceiver_stream.utils.options import parse
 
 
 def main() -> None:

@@ -6,18 +6,18 @@
 latents/long then holds latents-00000.npz, … with `latents` [T, 1, L, D], `timestamp_s` and
 `is_first` [T, 1], and index.json. Memory does not grow with the length of the video. ctrl-C stops
 after the shard; the same command goes on from there, and the files are the same as without a
-stop. In Python, `training.read_shards("latents/long")` gives them back in order.
+stop. In Python, `inference.read_shards("latents/long")` gives them back in order.
 The model is that of a run, of a file of weights, or a name of the zoo (bundled weights, or random ones
 with a warning).
 """
 
 import argparse
 
-from perceiver_stream import training
+from perceiver_stream import inference
 from perceiver_stream.files.codec import to_dict
-from perceiver_stream.training.options import parse
-from perceiver_stream.training.scripting import readable_errors, watching
+from perceiver_stream.inference.cli import readable_errors, watching
 from perceiver_stream.training.signals import stop_on_signals
+from perceiver_stream.utils.options import parse
 
 
 def main() -> None:
@@ -34,9 +34,9 @@ def main() -> None:
   parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
   args = parse(parser, last=True)
   with readable_errors(), stop_on_signals() as stop:
-    loaded = training.load(args.model)
+    loaded = inference.load(args.model)
     windows, stream = watching(loaded, args.video)
-    done = training.extract_latents(
+    done = inference.extract_latents(
       loaded,
       windows,
       args.output,

@@ -19,26 +19,30 @@ folder, or a pattern such as "bear/*.jpg"): each is a tick, and that rate is the
 
 import argparse
 
-from perceiver_stream import streams, training
-from perceiver_stream.evaluation import flow_files
+from perceiver_stream import inference, streams
+from perceiver_stream.inference import flow_estimation, flow_videos
+from perceiver_stream.inference.cli import readable_errors
+from perceiver_stream.reporting import flow_files
 from perceiver_stream.streams import probe
-from perceiver_stream.training import flow_movies, flows
-from perceiver_stream.training.options import parse
-from perceiver_stream.training.scripting import readable_errors
+from perceiver_stream.utils.options import parse
 
 
 def of_pictures(args: argparse.Namespace) -> None:
   """Writes the flow between two pictures, and says how good it is."""
   first, second = map(probe.read_picture, args.inputs)
   truth = flow_files.read_flow(args.truth) if args.truth else None
-  folder, loaded = flow_movies.writable_folder(args.output), training.load(args.model)
-  flow = flows.flow_between(loaded.model, loaded.params, first, second, fewest=args.fewest)
-  flow_movies.write_pair(folder, flow, args.max_speed)
-  pair = flows.Pair(first, second, flow)
+  folder, loaded = flow_videos.writable_folder(args.output), inference.load(args.model)
+  flow = flow_estimation.flow_between(
+    loaded.model, loaded.params, first, second, fewest=args.fewest
+  )
+  flow_videos.write_pair(folder, flow, args.max_speed)
+  pair = flow_estimation.Pair(first, second, flow)
   print(f"{folder}: flow.flo, flow.npz, flow.png, {flow.shape[1]}×{flow.shape[0]}, {loaded.about}.")
-  print(f"First picture rebuilt from the second, PSNR dB: {scored(flows.rebuilt_psnr(pair))}")
+  print(
+    f"First picture rebuilt from the second, PSNR dB: {scored(flow_estimation.rebuilt_psnr(pair))}"
+  )
   if truth is not None:
-    print(f"End-point error, pixels: {scored(flows.end_point_errors(pair, truth))}")
+    print(f"End-point error, pixels: {scored(flow_estimation.end_point_errors(pair, truth))}")
 
 
 def of_video(args: argparse.Namespace) -> None:
@@ -46,16 +50,16 @@ def of_video(args: argparse.Namespace) -> None:
   about = probe.probe(args.inputs[0])
   if about.is_picture:
     raise ValueError(f"{args.inputs[0]} is one picture; give two pictures, or one video.")
-  loaded = training.load(args.model)
+  loaded = inference.load(args.model)
   trained = loaded.config.stream.rate_hz if loaded.config else 0.0
   height, width = probe.reduced(about.height, about.width, args.max_side)
-  rate = args.rate_hz or (trained if flows.gives_flow(loaded.model) == "stream" else 0.0)
+  rate = args.rate_hz or (trained if flow_estimation.gives_flow(loaded.model) == "stream" else 0.0)
   fields = {"height": height, "width": width, "max_ticks": args.max_ticks}
   config = streams.video.picture_by_picture(args.inputs[0], rate, **fields)
-  pairs = flows.flows_of(loaded, iter(streams.open_rows(config)[0]), fewest=args.fewest)
-  folder = flow_movies.writable_folder(args.output)
+  pairs = flow_estimation.flows_of(loaded, iter(streams.open_rows(config)[0]), fewest=args.fewest)
+  folder = flow_videos.writable_folder(args.output)
   options = {"max_speed": args.max_speed, "save_flows": args.save_flows}
-  done = flow_movies.write_movie(folder, pairs, **options)
+  done = flow_videos.write_movie(folder, pairs, **options)
   print(f"{folder / 'flow.mp4'}: {done.count} flows, {width}×{height}, {loaded.about}.")
   how = f"at {config.rate_hz:g} ticks a second" if config.rate_hz else "one tick for each picture"
   print(f"Watched {how}, {done.step_s:.3f} s apart on average.")

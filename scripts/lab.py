@@ -12,11 +12,11 @@ what they have in common.
 import argparse
 import sys
 
+from perceiver_stream.inference.cli import readable_errors
 from perceiver_stream.lab import grid, pages
 from perceiver_stream.lab.tables import TABLES
 from perceiver_stream.lab.trials import SIZES
-from perceiver_stream.training.options import parse
-from perceiver_stream.training.scripting import readable_errors
+from perceiver_stream.utils.options import parse
 from perceiver_stream.utils.paths import user_path
 
 

@@ -13,9 +13,9 @@ an untrained stream_perceiver predicts that nothing will change).
 
 import argparse
 
-from perceiver_stream import training
-from perceiver_stream.training.options import parse
-from perceiver_stream.training.scripting import readable_errors, watching
+from perceiver_stream import inference
+from perceiver_stream.inference.cli import readable_errors, watching
+from perceiver_stream.utils.options import parse
 
 
 def main() -> None:
@@ -34,11 +34,11 @@ def main() -> None:
   parser.add_argument("--beside", action="store_true", help="show the input on the left")
   args = parse(parser, last=True)
   with readable_errors():
-    loaded = training.load(args.model)
+    loaded = inference.load(args.model)
     windows, stream = watching(loaded, args.video)
     ahead = args.displacement
     ahead = min(4, max(loaded.model.displacements)) if ahead is None else ahead
-    done = training.predict_movie(
+    done = inference.predict_movie(
       loaded,
       windows,
       args.output,

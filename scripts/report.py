@@ -8,8 +8,8 @@ target, prediction, decoded flow, error), sound as spectrograms, and the config.
 
 import argparse
 
-from perceiver_stream.evaluation.report import write_report
-from perceiver_stream.training.scripting import readable_errors
+from perceiver_stream.inference.cli import readable_errors
+from perceiver_stream.reporting.report import write_report
 
 
 def main() -> None:

@@ -26,10 +26,10 @@ lk_gray (lk), dis_finest0 (dis), template, dis_template. Other names of the zoo 
 import argparse
 
 from perceiver_stream import streams
+from perceiver_stream.inference import track_videos, tracking
+from perceiver_stream.inference.cli import readable_errors
+from perceiver_stream.inference.flow_videos import writable_folder
 from perceiver_stream.streams import probe
-from perceiver_stream.training import track_movies, watching_points
-from perceiver_stream.training.flow_movies import writable_folder
-from perceiver_stream.training.scripting import readable_errors
 from perceiver_stream.training.signals import stop_on_signals
 
 
@@ -41,18 +41,18 @@ def track(args: argparse.Namespace) -> None:
   size = about.height, about.width
   grid = args.points is None
   queries = (
-    track_movies.grid_points(args.grid, size) if grid else track_movies.read_points(args.points)
+    track_videos.grid_points(args.grid, size) if grid else track_videos.read_points(args.points)
   )
-  start, method = watching_points.starter(args.model, len(queries))
+  start, method = tracking.starter(args.model, len(queries))
   fields = {"height": size[0], "width": size[1], "crop": "squash", "max_ticks": args.max_ticks}
   config = streams.video.picture_by_picture(args.video, args.rate_hz, **fields)
   ticks = streams.open_rows(config)[0]
-  options = track_movies.Options(
+  options = track_videos.Options(
     trail=args.trail, zoom=args.zoom, rerun=args.rerun, tensorboard=args.tensorboard
   )
   folder = writable_folder(args.output)
   with stop_on_signals() as stop:
-    done = track_movies.write_tracks(folder, ticks, queries, start, options, lambda: bool(stop))
+    done = track_videos.write_tracks(folder, ticks, queries, start, options, lambda: bool(stop))
   print(f"{folder}: overlay.mp4, tracks.npz, tracks.csv. {method}.")
   print(f"{len(queries)} points, {done.ticks} frames, {done.seen:.0%} of the places visible.")
 

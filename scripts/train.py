@@ -28,9 +28,9 @@ import sys
 from absl import app, flags
 
 from perceiver_stream import training
+from perceiver_stream.inference.cli import readable_errors
 from perceiver_stream.training import distributed
 from perceiver_stream.training.flags import define_config, parse_flags
-from perceiver_stream.training.scripting import readable_errors
 
 CONFIG = define_config("Python file with get_config(variant), as configs/online.py:tiny.")
 FIND = flags.DEFINE_bool(

@@ -27,6 +27,7 @@ _MOVED = {
   "models.perceiver_autoencoder": "models.perceiver_io.autoencoder",
   "models.perceiver_classifier": "models.perceiver_io.classifier",
   "models.perceiver_flow": "models.perceiver_io.flow",
+  "training.logs": "training.config",
 } | {
   f"models.{name}": f"models.frame_predictors.{name}"
   for name in ("conv3d", "image_rnn", "trecvit", "video_autoencoder")

@@ -1,8 +1,8 @@
 """Learning online from a stream, stopping and going on, and using what was learnt.
 
-  from perceiver_stream import training
+  from perceiver_stream import inference, training
   summary = training.train(training.load_config("configs/online.py:tiny"))
-  model, params, *_ = training.load(summary.run_dir)
+  model, params, *_ = inference.load(summary.run_dir)
 
 Names are imported when first used.
 """
@@ -10,31 +10,65 @@ Names are imported when first used.
 import importlib
 from typing import Any
 
+from perceiver_stream.utils import moved
+
 _NAMES = {
   "CheckpointConfig": "checkpoints",
   "CheckpointError": "checkpoints",
   "ExperimentConfig": "config",
   "FuturePrediction": "objectives",
-  "LogConfig": "logs",
+  "LogConfig": "config",
   "MeshConfig": "mesh",
   "NonFiniteError": "loop",
   "ObjectiveConfig": "objectives",
   "OptimizerConfig": "optimizers",
   "Parts": "parts",
   "Summary": "loop",
-  "evaluate": "evaluating",
-  "extract_latents": "latents",
   "from_json": "config",
-  "load": "inference",
   "load_config": "flags",
   "make_parts": "parts",
-  "predict_movie": "predicting",
-  "read_shards": "latents",
   "to_json": "config",
   "train": "loop",
-  "untrained": "inference",
-  "watch": "inference",
 }
+
+# As of version 0.1; gone in 0.2.
+_MOVED = (
+  "evaluate",
+  "extract_latents",
+  "load",
+  "predict_movie",
+  "read_shards",
+  "untrained",
+  "watch",
+)
+moved.install(
+  {
+    "training.autoencoding": "inference.autoencoding",
+    "training.classes": "inference.classification",
+    "training.evaluating": "inference.evaluating",
+    "training.flow_movies": "inference.flow_videos",
+    "training.flows": "inference.flow_estimation",
+    "training.inference": "inference.model_loading",
+    "training.latents": "inference.latents",
+    "training.logs": "reporting.logs",
+    "training.moog_heads": "inference.moog_heads",
+    "training.movies": "reporting.video_writer",
+    "training.names": "utils.suggest",
+    "training.options": "utils.options",
+    "training.point_tracking": "inference.tracking_methods",
+    "training.predicting": "inference.video_prediction",
+    "training.pretrained": "inference.pretrained",
+    "training.progress": "reporting.progress",
+    "training.reading": "inference.dense",
+    "training.scores": "reporting.scores",
+    "training.scripting": "inference.cli",
+    "training.strips": "reporting.strips",
+    "training.track_files": "inference.track_writers",
+    "training.track_movies": "inference.track_videos",
+    "training.vocoder": "inference.griffin_lim",
+    "training.watching_points": "inference.tracking",
+  }
+)
 
 __all__ = sorted(_NAMES)
 
@@ -42,4 +76,6 @@ __all__ = sorted(_NAMES)
 def __getattr__(name: str) -> Any:
   if name in _NAMES:
     return getattr(importlib.import_module(f"perceiver_stream.training.{_NAMES[name]}"), name)
+  if name in _MOVED:
+    return moved.moved_name(__name__, name, f"inference.{name}")
   raise AttributeError(f"module 'perceiver_stream.training' has no attribute '{name}'")

@@ -5,8 +5,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from perceiver_stream.reporting.scores import Errors
 from perceiver_stream.training.distributed import Rows, gather_tree
-from perceiver_stream.training.scores import Errors
 from perceiver_stream.types import IS_FIRST, valid_key
 
 

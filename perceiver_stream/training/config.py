@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from perceiver_stream.files import codec, limits
 from perceiver_stream.training.checkpoints import CheckpointConfig
-from perceiver_stream.training.logs import LogConfig
 from perceiver_stream.training.mesh import MeshConfig
 from perceiver_stream.training.objectives import ObjectiveConfig
 from perceiver_stream.training.optimizers import OptimizerConfig
@@ -32,6 +31,31 @@ SEQUENTIAL, PIPELINED, SIDEWAYS, SKIP_SIDEWAYS = EXECUTIONS = (
   "sideways",
   "skip_sideways",
 )
+
+
+@dataclass(kw_only=True)
+class LogConfig:
+  """What is shown and how often.
+
+  Attributes:
+    print_every: Windows between lines where the output is not a terminal, and between timings.
+    strips_every: Windows between film strips kept for the report; 0 is none.
+    use_tensorboard: Whether event files are written to `run_dir/tensorboard`.
+    use_report: Whether `report.html` is written at the end.
+  """
+
+  print_every: int = 20
+  strips_every: int = 50
+  use_tensorboard: bool = True
+  use_report: bool = True
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    if self.print_every < 1 or self.strips_every < 0:
+      raise ValueError(
+        f"logging: print_every={self.print_every} must be 1 or more and "
+        f"strips_every={self.strips_every} 0 (none) or more."
+      )
 
 
 @dataclass(kw_only=True)

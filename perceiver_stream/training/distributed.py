@@ -16,8 +16,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
+from perceiver_stream.reporting.scores import Errors
 from perceiver_stream.streams.base import ENDED
-from perceiver_stream.training.scores import Errors
 
 ADDRESS = "JAX_COORDINATOR_ADDRESS"  # host:port of process 0
 COUNT = "JAX_NUM_PROCESSES"

@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 from perceiver_stream.files.codec import unknown_key
 from perceiver_stream.training import resumed
-from perceiver_stream.training.options import NONE, current_names
+from perceiver_stream.utils.options import NONE, current_names
 from perceiver_stream.utils.paths import user_path
 
 FLAG, RESUME = "--config", "--resume"

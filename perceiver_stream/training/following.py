@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from perceiver_stream.reporting.scores import RunningScores, window_scores
 from perceiver_stream.training.config import ExperimentConfig
 from perceiver_stream.training.journal import Stopwatch, Told, results, running_of
 from perceiver_stream.training.run_folder import RunFolder
-from perceiver_stream.training.scores import RunningScores, window_scores
 from perceiver_stream.training.step import StepInfo
 
 

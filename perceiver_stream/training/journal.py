@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from perceiver_stream.evaluation.runs import summarise
-from perceiver_stream.training import logs
+from perceiver_stream.reporting import logs
+from perceiver_stream.reporting.progress import Display
+from perceiver_stream.reporting.runs import summarise
+from perceiver_stream.reporting.scores import Errors, RunningScores, joined, window_scores
+from perceiver_stream.reporting.strips import Piece, Strips
 from perceiver_stream.training.config import ExperimentConfig, to_json
-from perceiver_stream.training.progress import Display
 from perceiver_stream.training.run_folder import RunFolder
-from perceiver_stream.training.scores import Errors, RunningScores, joined, window_scores
 from perceiver_stream.training.step import StepInfo
-from perceiver_stream.training.strips import Piece, Strips
 from perceiver_stream.utils import atomic
 
 Window = Mapping[str, np.ndarray]

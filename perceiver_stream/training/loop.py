@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from perceiver_stream.evaluation.report import write_report
 from perceiver_stream.files import codec
+from perceiver_stream.reporting.progress import last_quarter
+from perceiver_stream.reporting.report import write_report
 from perceiver_stream.training import step
 from perceiver_stream.training.checkpoints import CheckpointError, Checkpoints
 from perceiver_stream.training.config import (
@@ -26,7 +27,6 @@ from perceiver_stream.training.journal import Journal, Told
 from perceiver_stream.training.mesh import make_mesh, own_rows, place, put, shape_of
 from perceiver_stream.training.optimizers import make_optimizer
 from perceiver_stream.training.parts import Parts, make_parts
-from perceiver_stream.training.progress import last_quarter
 from perceiver_stream.training.signals import StopRequest, stop_on_signals
 from perceiver_stream.types import IS_FIRST, valid_key
 from perceiver_stream.version import __version__

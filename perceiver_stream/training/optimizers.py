@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from perceiver_stream.training.names import check_name
+from perceiver_stream.utils.suggest import check_name
 
 
 @dataclass(kw_only=True)

@@ -8,9 +8,9 @@ import pytest
 from extras import need
 
 from perceiver_stream import streams, training
+from perceiver_stream.reporting.video_writer import MovieWriter
 from perceiver_stream.streams import shard_writer, video
 from perceiver_stream.training.config import from_json, to_json
-from perceiver_stream.training.movies import MovieWriter
 
 FILES = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
 VARIANTS = {

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from perceiver_stream import zoo
+from perceiver_stream.inference import flow_estimation
 from perceiver_stream.models.frame_predictors import video_autoencoder
 from perceiver_stream.models.frame_predictors.base import Mover, Painter
-from perceiver_stream.training import flows
 from perceiver_stream.training.objectives import FuturePrediction, ObjectiveConfig
 
 NANO = zoo.config("video_autoencoder/nano")
@@ -74,9 +74,9 @@ def test_its_flow_is_asked_for_and_judged_as_that_of_other_models():
   model, params, watched, _, state = built()
   answers = model.decode(params, state, model.queries("pixels", cells=[0, 37]))
   assert answers["pixels_flow"].shape == (1, 2, 1, 1, 2)
-  assert flows.gives_flow(model) == "stream"
+  assert flow_estimation.gives_flow(model) == "stream"
   with pytest.raises(ValueError, match="a video_autoencoder gives no flow"):
-    flows.gives_flow(built(warps=False)[0])
+    flow_estimation.gives_flow(built(warps=False)[0])
   window = watched | {"flow_backward": jnp.ones((TICKS, 1, SIDE, SIDE, 2))}
   objective = FuturePrediction(model, ObjectiveConfig(window=TICKS - 1))
   _, aux = objective.loss(params, model.initial_state(params), window)

@@ -7,7 +7,7 @@ import pytest
 from commands import synthetic_movie
 
 from perceiver_stream import streams, zoo
-from perceiver_stream.evaluation import pictures
+from perceiver_stream.reporting import images
 
 RNG = np.random.default_rng(0)
 NANO, CLASSES = "--model=coder.safetensors", "--model=classes.safetensors"
@@ -20,7 +20,7 @@ def movies(tmp_path_factory):
   synthetic_movie(folder / "loud.mp4", 7, (24, 32), sound=True)
   synthetic_movie(folder / "deaf.mp4", 3, (24, 32))
   (tick,) = streams.open_rows(streams.synthetic.Config(max_ticks=1))[0]
-  (folder / "a.png").write_bytes(pictures.png_bytes(tick["pixels"]))
+  (folder / "a.png").write_bytes(images.png_bytes(tick["pixels"]))
   (folder / "names.txt").write_text("cat\ndog\ncow\nhen\nowl\n")
   for name, path in {"autoencoder": "coder", "classifier": "classes"}.items():
     model = zoo.build(f"perceiver_{name}/nano")

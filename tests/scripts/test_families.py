@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from perceiver_stream import training
-from perceiver_stream.training.movies import MovieWriter
+from perceiver_stream import inference, training
+from perceiver_stream.reporting.video_writer import MovieWriter
 
 ROOT = pathlib.Path(__file__).parents[2]
 TICKS = 10
@@ -66,7 +66,7 @@ def test_predict_shows_what_a_family_predicts(run, movie, tmp_path, name):
 def test_extract_latents_of_every_family(run, movie, tmp_path, name):
   out = run("extract_latents", name, movie, f"--output={tmp_path}")
   assert out == f"{tmp_path}: {TICKS} ticks in 1 shards.\n"
-  (shard,) = training.read_shards(tmp_path)
+  (shard,) = inference.read_shards(tmp_path)
   assert shard["latents"].shape[:2] == (TICKS, 1) and np.isfinite(shard["latents"]).all()
 
 

@@ -6,7 +6,7 @@ import pytest
 from commands import synthetic_movie
 
 from perceiver_stream import streams, zoo
-from perceiver_stream.evaluation import flow_files, pictures
+from perceiver_stream.reporting import flow_files, images
 from perceiver_stream.streams import probe
 
 RNG = np.random.default_rng(0)
@@ -25,8 +25,8 @@ def scene(tmp_path_factory):
   config = streams.synthetic.Config(height=24, width=32, max_ticks=2, speed=3.0)
   first, second = list(streams.open_rows(config)[0])
   for name, picture in {"A": first["pixels"], "B": second["pixels"]}.items():
-    (folder / f"{name}.png").write_bytes(pictures.png_bytes(picture))
-  (folder / "C.png").write_bytes(pictures.png_bytes(first["pixels"][:20]))
+    (folder / f"{name}.png").write_bytes(images.png_bytes(picture))
+  (folder / "C.png").write_bytes(images.png_bytes(first["pixels"][:20]))
   flow_files.write_flo(folder / "AB.flo", first["flow"])
   return folder
 
@@ -78,7 +78,7 @@ def test_a_video_gives_a_movie_and_all_flows(run, model, tmp_path):
 def test_numbered_images_are_a_video(run, tmp_path):
   config = streams.synthetic.Config(height=24, width=32, max_ticks=3)
   for number, tick in enumerate(streams.open_rows(config)[0]):
-    (tmp_path / f"frame{8 + number}.png").write_bytes(pictures.png_bytes(tick["pixels"]))
+    (tmp_path / f"frame{8 + number}.png").write_bytes(images.png_bytes(tick["pixels"]))
   out = run(tmp_path, NANO, f"--output={tmp_path / 'out'}", "--rate_hz=10")
   assert "2 flows, 32×24" in out and "one tick for each picture, 0.100 s apart" in out
 

@@ -8,9 +8,9 @@ import pytest
 
 import perceiver_stream
 from perceiver_stream import streams
+from perceiver_stream.inference import cli
+from perceiver_stream.inference.model_loading import Loaded
 from perceiver_stream.streams import shards
-from perceiver_stream.training import scripting
-from perceiver_stream.training.inference import Loaded
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -30,7 +30,7 @@ def test_it_writes_what_the_flags_say(tmp_path):
     len(list(row)) for row in streams.open_rows(shards.Config(path=str(tmp_path / "a")), 2)
   ] == [12, 12]
   model = perceiver_stream.build("stream_perceiver/nano")
-  found = scripting.stream_for(Loaded(model, {}, None, "a model"), str(tmp_path / "a"))
+  found = cli.stream_for(Loaded(model, {}, None, "a model"), str(tmp_path / "a"))
   assert found == shards.Config(path=str(tmp_path / "a"))  # scripts read them where they read video
 
 

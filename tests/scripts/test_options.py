@@ -8,8 +8,8 @@ import sys
 import commands
 import pytest
 
-from perceiver_stream.training import inference, scripting
-from perceiver_stream.training.options import current_names, parse
+from perceiver_stream.inference import cli, model_loading
+from perceiver_stream.utils.options import current_names, parse
 
 SCRIPTS = sorted((commands.ROOT / "scripts").glob("*.py"))
 OF_ABSL = ("make_shards", "train")
@@ -89,9 +89,9 @@ def test_values_and_other_options_are_left_as_they_are(capsys):
 
 def test_random_weights_and_old_names_of_weights_are_one_line_of_a_script(capsys, monkeypatch):
   monkeypatch.setattr(sys, "argv", ["scripts/flow.py"])
-  with scripting.readable_errors():
-    inference.warn_untrained("perceiver_flow/published")
-    inference.bundled.current("moog/tiny")
+  with cli.readable_errors():
+    model_loading.warn_untrained("perceiver_flow/published")
+    model_loading.bundled.current("moog/tiny")
   lines = capsys.readouterr().err.splitlines()
   assert len(lines) == 2
   assert lines[0].startswith("flow.py: perceiver_flow/published has random weights")

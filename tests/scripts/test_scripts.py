@@ -14,9 +14,9 @@ import av
 import numpy as np
 import pytest
 
-from perceiver_stream.evaluation import pictures
-from perceiver_stream.training import read_shards
-from perceiver_stream.training.movies import MovieWriter
+from perceiver_stream.inference import read_shards
+from perceiver_stream.reporting import images
+from perceiver_stream.reporting.video_writer import MovieWriter
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = ("train", "evaluate", "predict", "extract_latents", "report")
@@ -73,7 +73,7 @@ def test_evaluate_prints_a_table_and_writes_json(run, movie, tmp_path):
 def test_numbered_images_are_one_recording(run, tmp_path):
   (tmp_path / "bear").mkdir()
   for n in range(12):
-    image = pictures.png_bytes(np.full((32, 32, 3), 20 * n, np.uint8))
+    image = images.png_bytes(np.full((32, 32, 3), 20 * n, np.uint8))
     (tmp_path / "bear" / f"{n:05d}.png").write_bytes(image)
   out = run(
     "extract_latents", NANO, f"{tmp_path / 'bear'}/*.png", f"--output={tmp_path / 'latents'}"

@@ -8,11 +8,12 @@ import pytest
 from commands import synthetic_movie
 
 from perceiver_stream import streams
-from perceiver_stream.evaluation import pictures, trackers
+from perceiver_stream.evaluation import trackers
 from perceiver_stream.evaluation.trackers_online import Said
+from perceiver_stream.inference import track_videos, track_writers
+from perceiver_stream.reporting import images
+from perceiver_stream.reporting.video_writer import MovieWriter
 from perceiver_stream.streams import probe
-from perceiver_stream.training import track_files, track_movies
-from perceiver_stream.training.movies import MovieWriter
 
 SIZE, TICKS = (48, 64), 19  # not a multiple of the pieces
 
@@ -49,7 +50,7 @@ def test_a_video_gives_its_tracks_in_three_files(run, movie, tmp_path):
   assert np.isnan(tracks[1, :11]).all() and not visible[1, :11].any()
   with (tmp_path / "o" / "tracks.csv").open() as file:
     rows = list(csv.DictReader(file))
-  assert tuple(rows[0]) == track_files.COLUMNS and len(rows) == TICKS + TICKS - 11
+  assert tuple(rows[0]) == track_writers.COLUMNS and len(rows) == TICKS + TICKS - 11
   last = rows[-1]
   assert (last["point"], last["frame"], last["certainty"]) == ("1", str(TICKS - 1), "")
   np.testing.assert_allclose([float(last["x"]), float(last["y"])], tracks[1, -1], atol=1e-3)
@@ -80,7 +81,7 @@ def test_numbered_images_are_a_video(run, tmp_path, pattern):
   (tmp_path / "bear").mkdir()
   config = streams.synthetic.Config(height=24, width=32, max_ticks=12)
   for number, tick in enumerate(streams.open_rows(config)[0]):
-    (tmp_path / "bear" / f"{number}.png").write_bytes(pictures.png_bytes(tick["pixels"]))
+    (tmp_path / "bear" / f"{number}.png").write_bytes(images.png_bytes(tick["pixels"]))
   out = run(
     f"{tmp_path / 'bear'}{pattern}", "--points=10,5,6", "--model=static", f"--output={tmp_path}",
     "--rate_hz=10",
@@ -144,7 +145,7 @@ def test_points_come_from_a_table(tmp_path):
   table = tmp_path / "asked.csv"
   for head in ("", "t, x,y\n", "frame,x,y\n"):
     table.write_text(f"{head}0,1.5,2\n\n3,4,5\n")
-    np.testing.assert_array_equal(track_movies.read_points(str(table)), [[0, 2, 1.5], [3, 5, 4]])
+    np.testing.assert_array_equal(track_videos.read_points(str(table)), [[0, 2, 1.5], [3, 5, 4]])
 
 
 def test_frames_are_dropped_and_a_stop_keeps_what_was_done(tmp_path):
@@ -172,7 +173,7 @@ def test_frames_are_dropped_and_a_stop_keeps_what_was_done(tmp_path):
 
     return say
 
-  done = track_movies.write_tracks(
+  done = track_videos.write_tracks(
     tmp_path, frames(), np.asarray([[0.0, 1, 1]]), follow, should_stop=lambda: count[0] == 6
   )
   assert done.ticks == 48 and max(most) <= 17 and done.seen == 1

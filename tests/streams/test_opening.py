@@ -9,7 +9,7 @@ import pytest
 from stream_checks import video_row
 from video_files import number_of, write_video
 
-from perceiver_stream.evaluation import pictures
+from perceiver_stream.reporting import images
 from perceiver_stream.streams import probe
 from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.opening import open_media
@@ -79,9 +79,9 @@ def test_lists_of_other_files_are_not_followed(here, name):
 @pytest.mark.parametrize("name", ["frame%03d.png", "a[1].png", "x*y.png", "12:30.png"])
 def test_a_pattern_of_pictures_is_one_picture(here, name):
   for number in range(3):
-    (here / f"frame{number:03d}.png").write_bytes(pictures.png_bytes(np.zeros((4, 4, 3), np.uint8)))
+    (here / f"frame{number:03d}.png").write_bytes(images.png_bytes(np.zeros((4, 4, 3), np.uint8)))
   picture = np.full((5, 6, 3), 90, np.uint8)
-  pathlib.Path(name).write_bytes(pictures.png_bytes(picture))
+  pathlib.Path(name).write_bytes(images.png_bytes(picture))
   np.testing.assert_array_equal(probe.read_picture(name), picture)
 
 

@@ -2,7 +2,7 @@ import av
 import numpy as np
 import pytest
 
-from perceiver_stream.evaluation import pictures
+from perceiver_stream.reporting import images
 from perceiver_stream.streams import probe
 from perceiver_stream.streams.damage import DamagedError
 
@@ -34,7 +34,7 @@ def test_a_video_is_probed(tmp_path):
 def test_a_picture_is_read_as_it_is(tmp_path, size):
   picture = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
   path = tmp_path / "a.png"
-  path.write_bytes(pictures.png_bytes(picture))
+  path.write_bytes(images.png_bytes(picture))
   np.testing.assert_array_equal(probe.read_picture(str(path)), picture)
   assert probe.probe(str(path)).is_picture
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 from perceiver_stream import streams
-from perceiver_stream.training.movies import MovieWriter
+from perceiver_stream.reporting.video_writer import MovieWriter
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -24,13 +24,13 @@ import numpy as np
 from safetensors.numpy import save
 
 from perceiver_stream import zoo
-from perceiver_stream.evaluation import runs
 from perceiver_stream.files import codec
 from perceiver_stream.files.array_files import kind_of, read_npz, read_safetensors
 from perceiver_stream.files.pickles import flat_arrays, load_pickle
+from perceiver_stream.inference.latents import read_shards
+from perceiver_stream.reporting import runs
 from perceiver_stream.streams import shard_files, synthetic
 from perceiver_stream.training import config as run_config
-from perceiver_stream.training.latents import read_shards
 from perceiver_stream.zoo import configs
 from perceiver_stream.zoo.hugging_face import recognise_hugging_face
 

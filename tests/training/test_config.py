@@ -19,7 +19,7 @@ from perceiver_stream.training.config import (
   logged_changes,
   to_json,
 )
-from perceiver_stream.training.names import check_name
+from perceiver_stream.utils.suggest import check_name
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 
 import perceiver_stream
 from perceiver_stream import modalities
+from perceiver_stream.inference.dense import as_reading
 from perceiver_stream.modalities import depth, flow, segmentation
 from perceiver_stream.models import dense_readout
 from perceiver_stream.training.objectives.dense_reading import Config, DenseReading
 from perceiver_stream.training.optimizers import OptimizerConfig, make_optimizer
-from perceiver_stream.training.reading import as_reading
 
 SIDE = 16
 

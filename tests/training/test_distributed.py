@@ -10,7 +10,8 @@ import launched
 import numpy as np
 import pytest
 
-from perceiver_stream.training import checkpoints, distributed, logs
+from perceiver_stream.reporting import logs
+from perceiver_stream.training import checkpoints, distributed
 from perceiver_stream.training.arrays import flatten
 from perceiver_stream.training.distributed import Rows, SharedWindows
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from trees import shaken
 
+from perceiver_stream.inference.pretrained import export, load_tracker
 from perceiver_stream.training import load_config, make_parts, train
 from perceiver_stream.training.objectives.frozen import split
-from perceiver_stream.training.pretrained import export, load_tracker
 
 
 def config_of(variant, finetune, folder="unused"):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from training_fakes import Beside, Windows, make_config, make_parts
 
-from perceiver_stream.evaluation import strip_files
-from perceiver_stream.training import checkpoint_files, logs
+from perceiver_stream.reporting import logs, strip_files
+from perceiver_stream.training import checkpoint_files
 from perceiver_stream.training.arrays import flatten
 from perceiver_stream.training.checkpoints import CheckpointError
 from perceiver_stream.training.loop import Learner, NonFiniteError, train

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from perceiver_stream import training, zoo
+from perceiver_stream import inference, training, zoo
 from perceiver_stream.training import flags, objectives
 from perceiver_stream.training.objectives import future_prediction, next_frame
 
@@ -80,12 +80,12 @@ def distance(params):
 
 def test_ones_own_objective_learns_resumes_and_is_loaded(experiment, tmp_path):
   assert training.train(experiment).windows == 2
-  after_two = distance(training.load(experiment.run_dir).params)
+  after_two = distance(inference.load(experiment.run_dir).params)
   again = training.from_json((tmp_path / "run" / "config.json").read_text())
   assert type(again.objective) is type(experiment.objective) and again == experiment
   again.max_windows = 4
   assert training.train(again).windows == 4
-  assert distance(training.load(again.run_dir).params) < after_two < 10
+  assert distance(inference.load(again.run_dir).params) < after_two < 10
 
 
 def test_a_run_of_an_objective_that_nobody_registered_says_what_to_import(experiment):

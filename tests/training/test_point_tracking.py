@@ -10,8 +10,8 @@ import pytest
 
 import perceiver_stream
 from perceiver_stream.evaluation import datasets, scoring
+from perceiver_stream.inference import tracking_methods
 from perceiver_stream.models import point_readout
-from perceiver_stream.training import point_tracking
 from perceiver_stream.training.objectives.point_tracking import (
   Config,
   PointTracking,
@@ -178,16 +178,16 @@ def test_as_a_method_it_answers_all_queries_whatever_the_slots_and_the_length(wa
   frames = whole(2)["pixels"][:11, 0]
   rng = np.random.default_rng(1)
   asked = np.column_stack([rng.integers(0, 11, 7), rng.uniform(1, 15, (7, 2))])
-  method = point_tracking.as_method(watched, params, chunk=4)
+  method = tracking_methods.as_method(watched, params, chunk=4)
   tracks, hidden = method(frames, asked)
   assert tracks.shape == (7, 11, 2) and hidden.shape == (7, 11)
   for query, track in zip(asked, tracks, strict=True):
     np.testing.assert_allclose(track[int(query[0])], query[:0:-1], atol=1e-4)
   alone, _ = method(frames, asked[5:6])
   np.testing.assert_allclose(alone[0], tracks[5], atol=1e-3)
-  longer, _ = point_tracking.as_method(watched, params, chunk=8)(frames, asked)
+  longer, _ = tracking_methods.as_method(watched, params, chunk=8)(frames, asked)
   np.testing.assert_allclose(longer, tracks, atol=1e-2)
-  both, _ = point_tracking.as_method(watched, params, both_ways=True, chunk=4)(frames, asked)
+  both, _ = tracking_methods.as_method(watched, params, both_ways=True, chunk=4)(frames, asked)
   after = np.arange(11) >= asked[:, :1]
   np.testing.assert_allclose(both[after], tracks[after], atol=1e-3)
   assert not np.isnan(both).any()
@@ -199,7 +199,7 @@ def test_boxes_are_followed_as_a_method_of_scoring(watched):
   params = both.init(jax.random.PRNGKey(0), {"pixels": next(windows(1))["pixels"][0]})
   frames = whole(2)["pixels"][:11, 0]
   asked = np.asarray([[0, 0.1, 0.2, 0.5, 0.4], [6, 0.5, 0.3, 0.9, 0.8], [3, 0.0, 0.0, 0.25, 1.0]])
-  method = point_tracking.as_box_method(both, params, chunk=4)
+  method = tracking_methods.as_box_method(both, params, chunk=4)
   found = method(frames, asked)
   assert found.shape == (3, 11, 4) and np.isfinite(found).all()
   for (t, *box), track in zip(asked, found, strict=True):
@@ -210,7 +210,7 @@ def test_boxes_are_followed_as_a_method_of_scoring(watched):
 
 
 def test_what_cannot_be_answered_is_refused_before_the_model_runs(watched):
-  method = point_tracking.as_method(watched, {})
+  method = tracking_methods.as_method(watched, {})
   frames = np.zeros((5, SIDE, SIDE, 3), np.uint8)
   for query, message in (
     ([5, 8, 8], "at a time that is not there, for a video of 5 frames"),

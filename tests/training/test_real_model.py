@@ -6,11 +6,11 @@ import pytest
 from training_fakes import Beside, make_config
 
 from perceiver_stream import zoo
+from perceiver_stream.inference.evaluating import evaluate, table
+from perceiver_stream.inference.model_loading import blank_tick, load
+from perceiver_stream.reporting import logs
 from perceiver_stream.streams import synthetic
-from perceiver_stream.training import logs
 from perceiver_stream.training.arrays import CheckpointError, flatten
-from perceiver_stream.training.evaluating import evaluate, table
-from perceiver_stream.training.inference import blank_tick, load
 from perceiver_stream.training.loop import train
 from perceiver_stream.training.parts import fit, make_parts
 

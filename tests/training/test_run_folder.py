@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from training_fakes import DIM, HOP, Beside, Score, make_config, make_parts
 
-from perceiver_stream.evaluation import strip_files
-from perceiver_stream.training import journal, logs, loop
+from perceiver_stream.reporting import logs, strip_files
+from perceiver_stream.training import journal, loop
 from perceiver_stream.training.checkpoint_files import read
 from perceiver_stream.training.mesh import make_mesh
 from perceiver_stream.training.run_folder import CHECKPOINTS, CheckpointError, RunFolder, steps

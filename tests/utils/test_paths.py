@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import perceiver_stream
-from perceiver_stream import streams, training
-from perceiver_stream.evaluation import flow_files
-from perceiver_stream.training.movies import MovieWriter
+from perceiver_stream import inference, streams
+from perceiver_stream.reporting import flow_files
+from perceiver_stream.reporting.video_writer import MovieWriter
 from perceiver_stream.utils.paths import file_url, user_path, why_no_file
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def test_the_library_reads_and_writes_below_home(home):
   flow = np.ones((4, 5, 2), np.float32)
   flow_files.write_flo("~/a.flo", flow)
   np.testing.assert_array_equal(flow_files.read_flow("~/a.flo"), flow)
-  model, params, *_ = training.untrained("stream_perceiver/nano")
+  model, params, *_ = inference.untrained("stream_perceiver/nano")
   perceiver_stream.save("~/m.safetensors", model, params)
   perceiver_stream.load("~/m.safetensors")
   assert not list(pathlib.Path().iterdir())

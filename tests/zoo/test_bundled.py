@@ -8,10 +8,10 @@ import pytest
 
 import perceiver_stream
 from perceiver_stream import streams, zoo
+from perceiver_stream.inference import model_loading, pretrained
 from perceiver_stream.models import mapping as translation
 from perceiver_stream.models import point_readout
 from perceiver_stream.streams import synthetic
-from perceiver_stream.training import inference, pretrained
 from perceiver_stream.training.objectives import frozen
 from perceiver_stream.zoo import bundled, loading
 
@@ -70,7 +70,7 @@ def test_they_are_small_finite_and_watch_pictures(name):
   assert all(np.all(np.isfinite(x)) for x in translation.flatten(params).values())
   assert list(model.modalities) == ["pixels"]
   assert "seed" in loading.read_card(name)["weights"]
-  assert inference.load(name).about == f"{name}, as it comes with the package"
+  assert model_loading.load(name).about == f"{name}, as it comes with the package"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -110,7 +110,7 @@ def test_a_name_without_weights_lists_those_that_have_some():
 
 def test_a_readout_travels_in_the_file_of_its_model(tmp_path):
   model = zoo.build("stream_perceiver/nano")
-  params = model.init(jax.random.key(0), inference.blank_tick(model))
+  params = model.init(jax.random.key(0), model_loading.blank_tick(model))
   config, path = point_readout.Config(dim=8, num_heads=2), tmp_path / "a.safetensors"
   readout = loading.Readout(config, {"tracker": {"w": np.arange(3, dtype=np.float32)}})
   zoo.save(path, model, params, readouts={"points": readout})

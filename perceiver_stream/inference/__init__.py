@@ -1,0 +1,34 @@
+"""Trained models at work: load, watch a stream, predict, track, estimate flow, read latents.
+
+  from perceiver_stream import inference
+  loaded = inference.load("stream_perceiver/tiny_world")
+  for window, outputs, state in inference.watch(loaded, windows):
+    ...
+
+Names are imported when first used.
+"""
+
+import importlib
+from typing import Any
+
+_NAMES = {
+  "Loaded": "model_loading",
+  "UntrainedWarning": "model_loading",
+  "evaluate": "evaluating",
+  "export": "pretrained",
+  "extract_latents": "latents",
+  "load": "model_loading",
+  "load_tracker": "pretrained",
+  "predict_movie": "video_prediction",
+  "read_shards": "latents",
+  "untrained": "model_loading",
+  "watch": "model_loading",
+}
+
+__all__ = sorted(_NAMES)
+
+
+def __getattr__(name: str) -> Any:
+  if name in _NAMES:
+    return getattr(importlib.import_module(f"perceiver_stream.inference.{_NAMES[name]}"), name)
+  raise AttributeError(f"module 'perceiver_stream.inference' has no attribute '{name}'")

@@ -1,0 +1,231 @@
+"""A video with sound through the latents of an autoencoder and out again, clip after clip."""
+
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, PyTree, UInt8
+
+from perceiver_stream import zoo
+from perceiver_stream.inference.model_loading import Loaded
+from perceiver_stream.models.base import Model
+from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
+from perceiver_stream.reporting import images
+from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.utils.paths import user_path
+from perceiver_stream.utils.suggest import check_name
+
+OUTPUTS = ("pixels", "audio", "label")
+_AUDIO_RANGE = 2.0  # sound is in [-1, 1]
+_MSE_FLOOR = 1e-10
+
+
+class Clip(NamedTuple):
+  """As many ticks as the model reads at once.
+
+  Attributes:
+    pixels: Pictures.
+    audio: The sound from the first picture on; silence where there is none.
+    ticks: How many are real; the last picture is repeated after them.
+    has_sound: Whether any of the sound is real.
+  """
+
+  pixels: UInt8[np.ndarray, "T H W 3"]
+  audio: Float[np.ndarray, " S"]
+  ticks: int
+  has_sound: bool
+
+
+class Autoencoded(NamedTuple):
+  """What `autoencode` wrote.
+
+  Attributes:
+    path: Of the movie.
+    ticks: Its length.
+    clips: Clips encoded.
+    has_sound: Whether the video has sound.
+    psnr: By output, of the reconstruction (`model`) and of a constant (`mean colour` of the clip,
+      `silence`), dB, from the mean squared error of all ticks; sound has the range 2.
+    label: Mean probability of each class, `[K]`; empty if not asked for.
+  """
+
+  path: pathlib.Path
+  ticks: int
+  clips: int
+  has_sound: bool
+  psnr: dict[str, dict[str, float]]
+  label: Float[np.ndarray, " K"]
+
+
+def check_autoencoder(model: Model) -> perceiver_autoencoder.Config:
+  """Returns the model's config.
+
+  Raises:
+    ValueError: It is no autoencoder of clips.
+  """
+  if not isinstance(model.config, perceiver_autoencoder.Config):
+    family = zoo.family(model.config).name
+    raise ValueError(f"autoencode: a {family} encodes no clips; use a perceiver_autoencoder.")
+  return model.config
+
+
+def clips_of(ticks: Iterable[Mapping[str, Any]], length: int) -> Iterator[Clip]:
+  """Yields the clips of a stream; the last one of a recording may be filled up.
+
+  The sound of a clip starts with its first picture; a tick brings the sound since the tick before,
+  so that of a picture comes with the next tick, and the last picture of a recording has none.
+
+  Args:
+    ticks: With `pixels` and `audio`.
+    length: Ticks of a clip.
+  """
+  frames: list[np.ndarray] = []
+  sound: list[np.ndarray] = []
+  heard, silence = False, np.zeros(0, np.float32)
+  for tick in ticks:
+    silence = np.zeros_like(tick["audio"])
+    starts = bool(tick["is_first"])
+    valid = bool(tick.get("audio_valid", True)) and not starts
+    if frames:
+      sound.append(tick["audio"] if valid else silence)
+      heard |= valid
+    if frames and (starts or len(frames) == length):
+      yield _filled(frames, sound, length, heard)
+      frames, sound, heard = [], [], False
+    frames.append(np.asarray(tick["pixels"]))
+  if frames:
+    yield _filled(frames, [*sound, silence], length, heard)
+
+
+def _filled(frames: list, sound: list, length: int, heard: bool) -> Clip:
+  missing = length - len(frames)
+  pixels = np.stack(frames + [frames[-1]] * missing)
+  audio = np.concatenate([*sound, *[np.zeros_like(sound[0])] * missing])
+  return Clip(pixels, audio.astype(np.float32), len(frames), heard)
+
+
+def encode_clip(model: Model, params: PyTree, clip: Clip) -> PyTree:
+  """Returns the state that holds the latents of a whole clip: one pass of the encoder.
+
+  `model.decode` answers any queries from it; displacement -n is n ticks before the last.
+  """
+  per_tick = len(clip.audio) // len(clip.pixels)
+  image = jnp.asarray(clip.pixels, jnp.float32)[None] / 255
+  audio = jnp.asarray(clip.audio)[None, :, None]
+  start = model.initial_state(params)
+  # All but the last tick are put in their place: watching them would encode as many clips.
+  before = {
+    "image": jnp.concatenate([image[:, :1], image[:, :-1]], axis=1),
+    "audio": jnp.concatenate([audio[:, :per_tick], audio[:, :-per_tick]], axis=1),
+  }
+  newest = {"pixels": image[None, :, -1], "audio": audio[None, :, -per_tick:, 0]}
+  _, state = model.observe(params, start._replace(clip=before), newest)
+  return state
+
+
+def decode_clip(
+  model: Model, params: PyTree, state: PyTree, outputs: Sequence[str] = OUTPUTS
+) -> dict[str, np.ndarray]:
+  """Returns some outputs of an encoded clip, decoded tick by tick: what is left out costs nothing.
+
+  Args:
+    model: An autoencoder.
+    params: Of the model.
+    state: From `encode_clip`.
+    outputs: Some of `OUTPUTS`.
+
+  Returns:
+    `pixels` `[T, H, W, 3]` float in about [0, 1], `audio` `[S]` in about [-1, 1], `label` logits
+    `[K]`.
+  """
+  c = check_autoencoder(model)
+  found: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
+  patches = c.samples // c.samples_per_patch // c.num_frames
+  for tick in range(c.num_frames):
+    back = float(tick + 1 - c.num_frames)
+    asked = {}
+    for name in [n for n in outputs if n != "label" or tick == 0]:
+      asked |= model.queries(name, back, np.arange(patches) if name == "audio" else None)
+    if asked:
+      for name, answer in model.decode(params, state, asked).items():
+        found[name].append(np.asarray(answer)[0])
+  shapes = {"pixels": (-1, c.height, c.width, c.num_outputs), "audio": (-1,), "label": (-1,)}
+  return {name: np.concatenate(parts).reshape(shapes[name]) for name, parts in found.items()}
+
+
+def autoencode(
+  loaded: Loaded,
+  ticks: Iterable[Mapping[str, Any]],
+  path: str | pathlib.Path,
+  *,
+  rate_hz: float | int,
+  outputs: Sequence[str] = OUTPUTS,
+) -> Autoencoded:
+  """Writes a movie of original and reconstruction side by side, with the reconstructed sound.
+
+  Pictures or sound that are not asked for are the original's. Memory does not grow with the length.
+
+  Args:
+    loaded: An autoencoder and its parameters.
+    ticks: Of a stream of the model's sizes, with `pixels` and `audio`.
+    path: Of the movie.
+    rate_hz: Ticks per second.
+    outputs: Some of `OUTPUTS`.
+
+  Raises:
+    ValueError: The model is no autoencoder, an output is unknown, or there is no tick.
+  """
+  config = check_autoencoder(loaded.model)
+  for name in outputs:
+    check_name("autoencode: output", name, OUTPUTS)
+  per_tick = config.samples // config.num_frames
+  clips = clips_of(ticks, config.num_frames)
+  tally, labels, done, has_sound, count = _Tally(), [], 0, False, 0
+  with MovieWriter(path, rate_hz=rate_hz, audio_rate_hz=per_tick * rate_hz) as movie:
+    for clip in clips:
+      state = encode_clip(loaded.model, loaded.params, clip)
+      got = decode_clip(loaded.model, loaded.params, state, outputs)
+      real, samples = clip.ticks, clip.ticks * per_tick
+      for t in range(real):
+        shown = [clip.pixels[t], *[images.to_rgb(p) for p in got.get("pixels", [])[t : t + 1]]]
+        movie.picture(np.concatenate(shown, axis=1))
+      movie.sound(np.clip(got.get("audio", clip.audio)[:samples], -1, 1))
+      tally.add(clip, got, samples)
+      labels += [np.asarray(jax.nn.softmax(got["label"]))] if "label" in got else []
+      done, count, has_sound = done + real, count + 1, has_sound or clip.has_sound
+    if not count:
+      raise ValueError("autoencode: there is no tick; give a video with pictures.")
+  label = np.mean(labels, axis=0) if labels else np.zeros(0, np.float32)
+  return Autoencoded(user_path(path), done, count, has_sound, tally.psnr(), label)
+
+
+class _Tally:
+  """Squared errors of all real ticks, of the model and of a constant."""
+
+  def __init__(self) -> None:
+    self._sums: dict[str, dict[str, list[float]]] = {}
+
+  def add(self, clip: Clip, got: Mapping[str, np.ndarray], samples: int) -> None:
+    if "pixels" in got:
+      true = clip.pixels[: clip.ticks] / 255
+      self._book("pixels", "model", got["pixels"][: clip.ticks] - true)
+      self._book("pixels", "mean colour", true - true.mean(axis=(0, 1, 2)))
+    if "audio" in got and clip.has_sound:
+      self._book("audio", "model", got["audio"][:samples] - clip.audio[:samples])
+      self._book("audio", "silence", clip.audio[:samples])
+
+  def _book(self, output: str, who: str, error: np.ndarray) -> None:
+    total = self._sums.setdefault(output, {}).setdefault(who, [0.0, 0.0])
+    total[0] += float(np.sum(np.square(error, dtype=np.float64)))
+    total[1] += error.size
+
+  def psnr(self) -> dict[str, dict[str, float]]:
+    """Returns dB by output, then by whose they are."""
+    ranges = {"pixels": 1.0, "audio": _AUDIO_RANGE}
+    db: Callable[[str, list[float]], float] = lambda output, total: float(  # noqa: E731
+      10 * np.log10(ranges[output] ** 2 / max(total[0] / total[1], _MSE_FLOOR))
+    )
+    return {o: {who: db(o, total) for who, total in by.items()} for o, by in self._sums.items()}

@@ -1,0 +1,120 @@
+"""Flow written to files: of two pictures, and of a video as a movie with the colour wheel."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from perceiver_stream.inference import flow_estimation
+from perceiver_stream.inference.flow_estimation import Pair
+from perceiver_stream.reporting import flow_files, images
+from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.utils.paths import user_path
+
+FASTEST = 0.99  # of the pixels are slower than the speed drawn in full colour
+
+
+class Written(NamedTuple):
+  """What a video's flow came to.
+
+  Attributes:
+    count: Pairs of pictures.
+    max_speed: Speed of full colour at the end, pixels from a picture to the next.
+    step_s: Mean time from a picture to the next, seconds.
+    psnr: By rival, mean dB of the first picture rebuilt from the second; see `flows.rebuilt_psnr`.
+  """
+
+  count: int
+  max_speed: float
+  step_s: float
+  psnr: dict[str, float]
+
+
+def writable_folder(path: str | pathlib.Path) -> pathlib.Path:
+  """Returns the folder, made if need be.
+
+  Raises:
+    OSError: It cannot be made or written to.
+  """
+  folder = user_path(path)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".part-probe"
+    probe.touch()
+    probe.unlink()
+  except OSError as error:
+    raise OSError(f"{folder} cannot be written to ({error.strerror}); choose another.") from error
+  return folder
+
+
+def speed_of(flow: Float[np.ndarray, "H W 2"]) -> float:
+  """Returns the speed to draw in full colour: that of the fastest 1 % of pixels, at least 0.5."""
+  return max(0.5, float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), FASTEST)))
+
+
+def drawn(flow: Float[np.ndarray, "H W 2"], max_speed: float | int) -> UInt8[np.ndarray, "H W 3"]:
+  """Returns flow in colours, with the wheel that explains them in the corner."""
+  picture = images.flow_to_rgb(flow, max_speed)
+  side = max(9, min(flow.shape[:2]) // 5)
+  if side < min(flow.shape[:2]):
+    picture[-side:, -side:] = images.flow_legend(side)
+  return picture
+
+
+def write_pair(folder: pathlib.Path, flow: Float[np.ndarray, "H W 2"], max_speed: float | int = 0):
+  """Writes `flow.flo`, `flow.npz` and `flow.png`; speed 0 takes that of `speed_of`."""
+  flow_files.write_flo(folder / "flow.flo", flow)
+  np.savez_compressed(folder / "flow.npz", flow=flow)
+  picture = drawn(flow, max_speed or speed_of(flow))
+  (folder / "flow.png").write_bytes(images.png_bytes(picture))
+
+
+def write_movie(
+  folder: pathlib.Path,
+  pairs: Iterable[Pair],
+  *,
+  max_speed: float | int = 0,
+  save_flows: bool = False,
+) -> Written:
+  """Writes `flow.mp4`, each picture beside its flow, and if asked all flows to `flows.npz`.
+
+  Each picture is shown at its time, from the first on, and `flows.npz` holds the times as `time_s`.
+  Memory does not grow with the length of the video.
+
+  Args:
+    folder: Is there.
+    pairs: From `flows.flows_of`.
+    max_speed: Speed of full colour; 0 takes the fastest so far, so colours never flicker.
+    save_flows: Whether to write the flows too.
+
+  Raises:
+    ValueError: There is no pair.
+  """
+  pairs = iter(pairs)
+  first = next(pairs, None)
+  if first is None:
+    raise ValueError("flow: the video has fewer than two pictures at this rate; raise --rate_hz.")
+  speed, scores, steps_s = float(max_speed), [], []
+  with contextlib.ExitStack() as files:
+    movie = files.enter_context(MovieWriter(folder / "flow.mp4"))
+    archive = flow_files.FlowArchive(folder / "flows.npz") if save_flows else None
+    if archive is not None:
+      files.enter_context(archive)
+    for pair in _again(first, pairs):
+      speed = speed if max_speed else max(speed, speed_of(pair.flow))
+      start_s, end_s = (time_s - first.times_s[0] for time_s in pair.times_s)
+      movie.picture(np.concatenate([pair.first, drawn(pair.flow, speed)], axis=1), start_s)
+      if archive is not None:
+        archive.add(pair.flow, (start_s, end_s))
+      scores.append(flow_estimation.rebuilt_psnr(pair))
+      steps_s.append(end_s - start_s)
+  psnr = {n: float(np.mean([s[n] for s in scores])) for n in scores[0]}
+  return Written(len(scores), speed, float(np.mean(steps_s)), psnr)
+
+
+def _again(first: Pair, rest: Iterator[Pair]) -> Iterator[Pair]:
+  yield first
+  yield from rest

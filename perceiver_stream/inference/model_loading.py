@@ -1,0 +1,175 @@
+"""Trained models back from their runs, and any model over a stream in bounded memory."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from perceiver_stream import zoo
+from perceiver_stream.models.base import Model, Outputs
+from perceiver_stream.models.mapping import check_names, flatten
+from perceiver_stream.training import checkpoint_files
+from perceiver_stream.training.arrays import CheckpointError
+from perceiver_stream.training.config import ExperimentConfig, read_config
+from perceiver_stream.training.objectives.frozen import FrozenConfig
+from perceiver_stream.training.run_folder import CHECKPOINTS
+from perceiver_stream.utils.paths import user_path
+from perceiver_stream.utils.suggest import nearest
+from perceiver_stream.utils.warn import warn
+from perceiver_stream.zoo import bundled
+from perceiver_stream.zoo.loading import blank_tick as blank_tick
+from perceiver_stream.zoo.loading import changed, shapes, template
+
+
+class UntrainedWarning(UserWarning):
+  """A name was loaded for which there are no trained weights."""
+
+
+class Loaded(NamedTuple):
+  """A model that can be used.
+
+  Attributes:
+    model: Its functions.
+    params: Its parameters.
+    config: Of the run it comes from; None for a model by name.
+    about: What it is and how much it has learnt, in words.
+  """
+
+  model: Model
+  params: PyTree
+  config: ExperimentConfig | None
+  about: str
+
+
+def load(source: str | pathlib.Path, *, seed: int = 0, **changes: Any) -> Loaded:
+  """Returns the model of a run with its newest parameters, of a file, or by name.
+
+  Args:
+    source: Folder of a run; a file of weights or a Hugging Face folder, see `zoo.load`; or a name
+      of the zoo such as `"stream_perceiver/tiny_world"`, for the weights that are bundled with the
+      package. Under other names weights are random, with an `UntrainedWarning`; see `untrained`.
+    seed: Of random weights.
+    changes: Fields of the model's config to change; parameters must still fit.
+
+  Raises:
+    FileNotFoundError: It is none of these.
+    ValueError: A file is of no known kind, damaged, hostile, or does not fit; there is no such
+      field, or the parameters do not fit the changed config.
+    CheckpointError: The run's checkpoints cannot be used.
+  """
+  folder = user_path(source)
+  if folder.is_file() or (folder / "model.safetensors").is_file():
+    return Loaded(*zoo.load(folder, **changes), None, str(folder))
+  if (folder / "config.json").is_file():
+    return _load_run(folder, changes)
+  if folder.is_dir() or str(source) not in zoo.names():
+    raise FileNotFoundError(
+      f"{str(source)!r} is neither the folder of a run (it would hold config.json), nor a file of "
+      f"weights, nor a model of the zoo.{nearest(str(source), zoo.names())} The zoo has {', '.join(zoo.names())}."
+    )
+  name = bundled.current(str(source))
+  if name in bundled.names():
+    return Loaded(*zoo.load(name, **changes), None, f"{name}, as it comes with the package")
+  warn_untrained(name)
+  return untrained(name, seed=seed, **changes)
+
+
+def untrained(name: str, *, seed: int = 0, **changes: Any) -> Loaded:
+  """Returns a model of the zoo with random weights.
+
+  Args:
+    name: Of the zoo, such as `"rvm/nano"`.
+    seed: Of the weights.
+    changes: Fields of the model's config to change.
+
+  Raises:
+    ValueError: There is no such model, or no such field.
+  """
+  model = zoo.build(changed(zoo.config(name), changes))
+  params = model.init(jax.random.PRNGKey(seed), blank_tick(model))
+  return Loaded(model, params, None, f"{name}, untrained")
+
+
+def warn_untrained(name: str) -> None:
+  """Warns that a named model has random weights, and says where trained ones are."""
+  file = zoo.released(name)
+  trained = f"load {file} by its path" if file else f"bundled are {', '.join(bundled.names())}"
+  warn(
+    f"{name} has random weights: it shows that all runs, not what the model can do. For trained "
+    f"weights {trained}, or train it and load the run's folder. To want random weights, use "
+    f"perceiver_stream.build({name!r}) and model.init.",
+    UntrainedWarning,
+  )
+
+
+def watch(
+  loaded: Loaded,
+  windows: Iterable[Mapping[str, np.ndarray]],
+  displacements: tuple[int, ...] = (),
+  state: PyTree | None = None,
+) -> Iterator[tuple[Mapping[str, np.ndarray], Outputs, PyTree]]:
+  """Yields each window, `[T, B, ...]`, with what the model makes of it and its state after.
+
+  Args:
+    loaded: Model and parameters.
+    windows: Successive windows of a stream, without overlap.
+    displacements: Ticks ahead to predict; none leaves predictions out.
+    state: To go on from; None is the initial state.
+  """
+  model, params = loaded.model, loaded.params
+  names = set(model.modalities)
+  for window in windows:
+    if state is None:
+      state = model.initial_state(params, next(window[n] for n in names & set(window)).shape[1])
+    known = {k: v for k, v in window.items() if not np.issubdtype(v.dtype, np.float64)}
+    outputs, state = model.unroll(params, state, known, displacements)
+    yield window, outputs, state
+
+
+def ticks_left(window: Mapping[str, np.ndarray]) -> int:
+  """Returns the number of ticks before all rows have ended; what follows is padding."""
+  ended = window.get("ended")
+  return len(next(iter(window.values()))) if ended is None else int((~ended.all(axis=1)).sum())
+
+
+def _load_run(folder: pathlib.Path, changes: Mapping[str, Any]) -> Loaded:
+  config = read_config(folder)
+  if isinstance(config.objective, FrozenConfig):
+    raise ValueError(
+      f"{folder} learnt to read something out of a model; scripts/export.py writes both into a file."
+    )
+  model = zoo.build(config.model)
+  if changes:
+    learnt = flatten(template(model))
+    config = dataclasses.replace(config, model=changed(config.model, changes))
+    model = zoo.build(config.model)
+    check_names(learnt, shapes(model), source=str(folder))
+  params, about = restore(folder, model)
+  return Loaded(model, params, config, about)
+
+
+def restore(folder: pathlib.Path, learner: Any, model: Model | None = None) -> tuple[PyTree, str]:
+  """Returns the newest parameters of a run, and what they are in words.
+
+  Args:
+    folder: Of the run.
+    learner: What learnt: a model, or what reads out of one.
+    model: That which watched, if it is another.
+
+  Raises:
+    CheckpointError: There is no checkpoint that is whole.
+  """
+  template = jax.eval_shape(learner.init, jax.random.PRNGKey(0), blank_tick(model or learner))
+  restored, problems = checkpoint_files.newest_whole(
+    folder.absolute() / CHECKPOINTS, {"params": template}
+  )
+  if restored is None:
+    raise CheckpointError(f"{folder} has no checkpoint yet; let it train for longer.")
+  about = f"{folder} after {restored.step} windows"
+  if problems:
+    about += f" (newer ones are damaged: {sorted(problems)})"
+  return restored.trees["params"], about

@@ -1,0 +1,92 @@
+"""Files of trained models and of what reads out of them, written from runs and read back."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from jaxtyping import PyTree
+
+from perceiver_stream import zoo
+from perceiver_stream.inference.model_loading import restore
+from perceiver_stream.models import dense_readout, point_readout
+from perceiver_stream.models.family import Card
+from perceiver_stream.training import objectives
+from perceiver_stream.training.config import read_config
+from perceiver_stream.training.objectives import dense_reading, point_tracking
+from perceiver_stream.training.objectives.frozen import check_sees, split
+from perceiver_stream.training.objectives.point_tracking import Watched
+from perceiver_stream.utils.paths import user_path
+from perceiver_stream.zoo.loading import Readout, card_of, find, load_readout
+
+
+def load_tracker(
+  name_or_path: str | pathlib.Path, num_slots: int = 64, follows: str = "points"
+) -> tuple[Watched, PyTree]:
+  """Returns a frozen model with what was learnt to follow points in its states, and its parameters.
+
+  Args:
+    name_or_path: A file that `export` wrote, or the name of bundled weights.
+    num_slots: Points followed at a time.
+    follows: `"points"` or `"boxes"`.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: The file has no model of ours, or nothing that follows points.
+  """
+  file = find(name_or_path)
+  model, params = zoo.load(file)
+  if why := check_sees(model):
+    raise ValueError(f"{name_or_path} cannot follow {follows}: {why}.")
+  readout = load_readout(file, follows)
+  tracker = point_readout.build(readout.config)
+  return Watched(model, params, tracker, num_slots), readout.params
+
+
+def load_reader(name_or_path: str | pathlib.Path) -> tuple[dense_reading.Watched, PyTree]:
+  """Returns a frozen model with what was learnt to read depth and the like, and its parameters.
+
+  Args:
+    name_or_path: As in `load_tracker`.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: The file has no model of ours, or no such read-out.
+  """
+  file = find(name_or_path)
+  model, params = zoo.load(file)
+  readout = load_readout(file, "dense")
+  return dense_reading.Watched(model, params, dense_readout.build(readout.config)), readout.params
+
+
+def export(run: str | pathlib.Path, target: str | pathlib.Path, note: str = "") -> str:
+  """Writes what a run has learnt into one file, and returns what that is in words.
+
+  The file holds the model, and what the run learnt to read out of it, if it did.
+
+  Args:
+    run: Folder of the run.
+    target: Ends in .safetensors.
+    note: For the card: how it was trained.
+
+  Raises:
+    CheckpointError: The run has no checkpoint that is whole.
+    ValueError: The target has another ending.
+  """
+  folder, target = user_path(run), user_path(target)
+  if target.suffix != ".safetensors":
+    raise ValueError(f"export: target '{target}' must end in .safetensors.")
+  config = read_config(folder)
+  model = zoo.build(config.model)
+  objective = objectives.make(model, config.objective)
+  learner: Any = getattr(objective, "learner", None)
+  params, about = restore(folder, learner or model, model)
+  readouts: dict[str, Readout] = {}
+  if learner:
+    tracks = isinstance(config.objective, point_tracking.Config)
+    name = config.objective.readout.follows if tracks else "dense"
+    params, readout = split(learner, params)
+    readouts[name] = Readout(config.objective.readout, readout)
+  card = card_of(model) or Card(summary="", paper="", inputs="")
+  card = dataclasses.replace(card, weights=note) if note else card
+  zoo.save(target, model, params, card=card, readouts=readouts)
+  return about

@@ -1,0 +1,107 @@
+"""Files that tracks of a video are written to, piece by piece: movie, table, recording, event files.
+
+Each appears under its name when complete, and not at all after an error.
+"""
+
+import contextlib
+import csv
+import math
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from perceiver_stream.evaluation.trackers_online import Said
+from perceiver_stream.reporting.logs import TensorBoard
+from perceiver_stream.reporting.rerun_files import RerunFile
+from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.utils import atomic
+
+COLUMNS = ("point", "frame", "time_s", "x", "y", "visible", "certainty")
+
+
+class Chunk(NamedTuple):
+  """Successive frames with their tracks.
+
+  Attributes:
+    first: Number of the first of them in the video.
+    times_s: Of the frames, seconds.
+    frames: RGB.
+    drawn: The same with points drawn, maybe enlarged.
+    tracks: Of the points in them.
+  """
+
+  first: int
+  times_s: Float[np.ndarray, " T"]
+  frames: UInt8[np.ndarray, "T H W 3"]
+  drawn: UInt8[np.ndarray, "T h w 3"]
+  tracks: Said
+
+
+Sink = Callable[[Chunk], None]
+
+
+@contextlib.contextmanager
+def movie(path: pathlib.Path) -> Iterator[Sink]:
+  """Yields what writes the frames with points drawn as a movie, each at its time."""
+  with MovieWriter(path, min_side=1) as writer:
+
+    def add(chunk: Chunk) -> None:
+      for picture, time_s in zip(chunk.drawn, chunk.times_s, strict=True):
+        writer.picture(picture, float(time_s))
+
+    yield add
+
+
+@contextlib.contextmanager
+def table(path: pathlib.Path) -> Iterator[Sink]:
+  """Yields what writes a row of `COLUMNS` for each point and frame, from its query on."""
+  with atomic.replacing(path) as part, part.open("w", newline="") as file:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+
+    def add(chunk: Chunk) -> None:
+      tracks, visible, certainty = chunk.tracks
+      for t, time_s in enumerate(chunk.times_s):
+        for n in np.flatnonzero(np.isfinite(tracks[:, t, 0])):
+          x, y = tracks[n, t]
+          numbers = f"{time_s:.6f}", f"{x:.3f}", f"{y:.3f}"
+          known = "" if np.isnan(certainty[n, t]) else f"{certainty[n, t]:.4f}"
+          writer.writerow((n, chunk.first + t, *numbers, int(visible[n, t]), known))
+
+    yield add
+
+
+@contextlib.contextmanager
+def recording(path: pathlib.Path) -> Iterator[Sink]:
+  """Yields what writes frames, points and the number of visible ones for the Rerun viewer."""
+  with atomic.replacing(path) as part, RerunFile(part) as file:
+
+    def add(chunk: Chunk) -> None:
+      for t, (frame, time_s) in enumerate(zip(chunk.frames, chunk.times_s, strict=True)):
+        visible = chunk.tracks.visible[:, t]
+        file.set_time(chunk.first + t, float(time_s))
+        file.picture("video", frame)
+        file.points("video/points", chunk.tracks.tracks[:, t], visible)
+        file.number("visible", int(visible.sum()))
+
+    yield add
+
+
+@contextlib.contextmanager
+def events(folder: pathlib.Path) -> Iterator[Sink]:
+  """Yields what writes TensorBoard files: visible points, and a picture of every second."""
+  with contextlib.closing(TensorBoard(folder, 0)) as board:
+    due_s = -math.inf
+
+    def add(chunk: Chunk) -> None:
+      nonlocal due_s
+      for t, (picture, time_s) in enumerate(zip(chunk.drawn, chunk.times_s, strict=True)):
+        board.add(chunk.first + t, {"tracks": {"visible": int(chunk.tracks.visible[:, t].sum())}})
+        if time_s >= due_s:
+          board.add_picture(chunk.first + t, "tracks/overlay", picture)
+          due_s = math.floor(time_s) + 1
+
+    yield add

@@ -1,0 +1,64 @@
+"""A frozen model with its tracker as a method of `evaluation.clips`, to be scored like any other."""
+
+import numpy as np
+from jaxtyping import PyTree
+
+from perceiver_stream.evaluation.clips import Method
+from perceiver_stream.evaluation.metrics import boxes
+from perceiver_stream.evaluation.queries import check_queries
+from perceiver_stream.evaluation.scoring import BoxMethod
+from perceiver_stream.inference.tracking import CHUNK, Follower, Watcher, follow_points
+from perceiver_stream.training.objectives.point_tracking import Watched
+
+
+def as_method(
+  watched: Watched, params: PyTree, *, both_ways: bool = False, chunk: int = CHUNK
+) -> Method:
+  """Returns the tracker as a method of `evaluation.clips`, for models that read pixels.
+
+  The model watches each clip from its initial state, `chunk` ticks at a time, so that clips of any
+  length use one program; see `Watcher`.
+
+  Args:
+    watched: The frozen model and the tracker.
+    params: Of the tracker.
+    both_ways: Whether frames before a query are answered too, by watching the clip backwards.
+    chunk: Ticks at a time; what is left over at a clip's end is padded.
+  """
+
+  def follow(frames: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    tracks, visible = _followed(follow_points(watched, params, asked, chunk), frames, chunk)
+    return tracks, ~visible
+
+  def method(frames: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    num = len(frames)
+    asked = check_queries(frames, asked, "point tracker")
+    tracks, hidden = follow(frames, asked)
+    before = np.arange(num) < asked[:, :1]
+    if both_ways:
+      earlier = follow(frames[::-1], asked * (-1, 1, 1) + (num - 1, 0, 0))
+      earlier, unseen = (x[:, ::-1] for x in earlier)
+    else:
+      earlier, unseen = asked[:, None, :0:-1], True
+    return np.where(before[..., None], earlier, tracks), np.where(before, unseen, hidden)
+
+  return method
+
+
+def as_box_method(watched: Watched, params: PyTree, chunk: int = CHUNK) -> BoxMethod:
+  """Returns a tracker of boxes as a method of `scoring.boxes`: forwards, static before the query."""
+
+  def method(frames: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    watcher = Watcher(watched, params, asked[:, 0], boxes.middles_of(asked[:, 1:]), chunk)
+    found, _ = _followed(watcher, frames, chunk)
+    before = np.arange(len(frames)) < asked[:, :1]
+    return np.where(before[..., None], asked[:, None, 1:], boxes.corners_of(found))
+
+  return method
+
+
+def _followed(follow: Follower, frames: np.ndarray, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns places and whether they are seen, in a whole clip."""
+  said = [follow(frames[at : at + chunk]) for at in range(0, len(frames), chunk)]
+  tracks, visible, _ = (np.concatenate(x, axis=1) for x in zip(*said, strict=True))
+  return tracks.astype(np.float64), visible

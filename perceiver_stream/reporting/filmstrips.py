@@ -1,0 +1,157 @@
+"""The film strips of a run as HTML: input, target, prediction and error; see `strip_files`."""
+
+import html
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from perceiver_stream.modalities import Modality
+from perceiver_stream.reporting import images, strip_files
+from perceiver_stream.reporting.runs import reference
+
+MAX_TILES = 8
+_GREY = 200
+_LABEL_PX, _TILE_PX, _SOUND_PX = 110, 120, 240  # widths on the page
+_ERROR_DB = 20.0  # of sound, drawn brightest
+_LSD = 10 / np.log(10)
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def strip_html(paths: Sequence[pathlib.Path], known: Mapping[str, Modality]) -> str:
+  """Returns one strip: for each output and displacement a block of pictures.
+
+  Args:
+    paths: Files of its windows; see `strip_files`.
+    known: The model's modalities, by name; outputs that are not among them are left out.
+  """
+  try:
+    arrays = strip_files.read(paths)
+  except ValueError as error:
+    return f"<p class=note>{html.escape(str(error))}</p>"
+  blocks: dict[str, list[str]] = {}
+  for key in sorted((k for k in arrays if "@" in k and "/" not in k), key=_order):
+    name, _, displacement = key.partition("@")
+    if name in known and name in arrays:
+      make = _sound if _is_sound(arrays[key], known[name]) else _pictures
+      rows = make(arrays, known[name], int(displacement))
+      title = f"<h4>{html.escape(name)}, {displacement} ahead</h4>"
+      blocks.setdefault(name, []).append(f"<div>{title}{rows}</div>")
+  if not blocks:
+    return "<p class=note>This strip holds no prediction that can be shown.</p>"
+  return "".join(f"<div class=blocks>{''.join(some)}</div>" for some in blocks.values())
+
+
+def _order(key: str) -> tuple[bool, str, int]:
+  name, _, displacement = key.partition("@")
+  return name != "pixels", name, int(displacement) if displacement.isdigit() else 0
+
+
+def _is_sound(prediction: np.ndarray, modality: Modality) -> bool:
+  return prediction.ndim == 3 and modality.metric_name == "lsd"
+
+
+def _pictures(arrays: Arrays, modality: Modality, displacement: int) -> str:
+  """Returns the rows of a picture-like output."""
+  key = f"{modality.name}@{displacement}"
+  predicted = arrays[key]
+  num, raw = len(predicted), arrays[modality.name]
+  shown = np.unique(np.linspace(0, num - 1, min(num, MAX_TILES)).round().astype(int))
+  known = np.asarray(modality.target(modality.canonical(jnp.asarray(raw))))
+  targets = known[-num:]
+  picture = lambda x: np.stack([modality.picture(one) for one in x])  # noqa: E731
+  source = shown + len(raw) - num - displacement
+  before = picture(known[np.maximum(source, 0)])
+  before[source < 0] = _GREY  # the strip does not reach back so far
+  rows = {
+    "last frame seen": before,
+    "target": picture(targets[shown]),
+    "prediction": picture(predicted[shown]),
+  }
+  rows |= _motion(arrays.get(f"{modality.name}_flow@{displacement}"), shown)
+  if before.dtype == np.uint8 and before.shape == targets[shown].shape == predicted[shown].shape:
+    rows |= _errors(before / 255.0, targets[shown], predicted[shown])
+  return _grid(rows, _captions(arrays, key, shown))
+
+
+def _errors(before: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns the rows of where the prediction is wrong, and where copying, on one scale."""
+  full = max(float(np.quantile(np.abs(before - target).mean(axis=-1), 0.995)), 0.02)
+  return {
+    f"error (to {full:.2f})": images.error_map(predicted, target, full),
+    "error of copying": images.error_map(before, target, full),
+  }
+
+
+def _motion(flow: np.ndarray | None, shown: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns the row of decoded motion.
+
+  The model says where each pixel comes from; shown is where it went, on the scale of the fastest.
+  """
+  if flow is None:
+    return {}
+  speed = np.hypot(flow[..., 0], flow[..., 1])
+  fastest = max(float(np.nanquantile(speed, 0.99)), 0.1)
+  return {f"decoded flow (to {fastest:.1f} px)": images.flow_to_rgb(-flow[shown], fastest)}
+
+
+def _sound(arrays: Arrays, modality: Modality, displacement: int) -> str:
+  """Returns true and predicted spectrogram below each other, and their difference."""
+  key = f"{modality.name}@{displacement}"
+  predicted = arrays[key]
+  raw = arrays[modality.name][-len(predicted) :]
+  target = np.asarray(modality.target(modality.canonical(jnp.asarray(raw))))
+  if target.shape != predicted.shape:
+    return ""
+  flat = [x.reshape(-1, x.shape[-1]) for x in (target, predicted)]
+  wrong = np.abs(flat[0] - flat[1]).T[::-1] * _LSD
+  low, high = _range(flat[0] * _LSD)
+  rows = {
+    "true sound": images.spectrogram(flat[0], low, high)[None],
+    "predicted": images.spectrogram(flat[1], low, high)[None],
+    "difference": images.heat(wrong, 0.0, _ERROR_DB)[None],
+  }
+  return _grid(rows, [f"{len(predicted)} ticks; {low:.0f} to {high:.0f} dB"], "sound")
+
+
+def _range(db: np.ndarray) -> tuple[float, float]:
+  """Returns the scale of a spectrogram: 1 % darkest and lightest cut off, at least 20 dB."""
+  low, high = np.quantile(db, [0.01, 0.99])
+  return float(min(low, high - 20)), float(high)
+
+
+def _captions(arrays: Arrays, key: str, shown: np.ndarray) -> list[str]:
+  """Returns under each tile how good it is, and how good the baseline."""
+  valid = arrays.get(f"{key}/valid", np.ones(shown.max() + 1, bool))
+  named = {name.split("/")[1]: name for name in arrays if name.startswith(f"{key}/")}
+  copy = arrays.get(named.get(reference(named) or "copy", ""))
+  model = arrays.get(f"{key}/model")
+  if model is None or copy is None:
+    return []
+  if not key.startswith("pixels@"):
+    return [f"{model[i]:.3g} <i>({copy[i]:.3g})</i>" if valid[i] else "not scored" for i in shown]
+  db = lambda x: -10 * np.log10(max(float(x), 1e-6))  # noqa: E731
+  text = "<b class={}>{:.1f}</b> <i>({:.1f})</i>"
+  return [
+    text.format("good" if model[i] <= copy[i] else "bad", db(model[i]), db(copy[i]))
+    if valid[i]
+    else "not scored"
+    for i in shown
+  ]
+
+
+def _grid(rows: Mapping[str, np.ndarray], captions: list[str], kind: str = "film") -> str:
+  """Returns rows of tiles, named on the left, captions below."""
+  tile = _TILE_PX if kind == "film" else _SOUND_PX
+  width = _LABEL_PX + tile * max(map(len, rows.values()))
+  parts = []
+  for name, tiles in rows.items():
+    uri = images.data_uri(images.png_bytes(images.tile_row(tiles, gap=1)))
+    parts.append(f'<span>{html.escape(name)}</span><img class={kind} alt="" src="{uri}">')
+  if captions:
+    cells = "".join(f"<span>{caption}</span>" for caption in captions)
+    title = "score (baseline)" if kind == "film" else ""
+    parts.append(f"<span>{title}</span><div class=captions>{cells}</div>")
+  return f'<div class=strip style="width: {width}px">{"".join(parts)}</div>'

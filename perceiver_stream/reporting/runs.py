@@ -1,0 +1,309 @@
+"""Reading what a run wrote, whatever state it is in: running, stopped, or cut off.
+
+A run's folder may hold config.json, summary.json, metrics.jsonl, timing.jsonl and strips/*.npz;
+any may be missing, and a last line half written. What cannot be read is passed over and counted.
+"""
+
+import json
+import pathlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from perceiver_stream import modalities, zoo
+from perceiver_stream.files import codec, limits
+from perceiver_stream.reporting import strip_files
+from perceiver_stream.utils.paths import user_path
+
+SHARE = 0.25  # of the run, at its end, that the headline is taken from
+_PSNR = "_psnr"
+_KEY = re.compile(r"[^@]+@\d{1,9}")
+_COUNTS = ("window", "ticks", "skipped")  # of a line, where it has them
+_LARGEST = 1e300  # of what counts as a number, NaN aside
+
+
+def reference(names: Iterable[str]) -> str | None:
+  """Returns which baseline gains are over: `copy`, else the first by name; None without any.
+
+  >>> reference(["model", "copy", "mix"]), reference(["count", "model", "zero_flow"])
+  ('copy', 'zero_flow')
+  """
+  plain = {n for n in names if not n.endswith("_psnr")} - {"model", "count", "valid"}
+  return "copy" if "copy" in plain else min(plain, default=None)
+
+
+class Series(NamedTuple):
+  """One output at one displacement over a run, scored before it was learnt from.
+
+  Attributes:
+    modality: Name of the output.
+    displacement: Ticks ahead.
+    metric: What is measured, in words, with its unit.
+    higher_is_better: Whether it is.
+    ticks: When, at the end of each window.
+    counts: Targets scored in each window.
+    values: Mean score of each window by predictor (`model`, `copy`, …); NaN where there is none.
+  """
+
+  modality: str
+  displacement: int
+  metric: str
+  higher_is_better: bool
+  ticks: Float[np.ndarray, " N"]
+  counts: Float[np.ndarray, " N"]
+  values: dict[str, Float[np.ndarray, " N"]]
+
+  @property
+  def key(self) -> str:
+    """`<modality>@<displacement>`."""
+    return f"{self.modality}@{self.displacement}"
+
+  @property
+  def reference(self) -> str:
+    """The baseline that gains are over; see `reference`."""
+    return reference(self.values) or "copy"
+
+  def mean(self, predictor: str, where: np.ndarray) -> float | None:
+    """Returns the mean over the targets of the windows `where`; None if there are none."""
+    values = self.values.get(predictor, np.full(len(self.ticks), np.nan))
+    weights = np.where(where & np.isfinite(values), self.counts, 0.0)
+    if not weights.sum():
+      return None
+    return float(np.sum(weights * np.nan_to_num(values)) / weights.sum())
+
+  def gain(self, over: str, where: np.ndarray, of: str = "model") -> float | None:
+    """Returns how much better one predictor is than another there, in the metric's unit."""
+    mine, other = self.mean(of, where), self.mean(over, where)
+    if mine is None or other is None:
+      return None
+    return mine - other if self.higher_is_better else other - mine
+
+
+@dataclass
+class Run:
+  """What was found in a run's folder.
+
+  Attributes:
+    folder: The run's.
+    config: Of the experiment, as JSON holds it.
+    summary: How it ended; empty while it runs.
+    lines: Of metrics.jsonl.
+    timing: Of timing.jsonl.
+    strips: Film strips, in order.
+    num_broken: Lines that could not be read.
+  """
+
+  folder: pathlib.Path
+  config: dict[str, Any] = field(default_factory=dict)
+  summary: dict[str, Any] = field(default_factory=dict)
+  lines: list[dict[str, Any]] = field(default_factory=list)
+  timing: list[dict[str, Any]] = field(default_factory=list)
+  strips: list[strip_files.Strip] = field(default_factory=list)
+  num_broken: int = 0
+
+  def modalities(self) -> dict[str, modalities.Modality]:
+    """Returns the modalities of the run's model, those whose config can be read."""
+    model = self.config.get("model")
+    parts = model.get("modalities") if isinstance(model, dict) else None
+    if parts is None:
+      return _modalities_of_family(model)
+    made = {name: _modality(name, fields) for name, fields in (parts or {}).items()}
+    return {name: modality for name, modality in made.items() if modality is not None}
+
+  def series(self) -> list[Series]:
+    """Returns the scores of every output and displacement, in that order."""
+    known = self.modalities()
+    scored = [line for line in self.lines if isinstance(line.get("scores"), dict)]
+    keys = {key for line in scored for key in line["scores"] if _KEY.fullmatch(key)}
+    return [_series(key, scored, known) for key in sorted(keys, key=_order)]
+
+  def column(self, name: str, source: str = "lines") -> Float[np.ndarray, "N 2"]:
+    """Returns (tick, value) of a number that is logged by itself, e.g. `loss`."""
+    rows = self.timing if source == "timing" else self.lines
+    hop = self.hop()
+    at = lambda row: row.get("ticks", row.get("window", np.nan) * hop)  # noqa: E731
+    pairs = [(at(row), row[name]) for row in rows if _is_number(row.get(name))]
+    return np.asarray(pairs, float).reshape(-1, 2)
+
+  def hop(self) -> float:
+    """Returns the ticks from one window to the next."""
+    line = next((x for x in self.lines if x.get("window") and x.get("ticks")), None)
+    return line["ticks"] / line["window"] if line else 1.0
+
+
+def read_run(run_dir: str | pathlib.Path) -> Run:
+  """Returns what can be read of a run.
+
+  Raises:
+    FileNotFoundError: There is no such folder.
+  """
+  folder = user_path(run_dir)
+  if not folder.is_dir():
+    raise FileNotFoundError(
+      f"run {str(folder)!r}: there is no such folder; name the run_dir of a training run."
+    )
+  lines, broken = _read_lines(folder / "metrics.jsonl")
+  timing, more_broken = _read_lines(folder / "timing.jsonl")
+  return Run(
+    folder=folder,
+    config=_read_json(folder / "config.json"),
+    summary=_read_json(folder / "summary.json"),
+    lines=lines,
+    timing=timing,
+    strips=strip_files.find(folder),
+    num_broken=broken + more_broken,
+  )
+
+
+def summarise(run_dir: str | pathlib.Path) -> dict[str, Any]:
+  """Returns the headline of a run as JSON can hold it; see `summarise_run`."""
+  return summarise_run(read_run(run_dir))
+
+
+def summarise_run(run: Run) -> dict[str, Any]:
+  """Returns the mean scores over the last quarter of a run, beside the baselines.
+
+  Returns:
+    `windows`, `ticks`, `skipped`, `loss` (last quarter), `frames_per_s`, `wait_share`, and
+    `scores`: by `"<modality>@<displacement>"` the `metric`, `higher_is_better`, the number of
+    targets (`count`), the mean of each predictor (weighted by targets; for pictures the mean of
+    dB over frames), and `gain_over_<baseline>`, above 0 where the model is better;
+    `first_gain_over_copy` (or over what else is the `reference`) is that of the first quarter. Numbers that are not known are None.
+  """
+  scores = {}
+  for series in run.series():
+    late = last_share(series.ticks)
+    row: dict[str, Any] = {
+      "metric": series.metric,
+      "higher_is_better": series.higher_is_better,
+      "count": int(series.counts[late].sum()),
+    }
+    row |= {name: series.mean(name, late) for name in series.values}
+    row |= {f"gain_over_{n}": series.gain(n, late) for n in series.values if n != "model"}
+    first = series.gain(series.reference, first_share(series.ticks))
+    row[f"first_gain_over_{series.reference}"] = first
+    scores[series.key] = row
+  last = run.lines[-1] if run.lines else {}
+  loss = run.column("loss")
+  return {
+    "windows": last.get("window", len(run.lines)),
+    "ticks": last.get("ticks"),
+    "skipped": last.get("skipped", 0),
+    "loss": _mean(loss[last_share(loss[:, 0]), 1]),
+    "frames_per_s": _last(run, "frames_per_s"),
+    "wait_share": _last(run, "wait_share"),
+    "scores": scores,
+  }
+
+
+def last_share(ticks: Float[np.ndarray, " N"], share: float = SHARE) -> np.ndarray:
+  """Returns where the last quarter of a run is, `[N]` bool."""
+  return ticks > (1 - share) * ticks.max(initial=0.0)
+
+
+def first_share(ticks: Float[np.ndarray, " N"], share: float = SHARE) -> np.ndarray:
+  """Returns where the first quarter of a run is, `[N]` bool."""
+  return ticks <= share * ticks.max(initial=0.0)
+
+
+def _order(key: str) -> tuple[bool, str, int]:
+  """Pictures first, then by name; near before far."""
+  modality, _, displacement = key.partition("@")
+  return modality != "pixels", modality, int(displacement)
+
+
+def _series(key: str, lines: list[dict[str, Any]], known: dict[str, modalities.Modality]) -> Series:
+  modality, _, displacement = key.partition("@")
+  lines = [line for line in lines if isinstance(line["scores"].get(key), dict)]
+  rows = [line["scores"][key] for line in lines]
+  names = dict.fromkeys(name for row in rows for name in row if name != "count")
+  use_psnr = "model" + _PSNR in names
+  names = [name for name in names if name.endswith(_PSNR) == use_psnr]
+  number = lambda x: float(x) if _is_number(x) else np.nan  # noqa: E731
+  metric = "PSNR, dB" if use_psnr else _metric(known.get(modality), modality)
+  return Series(
+    modality=modality,
+    displacement=int(displacement),
+    metric=metric,
+    higher_is_better=use_psnr,
+    ticks=np.asarray([number(line.get("ticks", i)) for i, line in enumerate(lines)], float),
+    counts=np.asarray([np.nan_to_num(number(row.get("count", 1))) for row in rows], float),
+    values={
+      name.removesuffix(_PSNR): np.asarray([number(row.get(name)) for row in rows], float)
+      for name in names
+    },
+  )
+
+
+_METRICS = {
+  "lsd": "log-spectral distance, dB",
+  "mse": "mean squared error",
+  "abs_rel": "AbsRel",
+  "epe": "end-point error, px",
+  "pixel_error": "share of wrong pixels",
+}
+
+
+def _metric(modality: modalities.Modality | None, name: str) -> str:
+  if modality is None:
+    return _METRICS["epe"] if name.endswith("_flow") else "error"
+  return _METRICS.get(modality.metric_name, modality.metric_name)
+
+
+def _modality(name: str, fields: Any) -> modalities.Modality | None:
+  """Returns the modality that a config's JSON describes; None if it is not one we know."""
+  try:
+    return modalities.build(name, codec.from_dict(fields, f"config.model.modalities.{name}"))
+  except (TypeError, ValueError):  # written by another version
+    return None
+
+
+def _modalities_of_family(model: Any) -> dict[str, modalities.Modality]:
+  """Returns the modalities of a model whose config does not hold them; none if it is not known."""
+  try:
+    return dict(zoo.build(codec.from_dict(model, "config.model")).modalities)
+  except (TypeError, ValueError):  # no config of the zoo, or of another version
+    return {}
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    value = limits.read_json(path)
+  except (OSError, ValueError):
+    return {}
+  return value if isinstance(value, dict) else {}
+
+
+def _read_lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
+  """Returns the objects in a file of JSON lines, and how many lines are none."""
+  good, broken = [], 0
+  for line in path.read_bytes().splitlines() if path.is_file() else []:
+    try:
+      value = json.loads(line)
+    except (ValueError, RecursionError):
+      value = None
+    if isinstance(value, dict) and all(_is_number(value.get(name, 0)) for name in _COUNTS):
+      good.append(value)
+    else:
+      broken += 1
+  return good, broken
+
+
+def _is_number(value: Any) -> bool:
+  good = isinstance(value, int | float) and not isinstance(value, bool)
+  return good and not abs(value) > _LARGEST
+
+
+def _mean(values: np.ndarray) -> float | None:
+  return float(values.mean()) if values.size else None
+
+
+def _last(run: Run, name: str) -> float | None:
+  if _is_number(run.summary.get(name)):
+    return float(run.summary[name])
+  column = run.column(name, "timing")
+  return float(column[-1, 1]) if len(column) else None

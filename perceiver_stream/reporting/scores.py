@@ -1,0 +1,121 @@
+"""Prequential scores on the host: per window for the log, and running for the eye."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from perceiver_stream.reporting.runs import reference
+
+# Below this mean squared error two pictures are the same to 8 bits; PSNR ends at 60 dB.
+MSE_FLOOR = 1e-6
+OF_PEAK_1 = ("pixels", "audio")  # modalities whose squared errors are told as PSNR
+DECAY = 0.98  # of the running means, per window
+NOT_FINITE_DB = 100.0  # by how much a window that is not finite is worse than the reference
+
+Scores = dict[str, dict[str, float | int | None]]
+Errors = dict[str, dict[str, np.ndarray]]  # `[K, B]` by `"<modality>@<displacement>"`, predictor
+
+
+def psnr(mse: np.ndarray) -> np.ndarray:
+  """Returns the peak signal-to-noise ratio in dB of errors of values in [0, 1].
+
+  >>> psnr(np.array([0.01, 0.0]))
+  array([20., 60.])
+  """
+  return -10.0 * np.log10(np.maximum(np.asarray(mse, np.float64), MSE_FLOOR))
+
+
+def joined(
+  errors: Mapping[str, np.ndarray], more: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Returns an objective's errors `[K, B]` with those of the host's predictors of the last K ticks.
+
+  >>> joined({"valid": np.ones((1, 1))}, {"mix": np.array([[2.0], [3.0]])})["mix"]
+  array([[3.]])
+  """
+  num = len(errors["valid"])
+  return {**errors, **{name: error[-num:] for name, error in more.items()}}
+
+
+def window_scores(
+  errors: Mapping[str, Mapping[str, np.ndarray]], metric_names: Mapping[str, str]
+) -> Scores:
+  """Returns for each `"<modality>@<displacement>"` the mean over valid targets of each predictor.
+
+  Args:
+    errors: Arrays `[K, B]` by key and predictor (`model`, `copy`, …), and `valid`.
+    metric_names: Of each modality; an `mse` of pixels or a waveform is reported beside its `psnr`.
+
+  Returns:
+    By key: `count`, then `<predictor>` in the metric's unit and, for pictures,
+    `<predictor>_psnr`, the mean over frames or ticks. None stands for what is not a number.
+  """
+  scores: Scores = {}
+  for key, by_predictor in errors.items():
+    valid = np.asarray(by_predictor["valid"], bool)
+    row: dict[str, float | int | None] = {"count": int(valid.sum())}
+    for name, error in by_predictor.items():
+      if name == "valid":
+        continue
+      row[name] = _mean(np.asarray(error, np.float64)[valid])
+      modality = key.split("@")[0]
+      if modality in OF_PEAK_1 and metric_names.get(modality) == "mse":
+        row[f"{name}_psnr"] = _mean(psnr(np.asarray(error)[valid]))
+    scores[key] = row
+  return scores
+
+
+class RunningScores:
+  """Exponentially fading means of all scores; kept in the checkpoint."""
+
+  def __init__(
+    self, means: Mapping[str, Mapping[str, float]] | None = None, not_finite: float = 0.0
+  ):
+    """Goes on from means and the share of windows that were not finite."""
+    self.means: dict[str, dict[str, float]] = {k: dict(v) for k, v in (means or {}).items()}
+    self.not_finite = not_finite
+
+  def add(self, scores: Scores, *, finite: bool = True) -> None:
+    """Takes in the scores of one window; windows without a valid target are passed over.
+
+    Args:
+      scores: As `window_scores` returns them.
+      finite: Whether loss, gradient, parameters and state of the window were.
+    """
+    finite = finite and not any(r["count"] and r.get("model", 0.0) is None for r in scores.values())
+    self.not_finite = DECAY * self.not_finite + (1 - DECAY) * (not finite)
+    for key, row in scores.items():
+      mine = self.means.setdefault(key, {})
+      for name, value in row.items():
+        if name != "count" and isinstance(value, float):
+          mine[name] = DECAY * mine[name] + (1 - DECAY) * value if name in mine else value
+
+  def gain(self, key: str) -> float | None:
+    """Returns how much smaller the error is than the reference's, dB; above 0 is better.
+
+    See `reference`. For pictures it is the difference of the mean PSNRs, for all else of the errors' ratio.
+    """
+    row = self.means.get(key, {})
+    other = reference(row)
+    if "model" not in row or other is None:
+      return None
+    if "model_psnr" in row and f"{other}_psnr" in row:
+      return row["model_psnr"] - row[f"{other}_psnr"]
+    return 10 * math.log10(max(row[other], 1e-9) / max(row["model"], 1e-9))
+
+  def total(self) -> float:
+    """Returns the mean gain over all keys, in dB; decides which checkpoint is the best.
+
+    Windows that were not finite have no gain; they count as worse than any.
+    """
+    gains = [g for g in map(self.gain, self.means) if g is not None]
+    mean = sum(gains) / len(gains) if gains else -1e9
+    return mean - NOT_FINITE_DB * self.not_finite
+
+
+def _mean(values: np.ndarray) -> float | None:
+  if not values.size:
+    return None
+  mean = float(np.mean(values))
+  return mean if math.isfinite(mean) else None

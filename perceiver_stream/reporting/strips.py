@@ -1,0 +1,89 @@
+"""Film strips: what came in, what followed, and what was predicted, kept for the report."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from perceiver_stream.reporting import strip_files
+from perceiver_stream.utils import atomic
+
+MIN_TICKS = 8  # shown in a strip; short windows are put together
+MAX_STRIPS = 16  # kept; then every other one goes, so old times grow sparse
+
+Errors = Mapping[str, Mapping[str, np.ndarray]]
+
+
+class Piece(NamedTuple):
+  """One window of a strip.
+
+  Attributes:
+    window: `[W, B, ...]` as it came in.
+    predictions: By `"<output>@<displacement>"`, `[K, B, ...]`, for the last K ticks.
+    errors: By `"<modality>@<displacement>"` and predictor, `[K, B]`.
+  """
+
+  window: Mapping[str, np.ndarray]
+  predictions: Mapping[str, jax.Array]
+  errors: Errors
+
+
+class Strips:
+  """Keeps a strip of at least `MIN_TICKS` ticks, every so many windows.
+
+  Which files there are depends only on the number of the newest window, so that a run that was
+  killed and resumed has those of a run that never stopped.
+  """
+
+  def __init__(self, run_dir: pathlib.Path, every: int, hop: int, first: int = 0):
+    """Cuts the strips back to what was there after window `first`.
+
+    Args:
+      run_dir: Folder of the run.
+      every: Strips end at windows number `every`, 2 * `every`, …; 0 is none.
+      hop: Ticks from one window to the next.
+      first: Windows already seen.
+    """
+    self.run_dir, self.every, self.hop = run_dir, every, hop
+    self.num_windows = min(every, -(-MIN_TICKS // hop))
+    for strip in strip_files.find(run_dir):
+      for path in strip.paths:
+        numbers = strip_files.numbers_of(path)
+        if numbers and numbers[1] > first:
+          path.unlink()
+
+  def add(self, number: int, piece: Piece) -> None:
+    """Takes in the next window, and writes it if it belongs to a strip."""
+    left = -number % self.every if self.every else 0
+    if not self.every or left >= self.num_windows:
+      return
+    every_tick = all(len(x) == self.hop for x in piece.predictions.values())
+    if left and not every_tick:  # windows do not join: only the last is shown
+      return
+    save(strip_files.path_of(self.run_dir, number + left, number), piece)
+    if not left:
+      self._thin(number)
+
+  def _thin(self, newest: int) -> None:
+    """Deletes all but the newest and every so many of those before it."""
+    stride = self.every
+    while -(-newest // stride) > MAX_STRIPS:
+      stride *= 2
+    for strip in strip_files.find(self.run_dir):
+      mine = strip.number % self.every == 0  # else from before the interval was changed
+      if mine and strip.number < newest and strip.number % stride:
+        for path in strip.paths:
+          path.unlink()
+
+
+def save(path: pathlib.Path, piece: Piece) -> None:
+  """Writes the first row of a window, complete or not at all; see `reporting.strip_files`."""
+  arrays = {name: array[:, 0] for name, array in piece.window.items()}
+  arrays |= {name: array[:, 0] for name, array in jax.device_get(dict(piece.predictions)).items()}
+  for key, by_predictor in piece.errors.items():
+    arrays |= {f"{key}/{name}": np.asarray(error)[:, 0] for name, error in by_predictor.items()}
+  path.parent.mkdir(exist_ok=True)
+  with atomic.replacing(path) as part:
+    np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
