@@ -27,7 +27,7 @@ class Stage(NamedTuple):
     layers: Its layers.
     reads: Register → the stage that wrote it a tick ago; those of the first stage come with the tick
       and have none.
-    writes: Registers it leaves: its own that others read, and what it hands on.
+    writes: Registers it writes: its own that others read, and those it forwards.
     modules: Names of its parameters.
     observed: Registers into which no gradient flows.
   """
@@ -39,7 +39,7 @@ class Stage(NamedTuple):
   observed: frozenset[str]
 
   def apply(self, params: Params, states: PyTree, inputs: Values) -> tuple[Values, PyTree]:
-    """Returns what it writes and the next states of its layers; all pure."""
+    """Returns its outputs and the next states of its layers; all pure."""
     registers, after = dict(inputs), []
     for layer, state in zip(self.layers, states, strict=True):
       call = hk.transform(layer.call).apply
@@ -60,7 +60,7 @@ class Cut(NamedTuple):
   Attributes:
     staged: The model.
     stages: In order of depth.
-    is_fresh: Whether shortcuts are read from where they were written.
+    is_fresh: If True, shortcuts are read directly from the stage that wrote them.
     registers: Shapes and dtypes of all registers of the model, with one row.
   """
 
@@ -103,9 +103,9 @@ def cut(model: Any, stages: int | Sequence[int] = 0, *, fresh: bool = True) -> C
 
   Args:
     model: A `Staged`.
-    stages: How many, with as many layers each as can be; 0 makes each layer a stage, 1 is the
+    stages: Number of stages, with equal numbers of layers where possible; 0 makes each layer a stage, 1 is the
       ordinary network. Or the index of the first layer of every stage but the first.
-    fresh: Whether shortcuts are read from where they were written; else all that meets in a stage is
+    fresh: If True, shortcuts are read directly from their writer; else all inputs of a stage are
       of the same frame.
 
   Raises:
@@ -160,7 +160,7 @@ def _init(layer: Layer, rng: Array, inputs: Values) -> tuple[Params, PyTree]:
 
 
 class _Traced(NamedTuple):
-  """What layers do, found without computing: registers' shapes; by layer, parameters and writes."""
+  """Shapes of registers, and each layer's parameters and outputs, found without computing."""
 
   registers: dict[str, PyTree]
   modules: dict[str, frozenset[str]]

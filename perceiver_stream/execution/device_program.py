@@ -22,7 +22,7 @@ class Carried(NamedTuple):
 
   Attributes:
     own: `Own` of every device.
-    inbox: What came from the left, for it or for those after it.
+    inbox: Registers received from the left, for it or for those after it.
     back: Gradients that have arrived, of what its stages write; nothing where nothing is learnt.
   """
 
@@ -32,7 +32,7 @@ class Carried(NamedTuple):
 
 
 class Told(NamedTuple):
-  """What a window tells; only the last device knows losses and answers.
+  """The outputs of a window; only the last device has losses and answers.
 
   Attributes:
     gradients: Of each device's parameters, the sum over ticks; nothing where nothing is learnt.
@@ -46,11 +46,11 @@ class Told(NamedTuple):
 
 
 class Packings(NamedTuple):
-  """How everything lies in buffers; messages by link, all else by device.
+  """The layout of everything in buffers; messages by link, all else by device.
 
   Attributes:
-    own: What a device carries of its own stages.
-    right: What crosses a link forwards.
+    own: State that a device carries for its own stages.
+    right: Registers that cross a link forwards.
     left: The gradients that cross it back.
     given: Gradients that a device's stages give to what they read.
     back: Gradients of what a device's stages write.
@@ -83,11 +83,11 @@ def run_window(
   frames: Values,
   targets: PyTree,
 ) -> tuple[Told, Carried]:
-  """Returns what a device makes of T ticks; inside `shard_map` over the devices.
+  """Runs T ticks on a device; inside `shard_map` over the devices.
 
   Args:
     devices: All of them, in order.
-    params_packing: How parameters lie.
+    params_packing: The layout of parameters.
     loss: Of an answer and a target.
     params: Of this device; as all arrays, with a leading axis of length one.
     carried: Before the first tick.
@@ -150,7 +150,7 @@ class Program:
   def learn(
     self, params: Buffers, carried: Carried, frame: Values, target: PyTree
   ) -> tuple[Told, Carried]:
-    """Returns what a tick of Sideways tells, and what is carried after it."""
+    """Returns the outputs of a tick of Sideways, and the state after it."""
     loss = self.loss
     assert loss is not None
 
@@ -178,7 +178,7 @@ class Program:
     return self.packs.right.unpack(d - 1, inbox) if d else {}
 
   def _rightward(self, own: Buffers, inbox: Buffers) -> Buffers:
-    """Returns every device's inbox after all have handed on what they wrote and were told."""
+    """Returns every device's inbox after all have forwarded their outputs and inboxes."""
 
     def branch(d: int) -> Callable[..., Any]:
       def send(own: Buffers, inbox: Buffers) -> Buffers:
@@ -223,10 +223,10 @@ class Program:
     return self._choose(last, given, heard, own, back)
 
   def _choose(self, branch: Callable[[int], Callable[..., Any]], *args: Any) -> Any:
-    """Returns what each device makes of its part by its own branch."""
+    """Returns each device's result on its part, by its own branch."""
     return jax.lax.switch(jax.lax.axis_index(AXIS), [branch(d) for d in range(self.num)], *args)
 
   def _moved(self, message: Buffers, step: int) -> Buffers:
-    """Returns what the neighbour sent; the device at the end hears nothing, which is zeros."""
+    """Returns the neighbour's message; zeros for the device at the end."""
     pairs = [(d, d + step) for d in range(self.num) if 0 <= d + step < self.num]
     return jax.tree.map(lambda x: jax.lax.ppermute(x, AXIS, pairs), message)

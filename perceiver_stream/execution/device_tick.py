@@ -1,4 +1,4 @@
-"""What one device of a pipeline does in a tick; see `devices`."""
+"""The work of one pipeline device in a tick; see `devices`."""
 
 import functools
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ Inbox = dict[Entry, PyTree]
 
 
 class Own(NamedTuple):
-  """What a device carries of its own stages.
+  """The state that a device carries for its own stages.
 
   Attributes:
-    written: What they wrote, by stage.
+    written: Their outputs, by stage.
     states: Of their layers, by stage.
     tick: Ticks so far.
   """
@@ -40,7 +40,7 @@ class Own(NamedTuple):
 
 
 class Done(NamedTuple):
-  """What a device has after its stages fired; only the last knows loss and answer.
+  """The results of a device after its stages fired; only the last has loss and answer.
 
   Attributes:
     own: After the tick.
@@ -63,7 +63,7 @@ class Device:
   def __init__(
     self, pipeline: Pipeline, owner: Sequence[int], links: Sequence[Sequence[Entry]], place: int
   ):
-    """Takes its stages, which `owner` names, and what it hands on over `links`."""
+    """Takes its stages, named by `owner`, and the registers it forwards over `links`."""
     self.cut, self.clocks = pipeline.cut, pipeline.clocks
     self.stages = [i for i, device in enumerate(owner) if device == place]
     self.from_left = links[place - 1] if place else ()
@@ -121,7 +121,7 @@ class Device:
   def fire(
     self, params: dict[int, Params], own: Own, inbox: Inbox, frame: Values
   ) -> tuple[Own, Values]:
-    """Returns what its stages leave, and the answer if it is the last device's, else zeros."""
+    """Returns its stages' outputs, and the answer if it is the last device's, else zeros."""
     written, states = {}, {}
     for i in self.stages:
       before = (own.written[i], own.states[i])
@@ -158,7 +158,7 @@ class Device:
     return Done(after, given, found, value, self._answer(written, frame))
 
   def rightward(self, own: Own, inbox: Inbox) -> Inbox:
-    """Returns what the next device needs, as far as it is known here."""
+    """Returns the registers that the next device needs and that are known here."""
     return {
       (i, name): own.written[i][name] if i in self.stages else inbox[i, name]
       for i, name in self.to_right
@@ -167,7 +167,7 @@ class Device:
   def leftward(
     self, given: dict[Entry, list[list[Array]]], heard: dict[Entry, list[Array]]
   ) -> dict[Entry, list[Array]]:
-    """Returns the gradients of what came from the left: heard from the right, and its own."""
+    """Returns the gradients of inputs from the left: those received from the right, and its own."""
     sent = [entry for entry in self.from_left if entry[1] not in self.observed]
     return {entry: total(given.get(entry, []), heard.get(entry)) for entry in sent}
 
@@ -182,8 +182,8 @@ class Device:
 
     Args:
       given: By its own stages.
-      heard: From the right.
-      back: What waited before.
+      heard: Gradients received from the right.
+      back: Gradients that waited before.
       tick: The tick's number.
     """
     new: dict[int, Floats] = {i: {} for i in back}
@@ -209,6 +209,6 @@ class Device:
 
 
 def total(given: Sequence[list[Array]], heard: list[Array] | None) -> list[Array]:
-  """Returns the sum, what was heard from deeper stages first."""
+  """Returns the sum; gradients received from deeper stages come first."""
   parts = [*([] if heard is None else [heard]), *given]
   return [functools.reduce(jnp.add, arrays) for arrays in zip(*parts, strict=True)]

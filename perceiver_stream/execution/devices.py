@@ -83,7 +83,7 @@ class DevicePipeline:
     return [sorted(link) for link in links]
 
   def _of(self, device: int, by_stage: Sequence[PyTree]) -> dict[int, PyTree]:
-    """Returns what belongs to the stages of a device."""
+    """Returns the part that belongs to the stages of a device."""
     return {i: x for i, x in enumerate(by_stage) if self.owner[i] == device}
 
   # --- in and out ---------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ class DevicePipeline:
     return held
 
   def put_frames(self, frames: Mapping[str, PyTree]) -> Values:
-    """Returns what comes with T ticks, `[T, B, ...]`, on the first device; no other has it."""
+    """Returns the inputs of T ticks, `[T, B, ...]`, on the first device only."""
     return self._on_one(dict(frames), 0)
 
   def put_targets(self, targets: PyTree) -> PyTree:
@@ -171,5 +171,5 @@ class DevicePipeline:
 
 
 def _place(index: Any) -> int:
-  """Returns which device a shard of an array `[devices, ...]` is on."""
+  """Returns the device of each shard of an array `[devices, ...]`."""
   return index[0].start or 0

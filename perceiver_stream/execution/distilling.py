@@ -22,7 +22,7 @@ from perceiver_stream.execution.pipeline import Pipeline, Registers
 from perceiver_stream.execution.teaching import Loss
 from perceiver_stream.models.stages import Values
 
-Lesson = tuple[PyTree, Values]  # a target, and what the twin says
+Lesson = tuple[PyTree, Values]  # a target, and the twin's output
 
 
 def twin(made: Cut) -> Pipeline:
@@ -35,7 +35,7 @@ def twin(made: Cut) -> Pipeline:
 def shown(
   made: Cut, params: Params, registers: Registers, frames: Mapping[str, PyTree], targets: PyTree
 ) -> tuple[Lesson, Registers]:
-  """Returns the targets of T ticks with what the twin says, and the twin's registers after them.
+  """Returns the targets of T ticks with the twin's outputs, and the twin's registers after them.
 
   Args:
     made: The pipeline's cut.
@@ -67,12 +67,12 @@ def distilled(
 
 
 def activations(answer: Values, told: Values) -> Float[Array, ""]:
-  """Returns how far registers are from the twin's: squares over their variance, the mean of all.
+  """Returns the distance of registers from the twin's: squares over their variance, mean of all.
 
-  Args:
-    answer: Of a pipeline that `tells_all`, at one tick.
-    told: By the twin. Registers that the answer does not have, and numbers that are not real, do not
-      count.
+    Args:
+      answer: Of a pipeline that `tells_all`, at one tick.
+  told: The twin's. Registers that the answer does not have, and numbers that are not real, do not
+        count.
   """
   pairs = zip(jax.tree.leaves(answer), jax.tree.leaves({n: told[n] for n in answer}), strict=True)
   real = [(mine, its) for mine, its in pairs if jnp.issubdtype(its.dtype, jnp.floating)]

@@ -54,7 +54,7 @@ from perceiver_stream.models.stages import Values
 
 
 class Told(NamedTuple):
-  """What a tick tells.
+  """The outputs of a tick.
 
   Attributes:
     gradients: Of all parameters.
@@ -73,7 +73,7 @@ class Flowing(NamedTuple):
   Attributes:
     registers: Those of the pipeline.
     back: The gradient of what each stage writes, which has arrived and waits for it to fire.
-    kept: What `buffered` keeps of each stage's past, newest first; else nothing.
+    kept: Each stage's past for `buffered`, newest first; else nothing.
   """
 
   registers: Registers

@@ -16,7 +16,7 @@ Buffers = dict[str, Array]  # by dtype, `[size]`
 
 
 class Packing:
-  """How each of several trees lies in buffers that fit them all."""
+  """The layout of several trees in buffers that fit them all."""
 
   def __init__(self, trees: Sequence[PyTree]):
     """Takes one tree per device; arrays or their shapes."""

@@ -19,7 +19,7 @@ class Registers(NamedTuple):
   """All that a pipeline carries from tick to tick; fixed shapes, rows first.
 
   Attributes:
-    written: What every stage left.
+    written: The outputs of every stage.
     states: Of the layers of every stage.
     tick: Ticks so far, `[]`.
   """
@@ -39,7 +39,7 @@ class Pipeline:
       cut: The model in stages.
       clocks: Ticks from one firing of each stage to its next, between which it holds what it wrote;
         none means that all fire at every tick.
-      tells_all: Whether it answers with all that its stages leave at a tick, each register as the
+      tells_all: If True, it answers with all outputs of its stages at a tick, each register as the
         stage that made it did, and not with the model's answer alone.
 
     Raises:
@@ -74,7 +74,7 @@ class Pipeline:
     Args:
       params: Of the whole model.
       registers: Before the tick.
-      frame: What comes with the tick, by register; arrays `[B, ...]`.
+      frame: Inputs of the tick, by register; arrays `[B, ...]`.
 
     Raises:
       ValueError: The frame is not what the model reads.
@@ -91,7 +91,7 @@ class Pipeline:
     return self._told(written), Registers(tuple(written), tuple(states), registers.tick + 1)
 
   def _told(self, written: Sequence[Values]) -> Values:
-    """Returns what is said of a tick, of what each stage wrote."""
+    """Returns the answer of a tick from each stage's outputs."""
     staged = self.cut.staged
     if not self.tells_all:
       return {name: written[-1][name] for name in staged.outputs}
@@ -120,7 +120,7 @@ def run_stage(
   inputs: Values,
   fires: Bool[Array, ""],
 ) -> tuple[Values, PyTree]:
-  """Returns what a stage wrote and its states: new if it fires, else what they were before.
+  """Returns a stage's outputs and states: new if it fires, else unchanged.
 
   A stage is a program of its own to the compiler, so that its numbers are the same bits whatever is
   around it: on one device, or on its own.
@@ -130,7 +130,7 @@ def run_stage(
 
 
 def incoming(cut: Cut, i: int, written: Sequence[Values], frame: Mapping[str, PyTree]) -> Values:
-  """Returns what stage i reads at a tick."""
+  """Returns the registers that stage i reads at a tick."""
   reads = cut.stages[i].reads
   return {n: frame[n] if j is None else written[j][n] for n, j in reads.items()}
 

@@ -1,4 +1,4 @@
-"""What a stage learns in a tick: its activations, what comes back to it, what it gives to others."""
+"""Learning of one stage in a tick: its activations, incoming gradients, outgoing gradients."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ Floats = dict[Any, list[Any]]  # by register, its float arrays or their shapes: 
 def pull(
   stage: Stage, params: Params, state: PyTree, inputs: Values
 ) -> tuple[Values, PyTree, Callable[[Floats], tuple[Params, Floats]]]:
-  """Returns what a stage writes, its next state, and its pull-back at these activations.
+  """Returns the outputs of a stage, its next state, and its pull-back at these activations.
 
   The pull-back takes the gradient of what the stage writes and returns that of its parameters and
   of what it read, but for what is observed.
@@ -34,10 +34,10 @@ def pull(
 
 
 class Taught(NamedTuple):
-  """What a stage has after a tick in which it learns.
+  """The results of a stage after a tick in which it learns.
 
   Attributes:
-    written: What it leaves.
+    written: Registers that it writes.
     states: Of its layers.
     found: Gradients of its parameters.
     given: Gradients of what it read.
@@ -64,10 +64,10 @@ def teach_stage(
   Args:
     stage: The stage.
     params: Its parameters.
-    before: What it wrote and its states.
-    inputs: What it reads.
+    before: Its previous outputs and states.
+    inputs: Registers that it reads.
     judge: Of what it writes, returns a loss and the gradient.
-    fires: Whether it fires; see `fires_at`.
+    fires: True if it fires; see `fires_at`.
   """
 
   def learn() -> Taught:
@@ -86,7 +86,7 @@ def teach_stage(
 def judge_of(
   cut: Cut, i: int, loss: Loss, target: PyTree, back: Floats
 ) -> Callable[[Values], tuple[Array, Floats]]:
-  """Returns how stage i is judged: the last by the loss, the others by what came back."""
+  """Returns the objective of stage i: the loss for the last, incoming gradients for the others."""
   if i < len(cut.stages) - 1:
     return lambda written: (jnp.float32(0), back)
   return lambda written: graded(loss, {n: written[n] for n in cut.staged.outputs}, target)
@@ -124,9 +124,9 @@ def waiting(clock: int, fires: Bool[Array, ""], before: Floats, arrived: Floats)
 
   Args:
     clock: Of the stage.
-    fires: Whether it fired, and so used what waited.
-    before: What waited.
-    arrived: What its readers gave in this tick; zeros from those that held.
+    fires: True if it fired, and so used the waiting gradients.
+    before: Gradients that waited.
+    arrived: Gradients from its readers in this tick; zeros from those that held.
   """
   if clock == 1:
     return arrived

@@ -183,6 +183,6 @@ def read_pickle(path: pathlib.Path) -> Flat:
   """Returns the arrays of a pickle by path; see `pickles`.
 
   Raises:
-    ValueError: It asks for anything but containers and arrays.
+    ValueError: It demands anything but containers and arrays.
   """
   return flat_arrays(load_pickle(limits.read_bytes(path), str(path)), str(path))

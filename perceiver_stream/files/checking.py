@@ -1,4 +1,4 @@
-"""Whether a value is of the type and in the range that a dataclass's field declares."""
+"""Checks of values against the type and range that a dataclass's field declares."""
 
 import collections.abc
 import dataclasses

@@ -86,7 +86,7 @@ def type_name(kind: type) -> str:
 
 
 def from_dict(value: Any, where: str = "config") -> Any:
-  """Returns what `to_dict` was given; lists come back as tuples.
+  """Returns the object from the output of `to_dict`; lists come back as tuples.
 
   Raises:
     ValueError: A key, a type or a value is not what its dataclass declares; the message has its

@@ -1,4 +1,4 @@
-"""How much memory a file may ask for, and which files are opened at all.
+"""Limits of memory for files from strangers, and the kinds of files that are opened at all.
 
 Every reader takes its bounds from here. A file is read only if it is a regular one: a pipe, a
 device or a socket never ends or never starts. Names that stand in a file (lists, indexes) lead to
@@ -25,11 +25,11 @@ _CHUNK = 2**20
 
 
 class RefusedError(ValueError):
-  """A file asks for something that a file of its kind has no need of."""
+  """A file demands something that no file of its kind needs."""
 
 
 def max_unpacked_bytes(num_bytes: int) -> int:
-  """Returns how many bytes a packed file of `num_bytes` may unpack to.
+  """Returns the most bytes that a packed file of `num_bytes` may unpack to.
 
   Parameters and videos pack to half their size at best; the headroom lets small files pack better.
   """
@@ -37,7 +37,7 @@ def max_unpacked_bytes(num_bytes: int) -> int:
 
 
 def max_values(num_bytes: int) -> int:
-  """Returns how many containers or instructions a file of `num_bytes` may have.
+  """Returns the most containers or instructions that a file of `num_bytes` may have.
 
   Each takes about 300 bytes of Python objects, though one byte may stand for it in the file.
   """
@@ -115,7 +115,7 @@ def read_text(path: str | pathlib.Path, most: int = MAX_TEXT_BYTES) -> str:
 
 
 def read_json(path: str | pathlib.Path) -> Any:
-  """Returns what a JSON file holds; raises as `read_text`.
+  """Returns the contents of a JSON file; raises as `read_text`.
 
   Raises:
     ValueError: It is no JSON, or nests or holds too much.
@@ -124,7 +124,7 @@ def read_json(path: str | pathlib.Path) -> Any:
 
 
 def parse_json(text: str, where: str, most: int | None = None) -> Any:
-  """Returns what JSON text holds.
+  """Returns the contents of JSON text.
 
   Args:
     text: All of it.

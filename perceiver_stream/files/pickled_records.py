@@ -1,4 +1,4 @@
-"""What the program of a pickle makes: inert records, and at the end containers and arrays of them.
+"""Results of a pickle's program: inert records, and at the end containers and arrays of them.
 
 A record only holds what the file said. It cannot be called, hashed, or changed once it lies in
 another, so records nest to a bounded depth and never in a circle.
@@ -40,7 +40,7 @@ class Record:
   Attributes:
     kind: `"list"`, `"tuple"`, `"dict"` (keys and values in turn), `"dtype"` (code, byte order),
       `"array"` (shape, dtype, order, bytes) or `"scalar"` (dtype, bytes).
-    values: What it holds.
+    values: Its contents.
     depth: Of the records in it, itself included.
     closed: It lies in another, so it does not change any more.
   """
@@ -108,7 +108,7 @@ class Builder:
     self._made: dict[int, Any] = {}
 
   def make(self, record: Any) -> Any:
-    """Returns what a record describes.
+    """Returns the container or array that a record describes.
 
     Raises:
       RefusedError: An array is not there byte by byte, or the record describes no data.

@@ -39,14 +39,14 @@ _NAMES = {
 
 
 def load_pickle(data: bytes, source: str) -> Any:
-  """Returns what a pickle of plain containers and numpy arrays holds.
+  """Returns the contents of a pickle of plain containers and numpy arrays.
 
   Args:
     data: The whole pickle.
-    source: What the file is called in errors.
+    source: Name of the file in errors.
 
   Raises:
-    RefusedError: It asks for anything else, which is named.
+    RefusedError: It demands anything else, which is named.
     ValueError: It is not a pickle.
   """
   try:

@@ -35,15 +35,15 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-  """What was published about two learners.
+  """A published comparison of two learners.
 
   Attributes:
     about: The claim, and whose it is.
     first: Name of a trial.
     second: Name of the trial, the baseline or the rival in flow that it is compared with.
     where: "in_stream", "out_of_stream", or one of `motion.SCORES`.
-    lower: Whether the error of the first is said to be lower than that of the second.
-    published: How large the effect was there, in words; empty where it is not known.
+    lower: True if the published error of the first is lower than that of the second.
+    published: Size of the published effect, in words; empty where unknown.
   """
 
   about: str

@@ -20,13 +20,13 @@ Footage = Mapping[str, np.ndarray]  # by name, arrays [R, N, ...]: R rows of N t
 
 
 class Clips(NamedTuple):
-  """What a learner sees and must paint, cut into clips that follow each other.
+  """Inputs and targets of a learner, cut into successive clips.
 
   Attributes:
     frames: RGB.
-    pictures: To paint for each frame.
-    counts: Whether a picture counts: its moment is there, in the recording of its frame.
-    is_first: Whether a recording starts.
+    pictures: Target image of each frame.
+    counts: True where a target counts: its tick exists in the recording of its frame.
+    is_first: True where a recording starts.
   """
 
   frames: UInt8[np.ndarray, "n T R H W 3"]
@@ -52,7 +52,7 @@ def watch(config: StreamConfig, rows: int, ticks: int) -> Footage:
 
 
 def kept(folder: pathlib.Path, config: StreamConfig, rows: int, ticks: int) -> Footage:
-  """Returns what `watch` does, from a file where it was watched before; files appear whole."""
+  """Returns the result of `watch`, from a file where one exists; files appear whole."""
   about = repr((type(config).__module__, dataclasses.asdict(config), rows, ticks))
   path = folder / f"footage_{hashlib.sha256(about.encode()).hexdigest()[:16]}.npz"
   if not path.exists():
@@ -68,7 +68,7 @@ def cut(footage: Footage, task: Task, ticks: int) -> Clips:
 
   Args:
     footage: Of R rows.
-    task: What the pictures show.
+    task: Defines the target images.
     ticks: Frames of a clip.
   """
   frames, first, ahead = footage["pixels"], footage[IS_FIRST], task.displacement

@@ -30,7 +30,7 @@ def run(
     size: Of all of them.
     folder: Of results and footage; several processes may share it.
     workers: Trials at a time, in threads.
-    tell: Is told what was done.
+    tell: Receives progress messages.
     workshop: Makes what carries out one trial: `workshop(trial, size, folder)(seed)`.
   """
   lock, stopped = threading.Lock(), threading.Event()
@@ -57,7 +57,7 @@ def run(
 
 
 def path_of(folder: pathlib.Path, trial: Trial, size: Size, seed: int) -> pathlib.Path:
-  """Returns where the result of a trial lies; all that it depends on is in the name."""
+  """Returns the path of a trial's result; all that it depends on is in the name."""
   digest = hashlib.sha256(key_of(trial, size, seed).encode()).hexdigest()[:16]
   return folder / f"result_{digest}.json"
 

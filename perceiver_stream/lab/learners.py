@@ -1,4 +1,4 @@
-"""All models under one small interface: frames and state in, pictures and state out."""
+"""All models under one small interface: frames and state in, images and state out."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,11 +24,11 @@ UNET_CELL = 4  # its pixels are cells of 4 × 4: the rest is too slow for a CPU
 
 
 class Painted(NamedTuple):
-  """What a learner says of a clip.
+  """The output of a learner for a clip.
 
   Attributes:
     pictures: One for every frame.
-    flow: Where each pixel of them is in the frame, from its own place, (x, y) pixels; None of
+    flow: Displacement of each of their pixels to its source in the frame, (x, y) pixels; None of
       learners that do not say.
   """
 
@@ -39,12 +39,12 @@ class Painted(NamedTuple):
 class Learner(NamedTuple):
   """Pure functions of one parameter tree.
 
-  Attributes:
-    init: `(rng, frames, is_first) -> params`; frames `[T, B, H, W, C]`, is_first `[T, B]`.
-    initial_state: `(params, batch_size) -> state`; `()` for learners without memory.
-    paint: `(params, state, frames, is_first) -> (Painted, state)`.
-    convolves: Whether it has convolutions, whose gradients are many times slower within a loop of
-      XLA on a CPU: its steps are made one by one.
+    Attributes:
+      init: `(rng, frames, is_first) -> params`; frames `[T, B, H, W, C]`, is_first `[T, B]`.
+      initial_state: `(params, batch_size) -> state`; `()` for learners without memory.
+      paint: `(params, state, frames, is_first) -> (Painted, state)`.
+  convolves: True if it has convolutions, whose gradients are many times slower within a loop of
+        XLA on a CPU: its steps are made one by one.
   """
 
   init: Callable[..., PyTree]
@@ -54,7 +54,7 @@ class Learner(NamedTuple):
 
 
 def of_painter(make: Callable[[], Painter], convolves: bool = False) -> Learner:
-  """Returns the learner of a painter that paints one picture per frame.
+  """Returns the learner of a frame predictor with one image per frame.
 
   Args:
     make: Makes it, inside a Haiku transform.
@@ -104,7 +104,7 @@ def of_model(model: Model, convolves: bool = False) -> Learner:
 
 
 def of_clip(net: Callable[[Array, int], Array], convolves: bool = False) -> Learner:
-  """Returns the learner of a net that sees a whole clip at once, and paints all of its pictures.
+  """Returns the learner of a net that reads a whole clip at once and predicts all of its images.
 
   It sees later frames of the clip too, as the UNet and the ViT of the paper do.
 
@@ -265,7 +265,7 @@ def _common(side: int, dim: int) -> dict[str, Any]:
 
 # By name: makes a learner of a width for frames of a side.
 LEARNERS: dict[str, Callable[[int, int], Learner]] = {
-  "vit": _vit,  # sees a clip at once
+  "vit": _vit,  # reads a clip at once
   "unet": _unet,
   "frame_by_frame": _frame_by_frame,
   "image_rnn": _image_rnn,

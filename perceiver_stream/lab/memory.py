@@ -1,4 +1,4 @@
-"""Bounded memories of what was seen, as indices: what is replayed does not depend on learning."""
+"""Bounded replay memories, as indices: replay does not depend on learning."""
 
 import numpy as np
 from jaxtyping import Int
@@ -25,7 +25,7 @@ class Reservoir:
       self._held[place] = clip
 
   def clips(self) -> list[int]:
-    """Returns what it holds."""
+    """Returns its contents."""
     return self._held
 
 
@@ -47,7 +47,7 @@ class TwoTier:
       self._older.add(self._newest.pop(0))
 
   def clips(self) -> list[int]:
-    """Returns what it holds, the older ones first."""
+    """Returns its contents, the older ones first."""
     return self._older.clips() + self._newest
 
 

@@ -1,4 +1,4 @@
-"""What the flow that a learner says is worth: against the truth, and for labels moved along it."""
+"""Scores of a learner's flow: against the truth, and by labels moved along it."""
 
 import contextlib
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ Flows = Float[np.ndarray, "R N H W 2"]
 
 
 class Judge:
-  """Scores the flow that is said at each tick of held-out footage.
+  """Scores the predicted flow of each tick of held-out footage.
 
   Said at tick t is where each pixel of tick t + 1 is in tick t, from its own place, (x, y) pixels.
   Ticks that the next recording follows do not count.
@@ -42,7 +42,7 @@ class Judge:
     self.things = held_out["segmentation"][:, 1:] > 0
 
   def scores(self, flow: Flows) -> dict[str, float | None]:
-    """Returns `SCORES` of what was said at the first ticks, at N of them; None if not finite."""
+    """Returns `SCORES` of the predicted flow of the first N ticks; None if not finite."""
     if not np.all(np.isfinite(flow)):
       return dict.fromkeys(SCORES)
     num = min(flow.shape[1], self.truth.shape[1])
@@ -59,7 +59,7 @@ class Judge:
   def rivals(self) -> dict[str, dict[str, float | None]]:
     """Returns the scores of flows that nobody learns: the truth, none, and OpenCV's DIS.
 
-    DIS, which has to be installed, sees the next frame in one of its two rows. In the other it
+    DIS, which has to be installed, reads the next frame in one of its two rows. In the other it
     takes the flow between the last two frames for that to come.
     """
     flows = {"the truth": self.truth, "no flow": np.zeros_like(self.truth)}
@@ -75,14 +75,14 @@ def labels_lost(
   same: Bool[np.ndarray, "R N"],
   after: Sequence[int] = AFTER,
 ) -> dict[int, float]:
-  """Returns 1 - IoU of things whose labels were moved along successive flows, by number of ticks.
+  """Returns 1 - IoU of objects whose labels were moved along successive flows, by number of ticks.
 
   Labels start from the truth every `max(after)` ticks of a row. The mean is over all things there.
 
   Args:
     flow: See `Judge`.
     labels: Of every tick; 0 is the ground.
-    same: Whether tick t + 1 is of the recording of tick t.
+    same: True where tick t + 1 is of the recording of tick t.
     after: Numbers of ticks.
   """
   most = max(after)
@@ -120,7 +120,7 @@ def _followed(flow: Float[Array, "S K H W 2"]) -> Float[Array, "K S H W 2"]:
 
 
 def _ious(first: np.ndarray, said: np.ndarray, truth: np.ndarray) -> list[float]:
-  """Returns the IoU of every thing that a first picture has, where it is said or true to be."""
+  """Returns the IoU of predicted and true masks of every object of the first image."""
   found = []
   for labels, *pair in zip(first, said, truth, strict=True):
     for thing in np.unique(labels[labels > 0]):

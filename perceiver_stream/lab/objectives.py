@@ -1,4 +1,4 @@
-"""What is shown and hidden while learning: plain, guided and masked prediction."""
+"""Masking of inputs while learning: plain, guided and masked prediction."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ HINT_CHANNELS = 4  # the revealed colours, and where they are
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-  """How a clip is dressed before it is learnt from; footage is always scored undressed.
+  """The masking of a clip before it is learnt from; scores always use unmasked inputs.
 
   What the paper calls vanilla, guided and masked prediction is known by name only
   (2312.00598); this is our reading.
@@ -20,7 +20,7 @@ class Objective:
   Attributes:
     reveal_fraction: Chance of each patch of a target that the learner is shown it: 0 is vanilla.
     hide_fraction: Chance of each patch of a frame that it is blackened.
-    hidden_only: Whether only what was not revealed counts, as in RVM (2512.13684).
+    hidden_only: If True, only pixels that were not revealed count, as in RVM (2512.13684).
   """
 
   reveal_fraction: float = 0.0
@@ -42,7 +42,7 @@ OBJECTIVES = {
 
 
 def undressed(frames: Float[Array, "T B H W 3"], hints: bool) -> Float[Array, "T B H W C"]:
-  """Returns what a learner reads of frames alone; with empty channels for hints, or without."""
+  """Returns a learner's inputs from frames alone; with empty channels for hints, or without."""
   if not hints:
     return frames
   return jnp.concatenate([frames, jnp.zeros((*frames.shape[:4], HINT_CHANNELS))], axis=-1)
@@ -55,7 +55,7 @@ def dressed(
   key: Array,
   hints: bool,
 ) -> tuple[Float[Array, "T B H W C"], Float[Array, "T B H W"]]:
-  """Returns what a learner reads to learn, and how much each pixel of its pictures counts.
+  """Returns a learner's masked inputs, and the weight of each pixel of its targets.
 
   Raises:
     ValueError: Something is to be revealed to a learner without channels for it.

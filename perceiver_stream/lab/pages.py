@@ -16,7 +16,7 @@ _TITLES = {"in_stream": "in the stream", "out_of_stream": "out of the stream"} |
 
 
 class Made(NamedTuple):
-  """What was asked for.
+  """The request.
 
   Attributes:
     table: By its name.
@@ -106,7 +106,7 @@ def rows(table: Table, results: Results) -> str:
 
 
 def flows(results: Results) -> str:
-  """Returns what the flow of each trial that has one is worth, beside that of its rivals."""
+  """Returns the scores of each trial's flow, where it has one, with those of its baselines."""
   moving = moving_of(results)
   if not moving:
     return ""
@@ -130,7 +130,7 @@ def flows(results: Results) -> str:
 
 
 def moving_of(results: Results) -> Results:
-  """Returns the trials among the results whose learner says flow that was judged."""
+  """Returns the trials among the results whose learner outputs flow that was scored."""
   judged = lambda found: "motion" in next(iter(found[0]["runs"].values()))  # noqa: E731
   return {name: found for name, found in results.items() if judged(found)}
 
@@ -140,7 +140,7 @@ def _cells(errors: Mapping[str, list[float]]) -> str:
 
 
 def effects(expected: Sequence[Effect], results: Results) -> str:
-  """Returns what was published, and whether it is so here."""
+  """Returns the published finding, and whether it is reproduced here."""
   if not expected:
     return ""
   lines = [

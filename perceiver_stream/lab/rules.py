@@ -1,4 +1,4 @@
-"""How a learner learns: which optimiser, how often it steps, in which order, what it replays."""
+"""The learning rule: optimiser, frequency of steps, order of clips, replay."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -25,8 +25,8 @@ class Rule:
 
   Attributes:
     optimizer: Name, moments, cadence, orthogonal gradients; its learning rate is not used.
-    shuffled: Whether the clips of the stream come in random order, each once: the reference.
-    replay: Clips out of a memory that are learnt from beside each new one.
+    shuffled: If True, the clips of the stream come in random order, each once: the reference.
+    replay: Number of clips from a memory that are learnt from with each new one.
     short: Newest clips the memory holds; 0 leaves them out.
     long: Clips of a uniform sample of all older ones that it holds.
     average: Decay of the average of the parameters that is scored out of the stream, per clip; 0
@@ -52,7 +52,7 @@ class Rule:
     return tuple(rate * self.optimizer.cadence**0.5 for rate in RATES[self.optimizer.name])
 
   def order(self, num_clips: int, seed: int) -> Int[np.ndarray, "n B"]:
-    """Returns what is learnt from at every step: a new clip, then those replayed."""
+    """Returns the indices of the clips of every step: a new clip, then those replayed."""
     rng = np.random.default_rng((seed, 1))
     order = rng.permutation(num_clips) if self.shuffled else np.arange(num_clips)
     order = order.astype(np.int32)

@@ -18,7 +18,7 @@ from perceiver_stream.nn import roughness
 
 
 class Batch(NamedTuple):
-  """Some clips side by side; pictures in [0, 1]."""
+  """A batch of clips; images in [0, 1]."""
 
   frames: Float[Array, "T B H W 3"]
   pictures: Float[Array, "T B H W 3"]
@@ -33,7 +33,7 @@ class Learning(NamedTuple):
     params: As they learn.
     average: As they are scored out of the stream.
     opt_state: Of the optimiser.
-    state: What it remembers of the stream, one row.
+    state: Its recurrent state, one row.
   """
 
   params: PyTree
@@ -43,7 +43,7 @@ class Learning(NamedTuple):
 
 
 class Curves(NamedTuple):
-  """What a run tells.
+  """The curves of a run.
 
   Attributes:
     in_stream: Sums of `Task.measure` of every step's new clip, before it is learnt from.
@@ -57,17 +57,17 @@ class Curves(NamedTuple):
 
 
 class Program(NamedTuple):
-  """What learns, what, and how; every function can be compiled.
+  """A learner with its task, rule and objective; every function can be compiled.
 
   Attributes:
-    learner: What learns.
-    task: What it paints.
-    rule: How it learns.
-    objective: How clips are dressed.
-    carry: Whether the state goes on from clip to clip while learning; else each starts afresh.
+    learner: The model that learns.
+    task: Its targets.
+    rule: Its learning rule.
+    objective: Masking of its inputs.
+    carry: If True, the state carries over from clip to clip while learning; else each starts afresh.
     carry_held_out: The same where it is scored out of the stream.
-    hints: Whether the learner has channels for what is revealed of a target.
-    smoothness: Weight in the loss of how rough the flow is that it says; see `nn.roughness`.
+    hints: If True, the learner has channels for the revealed part of a target.
+    smoothness: Weight in the loss of the roughness of its flow; see `nn.roughness`.
   """
 
   learner: Learner
@@ -85,7 +85,7 @@ class Program(NamedTuple):
     return self.learner.init(key, undressed(batch.frames, self.hints), batch.is_first)
 
   def start(self, params: PyTree, rate: Float[Array, ""]) -> Learning:
-    """Returns what learning starts from."""
+    """Returns the initial state of learning."""
     opt_state = self.rule.transform(rate).init(params)
     state = self.learner.initial_state(params, 1)
     # Copies: what is learnt from is donated.
@@ -99,10 +99,10 @@ class Program(NamedTuple):
     order: Int[Array, "n B"],
     clips: Clips,
   ) -> tuple[Learning, Float[Array, "n M"]]:
-    """Returns what has become of a learner, and the sums of every step's new clip before learning.
+    """Returns the state after learning, and the sums of every step's new clip before its update.
 
     Args:
-      learning: What to go on from.
+      learning: The state to continue from.
       rate: Learning rate.
       keys: Of what is shown and hidden, `[n]`.
       order: Clips that are learnt from at every step; -1 is none. Only the first is scored.
@@ -120,7 +120,7 @@ class Program(NamedTuple):
     which: Int[Array, " B"],
     clips: Clips,
   ) -> tuple[Learning, Float[Array, " M"]]:
-    """Returns what has become of a learner after one step; see `learn`."""
+    """Returns the state after one step; see `learn`."""
     batch = batch_of(clips, which)
     gradient = jax.grad(self._loss, has_aux=True)
     grads, (sums, state) = gradient(learning.params, learning.state, batch, which >= 0, key)
@@ -134,15 +134,15 @@ class Program(NamedTuple):
     return jnp.sum(self._watch(params, clips, self._measure), axis=0)
 
   def flow(self, params: PyTree, clips: Clips) -> Float[Array, "n T R H W 2"] | None:
-    """Returns the flow that is said of footage that is not learnt from; None if none is said."""
+    """Returns the predicted flow of held-out footage; None if the learner outputs none."""
     return self._watch(params, clips, lambda painted, _: painted.flow)
 
   def says_flow(self, params: PyTree, clips: Clips) -> bool:
-    """Returns whether the learner says any; computes nothing."""
+    """Returns whether the learner outputs flow; computes nothing."""
     return jax.eval_shape(self.flow, params, clips) is not None
 
   def _watch(self, params: PyTree, clips: Clips, tell: Callable[..., PyTree]) -> PyTree:
-    """Returns what `tell(painted, batch)` makes of every clip, stacked."""
+    """Returns `tell(painted, batch)` of every clip, stacked."""
     fresh = self.learner.initial_state(params, clips.frames.shape[2])
 
     def look(state: PyTree, clip: Any) -> tuple[PyTree, PyTree]:
@@ -248,7 +248,7 @@ class Runner:
   def _part(
     self, learning: Learning, rate: Array, keys: Array, order: np.ndarray, clips: Clips
   ) -> tuple[Learning, np.ndarray]:
-    """Returns what `Program.learn` does."""
+    """Returns the result of `Program.learn`."""
     if not self.program.learner.convolves and len(order):
       learning, sums = self._learn(learning, rate, keys, order, clips)
       return learning, np.asarray(sums)

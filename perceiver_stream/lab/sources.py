@@ -1,4 +1,4 @@
-"""Where footage comes from: for every kind, three sets of worlds that have nothing in common."""
+"""Sources of footage: for every kind, three disjoint sets of worlds."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a picture shows: what a learner must paint for a frame, and how well it did."""
+"""Tasks: the target image of a frame, and its score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ SHOWS = ("pixels", "depth", "segmentation")
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-  """RGB clip in, RGB picture for every frame out; the loss is the mean squared error always.
+  """RGB clip in, RGB image for every frame out; the loss is always the mean squared error.
 
   Attributes:
     shows: One of `SHOWS`.
-    displacement: Ticks from a frame to the moment its picture shows; 0 is the frame's own.
+    displacement: Ticks from a frame to the tick of its target; 0 is the frame's own.
     num_classes: Colours of a segmentation.
     nearest: Depth that is black, metres.
     farthest: Depth that is white, metres.
@@ -39,18 +39,18 @@ class Task:
 
   @property
   def error(self) -> str:
-    """What `score` is called; lower is better."""
+    """The name of `score`; lower is better."""
     return {"pixels": "squared error", "depth": "relative error", "segmentation": "1 - mIoU"}[
       self.shows
     ]
 
   @property
   def num_sums(self) -> int:
-    """How many sums `measure` gives, M."""
+    """Number of sums that `measure` returns, M."""
     return 2 * self.num_classes if self.shows == "segmentation" else 2
 
   def paint(self, footage: Mapping[str, np.ndarray]) -> UInt8[np.ndarray, "*n H W 3"]:
-    """Returns the picture of every tick.
+    """Returns the target image of every tick.
 
     Raises:
       ValueError: The footage has nothing of the kind.
@@ -74,8 +74,8 @@ class Task:
 
     Args:
       painted: By the learner.
-      picture: What it should have painted; in [0, 1].
-      counts: Whether a picture counts.
+      picture: The target; in [0, 1].
+      counts: True where a target counts.
     """
     weight = jax.lax.broadcast_in_dim(counts.astype(jnp.float32), picture.shape[:3], (0,))
     if self.shows == "segmentation":

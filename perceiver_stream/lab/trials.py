@@ -24,19 +24,19 @@ from perceiver_stream.lab.tasks import Task
 NUM_POINTS = 20  # of a curve that is kept
 PRETRAINING = Rule(optimizer=optimizer("adamw", 0.9), shuffled=True)
 PRETRAINING_RATE = 1e-3
-# Whether the state goes on from clip to clip: while learning, and out of the stream.
+# Carry-over of the state from clip to clip: while learning, and out of the stream.
 CARRY = {"never": (False, False), "always": (True, True), "held out": (False, True)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-  """What is tried, at every learning rate of its rule and with every seed.
+  """One experiment, run at every learning rate of its rule and with every seed.
 
   Attributes:
     learner: One of `LEARNERS`.
-    task: What it paints.
+    task: Its targets.
     source: Of the footage: see `sources.sets_of`.
-    rule: How it learns.
+    rule: Its learning rule.
     pretraining: The objective, of `OBJECTIVES`, by which it learnt before, from shuffled footage of
       the third set; empty is none.
     carry: When it remembers from clip to clip, one of `CARRY`.
@@ -65,7 +65,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-  """How much of everything.
+  """The scale of a grid: ticks, seeds, learning rates.
 
   Attributes:
     side: Rows and columns of a frame.
@@ -74,7 +74,7 @@ class Size:
     held_out: Rows and ticks of the footage that is never learnt from; of videos, a row per file at most.
     pretraining_ticks: Length of the footage that is learnt from before.
     pretraining_batch: Its clips per step; every clip comes once per epoch.
-    pretraining_epochs: How often.
+    pretraining_epochs: Passes over the pretraining footage.
     seeds: Of worlds, parameters and orders, all at once.
     num_rates: Learning rates tried, from the middle of the rule's.
     parts: Times that a run is scored out of the stream.
@@ -183,9 +183,9 @@ class Workshop:
     self.runner = Runner(self._program(trial.rule))
 
   def __call__(self, seed: int) -> dict[str, Any]:
-    """Returns what `summary` makes of the curves of all learning rates, and what they cost.
+    """Returns the `summary` of the curves of all learning rates, and their cost.
 
-    Where learner and footage both say how things move, runs and rivals have `motion.SCORES` too.
+    Where learner and footage both have flow, runs and baselines have `motion.SCORES` too.
     """
     trial, size, began = self.trial, self.size, time.monotonic()
     material = jax.tree.map(jnp.asarray, self.material(seed))
@@ -232,7 +232,7 @@ class Workshop:
     return footage.kept(self.cache, config, sources.rows_of(config, rows), ticks)
 
   def _judge(self, params: Any, seed: int, clips: Any) -> motion.Judge | None:
-    """Returns what judges flow, if both learner and footage say how things move in a tick."""
+    """Returns the scorer of flow, if both learner and footage have it."""
     held_out, task = self.held_out(seed), self.trial.task
     known = motion.MOTION in held_out and (task.shows, task.displacement) == ("pixels", 1)
     if known and self.runner.program.says_flow(params, clips):
@@ -279,13 +279,13 @@ def summary(task: Task, curves: Curves) -> dict[str, Any]:
 
 
 def by_row(flow: Float[Array, "n T R H W 2"]) -> Float[np.ndarray, "R N H W 2"]:
-  """Returns what was said clip by clip as rows of ticks."""
+  """Returns outputs by clip as rows of ticks."""
   ticks = np.asarray(flow).reshape(-1, *flow.shape[2:])
   return np.moveaxis(ticks, 1, 0)
 
 
 def baselines(task: Task, material: Material) -> dict[str, dict[str, float | None]]:
-  """Returns the errors of copying the frame (pixels only) and of the stream's mean picture."""
+  """Returns the errors of copying the frame (pixels only) and of the stream's mean image."""
   mean = np.asarray(material.in_stream.pictures, np.float32).mean((0, 1, 2)) / 255
   found: dict[str, dict[str, float | None]] = {"mean picture": {}}
   if task.shows == "pixels":

@@ -40,7 +40,7 @@ def attend(
     queries: `[B, Q, M, F]`, M heads of width F.
     keys: `[B, N, M, F]`.
     values: `[B, N, M, G]`.
-    mask: True where a key may be seen, per row or per query; a query that sees none gives zeros.
+    mask: True where a key may be attended to, per row or per query; a query without keys gives zeros.
     logits_bytes: Budget for one block of float32 logits.
   """
   if _has_fused_kernel(queries, values, mask):
@@ -100,7 +100,7 @@ def _logits(queries: Array, keys: Array, mask: Array | None) -> Array:
 def _weights(queries: Array, keys: Array, mask: Array | None) -> Float[Array, "B M Q N"]:
   logits = _logits(queries, keys, mask)
   weights = jax.nn.softmax(logits, axis=-1)
-  if mask is not None:  # also gives zeros to a query that sees nothing
+  if mask is not None:  # also gives zeros to a query without keys
     weights = jnp.where(logits == _MASKED, 0.0, weights)
   return weights
 
@@ -187,8 +187,8 @@ class Attention(hk.Module):
     qk_dim: Width of queries and keys over all heads; None is the query input's.
     v_dim: Width of values over all heads; None is `qk_dim`.
     output_dim: Width of the result; None is `v_dim`.
-    use_qkv_bias: Whether the three input projections have a bias.
-    qk_norm: Whether queries and keys pass an RMS norm per head (MooG).
+    use_qkv_bias: If True, the three input projections have a bias.
+    qk_norm: If True, queries and keys pass an RMS norm per head (MooG).
     name: Haiku name.
 
   Raises:
@@ -220,7 +220,7 @@ class Attention(hk.Module):
     keys_values: Float[Array, "B N C"],
     mask: Bool[Array, "B N"] | Bool[Array, "B Q N"] | None = None,
   ) -> Float[Array, "B Q K"]:
-    """Returns what each query gathers from `keys_values`; see `attend` for `mask`."""
+    """Returns the output of each query over `keys_values`; see `attend` for `mask`."""
     qk_dim = self.qk_dim or queries.shape[-1]
     v_dim = self.v_dim or qk_dim
     q = self._heads(queries, qk_dim, "query")

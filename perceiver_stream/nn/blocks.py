@@ -65,7 +65,7 @@ class CrossBlock(hk.Module):
     qk_dim: Width of queries and keys; None is that of `x`.
     v_dim: Width of values; None is `qk_dim`.
     qk_norm: See `Attention`.
-    use_residual: Whether `x` itself is added to what it gathered; the MLP's residual stays.
+    use_residual: If True, `x` is added to the attention output; the MLP's residual stays.
     eps: Added to the variance in the norms.
     name: Haiku name.
   """

@@ -1,4 +1,4 @@
-"""Convolutions over pictures."""
+"""Convolutions over images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ class Conv2D(hk.Module):
     output_dim: Output channels.
     kernel: Rows and columns of the kernel; one number for both.
     stride: Rows and columns; one number for both.
-    use_bias: Whether a bias is added.
+    use_bias: If True, a bias is added.
     w_init: Of the weight; None is LeCun's.
     in_loop: Whether it is to be a product of neighbourhoods and a matrix: the same numbers, but its
       gradient within a loop is not slow on a CPU. Kernels are odd then.
@@ -52,7 +52,7 @@ class Conv2D(hk.Module):
     self.use_bias = use_bias
 
   def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
-    """Returns the filtered pictures, in the dtype of `x`."""
+    """Returns the filtered images, in the dtype of `x`."""
     shape = (*self.kernel, x.shape[-1], self.output_dim)
     w = hk.get_parameter("w", shape, jnp.float32, self.w_init)
     y = (_as_product if self.in_loop else _as_convolution)(x, w.astype(x.dtype), self.stride)
@@ -144,7 +144,7 @@ class ConvStack(hk.Module):
 
   @hk.name_like("__call__")
   def layer(self, i: int, x: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
-    """Returns what convolution i makes of the features before it."""
+    """Returns the output of convolution i on the features before it."""
     sizes = {"kernel": self.kernels[i], "stride": self.strides[i]}
     return Conv2D(self.channels[i], **sizes, name=f"conv_{i}")(gelu(x) if i else x)
 

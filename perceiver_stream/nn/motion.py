@@ -1,4 +1,4 @@
-"""Where things went between two pictures: pyramidal Lucas-Kanade, dense, without parameters.
+"""Optical flow between two images: pyramidal Lucas-Kanade, dense, without parameters.
 
 It gives a tokenizer something that moves from the first tick on. It is input to learned layers,
 not an answer: what it finds is wrong at occlusions, on flat places and under changing light.
@@ -19,14 +19,14 @@ def local_motion(
   window: int = 7,
   damping: float = 3e-4,
 ) -> Float[Array, "B H W 3"]:
-  """Returns where each place of `last` was in `previous`, and how badly that fits.
+  """Returns the displacement from each pixel of `last` to `previous`, and its residual.
 
   One damped least-squares step per pyramid level, coarse to fine. Damping pulls flat places to
   zero. Sizes that cannot be halved get fewer levels.
 
   Args:
-    previous: The earlier picture, values in [0, 1].
-    last: The later picture.
+    previous: The earlier image, values in [0, 1].
+    last: The later image.
     levels: Pyramid levels; motion up to about 2^levels pixels is found.
     window: Side of the neighbourhood that moves together, pixels; odd.
     damping: Added to the mean squared gradient.
@@ -50,7 +50,7 @@ def local_motion(
 
 
 def roughness(flow: Float[Array, "*n H W 2"], threshold: float = 1e-3) -> Float[Array, ""]:
-  """Returns how rough a flow is: the mean over places and channels of Huber's ρ(√(gx² + gy²)).
+  """Returns the roughness of a flow: the mean over pixels and channels of Huber's ρ(√(gx² + gy²)).
 
   g are central differences of a channel; ρ(x) is x²/2t up to the threshold t, x - t/2 beyond, so
   that far from zero it is the total variation.

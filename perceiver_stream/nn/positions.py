@@ -1,4 +1,4 @@
-"""Where things are: one coordinate function, and the encodings made from coordinates.
+"""Positions: one coordinate function, and the encodings made from coordinates.
 
 Positions run over [-1, 1] per axis, in the order (t, y, x) or (y, x). Tables are computed in
 float64 by numpy when the positions are numpy arrays, and traced in float32 otherwise.
@@ -94,8 +94,8 @@ def fourier_linear(
     positions: `[..., d]` in [-1, 1]; numpy or jax.
     num_bands: Bands per axis.
     max_resolution: Elements per axis, length d; half of it is the Nyquist frequency.
-    concat_pos: Whether the raw positions come first.
-    sine_only: Whether to leave the cosines out.
+    concat_pos: If True, the raw positions come first.
+    sine_only: If True, the cosines are left out.
 
   Returns:
     `[..., d * (1 + 2 * num_bands)]` (with all options), the array type of `positions`.
@@ -158,7 +158,7 @@ class LearnedPositions(hk.Module):
     num: Places.
     dim: Width.
     init_scale: Standard deviation of what is drawn at first.
-    start: What they are at first instead.
+    start: Initial values instead of noise.
     name: Haiku name.
   """
 

@@ -1,4 +1,4 @@
-"""Reading pictures between their pixels."""
+"""Bilinear sampling of images at fractional positions."""
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,11 @@ from jaxtyping import Array, Float
 def sample_bilinear(
   pictures: Float[Array, "B H W C"], y: Float[Array, "B ..."], x: Float[Array, "B ..."]
 ) -> Float[Array, "B ... C"]:
-  """Returns the pictures read at fractional places; beyond the edge the edge repeats.
+  """Returns the images sampled at fractional positions; beyond the edge the edge repeats.
 
   Args:
-    pictures: What to read.
-    y: Rows; whole numbers are pixel centres. Gradients flow to the places and to the pictures.
+    pictures: The images.
+    y: Rows; whole numbers are pixel centres. Gradients flow to positions and images.
     x: Columns.
   """
   height, width, channels = pictures.shape[1:]

@@ -1,4 +1,4 @@
-"""Where a big array may be divided between devices; the only word models say about devices."""
+"""The axis along which a large array may be sharded; models know nothing else about devices."""
 
 from typing import Any
 

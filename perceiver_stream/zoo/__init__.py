@@ -88,7 +88,7 @@ def build(name_or_config: Any) -> Model:
 
 
 def released(name: str) -> str:
-  """Returns which published file holds the weights of a named model; empty if none does.
+  """Returns the name of the published file with a model's weights; empty if none exists.
 
   >>> released("rvm/small")
   'the flat .npz of size S (google-deepmind/representations4d, colabs/rvm_inference_demo.ipynb)'

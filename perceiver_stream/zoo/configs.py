@@ -8,7 +8,7 @@ from typing import Any
 
 from perceiver_stream.files import codec
 
-MAX_POINTS = 2**22  # of the pictures that a model sees at once
+MAX_POINTS = 2**22  # of the images that a model reads at once
 MAX_TABLE = 2**28  # points times bands of positions; the largest published model has 154 million
 MAX_LAYERS = 4096  # of all parts together
 

@@ -1,4 +1,4 @@
-"""Which model a Hugging Face Perceiver is: sizes from its config.json, the rest from shapes."""
+"""Detection of Hugging Face Perceivers: sizes from config.json, the rest from shapes."""
 
 import pathlib
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from perceiver_stream.models.perceiver_io.halves import DecoderConfig, EncoderCo
 _SHAPE = "cross_attention_shape_for_attention"
 _DECODER_QUERY = "perceiver.decoder.decoder.decoding_cross_attention.attention.self.query.weight"
 
-# What the port takes where a config.json says nothing.
+# Defaults of the port for fields that a config.json lacks.
 _DEFAULTS: dict[str, Any] = {
   "num_latents": 256, "d_latents": 1280, "num_blocks": 1, "num_self_attends_per_block": 26,
   "num_self_attention_heads": 8, "num_cross_attention_heads": 8, "use_query_residual": True,

@@ -116,7 +116,7 @@ def save(
     model: Built by the zoo.
     params: Of the model.
     card: Default is that of the model's family.
-    readouts: What is read out of its states, by name; see `load_readout`.
+    readouts: Read-outs of its states, by name; see `load_readout`.
   """
   readouts = readouts or {}
   card = card or card_of(model)
@@ -135,7 +135,7 @@ def save(
 
 
 def load_readout(path: str | pathlib.Path, name: str) -> Readout:
-  """Returns what was learnt to read out of a model's states, from the model's file.
+  """Returns the trained read-out of a model's states, from the model's file.
 
   Args:
     path: As in `load`; a file that `save` wrote.

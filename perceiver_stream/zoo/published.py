@@ -1,4 +1,4 @@
-"""Which model a published file belongs to."""
+"""Detection of the model of a published file."""
 
 from perceiver_stream import zoo
 from perceiver_stream.models.mapping import Detected, Flat

@@ -30,10 +30,10 @@ class Config:
   Attributes:
     channels: Of every convolution.
     strides: Of every convolution; none means 1 everywhere.
-    shortcut: How a layer takes in an earlier one: `"none"`, `"add"` or `"concat"`.
+    shortcut: Connection to an earlier layer: `"none"`, `"add"` or `"concat"`.
     span: Layers that a shortcut spans, 2 or more.
-    taps: Ticks that a layer sees of what it reads, the newest among them.
-    head: `"picture"`, one answer per place, or `"classes"`, one per frame.
+    taps: Number of ticks of its input that a layer reads, the newest included.
+    head: `"picture"`, one output per position, or `"classes"`, one per frame.
     output_dim: Numbers of an answer.
   """
 
@@ -121,7 +121,7 @@ def _joined_shape(
 
 
 def _rectified(dim: int, stride: int, *, is_raw: bool = False) -> Callable[[Array], Array]:
-  """Returns a convolution of normalised, rectified features, or of a raw picture."""
+  """Returns a convolution of normalised, rectified features, or of a raw image."""
 
   def function(x: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
     if is_raw:

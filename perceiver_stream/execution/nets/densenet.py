@@ -1,4 +1,4 @@
-"""A DenseNet that finds keypoints: pictures in, heat maps out; every layer reads all before it.
+"""A DenseNet that finds keypoints: images in, heat maps out; every layer reads all before it.
 
 Blocks of layers that each add a few channels beside all those before, and transitions between them
 that halve the picture. What a layer reads past the layer before it is a shortcut: when stages work
@@ -33,9 +33,9 @@ class Config:
   """Sizes of a DenseNet; the defaults are those of DenseNet-121 but for the stem's stride.
 
   Attributes:
-    stem_channels: Of the first convolution, which halves the picture.
+    stem_channels: Of the first convolution, which halves the image.
     growth: Channels that a layer adds.
-    blocks: Layers of each block; the picture is halved between blocks.
+    blocks: Layers of each block; the image is halved between blocks.
     bottleneck: Width of a layer's 1×1 convolution, over `growth`; 0 leaves it out.
     compression: Channels after a transition, over those before.
     num_keypoints: Heat maps of the answer.
@@ -105,7 +105,7 @@ def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Stage
 
 
 def _grown(config: Config, features: tuple[Array, ...]) -> Float[Array, "B h w G"]:
-  """Returns what a layer adds to the features before it."""
+  """Returns the features that a layer adds to those before it."""
   if config.bottleneck:
     dim = config.bottleneck * config.growth
     features = (_joined(features, dim, kernel=1, prefix="bottleneck_"),)
@@ -113,5 +113,5 @@ def _grown(config: Config, features: tuple[Array, ...]) -> Float[Array, "B h w G
 
 
 def _joined(features: tuple[Array, ...], dim: int, **how: Any) -> Float[Array, "B h w K"]:
-  """Returns what is `filtered` of features side by side."""
+  """Returns the concatenated features after normalisation and convolution."""
   return filtered(jnp.concatenate(features, axis=-1), dim, in_loop=True, **how)

@@ -1,4 +1,4 @@
-"""Heat maps of keypoints: a head for nets of pictures, their loss, and points out of maps.
+"""Heat maps of keypoints: a head for image nets, their loss, and points from maps.
 
 Every keypoint has a map over a grid of cells, each `stride` pixels wide; a softmax over the cells
 says where it is. Points are (x, y) in raster coordinates: the centre of the first pixel is
@@ -58,11 +58,11 @@ def loss(
   Args:
     maps: Logits.
     targets: From `gaussian`, or the softmax of another net's maps.
-    visible: Which count; None is all.
+    visible: Mask of the keypoints that count; None is all.
   """
   rows, _, _, number = maps.shape
   visible = jnp.ones((rows, number), bool) if visible is None else visible
-  # Where a hidden point is may be anything, NaN included: it must not reach a gradient.
+  # The position of a hidden point may be anything, NaN included: it must not reach a gradient.
   seen = jax.lax.broadcast_in_dim(visible, targets.shape, (0, 3))
   targets = jnp.where(seen, targets, 0.0).reshape(rows, -1, number)
   logs = jax.nn.log_softmax(maps.reshape(rows, -1, number), axis=1)
@@ -70,7 +70,7 @@ def loss(
 
 
 def probabilities(maps: Float[Array, "B h w K"]) -> Float[Array, "B h w K"]:
-  """Returns where each keypoint is, as shares that sum to 1 over the cells."""
+  """Returns the target distribution of each keypoint; it sums to 1 over the cells."""
   return jax.nn.softmax(maps.reshape(maps.shape[0], -1, maps.shape[-1]), axis=1).reshape(maps.shape)
 
 

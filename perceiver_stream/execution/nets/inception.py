@@ -1,4 +1,4 @@
-"""An Inception net that finds keypoints: pictures in, heat maps out, branches of unequal depth between.
+"""An Inception net that finds keypoints: images in, heat maps out, branches of unequal depth between.
 
 A module filters its input by 1×1, by 3×3, by 5×5 and by pooling, and hands all four on side by side.
 Every convolution in depth is a layer, so that branches of fewer convolutions are shortcuts: when
@@ -34,10 +34,10 @@ class Config:
   """Sizes of an Inception net; the defaults are modules 3a to 4a of GoogLeNet, reducers included.
 
   Attributes:
-    stem: Channels of the first convolutions, each of which halves the picture.
+    stem: Channels of the first convolutions, each of which halves the image.
     modules: Channels of each module's branches: 1×1, before 3×3, 3×3, before 5×5, 5×5, after pooling.
-    halve_before: Modules before which the picture is halved by max-pooling.
-    wide: How the widest branch filters: `"5x5"`, or as deep as two `"double_3x3"`.
+    halve_before: Modules before which the image is halved by max-pooling.
+    wide: Filters of the widest branch: `"5x5"`, or two as `"double_3x3"`.
     num_keypoints: Heat maps of the answer.
   """
 
@@ -101,7 +101,7 @@ def inception(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "
   """Returns the heat maps of every frame, as logits; call it inside a Haiku transform.
 
   Raises:
-    ValueError: The frames cannot be halved as often as the config says.
+    ValueError: The frames cannot be halved as often as the config demands.
   """
   return on_pictures(staged(config, *frames.shape[1:]), frames)
 

@@ -1,4 +1,4 @@
-"""A UNet: pictures in, pictures of the same size out; every block is a layer.
+"""A UNet: images in, images of the same size out; every block is a layer.
 
 The picture is halved level by level and doubled again; each level's features on the way down are
 read on the way up, which makes them shortcuts in time when stages work at once.
@@ -33,7 +33,7 @@ class Config:
     channels: Of every level, from full size down; each level has half the size of the one before.
     num_blocks: Residual blocks of a level, on the way down and on the way up.
     output_dim: Channels of the answer.
-    join: How the way up takes in the features of the way down: `"concat"` or `"add"`.
+    join: Merge of encoder features into the decoder: `"concat"` or `"add"`.
   """
 
   channels: tuple[int, ...] = (32, 64, 128, 256)

@@ -1,4 +1,4 @@
-"""A vision transformer: pictures in, pictures of the same size out; every block is a layer.
+"""A vision transformer: images in, images of the same size out; every block is a layer.
 
 Source: Dosovitskiy et al. 2021, 2010.11929. Differs: no class token; a linear head gives every
 patch its pixels back, so that the answer is a picture.

@@ -1,4 +1,4 @@
-"""What a table is."""
+"""The definition of a table."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +15,10 @@ class Table:
 
   Attributes:
     title: Of its page.
-    about: What is asked, and what was published; a paragraph.
+    about: The question, and published results; a paragraph.
     trials: By the name of their row, in their order.
     effects: To be found, or not.
-    remarks: What must be known to read it.
+    remarks: Notes needed to read it.
     note: Makes a paragraph of the results, where a table has more to say.
     changes: Fields of a size, by its name, that are other ones for this table.
   """

@@ -44,7 +44,7 @@ def backproject(
 def project(
   points: Float[Array, "B *k 3"], intrinsics: Float[Array, "B 4"]
 ) -> tuple[Float[Array, "B *k 2"], Bool[Array, " B *k"]]:
-  """Returns where points are in the picture, (x, y) in pixels, and which lie in front.
+  """Projects points into the image: (x, y) in pixels, and a mask of those in front.
 
   A point with z at or below `MIN_DEPTH` is not valid; it is put at the principal point and no
   gradient flows to it. gvnn adds 1e-12 to z and lets points behind the camera through.
@@ -90,7 +90,7 @@ def plane_homography(
 def apply_homography(
   homography: Float[Array, "B 3 3"], xy: Float[Array, "B *k 2"]
 ) -> Float[Array, "B *k 2"]:
-  """Returns where a homography maps pixels."""
+  """Returns pixel positions mapped by a homography."""
   lifted = jnp.concatenate([xy, jnp.ones_like(xy[..., :1])], axis=-1)
   mapped = jnp.einsum("bij,b...j->b...i", homography, lifted)
   return mapped[..., :2] / mapped[..., 2:]

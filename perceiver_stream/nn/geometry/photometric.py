@@ -103,11 +103,11 @@ def _differences(x: Array, axis: int) -> Array:
 def edge_aware_smoothness(
   disparity: Float[Array, "B H W"], picture: Float[Array, "B H W C"], normalise: bool = True
 ) -> Float[Array, ""]:
-  """Returns the mean absolute gradient of the disparity, less where the picture has edges.
+  """Returns the mean absolute gradient of the disparity, less where the image has edges.
 
   Args:
     disparity: Inverse depth.
-    picture: Of the same view.
+    picture: The image of the same view.
     normalise: Divide the disparity by its mean over each picture (monodepth2), so that shrinking it
       does not pay.
   """

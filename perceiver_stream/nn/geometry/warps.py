@@ -1,4 +1,4 @@
-"""Inverse warps: reading a source picture where pixels of the target land.
+"""Inverse warps: sampling a source image where pixels of the target project to.
 
 Where something is not valid (`depth` or z in the source at or below `cameras.MIN_DEPTH`) the pixel
 stays at its own centre: flow 0, warped value 0, and no gradient.
@@ -17,10 +17,10 @@ from perceiver_stream.nn.geometry import cameras, lie
 def sample(
   pictures: Float[Array, "B H W C"], xy: Float[Array, "B *k 2"], border: str = "edge"
 ) -> Float[Array, "B *k C"]:
-  """Returns pictures read bilinearly at (x, y) in pixels, centres at halves.
+  """Returns images sampled bilinearly at (x, y) in pixels, centres at halves.
 
   Args:
-    pictures: What to read; gradients flow to it and to `xy`.
+    pictures: The images; gradients flow to them and to `xy`.
     xy: Places, anywhere.
     border: "zeros": each of the four taps counts only if it lies in the picture, so values fade
       out within half a pixel (gvnn). "edge": the border repeats, with zero gradient beyond it.
@@ -55,7 +55,7 @@ def sample(
 
 
 class Landing(NamedTuple):
-  """The places in the source picture that pixels of the target correspond to.
+  """The positions in the source image that correspond to pixels of the target.
 
   Attributes:
     xy: In pixels of the source.
@@ -73,7 +73,7 @@ class Landing(NamedTuple):
 def rigid(
   depth: Float[Array, "B H W"], pose: Float[Array, "B 4 4"], intrinsics: Float[Array, "B 4"]
 ) -> Landing:
-  """Returns where the pixels of a target land in a source that sees the same still scene.
+  """Returns the positions of a target's pixels in a source image of the same static scene.
 
   Args:
     depth: Of the target, in metres.
@@ -87,7 +87,7 @@ def rigid(
   xy, in_front = cameras.project(moved, intrinsics)
   valid = known & in_front
   own = jnp.broadcast_to(cameras.pixel_centres(height, width, depth.dtype), xy.shape)
-  # Without the rounding of the way there and back, a camera at rest reads the picture bit for bit.
+  # Without rounding of the round trip, a camera at rest samples the image bit for bit.
   rounding = jax.lax.stop_gradient(cameras.project(points, intrinsics)[0] - own)
   xy = jnp.where(valid[..., None], xy - rounding, own)
   x, y = xy[..., 0], xy[..., 1]
@@ -111,7 +111,7 @@ def warp_rigid(
   intrinsics: Float[Array, "B 4"],
   border: str = "zeros",
 ) -> tuple[Float[Array, "B H W C"], Landing]:
-  """Returns the target as it would look by the source picture, and where its pixels were read."""
+  """Returns the target synthesised from the source image, and the sampled positions."""
   landing = rigid(depth, pose, intrinsics)
   read = sample(source, landing.xy, border)
   return jnp.where(landing.valid[..., None], read, 0.0), landing
