@@ -1,4 +1,4 @@
-"""What frame prediction is judged beside: copying, flow extrapolation, and mixes of such guesses.
+"""Baselines of frame prediction: copying, flow extrapolation, and mixes of such guesses.
 
   copy        the last frame
   extrap      the last frame, moved on by the flow between the last two, times the displacement
@@ -9,7 +9,7 @@
               start as those of `mix`
 
 The baselines are prequential as the model is: a prediction of a tick uses nothing later than
-`displacement` ticks before it. Ticks without a frame are bridged: the last two frames seen count.
+`displacement` ticks before it. Ticks without a frame are bridged: the last two observed frames count.
 While a recording has no flow yet (its first frame) extrapolating is copying. A recording starts
 without frames of the one before; fitted weights stay.
 """
@@ -27,7 +27,7 @@ from perceiver_stream.evaluation.past import Past
 NAMES = ("copy", "extrap", "extrap_d", "mix", "fitted_mix")
 SLOW_FRAMES = 16  # as many as the slow average of a model's memory has by default
 BLUR_PX = 2.0  # standard deviation
-_CHANGES = 4  # guesses of the fitted mix beside copying
+_CHANGES = 4  # guesses of the fitted mix other than copying
 
 
 class FrameBaselines:
@@ -72,8 +72,8 @@ class FrameBaselines:
 
     Args:
       frame: RGB; anything where not valid.
-      is_first: Whether a new recording starts here.
-      valid: Whether the frame was observed.
+      is_first: True if a new recording starts here.
+      valid: True if the frame was observed.
 
     Returns:
       Mean squared errors, of values in [0, 1], by displacement and baseline. Displacements that
@@ -159,8 +159,8 @@ def window_baselines(
   Args:
     frames: RGB.
     displacements: Ticks.
-    is_first: Where a recording starts; None is only at the first tick.
-    valid: Where a frame was observed; None is everywhere.
+    is_first: True where a recording starts; None is only at the first tick.
+    valid: True where a frame was observed; None is everywhere.
 
   Returns:
     By displacement and baseline; NaN for what cannot be predicted.
@@ -184,7 +184,7 @@ def _mse(prediction: np.ndarray, target: np.ndarray) -> float:
 
 
 def _weights_of_mix(guesses: Mapping[str, np.ndarray]) -> list[float]:
-  """Returns how much `mix` weighs each guess of the fitted mix beside copying."""
+  """Returns the weights that reproduce `mix` in the fitted mix."""
   moved = ("extrap", "extrap_d")
   share = 1 / (1 + sum(name in guesses for name in moved))
   return [share if name in guesses else 0.0 for name in moved] + [0.0, 0.0]

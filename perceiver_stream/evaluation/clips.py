@@ -26,7 +26,7 @@ class Clip(NamedTuple):
   Attributes:
     frames: RGB.
     tracks: (x, y) in raster coordinates of the frames: the first pixel's centre is (0.5, 0.5).
-    occluded: Where a point is hidden or out of the picture.
+    occluded: True where a point is hidden or outside the image.
   """
 
   frames: UInt8[np.ndarray, "T H W 3"]
@@ -74,12 +74,12 @@ def score(
   """Returns the TAP-Vid numbers of each clip, by `tapvid.KEYS`.
 
   Args:
-    method: What follows the points.
+    method: The method that tracks the points.
     clips: To follow them in; one without a visible point is NaN.
     mode: `"first"` or `"strided"`; see `tapvid`.
 
   Raises:
-    ValueError: There is no such mode, or a clip's truth asks what `check_queries` refuses.
+    ValueError: There is no such mode, or `check_queries` refuses the queries of a clip.
   """
   asks = {"first": tapvid.queries_first, "strided": tapvid.queries_strided}
   if mode not in asks:

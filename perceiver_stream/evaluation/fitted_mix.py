@@ -32,8 +32,8 @@ class FittedMix:
   """
 
   def __init__(self, displacement: int, num_changes: int):
-    """Makes it for `num_changes` guesses beside copying, `displacement` ticks ahead (1 or more)."""
-    # What was known 0, 1, ..., displacement ticks ago: the matrix and, as last column, the vector.
+    """Makes it for `num_changes` guesses other than copying, `displacement` ticks ahead (1 or more)."""
+    # The state 0, 1, ..., displacement ticks ago: the matrix and, as last column, the vector.
     self._known = np.zeros((displacement + 1, num_changes, num_changes + 1))
 
   def begin(self) -> None:
@@ -43,10 +43,10 @@ class FittedMix:
   def predict(
     self, changes: Float[np.ndarray, "K N"], prior: Sequence[float]
   ) -> Float[np.ndarray, " N"]:
-    """Returns what to add to copying, by the weights of `displacement` ticks ago.
+    """Returns the change to add to copying, by the weights of `displacement` ticks ago.
 
     Args:
-      changes: How the other guesses differ from copying, of values in [0, 255].
+      changes: Differences of the other guesses from copying, of values in [0, 255].
       prior: Weights of the changes while nothing has been learnt.
     """
     matrix, vector = self._known[-1, :, :-1], self._known[-1, :, -1]

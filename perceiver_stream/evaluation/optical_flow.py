@@ -38,12 +38,12 @@ def extrapolate(
 
   What is at p moves to p - steps * backward(p) = q. For every q that is solved by fixed-point
   iteration, p <- q + steps * backward(p), and the picture is sampled at p, bicubically; outside of
-  it the edge goes on.
+  it the edge is repeated.
 
   Args:
     picture: Any range; uint8 is taken as it is.
     backward: Flow from this picture to the one a tick (or more) ago.
-    steps: How many times that.
+    steps: Number of such steps.
   """
   here = pixel_grid(*picture.shape[:2])
   flow = np.ascontiguousarray(backward, np.float32) * np.float32(steps)
@@ -77,7 +77,7 @@ def opencv() -> Any:
   """Returns the module cv2.
 
   Raises:
-    ImportError: It is not installed; says how to.
+    ImportError: It is not installed; names the package.
   """
   try:
     import cv2

@@ -61,5 +61,5 @@ class Past:
     self.tick, self._start = map(int, state["counters"])
 
   def _known(self, tick: int) -> np.ndarray:
-    """Returns which slots hold an observation of this recording up to `tick`."""
+    """Returns the mask of slots with an observation of this recording up to `tick`."""
     return (self._ticks >= self._start) & (self._ticks <= tick)

@@ -1,4 +1,4 @@
-"""What sound and depth are judged beside: means of what was observed before.
+"""Baselines of sound and depth: means of earlier observations.
 
   past_mean    the mean of all ticks observed so far, over all recordings
   recent_mean  the mean of the last 8 observed ticks of this recording (sound alone)
@@ -46,7 +46,7 @@ class PastMeans:
       displacements: Ticks, each 1 or more.
       shape: Of what `average` returns.
       read: Returns an observation in the space of the prediction.
-      average: Returns what is averaged over ticks, of what `read` returned.
+      average: Maps the output of `read` to the values that are averaged over ticks.
       error: Of a mean as prediction, and of what `read` returned of the target.
       recent: Ticks in the mean of the last ones; 0 leaves it out.
     """
@@ -66,8 +66,8 @@ class PastMeans:
 
     Args:
       value: As the stream has it; anything where not valid.
-      is_first: Whether a new recording starts here.
-      valid: Whether it was observed.
+      is_first: True if a new recording starts here.
+      valid: True if it was observed.
 
     Returns:
       Errors by displacement and mean. What reaches back into another recording, or to before its

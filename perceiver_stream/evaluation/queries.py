@@ -1,4 +1,4 @@
-"""What may be asked of a method that follows points: one check, used by all of them."""
+"""The check of track queries, shared by all point trackers."""
 
 import numpy as np
 from jaxtyping import Float, Num, UInt8
@@ -16,7 +16,7 @@ def check_queries(
   Args:
     frames: The video that they are about.
     query_points: (t, y, x), in raster coordinates: the first pixel's centre is (0.5, 0.5).
-    name: Says in messages who was asked.
+    name: Name of the method in messages.
 
   Raises:
     ValueError: One is not (t, y, x), not finite, in a frame that does not exist, or outside the

@@ -1,7 +1,7 @@
 """Scores of any method over the clips of `datasets`, as each benchmark has them.
 
 Points are scored by `clips.score`. What a method is given and answers is in the types below; the
-static ones stand beside every number.
+static baselines accompany every number.
 
 | clips | score | number |
 |---|---|---|
@@ -49,7 +49,7 @@ def masks(method: MaskMethod, clips: Iterable[MaskClip]) -> dict[str, float]:
   jump make no objects between them. Frames without a mask and `UNKNOWN` pixels do not count.
 
   Args:
-    method: What follows the masks.
+    method: The method that propagates the masks.
     clips: Each with at least three masks; one with fewer counts for nothing.
   """
   rows = []
@@ -72,7 +72,7 @@ def classes(
   """Returns the mean IoU of classes over a data set; frames without a mask do not count.
 
   Args:
-    method: What follows the masks.
+    method: The method that propagates the masks.
     clips: Their ids are classes; those from `num_classes` on do not count.
     num_classes: With the background, 0.
   """
@@ -84,10 +84,10 @@ def classes(
 
 
 def joints(method: JointMethod, clips: Iterable[JointClip]) -> dict[str, float]:
-  """Returns PCK, in percent, at each threshold; a joint counts where the method says it is there.
+  """Returns PCK, in percent, at each threshold; a joint counts where the method predicts it present.
 
   Args:
-    method: What follows the joints.
+    method: The method that tracks the joints.
     clips: Of any lengths.
   """
   truth, said, there = [], [], []
@@ -103,10 +103,10 @@ def joints(method: JointMethod, clips: Iterable[JointClip]) -> dict[str, float]:
 
 
 def boxes(method: BoxMethod, clips: Iterable[BoxClip]) -> dict[str, float]:
-  """Returns the mean IoU of boxes; each track is asked for at its first box.
+  """Returns the mean IoU of boxes; each track is queried at its first box.
 
   Args:
-    method: What follows the boxes.
+    method: The method that tracks the boxes.
     clips: A track without a box is left out.
   """
   means = []
@@ -132,10 +132,10 @@ def streaming(
   """Returns the TAP-Vid numbers of each clip (queries first) of what was known in time.
 
   Frames come at `fps`; whenever the method is free it gets the newest, and each frame is scored
-  with the newest answer finished by its time. Until there is one a point is where it was asked for.
+  with the newest answer finished by its time. Until there is one a point stays at its query.
 
   Args:
-    method: What follows points frame by frame.
+    method: The method that tracks points frame by frame.
     clips: To follow them in.
     fps: Frames per second.
     clock: Seconds; the real one, or a `metrics.streaming.SimulatedClock`.

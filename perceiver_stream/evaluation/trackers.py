@@ -1,4 +1,4 @@
-"""Point tracking without learning: what a read-out of frozen latents is judged beside.
+"""Point tracking without learning: the baselines of read-outs of frozen latents.
 
 All use OpenCV. They follow each query forwards and backwards from its frame; a point that is lost
 stays lost ("sticky"), save where it is found again by its template.
@@ -26,11 +26,11 @@ _REDETECT_PX, _REDETECT_LIKENESS = 10, 0.8
 
 
 class Points(NamedTuple):
-  """Where points are in one frame.
+  """Positions of points in one frame.
 
   Attributes:
     positions: (x, y), pixel centres at whole numbers.
-    visible: Whether they are thought to be seen.
+    visible: True where they are predicted visible.
     velocities: Pixels per frame.
   """
 
@@ -50,8 +50,8 @@ class Tracker(NamedTuple):
   """A method: how points go from one frame to the next.
 
   Attributes:
-    prepare: What to compute once per pair of frames.
-    step: From two frames, the points in the first, and how they looked when they were asked for,
+    prepare: Computed once per pair of frames.
+    step: From two frames, the points in the first, and their appearance in the query frame,
       to the points in the second.
   """
 
@@ -62,7 +62,7 @@ class Tracker(NamedTuple):
 def track(
   video: UInt8[np.ndarray, "T H W 3"], query_points: Num[np.ndarray, "Q 3"], tracker: Tracker
 ) -> tuple[Float[np.ndarray, "Q T 2"], Bool[np.ndarray, "Q T"]]:
-  """Returns where each point is in every frame, (x, y), and whether it is hidden.
+  """Returns the position of each point in every frame, (x, y), and whether it is hidden.
 
   Args:
     video: RGB.
@@ -84,10 +84,10 @@ def track(
 
 
 class Following:
-  """Points that are followed forwards, a frame at a time, each from the one it is asked for in.
+  """Points that are tracked forwards, a frame at a time, each from the frame of its query.
 
   Attributes:
-    points: Where they are in the newest frame; those not yet asked for wait, not visible.
+    points: Positions in the newest frame; those of later queries wait, not visible.
   """
 
   def __init__(self, step: Step, frame: Int[np.ndarray, " Q"], start: Float[np.ndarray, "Q 2"]):
@@ -99,11 +99,11 @@ class Following:
 
   @property
   def going(self) -> Bool[np.ndarray, " Q"]:
-    """Those asked for in a frame before the next."""
+    """Mask of the points with a query before the next frame."""
     return self._frame < self._tick
 
   def __call__(self, frame: Frame, known: tuple[np.ndarray, np.ndarray] | None) -> None:
-    """Takes the next frame, with what `Tracker.prepare` says of it and the one before."""
+    """Takes the next frame, with the output of `Tracker.prepare` for it and the one before."""
     going = np.flatnonzero(self.going)
     if going.size and self._last is not None:
       some = Points(*(x[going] for x in self.points))
@@ -119,7 +119,7 @@ class Following:
 def _follow(
   video: np.ndarray, frame: np.ndarray, start: np.ndarray, step: Step, flows: list
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns where points are in every frame, and are hidden, followed forwards."""
+  """Returns positions in every frame, and whether hidden, tracked forwards."""
   following, told = Following(step, frame, start), []
   for image, known in zip(video, [None, *flows], strict=True):
     following(image, known)
@@ -129,7 +129,7 @@ def _follow(
 
 
 def _static(first: Frame, second: Frame, points: Points, patches: Patches, flow: object) -> Points:
-  """Stays where it was asked for."""
+  """Stays at its query."""
   return points
 
 
@@ -212,7 +212,7 @@ def patch_around(frame: np.ndarray, at: np.ndarray) -> np.ndarray:
 def _match(
   frame: Frame, patches: Patches, around: np.ndarray, reach: int
 ) -> tuple[Float[np.ndarray, "Q 2"], Float[np.ndarray, " Q"]]:
-  """Returns where in the picture, within `reach` pixels, each patch fits best; its correlation."""
+  """Returns the best match of each patch within `reach` pixels, and its correlation."""
   cv2 = opencv()
   margin = reach + _PATCH // 2
   wide = np.pad(np.asarray(frame, np.float32), [(margin, margin)] * 2 + [(0, 0)], mode="reflect")
@@ -236,14 +236,14 @@ def _match(
 
 
 def _is_flat(cv2: Any, picture: np.ndarray) -> np.ndarray:
-  """Returns where the surroundings have no texture: correlation there is rounding error."""
+  """Returns the mask of patches without texture: correlation there is rounding error."""
   size = (_PATCH, _PATCH)
   variance = cv2.blur(picture**2, size) - cv2.blur(picture, size) ** 2
   return variance.sum(axis=-1) < _MIN_VARIANCE
 
 
 def _peak(values: np.ndarray, index: int) -> float:
-  """Returns how far from `index` the parabola through it and its neighbours is highest."""
+  """Returns the offset from `index` of the maximum of the parabola through its neighbours."""
   if not 0 < index < len(values) - 1:
     return 0.0
   before, at, after = values[index - 1 : index + 2]

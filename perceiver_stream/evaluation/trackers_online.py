@@ -9,12 +9,12 @@ from perceiver_stream.evaluation.trackers import Following, Tracker
 
 
 class Said(NamedTuple):
-  """What is said of points in a piece of video.
+  """Tracks of points in a chunk of video.
 
   Attributes:
-    tracks: (x, y) in raster coordinates of the frames, or whatever is followed; NaN before a point
-      is asked for.
-    visible: Whether it is thought to be seen.
+    tracks: (x, y) in raster coordinates of the frames, or of another kind of target; NaN before the
+      frame of its query.
+    visible: True where it is predicted visible.
     certainty: Probability that the place is about right; NaN from methods that do not say.
   """
 
@@ -34,7 +34,7 @@ class Online:
     self._following = Following(tracker.step, frame, start)
 
   def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Said:
-    """Returns what is said of the points in the next frames."""
+    """Returns the tracks of the points in the next frames."""
     told = [self._told(frame) for frame in frames]
     tracks, visible = (np.stack(x, axis=1) for x in zip(*told, strict=True))
     return Said(tracks, visible, np.full(visible.shape, np.nan, np.float32))

@@ -46,7 +46,7 @@ def load(name: str, path: str | pathlib.Path, **options: Any) -> Iterator[Any]:
 
   Raises:
     ValueError: There is no such data set.
-    FileNotFoundError: The data are not there; says where to get them, and the layout expected.
+    FileNotFoundError: The data are missing; names their source, and the layout expected.
   """
   if name not in DATASETS:
     raise ValueError(f"datasets: there is no {name!r}; use one of {sorted(DATASETS)}.")

@@ -1,4 +1,4 @@
-"""What the data sets share: the clips they yield, and what is said where one is not there."""
+"""Shared by the data sets: the clips they yield, and the message where one is missing."""
 
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,18 +11,18 @@ from perceiver_stream.evaluation import clips
 from perceiver_stream.evaluation.metrics import boxes
 
 Ticks = Iterator[Mapping[str, np.ndarray]]
-UNKNOWN = -1  # in a mask: nobody says what is there
+UNKNOWN = -1  # in a mask: not labelled
 
 
 class MaskClip(NamedTuple):
-  """A piece of video with the masks of some things.
+  """A piece of video with the masks of some objects.
 
-  Attributes:
-    frames: RGB.
-    masks: The id of the thing at each pixel, as stored: 0 is none of them, and ids may jump.
-      `UNKNOWN` where a pixel does not count, and in all of a frame that has no mask; the first has
-      one.
-    name: Of the clip in its data set.
+    Attributes:
+      frames: RGB.
+  masks: The id of the object at each pixel, as stored: 0 is none of them, and ids may jump.
+        `UNKNOWN` where a pixel does not count, and in all of a frame that has no mask; the first has
+        one.
+      name: Of the clip in its data set.
   """
 
   frames: UInt8[np.ndarray, "T H W 3"]
@@ -36,7 +36,7 @@ class JointClip(NamedTuple):
   Attributes:
     frames: RGB.
     joints: (x, y) in pixels of the frames, as stored.
-    visible: Whether a joint is inside the picture.
+    visible: True where a joint is inside the image.
     name: Of the clip in its data set.
   """
 
@@ -47,12 +47,12 @@ class JointClip(NamedTuple):
 
 
 class BoxClip(NamedTuple):
-  """A piece of video with the boxes around some things.
+  """A piece of video with the boxes around some objects.
 
   Attributes:
     frames: RGB.
     boxes: (y1, x1, y2, x2) in [0, 1] of the picture's height and width; zeros where not present.
-    present: Where a box is given. The first one of a track is its query.
+    present: True where a box is given. The first one of a track is its query.
     name: Of the clip in its data set.
   """
 
@@ -63,12 +63,12 @@ class BoxClip(NamedTuple):
 
 
 class About(NamedTuple):
-  """What a user is told about a data set that is not there.
+  """The message about a data set that is missing.
 
   Attributes:
     name: Of the data set.
-    source: Where it is to be had, in words.
-    layout: What its folder holds.
+    source: Where it can be obtained, in words.
+    layout: The layout of its folder.
   """
 
   name: str
@@ -76,7 +76,7 @@ class About(NamedTuple):
   layout: str
 
   def need(self, path: pathlib.Path) -> pathlib.Path:
-    """Returns a path that is there; FileNotFoundError says how it comes there."""
+    """Returns an existing path; FileNotFoundError names the source and the layout."""
     if path.exists():
       return path
     raise FileNotFoundError(
@@ -100,7 +100,7 @@ def masks_from_ticks(
 def boxes_from_ticks(
   ticks: Iterable[Mapping[str, np.ndarray]], num_ticks: int
 ) -> Iterator[BoxClip]:
-  """Yields the same as boxes around what is seen of each thing, in the order of their ids."""
+  """Yields the same as boxes around the visible part of each object, in the order of their ids."""
   for clip in masks_from_ticks(ticks, num_ticks):
     things = np.unique(clip.masks[clip.masks > 0])
     masks = clip.masks == things[:, None, None, None]

@@ -1,4 +1,4 @@
-"""DAVIS: videos with the masks of things (semi-supervised, 2017).
+"""DAVIS: videos with the masks of objects (semi-supervised, 2017).
 
 Source: Pont-Tuset et al. 2017, arXiv 1704.00675.
 """

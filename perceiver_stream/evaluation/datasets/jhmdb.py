@@ -42,7 +42,7 @@ def load(
 
   Raises:
     FileNotFoundError: Something is not there.
-    ImportError: SciPy is not installed; says how to.
+    ImportError: SciPy is not installed; names the extra.
     ValueError: No such split; or joints do not fit the frames, found when a clip's turn comes.
   """
   if split not in _PARTS:

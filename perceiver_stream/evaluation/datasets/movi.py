@@ -1,4 +1,4 @@
-"""MOVi: clips of simulated things, with tracks of points (as TAP-Vid-Kubric adds them) or masks.
+"""MOVi: clips of simulated objects, with tracks of points (as TAP-Vid-Kubric adds them) or masks.
 
 Source: Greff et al. 2022, arXiv 2203.03570; layout: `streams.clips`.
 """

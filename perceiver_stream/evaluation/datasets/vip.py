@@ -38,7 +38,7 @@ def load(
   Args:
     path: The folder VIP_Fine.
     split: "val" or "train": a file of lists.
-    kind: What the masks tell apart, of `KINDS`.
+    kind: Kind of labels in the masks, of `KINDS`.
     size: (H, W) to squash frames and masks to; None leaves them as they are.
 
   Raises:

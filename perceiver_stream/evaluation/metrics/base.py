@@ -1,4 +1,4 @@
-"""What a family of metrics tells about itself, so that one test can hold all of them to it."""
+"""The declaration of a family of metrics, checked by one conformance test."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Metric:
   Attributes:
     name: Of the family.
     score: Arrays of a data set, by keyword, to numbers by name; NaN is 0/0.
-    best: What each number is when the prediction is the truth.
+    best: Value of each number for a perfect prediction.
     example: A small random problem, and a prediction that is not perfect.
     perfect: The same problem, its prediction replaced by the truth.
   """

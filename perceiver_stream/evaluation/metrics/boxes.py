@@ -36,7 +36,7 @@ def around(mask: Bool[np.ndarray, "*n H W"]) -> Float[np.ndarray, "*n 4"]:
 
 
 def _extent(there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns where the first True begins and the last ends, as shares of the last axis."""
+  """Returns the start of the first True and the end of the last, as shares of the last axis."""
   size = there.shape[-1]
   return there.argmax(axis=-1) / size, (size - there[..., ::-1].argmax(axis=-1)) / size
 
@@ -210,7 +210,7 @@ def _class_precision(
 
 
 def _match(overlap: np.ndarray, thresholds: Sequence[float]) -> Bool[np.ndarray, "M K"]:
-  """Returns which detections (best first) find a truth that is still free, at each threshold."""
+  """Returns the mask of detections (best first) that match a free truth, at each threshold."""
   hits = np.zeros((overlap.shape[0], len(thresholds)), bool)
   for k, threshold in enumerate(thresholds):
     free = np.ones(overlap.shape[1], bool)

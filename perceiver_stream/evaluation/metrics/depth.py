@@ -38,7 +38,7 @@ def scores(
   Args:
     gt: Metres.
     pred: Metres, or whatever the alignment makes metres.
-    mask: Where the truth is known; None is everywhere.
+    mask: True where the truth is known; None is everywhere.
     depth_range: Nearest and farthest.
     alignment: Of each picture: none; median of the truth over that of the prediction; least
       squares in depth by a scale, or scale and shift; or scale and shift in 1 / depth.

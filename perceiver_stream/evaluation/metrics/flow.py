@@ -36,7 +36,7 @@ def scores(
   Args:
     gt: (x, y) in pixels.
     pred: As `gt`.
-    valid: Where the truth is known; None is everywhere.
+    valid: True where the truth is known; None is everywhere.
   """
   valid = np.ones(gt.shape[:3], bool) if valid is None else valid
   error, outlier = errors(gt, pred)

@@ -1,6 +1,6 @@
 """Label propagation: following labels through a video by the likeness of frozen features.
 
-Training-free: the labels of the first frame are handed on to the nearest features of each next
+Training-free: the labels of the first frame are propagated to the nearest features of each next
 frame, which hand them on in turn. What comes out is scored by `davis`, `miou` and `pck`.
 
 Source: the evaluation colab of RVM in google-deepmind/representations4d, after Jabri et al. 2020
@@ -24,15 +24,15 @@ _ROWS = 256  # patches whose affinities are computed at once
 
 
 class Settings(NamedTuple):
-  """How labels are handed on.
+  """Settings of label propagation.
 
   Attributes:
     num_context: Frames remembered besides the first.
     temperature: Of the softmax over the chosen patches.
     top_k: Patches that hand their label to one.
-    radius: Patches: nothing as far as this or farther hands on, save from the first frame.
-    use_radius: Whether `radius` counts.
-    use_norm: Whether each patch's labels are stretched to [0, 1].
+    radius: Patches: labels spread only from nearer than this, save from the first frame.
+    use_radius: If True, `radius` counts.
+    use_norm: If True, each patch's labels are stretched to [0, 1].
   """
 
   num_context: int = 20
@@ -129,7 +129,7 @@ def pose_to_labels(
 def labels_to_pose(
   labels: Num[np.ndarray, "T h w C"], size: tuple[int, int], num_best: int = 5
 ) -> tuple[Float[np.ndarray, "T J 2"], Bool[np.ndarray, "T J"]]:
-  """Returns where each joint is, (x, y) in pixels, and whether it is anywhere.
+  """Returns the position of each joint, (x, y) in pixels, and whether it is present.
 
   The position is the mean of the indices of the best patches, weighted by their labels, without
   the half patch to their centres; -1 where no patch has the label. Of patches that are equal in

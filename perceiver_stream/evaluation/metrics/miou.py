@@ -12,7 +12,7 @@ from perceiver_stream.evaluation.metrics.base import Arrays, Metric, nanmean, ra
 def confusion(
   gt: Integer[np.ndarray, "*n"], pred: Integer[np.ndarray, "*n"], num_classes: int
 ) -> Float[np.ndarray, "C C"]:
-  """Returns how many pixels of each true class (row) were given each class (column).
+  """Returns the number of pixels of each true class (row) by predicted class (column).
 
   Pixels whose true class is not one of `num_classes` are left out; matrices of clips add up.
 

@@ -40,7 +40,7 @@ def pck(
   Args:
     gt: (x, y) of every joint, one array `[T, J, 2]` per clip.
     pred: As `gt`.
-    visible: Which joints count.
+    visible: Mask of the joints that count.
     threshold: Largest distance, in body sizes.
   """
   found, counted = [], []

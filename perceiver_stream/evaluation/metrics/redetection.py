@@ -16,14 +16,14 @@ MIN_DURATIONS = (1, 4, 16, 64, 256)  # frames
 
 
 class Redetection(NamedTuple):
-  """What is known of the reappearances in a data set.
+  """Statistics of the reappearances in a data set.
 
   Attributes:
     aj_rd: Mean over `MIN_DURATIONS` that have an event; NaN if none has.
     by_duration: Mean over thresholds, for each of `MIN_DURATIONS`.
     by_threshold: Of each of `THRESHOLDS` and `MIN_DURATIONS`.
     events: (video, frame, track) of each reappearance that counts.
-    durations: How many frames the point had been hidden.
+    durations: Number of frames for which the point had been hidden.
   """
 
   aj_rd: float
@@ -46,7 +46,7 @@ def redetection(
 
   Args:
     gt_tracks: (x, y) in a 256 x 256 raster.
-    gt_occluded: Where the point is hidden.
+    gt_occluded: True where the point is hidden.
     pred_tracks: As `gt_tracks`.
     pred_occluded: As `gt_occluded`.
   """

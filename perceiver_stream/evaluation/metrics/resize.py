@@ -9,11 +9,11 @@ def nearest(
 ) -> Shaped[np.ndarray, "h w *c"]:
   """Returns the picture in another size, each pixel taken from one pixel.
 
-  Args:
-    picture: Any values.
-    size: (h, w).
-    use_centres: Whether pixels are matched by their centres (`INTER_NEAREST_EXACT`) or by their
-      upper left corners (`INTER_NEAREST`).
+    Args:
+      picture: Any values.
+      size: (h, w).
+  use_centres: If True, pixels are matched by their centres (`INTER_NEAREST_EXACT`) or by their
+        upper left corners (`INTER_NEAREST`).
   """
   shift = 0.5 if use_centres else 0.0
   index = [
@@ -28,7 +28,7 @@ def bilinear(
 ) -> Float[np.ndarray, "h w *c"]:
   """Returns the picture in another size by linear interpolation, pixel centres at (i + 0.5).
 
-  Beyond the outer centres the edge goes on; when shrinking nothing is smoothed.
+  Beyond the outer centres the edge is repeated; when shrinking nothing is smoothed.
   """
   for axis, new in enumerate(size):
     picture = _along(picture, axis, new)

@@ -20,7 +20,7 @@ NOTHING = -1  # no output was finished yet
 
 
 class Outputs(NamedTuple):
-  """What a method answered, and when.
+  """The outputs of a method, with their times.
 
   Attributes:
     input_frames: The frame each output was computed from.
@@ -95,7 +95,7 @@ def run(
 
 
 class SimulatedClock:
-  """A clock that only moves when told to: by waiting, or by work of known length."""
+  """A simulated clock: it advances by waiting, or by work of known length."""
 
   def __init__(self):
     self.now_s = 0.0
@@ -126,12 +126,12 @@ def stream_tracks(
 ) -> tuple[Float[np.ndarray, "B N T 2"], Bool[np.ndarray, "B N T"]]:
   """Returns the tracks as they were known at each frame's time.
 
-  Before the first output the point is where it was asked for, and visible.
+  Before the first output the point stays at its query, visible.
 
   Args:
     query_points: (t, y, x).
     pred_tracks: (x, y) of offline predictions.
-    pred_occluded: Where they say it is hidden.
+    pred_occluded: True where they predict it hidden.
     association: Of `associate`.
   """
   known = association != NOTHING

@@ -37,11 +37,11 @@ def scores(
   Args:
     query_points: (t, y, x); t is rounded half to even.
     gt_tracks: (x, y) in a 256 x 256 raster whose first pixel has its centre at (0.5, 0.5).
-    gt_occluded: Where the point is hidden.
+    gt_occluded: True where the point is hidden.
     pred_tracks: As `gt_tracks`.
     pred_occluded: As `gt_occluded`.
     mode: `"first"` scores the frames after the query's, `"strided"` all but the query's.
-    trackwise: Whether each track is scored by itself.
+    trackwise: If True, each track is scored by itself.
 
   Raises:
     ValueError: The arrays do not belong together, or there is no such mode.
@@ -71,7 +71,7 @@ def scores(
 def evaluated_frames(
   query_points: Num[np.ndarray, "B N 3"], num_frames: int, mode: str
 ) -> Bool[np.ndarray, "B N T"]:
-  """Returns which frames count for each query."""
+  """Returns the mask of frames that count for each query."""
   asked = np.round(query_points[..., :1]).astype(int)
   frames = np.arange(num_frames)
   if mode == "first":

@@ -1,8 +1,8 @@
 """The largest values of an array; among equal ones, those that the released code's library takes.
 
 Which of several equal values are among the k largest decides where a joint is put and whose label
-is handed on. `torch.topk` on a CPU takes those that the selection of the C++ library leaves: a
-heap of k where k is small beside the number of values, a partition around pivots elsewhere. Both
+is kept. `torch.topk` on a CPU takes those that the selection of the C++ library leaves: a
+heap of k where k is small compared with the number of values, a partition around pivots elsewhere. Both
 are redone here on indices, one comparison after the other, so that the same values are taken.
 
 Source: pytorch/pytorch:aten/src/ATen/native/TopKImpl.h (which of both, and the comparison), and the
@@ -35,7 +35,7 @@ def top_k(values: Num[np.ndarray, " N"], k: int) -> Integer[np.ndarray, " K"]:
 
 
 def _by_heap(values: list[float], k: int) -> list[int]:
-  """Keeps the best k seen so far in a heap, the worst of them on top."""
+  """Keeps the best k so far in a heap, the worst of them on top."""
   heap = list(range(k))
   for hole in reversed(range(k // 2)):
     _sift(heap, values, hole, heap[hole])

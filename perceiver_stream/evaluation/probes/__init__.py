@@ -1,1 +1,1 @@
-"""Questions to a frozen model that need no training: do its latents follow things?"""
+"""Probes of a frozen model without training: do its latents follow objects?"""

@@ -1,13 +1,13 @@
-"""Binding: is a thing followed by the latent that attended to it most when it was first seen?
+"""Binding: is an object followed by the latent that attended to it most in its first frame?
 
-For every target (a thing by its mask, or a point) the latent with the most attention inside it at
+For every target (an object by its mask, or a point) the latent with the most attention inside it at
 its first tick is chosen, once. Asked is then how well the centroid of that latent's attention goes
 with the true track, and at how many later ticks it is still the one with the most attention there.
 
 A latent that is bound to a place has a centroid that does not move: its correlation is 0. All
 latents move with the camera if they move at all, so the mean over all latents, which is what a
-random one has, stands beside. A latent that has the most attention everywhere is the same at every
-tick and follows nothing: beside the stability stands how often the latent also leads elsewhere.
+random one has, is reported with it. A latent that has the most attention everywhere is the same at every
+tick and follows nothing: with the stability we report how often the latent also leads elsewhere.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ STILL = 1e-5  # of the picture's side: what moves less does not move
 
 
 class Targets(NamedTuple):
-  """What is followed.
+  """The targets that are followed.
 
   Attributes:
-    inside: How much of each cell of the attention's grid belongs to the target.
-    tracks: Where it is, (x, y) in [0, 1] of the picture.
-    counted: Ticks at which it is seen.
+    inside: Share of each cell of the attention's grid that belongs to the target.
+    tracks: Its position, (x, y) in [0, 1] of the image.
+    counted: Ticks at which it is visible.
   """
 
   inside: Float[np.ndarray, "K T h w"]
@@ -35,7 +35,7 @@ class Targets(NamedTuple):
 
 
 class Binding(NamedTuple):
-  """How well each target is followed; `random` is the mean over all latents.
+  """Scores of each target; `random` is the mean over all latents.
 
   Attributes:
     correlation: Pearson, mean of the axes along which the target moves; NaN if along none.
@@ -55,12 +55,12 @@ class Binding(NamedTuple):
 def things(
   masks: Int32[np.ndarray, "T H W"], grid: tuple[int, int], min_share: float = 0.004
 ) -> Targets:
-  """Returns the things with ids above 0; the track is the middle of what is seen of each.
+  """Returns the objects with ids above 0; the track is the centroid of each one's visible part.
 
   Args:
     masks: Id at each pixel.
     grid: Of the attention.
-    min_share: Of the picture; of what shows less, the middle says little.
+    min_share: Of the image; the centroid of a smaller visible part is left out.
   """
   ids = np.unique(masks[masks > 0])
   mine = (masks[None] == ids[:, None, None, None]).astype(np.float64)  # [K, T, H, W]
@@ -80,7 +80,7 @@ def points(
 
   Args:
     tracks: (x, y) in [0, 1] of the picture.
-    visible: Where they are seen.
+    visible: True where they are visible.
     grid: Of the attention.
   """
   inside = visible & np.all((tracks >= 0) & (tracks < 1), axis=-1)
@@ -91,15 +91,15 @@ def points(
 
 
 def follow(maps: Float[np.ndarray, "T L h w"], targets: Targets, min_ticks: int = 8) -> Binding:
-  """Returns how the latents that attend to each target when it is first seen go on with it.
+  """Returns the scores of the latents that attend most to each target in its first frame.
 
-  Args:
-    maps: Attention of each latent over a grid of the picture.
-    targets: On the same grid; one that is seen at fewer than `min_ticks` ticks is left out.
-    min_ticks: At least 2.
+    Args:
+      maps: Attention of each latent over a grid of the picture.
+  targets: On the same grid; one that is visible at fewer than `min_ticks` ticks is left out.
+      min_ticks: At least 2.
 
-  Raises:
-    ValueError: The grids or the numbers of ticks differ.
+    Raises:
+      ValueError: The grids or the numbers of ticks differ.
   """
   if targets.inside.shape[1:] != (len(maps), *maps.shape[2:]):
     raise ValueError(

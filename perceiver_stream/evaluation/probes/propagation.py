@@ -1,4 +1,4 @@
-"""Label propagation as a method of `evaluation.scoring`: masks and joints handed on by features.
+"""Label propagation as a method of `evaluation.scoring`: masks and joints propagated by features.
 
 Source: see `metrics.label_propagation`; the settings of each data set are in `SETTINGS`.
 """
@@ -21,7 +21,7 @@ SETTINGS = {
 
 
 def mask_method(features: Features, settings: Settings = SETTINGS["synthetic"]) -> MaskMethod:
-  """Returns what hands the first mask on by the likeness of features."""
+  """Returns a method that propagates the first mask by similarity of features."""
 
   def method(frames: Video, first: Int32[np.ndarray, "H W"]) -> Int32[np.ndarray, "T H W"]:
     found = features(frames)
@@ -34,7 +34,7 @@ def mask_method(features: Features, settings: Settings = SETTINGS["synthetic"]) 
 
 
 def joint_method(features: Features, settings: Settings = SETTINGS["synthetic"]) -> JointMethod:
-  """Returns what hands the first frame's joints on by the likeness of features."""
+  """Returns a method that propagates the first frame's joints by similarity of features."""
 
   def method(frames: Video, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found, size = features(frames), frames.shape[1:3]

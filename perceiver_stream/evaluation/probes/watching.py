@@ -1,4 +1,4 @@
-"""What a frozen model looks at in a clip, and feature maps made of it."""
+"""Attention of a frozen model over a clip, and feature maps made from it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class Watched(NamedTuple):
 def watch(
   model: Model, params: PyTree, frames: Video, grid: tuple[int, int] = (16, 16), *, hold: int = 0
 ) -> Watched:
-  """Returns what the latents look at in each frame, seen from the initial state.
+  """Returns the latents' attention over each frame, from the initial state.
 
   Args:
     model: Recurrent, of pixels of the frames' size.
@@ -54,7 +54,7 @@ def features(
 ) -> Features:
   """Returns the feature maps of a model.
 
-  RVM's latents are on its grid of patches, so they are the map (without CLS), whatever `grid` says.
+  RVM's latents are on its grid of patches, so they are the map (without CLS), whatever `grid` is.
   Latents without a place are decoded to one: each cell gets the mean of the latents weighted by how
   much of it they own.
   """
@@ -96,9 +96,9 @@ def raw_patches(grid: tuple[int, int] = (16, 16), overlap: float = 1.5) -> Featu
 
 
 def apart(latents: Float[np.ndarray, "T L D"]) -> Float[np.ndarray, " T"]:
-  """Returns how much latents differ from each other at each tick, as a share of their mean square.
+  """Returns the diversity of latents at each tick: their variance as a share of their mean square.
 
-  0 is an array whose latents are all one vector: none of them can stand for a thing or a place.
+  0 is an array whose latents are all one vector: none of them can represent an object or position.
   """
   return latents.var(axis=1).mean(axis=-1) / np.maximum(np.square(latents).mean(axis=(1, 2)), 1e-12)
 
