@@ -6,7 +6,7 @@ VENV = .venv
 PYTHON = python3.11 python3.12 python3.13 python3
 PIP_ARGS = -c constraints.txt
 WORKERS = 2
-EXTRAS = tf,sim,viz,eval
+EXTRAS = tf,sim,viz,eval,docs
 NEWEST_PYTHON = python3.13
 DEMO_MEDIA = media/demo
 DEMO_RUN = runs/demo
@@ -18,7 +18,7 @@ COMMA = ,
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 
-.PHONY: help demo test lint types check quick newest parity bench clean
+.PHONY: help demo test lint types docs check quick newest parity bench clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -58,7 +58,7 @@ demo: $(VENV)/.core ## Learn online from real video with sound on this machine, 
 	$(BIN)/python scripts/train.py $$config --config.run_dir=$$run && \
 	if test -f $$run/report.html; then echo "Report: $$run/report.html (to start afresh: rm -r $$run)"; fi
 
-test: lint types check ## Run all that CI runs
+test: lint types docs check ## Run all that CI runs
 
 lint: $(VENV)/.dev ## Check format and style (to repair: ruff format; ruff check --fix)
 	$(BIN)/ruff format --check .
@@ -66,6 +66,10 @@ lint: $(VENV)/.dev ## Check format and style (to repair: ruff format; ruff check
 
 types: $(VENV)/.dev ## Check the types of the package
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(VENV)/.dev ## Build the documentation as a site in build/docs; any warning is an error
+	JAX_PLATFORMS=cpu $(BIN)/python -m sphinx -b html --fail-on-warning --keep-going --quiet -d build/doctrees docs build/docs
+	@echo "Documentation: build/docs/index.html"
 
 check: $(VENV)/.dev ## Run every test: unit, doctests, README, colabs, wheel
 	PERCEIVER_STREAM_REQUIRED_EXTRAS=$(EXTRAS) $(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal \

@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import itertools
 import pathlib
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -269,3 +270,35 @@ def test_links_inside_the_repository_resolve(page: pathlib.Path) -> None:
     elif anchor and target.suffix == ".md" and anchor not in anchors_of(target):
       broken.append(f"{link}: no such heading; there are {sorted(anchors_of(target))}")
   assert not broken, "\n".join(broken)
+
+
+# --- names
+
+
+def names_in(text: str) -> list[str]:
+  """Returns the dotted names of a page's text that start with a package of ours."""
+  packages = "|".join(sorted(p.parent.name for p in ROOT.glob("perceiver_stream/*/__init__.py")))
+  found = re.findall(rf"`((?:{packages})(?:\.\w+)+)`", FENCE.sub("", text))
+  return list(dict.fromkeys(found))
+
+
+def resolves(name: str) -> bool:
+  """Returns whether a module of the package, or something in one, has this name."""
+  try:
+    pkgutil.resolve_name(f"perceiver_stream.{name}")
+  except (ImportError, AttributeError):
+    return False
+  return True
+
+
+def test_names_on_the_page_of_equations_exist() -> None:
+  names = names_in((ROOT / "docs" / "equations.md").read_text())
+  assert len(names) > 30 and not [name for name in names if not resolves(name)]
+
+
+def test_the_check_of_names_can_fail() -> None:
+  text = "`core.gated.Gated`, `core.gated.Nothing`, `nowhere.at.all`, `models`"
+  assert [(n, resolves(n)) for n in names_in(text)] == [
+    ("core.gated.Gated", True),
+    ("core.gated.Nothing", False),
+  ]

@@ -76,7 +76,7 @@ def test_faulty_releases_of_jax_are_never_chosen(extra: str, version: str) -> No
 @pytest.mark.parametrize("python", PYTHONS)
 def test_every_dependency_is_pinned_within_its_bounds(python: str) -> None:
   pinned = pins(python)
-  for group in ("", "dev", "tf", "sim", "viz", "eval"):
+  for group in ("", "dev", "tf", "sim", "viz", "eval", "docs"):
     for name, need in requirements(EXTRAS.get(group, PROJECT["dependencies"]), python).items():
       assert name in pinned, f"constraints.txt does not pin {name}"
       (pin,) = pinned[name].specifier

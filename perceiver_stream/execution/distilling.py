@@ -69,10 +69,10 @@ def distilled(
 def activations(answer: Values, told: Values) -> Float[Array, ""]:
   """Returns the distance of registers from the twin's: squares over their variance, mean of all.
 
-    Args:
-      answer: Of a pipeline that `tells_all`, at one tick.
-  told: The twin's. Registers that the answer does not have, and numbers that are not real, do not
-        count.
+  Args:
+    answer: Of a pipeline that `tells_all`, at one tick.
+    told: The twin's. Registers that the answer does not have, and numbers that are not real, do not
+      count.
   """
   pairs = zip(jax.tree.leaves(answer), jax.tree.leaves({n: told[n] for n in answer}), strict=True)
   real = [(mine, its) for mine, its in pairs if jnp.issubdtype(its.dtype, jnp.floating)]

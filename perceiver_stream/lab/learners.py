@@ -39,12 +39,12 @@ class Painted(NamedTuple):
 class Learner(NamedTuple):
   """Pure functions of one parameter tree.
 
-    Attributes:
-      init: `(rng, frames, is_first) -> params`; frames `[T, B, H, W, C]`, is_first `[T, B]`.
-      initial_state: `(params, batch_size) -> state`; `()` for learners without memory.
-      paint: `(params, state, frames, is_first) -> (Painted, state)`.
-  convolves: True if it has convolutions, whose gradients are many times slower within a loop of
-        XLA on a CPU: its steps are made one by one.
+  Attributes:
+    init: `(rng, frames, is_first) -> params`; frames `[T, B, H, W, C]`, is_first `[T, B]`.
+    initial_state: `(params, batch_size) -> state`; `()` for learners without memory.
+    paint: `(params, state, frames, is_first) -> (Painted, state)`.
+    convolves: True if it has convolutions, whose gradients are many times slower within a loop of
+      XLA on a CPU: its steps are made one by one.
   """
 
   init: Callable[..., PyTree]

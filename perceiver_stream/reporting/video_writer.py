@@ -18,12 +18,14 @@ _NOMINAL_HZ = 25  # of such a movie, for encoders ask for a rate
 
 
 class MovieWriter:
-  """A movie being written; it appears under its name when complete.
+  """A movie being written.
 
-  with MovieWriter("grey.mp4", rate_hz=25, audio_rate_hz=16000) as movie:
-    for i in range(5):
-      movie.picture(np.full((32, 48, 3), 50 * i, np.uint8))
-    movie.sound(np.zeros(5 * 640, np.float32))
+    with MovieWriter("grey.mp4", rate_hz=25, audio_rate_hz=16000) as movie:
+      for i in range(5):
+        movie.picture(np.full((32, 48, 3), 50 * i, np.uint8))
+      movie.sound(np.zeros(5 * 640, np.float32))
+
+  The file appears under its name when it is complete.
   """
 
   def __init__(

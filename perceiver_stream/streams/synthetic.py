@@ -35,23 +35,23 @@ CAMERA = ("x", "y", "roll", "log_zoom", "d_x", "d_y", "d_roll", "d_log_zoom")
 class Config(StreamConfig):
   """A synthetic stream.
 
-    Attributes:
-      height: Rows of the picture.
-      width: Columns of the picture.
-      level: "easy", "medium" or "hard": how much there is, how far it moves, how noisy it is.
-  num_things: Moving objects; class ids are 1 to `num_things`, the nearest has the largest, the
-        ground is 0. -1: as many as the level has, which differs from scene to scene.
-      speed: Factor on the pace of everything; at 0 the world stands still and is silent.
-      camera: Factor on how far the camera travels, rolls and zooms.
-      noise: Standard deviation of the sensor's noise, of 255; -1: the level's.
-      lighting: Largest drift of the light's gain from 1; -1: the level's.
-      ticks_per_recording: Ticks after which a new world begins, with `is_first`; 0 is never.
-      ticks_per_scene: Ticks after which there is a cut to another world, without `is_first`; 0 is
-        never.
-      num_points: Tracked at a time.
-      ticks_per_point: Ticks after which a slot is given to a new point; 0 is at cuts only.
-      modalities: Modalities of a tick, a subset of `MODALITIES` and `MORE`.
-      seed: Of the world. Row r has another world than row r + 1.
+  Attributes:
+    height: Rows of the picture.
+    width: Columns of the picture.
+    level: "easy", "medium" or "hard": how much there is, how far it moves, how noisy it is.
+    num_things: Moving objects; class ids are 1 to `num_things`, the nearest has the largest, the
+      ground is 0. -1: as many as the level has, which differs from scene to scene.
+    speed: Factor on the pace of everything; at 0 the world stands still and is silent.
+    camera: Factor on how far the camera travels, rolls and zooms.
+    noise: Standard deviation of the sensor's noise, of 255; -1: the level's.
+    lighting: Largest drift of the light's gain from 1; -1: the level's.
+    ticks_per_recording: Ticks after which a new world begins, with `is_first`; 0 is never.
+    ticks_per_scene: Ticks after which there is a cut to another world, without `is_first`; 0 is
+      never.
+    num_points: Tracked at a time.
+    ticks_per_point: Ticks after which a slot is given to a new point; 0 is at cuts only.
+    modalities: Modalities of a tick, a subset of `MODALITIES` and `MORE`.
+    seed: Of the world. Row r has another world than row r + 1.
   """
 
   height: int = 64

@@ -17,12 +17,12 @@ UNKNOWN = -1  # in a mask: not labelled
 class MaskClip(NamedTuple):
   """A piece of video with the masks of some objects.
 
-    Attributes:
-      frames: RGB.
-  masks: The id of the object at each pixel, as stored: 0 is none of them, and ids may jump.
-        `UNKNOWN` where a pixel does not count, and in all of a frame that has no mask; the first has
-        one.
-      name: Of the clip in its data set.
+  Attributes:
+    frames: RGB.
+    masks: The id of the object at each pixel, as stored: 0 is none of them, and ids may jump.
+      `UNKNOWN` where a pixel does not count, and in all of a frame that has no mask; the first has
+      one.
+    name: Of the clip in its data set.
   """
 
   frames: UInt8[np.ndarray, "T H W 3"]

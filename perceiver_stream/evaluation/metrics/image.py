@@ -48,17 +48,17 @@ def ssim(
 ) -> Float[np.ndarray, "*n"]:
   """Returns the structural similarity of each picture: at most 1, the mean over all windows.
 
-    Args:
-      pred: Pictures, at least as large as the window.
-      target: As `pred`.
-      value_range: Largest minus smallest value there can be.
-      weights: Of the window along each side; they are made to sum to 1.
-  use_sample_covariance: If True, variances are divided by the number of pixels less one, which is
-        for equal weights.
-      clip_variance: If True, a variance that rounding made negative becomes 0.
+  Args:
+    pred: Pictures, at least as large as the window.
+    target: As `pred`.
+    value_range: Largest minus smallest value there can be.
+    weights: Of the window along each side; they are made to sum to 1.
+    use_sample_covariance: If True, variances are divided by the number of pixels less one, which is
+      for equal weights.
+    clip_variance: If True, a variance that rounding made negative becomes 0.
 
-    Raises:
-      ValueError: The window is larger than the picture.
+  Raises:
+    ValueError: The window is larger than the picture.
   """
   same_shapes("ssim", pred=pred, target=target)
   if min(pred.shape[-3:-1]) < len(weights):

@@ -9,11 +9,11 @@ def nearest(
 ) -> Shaped[np.ndarray, "h w *c"]:
   """Returns the picture in another size, each pixel taken from one pixel.
 
-    Args:
-      picture: Any values.
-      size: (h, w).
-  use_centres: If True, pixels are matched by their centres (`INTER_NEAREST_EXACT`) or by their
-        upper left corners (`INTER_NEAREST`).
+  Args:
+    picture: Any values.
+    size: (h, w).
+    use_centres: If True, pixels are matched by their centres (`INTER_NEAREST_EXACT`) or by their
+      upper left corners (`INTER_NEAREST`).
   """
   shift = 0.5 if use_centres else 0.0
   index = [

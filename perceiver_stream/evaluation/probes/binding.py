@@ -93,13 +93,13 @@ def points(
 def follow(maps: Float[np.ndarray, "T L h w"], targets: Targets, min_ticks: int = 8) -> Binding:
   """Returns the scores of the latents that attend most to each target in its first frame.
 
-    Args:
-      maps: Attention of each latent over a grid of the picture.
-  targets: On the same grid; one that is visible at fewer than `min_ticks` ticks is left out.
-      min_ticks: At least 2.
+  Args:
+    maps: Attention of each latent over a grid of the picture.
+    targets: On the same grid; one that is visible at fewer than `min_ticks` ticks is left out.
+    min_ticks: At least 2.
 
-    Raises:
-      ValueError: The grids or the numbers of ticks differ.
+  Raises:
+    ValueError: The grids or the numbers of ticks differ.
   """
   if targets.inside.shape[1:] != (len(maps), *maps.shape[2:]):
     raise ValueError(
