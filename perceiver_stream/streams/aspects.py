@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
+from perceiver_stream.streams.frame_rate import exact
+
 _MOST_ASPECT = 16  # a pixel that is longer is of no screen
 
 
@@ -45,7 +47,7 @@ def _is_due(since: int | None, now: int | None) -> bool:
   return since is None or now is None or since <= now
 
 
-def _plausible(aspect: Fraction | None) -> Fraction:
-  """Returns an aspect, or 1 where there is none, or one of no screen."""
-  aspect = Fraction(aspect or 1)
+def _plausible(stated: Any) -> Fraction:
+  """Returns an aspect of PyAV, or 1 where there is none, or one of no screen."""
+  aspect = exact(stated) or Fraction(1)
   return aspect if 1 <= max(aspect, 1 / aspect) <= _MOST_ASPECT else Fraction(1)

@@ -8,6 +8,7 @@ import av
 import numpy as np
 
 from perceiver_stream.streams.damage import Ledger
+from perceiver_stream.streams.frame_rate import exact
 
 TAPS = 16  # half the length of the resampling filter, in samples of the lower rate
 # Times of packets shake; a step larger than 20 ms (less than a packet) is a gap or an overlap.
@@ -85,8 +86,7 @@ class Resampler:
   def _start(self, form: tuple[str, str, int], frame: av.AudioFrame) -> None:
     time = Fraction(self._end_s())
     if frame.pts is not None:
-      unit = frame.time_base
-      time = frame.pts * (Fraction(unit.numerator, unit.denominator) if unit else Fraction(1))
+      time = frame.pts * (exact(frame.time_base) or Fraction(1))
     self._form, self.source_rate = form, form[2]
     self.starts, self.count = self.starts + 1, 0
     self._resampler = av.AudioResampler(format="flt", layout="mono", rate=self._rate)
