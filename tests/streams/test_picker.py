@@ -1,5 +1,6 @@
 """What a container or a decoder states of how frames are shown, where it is odd or changes."""
 
+import numbers
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -54,6 +55,28 @@ WIDE, TALL = Fraction(16, 11), Fraction(2, 3)
 )
 def test_each_frame_has_the_aspect_of_its_packet(stated, aspects, shown):
   assert Decoder(stated, aspects).decoded() == shown
+
+
+class Ratio:
+  """A rational number that is no `Fraction`, as in PyAV 19."""
+
+  def __init__(self, value):
+    self.numerator, self.denominator = value.numerator, value.denominator
+
+  def __eq__(self, other):
+    return (self.numerator, self.denominator) == (other.numerator, other.denominator)
+
+  def __bool__(self):
+    return self.numerator != 0
+
+
+numbers.Rational.register(Ratio)
+
+
+def test_aspects_may_be_rationals_of_any_type():
+  wide, tall, unknown = Ratio(WIDE), Ratio(TALL), Ratio(Fraction(0))
+  assert Decoder(wide, [wide, wide, tall]).decoded() == [WIDE, WIDE, TALL]
+  assert Decoder(unknown, [unknown, wide]).decoded() == [1, WIDE]
 
 
 @pytest.mark.parametrize("size", [(64, 64), (31, 7), (7, 31), (200, 100)], ids=str)
