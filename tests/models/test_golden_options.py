@@ -1,7 +1,8 @@
 """What a golden file's JSON may say besides: our models follow it, by name and shape.
 
-Each JSON is taken as it is, some of its numbers and options are changed, and the parameters of the
-model that is built from it must be those that the specification gives. Nothing is computed.
+Of each JSON all numbers and options that an expectation depends on are changed, whatever they were,
+and the parameters of the model that is built from it must be those that the specification gives.
+Nothing is computed.
 """
 
 import copy
@@ -24,12 +25,21 @@ from perceiver_stream.models.perceiver_io.weights import DEEPMIND
 from perceiver_stream.models.rvm import weights as rvm_weights
 
 
-def hyper(model, changes):
-  """Returns the numbers of the first golden file of that model, some changed (`"a.b": value`)."""
-  files = published.golden_files(model)
-  if not files:
-    pytest.skip(f"no golden file of {model}")
-  h = copy.deepcopy(json.loads(files[0].read_text())["hyperparameters"])
+def hyper(model, changes, **wanted):
+  """Returns the numbers of a golden file of that model, some of them changed.
+
+  Args:
+    model: How the JSON's "model" starts; the first file with `wanted` numbers is taken.
+    changes: `"a.b": value`, all that the test's expectations depend on.
+    wanted: Numbers that the file must have, such as `prep_type`.
+  """
+  found = [
+    json.loads(path.read_text())["hyperparameters"] for path in published.golden_files(model)
+  ]
+  found = [h for h in found if all(h.get(name) == value for name, value in wanted.items())]
+  if not found:
+    pytest.skip(f"no golden file of {model} with {wanted}")
+  h = copy.deepcopy(found[0])
   for path, value in changes.items():
     *outer, last = path.split(".")
     inside = h
@@ -58,7 +68,10 @@ def zeros(*shape):
 ENCODER = {
   "z_index_dim": 7, "num_z_channels": 24, "num_self_attend_heads": 3, "num_blocks": 2,
   "num_cross_attend_heads": 2, "cross_attend_widening_factor": 2, "self_attend_widening_factor": 3,
-  "decoder_num_heads": 2,
+  "decoder_num_heads": 2, "qk_channels": None, "v_channels": None, "decoder_qk_channels": None,
+  "decoder_v_channels": None, "encoder_use_query_residual": True, "decoder_use_query_residual": False,
+  "sine_only": False, "concat_pos": True, "num_self_attends_per_block": 2,
+  "cross_attention_shape_for_attn": "kv",
 }  # fmt: skip
 
 
@@ -102,7 +115,7 @@ def test_autoencoder_with_other_numbers():
     "audio_samples_per_frame": 24, "samples_per_patch": 8, "audio_num_bands": 2,
     "image_num_bands": 1, "preproc_min_padding_size": 3, "decoder_min_padding_size": 1,
     "label_query_channels": 30, "output_num_channels": 20, "decoder_qk_channels": 10,
-    "decoder_v_channels": 14,
+    "decoder_v_channels": 14, "audio_max_resolution": [144], "image_max_resolution": [3, 2, 3],
   }  # fmt: skip
   h = hyper("multimodal_autoencoder", ENCODER | changes)
   config = published.autoencoder_config(h)
@@ -129,7 +142,8 @@ def test_autoencoder_with_other_numbers():
 
 def test_classifier_with_other_numbers():
   changes = {"image_channels": 1, "num_classes": 4, "decoder_query_channels": 12, "num_bands": 2}
-  h = hyper("classifier", ENCODER | {"num_cross_attend_heads": 1} | changes)
+  more = {"num_cross_attend_heads": 1, "spatial_downsample": 1}
+  h = hyper("classifier", ENCODER | more | changes, prep_type="pixels")
   config = published.classifier_config(h, {})
   images = zeros(1, *h["image_size"], 1)
   rules = DEEPMIND["perceiver_classifier"]
@@ -151,12 +165,15 @@ def test_moog_with_other_numbers(norm_first, model):
   norm = "state_layer_norm" if norm_first else "correction_layer_norm"
   changes = {
     "channels": 4, "height": 8, "width": 20, "state.num_tokens": 3, "state.token_size": 20,
-    f"{predictor}.num_layers": 1, f"{predictor}.mlp_size": 12, f"{corrector}.qkv_size": 18,
+    f"{predictor}.num_layers": 1, f"{predictor}.mlp_size": 12, f"{predictor}.qkv_size": 16,
+    f"{predictor}.num_heads": 2, f"{corrector}.qkv_size": 18, f"{corrector}.num_heads": 3,
     "encoder.num_fourier_bases": 5, "encoder.update_type": "project_add", "encoder.hidden_size": 14,
     "decoder.num_fourier_bases": 6, "conv.features": [6, 10], "conv.strides": [[2, 2], [1, 1]],
     "conv.kernel_sizes": [[3, 3], [5, 5]],
   }  # fmt: skip
-  config = published.moog_config(hyper(model, changes), norm_first=norm_first)
+  h = hyper(model, changes)
+  config = published.moog_config(h, norm_first=norm_first)
+  added = h["decoder"].get("update_type") == "project_add"  # positions, instead of concatenated
   video, state, positions = zeros(2, 1, 8, 20, 4), zeros(1, 3, 20), zeros(160, 24)
   rules = moog_weights.backbone("x/", config)
   make = lambda: WholeMoog(config)  # noqa: E731
@@ -169,14 +186,17 @@ def test_moog_with_other_numbers(norm_first, model):
     f"x/{predictor}/layer_0/MLP_in/kernel": (20, 12),
     f"x/{predictor}/layer_1/MLP_in/kernel": None,
     f"x/{corrector}/layer_0/cross_att/dense_query/kernel": (20, 3, 6),
-    "x/decoder/recon/kernel": (20 + 24, 4),
+    "x/decoder/recon/kernel": (20 if added else 20 + 24, 4),
     f"x/{norm}/scale": (20,),
   }
   holds(found, expected)
 
 
 def test_clip_heads_with_fewer_channels():
-  changes = {"points.num_classes": 6, "points.use_certainty": False, "points.num_params": 24}
+  changes = {
+    "frames": 6, "points.num_frames_per_query": 2, "points.num_classes": 6,
+    "points.use_certainty": False, "points.num_params": 24, "points.num_heads": 4,
+  }  # fmt: skip
   h = hyper("MooG readout heads", changes)
   config = published.clip_config(h["points"], h["frames"])
   make = lambda: ClipReadout(config, name="points")  # noqa: E731
@@ -191,7 +211,7 @@ def test_rvm_with_other_numbers():
   changes = {
     "channels": 4, "height": 24, "width": 16, "patch_size": 4, "token_dim": 24,
     "core.num_feats": 12, "core.num_heads": 3, "decoder.emb_dim": 20, "decoder.num_feats": 16,
-    "decoder.mlp_dim": 28, "encoder.num_layers": 1,
+    "decoder.num_heads": 2, "decoder.mlp_dim": 28, "encoder.num_layers": 1, "encoder.num_heads": 3,
   }  # fmt: skip
   config = published.rvm_config(hyper("RVM", changes))
   frames, order = zeros(1, 1, 24, 16, 4), jax.ShapeDtypeStruct((1, 1, 24), jnp.int32)
