@@ -1,47 +1,42 @@
 """The read-outs of the released file, found and measured by their arrays alone."""
 
-import json
-import pathlib
-
 import numpy as np
 import pytest
+from published import Golden, golden_files, name_of
 
 from perceiver_stream.inference import moog_heads
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "moog_readouts_small"
 
-
-@pytest.fixture(scope="module")
-def golden():
-  with np.load(GOLDEN.with_suffix(".npz")) as file:
-    return dict(file)
+@pytest.fixture(scope="module", params=golden_files("MooG readout heads"), ids=name_of)
+def golden(request):
+  return Golden(request.param)
 
 
 @pytest.fixture(scope="module")
 def released(golden, tmp_path_factory):
   path = tmp_path_factory.mktemp("released") / "moog.npz"
-  names = [name for name in golden if name.startswith("params/")]
-  np.savez(path, **{f"m/{n.removeprefix('params/')}": golden[n] for n in names})
+  np.savez(path, **{f"m/{name}": array for name, array in golden.part("params/").items()})
   return path
 
 
 @pytest.mark.parametrize("kind", ["points", "boxes"])
 def test_the_heads_give_the_released_numbers(golden, released, kind):
   head = moog_heads.load_head(released, kind)
-  hyper = json.loads(GOLDEN.with_suffix(".json").read_text())["hyperparameters"]
+  arrays, hyper = golden.arrays, golden.hyper
   assert head.config.num_frames == hyper["frames"]
   assert head.config.num_octaves == hyper[kind]["query_fourier_bases"]
   assert head.config.num_heads == hyper[kind]["num_heads"]
-  features, queries = golden["inputs/features"], golden[f"inputs/query_{kind}"]
+  features, queries = arrays["inputs/features"], arrays[f"inputs/query_{kind}"]
   raw = np.asarray(
     head.points(features, queries).values if kind == "points" else head(features, queries)
   )
-  np.testing.assert_allclose(raw, golden[f"outputs/{kind}/values"], atol=5e-2)  # float32 octaves
+  golden.close(raw, f"outputs/{kind}/values", 5e-2)  # float32 octaves
 
 
 def test_a_missing_head_is_named(released, golden, tmp_path):
-  names = [name for name in golden if name.startswith("params/boxes_head")]
-  np.savez(tmp_path / "b.npz", **{n.removeprefix("params/"): golden[n] for n in names})
+  arrays = golden.part("params/")
+  boxes = {name: array for name, array in arrays.items() if name.startswith("boxes_head")}
+  np.savez(tmp_path / "b.npz", **boxes)
   with pytest.raises(ValueError, match=r"no read-out of points; it has \['boxes'\]"):
     moog_heads.load_head(tmp_path / "b.npz", "points")
   with pytest.raises(FileNotFoundError):
