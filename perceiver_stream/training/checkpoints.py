@@ -100,7 +100,15 @@ class Checkpoints:
     self.config = config
     self._worth: dict[int, Worth] = {}
     policy = Kept(config.keep, self._worth)
-    options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
+    # Directories made in the background would leave threads that wait for one that failed, for many
+    # minutes and past the end of the program. A folder that went away gets no whole checkpoint.
+    background = ocp.AsyncOptions(
+      create_directories_asynchronously=False,
+      post_finalization_callback=self.run_folder.check_place,
+    )
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=policy, cleanup_tmp_directories=True, async_options=background
+    )
     with contextlib.ExitStack() as undo, self._writing():
       undo.callback(self.run_folder.close)
       self._set_aside_odd()

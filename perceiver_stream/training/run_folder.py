@@ -63,12 +63,12 @@ class RunFolder:
       CheckpointError: The block failed, or the folder is no longer where it was.
     """
     try:
-      self._check_place()
+      self.check_place()
       yield
     except CheckpointError:
       raise
     except errors as error:
-      self._check_place()
+      self.check_place()
       raise CheckpointError(
         f"{what} could not be written to {self.path}: {first_line(error)}. {self.last_good()} "
         f"Free some space or make the folder writable, then run the same command to go on; or "
@@ -99,7 +99,7 @@ class RunFolder:
   ) -> None:
     self.close()
 
-  def _check_place(self) -> None:
+  def check_place(self) -> None:
     """Raises CheckpointError where the path no longer leads to the folder that was opened."""
     if self._identity is None:
       return
