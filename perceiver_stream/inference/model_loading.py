@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from perceiver_stream import zoo
+from perceiver_stream.modalities import NonFinite
 from perceiver_stream.models.base import Model, Outputs
 from perceiver_stream.models.mapping import check_names, flatten
 from perceiver_stream.training import checkpoint_files
@@ -114,6 +115,8 @@ def watch(
 ) -> Iterator[tuple[Mapping[str, np.ndarray], Outputs, PyTree]]:
   """Yields each window, `[T, B, ...]`, with what the model makes of it and its state after.
 
+  Observations that are not finite count as not valid, with one warning.
+
   Args:
     loaded: Model and parameters.
     windows: Successive windows of a stream, without overlap.
@@ -121,8 +124,8 @@ def watch(
     state: To go on from; None is the initial state.
   """
   model, params = loaded.model, loaded.params
-  names = set(model.modalities)
-  for window in windows:
+  names, finite = set(model.modalities), NonFinite(model.modalities)
+  for window in map(finite, windows):
     if state is None:
       state = model.initial_state(params, next(window[n] for n in names & set(window)).shape[1])
     known = {k: v for k, v in window.items() if not np.issubdtype(v.dtype, np.float64)}

@@ -8,6 +8,8 @@ from perceiver_stream.modalities import audio, depth, flow, pixels, segmentation
 from perceiver_stream.modalities.base import Modality as Modality
 from perceiver_stream.modalities.base import ModalityConfig as ModalityConfig
 from perceiver_stream.modalities.base import Queries as Queries
+from perceiver_stream.modalities.finite import NonFinite as NonFinite
+from perceiver_stream.modalities.finite import NonFiniteWarning as NonFiniteWarning
 from perceiver_stream.modalities.memory import Memory as Memory
 
 MODALITIES = (pixels, audio, depth, flow, segmentation, vector)

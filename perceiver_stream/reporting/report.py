@@ -48,7 +48,7 @@ def report_html(run: Run) -> str:
     _section("Last quarter of the run", lambda: _headline(series, summary)),
     _section("Learning curves", lambda: _curves(run, series)),
     _section("Film strips", lambda: _strips(run)),
-    _section("Config", lambda: _config(run.config)),
+    _section("Config", lambda: _config(run.config) + _changes(run.changes())),
     _section("Environment", lambda: _environment(run)),
   ]
   return PAGE.substitute(
@@ -85,6 +85,7 @@ def _facts(run: Run, summary: Mapping[str, Any]) -> str:
     "ticks seen": _number(summary["ticks"]),
     "updates": _number(summary["windows"]),
     "skipped": _number(summary["skipped"]),
+    "observations not finite": _number(sum(run.non_finite().values()) or None),
     "frames / s": _number(summary["frames_per_s"], 1),
     "waiting for data": "" if wait is None else f"{100 * wait:.1f} %",
     "loss": _number(summary["loss"], 4),
@@ -191,6 +192,16 @@ def _config(config: Mapping[str, Any]) -> str:
     return ""
   text = html.escape("\n".join(lines))
   return f"<details><summary>{len(lines)} fields</summary><pre>{text}</pre></details>"
+
+
+def _changes(changes: Iterable[tuple[int, str, str]]) -> str:
+  """Returns a table of the fields that were changed where the run was resumed."""
+  rows = "".join(
+    f"<tr><th>{window}</th><td>{html.escape(field)}</td><td>{html.escape(change)}</td></tr>"
+    for window, field, change in changes
+  )
+  heads = "<tr><th>from window</th><th>field</th><th>change</th></tr>"
+  return f"<h3>Changed on resume</h3><table class=plain>{heads}{rows}</table>" if rows else ""
 
 
 def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

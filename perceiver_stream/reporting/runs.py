@@ -129,6 +129,25 @@ class Run:
     pairs = [(at(row), row[name]) for row in rows if _is_number(row.get(name))]
     return np.asarray(pairs, float).reshape(-1, 2)
 
+  def non_finite(self) -> dict[str, int]:
+    """Returns how many observations were not finite in the whole run, by modality."""
+    found: dict[str, int] = {}
+    for line in self.lines:
+      counts = line.get("non_finite")
+      for name, count in counts.items() if isinstance(counts, dict) else ():
+        if _is_number(count):
+          found[name] = max(found.get(name, 0), int(count))
+    return found
+
+  def changes(self) -> list[tuple[int, str, str]]:
+    """Returns (first window, field, "old -> new") of the config's fields changed on resume."""
+    resumed = [line for line in self.lines if isinstance(line.get("changed"), dict)]
+    return [
+      (int(line.get("window", 0)), field, str(change))
+      for line in resumed
+      for field, change in line["changed"].items()
+    ]
+
   def hop(self) -> float:
     """Returns the ticks from one window to the next."""
     line = next((x for x in self.lines if x.get("window") and x.get("ticks")), None)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -39,12 +40,14 @@ class Told(NamedTuple):
     window: As it came from the stream, `[W, B, ...]`.
     info: What the step returned, possibly still being computed.
     baselines: Waits for the errors of the host's predictors and returns them; or None.
+    non_finite: Observations that were not finite so far, by modality.
   """
 
   number: int
   window: Window
   info: StepInfo
   baselines: Callable[[], Errors] | None
+  non_finite: Mapping[str, int] = MappingProxyType({})
 
 
 class Stopwatch:
@@ -108,6 +111,11 @@ def running_of(state: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], floa
   return (state["running"], state.get("not_finite", 0.0)) if state else ({}, 0.0)
 
 
+def non_finite_of(state: Mapping[str, Any] | None) -> dict[str, int]:
+  """Returns the observations that were not finite, by modality, of what `Journal.state` returned."""
+  return dict(state.get("non_finite", {})) if state else {}
+
+
 class Journal:
   """The open files of a run and what it shows."""
 
@@ -141,6 +149,7 @@ class Journal:
     self.hop, self.metric_names = hop, metric_names
     self.running = RunningScores(*running_of(state))
     self.changed = dict(changed or {})
+    self.non_finite = non_finite_of(state)
     self.watch = Stopwatch(hop * config.num_rows)
     self.tensorboard = None
     path = folder.path
@@ -161,6 +170,7 @@ class Journal:
       "lines": self.metrics.num_lines,
       "running": self.running.means,
       "not_finite": self.running.not_finite,
+      "non_finite": self.non_finite,
     }
 
   def record(self, told: Told) -> StepInfo:
@@ -189,6 +199,7 @@ class Journal:
     with self.folder.writing("The summary"):
       scores = summarise(self.folder.path)["scores"]
       summary = known | self.watch.read() | {"gains": gains, "last_quarter": scores}
+      summary["non_finite"] = self.non_finite
       atomic.write_text(self.folder.path / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
 
@@ -207,6 +218,9 @@ class Journal:
       "grad_norm": finite(info.grad_norm),
       "skipped": int(info.skipped),
     }
+    self.non_finite = dict(told.non_finite)
+    if self.non_finite:
+      line["non_finite"] = self.non_finite
     if "timestamp_s" in told.window:
       line["timestamp_s"] = finite(told.window["timestamp_s"][-1, 0])
     return line

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from perceiver_stream.files import codec
+from perceiver_stream.modalities import NonFinite
 from perceiver_stream.reporting.progress import last_quarter
 from perceiver_stream.reporting.report import write_report
 from perceiver_stream.training import step
@@ -23,7 +24,7 @@ from perceiver_stream.training.config import (
 )
 from perceiver_stream.training.distributed import Rows, SharedWindows, any_of, leads
 from perceiver_stream.training.following import Follower
-from perceiver_stream.training.journal import Journal, Told
+from perceiver_stream.training.journal import Journal, Told, non_finite_of
 from perceiver_stream.training.mesh import make_mesh, own_rows, place, put, shape_of
 from perceiver_stream.training.optimizers import make_optimizer
 from perceiver_stream.training.parts import Parts, make_parts
@@ -131,7 +132,7 @@ class Run:
     self.config, self.parts, self.checkpoints = parts.config, parts, checkpoints
     self.learner = Learner(parts)
     hop = parts.objective.config.window
-    self.windows = iter(parts.windows)
+    self.hop, self.windows = hop, iter(parts.windows)
     self.rows = Rows(own_rows(self.learner.mesh, self.config.num_rows), self.config.num_rows)
     if jax.process_count() > 1:
       self.windows = SharedWindows(self.windows, self.rows, hop)
@@ -146,6 +147,7 @@ class Run:
       self.number = self.saved = restored.step
       journal_state = restored.meta["journal"]
       changed = logged_changes(restored.meta["config"], codec.to_dict(self.config))
+    self.finite = NonFinite(parts.modalities, non_finite_of(journal_state))
     self.journal = (Journal if leads() else Follower)(
       checkpoints.run_folder,
       self.config,
@@ -190,6 +192,7 @@ class Run:
 
   def _watch(self, window: Mapping[str, np.ndarray]) -> None:
     """Starts learning from a window; then, while that is computed, logs the one before."""
+    window = self.finite(window, self.hop if self.number else None)
     baselines = self.parts.baselines
     computed = self.helper.submit(baselines, window) if baselines else None
     errors = computed and (lambda: self.rows.joined_errors(computed.result()))
@@ -199,7 +202,7 @@ class Run:
       self.compiled = True
       self.journal.display.say(f"Compiled in {time.perf_counter() - started:.0f} s.")
     before, self.number = self.pending, self.number + 1
-    self.pending = Told(self.number, window, info, errors)
+    self.pending = Told(self.number, window, info, errors, dict(self.finite.counts))
     self._record(before)
 
   def _record(self, told: Told | None) -> None:

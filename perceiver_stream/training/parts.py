@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 from perceiver_stream import streams, zoo
 from perceiver_stream.evaluation.baselines import FrameBaselines
 from perceiver_stream.evaluation.past_means import depth_means, sound_means
-from perceiver_stream.modalities import audio, depth
+from perceiver_stream.modalities import Modality, audio, depth
 from perceiver_stream.training import objectives
 from perceiver_stream.training.baselines import Baseline, BaselineSet
 from perceiver_stream.training.config import ExperimentConfig
@@ -34,6 +35,8 @@ class Parts(NamedTuple):
     observation: One tick as it comes, `[B, ...]`; names and shapes count, values do not.
     metric_names: Of each modality's error.
     baselines: What is scored beside the model, of the rows of this process, or None.
+    modalities: Of what the model and the objective read, by name: their observations that are not
+      finite count as not valid.
   """
 
   config: ExperimentConfig
@@ -43,6 +46,7 @@ class Parts(NamedTuple):
   observation: dict[str, np.ndarray]
   metric_names: dict[str, str]
   baselines: BaselineSet | None = None
+  modalities: Mapping[str, Modality] = MappingProxyType({})
 
 
 def make_parts(config: ExperimentConfig) -> Parts:
@@ -83,6 +87,7 @@ def make_parts(config: ExperimentConfig) -> Parts:
     observation=blank(specs, names, config.num_rows),
     metric_names=metric_names | dict(labels.values()),
     baselines=baselines,
+    modalities={**objective.outputs, **model.modalities},
   )
 
 

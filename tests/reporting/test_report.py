@@ -1,4 +1,5 @@
 import html.parser
+import json
 import re
 
 import fake_runs
@@ -151,6 +152,24 @@ def test_a_run_that_has_just_begun_has_a_report_too(tmp_path):
   page = report.write_report(tmp_path).read_text()
   assert "No scores yet" in page and "not finished" in page
   assert Checker(page).wrong == [] and "<h2>Film strips" not in page
+
+
+def test_what_was_not_finite_and_what_was_changed_on_resume_is_shown(tmp_path):
+  lines = [
+    {"window": 1, "ticks": 8, "non_finite": {"audio": 2}},
+    {"window": 2, "ticks": 16, "non_finite": {"audio": 1200, "<b>": 34, "odd": "x"}},
+    {"window": 3, "ticks": 24, "changed": {"optimizer.learning_rate": "0.001 -> <1>", "keep": [1]}},
+    {"window": 4, "ticks": 32, "non_finite": [3], "changed": "odd"},
+  ]
+  (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+  page = report.write_report(tmp_path).read_text()
+  assert "<b>1,234</b><span>observations not finite</span>" in page
+  row = "<th>3</th><td>optimizer.learning_rate</td><td>0.001 -&gt; &lt;1&gt;</td>"
+  assert "Changed on resume" in page and row in page and Checker(page).wrong == []
+
+
+def test_a_run_without_changes_has_no_table_of_them(page):
+  assert "Changed on resume" not in page and "observations not finite" not in page
 
 
 @pytest.mark.parametrize("num_windows", [1, 2, 3])

@@ -156,7 +156,10 @@ def make_config(run_dir, **fields):
   return config
 
 
-def make_parts(config, windows=None, baselines=None):
+def make_parts(config, windows=None, baselines=None, modalities=None):
   windows = windows or Windows(config.num_rows)
   observation = {"x": np.zeros((config.num_rows, DIM), np.float32)}
-  return Parts(config, MODEL, Objective(), windows, observation, {"x": "mse"}, baselines)
+  metrics = {"x": "mse"}
+  return Parts(
+    config, MODEL, Objective(), windows, observation, metrics, baselines, modalities or {}
+  )

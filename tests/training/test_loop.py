@@ -7,8 +7,10 @@ import time
 import jax
 import numpy as np
 import pytest
-from training_fakes import Beside, Windows, make_config, make_parts
+from training_fakes import DIM, Beside, Windows, make_config, make_parts
 
+from perceiver_stream import modalities
+from perceiver_stream.modalities import vector
 from perceiver_stream.reporting import logs, strip_files
 from perceiver_stream.training import checkpoint_files
 from perceiver_stream.training.arrays import flatten
@@ -138,6 +140,28 @@ def test_a_bad_window_is_skipped_counted_and_leaves_no_trace(tmp_path):
   assert records[4]["loss"] is None and records[4]["scores"]["x@1"]["model"] is None
   assert [r["skipped"] for r in records] == [0] * 4 + [1] * 5
   assert all(r["loss"] is not None for r in records if r["window"] != 5)
+
+
+def test_observations_that_are_not_finite_are_not_valid_and_counted(tmp_path):
+  """With the modality known nothing is skipped, and a resumed run counts as one never stopped."""
+  known = {"x": modalities.build("x", vector.Config(size=DIM))}
+
+  def go(folder, windows):
+    config = make_config(folder, max_windows=windows)
+    parts = make_parts(config, Windows(total=9, bad=(2, 5)), modalities=known)
+    with pytest.warns(modalities.NonFiniteWarning, match="'x' is not finite.*not valid") as found:
+      summary = train(config, parts)
+    assert len([w for w in found if w.category is modalities.NonFiniteWarning]) == 1
+    return summary
+
+  assert go(tmp_path / "whole", 9).skipped == 0
+  records = logs.read_lines(tmp_path / "whole" / logs.METRICS)
+  counts = [record.get("non_finite", {}).get("x", 0) for record in records]
+  assert counts == [0, 0, 1, 1, 1, 2, 2, 2, 2]
+  assert json.loads((tmp_path / "whole" / "summary.json").read_text())["non_finite"] == {"x": 2}
+  go(tmp_path / "parts", 4)
+  go(tmp_path / "parts", 9)
+  assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_too_many_bad_windows_in_a_row_end_the_run(tmp_path):
