@@ -13,6 +13,7 @@ from typing import Any
 
 import grain
 
+from perceiver_stream.files.record_files import check_chunks
 from perceiver_stream.streams.base import StreamConfig, check_state, exact_rate, make_tick
 from perceiver_stream.streams.shard_files import HINT, Index, Layout, Shard, ShardError
 from perceiver_stream.types import ModalitySpec
@@ -136,12 +137,15 @@ class ShardIterator(grain.DatasetIterator):
     try:
       if self._open is None or self._open[0] != number:
         self._drop()
+        check_chunks(path, self._layout.num_bytes)
         self._open = (number, grain.sources.ArrayRecordDataSource(str(path)))
       source = self._open[1]
       if len(source) != shard.ticks:
         raise ShardError(f"{path} has {len(source)} ticks, expected {shard.ticks}; {HINT}.")
       record = source[inside]
-    except RuntimeError as error:
+    except ShardError:
+      raise
+    except (RuntimeError, ValueError) as error:
       raise ShardError(f"{path} is damaged at tick {inside} ({error}); {HINT}.") from error
     if len(record) != self._layout.num_bytes:
       raise ShardError(

@@ -11,10 +11,12 @@ import time
 
 import numpy as np
 import pytest
+from array_record.python.array_record_module import ArrayRecordWriter
 from stream_checks import BARS, assert_same
 from video_files import number_of, write_video
 
 from perceiver_stream import streams
+from perceiver_stream.files import limits
 from perceiver_stream.streams import shard_writer, shards, synthetic, video
 from perceiver_stream.streams.shard_files import Layout, Shard, ShardError
 from perceiver_stream.types import ModalitySpec
@@ -164,6 +166,19 @@ def test_a_changed_byte_is_an_error_not_another_tick(folder):
       refused += 1
     read.close()
   assert refused > 5
+
+
+def test_a_shard_that_unpacks_to_far_more_than_its_ticks_is_refused(folder):
+  path = folder / "part-00000-00001.ticks"
+  writer = ArrayRecordWriter(str(path), "group_size:1,zstd:1")
+  for _ in range(8):
+    writer.write(bytes(2 * limits.HEADROOM_BYTES))
+  writer.close()
+  index = json.loads((folder / "index.json").read_text())
+  index["shards"][1]["num_bytes"] = path.stat().st_size
+  (folder / "index.json").write_text(json.dumps(index))
+  with pytest.raises(ShardError, match="00001.ticks is damaged at tick 0 .* unpacks to 134217728"):
+    list(rows(folder)[0])
 
 
 def test_a_shard_of_another_count_is_refused(folder):
