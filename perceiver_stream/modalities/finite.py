@@ -73,4 +73,4 @@ class NonFinite:
 def _usable(modality: Modality, value: Shaped[np.ndarray, "T B ..."]) -> Bool[np.ndarray, "T B"]:
   """Returns which observations are finite as the modality computes with them."""
   computed = np.asarray(modality.canonical(jnp.asarray(value)))
-  return np.isfinite(computed).all(axis=tuple(range(2, value.ndim)))
+  return np.all(np.isfinite(computed), axis=tuple(range(2, value.ndim)))
