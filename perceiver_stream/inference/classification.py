@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from perceiver_stream import zoo
+from perceiver_stream.files import limits
 from perceiver_stream.inference.model_loading import Loaded
 from perceiver_stream.models.perceiver_io import classifier as perceiver_classifier
-from perceiver_stream.utils.paths import user_path
 
 CROP = 224 / 256  # of the shorter side: what the released classifiers were given
 
@@ -25,7 +25,7 @@ def read_names(path: str | pathlib.Path, count: int) -> list[str]:
   """
   if not path:
     return [f"class {i}" for i in range(count)]
-  names = user_path(path).read_text().splitlines()
+  names = limits.read_text(path).splitlines()
   if len(names) != count:
     raise ValueError(f"{path} has {len(names)} lines, the model {count} classes; one name a line.")
   return names

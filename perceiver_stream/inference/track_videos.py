@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from perceiver_stream.evaluation.queries import check_asked
 from perceiver_stream.evaluation.trackers_online import Said
+from perceiver_stream.files import limits
 from perceiver_stream.inference import track_writers
 from perceiver_stream.inference.tracking import CHUNK, Follower
 from perceiver_stream.reporting.track_images import TRAIL, draw_tracks
@@ -70,7 +71,7 @@ def read_points(text: str) -> Float[np.ndarray, "N 3"]:
   if text.lower().endswith(".csv"):
     if not user_path(text).is_file():
       raise FileNotFoundError(f"points: there is no file {text}; give one, or frame,x,y;frame,x,y.")
-    rows = [line for line in user_path(text).read_text().splitlines() if line.strip()]
+    rows = [line for line in limits.read_text(text).splitlines() if line.strip()]
     if rows and [word.strip() for word in rows[0].split(",")] in (
       ["t", "x", "y"],
       ["frame", "x", "y"],

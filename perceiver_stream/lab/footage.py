@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from perceiver_stream import streams
+from perceiver_stream.files.array_files import read_npz
 from perceiver_stream.lab.sources import MOTION, TRUTH
 from perceiver_stream.lab.tasks import Task
 from perceiver_stream.streams import StreamConfig
@@ -59,8 +60,7 @@ def kept(folder: pathlib.Path, config: StreamConfig, rows: int, ticks: int) -> F
     folder.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(path, shared=True) as part:
       np.savez(part, **watch(config, rows, ticks))  # pyright: ignore[reportArgumentType]
-  with np.load(path) as file:
-    return dict(file)
+  return read_npz(path)
 
 
 def cut(footage: Footage, task: Task, ticks: int) -> Clips:

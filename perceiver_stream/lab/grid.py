@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from perceiver_stream.files import limits
 from perceiver_stream.lab.trials import Size, Trial, Workshop, key_of
 from perceiver_stream.utils import atomic
 
@@ -46,7 +47,7 @@ def run(
         write(path, made(seed) | {"about": key_of(trial, size, seed)})
         with lock:
           tell(f"{name}, seed {seed}")
-      found.append(json.loads(path.read_text()))
+      found.append(limits.read_json(path))
     return found
 
   with concurrent.futures.ThreadPoolExecutor(workers) as pool:

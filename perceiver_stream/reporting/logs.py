@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from perceiver_stream.files import limits
 from perceiver_stream.reporting.images import png_bytes
 
 METRICS = "metrics.jsonl"
@@ -58,7 +59,7 @@ class JsonLines(Appended):
     """
     kept = []
     if keep_lines and path.exists():
-      lines = path.read_bytes().splitlines(keepends=True)[:keep_lines]
+      lines = limits.read_bytes(path).splitlines(keepends=True)[:keep_lines]
       kept = [line for line in lines if line.endswith(b"\n")]
     if len(kept) < keep_lines:
       raise ValueError(
@@ -76,7 +77,7 @@ class JsonLines(Appended):
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
   """Returns the records of a file that `JsonLines` wrote; a last line cut short is left out."""
-  lines = path.read_bytes().splitlines(keepends=True)
+  lines = limits.read_bytes(path).splitlines(keepends=True)
   return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
 
@@ -86,7 +87,7 @@ def lines_until(path: pathlib.Path, window: int) -> int:
   Only lines before the first that is damaged or of a later window count.
   """
   count = 0
-  for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+  for line in limits.read_bytes(path).splitlines(keepends=True) if path.exists() else ():
     try:
       is_known = line.endswith(b"\n") and json.loads(line)["window"] <= window
     except (ValueError, TypeError, LookupError):

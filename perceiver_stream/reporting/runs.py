@@ -299,8 +299,14 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
 
 def _read_lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
   """Returns the objects in a file of JSON lines, and how many lines are none."""
+  try:
+    text = limits.read_bytes(path)
+  except FileNotFoundError:
+    return [], 0
+  except (OSError, ValueError):  # a folder, a pipe
+    return [], 1
   good, broken = [], 0
-  for line in path.read_bytes().splitlines() if path.is_file() else []:
+  for line in text.splitlines():
     try:
       value = json.loads(line)
     except (ValueError, RecursionError):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from perceiver_stream.files import limits
 from perceiver_stream.utils.optional import require
 from perceiver_stream.utils.paths import user_path
 
@@ -111,9 +112,15 @@ def find_wad(wad: str, root: pathlib.Path) -> pathlib.Path:
 
 
 def level_names(path: pathlib.Path) -> list[str]:
-  """Returns the levels in a wad; of one that is not there the game would silently show another."""
-  data = path.read_bytes()
-  count, start = struct.unpack_from("<ii", data, 4)
+  """Returns the levels in a wad; of one that is not there the game would silently show another.
+
+  Raises:
+    ValueError: The file is no wad.
+  """
+  data = limits.read_bytes(path)
+  count, start = struct.unpack_from("<ii", data, 4) if len(data) >= 12 else (-1, 0)
+  if data[1:4] != b"WAD" or not 0 <= count <= (len(data) - start) // 16 or start < 0:
+    raise ValueError(f"vizdoom: {path} is no wad, or cut off.")
   lumps = [data[start + 16 * i + 8 :][:8].rstrip(b"\0").decode("latin-1") for i in range(count)]
   return [a.upper() for a, b in zip(lumps, lumps[1:], strict=False) if b in ("THINGS", "TEXTMAP")]
 

@@ -1,3 +1,5 @@
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -39,6 +41,9 @@ def test_the_likeliest_come_first_by_name(tmp_path):
   assert classification.read_names("", 2) == ["class 0", "class 1"]
   with pytest.raises(ValueError, match="has 3 lines, the model 5 classes"):
     classification.read_names(path, 5)
+  os.mkfifo(tmp_path / "fifo")
+  with pytest.raises(ValueError, match="fifo refused: it is no regular file"):
+    classification.read_names(str(tmp_path / "fifo"), 5)
 
 
 def test_mistakes_are_explained(loaded):

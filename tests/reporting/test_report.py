@@ -1,5 +1,6 @@
 import html.parser
 import json
+import os
 import re
 
 import fake_runs
@@ -258,6 +259,10 @@ ODD_LINE = (
     ("config.json", b"\xff"),
     ("config.json", None),
     ("strips", b"a file"),
+    ("metrics.jsonl", os.mkfifo),
+    ("timing.jsonl", os.mkfifo),
+    ("summary.json", os.mkfifo),
+    ("config.json", os.mkfifo),
   ],
 )
 def test_a_damaged_run_has_a_report_of_what_is_left(tmp_path, name, content):
@@ -266,6 +271,8 @@ def test_a_damaged_run_has_a_report_of_what_is_left(tmp_path, name, content):
   path.rmdir() if name == "strips" else path.unlink()
   if content is None:
     path.mkdir()
+  elif callable(content):
+    content(path)
   else:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
   page = report.write_report(folder).read_text()

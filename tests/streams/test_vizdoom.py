@@ -4,6 +4,7 @@ import ctypes
 import os
 import pathlib
 import signal
+import struct
 
 import games
 import numpy as np
@@ -26,6 +27,30 @@ def needs_game():
 def needs_sound(needs_game):
   if not games.HAS_SOUND:
     pytest.skip(games.NO_SOUND)
+
+
+def wad(count, start, kind=b"PWAD", names=(b"MAP01", b"THINGS", b"LINEDEFS")):
+  lumps = b"".join(bytes(8) + name.ljust(8, b"\0") for name in names)
+  return kind + struct.pack("<ii", count, start) + lumps
+
+
+def test_levels_are_read_from_whole_wads_only(tmp_path):
+  path = tmp_path / "a.wad"
+  path.write_bytes(wad(3, 12))
+  assert sim_doom.level_names(path) == ["MAP01"]
+  no_wads = (
+    wad(2**31 - 1, 12),
+    wad(3, 28),
+    wad(-1, 12),
+    wad(3, -9),
+    wad(3, 12, b"MZIP"),
+    b"",
+    b"PWAD",
+  )
+  for data in no_wads:
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="a.wad is no wad, or cut off"):
+      sim_doom.level_names(path)
 
 
 def small(**fields):
