@@ -61,6 +61,7 @@ ROOMS = {
     "core",
     "evaluation",
     "execution",
+    "files",
     "inference",
     "modalities",
     "models",
