@@ -1,48 +1,6 @@
-"""Scores a model that does not learn over a stream, beside the baselines.
+"""`perceiver-stream evaluate` for a checkout."""
 
-  python scripts/evaluate.py runs/online_tiny --path=OTHER.mp4
-  python scripts/evaluate.py stream_perceiver/tiny_world --path=MY.mp4 --max_windows=50 --output=out.json
-
-The model is that of a run, with its newest parameters, of a file of weights, or a name of the zoo
-(bundled weights, or random ones with a warning). It watches the video in order and carries its state;
-predictions at each of its displacements are compared with what came. copy is the last frame seen, extrap the last frame moved on by optical
-flow, mix the mean of both, fitted_mix a mix whose weights are fitted as the stream goes on;
-recent_mean and past_mean are the mean of the last 8 ticks and of all before (sound, depth). The
-table gives PSNR in dB for pictures (higher is better) and the modality's error for all else (lower
-is better); the best of each line is bold.
-"""
-
-import argparse
-import json
-
-from perceiver_stream import inference, training
-from perceiver_stream.inference.cli import experiment_for, readable_errors
-from perceiver_stream.inference.evaluating import table
-from perceiver_stream.utils.options import parse
-from perceiver_stream.utils.paths import user_path
-
-
-def main() -> None:
-  """Evaluates what the arguments say."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument("model", help="folder of a run, file of weights, or name of the zoo")
-  parser.add_argument(
-    "--path", default="", help="file, folder or pattern; default: the run's stream"
-  )
-  parser.add_argument("--max_windows", type=int, default=0, help="windows to look at; 0 is all")
-  parser.add_argument("--num_rows", type=int, default=1, help="streams side by side")
-  parser.add_argument("--output", default="", help="JSON file to write the scores to, too")
-  args = parse(parser, {"--json": "--output"})
-  with readable_errors():
-    loaded = inference.load(args.model)
-    parts = training.make_parts(experiment_for(loaded, args.path, args.num_rows))
-    scores = inference.evaluate(parts, loaded.params, args.max_windows)
-  print(f"{loaded.about}:\n\n{table(scores, parts.metric_names)}")
-  if args.output:
-    user_path(args.output).write_text(json.dumps(scores, indent=2) + "\n")
-
+from perceiver_stream.cli.evaluate import main
 
 if __name__ == "__main__":
   main()

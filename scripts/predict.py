@@ -1,54 +1,6 @@
-"""Turns a video into the video, with sound, that a model expected: predicted ticks ahead.
+"""`perceiver-stream predict` for a checkout."""
 
-  python scripts/predict.py runs/online_tiny MY.mp4 --output=out.mp4
-  python scripts/predict.py runs/online_tiny MY.mp4 --output=out.mp4 --displacement=16 --beside
-
-Each picture of out.mp4 was predicted --displacement ticks before the moment it is shown at, so it
-runs in step with MY.mp4; the first ones, which nothing has predicted, are grey. Sound is made from
-the predicted log-mel energies: it has the right loudness and colour, and no true phase. Pictures
-are as large as the model's, enlarged to at least 256 pixels; flow is shown in colours. The model is that
-of a run, of a file of weights, or a name of the zoo (bundled weights, or random ones with a warning:
-an untrained stream_perceiver predicts that nothing will change).
-"""
-
-import argparse
-
-from perceiver_stream import inference
-from perceiver_stream.inference.cli import readable_errors, watching
-from perceiver_stream.utils.options import parse
-
-
-def main() -> None:
-  """Predicts what the arguments say."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument("model", help="folder of a run, file of weights, or name of the zoo")
-  parser.add_argument(
-    "video", help="a file with video, a folder of them or of images, or a pattern"
-  )
-  parser.add_argument("--output", help="movie to write, for instance out.mp4 (required)")
-  parser.add_argument(
-    "--displacement", type=int, help="ticks ahead (default: 4, or the model's longest)"
-  )
-  parser.add_argument("--beside", action="store_true", help="show the input on the left")
-  args = parse(parser, last=True)
-  with readable_errors():
-    loaded = inference.load(args.model)
-    windows, stream = watching(loaded, args.video)
-    ahead = args.displacement
-    ahead = min(4, max(loaded.model.displacements)) if ahead is None else ahead
-    done = inference.predict_movie(
-      loaded,
-      windows,
-      args.output,
-      displacement=ahead,
-      rate_hz=stream.rate_hz,
-      beside=args.beside,
-    )
-  sound = "with sound" if done.has_sound else "silent"
-  print(f"{done.path}: {done.ticks} pictures, {sound}, {ahead} ticks ahead.")
-
+from perceiver_stream.cli.predict import main
 
 if __name__ == "__main__":
   main()

@@ -16,7 +16,7 @@ class Card:
   Attributes:
     summary: What it does, one sentence.
     paper: Where it comes from.
-    code: Released code that it equals, repository and path; empty if it is ours.
+    code: Released code of the architecture, repository and path; empty if it is ours.
     inputs: What it reads: names, shapes, ranges.
     weights: Which published files `load` reads; empty if there are none.
     limits: What it cannot do or was not tested for.
@@ -45,6 +45,8 @@ class Family:
     stages: `(config) -> Staged`, the model as layers that `execution` can cut; None where its depth
       is no list of layers.
     released: The published file of a variant, in words.
+    equals_released: Variants whose architecture the tests compare with released code, as small
+      random instances (`tests/golden`).
     detect: `(flat arrays of a published file) -> Detected`, or None where they are not of the family.
   """
 
@@ -56,4 +58,5 @@ class Family:
   card: Card
   stages: Callable[[Any], Staged] | None = None
   released: Mapping[str, str] = field(default_factory=dict)
+  equals_released: tuple[str, ...] = ()
   detect: Callable[[Flat], Detected | None] | None = None

@@ -1,108 +1,101 @@
-"""Experiments on the command line: `--config=configs/online.py:tiny --config.stream.path=MY.mp4`."""
+"""Experiments on the command line: `--config=online:tiny --config.stream.path=MY.mp4`."""
 
 import contextlib
-import dataclasses
 import importlib.util
-import sys
+import pathlib
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import config_flags
 
 from perceiver_stream.files.codec import unknown_key
-from perceiver_stream.training import resumed
-from perceiver_stream.utils.options import NONE, current_names
+from perceiver_stream.training.config import read_config
 from perceiver_stream.utils.paths import user_path
+from perceiver_stream.utils.suggest import check_name
 
-FLAG, RESUME = "--config", "--resume"
-HELP = ("-h", "-help", "--help", "--helpshort")
-
-
-def define_config(help_text: str) -> Any:
-  """Defines the flag `--config` and all its `--config.a.b=…`; its `.value` is the experiment."""
-  return config_flags.DEFINE_config_file("config", help_string=help_text)
-
-
-def parse_flags(argv: list[str], *, renamed: Mapping[str, str] = NONE) -> list[str]:
-  """Parses flags for `absl.app.run(main, flags_parser=parse_flags)`.
-
-  A key that the config does not have ends the program with the nearest name. `--resume=RUN` is
-  `--config` with the config of that run: the same keys can be set beside it. `--help` ends the
-  program with success, which absl does not.
-
-  Args:
-    argv: The script's name and its arguments.
-    renamed: New names of flags by old ones.
-  """
-  if any(arg.partition("=")[0] in HELP for arg in argv[1:]):
-    app.usage(shorthelp=True, writeto_stdout=True)
-    sys.exit(0)
-  argv = [argv[0], *current_names(argv[1:], renamed)]
-  try:
-    argv = with_config_of_run(argv)
-    check_keys(argv)
-  except (OSError, ValueError) as error:
-    sys.exit(f"{user_path(argv[0]).name}: {error}")
-  rest = app.parse_flags_with_usage(argv)
-  if not flags.FLAGS["verbosity"].present:
-    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it moves
-  return rest
+FLAG = "--config"
+FOLDER = pathlib.Path(__file__).parents[1] / "configs"
+CONFIG_HELP = (
+  "config of the package, as online:tiny, or Python file with get_config(variant); "
+  "any of its fields: --config.FIELD=VALUE"
+)
 
 
-def with_config_of_run(argv: list[str]) -> list[str]:
-  """Returns the arguments with `--config` where they have `--resume` alone.
-
-  Raises:
-    ValueError: Both are given.
-  """
-  runs = [_value(argv, i) for i, arg in enumerate(argv) if arg.split("=")[0] == RESUME]
-  if not runs or not runs[-1]:
-    return argv
-  if any(arg.split("=")[0] == FLAG for arg in argv):
-    raise ValueError(f"give either {FLAG}=configs/online.py:tiny or {RESUME}=RUN_DIR, not both.")
-  return [argv[0], f"{FLAG}={resumed.__file__}:{runs[-1]}", *argv[1:]]
+def config_names() -> list[str]:
+  """Returns the names of the configs that come with the package, sorted."""
+  return sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 
 
-def load_config(path_and_variant: str) -> Any:
-  """Returns what the config file's `get_config(variant)` makes.
+def load_config(source: str, overrides: Sequence[str] = ()) -> Any:
+  """Returns the experiment that `get_config(variant)` of a config makes.
 
   Args:
-    path_and_variant: `"configs/online.py"` or `"configs/online.py:tiny"`.
+    source: A config of the package, `"online"`, or the path of a Python file, `"configs/mine.py"`;
+      with or without a variant, `"online:tiny"`.
+    overrides: Fields to set, `["--config.optimizer.learning_rate=3e-4"]`.
 
   Raises:
     FileNotFoundError: There is no such file.
-    ValueError: It has no `get_config`, or no such variant.
+    ValueError: There is no such config, `get_config`, variant or field, or a value is not of the
+      field's type.
   """
-  name, _, variant = path_and_variant.partition(":")
-  path = user_path(name)
-  if not path.is_file():
-    beside = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-    raise FileNotFoundError(
-      f"{FLAG}={path_and_variant}: there is no file {path}. "
-      f"Found there: {', '.join(beside) or 'no config'}."
-    )
+  name, _, variant = source.partition(":")
+  path = _file_of(name)
   spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
   assert spec is not None and spec.loader is not None
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   if not hasattr(module, "get_config"):
-    raise ValueError(f"{FLAG}={path_and_variant}: {path} has no function get_config(variant).")
-  return module.get_config(variant) if variant else module.get_config()
+    raise ValueError(f"{FLAG}={source}: {path} has no function get_config(variant).")
+  return changed(module.get_config(variant) if variant else module.get_config(), overrides)
 
 
-def check_keys(argv: list[str]) -> None:
-  """Raises ValueError if an override names a key that the config file's config does not have."""
-  files = [_value(argv, i) for i, arg in enumerate(argv) if arg.split("=")[0] == FLAG]
-  if not files:
-    return
-  config = load_config(files[-1])
+def resume_config(run_dir: str, overrides: Sequence[str] = ()) -> Any:
+  """Returns the experiment of a run, whose folder may have moved since.
+
+  Args:
+    run_dir: Folder of the run.
+    overrides: Fields to set; see `load_config`.
+
+  Raises:
+    FileNotFoundError: There is no run.
+    ValueError: Its config cannot be read, or a field cannot be set.
+  """
+  path = user_path(run_dir) / "config.json"
+  if not path.is_file():
+    raise FileNotFoundError(f"--resume={run_dir}: there is no run; {path} does not exist.")
+  config = read_config(path.parent)
+  config.run_dir = run_dir
+  return changed(config, overrides)
+
+
+def changed(config: Any, overrides: Sequence[str]) -> Any:
+  """Returns a config with the fields that arguments such as `--config.seed=1` set.
+
+  Raises:
+    ValueError: An argument is none of these, the config has no such field (the nearest name is
+      given), or a value is not of the field's type.
+  """
+  if not overrides:
+    return config
   _strip_ranges(config)
-  for arg in argv[1:]:
-    name = arg.split("=")[0]
+  for argument in overrides:
+    name = argument.partition("=")[0]
     if name.startswith((f"{FLAG}.", "--noconfig.")):
-      check_key(config, name.removeprefix("--noconfig.").removeprefix(f"{FLAG}."))
+      check_key(config, name.partition(".")[2])
+  values, argv = flags.FlagValues(), ["", *overrides]
+  try:
+    holder = config_flags.DEFINE_config_dataclass(
+      "config", config, flag_values=values, sys_argv=argv
+    )
+    rest = values(argv)[1:]
+  except flags.Error as error:
+    raise ValueError(str(error)) from error
+  if rest:
+    raise ValueError(f"{rest[0]!r} is not an option; options look like {FLAG}.seed=1.")
+  return holder.value
 
 
 def check_key(config: Any, key: str, where: str = "config") -> None:
@@ -138,6 +131,16 @@ def _strip_ranges(config: Any) -> None:
       _strip_ranges(getattr(config, field.name))
 
 
-def _value(argv: list[str], index: int) -> str:
-  name, equals, value = argv[index].partition("=")
-  return value if equals else argv[index + 1]
+def _file_of(name: str) -> pathlib.Path:
+  """Returns the file of a config: its path, or the name of one that comes with the package."""
+  if not name.endswith(".py"):
+    check_name(FLAG, name, config_names())
+    return FOLDER / f"{name}.py"
+  path = user_path(name)
+  if path.is_file():
+    return path
+  nearby = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+  own = f" The package has {FLAG}={path.stem}." if path.stem in config_names() else ""
+  raise FileNotFoundError(
+    f"{FLAG}={name}: there is no file {path}.{own} Found there: {', '.join(nearby) or 'no config'}."
+  )

@@ -230,7 +230,7 @@ class Run:
     return f"{moved} {start}."
 
   def _command(self) -> str:
-    return f"python scripts/train.py --resume={shlex.quote(self.config.run_dir)}"
+    return f"perceiver-stream train --resume={shlex.quote(self.config.run_dir)}"
 
   def _save(self) -> None:
     """Brings the log up to date and writes a checkpoint, unless nothing has changed."""

@@ -1,4 +1,4 @@
-"""Options of the scripts: one spelling for all; the old ones work for one version."""
+"""Options of the commands: one spelling for all; the old ones work for one version."""
 
 import argparse
 import os
@@ -28,10 +28,17 @@ def current_names(arguments: Sequence[str], renamed: Mapping[str, str]) -> list[
   return found
 
 
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+  """Returns a parser whose help shows a docstring as it is written."""
+  return argparse.ArgumentParser(
+    description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+
+
 def parse(
   parser: argparse.ArgumentParser, renamed: Mapping[str, str] = NONE, *, last: bool = False
 ) -> argparse.Namespace:
-  """Returns the arguments of a script; `--help` and mistakes end it as usual.
+  """Returns the arguments of a command; `--help` and mistakes end it as usual.
 
   Args:
     parser: Without the old names.
@@ -51,6 +58,13 @@ def parse(
   if args.output is None:
     parser.error(f"the following arguments are required: {OUTPUT}")
   return args
+
+
+def parse_known(
+  parser: argparse.ArgumentParser, renamed: Mapping[str, str] = NONE
+) -> tuple[argparse.Namespace, list[str]]:
+  """Returns the arguments of a command and those that the parser does not know, in order."""
+  return parser.parse_known_args(current_names(sys.argv[1:], renamed))
 
 
 def _say_renamed(old: str, new: str) -> None:

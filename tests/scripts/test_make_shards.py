@@ -4,6 +4,7 @@ import pathlib
 import subprocess
 import sys
 
+import commands
 import pytest
 
 import perceiver_stream
@@ -37,11 +38,14 @@ def test_it_writes_what_the_flags_say(tmp_path):
 @pytest.mark.parametrize(
   ("args", "message"),
   [
-    (("--config=configs/synthetic.py:nano",), "give --config=configs/online.py:tiny and --output"),
-    (("--config=configs/online.py:nano", "--output={}", "--config.stream.path=gone"), "no file"),
+    (("--config=synthetic:nano",), "the following arguments are required: --output"),
+    (("--output={}",), "the following arguments are required: --config"),
+    (("--config=online:nano", "--output={}", "--config.stream.path=gone"), "no file"),
+    (("--config=online:nano", "--output={}", "--parts=two"), "--parts: invalid int value: 'two'"),
+    (("--config=online:nano", "--output={}", "here"), "'here' is not an option"),
   ],
 )
-def test_what_is_wrong_is_one_message(args, message, tmp_path):
-  done = make_shards(*(arg.format(tmp_path / "a") for arg in args))
-  assert done.returncode == 1 and "Traceback" not in done.stderr
-  assert message in done.stderr and not (tmp_path / "a").exists()
+def test_what_is_wrong_is_one_message(args, message, tmp_path, monkeypatch, capsys):
+  with pytest.raises(SystemExit) as stop:
+    commands.call(monkeypatch, "make_shards", *(arg.format(tmp_path / "a") for arg in args))
+  assert message in f"{stop.value}{capsys.readouterr().err}" and not (tmp_path / "a").exists()

@@ -1,9 +1,7 @@
 import dataclasses
 import json
 
-import absl.flags
 import pytest
-from ml_collections import config_flags
 from training_fakes import make_config
 
 from perceiver_stream import zoo
@@ -141,48 +139,18 @@ def test_validate_sees_overrides_of_the_parts(config):
     config.validate()
 
 
-@pytest.mark.parametrize(
-  ("argv", "given"),
-  [
-    (["t", "--config=a.py", "--config.seed=1"], None),
-    (["t", "--resume=", "--config=a.py"], None),
-    (["t", "--resume=runs/a:b", "--config.seed=1"], "runs/a:b"),
-    (["t", "--config.seed=1", "--resume", "runs/a"], "runs/a"),
-  ],
-)
-def test_resume_is_the_config_of_the_run_to_which_fields_are_added(argv, given):
-  got = flags.with_config_of_run(argv)
-  if given is None:
-    assert got == argv
-  else:
-    assert got[1].startswith("--config=") and got[1].endswith(f"resumed.py:{given}")
-    assert [argv[0], *argv[1:]] == [got[0], *got[2:]]
-
-
-def test_resume_beside_a_config_and_of_no_run_are_errors(tmp_path):
-  with pytest.raises(ValueError, match="give either --config=.* or --resume=RUN_DIR, not both"):
-    flags.with_config_of_run(["t", "--resume=a", "--config=b"])
-  argv = flags.with_config_of_run(["t", f"--resume={tmp_path}", "--config.seed=1"])
-  with pytest.raises(FileNotFoundError, match="there is no run; .*config.json does not exist"):
-    flags.check_keys(argv)
-
-
-@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
 def test_fields_set_beside_resume_are_those_of_the_run(config, tmp_path):
+  with pytest.raises(FileNotFoundError, match="there is no run; .*config.json does not exist"):
+    flags.resume_config(str(tmp_path), ["--config.seed=1"])
   (tmp_path / "config.json").write_text(to_json(config))
-  argv = flags.with_config_of_run(["t", f"--resume={tmp_path}", "--config.max_windows=7"])
-  argv.append("--config.model.core.num_latents=4")
-  flags.check_keys(argv)
-  values = absl.flags.FlagValues()
-  holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
-  absl.flags.DEFINE_string("resume", "", "", flag_values=values)
-  values(argv)
-  assert holder.value.model.core.num_latents == 4
-  assert holder.value.max_windows == 7 and holder.value.run_dir == str(tmp_path)
+  changes = ["--config.max_windows=7", "--config.model.core.num_latents", "4"]
+  found = flags.resume_config(str(tmp_path), changes)
+  assert found.model.core.num_latents == 4
+  assert found.max_windows == 7 and found.run_dir == str(tmp_path)
   config.model.core.num_latents = 4
-  assert to_dict(holder.value)["model"] == to_dict(config)["model"]
+  assert to_dict(found)["model"] == to_dict(config)["model"]
   with pytest.raises(ValueError, match="no key 'max_window'.*'max_windows'"):
-    flags.check_keys([*argv, "--config.max_window=7"])
+    flags.resume_config(str(tmp_path), [*changes, "--config.max_window=7"])
 
 
 def test_keys_reach_into_dicts_and_stop_at_values(config):
@@ -194,35 +162,50 @@ def test_keys_reach_into_dicts_and_stop_at_values(config):
 
 
 def test_config_files_are_loaded_with_their_variant(tmp_path):
-  path = tmp_path / "mine.py"
+  path = tmp_path / "online.py"
   path.write_text("def get_config(variant='a'):\n  return variant * 2\n")
   assert flags.load_config(str(path)) == "aa"
   assert flags.load_config(f"{path}:tiny") == "tinytiny"
   path.write_text("")
   with pytest.raises(ValueError, match="has no function get_config"):
     flags.load_config(str(path))
-  with pytest.raises(
-    FileNotFoundError, match="there is no file .*other.py. Found there: .*mine.py"
-  ):
+  with pytest.raises(FileNotFoundError, match="no file .*other.py. Found there: .*online.py"):
     flags.load_config(str(tmp_path / "other.py"))
+  path.unlink()
+  with pytest.raises(FileNotFoundError, match="online.py. The package has --config=online. Found"):
+    flags.load_config(f"{path}:tiny")
 
 
-def test_command_lines_are_checked_against_their_config_file(tmp_path):
-  path = tmp_path / "mine.py"
-  path.write_text(
-    "from perceiver_stream.training.optimizers import OptimizerConfig\n"
-    "def get_config(variant=''):\n  return OptimizerConfig()\n"
-  )
-  flags.check_keys(["x", f"--config={path}", "--config.cadence=2", "--noconfig.name"])
-  flags.check_keys(["x", "--other"])
-  for argv in (
-    ["x", f"--config={path}", "--config.cadense=2"],
-    ["x", "--config", str(path), "--config.cadense", "2"],
-  ):
-    with pytest.raises(ValueError, match="config has no key 'cadense'. Did you mean 'cadence'"):
-      flags.check_keys(argv)
-  with pytest.raises(SystemExit, match="train.py: config has no key 'cadense'"):
-    flags.parse_flags(["scripts/train.py", f"--config={path}", "--config.cadense=2"])
+def test_configs_of_the_package_go_by_name():
+  assert flags.load_config("synthetic:nano") == flags.load_config("configs/synthetic.py:nano")
+  assert flags.load_config("synthetic").run_dir == "runs/synthetic_tiny"
+  with pytest.raises(ValueError, match="--config='onlin' is not known. Did you mean 'online'"):
+    flags.load_config("onlin:tiny")
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    (["--config.optimizer.cadense=2"], "config.optimizer has no key 'cadense'.*'cadence'"),
+    (["--config.optimizer.cadense", "2"], "config.optimizer has no key 'cadense'"),
+    (["--config.optimizer.cadence=two"], "invalid literal for int|cadence=two"),
+    (["--confg.seed=2"], "Unknown command line flag 'confg.seed'"),
+    (["--config.seed=2", "seed"], "'seed' is not an option; options look like --config.seed=1"),
+  ],
+)
+def test_overrides_that_do_not_fit_are_one_message(config, overrides, message):
+  with pytest.raises(ValueError, match=message):
+    flags.changed(config, overrides)
+
+
+def test_overrides_have_the_types_of_their_fields(config):
+  overrides = ["--config.optimizer.cadence=2", "--noconfig.logging.use_report"]
+  overrides += ["--config.model.displacements=(1, 2)", "--config.run_dir=a=b"]
+  found = flags.changed(config, overrides)
+  assert found.optimizer.cadence == 2 and found.run_dir == "a=b"
+  assert found.logging.use_report is False and found.model.displacements == (1, 2)
+  found = flags.changed(config, ["--config.optimizer.learning_rate=1", "--config.seed=7"])
+  assert isinstance(found.optimizer.learning_rate, float) and found.seed == 7
 
 
 def test_every_field_of_the_experiment_is_documented():

@@ -79,5 +79,6 @@ FAMILY = Family(
   card=CARD,
   stages=staged,
   released=RELEASED,
+  equals_released=("ego4d", "movi", "tiny_world"),
   detect=detect,
 )

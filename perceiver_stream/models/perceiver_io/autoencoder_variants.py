@@ -75,5 +75,6 @@ FAMILY = Family(
   variants=VARIANTS,
   card=CARD,
   released=RELEASED,
+  equals_released=("kinetics",),
   detect=detect_autoencoder,
 )

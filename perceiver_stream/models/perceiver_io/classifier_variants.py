@@ -74,5 +74,6 @@ FAMILY = Family(
   variants=VARIANTS,
   card=CARD,
   released=RELEASED,
+  equals_released=("fourier",),
   detect=detect_classifier,
 )

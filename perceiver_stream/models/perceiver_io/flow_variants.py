@@ -62,5 +62,6 @@ FAMILY = Family(
   variants=VARIANTS,
   card=CARD,
   released=RELEASED,
+  equals_released=("published",),
   detect=detect_flow,
 )

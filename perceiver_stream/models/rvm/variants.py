@@ -67,5 +67,6 @@ FAMILY = Family(
   card=CARD,
   stages=staged,
   released=RELEASED,
+  equals_released=("small", "base", "large", "huge"),
   detect=detect,
 )

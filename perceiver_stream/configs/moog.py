@@ -24,7 +24,7 @@ RATES = {"nano": 1e-3, "tiny": 3e-3, "movi": 1e-4}
 def get_config(variant: str = "tiny") -> ExperimentConfig:
   name, variant = variant, variant.removesuffix("_future")
   model = perceiver_stream.config("moog/tiny_world" if variant == "tiny" else f"moog/{variant}")
-  side = SIDES.get(variant, model.height)
+  side = SIDES[variant] if variant in SIDES else model.height
   model.height = model.width = side
   if variant == "tiny":
     model.sample = 3

@@ -24,7 +24,7 @@ RATES = {"nano": 1e-3, "tiny": 2e-3}
 def get_config(variant: str = "tiny") -> ExperimentConfig:
   name, variant = variant, variant.removesuffix("_future")
   model = perceiver_stream.config(f"rvm/{variant}")
-  side = SIDES.get(variant, model.height)
+  side = SIDES[variant] if variant in SIDES else model.height
   model.height = model.width = side
   if variant == "tiny":
     _narrow(model)

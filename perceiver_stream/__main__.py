@@ -1,0 +1,6 @@
+"""`python -m perceiver_stream COMMAND ...`, where `perceiver-stream` is not on the path."""
+
+from perceiver_stream.cli import main
+
+if __name__ == "__main__":
+  main()

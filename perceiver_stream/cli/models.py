@@ -1,0 +1,62 @@
+"""List the models of the zoo: parameters, state, weights, inputs.
+
+  perceiver-stream models
+  perceiver-stream models moog stream_perceiver/tiny
+  perceiver-stream models --json
+
+`state` is the size of the recurrent state of one stream. `weights` is "bundled" with the package,
+"released file" (`perceiver_stream.load` reads the published file), or "none". `released` is "yes" if
+tests compare the architecture with the released code, "no" if they do not, "ours" if there is none.
+Nothing is downloaded and no weights are made: sizes are derived from shapes, a second or less each.
+"""
+
+import json
+from collections.abc import Sequence
+
+from perceiver_stream import zoo
+from perceiver_stream.inference.cli import readable_errors
+from perceiver_stream.utils.options import make_parser
+from perceiver_stream.utils.suggest import check_name
+from perceiver_stream.zoo.summary import Summary, summarize
+
+ROW = "{:<30}{:>12}{:>12}  {:<15}{:<10}{}"
+HEADER = ROW.format("name", "parameters", "state", "weights", "released", "inputs")
+
+
+def main() -> None:
+  """Runs the command."""
+  parser = make_parser(__doc__)
+  parser.add_argument("names", nargs="*", help="models or families; default: all")
+  parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
+  args = parser.parse_args()
+  with readable_errors():
+    names = select(args.names)
+    if args.json:
+      print(json.dumps([dataclasses.asdict(summarize(name)) for name in names], indent=2))
+      return
+    print(HEADER)
+    for name in names:
+      print(row(summarize(name)), flush=True)
+
+
+def select(wanted: Sequence[str]) -> list[str]:
+  """Returns the names of the models that are wanted, or whose family is; all if nothing is.
+
+  >>> select(["trecvit", "moog/nano"])
+  ['moog/nano', 'trecvit/nano', 'trecvit/tiny']
+
+  Raises:
+    ValueError: There is no such model or family; the message has the nearest name.
+  """
+  for name in wanted:
+    check_name("model", name, [*zoo.FAMILIES, *zoo.names()])
+  return [n for n in zoo.names() if not wanted or {n, n.split("/")[0]} & set(wanted)]
+
+
+def row(of: Summary) -> str:
+  """Returns the line of a model in the table."""
+  inputs = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in of.inputs.items())
+  state = f"{of.state_bytes / 1024:,.0f} KiB"
+  return ROW.format(
+    of.name, f"{of.parameters:,}", state, of.weights, of.equals_released, inputs
+  ).rstrip()

@@ -1,0 +1,58 @@
+"""Facts on the models of the zoo by name, from shapes alone: no parameter is made."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+from jaxtyping import PyTree
+
+from perceiver_stream import zoo
+from perceiver_stream.zoo import bundled, loading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+  """Facts on a model.
+
+  Attributes:
+    name: `"family/variant"`.
+    parameters: How many.
+    state_bytes: Of the state of one stream.
+    inputs: Shape of one tick of each modality that it reads.
+    weights: "bundled" with the package, a "released file" that `load` reads, or "none".
+    equals_released: "yes" if the tests compare its architecture with released code, "no" if they
+      do not, "ours" if there is no released code.
+  """
+
+  name: str
+  parameters: int
+  state_bytes: int
+  inputs: dict[str, tuple[int, ...]]
+  weights: str
+  equals_released: str
+
+
+def summarize(name: str) -> Summary:
+  """Returns the facts on a model of the zoo.
+
+  Raises:
+    ValueError: There is no such model; the message has the nearest name.
+  """
+  model = zoo.build(name)
+  family, variant = zoo.family(model.config), name.split("/")[1]
+  params = loading.template(model)
+  state = jax.eval_shape(model.initial_state, params)
+  released = "released file" if variant in family.released else "none"
+  equal = "yes" if variant in family.equals_released else "no"
+  return Summary(
+    name=name,
+    parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(params)),
+    state_bytes=_num_bytes(state),
+    inputs={n: tuple(m.spec.shape) for n, m in model.modalities.items() if m.config.use_input},
+    weights="bundled" if name in bundled.names() else released,
+    equals_released=equal if family.card.code else "ours",
+  )
+
+
+def _num_bytes(state: PyTree) -> int:
+  return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
