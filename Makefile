@@ -48,14 +48,14 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	@touch $(VENV)/.core $@
 
 demo: $(VENV)/.core ## Learn online from real video with sound on this machine, and write a report
-	@if $(BIN)/python scripts/get_media.py --output $(DEMO_MEDIA); then \
-	  config="--config=configs/online.py:tiny --config.stream.path=$(DEMO_MEDIA)"; run=$(DEMO_RUN); \
+	@if $(BIN)/python -m perceiver_stream media --output $(DEMO_MEDIA); then \
+	  config="--config=online:tiny --config.stream.path=$(DEMO_MEDIA)"; run=$(DEMO_RUN); \
 	else \
-	  config="--config=configs/synthetic.py:tiny"; run=$(DEMO_RUN)_synthetic; \
+	  config="--config=synthetic:tiny"; run=$(DEMO_RUN)_synthetic; \
 	  echo; echo "*** NO REAL VIDEO: the clips could not be fetched (the reason is above). ***"; \
 	  echo "*** This demo runs on a synthetic stream instead.                        ***"; echo; \
 	fi; \
-	$(BIN)/python scripts/train.py $$config --config.run_dir=$$run && \
+	$(BIN)/python -m perceiver_stream train $$config --config.run_dir=$$run && \
 	if test -f $$run/report.html; then echo "Report: $$run/report.html (to start afresh: rm -r $$run)"; fi
 
 test: lint types docs check ## Run all that CI runs

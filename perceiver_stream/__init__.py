@@ -39,7 +39,7 @@ def load(source: str | pathlib.Path, **changes: Any) -> tuple[Any, Any]:
   """Returns `(model, params)` from wherever a model is.
 
   Args:
-    source: The folder of a run of `scripts/train.py`; a file of weights, ours or published (see
+    source: The folder of a run of `perceiver-stream train`; a file of weights, ours or published (see
       `zoo.load`); or a name of the zoo, for the weights that are bundled with the package. Under
       other names weights are random, with a warning; use `build` for those.
     changes: Fields of the model's config to change: sizes that a published file does not say, or

@@ -1,23 +1,26 @@
 """The examples in README.md and docs/ run, and what they point at exists.
 
 Python blocks of one file run in order and share their names, like a session. A block fenced as
-"python no-run" is only compiled. Shell blocks are not run: their make targets, scripts, flags,
-config files and extras are checked to exist.
+"python no-run" is only compiled. Shell blocks are not run: their make targets, commands, scripts,
+flags, configs and extras are checked to exist.
 """
 
+import contextlib
 import functools
-import importlib.util
+import io
 import itertools
 import pathlib
 import pkgutil
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
 from typing import Any, NamedTuple
 
 import pytest
+
+from perceiver_stream import cli
+from perceiver_stream.training import load_config
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -121,24 +124,21 @@ SHELL_COMMANDS = [
 
 
 @functools.cache
-def help_of(script: str) -> str:
-  """Returns what `script --help` prints."""
-  done = subprocess.run(
-    [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True
-  )
-  assert done.returncode == 0, done.stderr
-  return done.stdout + done.stderr
+def help_of(command: str) -> str:
+  """Returns what `perceiver-stream command --help` prints."""
+  shown = io.StringIO()
+  with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
+    patch.setattr(sys, "argv", list(sys.argv))  # which `main` sets
+    with pytest.raises(SystemExit) as stop:
+      cli.main([command, "--help"])
+  assert not stop.value.code
+  return shown.getvalue()
 
 
 @functools.cache
 def config_of(flag: str) -> Any:
-  """Returns the config that `--config=file.py:variant` names."""
-  file, _, variant = flag.partition(":")
-  spec = importlib.util.spec_from_file_location("config_in_docs", ROOT / file)
-  assert spec and spec.loader, f"{file} does not exist"
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(variant) if variant else module.get_config()
+  """Returns the config that `--config=online:tiny` or `--config=file.py:variant` names."""
+  return load_config(f"{ROOT}/{flag}" if ".py" in flag else flag)
 
 
 def check_field(config: Any, path: str) -> None:
@@ -152,17 +152,26 @@ def check_field(config: Any, path: str) -> None:
       config = getattr(config, part)
 
 
-def check_script(script: str, arguments: list[str]) -> None:
+def command_of(script: str) -> str:
+  """Returns the command whose `main` a script runs."""
   assert (ROOT / script).is_file(), f"{script} does not exist"
+  found = re.search(r"from perceiver_stream\.cli\.(\w+) import main", (ROOT / script).read_text())
+  assert found, f"{script} runs no command of perceiver_stream.cli"
+  return found.group(1)
+
+
+def check_arguments(name: str, arguments: list[str]) -> None:
+  """Fails unless there is a command of this name that knows the options."""
+  assert name in cli.COMMANDS, f"perceiver-stream has no command {name}"
   flags = [word.partition("=")[0] for word in arguments if word.startswith("--")]
-  config_file = next((word[9:] for word in arguments if word.startswith("--config=")), None)
+  config = next((word[9:] for word in arguments if word.startswith("--config=")), None)
   for flag in flags:
     if flag.startswith("--config."):
-      if config_file:
-        check_field(config_of(config_file), flag.removeprefix("--config."))
+      if config:
+        check_field(config_of(config), flag.removeprefix("--config."))
       continue
-    known = re.search(rf"--(?:\[no\])?{re.escape(flag.lstrip('-'))}\b", help_of(script))
-    assert known, f"{script} --help does not mention {flag}"
+    known = re.search(rf"{re.escape(flag)}\b", help_of(name))
+    assert known, f"perceiver-stream {name} --help does not mention {flag}"
 
 
 def started_by(tool: str, arguments: list[str]) -> list[list[str]]:
@@ -186,11 +195,14 @@ def check_command(command: list[str]) -> None:
     named = [word for word in arguments if not word.startswith("-") and "=" not in word]
     assert set(named) <= targets, f"the Makefile has {sorted(targets)}"
   elif tool in ("python", "python3") and arguments and arguments[0].endswith(".py"):
-    check_script(arguments[0], arguments[1:])
+    check_arguments(command_of(arguments[0]), arguments[1:])
   elif tool in ("python", "python3"):
     assert arguments[:1] in (["-m"], ["-c"]), "name a script of the repository, -m or -c"
     if arguments[:2] == ["-m", "pip"]:
       check_command(arguments[1:])
+  elif tool == cli.PROGRAM:
+    if arguments:
+      check_arguments(arguments[0], arguments[1:])
   elif tool in LAUNCHERS:
     for started in started_by(tool, arguments):
       check_command(started)
@@ -216,6 +228,9 @@ def test_shell_commands_name_what_exists(command: list[str]) -> None:
   [
     ("make no_such_target", "Makefile has"),
     ("python scripts/no_such.py", "does not exist"),
+    ("perceiver-stream no_such", "has no command no_such"),
+    ("perceiver-stream track MY.mp4 --no_such", "track --help does not mention --no_such"),
+    ("perceiver-stream train --config=online:tiny --config.no_such=1", "no 'no_such'"),
     ("python scripts/get_media.py --no_such", "does not mention"),
     ("pip install -e '.[no_such]'", "no such extra"),
     ("frobnicate now", "unknown to the test"),
@@ -233,6 +248,8 @@ def test_the_check_of_commands_lets_good_ones_pass() -> None:
   for line in (
     "make test WORKERS=4",
     "python scripts/get_media.py --output x --list",
+    "perceiver-stream",
+    "perceiver-stream train --config=configs/online.py:tiny --config.stream.path=x",
     "pip install .",
   ):
     check_command(shlex.split(line))

@@ -21,10 +21,13 @@ KEPT_OUT = shutil.ignore_patterns(
 
 pytestmark = pytest.mark.slow
 
-ONE_STEP = """
+# One process, because most of the time goes into imports and compiling.
+ONE_STEP_AND_COMMANDS = """
 import pathlib, sys
 import jax, numpy as np
 import perceiver_stream
+from perceiver_stream import cli
+from perceiver_stream.reporting.video_writer import MovieWriter
 assert pathlib.Path(perceiver_stream.__file__).is_relative_to(sys.prefix), perceiver_stream.__file__
 model = perceiver_stream.build("stream_perceiver/nano")
 observation = {
@@ -35,6 +38,19 @@ params = model.init(jax.random.key(0), observation)
 outputs, state = model.step(params, model.initial_state(params), observation)
 assert all(np.isfinite(values).all() for values in outputs.predictions.values())
 print(perceiver_stream.__version__, sorted(outputs.predictions))
+
+with MovieWriter(pathlib.Path("in.mp4"), rate_hz=25, audio_rate_hz=0, min_side=1) as movie:
+  for i in range(9):
+    movie.picture(np.full((32, 48, 3), 20 * i, np.uint8))
+few = ["--config.model.displacements=(1,)", "--config.max_windows=2", "--config.run_dir=run"]
+for arguments in (
+  ["models", "conv3d", "moog/tiny_world"],
+  ["train", "--config=synthetic:nano", *few, "--config.logging.use_report=false"],
+  ["report", "run"],
+  ["predict", "run", "in.mp4", "--output=out.mp4"],
+  ["track", "in.mp4", "--grid=2", "--model=moog/tiny_world", "--output=tracks"],
+):
+  cli.main(arguments)
 """
 
 
@@ -93,22 +109,42 @@ def test_metadata_names_licence_python_and_extras(built: pathlib.Path) -> None:
   assert not [line for line in core if "tensorflow" in line]
 
 
-def test_installed_wheel_runs_a_step_outside_the_tree(
-  built: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-  run([sys.executable, "-m", "venv", "--without-pip", "fresh"], tmp_path)
-  python = tmp_path / "fresh" / "bin" / "python"
-  (site,) = (tmp_path / "fresh" / "lib").glob("python*/site-packages")
+@pytest.fixture(scope="module")
+def installed(built: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """The `bin` of a fresh environment with the wheel."""
+  folder = tmp_path_factory.mktemp("installed")
+  run([sys.executable, "-m", "venv", "--without-pip", "fresh"], folder)
+  bin_folder = folder / "fresh" / "bin"
+  (site,) = (folder / "fresh" / "lib").glob("python*/site-packages")
   # Dependencies come from this environment. A path in a .pth file does not bring that folder's own
   # .pth files along, so the editable install of the tree stays out of sight.
   (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
   options = ["--no-deps", "--no-index", "--ignore-installed", "--quiet"]
-  pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
-  run([*pip, "install", *options, wheel_in(built)], tmp_path)
-  printed = run([python, "-I", "-c", ONE_STEP], tmp_path)
+  pip = [sys.executable, "-m", "pip", "--python", bin_folder / "python"]
+  pip += ["--disable-pip-version-check"]
+  run([*pip, "install", *options, wheel_in(built)], folder)
+  return bin_folder
+
+
+def test_installed_wheel_runs_a_step_and_commands_in_an_empty_folder(
+  installed: pathlib.Path, built: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  printed = run([installed / "python", "-I", "-c", ONE_STEP_AND_COMMANDS], tmp_path)
   with zipfile.ZipFile(wheel_in(built)) as wheel:
     version = next(name for name in wheel.namelist() if name.endswith("/METADATA")).split("-")[1]
   assert printed.startswith(version.removesuffix(".dist")) and "pixels" in printed
+  assert "moog/tiny_world" in printed and "bundled" in printed
+  assert "Done after 2 windows; everything is in run." in printed
+  assert "out.mp4: 9 pictures, " in printed
+  assert "4 points, 9 frames" in printed
+  names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+  assert {"run/report.html", "run/metrics.jsonl", "out.mp4", "tracks/overlay.mp4"} <= names
+
+
+def test_installed_wheel_brings_the_console_command(
+  installed: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  assert "\n  track " in run([installed / "perceiver-stream"], tmp_path)
 
 
 def test_constraints_pin_every_dependency_and_nothing_local() -> None:

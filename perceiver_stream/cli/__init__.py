@@ -22,6 +22,7 @@ COMMANDS = (
   "predict",
   "track",
   "flow",
+  "animate",
   "latents",
   "autoencode",
   "classify",

@@ -10,6 +10,7 @@ tests compare the architecture with the released code, "no" if they do not, "our
 Nothing is downloaded and no weights are made: sizes are derived from shapes, a second or less each.
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 

@@ -3,8 +3,8 @@
 Variants: `nano` (tests), `tiny` (a CPU), `shards` (the same out of shards, which takes half the
 time), `kinetics` (the size of the released model; a GPU).
 
-  python scripts/make_shards.py --config=configs/autoencoder.py:tiny --config.stream.max_ticks=512 --parts=32 --output=shards/clips
-  python scripts/train.py --config=configs/autoencoder.py:shards --config.model.encoder.num_latents=16
+  perceiver-stream shards --config=autoencoder:tiny --config.stream.max_ticks=512 --parts=32 --output=shards/clips
+  perceiver-stream train --config=autoencoder:shards --config.model.encoder.num_latents=16
 
 Each row is a new world in every clip: one world would be learnt by heart, and then a handful of
 latents says all that there is to say of a clip.

@@ -2,7 +2,7 @@
 
 Variants: `nano` (tests), `tiny` (a CPU), `published` (the size of the released model; a GPU).
 
-  python scripts/train.py --config=configs/flow.py:tiny
+  perceiver-stream train --config=flow:tiny
 
 Tiny watches endless scenes, side by side, whose textures it can learn by heart. What holds for any
 texture takes far longer; for that each row is a new world every 24 ticks with

@@ -3,8 +3,8 @@
 Variants: `nano` (tests), `tiny` (a CPU), `movi` (the published training configuration; a GPU).
 With `_future` behind it a variant learns by `future_prediction`, as pipelines can too.
 
-  python scripts/train.py --config=configs/moog.py:tiny
-  python scripts/train.py --config=configs/moog.py:tiny_future --config.execution=skip_sideways
+  perceiver-stream train --config=moog:tiny
+  perceiver-stream train --config=moog:tiny_future --config.execution=skip_sideways
 
 The released recipe: AdamW with b2 0.95, clipped at norm 1, warmed up and brought down by a cosine.
 Tiny is one endless scene, four times as fast as by default, so that copying the last frame is not

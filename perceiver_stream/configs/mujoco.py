@@ -4,7 +4,7 @@ Pictures, the clicks of impacts, depth, labels and the pusher's sense of itself 
 its actions are read. Needs `pip install -e ".[sim]"` and a library to draw with (Debian: libosmesa6).
 Variants: `nano` (tests), `tiny` (a CPU), `small` and `base` (a GPU).
 
-  python scripts/train.py --config=configs/mujoco.py:tiny
+  perceiver-stream train --config=mujoco:tiny
 """
 
 import perceiver_stream

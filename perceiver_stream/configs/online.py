@@ -2,7 +2,7 @@
 
 Variants: `nano` (tests), `tiny` (a CPU; the demo), `small` and `base` (a GPU).
 
-  python scripts/train.py --config=configs/online.py:tiny --config.stream.path=MY.mp4
+  perceiver-stream train --config=online:tiny --config.stream.path=MY.mp4
 """
 
 import perceiver_stream

@@ -3,7 +3,7 @@
 Variants: `trecvit`, `image_rnn`, `conv3d` and `video_autoencoder` (for a CPU), `nano` (tests). What flow
 the video autoencoder learns from frames alone is judged beside no flow, as `pixels_flow@1`.
 
-  python scripts/train.py --config=configs/painters.py:video_autoencoder
+  perceiver-stream train --config=painters:video_autoencoder
 
 One endless scene, four times as fast as by default, so that copying the last frame is not nearly
 right.

@@ -10,9 +10,9 @@ for each token, blind and looking back: how places moved passes through the late
 (`moog/tiny_world`, by its own objective, from where `configs/moog.py:tiny` ends), `nano` (tests;
 without MuJoCo).
 
-  python scripts/train.py --config=configs/pretrain.py:tiny
-  python scripts/export.py runs/pretrain_tiny --output=tiny.safetensors
-  python scripts/train.py --config=configs/pretrain.py:moog --config.weights=MOOG.safetensors
+  perceiver-stream train --config=pretrain:tiny
+  perceiver-stream export runs/pretrain_tiny --output=tiny.safetensors
+  perceiver-stream train --config=pretrain:moog --config.weights=MOOG.safetensors
 """
 
 import dataclasses

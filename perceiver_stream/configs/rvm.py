@@ -3,8 +3,8 @@
 Variants: `nano` (tests), `tiny` (a CPU), `small` (the published size; a GPU).
 With `_future` behind it a variant learns by `future_prediction`, as pipelines can too.
 
-  python scripts/train.py --config=configs/rvm.py:tiny
-  python scripts/train.py --config=configs/rvm.py:tiny_future --config.execution=skip_sideways
+  perceiver-stream train --config=rvm:tiny
+  perceiver-stream train --config=rvm:tiny_future --config.execution=skip_sideways
 
 Tiny is one endless scene, six times as fast as by default, in patches of 4×4 of which a quarter is
 shown; narrower than the zoo's `rvm/tiny`, because many small updates teach more than few large ones

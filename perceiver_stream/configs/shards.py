@@ -1,9 +1,9 @@
-"""Online learning from shards that `scripts/make_shards.py` wrote, of whatever stream.
+"""Online learning from shards that `perceiver-stream shards` wrote, of whatever stream.
 
 Variants: `nano` (tests), `tiny` (a CPU), `small` and `base` (a GPU). The model takes the sizes and
 rates of the shards.
 
-  python scripts/train.py --config=configs/shards.py:tiny --config.stream.path=shards/walk
+  perceiver-stream train --config=shards:tiny --config.stream.path=shards/walk
 """
 
 import perceiver_stream

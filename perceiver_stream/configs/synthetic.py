@@ -2,7 +2,7 @@
 
 Variants: `nano` (tests), `tiny` (a CPU), `small` and `base` (a GPU).
 
-  python scripts/train.py --config=configs/synthetic.py:nano --config.max_windows=100
+  perceiver-stream train --config=synthetic:nano --config.max_windows=100
 """
 
 import perceiver_stream

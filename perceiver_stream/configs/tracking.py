@@ -7,10 +7,10 @@ or `nano` (tests: random weights), and what is read: nothing more (points), `lat
 nothing but the latents), `flow` (points, from the latents and how the model's own decoder says that
 places moved), `boxes` (around things) or `dense` (depth, flow, and things against ground).
 
-  python scripts/train.py --config=configs/tracking.py:tiny
-  python scripts/train.py --config=configs/tracking.py:moog_latents
-  python scripts/train.py --config=configs/tracking.py:tiny --config.objective.weights=MY.safetensors
-  python scripts/export.py runs/tracking_tiny --output=tracker.safetensors
+  perceiver-stream train --config=tracking:tiny
+  perceiver-stream train --config=tracking:moog_latents
+  perceiver-stream train --config=tracking:tiny --config.objective.weights=MY.safetensors
+  perceiver-stream export runs/tracking_tiny --output=tracker.safetensors
 """
 
 import dataclasses

@@ -3,7 +3,7 @@
 Needs `pip install -e ".[sim]"` and OpenAL (Debian: libopenal1). Variants: `nano` (tests), `tiny` (a
 CPU), `small` and `base` (a GPU).
 
-  python scripts/train.py --config=configs/vizdoom.py:tiny
+  perceiver-stream train --config=vizdoom:tiny
 """
 
 import perceiver_stream

@@ -4,7 +4,7 @@ is learnt beside their future, and flow without labels. It is what `docs/results
 Variants: `nano` (tests), `tiny` (a CPU: about 7 minutes on 2 idle cores), `small` and `base` (a
 GPU).
 
-  python scripts/train.py --config=configs/world.py:tiny
+  perceiver-stream train --config=world:tiny
 
 To listen with the eyes only: --config.model.modalities.audio.use_input=false
 """

@@ -143,7 +143,8 @@ def _load_run(folder: pathlib.Path, changes: Mapping[str, Any]) -> Loaded:
   config = read_config(folder)
   if isinstance(config.objective, FrozenConfig):
     raise ValueError(
-      f"{folder} learnt to read something out of a model; scripts/export.py writes both into a file."
+      f"{folder} learnt to read something out of a model; perceiver-stream export writes both into "
+      f"a file."
     )
   model = zoo.build(config.model)
   if changes:

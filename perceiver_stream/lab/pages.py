@@ -38,7 +38,7 @@ class Made(NamedTuple):
     """Makes it again."""
     size = "" if self.size == "default" else f" --size={self.size}"
     source = f" --source={self.source}" if self.source else ""
-    return f"python scripts/lab.py {self.table}{size}{source}"
+    return f"perceiver-stream lab {self.table}{size}{source}"
 
 
 def write(made: Made, sizes: Size, table: Table, results: Results, folder: pathlib.Path) -> None:

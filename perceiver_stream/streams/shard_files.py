@@ -27,7 +27,7 @@ from perceiver_stream.utils import atomic
 INDEX, FORMAT = "index.json", 1
 _DTYPE = re.compile(r"bool|float(16|32|64)|u?int(8|16|32|64)")
 _MAX_ELEMENTS = 2**28  # of an array in a tick
-HINT = "run scripts/make_shards.py with the same arguments again, which makes what is not whole"
+HINT = "run perceiver-stream shards with the same arguments again, which makes what is not whole"
 
 
 class ShardError(ValueError):
@@ -129,7 +129,7 @@ class Index:
     path = folder / INDEX
     if not path.is_file():
       raise FileNotFoundError(
-        f"shards: there is no {path}; make shards with scripts/make_shards.py, or check the path."
+        f"shards: there is no {path}; make shards with perceiver-stream shards, or check the path."
       )
     try:
       stored = limits.read_json(path)

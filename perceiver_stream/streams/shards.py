@@ -1,4 +1,4 @@
-"""Folders of shards, as `scripts/make_shards.py` writes them: any stream, read back exactly.
+"""Folders of shards, as `perceiver-stream shards` writes them: any stream, read back exactly.
 
 Shards are ArrayRecord files, read through Grain. Any tick is found at once, so resuming from a
 state costs the same everywhere. Every record is checked as it is read, and sizes and counts before:
@@ -184,7 +184,7 @@ class ShardIterator(grain.DatasetIterator):
 
 def _index(config: Config) -> Index:
   if not config.path:
-    raise ValueError("shards: path is empty; name a folder that scripts/make_shards.py wrote.")
+    raise ValueError("shards: path is empty; name a folder that perceiver-stream shards wrote.")
   index = Index.read(user_path(config.path))
   stored = {"rate_hz": index.rate_hz}
   if "audio" in index.specs:

@@ -1,7 +1,7 @@
 """Learning online from a stream, stopping and going on, and using what was learnt.
 
   from perceiver_stream import inference, training
-  summary = training.train(training.load_config("configs/online.py:tiny"))
+  summary = training.train(training.load_config("online:tiny"))
   model, params, *_ = inference.load(summary.run_dir)
 
 Names are imported when first used.

@@ -1,6 +1,7 @@
 """Experiments on the command line: `--config=online:tiny --config.stream.path=MY.mp4`."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import pathlib
 import typing

@@ -153,7 +153,7 @@ def load_readout(path: str | pathlib.Path, name: str) -> Readout:
     held = sorted(k.removeprefix(READOUTS) for k in metadata if k.startswith(READOUTS))
     raise ValueError(
       f"{file}: holds no read-out '{name}', but {held or 'none'}; train one and write it with "
-      f"scripts/export.py."
+      f"perceiver-stream export."
     )
   config = configs.from_json(metadata[start], str(file))
   arrays = {k.removeprefix(f"{start}/"): v for k, v in flat.items() if k.startswith(f"{start}/")}

@@ -120,7 +120,7 @@ def test_a_page_says_it_all(tmp_path):
   pages.write(pages.Made("a_b"), SIZES["nano"], table, found, tmp_path)
   page = (tmp_path / "a_b.md").read_text()
   assert (tmp_path / "a_b.png").read_bytes()[:4] == b"\x89PNG"
-  assert "`python scripts/lab.py a_b`" in page and "4 minutes" in page
+  assert "`perceiver-stream lab a_b`" in page and "4 minutes" in page
   assert "| a | 0.1 ± 0 | 0.1* | 0.2 ± 0 | 0.1* | 1,234 | 10 |" in page
   assert "| b | 0.2 ± 0 | 0.2 | 0.4 ± 0 | 0.2 | 1,234 | 10 |" in page
   assert "| *copy* | 0.5 ± 0 | | 0.6 ± 0 | | 0 | |" in page

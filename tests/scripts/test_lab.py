@@ -1,4 +1,4 @@
-"""`scripts/lab.py` from the command line."""
+"""`perceiver-stream lab` from the command line."""
 
 import pytest
 from commands import call

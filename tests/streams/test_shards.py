@@ -227,7 +227,7 @@ def test_what_is_not_there_or_not_finished_is_said(tmp_path, folder):
     rows(tmp_path / "nowhere")
   index = json.loads((folder / "index.json").read_text())
   (folder / "index.json").write_text(json.dumps(index | {"shards": []}))
-  with pytest.raises(ShardError, match="is not finished; run scripts/make_shards.py"):
+  with pytest.raises(ShardError, match="is not finished; run perceiver-stream shards"):
     rows(folder)
 
 
