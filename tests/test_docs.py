@@ -13,6 +13,7 @@ import pathlib
 import pkgutil
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 from typing import Any, NamedTuple
@@ -124,13 +125,19 @@ SHELL_COMMANDS = [
 
 
 @functools.cache
-def help_of(command: str) -> str:
-  """Returns what `perceiver-stream command --help` prints."""
+def help_of(program: str) -> str:
+  """Returns what `--help` of `perceiver-stream COMMAND`, or of a script, prints."""
+  name = program.removeprefix(f"{cli.PROGRAM} ")
+  if name == program:
+    command = [sys.executable, program, "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
   shown = io.StringIO()
   with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
     patch.setattr(sys, "argv", list(sys.argv))  # which `main` sets
     with pytest.raises(SystemExit) as stop:
-      cli.main([command, "--help"])
+      cli.main([name, "--help"])
   assert not stop.value.code
   return shown.getvalue()
 
@@ -152,17 +159,15 @@ def check_field(config: Any, path: str) -> None:
       config = getattr(config, part)
 
 
-def command_of(script: str) -> str:
-  """Returns the command whose `main` a script runs."""
+def program_of(script: str) -> str:
+  """Returns the script, or `perceiver-stream COMMAND` if it only runs a command's `main`."""
   assert (ROOT / script).is_file(), f"{script} does not exist"
   found = re.search(r"from perceiver_stream\.cli\.(\w+) import main", (ROOT / script).read_text())
-  assert found, f"{script} runs no command of perceiver_stream.cli"
-  return found.group(1)
+  return f"{cli.PROGRAM} {found.group(1)}" if found else script
 
 
-def check_arguments(name: str, arguments: list[str]) -> None:
-  """Fails unless there is a command of this name that knows the options."""
-  assert name in cli.COMMANDS, f"perceiver-stream has no command {name}"
+def check_arguments(program: str, arguments: list[str]) -> None:
+  """Fails unless the program knows the options, and its config the fields."""
   flags = [word.partition("=")[0] for word in arguments if word.startswith("--")]
   config = next((word[9:] for word in arguments if word.startswith("--config=")), None)
   for flag in flags:
@@ -170,8 +175,8 @@ def check_arguments(name: str, arguments: list[str]) -> None:
       if config:
         check_field(config_of(config), flag.removeprefix("--config."))
       continue
-    known = re.search(rf"{re.escape(flag)}\b", help_of(name))
-    assert known, f"perceiver-stream {name} --help does not mention {flag}"
+    known = re.search(rf"{re.escape(flag)}\b", help_of(program))
+    assert known, f"{program} --help does not mention {flag}"
 
 
 def started_by(tool: str, arguments: list[str]) -> list[list[str]]:
@@ -195,14 +200,14 @@ def check_command(command: list[str]) -> None:
     named = [word for word in arguments if not word.startswith("-") and "=" not in word]
     assert set(named) <= targets, f"the Makefile has {sorted(targets)}"
   elif tool in ("python", "python3") and arguments and arguments[0].endswith(".py"):
-    check_arguments(command_of(arguments[0]), arguments[1:])
+    check_arguments(program_of(arguments[0]), arguments[1:])
   elif tool in ("python", "python3"):
     assert arguments[:1] in (["-m"], ["-c"]), "name a script of the repository, -m or -c"
     if arguments[:2] == ["-m", "pip"]:
       check_command(arguments[1:])
   elif tool == cli.PROGRAM:
-    if arguments:
-      check_arguments(arguments[0], arguments[1:])
+    assert {*arguments[:1]} <= {*cli.COMMANDS}, f"{tool} has no command {arguments[0]}"
+    check_arguments(" ".join([tool, *arguments[:1]]), arguments[1:])
   elif tool in LAUNCHERS:
     for started in started_by(tool, arguments):
       check_command(started)

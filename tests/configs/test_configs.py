@@ -12,7 +12,7 @@ from perceiver_stream.reporting.video_writer import MovieWriter
 from perceiver_stream.streams import shard_writer, video
 from perceiver_stream.training.config import from_json, to_json
 
-FILES = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
+FILES = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("[!_]*.py"))
 VARIANTS = {
   "autoencoder": ("nano", "tiny", "shards", "kinetics"),
   "flow": ("nano", "tiny", "published"),
