@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from perceiver_stream.nn import select
+
 
 def causal_taps(
   x: Float[Array, "T B *n"], past: Float[Array, "B K *n"], is_first: Bool[Array, "T B"]
@@ -23,6 +25,5 @@ def causal_taps(
   taps = []
   for k in range(width + 1):
     same = recording[k : k + ticks] == recording[width:]
-    same = same.reshape(*same.shape, *(1,) * (x.ndim - 2))
-    taps.append(jnp.where(jnp.broadcast_to(same, x.shape), line[k : k + ticks], 0.0))
+    taps.append(select(~same, 0.0, line[k : k + ticks]))
   return jnp.stack(taps, axis=2)

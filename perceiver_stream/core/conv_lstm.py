@@ -74,7 +74,7 @@ class ConvLstm(hk.RNNCore):
 
     def tick(before: ConvLstmState, now: tuple) -> tuple[ConvLstmState, ConvLstmState]:
       read, first = now
-      before = jax.tree.map(lambda s: select(first, jnp.zeros_like(s), s), before)
+      before = jax.tree.map(lambda s: select(first, 0.0, s), before)
       said = read + neighbourhoods(before.hidden, self.kernel) @ recurrent
       let_in, kept, new, shown = jnp.split(said, 4, axis=-1)
       cell = jax.nn.sigmoid(kept + 1) * before.cell + jax.nn.sigmoid(let_in) * jnp.tanh(new)

@@ -60,7 +60,7 @@ class Gated(hk.RNNCore):
   ) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
     """Returns the next state twice: as output and as state."""
     c = self.config
-    s = select(inputs.is_first, jnp.zeros_like(prev_state), prev_state)
+    s = select(inputs.is_first, 0.0, prev_state)
     e = LearnedPositions(c.num_latents, c.latent_dim, name="queries")(s.shape[0])
     e = self._cross("read")(self.precision.cast(e), inputs.tokens, inputs.visible)
     e, state = spread(e), spread(self.precision.cast(s))

@@ -72,7 +72,7 @@ class GatedLru(hk.RNNCore):
     x, is_first = inputs
     seen = causal_taps(self._input(x)[None], prev_state.seen, is_first[None])[0]
     decay, inflow = self._gates(self._filtered(seen))
-    before = select(is_first, jnp.zeros_like(prev_state.hidden), prev_state.hidden)
+    before = select(is_first, 0.0, prev_state.hidden)
     hidden = decay * before + inflow
     return self._output(x, hidden), LruState(hidden, seen[:, 1:])
 
@@ -82,8 +82,7 @@ class GatedLru(hk.RNNCore):
     """Returns outputs and states of all ticks; the steps of all ticks, in parallel."""
     seen = causal_taps(self._input(x), state.seen, is_first)
     decay, inflow = self._gates(self._filtered(seen))
-    first = jax.lax.broadcast_in_dim(is_first, decay.shape, (0, 1))
-    decay = jnp.where(first, 0.0, decay)
+    decay = select(is_first, 0.0, decay)
     inflow = inflow.at[0].add(decay[0] * state.hidden)
     _, hidden = jax.lax.associative_scan(_compose, (decay, inflow))
     return self._output(x, hidden), LruState(hidden, seen[:, :, 1:])

@@ -18,6 +18,7 @@ from perceiver_stream.models.frame_predictors import conv3d, image_rnn, trecvit,
 from perceiver_stream.models.frame_predictors.base import Mover, Painter
 from perceiver_stream.models.moog import model as moog_model
 from perceiver_stream.models.rvm import model as rvm_model
+from perceiver_stream.nn import patchify, unpatchify
 
 PATCH, HEADS, LAYERS = 8, 4, 2  # of all that have such
 UNET_CELL = 4  # its pixels are cells of 4 × 4: the rest is too slow for a CPU
@@ -149,10 +150,10 @@ def _unet(side: int, dim: int) -> Learner:
   del side
 
   def net(clip: Array, channels: int) -> Array:
-    cells = rearrange(clip, "b (h p) (w q) c -> b h w (p q c)", p=UNET_CELL, q=UNET_CELL)
+    cells = patchify(clip, UNET_CELL)
     num = channels * UNET_CELL**2
     painted = unet.unet(unet.Config(channels=(dim, dim, dim), output_dim=num), cells)
-    return rearrange(painted, "b h w (p q c) -> b (h p) (w q) c", p=UNET_CELL, q=UNET_CELL)
+    return unpatchify(painted, UNET_CELL)
 
   return of_clip(net, convolves=True)
 

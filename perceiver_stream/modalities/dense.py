@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
-from einops import rearrange
 from jaxtyping import Array, Float
 
 from perceiver_stream.modalities.base import Modality, ModalityConfig
 from perceiver_stream.modalities.memory import Memory
+from perceiver_stream.nn import patchify, unpatchify
 from perceiver_stream.types import ModalitySpec, Positive, Size
 
 
@@ -54,12 +54,15 @@ class Dense(Modality):
 
   def split(self, prediction: Float[Array, "B H W ..."]) -> Float[Array, "B Q p p ..."]:
     """Returns the cells of a picture, row-major."""
-    p = self.config.patch
-    return rearrange(prediction, "b (h p) (w q) ... -> b (h w) p q ...", p=p, q=p)
+    p, channels = self.config.patch, prediction.shape[3:]
+    patches = patchify(prediction if channels else prediction[..., None], p)
+    return patches.reshape(patches.shape[0], -1, p, p, *channels)
 
   def assemble(self, cells: Float[Array, "B Q p p ..."]) -> Float[Array, "B H W ..."]:
     """Returns the picture of all its cells."""
-    return rearrange(cells, "b (h w) p q ... -> b (h p) (w q) ...", h=self.grid_shape()[0])
+    patches = cells.reshape(cells.shape[0], *self.grid_shape(), -1)
+    image = unpatchify(patches, self.config.patch)
+    return image.reshape(*image.shape[:3], *cells.shape[4:])
 
   def channels(self, memory: Memory, extra: Any) -> Float[Array, "B H W C"]:
     """Returns what the tokens are made of: newest value, change, distance from the average."""
@@ -69,4 +72,5 @@ class Dense(Modality):
     return jnp.concatenate([x if x.ndim == 4 else x[..., None] for x in parts], axis=-1)
 
   def _cells(self, memory: Memory, extra: Any) -> Float[Array, "B N F"]:
-    return rearrange(self.split(self.channels(memory, extra)), "b n p q c -> b n (p q c)")
+    patches = patchify(self.channels(memory, extra), self.config.patch)
+    return patches.reshape(patches.shape[0], -1, patches.shape[-1])

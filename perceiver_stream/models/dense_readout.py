@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PyTree
 from perceiver_stream import modalities as modality_room
 from perceiver_stream.modalities import Modality, ModalityConfig
 from perceiver_stream.models.point_readout import Sight, seen_maps
-from perceiver_stream.nn import CrossBlock, LayerNorm, Linear, fourier_linear
+from perceiver_stream.nn import CrossBlock, LayerNorm, Linear, fourier_linear, patchify, repeat_rows
 from perceiver_stream.types import Layers, Size
 
 
@@ -100,7 +100,7 @@ class Decoder(hk.Module):
     shape = [max(n, 2) for n in modality.grid_shape()]
     where = jnp.asarray(fourier_linear(grid, 8, shape), latents.dtype)
     x = Linear(c.dim, name=f"{name}_query")(where)
-    x = jax.lax.broadcast_in_dim(x, (rows, *x.shape), (1, 2))
+    x = repeat_rows(x, rows)
     if maps is not None and len(modality.grid_shape()) == 2:
       x = x + Linear(c.dim, name=f"{name}_seen")(_cells(maps, modality.grid_shape()))
     for i in range(c.num_layers):
@@ -123,5 +123,4 @@ def _cells(maps: Float[Array, "B H W C"], grid: tuple[int, ...]) -> Float[Array,
       f"cells; change the modality's patch."
     )
   p, q = height // grid[0], width // grid[1]
-  cut = maps.reshape(rows, grid[0], p, grid[1], q, channels)
-  return jnp.swapaxes(cut, 2, 3).reshape(rows, grid[0] * grid[1], p * q * channels)
+  return patchify(maps, (p, q)).reshape(rows, grid[0] * grid[1], p * q * channels)

@@ -32,6 +32,7 @@ from perceiver_stream.nn import (
   fourier_octaves,
   local_motion,
   sample_bilinear,
+  select,
 )
 from perceiver_stream.types import Layers, NonNegative, Octaves, Size
 
@@ -221,18 +222,17 @@ class Slots(hk.Module):
     self, state: TrackState, latents: Array, maps: Array, orders: Orders
   ) -> tuple[Tracks, TrackState]:
     """Returns what the slots say at this tick, and their state after it."""
-    start = orders.start[..., None]
     asked = jnp.clip(orders.position, 0.0, 1.0)
     fresh = self._first(asked, maps)
-    hidden = jnp.where(jnp.broadcast_to(start, fresh.shape), fresh, state.hidden)
+    hidden = select(orders.start, fresh, state.hidden)
     active = (state.active | orders.start) & ~orders.stop
     moved = self._moved(state.position, maps)
-    moved = jnp.where(jnp.broadcast_to(start, asked.shape), asked, moved)
+    moved = select(orders.start, asked, moved)
     hidden, words = self._listen(hidden, moved, latents, maps)
     correction = self.config.reach * jnp.tanh(words[..., 2:])
-    position = jnp.clip(moved + jnp.where(start, 0.0, correction), 0.0, 1.0)
-    known = jnp.broadcast_to(active[..., None], position.shape)
-    tracks = Tracks(jnp.where(known, position, jnp.nan), words[..., 0], words[..., 1])
+    position = jnp.clip(moved + select(orders.start, 0.0, correction), 0.0, 1.0)
+    known = select(~active, jnp.nan, position)
+    tracks = Tracks(known, words[..., 0], words[..., 1])
     return tracks, TrackState(position, hidden, active)
 
   def _sees_motion(self) -> bool:

@@ -1,12 +1,23 @@
-"""Choosing between arrays row by row."""
+"""Arrays by batch row: choosing between two, repeating a table."""
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 
 def select(
-  flags: Bool[Array, " B"], yes: Shaped[Array, "B ..."], no: Shaped[Array, "B ..."]
-) -> Shaped[Array, "B ..."]:
-  """Returns `yes` in the rows where `flags` is True and `no` in the others."""
-  shape = (flags.shape[0],) + (1,) * (yes.ndim - 1)
-  return jnp.where(jnp.broadcast_to(flags.reshape(shape), yes.shape), yes, no)
+  flags: Bool[Array, "..."], yes: Shaped[Array, "..."] | float, no: Shaped[Array, "..."]
+) -> Shaped[Array, "..."]:
+  """Returns `yes` where `flags` is True and `no` elsewhere; the reset of every recurrent state.
+
+  Args:
+    flags: The leading axes of `no`, such as `[B]` or `[B, N]`.
+    yes: An array shaped as `no`, or one number.
+    no: `[*flags, ...]`.
+  """
+  return jnp.where(flags.reshape(flags.shape + (1,) * (no.ndim - flags.ndim)), yes, no)
+
+
+def repeat_rows(x: Float[Array, "*N F"], batch_size: int) -> Float[Array, "B *N F"]:
+  """Returns the same array for every batch row."""
+  return jax.lax.broadcast_in_dim(x, (batch_size, *x.shape), tuple(range(1, x.ndim + 1)))

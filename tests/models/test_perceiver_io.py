@@ -15,9 +15,8 @@ from perceiver_stream.models.perceiver_io.halves import (
   Encoder,
   EncoderConfig,
   FourierConfig,
-  in_chunks,
 )
-from perceiver_stream.nn import Linear
+from perceiver_stream.nn import Linear, in_chunks
 
 RNG = np.random.default_rng(0)
 

@@ -6,11 +6,10 @@ patch its pixels back, so that the answer is a picture.
 
 from dataclasses import dataclass
 
-from einops import rearrange
 from jaxtyping import Array, Float
 
 from perceiver_stream.models.stages import FRAMES, Layer, Staged, of_pictures, on_pictures, plain
-from perceiver_stream.nn import LayerNorm, LearnedPositions, Linear, SelfBlock
+from perceiver_stream.nn import LayerNorm, LearnedPositions, Linear, SelfBlock, patchify, unpatchify
 
 
 @dataclass(kw_only=True)
@@ -60,16 +59,14 @@ def layers(config: Config, height: int, width: int) -> tuple[Layer, ...]:
   rows, columns = config.grid(height, width)
 
   def embed(frames: Array) -> Array:
-    patches = rearrange(
-      frames, "b (h p) (w q) c -> b (h w) (p q c)", p=config.patch, q=config.patch
-    )
+    patches = patchify(frames, config.patch)
+    patches = patches.reshape(frames.shape[0], rows * columns, -1)
     where = LearnedPositions(rows * columns, config.dim, name="positions")(frames.shape[0])
     return Linear(config.dim, name="embed")(patches) + where
 
   def head(x: Array) -> Array:
     x = Linear(config.patch**2 * config.output_dim, name="pixels")(LayerNorm(name="norm")(x))
-    pattern = "b (h w) (p q c) -> b (h p) (w q) c"
-    return rearrange(x, pattern, h=rows, p=config.patch, q=config.patch)
+    return unpatchify(x.reshape(x.shape[0], rows, columns, -1), config.patch)
 
   def block(x: Array) -> Array:
     return SelfBlock(config.num_heads, mlp_dim=config.mlp_dim, name="block")(x)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import haiku as hk
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from jaxtyping import Array, Bool, Float, PyTree
 
 from perceiver_stream import modalities as modality_room
@@ -20,7 +19,7 @@ from perceiver_stream.modalities import Memory, Modality, pixels
 from perceiver_stream.modalities.base import cell_index
 from perceiver_stream.models.base import Attended, Model, as_model
 from perceiver_stream.models.input_memory import nearest, remember_ticks
-from perceiver_stream.nn import Linear, coordinates, fourier_linear
+from perceiver_stream.nn import Linear, coordinates, fourier_linear, patchify, unpatchify
 from perceiver_stream.types import ModalitySpec, Observation, Size, Ticks
 
 
@@ -179,7 +178,7 @@ class Patches(hk.Module):
   def __call__(self, frames: Float[Array, "T B H W C"]) -> Float[Array, "T B N D"]:
     """Returns the tokens, row by row."""
     p, (rows, columns) = self.patch, frames.shape[2:4]
-    cut = rearrange(frames, "t b (h p) (w q) c -> t b (h w) (p q c)", p=p, q=p)
+    cut = patchify(frames, p).reshape(*frames.shape[:2], -1, p * p * frames.shape[-1])
     grid = (rows // p, columns // p)
     places = jnp.asarray(fourier_linear(coordinates(grid), 4, grid), jnp.float32)
     tokens, where = Linear(self.dim, name="patch")(cut), Linear(self.dim, name="place")(places)
@@ -198,8 +197,8 @@ class Canvas(hk.Module):
     p = self.patch
     init = hk.initializers.TruncatedNormal(0.02)
     painted = Linear(self.num * p * p * 3, w_init=init, name="patch")(tokens)
-    shape = "b (h w) (k p q c) -> b k (h p) (w q) c"
-    return 0.5 + rearrange(painted, shape, h=self.height // p, k=self.num, p=p, q=p)
+    cells = painted.reshape(tokens.shape[0], self.height // p, self.width // p, self.num, -1)
+    return 0.5 + unpatchify(jnp.moveaxis(cells, 3, 1), p)
 
 
 class PatchPainter(hk.Module):

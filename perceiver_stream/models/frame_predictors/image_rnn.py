@@ -57,7 +57,7 @@ class ImageRnn(PatchPainter):
       hk.ResetCore(hk.GRU(c.dim, name="gru")), (seen, is_first), state
     )
     remembered = Linear(c.dim, name="remembered")(unrolled[0])
-    x = x + jnp.broadcast_to(remembered[:, :, None], x.shape)
+    x = x + remembered[:, :, None]
     x = self._block(f"block_{c.num_layers - 1}", x)
     return LayerNorm(name="norm")(x), unrolled[0]
 

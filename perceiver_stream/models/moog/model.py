@@ -17,8 +17,7 @@ from perceiver_stream.models.input_memory import nearest, remember_ticks
 from perceiver_stream.models.moog.config import Config
 from perceiver_stream.models.moog.network import Moog, Step, Tick, position_table
 from perceiver_stream.models.moog.sampling import sampled, sampled_cells
-from perceiver_stream.models.perceiver_io.halves import repeat_rows
-from perceiver_stream.nn import captured, coordinates, mean_weights
+from perceiver_stream.nn import captured, coordinates, mean_weights, repeat_rows
 from perceiver_stream.types import ModalitySpec, Observation
 
 

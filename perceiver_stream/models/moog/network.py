@@ -21,8 +21,15 @@ from perceiver_stream.models.moog.sampling import place, position_table
 from perceiver_stream.models.moog.ticks import Step as Step
 from perceiver_stream.models.moog.ticks import Tick as Tick
 from perceiver_stream.models.moog.ticks import reset
-from perceiver_stream.models.perceiver_io.halves import in_chunks, repeat_rows
-from perceiver_stream.nn import ConvStack, LayerNorm, Linear, ParallelBlock
+from perceiver_stream.nn import (
+  ConvStack,
+  LayerNorm,
+  Linear,
+  ParallelBlock,
+  in_chunks,
+  repeat_rows,
+  select,
+)
 
 
 class Stack(hk.Module):
@@ -215,8 +222,7 @@ class Moog(hk.Module):
       start = Linear(c.latent_dim, name="gradient_projection")(beside)
     corrected = predicted + Stack(c.corrector, name="corrector")(start, inputs.tokens)
     if inputs.valid is not None:
-      seen = jnp.broadcast_to(inputs.valid[:, None, None], corrected.shape)
-      corrected = jnp.where(seen, corrected, predicted)
+      corrected = select(inputs.valid, corrected, predicted)
     corrected = corrected if c.norm_first else self._norm(corrected)
     return Step(normed, predicted, corrected), corrected
 

@@ -16,7 +16,15 @@ from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.models.moog.config import StackConfig
 from perceiver_stream.models.moog.network import Stack
-from perceiver_stream.nn import MLP, LayerNorm, LearnedPositions, Linear, attend, fourier_octaves
+from perceiver_stream.nn import (
+  MLP,
+  LayerNorm,
+  LearnedPositions,
+  Linear,
+  attend,
+  fourier_octaves,
+  select,
+)
 from perceiver_stream.types import Octaves, Positive, Size
 
 
@@ -220,7 +228,7 @@ class PointReadout(hk.Module):
     self, features: Array, starts: Array, first: Array, state: Array
   ) -> tuple[PointStep, Array]:
     c = self.config
-    state = jnp.where(jnp.broadcast_to(starts[..., None], state.shape), first, state)
+    state = select(starts, first, state)
     stack = Stack(c.stack, hidden_dim=c.hidden_dim, output_dim=c.dim, use_self=False, name="stack")
     corrected = state + stack(state, features)
     values = jax.nn.sigmoid(MLP(c.dim, output_dim=2, name="values")(corrected))

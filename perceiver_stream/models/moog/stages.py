@@ -13,8 +13,8 @@ from perceiver_stream.models.input_memory import remember_tick, remembering, tic
 from perceiver_stream.models.moog.config import Config
 from perceiver_stream.models.moog.model import frames_of, positions_of, sample
 from perceiver_stream.models.moog.network import Moog, Tick
-from perceiver_stream.models.perceiver_io.halves import repeat_rows
 from perceiver_stream.models.stages import Layer, Staged, Values, chained, piece
+from perceiver_stream.nn import repeat_rows
 
 
 class Pieces(Moog):

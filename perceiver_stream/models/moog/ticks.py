@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from perceiver_stream.nn import select
 
 
 class Tick(NamedTuple):
@@ -39,9 +40,8 @@ class Step(NamedTuple):
 
 def reset(inputs: Tick, state: Array) -> Array:
   """Returns the state with rows reset where a recording starts, cut off where asked."""
-  rows = lambda flag: jnp.broadcast_to(flag[:, None, None], state.shape)  # noqa: E731
   if inputs.is_first is not None and inputs.start is not None:
-    state = jnp.where(rows(inputs.is_first), inputs.start, state)
+    state = select(inputs.is_first, inputs.start, state)
   if inputs.detach is not None:
-    state = jnp.where(rows(inputs.detach), jax.lax.stop_gradient(state), state)
+    state = select(inputs.detach, jax.lax.stop_gradient(state), state)
   return state

@@ -25,11 +25,9 @@ from perceiver_stream.models.perceiver_io.halves import (
   Encoder,
   EncoderConfig,
   FourierConfig,
-  in_chunks,
   plain_init,
-  repeat_rows,
 )
-from perceiver_stream.nn import LearnedPositions, Linear
+from perceiver_stream.nn import LearnedPositions, Linear, in_chunks, repeat_rows, select
 from perceiver_stream.types import Count, NonNegative, Positive, Share, Size
 
 MODALITIES = ("audio", "image", "label")  # the alphabetical order is part of the format
@@ -242,7 +240,7 @@ class Autoencoder(hk.Module):
     if prob in (0.0, 1.0):
       return token if prob else x
     masked = jax.random.bernoulli(hk.next_rng_key(), prob, x.shape[:2])
-    return jnp.where(jnp.broadcast_to(masked[..., None], x.shape), token, x)
+    return select(masked, token, x)
 
   @hk.name_like("__call__")
   def encode(self, tokens: Float[Array, "B N C"]) -> Float[Array, "B L D"]:

@@ -14,9 +14,8 @@ from perceiver_stream.models.perceiver_io.halves import (
   EncoderConfig,
   FourierConfig,
   plain_init,
-  repeat_rows,
 )
-from perceiver_stream.nn import LearnedPositions, Linear
+from perceiver_stream.nn import LearnedPositions, Linear, repeat_rows
 from perceiver_stream.nn.conv import Conv2D
 from perceiver_stream.nn.precision import broadcast
 from perceiver_stream.types import NonNegative, Size

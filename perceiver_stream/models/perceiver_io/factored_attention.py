@@ -17,14 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from perceiver_stream.models.perceiver_io.halves import (
-  EPS,
-  Decoder,
-  Encoder,
-  in_chunks,
-  repeat_rows,
-)
-from perceiver_stream.nn import MLP, LayerNorm, LearnedPositions, Linear
+from perceiver_stream.models.perceiver_io.halves import EPS, Decoder, Encoder
+from perceiver_stream.nn import MLP, LayerNorm, LearnedPositions, Linear, in_chunks, repeat_rows
 from perceiver_stream.nn.precision import broadcast
 
 BLOCK_BYTES = 4 * 2**20  # logits of one block of rows; more leaves the cache

@@ -22,9 +22,8 @@ from perceiver_stream.models.perceiver_io.halves import (
   EncoderConfig,
   FourierConfig,
   plain_init,
-  repeat_rows,
 )
-from perceiver_stream.nn import Linear
+from perceiver_stream.nn import Linear, repeat_rows
 from perceiver_stream.types import Positive, Size
 
 

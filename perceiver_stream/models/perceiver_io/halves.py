@@ -8,11 +8,10 @@ Differs: no dropout; long query lists are answered in chunks of bounded memory.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import haiku as hk
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
@@ -24,6 +23,7 @@ from perceiver_stream.nn import (
   SelfBlock,
   coordinates,
   fourier_linear,
+  in_chunks,
 )
 from perceiver_stream.nn.positions import coordinates_float32
 from perceiver_stream.types import Bands, Layers, NonNegative, Size
@@ -244,43 +244,6 @@ class Decoder(hk.Module):
       name="cross",
     )
     return Linear(self.output_dim, w_init=self.w_init, name="output")(cross(queries, latents))
-
-
-def in_chunks(f: Callable[[PyTree], PyTree], x: PyTree, size: int | None, axis: int = 1) -> PyTree:
-  """Returns `f(x)`, worked out for at most `size` elements of one axis at a time.
-
-  For functions that treat the elements independently. The last chunk is filled up with zeros; one
-  scan, so the program does not grow with the number of chunks.
-
-  Args:
-    f: From arrays to arrays, keeping the axis. May create parameters.
-    x: Arrays that share the length of that axis.
-    size: None is all at once.
-    axis: Which axis is cut.
-  """
-  total = jax.tree.leaves(x)[0].shape[axis]
-  if size is None or total <= size:
-    return f(x)
-  pad = -total % size
-
-  def cut(a: Array | np.ndarray) -> Array:
-    widths = [(0, 0)] * a.ndim
-    widths[axis] = (0, pad)
-    a = jnp.pad(a, widths)
-    a = a.reshape(*a.shape[:axis], -1, size, *a.shape[axis + 1 :])
-    return jnp.moveaxis(a, axis, 0)
-
-  def join(a: Array) -> Array:
-    a = jnp.moveaxis(a, 0, axis)
-    a = a.reshape(*a.shape[:axis], -1, *a.shape[axis + 2 :])
-    return jax.lax.slice_in_dim(a, 0, total, axis=axis)
-
-  return jax.tree.map(join, hk.map(f, jax.tree.map(cut, x)))
-
-
-def repeat_rows(x: Float[Array, "N F"], batch_size: int) -> Float[Array, "B N F"]:
-  """Returns the same table for every batch row."""
-  return jax.lax.broadcast_in_dim(x, (batch_size, *x.shape), (1, 2))
 
 
 def plain_init(fan_in: int) -> hk.initializers.Initializer:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import haiku as hk
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from jaxtyping import Array, Float
 
 from perceiver_stream import modalities as modality_room
@@ -17,7 +16,7 @@ from perceiver_stream.models.base import Attended, Model, as_model
 from perceiver_stream.models.input_memory import nearest, remember_ticks
 from perceiver_stream.models.rvm.config import Config
 from perceiver_stream.models.rvm.network import Rvm, Tick, draw_orders, mask_of
-from perceiver_stream.nn import captured, coordinates, mean_weights
+from perceiver_stream.nn import captured, coordinates, mean_weights, patchify
 from perceiver_stream.types import ModalitySpec, Observation
 
 
@@ -108,7 +107,8 @@ class RvmNetwork:
     """Returns patches, `[B, Q, patch, patch, 3]`, each at our displacement nearest to its own."""
     c = self.config
     painted = self.predict(state, c.displacements)["pixels"]
-    cells = rearrange(painted, "b k (h p) (w q) c -> k b (h w) p q c", p=c.patch, q=c.patch)
+    cells = patchify(jnp.moveaxis(painted, 1, 0), c.patch)  # [K, B, h, w, E]
+    cells = cells.reshape(*cells.shape[:2], -1, c.patch, c.patch, c.channels)
     answers = {}
     for name, asked in queries.items():
       picked = cells[:, :, cell_index(asked.positions, c.grid())]
@@ -141,9 +141,8 @@ def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
     deltas = jnp.broadcast_to(delta, (batch,))
     painted = network.rvm.paint(states.latents, target, order, deltas)
     hidden = mask_of(order, config.num_visible())
-    shape = "b (h p) (w q) c -> b (h w) (p q c)"
-    error = rearrange(painted - target, shape, p=config.patch, q=config.patch)
-    error = jnp.mean(jnp.square(error), axis=-1)
+    error = jnp.mean(jnp.square(patchify(painted - target, config.patch)), axis=-1)
+    error = error.reshape(batch, -1)
     same = _same_recording(observations, at, num_sources)
     weight = hidden * jax.lax.broadcast_in_dim(same, hidden.shape, (0,))
     return jnp.sum(error * weight) / jnp.maximum(jnp.sum(weight), 1), last

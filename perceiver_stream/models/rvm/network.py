@@ -13,9 +13,19 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int
 
-from perceiver_stream.models.perceiver_io.halves import repeat_rows
 from perceiver_stream.models.rvm.config import Config, LayersConfig
-from perceiver_stream.nn import MLP, Attention, LayerNorm, Linear, SelfBlock, sincos_1d
+from perceiver_stream.nn import (
+  MLP,
+  Attention,
+  LayerNorm,
+  Linear,
+  SelfBlock,
+  patchify,
+  repeat_rows,
+  select,
+  sincos_1d,
+  unpatchify,
+)
 
 NUM_DELTAS = 64  # of the one-hot of how far ahead a target is; beyond, it is all zeros
 
@@ -99,9 +109,8 @@ class Rvm(hk.Module):
   def tick(self, inputs: Tick, prev_state: Array) -> tuple[Array, Array]:
     """Returns the state after a frame, twice: s ← (1 - u) s + u h."""
     state, e = prev_state, inputs.tokens
-    rows = lambda flag: jnp.broadcast_to(flag[:, None, None], state.shape)  # noqa: E731
     if inputs.is_first is not None:
-      state = jnp.where(rows(inputs.is_first), 0.0, state)
+      state = select(inputs.is_first, 0.0, state)
     update, reset = (
       jax.nn.sigmoid(self._gate(e, f"{kind}_input") + self._gate(state, f"{kind}_state"))
       for kind in ("update", "reset")
@@ -110,7 +119,7 @@ class Rvm(hk.Module):
     proposed = ReadStack(self.config.core, name="core")(e, memory)
     next_state = (1 - update) * state + update * proposed
     if inputs.valid is not None:
-      next_state = jnp.where(rows(inputs.valid), next_state, state)
+      next_state = select(inputs.valid, next_state, state)
     return next_state, next_state
 
   @hk.name_like("__call__")
@@ -201,9 +210,7 @@ class Rvm(hk.Module):
     """Returns the frame that the decoder's answers say; CLS is left out."""
     c = self.config
     pixels = Linear(c.channels * c.patch**2, name="pixels")(x[:, 1:])
-    return rearrange(
-      pixels, "b (h w) (p q c) -> b (h p) (w q) c", h=c.grid()[0], p=c.patch, q=c.patch
-    )
+    return unpatchify(pixels.reshape(pixels.shape[0], *c.grid(), -1), c.patch)
 
   def _fill(self, shown: Array, mask: Array, order: Array) -> Float[Array, "B P E"]:
     """Returns patches in their places, with the mask token where nothing is shown."""
@@ -222,7 +229,7 @@ class Rvm(hk.Module):
         f"Rvm '{self.name}': frames {list(frames.shape)} are not [B, {c.height}, {c.width}, "
         f"{c.channels}]; resize them, or build the model for their size."
       )
-    cut = rearrange(frames, "b (h p) (w q) c -> b (h w) (p q c)", p=c.patch, q=c.patch)
+    cut = patchify(frames, c.patch).reshape(frames.shape[0], -1, c.channels * c.patch**2)
     table = jnp.asarray(position_table(c.base_grid, c.grid(), c.dim), frames.dtype)
     return Linear(c.dim, name="patches")(cut) + repeat_rows(table, frames.shape[0])
 

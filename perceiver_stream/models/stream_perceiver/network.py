@@ -35,7 +35,9 @@ from perceiver_stream.nn import (
   coordinates,
   fourier_linear,
   fourier_octaves,
+  in_chunks,
   mean_weights,
+  repeat_rows,
   spread,
 )
 from perceiver_stream.types import ModalitySpec, Observation
@@ -169,7 +171,7 @@ class StreamPerceiver(hk.Module):
     for name, modality in self.inputs.items():
       mine = modality.tokens(memory[name], extra[name], c.token_dim, c.precision)
       mark = LearnedPositions(1, c.token_dim, name=f"{name}_mark")(rows)
-      tokens.append(mine + jnp.broadcast_to(mark, mine.shape).astype(mine.dtype))
+      tokens.append(mine + mark.astype(mine.dtype))
       visible.append(jnp.broadcast_to(valid[name][:, None], mine.shape[:2]))
     tokens = jnp.concatenate([c.precision.cast(t) for t in tokens], axis=1)
     if c.norm_tokens:
@@ -178,10 +180,7 @@ class StreamPerceiver(hk.Module):
     if c.latent_grid:
       shapes = [m.grid_shape() for m in self.inputs.values()]
       own = jnp.asarray(own_cells([(1,), *shapes], c.latent_grid))
-      shape = (rows, *own.shape)
-      visible = jax.lax.broadcast_in_dim(visible, shape, (0, 2)) & jnp.broadcast_to(
-        own[None], shape
-      )
+      visible = visible[:, None] & own[None]
     return tokens, visible
 
   # --- asking -------------------------------------------------------------------------------------
@@ -209,21 +208,11 @@ class StreamPerceiver(hk.Module):
     return predictions
 
   def _decode_chunked(self, name: str, state: State, queries: Queries) -> dict[str, Array]:
-    rows = state.latents.shape[0]
-    total = queries.positions.shape[0]
-    chunk = max(1, self.config.decode_chunk // rows)
-    if total <= chunk:
-      return self._decode_some(name, state, queries)
-    pad = -total % chunk
-    padded = jax.tree.map(lambda x: jnp.pad(x, ((0, pad),) + ((0, 0),) * (x.ndim - 1)), queries)
-    blocks = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), padded)
-    answers = hk.map(lambda block: self._decode_some(name, state, block), blocks)
+    def answer(chunk: Queries) -> dict[str, Array]:
+      return self._decode_some(name, state, jax.tree.map(lambda x: x[0], chunk))
 
-    def join(x: Array) -> Array:
-      x = jnp.moveaxis(x, 0, 1)  # [B, blocks, chunk, ...]
-      return x.reshape(rows, -1, *x.shape[3:])[:, :total]
-
-    return jax.tree.map(join, answers)
+    size = max(1, self.config.decode_chunk // state.latents.shape[0])
+    return in_chunks(answer, jax.tree.map(lambda x: x[None], queries), size)
 
   @hk.name_like("__call__")
   def _decode_some(self, name: str, state: State, queries: Queries) -> dict[str, Array]:
@@ -284,7 +273,7 @@ class StreamPerceiver(hk.Module):
     asked = Linear(self.config.query_dim, name=f"{name}_query")(
       self.config.precision.cast(jnp.concatenate([where, when], axis=-1))
     )
-    return jax.lax.broadcast_in_dim(asked, (rows, *asked.shape), (1, 2))
+    return repeat_rows(asked, rows)
 
 
 def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Num, PyTree
 
 from perceiver_stream.modalities import Modality
 from perceiver_stream.models.base import Model
+from perceiver_stream.nn import select
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
 
 
@@ -108,8 +109,7 @@ def known(target: Num[Array, "N ..."], valid: Bool[Array, " N"]) -> Num[Array, "
 
   What was not observed may hold anything, NaN included: it must not reach a gradient.
   """
-  usable = valid.reshape((-1,) + (1,) * (target.ndim - 1))
-  return jnp.where(jnp.broadcast_to(usable, target.shape), target, jnp.zeros_like(target))
+  return select(valid, target, jnp.zeros_like(target))
 
 
 def mean_where(values: Float[Array, "..."], valid: Bool[Array, "..."]) -> Float[Array, ""]:

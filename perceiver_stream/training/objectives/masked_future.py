@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import haiku as hk
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_stream.models import rvm
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.rvm import model as rvm_model
+from perceiver_stream.nn import patchify
 from perceiver_stream.training.objectives.base import Aux, Score, check_window, flag, mean_where
 from perceiver_stream.types import IS_FIRST, Observation
 
@@ -106,15 +106,14 @@ class MaskedFuture:
     return frames.reshape(-1, *frames.shape[2:]), valid
 
   def _patches(self, frames: Float[Array, "N H W 3"]) -> Float[Array, "N P F"]:
-    p = self.model.config.patch
-    return rearrange(frames, "b (h p) (w q) c -> b (h w) (p q c)", p=p, q=p)
+    patches = patchify(frames, self.model.config.patch)
+    return patches.reshape(patches.shape[0], -1, patches.shape[-1])
 
   def _visible_mean(
     self, target: Float[Array, "N H W 3"], hidden: Float[Array, "N P"]
   ) -> Float[Array, "N H W 3"]:
     """Returns the mean of the visible patches, everywhere."""
     patches, shown = self._patches(target), (1 - hidden)[..., None]
-    shown = jnp.broadcast_to(shown, patches.shape)
     mean = jnp.sum(patches * shown, axis=1) / jnp.maximum(jnp.sum(shown, axis=1), 1)
     (rows, columns), p = self.model.config.grid(), self.model.config.patch
     mean = mean.reshape(-1, p, p, 3)
