@@ -2,9 +2,14 @@
 
 from perceiver_stream.core.gated import Gated as Gated
 from perceiver_stream.core.gated import GatedConfig as GatedConfig
+from perceiver_stream.core.gated import gate as gate
+from perceiver_stream.core.gated import gated as gated
 from perceiver_stream.core.predict_correct import CoreConfig as CoreConfig
 from perceiver_stream.core.predict_correct import CoreInputs as CoreInputs
 from perceiver_stream.core.predict_correct import PredictCorrect as PredictCorrect
 from perceiver_stream.core.predict_correct import PredictCorrectConfig as PredictCorrectConfig
+from perceiver_stream.core.predict_correct import Step as Step
+from perceiver_stream.core.predict_correct import predict_correct as predict_correct
 
-CORES = {PredictCorrectConfig: PredictCorrect, GatedConfig: Gated}
+# By the type of their config: `(config, precision, name=…) -> core`.
+CORES = {PredictCorrectConfig: predict_correct, GatedConfig: gated}

@@ -1,5 +1,6 @@
-"""The gated latent array of RVM: a transformer proposes, gates decide what to keep."""
+"""The gated recurrence of RVM: a transformer proposes a state, gates decide what is kept."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import haiku as hk
@@ -33,60 +34,106 @@ class GatedConfig(CoreConfig):
 
 
 class Gated(hk.RNNCore):
-  """s ← (1 - u) s + u h, with h a transformer of what was seen and r ⊙ norm(s).
+  """s ← (1 - u) s + u h, with h a transformer of what was read and of r ⊙ norm(s).
 
-  e are L learned queries that read the tokens; u = σ(W e + W s) and r = σ(W e + W s) have no
-  biases. The state starts at zero.
+  u and r are gates, see `gate`; the state starts at zero. The parts own the parameters, so their
+  names are those of the module that makes them.
 
   Source: Recurrent Video Masked Autoencoders 2025, 2512.13684; representations4d, RVM notebooks.
-  Differs: e comes from cross-attention to the tokens of any modalities, there it is the frame's
-  own token grid.
+
+  Args:
+    shape: Number and width of the latents, (L, D).
+    update: u, from what was read and the state.
+    reset: r, likewise.
+    norm: Of the state, before it is read.
+    propose: h, from what was read and the state as far as it is kept.
+    read: From the inputs of a tick to one vector per latent; None: the tokens are these.
+    precision: Dtype of the computation.
+    name: Haiku name.
   """
 
-  READS = "read/attention"  # where it attends to the tokens
-
-  def __init__(self, config: GatedConfig, precision: Precision, *, name: str):
+  def __init__(
+    self,
+    shape: tuple[int, int],
+    *,
+    update: Callable[[Array, Array], Array],
+    reset: Callable[[Array, Array], Array],
+    norm: Callable[[Array], Array],
+    propose: Callable[[Array, Array], Array],
+    read: Callable[[CoreInputs], Array] | None = None,
+    precision: Precision | None = None,
+    name: str,
+  ):
     super().__init__(name=name)
-    config.validate()
-    self.config = config
-    self.precision = precision
+    self.shape = shape
+    self.update = update
+    self.reset = reset
+    self.norm = norm
+    self.propose = propose
+    self.read = read
+    self.precision = precision or Precision()
 
   def initial_state(self, batch_size: int) -> Float[Array, "B L D"]:
     """Returns zeros."""
-    return jnp.zeros((batch_size, self.config.num_latents, self.config.latent_dim), jnp.float32)
+    return jnp.zeros((batch_size, *self.shape), jnp.float32)
 
   def __call__(
     self, inputs: CoreInputs, prev_state: Float[Array, "B L D"]
   ) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
     """Returns the next state twice: as output and as state."""
-    c = self.config
-    s = select(inputs.is_first, 0.0, prev_state)
-    e = LearnedPositions(c.num_latents, c.latent_dim, name="queries")(s.shape[0])
-    e = self._cross("read")(self.precision.cast(e), inputs.tokens, inputs.visible)
-    e, state = spread(e), spread(self.precision.cast(s))
-    update = self._gate(e, state, "update")
-    reset = self._gate(e, state, "reset")
-    memory = reset * LayerNorm(use_offset=False, eps=1e-4, name="state_norm")(state)
-    h = e
-    for i in range(c.num_layers):
-      h = self._cross(f"cross_{i}")(h, memory)
-      h = SelfBlock(c.num_heads, mlp_dim=c.mlp_factor * c.latent_dim, name=f"self_{i}")(h)
-    h = LayerNorm(name="output_norm")(h).astype(jnp.float32)
+    s = prev_state if inputs.is_first is None else select(inputs.is_first, 0.0, prev_state)
+    e = spread(self.read(inputs) if self.read else inputs.tokens)
+    state = spread(self.precision.cast(s))
+    update, reset = self.update(e, state), self.reset(e, state)
+    proposed = self.propose(e, reset * self.norm(state)).astype(jnp.float32)
     update = update.astype(jnp.float32)
-    next_state = spread((1 - update) * s + update * h)
+    next_state = spread((1 - update) * s + update * proposed)
+    if inputs.valid is not None:
+      next_state = select(inputs.valid, next_state, s)
     return next_state, next_state
 
-  @hk.name_like("__call__")
-  def _gate(self, e: Array, state: Array, name: str) -> Array:
-    dim = self.config.latent_dim
-    return jax.nn.sigmoid(
-      Linear(dim, use_bias=False, name=f"{name}_input")(e)
-      + Linear(dim, use_bias=False, name=f"{name}_state")(state)
-    )
 
-  @hk.name_like("__call__")
-  def _cross(self, name: str) -> CrossBlock:
-    c = self.config
-    return CrossBlock(
-      c.num_heads, qk_dim=c.latent_dim, mlp_dim=c.mlp_factor * c.latent_dim, name=name
+def gate(kind: str, dim: int) -> Callable[[Array, Array], Array]:
+  """Returns σ(W e + W s) without biases, its two maps named after `kind`."""
+  of_input = Linear(dim, use_bias=False, name=f"{kind}_input")
+  of_state = Linear(dim, use_bias=False, name=f"{kind}_state")
+  return lambda e, state: jax.nn.sigmoid(of_input(e) + of_state(state))
+
+
+def gated(config: GatedConfig, precision: Precision, *, name: str) -> Gated:
+  """Returns the core whose L learned queries read the tokens of any modalities."""
+  c = config
+  c.validate()
+  mlp_dim = c.mlp_factor * c.latent_dim
+  with hk.name_scope(name):
+    queries = LearnedPositions(c.num_latents, c.latent_dim, name="queries")
+    cross = lambda name: CrossBlock(  # noqa: E731
+      c.num_heads, qk_dim=c.latent_dim, mlp_dim=mlp_dim, name=name
     )
+    reader = cross("read")
+    gates = {kind: gate(kind, c.latent_dim) for kind in ("update", "reset")}
+    norm = LayerNorm(use_offset=False, eps=1e-4, name="state_norm")
+    layers = [
+      (cross(f"cross_{i}"), SelfBlock(c.num_heads, mlp_dim=mlp_dim, name=f"self_{i}"))
+      for i in range(c.num_layers)
+    ]
+    output_norm = LayerNorm(name="output_norm")
+
+  def read(inputs: CoreInputs) -> Array:
+    e = precision.cast(queries(inputs.tokens.shape[0]))
+    return reader(e, inputs.tokens, inputs.visible)
+
+  def propose(h: Array, memory: Array) -> Array:
+    for cross, within in layers:
+      h = within(cross(h, memory))
+    return output_norm(h)
+
+  return Gated(
+    (c.num_latents, c.latent_dim),
+    **gates,
+    norm=norm,
+    propose=propose,
+    read=read,
+    precision=precision,
+    name=f"{name}_recurrence",
+  )

@@ -1,13 +1,15 @@
-"""The latent array of MooG: predict where things will be, then correct by what is seen."""
+"""The recurrence of MooG: predict the next latents, then correct them by what is observed."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import haiku as hk
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from perceiver_stream.nn import (
   LayerNorm,
@@ -25,17 +27,35 @@ _BANDS = 8  # of the places of latents
 
 
 class CoreInputs(NamedTuple):
-  """What a core reads at one tick.
+  """What a core reads at one tick; what is None is left out of the program.
 
   Attributes:
     tokens: `[B, N, C]` of all modalities; at least one token is visible in every row.
-    visible: `[B, N]` bool, or `[B, L, N]` by latent; tokens of what was not observed are not.
+    visible: `[B, N]` bool, or `[B, L, N]` by latent; tokens of what was not observed are not. None:
+      all are.
     is_first: `[B]` bool; True resets that row's state before the tick.
+    start: `[B, L, D]`, the state of a reset row; None: the core's initial state.
+    detach: `[B]` bool; True stops the gradient into the past.
+    valid: `[B]` bool; False where nothing was observed: the prediction, or without one the state
+      before, is kept.
+    beside: Further inputs of the corrector.
   """
 
   tokens: Float[Array, "B N C"]
-  visible: Bool[Array, "B N"] | Bool[Array, "B L N"]
-  is_first: Bool[Array, " B"]
+  visible: Bool[Array, "B N"] | Bool[Array, "B L N"] | None = None
+  is_first: Bool[Array, " B"] | None = None
+  start: Float[Array, "B L D"] | None = None
+  detach: Bool[Array, " B"] | None = None
+  valid: Bool[Array, " B"] | None = None
+  beside: PyTree = None
+
+
+class Step(NamedTuple):
+  """States of one tick: before it, predicted for it, and corrected by its tokens."""
+
+  before: Float[Array, "B L D"]
+  predicted: Float[Array, "B L D"]
+  corrected: Float[Array, "B L D"]
 
 
 @dataclass(kw_only=True)
@@ -70,10 +90,11 @@ class PredictCorrectConfig(CoreConfig):
   Attributes:
     num_predict_layers: Self-attention blocks that move the latents one tick on.
     num_correct_layers: Self + cross blocks that read the tokens.
-    identity: Whether a learned vector of its own is added to each latent at every tick. Without it
-      nothing keeps latents apart but their start: trained ones were one vector after four ticks.
-    places: Whether these vectors start as places, the cells of a grid in Fourier features, and not
-      as noise. Nothing binds a latent to its place.
+    identity: Whether a learned embedding is added to each latent at every tick. Without it the
+      latents differ only in their initial value; in our trained models they collapsed to one vector
+      within four ticks.
+    places: Whether that embedding starts as Fourier features of a regular grid instead of noise.
+      This is only an initialisation: latents remain free to move.
   """
 
   num_predict_layers: Layers = 1
@@ -104,53 +125,117 @@ def places(num: int, dim: int) -> Float[np.ndarray, "L D"]:
 
 
 class PredictCorrect(hk.RNNCore):
-  """s ← norm(correct(predict(s), tokens)).
+  """s ← norm(correct(predict(s), tokens)), or with `norm_first` s ← correct(predict(norm(s)), tokens).
 
-  The state is the latent array `[B, L, D]`, float32, normalised, so it stays bounded however long
-  the stream is. It starts from a learned array.
+  The state is an array `[B, L, D]`, float32. The parts own the parameters, so their names are those
+  of the module that makes them.
 
-  Source: van Steenkiste et al. 2024 (MooG); representations4d `moog/modules.py`. Differs: learned
-  start (there N(0, 1e-4²)), tokens masked per row, several modalities, `identity`.
+  Source: van Steenkiste et al. 2024 (MooG); representations4d `moog/modules.py`. Differs: tokens are
+  masked per row, several modalities; a tick without tokens keeps the prediction.
+
+  Args:
+    first: From the number of rows to the initial state.
+    predict: From the state to the one expected at the next tick.
+    correct: From that and the inputs of the tick to the corrected one.
+    norm: Normalises a state, so that it stays bounded however long the stream is.
+    norm_first: Whether the state is normalised before the step, not after it.
+    name: Haiku name.
   """
 
-  READS = r"correct_\d+/cross_attention"  # where it attends to the tokens
-
-  def __init__(self, config: PredictCorrectConfig, precision: Precision, *, name: str):
+  def __init__(
+    self,
+    *,
+    first: Callable[[int], Array],
+    predict: Callable[[Array], Array],
+    correct: Callable[[Array, CoreInputs], Array],
+    norm: Callable[[Array], Array],
+    norm_first: bool = False,
+    name: str,
+  ):
     super().__init__(name=name)
-    config.validate()
-    self.config = config
-    self.precision = precision
+    self.first = first
+    self.predict = predict
+    self.correct = correct
+    self.norm = norm
+    self.norm_first = norm_first
 
-  @hk.name_like("__call__")
   def initial_state(self, batch_size: int) -> Float[Array, "B L D"]:
-    """Returns the learned first state, once per row."""
-    c = self.config
-    return LearnedPositions(c.num_latents, c.latent_dim, name="first_latents")(batch_size)
+    """Returns the first state, once per row."""
+    return self.first(batch_size)
 
   def __call__(
     self, inputs: CoreInputs, prev_state: Float[Array, "B L D"]
   ) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
     """Returns the next state twice: as output and as state."""
-    c = self.config
-    fresh = self.initial_state(prev_state.shape[0])
-    x = spread(self.precision.cast(select(inputs.is_first, fresh, prev_state)))
-    if c.identity:
-      start = places(c.num_latents, c.latent_dim) if c.places else None
-      own = LearnedPositions(
-        c.num_latents, c.latent_dim, init_scale=1.0, start=start, name="identity"
-      )
-      x = x + self.precision.cast(own(x.shape[0]))
-    for i in range(c.num_predict_layers):
-      x = self._block(f"predict_{i}")(x)
-    for i in range(c.num_correct_layers):
-      x = self._block(f"correct_{i}")(x, inputs.tokens, inputs.visible)
-    next_state = LayerNorm(use_offset=False, eps=1e-4, name="state_norm")(x.astype(jnp.float32))
-    next_state = spread(next_state)
-    return next_state, next_state
+    step, next_state = self.step(inputs, prev_state)
+    return step.corrected, next_state
 
-  @hk.name_like("__call__")
-  def _block(self, name: str) -> ParallelBlock:
-    c = self.config
-    return ParallelBlock(
-      c.num_heads, qkv_dim=c.latent_dim, mlp_dim=c.mlp_factor * c.latent_dim, name=name
+  def step(
+    self, inputs: CoreInputs, prev_state: Float[Array, "B L D"]
+  ) -> tuple[Step, Float[Array, "B L D"]]:
+    """Returns the states of a tick, and the next state, which is the corrected one."""
+    state = self._reset(inputs, prev_state)
+    state = self.norm(state) if self.norm_first else state
+    predicted = self.predict(state)
+    corrected = self.correct(predicted, inputs)
+    if inputs.valid is not None:
+      corrected = select(inputs.valid, corrected, predicted)
+    corrected = corrected if self.norm_first else self.norm(corrected)
+    return Step(state, predicted, corrected), corrected
+
+  def ahead(self, state: Float[Array, "B L D"], num_ticks: int) -> Float[Array, "T B L D"]:
+    """Returns the predicted states of the next ticks, each predicted from the one before."""
+
+    def tick(state: Array, nothing: None) -> tuple[Array, Array]:
+      del nothing
+      predicted = self.predict(self.norm(state) if self.norm_first else state)
+      return predicted if self.norm_first else self.norm(predicted), predicted
+
+    return hk.scan(tick, state, None, num_ticks)[1]
+
+  def _reset(self, inputs: CoreInputs, state: Array) -> Array:
+    if inputs.is_first is not None:
+      start = self.first(state.shape[0]) if inputs.start is None else inputs.start
+      state = select(inputs.is_first, start, state)
+    if inputs.detach is not None:
+      state = select(inputs.detach, jax.lax.stop_gradient(state), state)
+    return state
+
+
+def predict_correct(
+  config: PredictCorrectConfig, precision: Precision, *, name: str
+) -> PredictCorrect:
+  """Returns the core of `ParallelBlock`s: learned start, and an embedding of latents if wanted."""
+  c, cast = config, precision.cast
+  c.validate()
+  sizes = {"qkv_dim": c.latent_dim, "mlp_dim": c.mlp_factor * c.latent_dim}
+  with hk.name_scope(name):
+    first = LearnedPositions(c.num_latents, c.latent_dim, name="first_latents")
+    start = places(c.num_latents, c.latent_dim) if c.places else None
+    own = LearnedPositions(
+      c.num_latents, c.latent_dim, init_scale=1.0, start=start, name="identity"
     )
+    block = lambda name: ParallelBlock(c.num_heads, **sizes, name=name)  # noqa: E731
+    predictors = [block(f"predict_{i}") for i in range(c.num_predict_layers)]
+    correctors = [block(f"correct_{i}") for i in range(c.num_correct_layers)]
+    norm = LayerNorm(use_offset=False, eps=1e-4, name="state_norm")
+
+  def predict(x: Array) -> Array:
+    x = spread(cast(x))
+    x = x + cast(own(x.shape[0])) if c.identity else x
+    for predictor in predictors:
+      x = predictor(x)
+    return x
+
+  def correct(x: Array, inputs: CoreInputs) -> Array:
+    for corrector in correctors:
+      x = corrector(x, inputs.tokens, inputs.visible)
+    return x.astype(jnp.float32)
+
+  return PredictCorrect(
+    first=first,
+    predict=predict,
+    correct=correct,
+    norm=lambda x: spread(norm(x)),
+    name=f"{name}_recurrence",
+  )

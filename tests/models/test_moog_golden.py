@@ -21,9 +21,10 @@ from published import (
 )
 from whole_models import WholeMoog, decode_all
 
+from perceiver_stream.core import CoreInputs
 from perceiver_stream.models import mapping as translation
 from perceiver_stream.models.moog import weights as moog_weights
-from perceiver_stream.models.moog.network import DenseDecoder, Moog, Tick, position_table
+from perceiver_stream.models.moog.network import DenseDecoder, Moog, position_table
 from perceiver_stream.models.moog.readouts import ClipReadout, PointReadout, as_points
 from perceiver_stream.models.moog.sampling import sampled, sampled_cells
 
@@ -56,7 +57,7 @@ def test_checkpoint(path, use_self, feed):
   atol = golden.atol if feed else LOOSE
   close = lambda x, name: golden.close(time_major(x), f"outputs/{name}", atol)  # noqa: E731
   close(tokens, "encoded")
-  close(steps.normed, "normed_state")
+  close(steps.before, "normed_state")
   close(steps.predicted, "predicted_state")
   close(steps.corrected, "corrected_state")
   close(steps.corrected, "features")
@@ -90,7 +91,7 @@ def sample(golden, config, video, every, offsets, octaves=None):
 def run_repo(network, video, state, encoder_positions, positions, targets):
   """Returns states, predictions and the training loss."""
   tokens = network.encode(video, encoder_positions)
-  steps, last = network.unroll(Tick(tokens, targets=targets, positions=positions), state)
+  steps, last = network.unroll(CoreInputs(tokens, beside=(targets, positions)), state)
   decoded = decode_all(network, steps.predicted, positions)
   return steps, last, decoded, jnp.mean(jnp.square(decoded - targets))
 

@@ -3,8 +3,8 @@
 import haiku as hk
 import jax.numpy as jnp
 
-from perceiver_stream.models import rvm
-from perceiver_stream.models.moog.network import Moog, Tick
+from perceiver_stream.core import CoreInputs
+from perceiver_stream.models.moog.network import Moog
 from perceiver_stream.models.rvm.network import Rvm
 
 
@@ -14,7 +14,7 @@ def whole(network, video, state, encoder_positions, decoder_positions):
   shape = (*video.shape[:2], decoder_positions.shape[0])
   positions = jnp.broadcast_to(decoder_positions, (*shape, decoder_positions.shape[-1]))
   targets = video.reshape(*shape, video.shape[-1])
-  ticks = Tick(tokens, targets=targets, positions=positions)
+  ticks = CoreInputs(tokens, beside=(targets, positions))
   steps, last = network.unroll(ticks, state)
   decoded = decode_all(network, steps.predicted, positions)
   return tokens, steps, last, decoded, decode_all(network, before(state, steps), positions)
@@ -55,7 +55,7 @@ class WholeRvm(hk.Module):
   def __call__(self, frames, state, targets, orders, deltas):
     network = Rvm(self.config)
     encoded = network.encode(frames)
-    states, last = network.unroll(rvm.Tick(encoded), state)
+    states, last = network.unroll(CoreInputs(encoded), state)
     painted = []
     for i in range(targets.shape[0]):
       delta = None if deltas is None else deltas[i]

@@ -10,6 +10,4 @@ from perceiver_stream.models.moog.model import build as build
 from perceiver_stream.models.moog.model import fitted as fitted
 from perceiver_stream.models.moog.network import Moog as Moog
 from perceiver_stream.models.moog.network import Stack as Stack
-from perceiver_stream.models.moog.ticks import Step as Step
-from perceiver_stream.models.moog.ticks import Tick as Tick
 from perceiver_stream.models.moog.variants import FAMILY as FAMILY

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from perceiver_stream import modalities as modality_room
+from perceiver_stream.core import CoreInputs, Step
 from perceiver_stream.modalities import Memory, Modality, Queries, pixels
 from perceiver_stream.modalities.base import cell_index
 from perceiver_stream.models.base import Attended, Model, as_model
 from perceiver_stream.models.input_memory import nearest, remember_ticks
 from perceiver_stream.models.moog.config import Config
-from perceiver_stream.models.moog.network import Moog, Step, Tick, position_table
+from perceiver_stream.models.moog.network import Moog, position_table
 from perceiver_stream.models.moog.sampling import sampled, sampled_cells
 from perceiver_stream.nn import captured, coordinates, mean_weights, repeat_rows
 from perceiver_stream.types import ModalitySpec, Observation
@@ -68,19 +69,19 @@ class MoogNetwork:
 
   def _inputs(
     self, state: State, observations: Observation, detach: Array | None = None
-  ) -> tuple[Tick, State]:
+  ) -> tuple[CoreInputs, State]:
     """Returns what the recurrence reads at every tick, and the states but for the latents."""
     kept = remember_ticks({"pixels": self.frames}, state.memory, observations)
     frames, valid = kept.memory["pixels"].last, kept.valid["pixels"]
     ticks, batch = valid.shape
     start = jax.lax.broadcast_in_dim(state.start, (ticks, *state.start.shape), (1, 2, 3))
-    inputs = Tick(
+    inputs = CoreInputs(
       self.moog.encode(frames), is_first=kept.is_first, start=start, valid=valid, detach=detach
     )
     if self.config.use_loss_gradient:
       zeros = jnp.zeros((ticks, batch, 2), jnp.int32)
       positions, targets = sample(self.config, frames, zeros)
-      inputs = inputs._replace(positions=positions, targets=targets)
+      inputs = inputs._replace(beside=(targets, positions))
     return inputs, State(start, start, kept.memory)
 
   def attention(
@@ -99,9 +100,9 @@ class MoogNetwork:
     positions = self._cell_positions(grid, state.latents.shape[0])
     shape = token_grid(self.config)
 
-    def tick(latents: Array, now: Tick) -> tuple[Array, Attended]:
+    def tick(latents: Array, now: CoreInputs) -> tuple[Array, Attended]:
       with captured() as found:
-        step, after = self.moog.tick(now, latents)
+        step, after = self.moog.core.step(now, latents)
       reads = mean_weights(found, r"/corrector/.*cross_attention$")
       with captured() as found:
         self.moog.decode(step.predicted, positions)

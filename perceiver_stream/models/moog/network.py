@@ -16,11 +16,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from perceiver_stream.core import CoreInputs, PredictCorrect, Step
 from perceiver_stream.models.moog.config import Config, DecoderConfig, EncoderConfig, StackConfig
 from perceiver_stream.models.moog.sampling import place, position_table
-from perceiver_stream.models.moog.ticks import Step as Step
-from perceiver_stream.models.moog.ticks import Tick as Tick
-from perceiver_stream.models.moog.ticks import reset
 from perceiver_stream.nn import (
   ConvStack,
   LayerNorm,
@@ -28,7 +26,6 @@ from perceiver_stream.nn import (
   ParallelBlock,
   in_chunks,
   repeat_rows,
-  select,
 )
 
 
@@ -178,9 +175,22 @@ class DenseDecoder(hk.Module):
 class Moog(hk.Module):
   """The model: encode frames, predict and correct the state, decode pixels from any state."""
 
+  @hk.name_like("__call__")
   def __init__(self, config: Config, *, name: str = "moog"):
     super().__init__(name=name)
-    self.config = config
+    c = self.config = config
+    self.predictor = Stack(c.predictor, name="predictor")
+    self.projection = Linear(c.latent_dim, name="gradient_projection")
+    self.corrector = Stack(c.corrector, name="corrector")
+    self.norm = LayerNorm(use_offset=False, eps=c.state_eps, name="state_norm")
+    self.core = PredictCorrect(
+      first=self.initial_state,
+      predict=lambda state: state + self.predictor(state),
+      correct=self._correct,
+      norm=self.norm,
+      norm_first=c.norm_first,
+      name="recurrence",
+    )
 
   @hk.name_like("__call__")
   def encode(
@@ -203,34 +213,19 @@ class Moog(hk.Module):
     key = jax.random.key(0) if key is None else key
     return self.start(jax.random.normal(key, (batch_size, c.num_latents, c.latent_dim)))
 
-  @hk.name_like("__call__")
   def start(self, noise: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
     """Returns the first state from standard normal noise."""
     state = noise * self.config.init_scale
-    return state if self.config.norm_first else self._norm(state)
+    return state if self.config.norm_first else self.norm(state)
 
-  @hk.name_like("__call__")
-  def tick(self, inputs: Tick, prev_state: Float[Array, "B L D"]) -> tuple[Step, Array]:
-    """Returns the states of one tick, and the next state."""
-    c = self.config
-    state = reset(inputs, prev_state)
-    normed, predicted = self._predict(state)
-    start = predicted
-    if c.use_loss_gradient:
-      slope = jax.lax.stop_gradient(self._error_gradient(predicted, inputs))
-      beside = jnp.concatenate([predicted, slope], axis=-1)
-      start = Linear(c.latent_dim, name="gradient_projection")(beside)
-    corrected = predicted + Stack(c.corrector, name="corrector")(start, inputs.tokens)
-    if inputs.valid is not None:
-      corrected = select(inputs.valid, corrected, predicted)
-    corrected = corrected if c.norm_first else self._norm(corrected)
-    return Step(normed, predicted, corrected), corrected
+  def unroll(self, inputs: CoreInputs, state: Float[Array, "B L D"]) -> tuple[Step, Array]:
+    """Returns the states of T ticks, `[T, B, L, D]`, and the last; inputs have a leading T.
 
-  @hk.name_like("__call__")
-  def unroll(self, inputs: Tick, state: Float[Array, "B L D"]) -> tuple[Step, Array]:
-    """Returns the states of T ticks, `[T, B, L, D]`, and the last; inputs have a leading T."""
-    tick = hk.remat(self.tick) if self.config.remat else self.tick
-    unrolled: Any = hk.dynamic_unroll(tick, inputs, state)
+    With `use_loss_gradient`, `inputs.beside` holds sampled pixels of the frames `[T, B, Q, K]` and
+    the features of their positions `[T, B, Q, P]`.
+    """
+    step = hk.remat(self.core.step) if self.config.remat else self.core.step
+    unrolled: Any = hk.dynamic_unroll(step, inputs, state)
     return unrolled
 
   @hk.name_like("__call__")
@@ -247,42 +242,28 @@ class Moog(hk.Module):
       raise ValueError("MooG: this model has no decoder (config.decoder is None).")
     return DenseDecoder(self.config.decoder, self.config.channels, name="decoder")
 
-  @hk.name_like("__call__")
-  def ahead(self, state: Float[Array, "B L D"], num_ticks: int) -> Float[Array, "T B L D"]:
-    """Returns the predicted states of the next ticks, without frames, to decode from."""
-
-    def tick(state: Array, nothing: None) -> tuple[Array, Array]:
-      del nothing
-      _, predicted = self._predict(state)
-      return predicted if self.config.norm_first else self._norm(predicted), predicted
-
-    return hk.scan(tick, state, None, num_ticks)[1]
-
   def futures(
     self, state: Float[Array, "B L D"], displacements: Sequence[int]
   ) -> Float[Array, "K B L D"]:
     """Returns the states so many ticks later, without frames; 0 is the state itself."""
     ahead = state[None]
     if any(displacements):
-      ahead = jnp.concatenate([ahead, self.ahead(state, max(displacements))])
+      ahead = jnp.concatenate([ahead, self.core.ahead(state, max(displacements))])
     return jnp.stack([ahead[d] for d in displacements])
 
-  @hk.name_like("__call__")
-  def _predict(self, state: Array) -> tuple[Array, Array]:
-    normed = self._norm(state) if self.config.norm_first else state
-    return normed, normed + Stack(self.config.predictor, name="predictor")(normed)
+  def _correct(self, predicted: Array, inputs: CoreInputs) -> Array:
+    start = predicted
+    if self.config.use_loss_gradient:
+      slope = jax.lax.stop_gradient(self._error_gradient(predicted, inputs))
+      start = self.projection(jnp.concatenate([predicted, slope], axis=-1))
+    return predicted + self.corrector(start, inputs.tokens)
 
-  @hk.name_like("__call__")
-  def _norm(self, state: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-    eps = self.config.state_eps
-    return LayerNorm(use_offset=False, eps=eps, name="state_norm")(state)
-
-  def _error_gradient(self, predicted: Array, inputs: Tick) -> Array:
+  def _error_gradient(self, predicted: Array, inputs: CoreInputs) -> Array:
     """Returns the gradient of the prediction's error, a sum over rows of mean squared errors."""
 
-    positions, targets = inputs.positions, inputs.targets
-    if positions is None or targets is None:
+    if inputs.beside is None:
       raise ValueError("MooG: use_loss_gradient needs targets and their positions in every tick.")
+    targets, positions = inputs.beside
 
     def error(state: Array) -> Array:
       squared = jnp.square(self.decode(state, positions) - targets)

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from perceiver_stream.core import CoreInputs
 from perceiver_stream.models.input_memory import remember_tick, remembering, tick_shapes
 from perceiver_stream.models.moog.config import Config
 from perceiver_stream.models.moog.model import frames_of, positions_of, sample
-from perceiver_stream.models.moog.network import Moog, Tick
+from perceiver_stream.models.moog.network import Moog
 from perceiver_stream.models.stages import Layer, Staged, Values, chained, piece
 from perceiver_stream.nn import repeat_rows
 
@@ -20,9 +21,9 @@ from perceiver_stream.nn import repeat_rows
 class Pieces(Moog):
   """The network in pieces, each of which a layer calls; K displacements."""
 
-  def moved(self, tick: Tick, latents: Float[Array, "B L D"]) -> tuple[Values, Array]:
+  def moved(self, tick: CoreInputs, latents: Float[Array, "B L D"]) -> tuple[Values, Array]:
     """Returns the latents of all displacements, what pixels ask of them, and the next latents."""
-    _, latents = self.tick(tick, latents)
+    _, latents = self.core(tick, latents)
     ahead = jnp.moveaxis(self.futures(latents, self.config.displacements), 0, 1)
     flat = ahead.reshape(-1, *ahead.shape[2:])
     asked = self.decoder().asked(flat, repeat_rows(positions_of(self.config), flat.shape[0]))
@@ -72,11 +73,11 @@ def staged(config: Config) -> Staged:
 
   def recur(state: PyTree, inputs: Values) -> tuple[Values, PyTree]:
     (latents, start), (is_first, valid) = state, inputs["flags"]
-    tick = Tick(inputs["tokens"], is_first=is_first, start=start, valid=valid)
+    tick = CoreInputs(inputs["tokens"], is_first=is_first, start=start, valid=valid)
     if config.use_loss_gradient:
       corner = jnp.zeros((1, is_first.shape[0], 2), jnp.int32)
       positions, targets = sample(config, inputs["frame"][None], corner)
-      tick = tick._replace(positions=positions[0], targets=targets[0])
+      tick = tick._replace(beside=(targets[0], positions[0]))
     written, latents = pieces().moved(tick, latents)
     return written, (latents, start)
 

@@ -7,7 +7,6 @@ from perceiver_stream.models.rvm.model import State as State
 from perceiver_stream.models.rvm.model import build as build
 from perceiver_stream.models.rvm.model import fitted as fitted
 from perceiver_stream.models.rvm.network import Rvm as Rvm
-from perceiver_stream.models.rvm.network import Tick as Tick
 from perceiver_stream.models.rvm.network import draw_orders as draw_orders
 from perceiver_stream.models.rvm.network import mask_of as mask_of
 from perceiver_stream.models.rvm.network import position_table as position_table

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from perceiver_stream import modalities as modality_room
+from perceiver_stream.core import CoreInputs
 from perceiver_stream.modalities import Memory, Modality, Queries, pixels
 from perceiver_stream.modalities.base import cell_index
 from perceiver_stream.models.base import Attended, Model, as_model
 from perceiver_stream.models.input_memory import nearest, remember_ticks
 from perceiver_stream.models.rvm.config import Config
-from perceiver_stream.models.rvm.network import Rvm, Tick, draw_orders, mask_of
+from perceiver_stream.models.rvm.network import Rvm, draw_orders, mask_of
 from perceiver_stream.nn import captured, coordinates, mean_weights, patchify
 from perceiver_stream.types import ModalitySpec, Observation
 
@@ -47,7 +48,7 @@ class RvmNetwork:
   def initial_state(self, batch_size: int) -> State:
     """Returns the state before the first tick."""
     memory = {"pixels": self.frames.initial_memory(batch_size)}
-    return State(self.rvm.initial_state(batch_size), memory)
+    return State(self.rvm.core.initial_state(batch_size), memory)
 
   def observe(self, state: State, observations: Observation) -> tuple[State, State]:
     """Returns the state after each of T ticks, and after the last."""
@@ -56,11 +57,14 @@ class RvmNetwork:
     states = State(latents, memory)
     return states, jax.tree.map(lambda x: x[-1], states)
 
-  def _inputs(self, state: State, observations: Observation) -> tuple[Tick, dict[str, Memory]]:
+  def _inputs(
+    self, state: State, observations: Observation
+  ) -> tuple[CoreInputs, dict[str, Memory]]:
     """Returns what the recurrence reads at every tick, and the memory after it."""
     kept = remember_ticks({"pixels": self.frames}, state.memory, observations)
     frames, valid = kept.memory["pixels"].last, kept.valid["pixels"]
-    return Tick(self.rvm.encode(frames), is_first=kept.is_first, valid=valid), kept.memory
+    inputs = CoreInputs(self.rvm.encode(frames), is_first=kept.is_first, valid=valid)
+    return inputs, kept.memory
 
   def attention(
     self, state: State, observations: Observation, grid: tuple[int, int]
@@ -77,9 +81,9 @@ class RvmNetwork:
     owner = jax.nn.one_hot(place + 1, state.latents.shape[1]).reshape(*grid, -1)
     owns = jax.lax.broadcast_in_dim(owner, (batch, *owner.shape), (1, 2, 3))
 
-    def tick(latents: Array, now: Tick) -> tuple[Array, Attended]:
+    def tick(latents: Array, now: CoreInputs) -> tuple[Array, Attended]:
       with captured() as found:
-        _, after = self.rvm.tick(now, latents)
+        _, after = self.rvm.core(now, latents)
       reads = mean_weights(found, r"/core/.*cross_attention$")[..., 1:]
       return after, Attended(reads.reshape(*reads.shape[:2], *shape), owns, after)
 

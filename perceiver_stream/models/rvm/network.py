@@ -4,15 +4,16 @@ Source: Recurrent Video Masked Autoencoders 2025, 2512.13684; representations4d,
 `rvm_inference_demo` notebook. Differs: frames are encoded outside the recurrence.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
+from perceiver_stream.core import CoreInputs, Gated, gate
 from perceiver_stream.models.rvm.config import Config, LayersConfig
 from perceiver_stream.nn import (
   MLP,
@@ -22,26 +23,11 @@ from perceiver_stream.nn import (
   SelfBlock,
   patchify,
   repeat_rows,
-  select,
   sincos_1d,
   unpatchify,
 )
 
 NUM_DELTAS = 64  # of the one-hot of how far ahead a target is; beyond, it is all zeros
-
-
-class Tick(NamedTuple):
-  """What the recurrence reads at one tick.
-
-  Attributes:
-    tokens: Of the frame, `[B, N, D]`.
-    is_first: `[B]`; True resets the row before the tick.
-    valid: `[B]`; False where there was no frame: the state is kept.
-  """
-
-  tokens: Float[Array, "B N D"]
-  is_first: Bool[Array, " B"] | None = None
-  valid: Bool[Array, " B"] | None = None
 
 
 class ReadBlock(hk.Module):
@@ -91,10 +77,19 @@ class ReadStack(hk.Module):
 class Rvm(hk.Module):
   """The model: encode frames, fold them into the state, paint masked futures."""
 
+  @hk.name_like("__call__")
   def __init__(self, config: Config, *, name: str = "rvm"):
     super().__init__(name=name)
-    config.grid()
     self.config = config
+    rows, columns = config.grid()
+    self.core = Gated(
+      (rows * columns + 1, config.dim),
+      update=gate("update", config.dim),
+      reset=gate("reset", config.dim),
+      norm=LayerNorm(use_offset=False, eps=1e-4, name="state_norm"),
+      propose=ReadStack(config.core, name="core"),
+      name="recurrence",
+    )
 
   # --- watching -----------------------------------------------------------------------------------
 
@@ -105,36 +100,13 @@ class Rvm(hk.Module):
     tokens = self._vit(self.patches(flat))
     return tokens.reshape(*frames.shape[:2], *tokens.shape[1:])
 
-  @hk.name_like("__call__")
-  def tick(self, inputs: Tick, prev_state: Array) -> tuple[Array, Array]:
-    """Returns the state after a frame, twice: s ← (1 - u) s + u h."""
-    state, e = prev_state, inputs.tokens
-    if inputs.is_first is not None:
-      state = select(inputs.is_first, 0.0, state)
-    update, reset = (
-      jax.nn.sigmoid(self._gate(e, f"{kind}_input") + self._gate(state, f"{kind}_state"))
-      for kind in ("update", "reset")
-    )
-    memory = reset * LayerNorm(use_offset=False, eps=1e-4, name="state_norm")(state)
-    proposed = ReadStack(self.config.core, name="core")(e, memory)
-    next_state = (1 - update) * state + update * proposed
-    if inputs.valid is not None:
-      next_state = select(inputs.valid, next_state, state)
-    return next_state, next_state
-
-  @hk.name_like("__call__")
   def unroll(
-    self, inputs: Tick, state: Float[Array, "B N D"]
+    self, inputs: CoreInputs, state: Float[Array, "B N D"]
   ) -> tuple[Float[Array, "T B N D"], Float[Array, "B N D"]]:
     """Returns the states after T frames, and the last; inputs have a leading T."""
-    tick = hk.remat(self.tick) if self.config.remat else self.tick
-    unrolled: Any = hk.dynamic_unroll(tick, inputs, state)
+    core = hk.remat(self.core) if self.config.remat else self.core
+    unrolled: Any = hk.dynamic_unroll(core, inputs, state)
     return unrolled
-
-  def initial_state(self, batch_size: int) -> Float[Array, "B N D"]:
-    """Returns zeros."""
-    rows, columns = self.config.grid()
-    return jnp.zeros((batch_size, rows * columns + 1, self.config.dim), jnp.float32)
 
   # --- painting masked futures --------------------------------------------------------------------
 
@@ -254,10 +226,6 @@ class Rvm(hk.Module):
     if i:
       x = SelfBlock(e.num_heads, mlp_dim=e.mlp_dim, name=f"encoder_{i - 1}")(x)
     return LayerNorm(name="encoder_norm")(x) if i == e.num_layers else x
-
-  @hk.name_like("__call__")
-  def _gate(self, x: Array, name: str) -> Array:
-    return Linear(self.config.dim, use_bias=False, name=name)(x)
 
   @hk.name_like("__call__")
   def _vector(self, name: str, dim: int) -> Float[Array, "1 D"]:

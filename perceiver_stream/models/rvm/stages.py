@@ -7,10 +7,11 @@ the CLS token that went through the encoder without patches, beside the frame's 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from perceiver_stream.core import CoreInputs
 from perceiver_stream.models.input_memory import remember_tick, remembering, tick_shapes
 from perceiver_stream.models.rvm.config import Config
 from perceiver_stream.models.rvm.model import frames_of
-from perceiver_stream.models.rvm.network import Rvm, Tick
+from perceiver_stream.models.rvm.network import Rvm
 from perceiver_stream.models.stages import Layer, Staged, Values, chained, piece
 
 Tokens = tuple[Float[Array, "B N D"], Float[Array, "B 1 D"]]  # of the frame, and of none
@@ -76,8 +77,10 @@ def staged(config: Config) -> Staged:
     return told, kept.memory
 
   def recur(latents: Array, inputs: Values) -> tuple[Values, Array]:
-    (tokens, alone), flags = inputs[encoded], inputs["flags"]
-    latents, _ = pieces().tick(Tick(tokens, *flags), latents)
+    tokens, alone = inputs[encoded]
+    is_first, valid = inputs["flags"]
+    now = CoreInputs(tokens, is_first=is_first, valid=valid)
+    latents, _ = pieces().core(now, latents)
     return {"latents": latents, "alone": alone}, latents
 
   def ask(latents: Array, alone: Array, mask: Array) -> tuple[Array, Array]:
@@ -94,7 +97,7 @@ def staged(config: Config) -> Staged:
   layers = (
     remembering(modalities, read),
     *encoder,
-    Layer("core", (encoded, "flags"), recur, lambda rows: pieces().initial_state(rows)),
+    Layer("core", (encoded, "flags"), recur, lambda rows: pieces().core.initial_state(rows)),
     piece("questions", ("latents", "alone", "mask"), ask, ("asked", "sources")),
     *decoder,
     piece("pixels", [last], lambda x: pieces().answered(x), "predictions"),

@@ -42,6 +42,9 @@ from perceiver_stream.nn import (
 )
 from perceiver_stream.types import ModalitySpec, Observation
 
+# Where a core attends to the tokens, by module name.
+_READS = r"/core/(read/attention|correct_\d+/cross_attention)$"
+
 
 class State(NamedTuple):
   """All that is carried from tick to tick; fixed shapes, exportable.
@@ -137,7 +140,7 @@ class StreamPerceiver(hk.Module):
       owns = mean_weights(found, r"/decoder_\d+/attention$")
       with captured() as found:
         latents, _ = self.core(now[0], before.latents)
-      reads = mean_weights(found, f"/core/{self.core.READS}$")[..., self._places("pixels")]
+      reads = mean_weights(found, _READS)[..., self._places("pixels")]
       shape = self.modalities["pixels"].grid_shape()
       reads, owns = reads.reshape(*reads.shape[:2], *shape), owns.reshape(-1, *grid, owns.shape[-1])
       return State(latents, *now[1:]), Attended(reads, owns, latents)
