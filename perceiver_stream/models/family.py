@@ -1,12 +1,13 @@
 """A family of models: its config, its named variants, how it is built, and its card."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.mapping import Detected, Flat
 from perceiver_stream.models.stages import Staged
+from perceiver_stream.types import ModalitySpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +61,15 @@ class Family:
   released: Mapping[str, str] = field(default_factory=dict)
   equals_released: tuple[str, ...] = ()
   detect: Callable[[Flat], Detected | None] | None = None
+
+
+def fit_frames(family: str) -> Callable[[Any, Mapping[str, ModalitySpec]], Any]:
+  """Returns the `fit` of a family whose configs have the height and width of frames alone."""
+
+  def fit(config: Any, specs: Mapping[str, ModalitySpec]) -> Any:
+    if "pixels" not in specs:
+      raise ValueError(f"{family}: the stream has {sorted(specs)}, but the model reads pixels.")
+    height, width = specs["pixels"].shape[:2]
+    return replace(config, height=height, width=width)
+
+  return fit

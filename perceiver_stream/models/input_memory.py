@@ -90,12 +90,12 @@ def remembering(
 
 
 def nearest(
-  answers: Float[Array, "K B Q ..."], displacements: tuple[int, ...], asked: Float[Array, " Q"]
+  answers: Float[Array, "B K Q ..."], displacements: tuple[int, ...], asked: Float[Array, " Q"]
 ) -> Float[Array, "B Q ..."]:
   """Returns, for every query, the answer at the displacement nearest to the one asked for."""
   table = jnp.asarray(displacements, jnp.float32)
   chosen = jnp.argmin(jnp.abs(asked[None] - table[:, None]), axis=0)  # [Q]
-  return jax.vmap(lambda a, k: a[k], in_axes=(2, 0), out_axes=1)(answers, chosen)
+  return jax.vmap(lambda a, k: a[:, k], in_axes=(2, 0), out_axes=1)(answers, chosen)
 
 
 def own_cells(shapes: Sequence[tuple[int, ...]], grid: tuple[int, int]) -> Bool[np.ndarray, "L N"]:

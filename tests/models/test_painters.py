@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import pytest
 
 from perceiver_stream.models.frame_predictors import conv3d, trecvit
-from perceiver_stream.models.frame_predictors.base import fitted
 from perceiver_stream.types import ModalitySpec
 
 
@@ -24,4 +23,4 @@ def test_errors_say_what_is_wrong():
       jax.random.key(0), {"pixels": jnp.zeros((1, 8, 10, 3), jnp.uint8)}
     )
   with pytest.raises(ValueError, match=r"trecvit: the stream has \['audio'\]"):
-    fitted(trecvit.Config(), {"audio": ModalitySpec(shape=(4,))})
+    trecvit.FAMILY.fit(trecvit.Config(), {"audio": ModalitySpec(shape=(4,))})

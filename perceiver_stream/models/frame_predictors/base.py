@@ -4,23 +4,20 @@ A `Painter` is a Haiku module; `PainterNetwork` gives it the contract of every m
 predicts frames, and the lab (`perceiver_stream.lab`) lets it paint whatever a task shows.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import haiku as hk
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from perceiver_stream import modalities as modality_room
-from perceiver_stream.modalities import Memory, Modality, pixels
-from perceiver_stream.modalities.base import cell_index
+from perceiver_stream.modalities import Memory, Modality
 from perceiver_stream.models.base import Attended, Model, as_model
-from perceiver_stream.models.input_memory import nearest, remember_ticks
+from perceiver_stream.models.input_memory import Remembered
+from perceiver_stream.models.recurrent import QueriedNetwork, State, pixel_modality
 from perceiver_stream.nn import Linear, coordinates, fourier_linear, patchify, unpatchify
-from perceiver_stream.types import ModalitySpec, Observation, Size, Ticks
+from perceiver_stream.types import Observation, Size, Ticks
 
 
 @dataclass(kw_only=True)
@@ -75,87 +72,66 @@ class Mover(Painter, Protocol):
     ...
 
 
-class State(NamedTuple):
-  """All that is carried from tick to tick.
+class PainterNetwork(QueriedNetwork):
+  """A painter as a `models.base.Network` that predicts frames. `config` has `displacements`.
 
-  Attributes:
-    latents: Tokens after the tick.
-    inner: What the painter remembers.
-    memory: The newest frame, under "pixels".
+  A tick without a frame is as if the last frame had come again. A state's latents are the tokens
+  after the tick, its `extra` is what the painter remembers.
   """
 
-  latents: Float[Array, "*T B N D"]
-  inner: Any
-  memory: dict[str, Memory]
-
-
-class PainterNetwork:
-  """A painter as a `models.base.Network` that predicts frames. `config` has `displacements`."""
-
-  def __init__(self, config: Any, painter: Painter, frames: Modality):
+  def __init__(self, config: Any, painter: Painter, modalities: dict[str, Modality]):
     self.config = config
     self.painter = painter
-    self.frames = frames
+    self.modalities = modalities
 
-  def initial_state(self, batch_size: int) -> State:
-    """Returns the state before the first tick."""
-    c = self.config
-    blank = jnp.zeros((1, batch_size, c.height, c.width, 3))
+  def initial_latents(self, batch_size: int) -> Float[Array, "B N D"]:
+    """Returns zeros in the shape of the tokens."""
+    blank = jnp.zeros((1, batch_size, self.config.height, self.config.width, 3))
     inner = self.painter.initial_state(batch_size)
     tokens, _ = self.painter.watch(blank, jnp.ones((1, batch_size), bool), inner)
-    return State(
-      jnp.zeros_like(tokens[0]), inner, {"pixels": self.frames.initial_memory(batch_size)}
-    )
+    return jnp.zeros_like(tokens[0])
 
-  def observe(self, state: State, observations: Observation) -> tuple[State, State]:
-    """Returns the state after each of T ticks, and after the last.
+  def initial_extra(self, latents: Array, memory: Mapping[str, Memory]) -> PyTree:
+    """Returns what the painter remembers before the first tick."""
+    del memory
+    return self.painter.initial_state(latents.shape[0])
 
-    A tick without a frame is as if the last frame had come again.
-    """
-    kept = remember_ticks({"pixels": self.frames}, state.memory, observations)
+  def unroll(self, state: State, kept: Remembered) -> State:
+    """Returns the state after each of T ticks; the painter holds its own recurrence."""
     frames = kept.memory["pixels"].last
-    tokens, inner = self.painter.watch(frames, kept.is_first, state.inner)
-    states = State(tokens, inner, kept.memory)
-    return states, jax.tree.map(lambda x: x[-1], states)
+    tokens, inner = self.painter.watch(frames, kept.is_first, state.extra)
+    return State(tokens, kept.memory, inner)
 
-  def latents(self, state: State) -> Float[Array, "*T B N D"]:
-    """Returns the tokens."""
-    return state.latents
-
-  def predict(self, state: State, displacements: tuple[int, ...]) -> dict[str, Array]:
-    """Returns whole frames, `[B, num_displacements, H, W, 3]`; of a `Mover`, `pixels_flow` too.
+  def decode_at(
+    self,
+    name: str,
+    state: State,
+    cells: Int[Array, " Q"] | None,
+    displacements: tuple[int, ...],
+  ) -> dict[str, Float[Array, "B K Q 1 1 C"]]:
+    """Returns pixels, and of a `Mover` `pixels_flow` too.
 
     Raises:
-      ValueError: It does not paint one of the displacements.
+      ValueError: The painter does not predict one of the displacements.
     """
+    known = self.config.displacements
     for d in displacements:
-      if d not in self.config.displacements:
+      if d not in known:
         raise ValueError(
-          f"{type(self.painter).__name__}: it paints {self.config.displacements} ticks ahead, not "
-          f"{d}; build it with config.displacements that have it."
+          f"{type(self.painter).__name__}: it paints {known} ticks ahead, not {d}; build it with "
+          f"config.displacements that have it."
         )
-    chosen = jnp.asarray([self.config.displacements.index(d) for d in displacements])
-    return {name: value[:, chosen] for name, value in self._all(state).items()}
-
-  def decode(self, state: State, queries: Any) -> dict[str, Array]:
-    """Returns pixels, `[B, Q, 1, 1, C]`, each at the displacement of ours nearest to its own."""
-    c, answers = self.config, {}
-    for asked in queries.values():  # pixels alone can be asked for
-      cells = cell_index(asked.positions, (c.height, c.width))
-      for name, value in self._all(state).items():
-        flat = jnp.moveaxis(value, 1, 0).reshape(
-          value.shape[1], value.shape[0], -1, value.shape[-1]
-        )
-        answers[name] = nearest(flat[:, :, cells], c.displacements, asked.displacement)
-        answers[name] = answers[name][:, :, None, None]
-    return answers
-
-  def _all(self, state: State) -> dict[str, Float[Array, "B K H W C"]]:
-    """Returns what is painted at all displacements and, of a `Mover`, `pixels_flow`."""
-    said = {"pixels": self.painter.paint(state.latents)}
+    found = {name: self.painter.paint(state.latents)}
     if isinstance(self.painter, Mover):
-      said["pixels_flow"] = self.painter.flow(state.latents)
-    return said
+      found[f"{name}_flow"] = self.painter.flow(state.latents)
+    chosen = jnp.asarray([known.index(d) for d in displacements])
+
+    def picked(frames: Float[Array, "B A H W C"]) -> Float[Array, "B K Q 1 1 C"]:
+      frames = frames[:, chosen]
+      flat = frames.reshape(*frames.shape[:2], -1, 1, 1, frames.shape[-1])
+      return flat if cells is None else flat[:, :, cells]
+
+    return {key: picked(frames) for key, frames in found.items()}
 
   def attention(
     self, state: State, observations: Observation, grid: tuple[int, int]
@@ -225,22 +201,8 @@ def check_patches(what: str, config: Config) -> None:
     )
 
 
-def fitted(config: Any, specs: Mapping[str, ModalitySpec]) -> Any:
-  """Returns the config of a painter for the frames of a stream.
-
-  Raises:
-    ValueError: The stream has no pixels.
-  """
-  if "pixels" not in specs:
-    family = type(config).__module__.rsplit(".", 1)[-1]
-    raise ValueError(f"{family}: the stream has {sorted(specs)}, but the model reads pixels.")
-  height, width = specs["pixels"].shape[:2]
-  return dataclasses.replace(config, height=height, width=width)
-
-
 def build(config: Any, make: Callable[[Any], Painter]) -> Model:
   """Returns a painter as a model; `make(config)` makes the painter inside a Haiku transform."""
-  sizes = pixels.Config(height=config.height, width=config.width, patch=1, tokenizer="pixel")
-  frames = modality_room.build("pixels", sizes)
-  network = lambda: PainterNetwork(config, make(config), frames)  # noqa: E731
-  return as_model(network, {"pixels": frames}, config.displacements, config)
+  modalities = pixel_modality(config)
+  network = lambda: PainterNetwork(config, make(config), modalities)  # noqa: E731
+  return as_model(network, modalities, config.displacements, config)

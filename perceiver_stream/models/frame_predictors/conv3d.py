@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.core.causal import causal_taps
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.family import Card, Family, fit_frames
 from perceiver_stream.models.frame_predictors import base as painter
 from perceiver_stream.models.frame_predictors.base import Patches, PatchPainter
 from perceiver_stream.nn import LayerNorm, Linear, gelu
@@ -96,5 +96,10 @@ _CARD = Card(
 )
 
 FAMILY = Family(
-  name="conv3d", config=Config, build=build, fit=painter.fitted, variants=_VARIANTS, card=_CARD
+  name="conv3d",
+  config=Config,
+  build=build,
+  fit=fit_frames("conv3d"),
+  variants=_VARIANTS,
+  card=_CARD,
 )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.family import Card, Family, fit_frames
 from perceiver_stream.models.frame_predictors import base as painter
 from perceiver_stream.models.frame_predictors.base import Patches, PatchPainter
 from perceiver_stream.nn import LayerNorm, Linear, SelfBlock
@@ -96,5 +96,10 @@ _CARD = Card(
 )
 
 FAMILY = Family(
-  name="image_rnn", config=Config, build=build, fit=painter.fitted, variants=_VARIANTS, card=_CARD
+  name="image_rnn",
+  config=Config,
+  build=build,
+  fit=fit_frames("image_rnn"),
+  variants=_VARIANTS,
+  card=_CARD,
 )

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.core.lru import GatedLru, GatedLruConfig, LruState
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.family import Card, Family, fit_frames
 from perceiver_stream.models.frame_predictors import base as painter
 from perceiver_stream.models.frame_predictors.base import Patches, PatchPainter
 from perceiver_stream.nn import LayerNorm, SelfBlock
@@ -108,5 +108,10 @@ _CARD = Card(
 )
 
 FAMILY = Family(
-  name="trecvit", config=Config, build=build, fit=painter.fitted, variants=_VARIANTS, card=_CARD
+  name="trecvit",
+  config=Config,
+  build=build,
+  fit=fit_frames("trecvit"),
+  variants=_VARIANTS,
+  card=_CARD,
 )

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.core.conv_lstm import ConvLstm, ConvLstmState
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.family import Card, Family, fit_frames
 from perceiver_stream.models.frame_predictors import base as painter
 from perceiver_stream.models.frame_predictors.base import check_patches
 from perceiver_stream.nn import gelu, sample_bilinear
@@ -202,7 +202,7 @@ FAMILY = Family(
   name="video_autoencoder",
   config=Config,
   build=build,
-  fit=painter.fitted,
+  fit=fit_frames("video_autoencoder"),
   variants=_VARIANTS,
   card=_CARD,
 )

@@ -5,9 +5,8 @@ from perceiver_stream.models.moog.config import DecoderConfig as DecoderConfig
 from perceiver_stream.models.moog.config import EncoderConfig as EncoderConfig
 from perceiver_stream.models.moog.config import StackConfig as StackConfig
 from perceiver_stream.models.moog.model import MoogNetwork as MoogNetwork
-from perceiver_stream.models.moog.model import State as State
 from perceiver_stream.models.moog.model import build as build
-from perceiver_stream.models.moog.model import fitted as fitted
 from perceiver_stream.models.moog.network import Moog as Moog
 from perceiver_stream.models.moog.network import Stack as Stack
 from perceiver_stream.models.moog.variants import FAMILY as FAMILY
+from perceiver_stream.models.recurrent import State as State

@@ -1,88 +1,97 @@
 """MooG under the contract of every model, and its training objective."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from perceiver_stream import modalities as modality_room
 from perceiver_stream.core import CoreInputs, Step
-from perceiver_stream.modalities import Memory, Modality, Queries, pixels
+from perceiver_stream.modalities import Memory, Modality
 from perceiver_stream.modalities.base import cell_index
 from perceiver_stream.models.base import Attended, Model, as_model
-from perceiver_stream.models.input_memory import nearest, remember_ticks
+from perceiver_stream.models.input_memory import Remembered, remember_ticks
 from perceiver_stream.models.moog.config import Config
 from perceiver_stream.models.moog.network import Moog, position_table
 from perceiver_stream.models.moog.sampling import sampled, sampled_cells
+from perceiver_stream.models.recurrent import RecurrentNetwork, State, check_rgb, pixel_modality
 from perceiver_stream.nn import captured, coordinates, mean_weights, repeat_rows
-from perceiver_stream.types import ModalitySpec, Observation
+from perceiver_stream.types import Observation
 
 
-class State(NamedTuple):
-  """All that is carried from tick to tick.
-
-  Attributes:
-    latents: The latent array, `[B, L, D]`; what the read-outs read.
-    start: Where a row goes back to when a recording starts, `[B, L, D]`; drawn once.
-    memory: The newest frames, under "pixels".
-  """
-
-  latents: Float[Array, "*T B L D"]
-  start: Float[Array, "*T B L D"]
-  memory: dict[str, Memory]
-
-
-class MoogNetwork:
+class MoogNetwork(RecurrentNetwork):
   """`Moog` as a `models.base.Network`.
 
-  A tick without a frame keeps the prediction; further displacements are predictions of
-  predictions.
+  A tick without a frame keeps the prediction; further displacements are predictions of predictions.
+  A state's `extra` is the latents that a row goes back to when a recording starts, drawn once.
   """
 
-  def __init__(self, config: Config, frames: Modality):
+  def __init__(self, config: Config, modalities: dict[str, Modality]):
     self.config = config
-    self.frames = frames
-    self.moog = Moog(config)
+    self.modalities = modalities
+    self.net = Moog(config)
+    self.core = self.net.core
 
-  def initial_state(self, batch_size: int) -> State:
-    """Returns the state before the first tick, drawn from the call's random key."""
-    start = self.moog.initial_state(batch_size)
-    return State(start, start, {"pixels": self.frames.initial_memory(batch_size)})
+  @property
+  def outputs(self) -> dict[str, Modality]:
+    """The modalities that are predicted; none without a decoder."""
+    return self.modalities if self.config.decoder else {}
 
-  def observe(self, state: State, observations: Observation) -> tuple[State, State]:
-    """Returns the state after each of T ticks, and after the last."""
-    steps, states = self.steps(state, observations)
-    del steps
-    return states, jax.tree.map(lambda x: x[-1], states)
+  @property
+  def displacements(self) -> tuple[int, ...]:
+    """The displacements that single queries are answered at; 0 is the present."""
+    return tuple(sorted({0, *self.config.displacements}))
+
+  def initial_extra(
+    self, latents: Float[Array, "B L D"], memory: Mapping[str, Memory]
+  ) -> Float[Array, "B L D"]:
+    """Returns the latents that a row goes back to."""
+    del memory
+    return latents
+
+  def encode(
+    self, state: State, kept: Remembered, detach: Array | None = None
+  ) -> tuple[CoreInputs, Float[Array, "T B L D"]]:
+    """Returns what the recurrence reads at every tick, and where rows go back to."""
+    frames, valid = kept.memory["pixels"].last, kept.valid["pixels"]
+    start = repeat_rows(state.extra, valid.shape[0])
+    inputs = CoreInputs(
+      self.net.encode(frames), is_first=kept.is_first, start=start, valid=valid, detach=detach
+    )
+    if self.config.use_loss_gradient:
+      positions, targets = sample(self.config, frames, jnp.zeros((*valid.shape, 2), jnp.int32))
+      inputs = inputs._replace(beside=(targets, positions))
+    return inputs, start
 
   def steps(
     self, state: State, observations: Observation, detach: Array | None = None
   ) -> tuple[Step, State]:
     """Returns the inner states of every tick, and the states after it."""
-    inputs, states = self._inputs(state, observations, detach)
-    steps, _ = self.moog.unroll(inputs, state.latents)
-    return steps, states._replace(latents=steps.corrected)
+    kept = remember_ticks(self.modalities, state.memory, observations)
+    inputs, start = self.encode(state, kept, detach)
+    steps, _ = self.net.unroll(inputs, state.latents)
+    return steps, State(steps.corrected, kept.memory, start)
 
-  def _inputs(
-    self, state: State, observations: Observation, detach: Array | None = None
-  ) -> tuple[CoreInputs, State]:
-    """Returns what the recurrence reads at every tick, and the states but for the latents."""
-    kept = remember_ticks({"pixels": self.frames}, state.memory, observations)
-    frames, valid = kept.memory["pixels"].last, kept.valid["pixels"]
-    ticks, batch = valid.shape
-    start = jax.lax.broadcast_in_dim(state.start, (ticks, *state.start.shape), (1, 2, 3))
-    inputs = CoreInputs(
-      self.moog.encode(frames), is_first=kept.is_first, start=start, valid=valid, detach=detach
-    )
-    if self.config.use_loss_gradient:
-      zeros = jnp.zeros((ticks, batch, 2), jnp.int32)
-      positions, targets = sample(self.config, frames, zeros)
-      inputs = inputs._replace(beside=(targets, positions))
-    return inputs, State(start, start, kept.memory)
+  def decode_at(
+    self,
+    name: str,
+    state: State,
+    cells: Int[Array, " Q"] | None,
+    displacements: tuple[int, ...],
+  ) -> dict[str, Float[Array, "B K Q 1 1 3"]]:
+    """Returns the colours of pixels; see `RecurrentNetwork`."""
+    positions = positions_of(self.config)
+    rows = repeat_rows(positions if cells is None else positions[cells], state.latents.shape[0])
+    ahead = self.net.futures(state.latents, displacements)
+    answers = jnp.stack([self.net.decode(latents, rows) for latents in ahead], axis=1)
+    return {name: answers[..., None, None, :]}
+
+  def picture(self, latents: Float[Array, "B L D"]) -> Float[Array, "B H W 3"]:
+    """Returns the whole frame that a predicted state says."""
+    c = self.config
+    rows = repeat_rows(positions_of(c), latents.shape[0])
+    return self.net.decode(latents, rows).reshape(-1, c.height, c.width, 3)
 
   def attention(
     self, state: State, observations: Observation, grid: tuple[int, int]
@@ -96,23 +105,24 @@ class MoogNetwork:
     Raises:
       ValueError: There is no decoder, or it would answer the grid's cells in more than one piece.
     """
-    inputs, states = self._inputs(state, observations)
+    kept = remember_ticks(self.modalities, state.memory, observations)
+    inputs, _ = self.encode(state, kept)
     positions = self._cell_positions(grid, state.latents.shape[0])
     shape = token_grid(self.config)
 
     def tick(latents: Array, now: CoreInputs) -> tuple[Array, Attended]:
       with captured() as found:
-        step, after = self.moog.core.step(now, latents)
+        step, after = self.net.core.step(now, latents)
       reads = mean_weights(found, r"/corrector/.*cross_attention$")
       with captured() as found:
-        self.moog.decode(step.predicted, positions)
+        self.net.decode(step.predicted, positions)
       owns = mean_weights(found, r"/decoder/.*cross_attention$")
       reads = reads.reshape(*reads.shape[:2], *shape)
       return after, Attended(reads, owns.reshape(-1, *grid, owns.shape[-1]), after)
 
     last, attended = hk.scan(tick, state.latents, inputs)
-    newest: State = jax.tree.map(lambda x: x[-1], states)
-    return attended, newest._replace(latents=last)
+    memory = jax.tree.map(lambda x: x[-1], kept.memory)
+    return attended, State(last, memory, state.extra)
 
   def _cell_positions(self, grid: tuple[int, int], rows: int) -> Float[Array, "B Q P"]:
     """Returns the features of the pixels in the middles of the cells."""
@@ -126,43 +136,6 @@ class MoogNetwork:
       )
     centres = jnp.asarray(coordinates(grid), jnp.float32)
     return repeat_rows(positions_of(c)[cell_index(centres, (c.height, c.width))], rows)
-
-  def latents(self, state: State) -> Float[Array, "*T B L D"]:
-    """Returns the latent array."""
-    return state.latents
-
-  def predict(self, state: State, displacements: tuple[int, ...]) -> dict[str, Array]:
-    """Returns whole frames, `[B, num_displacements, H, W, 3]`; displacement 0 is the present."""
-    c = self.config
-    if c.decoder is None:
-      return {}
-    frames = self._decode(state, positions_of(c), displacements)
-    frames = jnp.moveaxis(frames, 0, 1)
-    return {"pixels": frames.reshape(*frames.shape[:2], c.height, c.width, 3)}
-
-  def decode(self, state: State, queries: Mapping[str, Queries]) -> dict[str, Array]:
-    """Returns pixels, `[B, Q, 1, 1, 3]`, each at the displacement of ours nearest to its own."""
-    c = self.config
-    answers = {}
-    for name, asked in queries.items():
-      cells = cell_index(asked.positions, (c.height, c.width))
-      displacements = tuple(sorted({0, *c.displacements}))
-      pixels = self._decode(state, positions_of(c)[cells], displacements)
-      answers[name] = nearest(pixels, displacements, asked.displacement)[:, :, None, None]
-    return answers
-
-  def picture(self, latents: Float[Array, "B L D"]) -> Float[Array, "B H W 3"]:
-    """Returns the whole frame that a predicted state says."""
-    c = self.config
-    rows = repeat_rows(positions_of(c), latents.shape[0])
-    return self.moog.decode(latents, rows).reshape(-1, c.height, c.width, 3)
-
-  def _decode(
-    self, state: State, positions: Array, displacements: tuple[int, ...]
-  ) -> Float[Array, "K B Q 3"]:
-    ahead = self.moog.futures(state.latents, displacements)
-    rows = repeat_rows(positions, state.latents.shape[0])
-    return jnp.stack([self.moog.decode(latents, rows) for latents in ahead])
 
 
 def sample(
@@ -204,7 +177,7 @@ def sampled_loss(
   offsets = jax.random.randint(hk.next_rng_key(), (*leading, 2), 0, most)
   positions, targets = sample(config, states.memory["pixels"].last, offsets)
   merge = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-  decoded = network.moog.decode(merge(steps.predicted), merge(positions))
+  decoded = network.net.decode(merge(steps.predicted), merge(positions))
   squared = jnp.mean(jnp.square(decoded - merge(targets)), axis=(1, 2))
   valid = observations.get("pixels_valid", jnp.ones(leading, bool))
   valid = merge(valid.reshape(*leading, 1)).astype(jnp.float32)[:, 0]
@@ -220,12 +193,12 @@ def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
   `detach_prob` the gradient into the past is cut, per row and tick. Ticks without a frame do not
   count.
   """
-  frames = frames_of(config)
+  modalities = modalities_of(config)
 
   def loss(
     state: State, observations: Observation, detach_prob: float | Array
   ) -> tuple[Float[Array, ""], State]:
-    network = MoogNetwork(config, frames)
+    network = MoogNetwork(config, modalities)
     mean, _, states = sampled_loss(network, state, observations, detach_prob)
     return mean, jax.tree.map(lambda x: x[-1], states)
 
@@ -235,32 +208,13 @@ def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
   )
 
 
-def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
-  """Returns `config` for the frames of a stream.
-
-  Raises:
-    ValueError: The stream has no pixels.
-  """
-  if "pixels" not in specs:
-    raise ValueError(f"moog: the stream has {sorted(specs)}, but the model reads pixels.")
-  height, width = specs["pixels"].shape[:2]
-  return dataclasses.replace(config, height=height, width=width)
-
-
 def build(config: Config) -> Model:
   """Returns the model that `config` describes."""
-  frames = frames_of(config)
-  return as_model(
-    lambda: MoogNetwork(config, frames), {"pixels": frames}, config.displacements, config
-  )
+  modalities = modalities_of(config)
+  return as_model(lambda: MoogNetwork(config, modalities), modalities, config.displacements, config)
 
 
-def frames_of(config: Config) -> Modality:
+def modalities_of(config: Config) -> dict[str, Modality]:
   """Returns the pixels that the model reads and predicts; raises ValueError if it reads others."""
-  if config.channels != 3:
-    raise ValueError(
-      f"moog: channels={config.channels}, but streams have RGB pixels; use 3, or call the network "
-      f"`models.moog.Moog` itself."
-    )
-  sizes = pixels.Config(height=config.height, width=config.width, patch=1, tokenizer="pixel")
-  return modality_room.build("pixels", sizes)
+  check_rgb("moog", config.channels)
+  return pixel_modality(config)

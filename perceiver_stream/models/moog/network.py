@@ -36,6 +36,7 @@ class Stack(hk.Module):
   `hidden_dim` is not the input's width, which it then restores.
   """
 
+  @hk.name_like("__call__")
   def __init__(
     self,
     config: StackConfig,
@@ -46,35 +47,23 @@ class Stack(hk.Module):
     name: str,
   ):
     super().__init__(name=name)
-    self.config = config
-    self.hidden_dim = hidden_dim
     self.output_dim = output_dim
-    self.use_self = use_self
+    self.input = Linear(hidden_dim, name="input") if hidden_dim else None
+    sizes = {"qkv_dim": config.qkv_dim, "mlp_dim": config.mlp_dim, "use_self": use_self}
+    self.blocks = [
+      ParallelBlock(config.num_heads, **sizes, name=f"block_{i}") for i in range(config.num_layers)
+    ]
+    self.norm = LayerNorm(use_offset=False, name="norm")
 
   def __call__(
     self, x: Float[Array, "B Q E"], y: Float[Array, "B N C"] | None = None
   ) -> Float[Array, "B Q K"]:
     """Returns the transformed `x`; `y` is what it reads."""
-    c, width = self.config, x.shape[-1]
-    if self.hidden_dim:
-      x = Linear(self.hidden_dim, name="input")(x)
-    for i in range(c.num_layers):
-      x = self.block(i, x, y)
-    return self.finished(x, width)
-
-  @hk.name_like("__call__")
-  def block(self, i: int, x: Float[Array, "B Q E"], y: Float[Array, "B N C"] | None) -> Array:
-    """Returns the outcome of block i, `[B, Q, E]`."""
-    c = self.config
-    block = ParallelBlock(
-      c.num_heads, qkv_dim=c.qkv_dim, mlp_dim=c.mlp_dim, use_self=self.use_self, name=f"block_{i}"
-    )
-    return block(x, y)
-
-  @hk.name_like("__call__")
-  def finished(self, x: Float[Array, "B Q E"], width: int) -> Float[Array, "B Q K"]:
-    """Returns what comes after the blocks; `width` is that of what the stack was given."""
-    x = LayerNorm(use_offset=False, name="norm")(x)
+    width = x.shape[-1]
+    x = self.input(x) if self.input else x
+    for block in self.blocks:
+      x = block(x, y)
+    x = self.norm(x)
     output_dim = self.output_dim or (width if x.shape[-1] != width else None)
     return Linear(output_dim, name="output")(x) if output_dim else x
 
@@ -82,27 +71,20 @@ class Stack(hk.Module):
 class FrameEncoder(hk.Module):
   """Convolutions, positions, one dense layer: one token per cell of a coarse grid."""
 
+  @hk.name_like("__call__")
   def __init__(self, config: EncoderConfig, *, float32_positions: bool = True, name: str):
     super().__init__(name=name)
-    self.config = config
+    c = self.config = config
     self.float32_positions = float32_positions
+    self.convs = ConvStack(c.channels, c.strides, kernels=c.kernels, name="convs")
+    self.norm = LayerNorm(use_offset=False, name="conv_norm")
+    self.stack = Stack(StackConfig(num_layers=0), hidden_dim=c.hidden_dim, name="stack")
 
   def __call__(
     self, frames: Float[Array, "B H W K"], positions: Float[Array, "h w P"] | None = None
   ) -> Float[Array, "B N C"]:
     """Returns the tokens; `positions` replaces the computed features of the coarse grid."""
-    return self.tokens(self.convs()(frames), positions)
-
-  @hk.name_like("__call__")
-  def convs(self) -> ConvStack:
-    """Returns the convolutions."""
-    c = self.config
-    return ConvStack(c.channels, c.strides, kernels=c.kernels, name="convs")
-
-  @hk.name_like("__call__")
-  def filtered(self, i: int, x: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
-    """Returns what convolution i makes of the features before it."""
-    return self.convs().layer(i, x)
+    return self.tokens(self.convs(frames), positions)
 
   @hk.name_like("__call__")
   def tokens(
@@ -110,27 +92,31 @@ class FrameEncoder(hk.Module):
   ) -> Float[Array, "B N K"]:
     """Returns the tokens of features that went through all convolutions."""
     c = self.config
-    x = LayerNorm(use_offset=False, name="conv_norm")(x) if c.normalise else x
+    x = self.norm(x) if c.normalise else x
     batch, height, width, channels = x.shape
     table = position_table((height, width), c.num_octaves, self.float32_positions, positions)
     x = x.reshape(batch, height * width, channels)
     x = place(x, repeat_rows(table.astype(x.dtype), batch), add=c.add_positions)
-    return Stack(StackConfig(num_layers=0), hidden_dim=c.hidden_dim, name="stack")(x)
+    return self.stack(x)
 
 
 class DenseDecoder(hk.Module):
-  """Positions ask the latents what is there; queries are nothing but positions."""
+  """Cross-attention from positions to the latents; a query is nothing but its position."""
 
+  @hk.name_like("__call__")
   def __init__(self, config: DecoderConfig, output_dim: int, *, name: str):
     super().__init__(name=name)
     self.config = config
-    self.output_dim = output_dim
+    self.stack = Stack(config.stack, use_self=config.use_self, name="stack")
+    self.output = Linear(output_dim, name="output")
 
   def __call__(
     self, latents: Float[Array, "B L D"], positions: Float[Array, "B Q P"]
   ) -> Float[Array, "B Q K"]:
     """Returns the answers."""
-    return self.chunked(lambda p: self._answer(latents, p), positions)
+    return self.chunked(
+      lambda p: self.output(self.stack(self.queries(latents, p), latents)), positions
+    )
 
   def chunked(
     self, f: Callable[[Array], Array], queries: Float[Array, "B Q ..."]
@@ -140,36 +126,12 @@ class DenseDecoder(hk.Module):
     return in_chunks(f, queries, size)
 
   @hk.name_like("__call__")
-  def _answer(self, latents: Array, positions: Array) -> Array:
-    x = self.asked(latents, positions)
-    for i in range(self.config.stack.num_layers):
-      x = self.attended(i, x, latents)
-    return self.answered(x)
-
-  @hk.name_like("__call__")
-  def asked(
+  def queries(
     self, latents: Float[Array, "B L D"], positions: Float[Array, "B Q P"]
   ) -> Float[Array, "B Q E"]:
-    """Returns the queries before they have read anything: in the latents' width and dtype."""
+    """Returns the queries of positions, in the latents' width and dtype."""
     blank = jnp.zeros((*positions.shape[:2], latents.shape[-1]), latents.dtype)
     return place(blank, positions.astype(latents.dtype), add=self.config.add_positions)
-
-  @hk.name_like("__call__")
-  def attended(
-    self, i: int, x: Float[Array, "B Q E"], latents: Float[Array, "B L D"]
-  ) -> Float[Array, "B Q E"]:
-    """Returns the queries after block i has read the latents."""
-    return self._stack().block(i, x, latents)
-
-  @hk.name_like("__call__")
-  def answered(self, x: Float[Array, "B Q E"]) -> Float[Array, "B Q K"]:
-    """Returns the answers of queries that went through all blocks."""
-    x = self._stack().finished(x, x.shape[-1])
-    return Linear(self.output_dim, name="output")(x)
-
-  @hk.name_like("__call__")
-  def _stack(self) -> Stack:
-    return Stack(self.config.stack, use_self=self.config.use_self, name="stack")
 
 
 class Moog(hk.Module):
@@ -179,10 +141,12 @@ class Moog(hk.Module):
   def __init__(self, config: Config, *, name: str = "moog"):
     super().__init__(name=name)
     c = self.config = config
+    self.encoder = FrameEncoder(c.encoder, float32_positions=c.float32_positions, name="encoder")
     self.predictor = Stack(c.predictor, name="predictor")
     self.projection = Linear(c.latent_dim, name="gradient_projection")
     self.corrector = Stack(c.corrector, name="corrector")
     self.norm = LayerNorm(use_offset=False, eps=c.state_eps, name="state_norm")
+    self.decoder = DenseDecoder(c.decoder, c.channels, name="decoder") if c.decoder else None
     self.core = PredictCorrect(
       first=self.initial_state,
       predict=lambda state: state + self.predictor(state),
@@ -192,19 +156,12 @@ class Moog(hk.Module):
       name="recurrence",
     )
 
-  @hk.name_like("__call__")
   def encode(
     self, frames: Float[Array, "T B H W K"], positions: Float[Array, "h w P"] | None = None
   ) -> Float[Array, "T B N C"]:
     """Returns tokens of all frames, values in [0, 1]; outside the scan, all at once."""
-    tokens = self.encoder()(frames.reshape(-1, *frames.shape[2:]), positions)
+    tokens = self.encoder(frames.reshape(-1, *frames.shape[2:]), positions)
     return tokens.reshape(*frames.shape[:2], *tokens.shape[1:])
-
-  @hk.name_like("__call__")
-  def encoder(self) -> FrameEncoder:
-    """Returns the frame encoder."""
-    c = self.config
-    return FrameEncoder(c.encoder, float32_positions=c.float32_positions, name="encoder")
 
   def initial_state(self, batch_size: int) -> Float[Array, "B L D"]:
     """Returns the first state, drawn from the call's random key if there is one."""
@@ -228,19 +185,17 @@ class Moog(hk.Module):
     unrolled: Any = hk.dynamic_unroll(step, inputs, state)
     return unrolled
 
-  @hk.name_like("__call__")
   def decode(
     self, latents: Float[Array, "B L D"], positions: Float[Array, "B Q P"]
   ) -> Float[Array, "B Q K"]:
-    """Returns the colours of the places whose position features are given."""
-    return self.decoder()(latents, positions)
+    """Returns the colours of the places whose position features are given.
 
-  @hk.name_like("__call__")
-  def decoder(self) -> DenseDecoder:
-    """Returns the decoder; raises ValueError if there is none."""
-    if self.config.decoder is None:
+    Raises:
+      ValueError: There is no decoder.
+    """
+    if self.decoder is None:
       raise ValueError("MooG: this model has no decoder (config.decoder is None).")
-    return DenseDecoder(self.config.decoder, self.config.channels, name="decoder")
+    return self.decoder(latents, positions)
 
   def futures(
     self, state: Float[Array, "B L D"], displacements: Sequence[int]

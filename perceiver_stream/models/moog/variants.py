@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.family import Card, Family, fit_frames
 from perceiver_stream.models.moog.config import Config, DecoderConfig, EncoderConfig, StackConfig
-from perceiver_stream.models.moog.model import build, fitted
+from perceiver_stream.models.moog.model import build
 from perceiver_stream.models.moog.stages import staged
 from perceiver_stream.models.moog.weights import detect
 
@@ -74,7 +74,7 @@ FAMILY = Family(
   name="moog",
   config=Config,
   build=build,
-  fit=fitted,
+  fit=fit_frames("moog"),
   variants=VARIANTS,
   card=CARD,
   stages=staged,

@@ -1,9 +1,6 @@
 """Perceiver image classifiers: the three published ones, and a small one."""
 
-import dataclasses
-from collections.abc import Mapping
-
-from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.family import Card, Family, fit_frames
 from perceiver_stream.models.perceiver_io.classifier import (
   Config,
   ConvPixels,
@@ -13,7 +10,6 @@ from perceiver_stream.models.perceiver_io.classifier import (
 from perceiver_stream.models.perceiver_io.halves import DecoderConfig, EncoderConfig, FourierConfig
 from perceiver_stream.models.perceiver_io.model import build_classifier as build
 from perceiver_stream.models.perceiver_io.weights import detect_classifier
-from perceiver_stream.types import ModalitySpec
 
 
 def _nano() -> Config:
@@ -54,23 +50,11 @@ CARD = Card(
 )
 
 
-def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
-  """Returns `config` for the frames of a stream.
-
-  Raises:
-    ValueError: The stream has no pixels.
-  """
-  if "pixels" not in specs:
-    raise ValueError(f"perceiver_classifier: the stream has {sorted(specs)}, it reads pixels.")
-  height, width = specs["pixels"].shape[:2]
-  return dataclasses.replace(config, height=height, width=width)
-
-
 FAMILY = Family(
   name="perceiver_classifier",
   config=Config,
   build=build,
-  fit=fitted,
+  fit=fit_frames("perceiver_classifier"),
   variants=VARIANTS,
   card=CARD,
   released=RELEASED,

@@ -1,14 +1,10 @@
 """Perceiver IO optical flow: published size, and small ones."""
 
-import dataclasses
-from collections.abc import Mapping
-
-from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.family import Card, Family, fit_frames
 from perceiver_stream.models.perceiver_io.flow import Config
 from perceiver_stream.models.perceiver_io.halves import EncoderConfig, FourierConfig
 from perceiver_stream.models.perceiver_io.model import build_flow as build
 from perceiver_stream.models.perceiver_io.weights import detect_flow
-from perceiver_stream.types import ModalitySpec
 
 
 def _small(side: int, bands: int, latents: int, dim: int, layers: int, heads: int) -> Config:
@@ -42,23 +38,11 @@ CARD = Card(
 )
 
 
-def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
-  """Returns `config` for the frames of a stream.
-
-  Raises:
-    ValueError: The stream has no pixels.
-  """
-  if "pixels" not in specs:
-    raise ValueError(f"perceiver_flow: the stream has {sorted(specs)}, the model reads pixels.")
-  height, width = specs["pixels"].shape[:2]
-  return dataclasses.replace(config, height=height, width=width)
-
-
 FAMILY = Family(
   name="perceiver_flow",
   config=Config,
   build=build,
-  fit=fitted,
+  fit=fit_frames("perceiver_flow"),
   variants=VARIANTS,
   card=CARD,
   released=RELEASED,

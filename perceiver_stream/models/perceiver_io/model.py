@@ -8,10 +8,9 @@ them too; the networks themselves are in `perceiver_flow`, `perceiver_autoencode
 
 import abc
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import haiku as hk
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -24,31 +23,22 @@ from perceiver_stream.modalities import pixels as pixel_modality
 from perceiver_stream.modalities import vector as vector_modality
 from perceiver_stream.modalities.base import cell_index
 from perceiver_stream.models.base import Attended, Model, as_model
-from perceiver_stream.models.input_memory import remember_ticks
+from perceiver_stream.models.input_memory import Remembered
 from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
 from perceiver_stream.models.perceiver_io import classifier as perceiver_classifier
 from perceiver_stream.models.perceiver_io import flow as perceiver_flow
+from perceiver_stream.models.recurrent import State, StreamNetwork
 from perceiver_stream.nn.rows import select
 from perceiver_stream.types import Observation
 
 
-class State(NamedTuple):
-  """All that is carried from tick to tick.
+class AbstractFeedForward(StreamNetwork):
+  """What the three networks share; a `models.base.Network` once `encode`, `predict` and `decode`
+  exist.
 
-  Attributes:
-    latents: Of what is being looked at, `[B, L, D]`.
-    memory: The newest observations by modality.
-    clip: The last frames and samples, for the autoencoder; otherwise empty.
+  A state's latents are those of what is looked at; its `extra` is the last frames and samples for
+  the autoencoder, otherwise empty.
   """
-
-  latents: Float[Array, "*T B L D"]
-  memory: dict[str, Memory]
-  clip: dict[str, Array]
-
-
-class AbstractFeedForward(abc.ABC):
-  """What the three networks share; a `models.base.Network` once `encode`, `predict` and
-  `decode` exist."""
 
   def __init__(self, latent_shape: tuple[int, int], modalities: dict[str, Modality]):
     self.latent_shape = latent_shape
@@ -58,29 +48,25 @@ class AbstractFeedForward(abc.ABC):
   def encode(self, memory: dict[str, Memory], clip: dict[str, Array]) -> Array:
     """Returns the latents of what is remembered."""
 
-  def blank_clip(self, batch_size: int) -> dict[str, Array]:
+  def initial_latents(self, batch_size: int) -> Float[Array, "B L D"]:
+    """Returns zeros."""
+    return jnp.zeros((batch_size, *self.latent_shape), jnp.float32)
+
+  def initial_extra(self, latents: Array, memory: Mapping[str, Memory]) -> dict[str, Array]:
     """Returns the clip before the first tick."""
-    del batch_size
+    del latents, memory
     return {}
 
-  def initial_state(self, batch_size: int) -> State:
-    """Returns the state before the first tick."""
-    memory = {n: m.initial_memory(batch_size) for n, m in self.modalities.items()}
-    latents = jnp.zeros((batch_size, *self.latent_shape), jnp.float32)
-    return State(latents, memory, self.blank_clip(batch_size))
-
-  def observe(self, state: State, observations: Observation) -> tuple[State, State]:
-    """Returns the state after each of T ticks, one encoder pass each, and after the last."""
-    kept = remember_ticks(self.modalities, state.memory, observations)
+  def unroll(self, state: State, kept: Remembered) -> State:
+    """Returns the state after each of T ticks, one encoder pass each."""
 
     def tick(clip: dict, now: tuple) -> tuple[dict, tuple]:
       memory, is_first = now
       clip = self.next_clip(clip, memory, is_first)
       return clip, (self.encode(memory, clip), clip)
 
-    _, (latents, clips) = hk.scan(tick, state.clip, (kept.memory, kept.is_first))
-    states = State(latents, kept.memory, clips)
-    return states, jax.tree.map(lambda x: x[-1], states)
+    _, (latents, clips) = hk.scan(tick, state.extra, (kept.memory, kept.is_first))
+    return State(latents, kept.memory, clips)
 
   def next_clip(self, clip: dict, memory: dict[str, Memory], is_first: Array) -> dict[str, Array]:
     """Returns the clip with the newest tick at its end."""
@@ -95,10 +81,6 @@ class AbstractFeedForward(abc.ABC):
       f"attention: {type(self).__name__} carries no latents from tick to tick; use a recurrent model "
       f"(stream_perceiver, moog, rvm)."
     )
-
-  def latents(self, state: State) -> Float[Array, "*T B L D"]:
-    """Returns the latents."""
-    return state.latents
 
 
 class FlowNetwork(AbstractFeedForward):
@@ -170,9 +152,10 @@ class AutoencoderNetwork(AbstractFeedForward):
     self.net = perceiver_autoencoder.Autoencoder(config)
     self.config = config
 
-  def blank_clip(self, batch_size: int) -> dict[str, Array]:
+  def initial_extra(self, latents: Array, memory: Mapping[str, Memory]) -> dict[str, Array]:
     """Returns a black, silent clip."""
-    c = self.config
+    del memory
+    c, batch_size = self.config, latents.shape[0]
     return {
       "image": jnp.zeros((batch_size, c.num_frames, c.height, c.width, c.channels)),
       "audio": jnp.zeros((batch_size, c.samples, 1)),

@@ -51,27 +51,17 @@ class ReadBlock(hk.Module):
 class ReadStack(hk.Module):
   """`ReadBlock`s and a norm."""
 
+  @hk.name_like("__call__")
   def __init__(self, config: LayersConfig, *, name: str):
     super().__init__(name=name)
-    self.config = config
+    self.blocks = [ReadBlock(config, name=f"block_{i}") for i in range(config.num_layers)]
+    self.norm = LayerNorm(name="norm")
 
   def __call__(self, x: Float[Array, "B N D"], y: Float[Array, "B M D"]) -> Float[Array, "B N D"]:
-    """Returns the transformed tokens."""
-    for i in range(self.config.num_layers):
-      x = self.block(i, x, y)
-    return self.normed(x)
-
-  @hk.name_like("__call__")
-  def block(
-    self, i: int, x: Float[Array, "B N D"], y: Float[Array, "B M D"]
-  ) -> Float[Array, "B N D"]:
-    """Returns the tokens after block i."""
-    return ReadBlock(self.config, name=f"block_{i}")(x, y)
-
-  @hk.name_like("__call__")
-  def normed(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-    """Returns the normalised tokens."""
-    return LayerNorm(name="norm")(x)
+    """Returns the transformed tokens; `y` is what they read."""
+    for block in self.blocks:
+      x = block(x, y)
+    return self.norm(x)
 
 
 class Rvm(hk.Module):
@@ -81,6 +71,16 @@ class Rvm(hk.Module):
   def __init__(self, config: Config, *, name: str = "rvm"):
     super().__init__(name=name)
     self.config = config
+    c, e, width = config, config.encoder, config.decoder.dim or config.dim
+    self.patch_embedding = Linear(c.dim, name="patches")
+    self.encoder = [
+      SelfBlock(e.num_heads, mlp_dim=e.mlp_dim, name=f"encoder_{i}") for i in range(e.num_layers)
+    ]
+    self.encoder_norm = LayerNorm(name="encoder_norm")
+    self.embed = Linear(width, name="decoder_input")
+    self.ahead = Linear(width, name="delta")
+    self.decoder = ReadStack(c.decoder, name="decoder")
+    self.output = Linear(c.channels * c.patch**2, name="pixels")
     rows, columns = config.grid()
     self.core = Gated(
       (rows * columns + 1, config.dim),
@@ -91,108 +91,13 @@ class Rvm(hk.Module):
       name="recurrence",
     )
 
-  # --- watching -----------------------------------------------------------------------------------
+  # --- encoding -----------------------------------------------------------------------------------
 
-  @hk.name_like("__call__")
   def encode(self, frames: Float[Array, "T B H W C"]) -> Float[Array, "T B N D"]:
     """Returns the tokens of all frames, the CLS token first; outside the scan, all at once."""
-    flat = frames.reshape(-1, *frames.shape[2:])
-    tokens = self._vit(self.patches(flat))
+    tokens = self.vit(self.patches(frames.reshape(-1, *frames.shape[2:])))
     return tokens.reshape(*frames.shape[:2], *tokens.shape[1:])
 
-  def unroll(
-    self, inputs: CoreInputs, state: Float[Array, "B N D"]
-  ) -> tuple[Float[Array, "T B N D"], Float[Array, "B N D"]]:
-    """Returns the states after T frames, and the last; inputs have a leading T."""
-    core = hk.remat(self.core) if self.config.remat else self.core
-    unrolled: Any = hk.dynamic_unroll(core, inputs, state)
-    return unrolled
-
-  # --- painting masked futures --------------------------------------------------------------------
-
-  @hk.name_like("__call__")
-  def paint(
-    self,
-    memory: Float[Array, "T B N D"],
-    target: Float[Array, "B H W C"],
-    order: Int[Array, "B P"],
-    delta: Int[Array, " B"] | None = None,
-    num_visible: int | None = None,
-  ) -> Float[Array, "B H W C"]:
-    """Returns the target frame painted from a few of its patches and what was seen before.
-
-    Args:
-      memory: States after the source frames; all of them are read.
-      target: The frame to paint; only the visible patches are looked at.
-      order: Order of its patches; the first `num_visible` are visible.
-      delta: Frames between the last source frame and the target; None leaves it out.
-      num_visible: Default `config.num_visible()`; 0 paints from memory alone.
-    """
-    c = self.config
-    num_visible = c.num_visible() if num_visible is None else num_visible
-    tokens, shown = self.patches(target), order[:, :num_visible]
-    seen = self._vit(jnp.take_along_axis(tokens, shown[..., None], axis=1))
-    sources = self.embed(rearrange(memory, "t b n d -> b (t n) d"))
-    asked = self.questions(seen, self.mask(seen.shape[0]), order, delta)
-    return self.pixels(self.painter()(asked, sources))
-
-  @hk.name_like("__call__")
-  def painter(self) -> ReadStack:
-    """Returns the decoder: questions read the sources."""
-    return ReadStack(self.config.decoder, name="decoder")
-
-  @hk.name_like("__call__")
-  def embed(self, x: Float[Array, "B N D"]) -> Float[Array, "B N E"]:
-    """Returns tokens in the decoder's width."""
-    return Linear(self.config.decoder.dim or self.config.dim, name="decoder_input")(x)
-
-  @hk.name_like("__call__")
-  def mask(self, batch_size: int) -> Float[Array, "B 1 E"]:
-    """Returns the token of a patch that is not shown."""
-    return repeat_rows(
-      self._vector("mask_token", self.config.decoder.dim or self.config.dim), batch_size
-    )
-
-  @hk.name_like("__call__")
-  def questions(
-    self,
-    seen: Float[Array, "B N D"],
-    mask: Float[Array, "B 1 E"],
-    order: Int[Array, "B P"],
-    delta: Int[Array, " B"] | None,
-  ) -> Float[Array, "B M E"]:
-    """Returns what the decoder asks: CLS, then every patch of the target.
-
-    Args:
-      seen: The encoder's output for the visible patches, CLS first.
-      mask: See `mask`.
-      order: See `paint`.
-      delta: See `paint`.
-    """
-    shown_tokens = self.embed(seen)
-    x = self._fill(shown_tokens, mask, order)
-    if delta is not None:
-      ahead = Linear(x.shape[-1], name="delta")(jax.nn.one_hot(delta, NUM_DELTAS, dtype=x.dtype))
-      x = x + jax.lax.broadcast_in_dim(ahead, x.shape, (0, 2))
-    table = jnp.asarray(sincos_1d(order.shape[1], x.shape[-1]), x.dtype)
-    return jnp.concatenate([shown_tokens[:, :1], x + repeat_rows(table, x.shape[0])], axis=1)
-
-  @hk.name_like("__call__")
-  def pixels(self, x: Float[Array, "B M E"]) -> Float[Array, "B H W C"]:
-    """Returns the frame that the decoder's answers say; CLS is left out."""
-    c = self.config
-    pixels = Linear(c.channels * c.patch**2, name="pixels")(x[:, 1:])
-    return unpatchify(pixels.reshape(pixels.shape[0], *c.grid(), -1), c.patch)
-
-  def _fill(self, shown: Array, mask: Array, order: Array) -> Float[Array, "B P E"]:
-    """Returns patches in their places, with the mask token where nothing is shown."""
-    hidden = (order.shape[0], order.shape[1] - shown.shape[1] + 1, shown.shape[-1])
-    x = jnp.concatenate([shown[:, 1:], jnp.broadcast_to(mask.astype(shown.dtype), hidden)], axis=1)
-    return jnp.take_along_axis(x, jnp.argsort(order, axis=1)[..., None], axis=1)
-
-  # --- parts --------------------------------------------------------------------------------------
-
-  @hk.name_like("__call__")
   def patches(self, frames: Float[Array, "B H W C"]) -> Float[Array, "B P D"]:
     """Returns patch tokens with positions."""
     c = self.config
@@ -203,33 +108,103 @@ class Rvm(hk.Module):
       )
     cut = patchify(frames, c.patch).reshape(frames.shape[0], -1, c.channels * c.patch**2)
     table = jnp.asarray(position_table(c.base_grid, c.grid(), c.dim), frames.dtype)
-    return Linear(c.dim, name="patches")(cut) + repeat_rows(table, frames.shape[0])
+    return self.patch_embedding(cut) + repeat_rows(table, frames.shape[0])
 
-  @hk.name_like("__call__")
-  def _vit(self, patches: Float[Array, "B P D"]) -> Float[Array, "B N D"]:
+  def vit(self, patches: Float[Array, "B P D"]) -> Float[Array, "B N D"]:
     """Returns the encoder's output for some patches, CLS first."""
     x = self.with_cls(patches)
     for i in range(self.config.encoder.num_layers + 1):
       x = self.encoded(i, x)
     return x
 
+  def encoded(self, i: int, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    """Returns tokens after i blocks of the encoder, from those after one less; the last normalises."""
+    x = self.encoder[i - 1](x) if i else x
+    return self.encoder_norm(x) if i == len(self.encoder) else x
+
   @hk.name_like("__call__")
   def with_cls(self, patches: Float[Array, "B P D"]) -> Float[Array, "B N D"]:
     """Returns the CLS token and some patches."""
-    cls = self._vector("cls_token", patches.shape[-1]).astype(patches.dtype)
+    cls = _vector("cls_token", patches.shape[-1]).astype(patches.dtype)
     return jnp.concatenate([repeat_rows(cls, patches.shape[0]), patches], axis=1)
 
-  @hk.name_like("__call__")
-  def encoded(self, i: int, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-    """Returns tokens after i blocks of the encoder, from those after one less; the last normalises."""
-    e = self.config.encoder
-    if i:
-      x = SelfBlock(e.num_heads, mlp_dim=e.mlp_dim, name=f"encoder_{i - 1}")(x)
-    return LayerNorm(name="encoder_norm")(x) if i == e.num_layers else x
+  def unroll(
+    self, inputs: CoreInputs, state: Float[Array, "B N D"]
+  ) -> tuple[Float[Array, "T B N D"], Float[Array, "B N D"]]:
+    """Returns the states after T frames, and the last; inputs have a leading T."""
+    core = hk.remat(self.core) if self.config.remat else self.core
+    unrolled: Any = hk.dynamic_unroll(core, inputs, state)
+    return unrolled
+
+  # --- predicting masked futures ------------------------------------------------------------------
+
+  def paint(
+    self,
+    memory: Float[Array, "T B N D"],
+    target: Float[Array, "B H W C"],
+    order: Int[Array, "B P"],
+    delta: Int[Array, " B"] | None = None,
+    num_visible: int | None = None,
+  ) -> Float[Array, "B H W C"]:
+    """Returns the target frame predicted from a few of its patches and what was observed before.
+
+    Args:
+      memory: States after the source frames; all of them are read.
+      target: The frame to predict; only the visible patches are looked at.
+      order: Order of its patches; the first `num_visible` are visible.
+      delta: Frames between the last source frame and the target; None leaves it out.
+      num_visible: Default `config.num_visible()`; 0 predicts from memory alone.
+    """
+    num_visible = self.config.num_visible() if num_visible is None else num_visible
+    tokens, shown = self.patches(target), order[:, :num_visible]
+    seen = self.vit(jnp.take_along_axis(tokens, shown[..., None], axis=1))
+    sources = self.embed(rearrange(memory, "t b n d -> b (t n) d"))
+    asked = self.questions(seen, self.mask(seen.shape[0]), order, delta)
+    return self.pixels(self.decoder(asked, sources))
+
+  def questions(
+    self,
+    seen: Float[Array, "B N D"],
+    mask: Float[Array, "B 1 E"],
+    order: Int[Array, "B P"],
+    delta: Int[Array, " B"] | None,
+  ) -> Float[Array, "B M E"]:
+    """Returns the queries of the decoder: CLS, then every patch of the target.
+
+    Args:
+      seen: The encoder's output for the visible patches, CLS first.
+      mask: See `mask`.
+      order: See `paint`.
+      delta: See `paint`.
+    """
+    shown_tokens = self.embed(seen)
+    x = self._fill(shown_tokens, mask, order)
+    if delta is not None:
+      ahead = self.ahead(jax.nn.one_hot(delta, NUM_DELTAS, dtype=x.dtype))
+      x = x + ahead[:, None]
+    table = jnp.asarray(sincos_1d(order.shape[1], x.shape[-1]), x.dtype)
+    return jnp.concatenate([shown_tokens[:, :1], x + repeat_rows(table, x.shape[0])], axis=1)
+
+  def pixels(self, x: Float[Array, "B M E"]) -> Float[Array, "B H W C"]:
+    """Returns the frame of the decoder's answers; CLS is left out."""
+    patches = self.output(x[:, 1:])
+    return unpatchify(patches.reshape(x.shape[0], *self.config.grid(), -1), self.config.patch)
 
   @hk.name_like("__call__")
-  def _vector(self, name: str, dim: int) -> Float[Array, "1 D"]:
-    return hk.get_parameter(name, (1, dim), jnp.float32, hk.initializers.TruncatedNormal(0.02))
+  def mask(self, batch_size: int) -> Float[Array, "B 1 E"]:
+    """Returns the token of a patch that is not shown."""
+    width = self.config.decoder.dim or self.config.dim
+    return repeat_rows(_vector("mask_token", width), batch_size)
+
+  def _fill(self, shown: Array, mask: Array, order: Array) -> Float[Array, "B P E"]:
+    """Returns patches in their places, with the mask token where nothing is shown."""
+    hidden = (order.shape[0], order.shape[1] - shown.shape[1] + 1, shown.shape[-1])
+    x = jnp.concatenate([shown[:, 1:], jnp.broadcast_to(mask.astype(shown.dtype), hidden)], axis=1)
+    return jnp.take_along_axis(x, jnp.argsort(order, axis=1)[..., None], axis=1)
+
+
+def _vector(name: str, dim: int) -> Float[Array, "1 D"]:
+  return hk.get_parameter(name, (1, dim), jnp.float32, hk.initializers.TruncatedNormal(0.02))
 
 
 def position_table(

@@ -1,8 +1,8 @@
 """RVM: the four published sizes, and small ones to train."""
 
-from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.family import Card, Family, fit_frames
 from perceiver_stream.models.rvm.config import Config, LayersConfig
-from perceiver_stream.models.rvm.model import build, fitted
+from perceiver_stream.models.rvm.model import build
 from perceiver_stream.models.rvm.stages import staged
 from perceiver_stream.models.rvm.weights import detect
 
@@ -62,7 +62,7 @@ FAMILY = Family(
   name="rvm",
   config=Config,
   build=build,
-  fit=fitted,
+  fit=fit_frames("rvm"),
   variants=VARIANTS,
   card=CARD,
   stages=staged,

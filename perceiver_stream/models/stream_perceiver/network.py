@@ -12,19 +12,19 @@ Perceiver IO (Jaegle et al. 2021, 2107.14795), the pixel head the spatio-tempora
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_stream import modalities as modality_room
 from perceiver_stream.core import CORES, CoreInputs
 from perceiver_stream.modalities import Memory, Modality, Queries
 from perceiver_stream.models.base import Attended, Model, as_model
-from perceiver_stream.models.input_memory import own_cells, remember_ticks
+from perceiver_stream.models.input_memory import Remembered, own_cells, remember_ticks
+from perceiver_stream.models.recurrent import RecurrentNetwork, State
 from perceiver_stream.models.stream_perceiver.config import Config
 from perceiver_stream.nn import (
   CrossBlock,
@@ -46,29 +46,17 @@ from perceiver_stream.types import ModalitySpec, Observation
 _READS = r"/core/(read/attention|correct_\d+/cross_attention)$"
 
 
-class State(NamedTuple):
-  """All that is carried from tick to tick; fixed shapes, exportable.
+class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  # it is an ABCMeta
+  """The network; `build` makes the `Model` of it.
 
-  Attributes:
-    latents: `[B, L, D]` float32.
-    memory: Remembered input by modality.
-    extra: What the modalities derived from the memory, kept so that it is computed once.
+  A state's `extra` is what the modalities derived from the memory, kept so that it is computed once.
   """
-
-  latents: Float[Array, "*T B L D"]
-  memory: dict[str, Memory]
-  extra: dict[str, PyTree]
-
-
-class StreamPerceiver(hk.Module):
-  """The network; `build` makes the `Model` of it."""
 
   def __init__(self, config: Config, modalities: dict[str, Modality], *, name: str):
     super().__init__(name=name)
     self.config = config
     self.modalities = modalities
     self.inputs = {n: m for n, m in modalities.items() if m.config.use_input}
-    self.outputs = {n: m for n, m in modalities.items() if m.config.use_output}
     self.core = CORES[type(config.core)](config.core, config.precision, name="core")
     self.decoder = [
       CrossBlock(
@@ -80,39 +68,25 @@ class StreamPerceiver(hk.Module):
       for i in range(config.num_decoder_layers)
     ]
 
-  # --- watching -----------------------------------------------------------------------------------
+  # --- encoding -----------------------------------------------------------------------------------
 
-  def initial_state(self, batch_size: int) -> State:
-    """Returns the state before the first tick."""
-    memory = {n: m.initial_memory(batch_size) for n, m in self.modalities.items()}
-    extra = {n: m.enrich(memory[n]) for n, m in self.modalities.items()}
-    return State(self.core.initial_state(batch_size), memory, extra)
-
-  def observe(self, state: State, observations: Observation) -> tuple[State, State]:
-    """Returns the state after each of T ticks, `[T, B, ...]`, and after the last.
-
-    Tokens of all ticks are made before the recurrence, which holds only the core.
-    """
-    inputs, memory, extra = self._inputs(state, observations)
-    core = hk.remat(self.core) if self.config.remat else self.core
-    latents, last = hk.dynamic_unroll(core, inputs, state.latents)
-    states = State(jnp.asarray(latents), memory, extra)
-    newest = jax.tree.map(lambda x: x[-1], (states.memory, states.extra))
-    return states, State(last, *newest)
+  def initial_extra(self, latents: Array, memory: Mapping[str, Memory]) -> dict[str, PyTree]:
+    """Returns what the modalities derive from the memory."""
+    del latents
+    return {n: m.enrich(memory[n]) for n, m in self.modalities.items()}
 
   @hk.name_like("__call__")
-  def _inputs(
-    self, state: State, observations: Observation
-  ) -> tuple[CoreInputs, dict[str, Memory], dict[str, PyTree]]:
-    """Returns what the core reads at every tick, and memories and extras after it."""
-    memory, valid, is_first = remember_ticks(self.modalities, state.memory, observations)
-    ticks, batch = is_first.shape
-    flat = jax.tree.map(lambda x: x.reshape(ticks * batch, *x.shape[2:]), memory)
+  def encode(self, state: State, kept: Remembered) -> tuple[CoreInputs, dict[str, PyTree]]:
+    """Returns what the core reads at every tick, and what derives from the memory after it."""
+    del state
+    ticks, batch = kept.is_first.shape
+    flat = jax.tree.map(lambda x: x.reshape(ticks * batch, *x.shape[2:]), kept.memory)
     extra = {n: m.enrich(flat[n]) for n, m in self.modalities.items()}
-    tokens, visible = self._tokens(flat, extra, {n: v.reshape(-1) for n, v in valid.items()})
+    valid = {n: v.reshape(-1) for n, v in kept.valid.items()}
+    tokens, visible = self._tokens(flat, extra, valid)
     by_tick = lambda x: x.reshape(ticks, batch, *x.shape[1:])  # noqa: E731
-    inputs = CoreInputs(by_tick(tokens), by_tick(visible), is_first)
-    return inputs, memory, jax.tree.map(by_tick, extra)
+    inputs = CoreInputs(by_tick(tokens), by_tick(visible), kept.is_first)
+    return inputs, jax.tree.map(by_tick, extra)
 
   def attention(
     self, state: State, observations: Observation, grid: tuple[int, int]
@@ -129,7 +103,8 @@ class StreamPerceiver(hk.Module):
       raise ValueError(
         "stream_perceiver: attention is that to pixels, read and predicted; give it."
       )
-    inputs, memory, extra = self._inputs(state, observations)
+    kept = remember_ticks(self.modalities, state.memory, observations)
+    inputs, extra = self.encode(state, kept)
     positions = jnp.asarray(coordinates(grid), jnp.float32)
     ahead = float(min(d for d in (*self.config.displacements, 1) if d > 0))
     queries = Queries(positions, jnp.full(len(positions), ahead))
@@ -145,7 +120,7 @@ class StreamPerceiver(hk.Module):
       reads, owns = reads.reshape(*reads.shape[:2], *shape), owns.reshape(-1, *grid, owns.shape[-1])
       return State(latents, *now[1:]), Attended(reads, owns, latents)
 
-    last, attended = hk.scan(tick, state, (inputs, memory, extra))
+    last, attended = hk.scan(tick, state, (inputs, kept.memory, extra))
     return attended, last
 
   def _places(self, name: str) -> slice:
@@ -154,10 +129,6 @@ class StreamPerceiver(hk.Module):
     sizes = [math.prod(m.grid_shape()) for m in self.inputs.values()]
     start = 1 + sum(sizes[: names.index(name)])
     return slice(start, start + sizes[names.index(name)])
-
-  def latents(self, state: State) -> Float[Array, "*T B L D"]:
-    """Returns the latent array."""
-    return state.latents
 
   @hk.name_like("__call__")
   def _tokens(
@@ -186,7 +157,7 @@ class StreamPerceiver(hk.Module):
       visible = visible[:, None] & own[None]
     return tokens, visible
 
-  # --- asking -------------------------------------------------------------------------------------
+  # --- decoding -----------------------------------------------------------------------------------
 
   def decode(self, state: State, queries: Mapping[str, Queries]) -> dict[str, Array]:
     """Returns the answer to each query, `[B, Q, ...]`, in blocks of at most `decode_chunk`."""
@@ -195,20 +166,28 @@ class StreamPerceiver(hk.Module):
       answers |= self._decode_chunked(name, state, asked)
     return answers
 
-  def predict(self, state: State, displacements: tuple[int, ...]) -> dict[str, Array]:
-    """Returns whole predictions of the output modalities, `[B, num_displacements, ...]`."""
-    predictions = {}
-    for name, modality in self.outputs.items():
-      grid = modality.query_grid()
-      positions = np.tile(grid, (len(displacements), 1))
-      ticks = np.repeat(np.asarray(displacements, np.float32), len(grid))
-      queries = Queries(jnp.asarray(positions, jnp.float32), jnp.asarray(ticks))
-      for key, cells in self._decode_chunked(name, state, queries).items():
-        batch = cells.shape[0]
-        cells = cells.reshape(batch * len(displacements), len(grid), *cells.shape[2:])
-        whole = modality.assemble(cells)
-        predictions[key] = whole.reshape(batch, len(displacements), *whole.shape[1:])
-    return predictions
+  def decode_at(
+    self,
+    name: str,
+    state: State,
+    cells: Int[Array, " Q"] | None,
+    displacements: tuple[int, ...],
+  ) -> dict[str, Float[Array, "B K Q ..."]]:
+    """Returns cells of a modality; see `RecurrentNetwork`."""
+    answers = self._decode_chunked(name, state, self.queries(name, cells, displacements))
+    ahead = len(displacements)
+    return jax.tree.map(lambda x: x.reshape(x.shape[0], ahead, -1, *x.shape[2:]), answers)
+
+  def queries(
+    self, name: str, cells: Int[Array, " Q"] | None, displacements: tuple[int, ...]
+  ) -> Queries:
+    """Returns the queries of cells of a modality, the whole grid if None, at each displacement."""
+    grid = self.modalities[name].query_grid()
+    if cells is not None:
+      grid = jnp.asarray(grid)[cells]
+    positions = jnp.tile(jnp.asarray(grid, jnp.float32), (len(displacements), 1))
+    ticks = jnp.asarray(np.repeat(np.asarray(displacements, np.float32), len(grid)))
+    return Queries(positions, ticks)
 
   def _decode_chunked(self, name: str, state: State, queries: Queries) -> dict[str, Array]:
     def answer(chunk: Queries) -> dict[str, Array]:
@@ -219,20 +198,20 @@ class StreamPerceiver(hk.Module):
 
   @hk.name_like("__call__")
   def _decode_some(self, name: str, state: State, queries: Queries) -> dict[str, Array]:
-    x = spread(self._asked(name, state, queries))
+    x = spread(self.asked(name, state, queries))
     latents = self.config.precision.cast(state.latents)
     for block in self.decoder:
       x = block(x, latents)
-    return self._answered(name, x, state, queries)
+    return self.answered(name, x, state, queries)
 
   @hk.name_like("__call__")
-  def _asked(self, name: str, state: State, queries: Queries) -> Float[Array, "B Q E"]:
+  def asked(self, name: str, state: State, queries: Queries) -> Float[Array, "B Q E"]:
     """Returns the queries as vectors, with what was last seen there if they see it."""
     x = self._embed_queries(name, queries, state.latents.shape[0])
     return x + self._seen_at(name, queries.positions, state) if self.config.queries_see else x
 
   @hk.name_like("__call__")
-  def _answered(
+  def answered(
     self, name: str, decoded: Float[Array, "B Q E"], state: State, queries: Queries
   ) -> dict[str, Array]:
     """Returns what the head of a modality makes of decoded queries."""

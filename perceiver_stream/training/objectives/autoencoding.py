@@ -101,7 +101,7 @@ class Autoencoding:
     def tick(clip: dict, now: Remembered) -> tuple[dict, None]:
       return network.next_clip(clip, now.memory, now.is_first), None
 
-    clip, _ = jax.lax.scan(tick, state.clip, kept)
+    clip, _ = jax.lax.scan(tick, state.extra, kept)
     memory = jax.tree.map(lambda x: x[-1], kept.memory)
     latents = network.encode(memory, clip)
     loss = self._learn(network.net, latents, clip, window)

@@ -66,7 +66,7 @@ class MaskedFuture:
 
   def _watch(self, state: PyTree, window: Observation) -> tuple[Array, Aux]:
     config, num = self.model.config, self.config.num_targets
-    network = rvm_model.RvmNetwork(config, self.outputs["pixels"])
+    network = rvm_model.RvmNetwork(config, self.outputs)
     sources = {name: value[: self.config.window] for name, value in window.items()}
     states, last = network.observe(state, sources)
     rows = window["pixels"].shape[1]
@@ -75,7 +75,7 @@ class MaskedFuture:
     rows_, columns = config.grid()
     order = rvm.draw_orders(hk.next_rng_key(), num * rows, rows_ * columns)
     memory = jnp.tile(states.latents, (1, num, 1, 1))
-    painted = network.rvm.paint(memory, target, order, deltas)
+    painted = network.net.paint(memory, target, order, deltas)
     hidden = rvm.mask_of(order, config.num_visible())
     guesses = {
       "model": painted,

@@ -65,7 +65,7 @@ class NextFrame:
     return self._apply(params, rng, jax.lax.stop_gradient(state), window)
 
   def _watch(self, state: PyTree, window: Observation) -> tuple[Array, Aux]:
-    network = moog_model.MoogNetwork(self.model.config, self.outputs["pixels"])
+    network = moog_model.MoogNetwork(self.model.config, self.outputs)
     loss, steps, states = moog_model.sampled_loss(network, state, window, self.config.detach_prob)
     num = self.config.score_ticks or self.config.window
     latents = jax.lax.stop_gradient(steps.predicted[-num:])
