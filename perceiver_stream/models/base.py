@@ -1,6 +1,6 @@
 """The contract every model keeps: pure functions over one parameter tree.
 
-A model is written as a `Network`, an ordinary Haiku module with four methods, and `as_model` turns
+A model is written as a `Network`, made of ordinary Haiku modules, and `as_model` turns
 it into a `Model`. Users see only the functions; no Haiku transform, no hidden state.
 """
 
@@ -12,7 +12,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from perceiver_stream.modalities import Modality, Queries
 from perceiver_stream.types import IS_FIRST, VALID_SUFFIX, Observation, valid_key
@@ -29,23 +29,6 @@ class Outputs(NamedTuple):
 
   predictions: dict[str, Array]
   latents: Array
-
-
-class Attended(NamedTuple):
-  """Which latent looks where, and which place is whose, at every tick.
-
-  Attributes:
-    reads: How much of what latent l reads comes from each cell of the model's own grid of the
-      picture, mean over heads and layers. Over the cells of a picture it sums to at most 1: the
-      rest went to other tokens.
-    owns: Of which latents each cell of the grid asked for is made, mean over heads and layers; sums
-      to 1 over the latents.
-    latents: After the tick, as `unroll` has them.
-  """
-
-  reads: Float[Array, "T B L h w"]
-  owns: Float[Array, "T B y x L"]
-  latents: Float[Array, "T B L D"]
 
 
 class Network(Protocol):
@@ -71,12 +54,6 @@ class Network(Protocol):
     """Returns whole predictions of every output modality, `[B, num_displacements, ...]`."""
     ...
 
-  def attention(
-    self, state: PyTree, observations: Observation, grid: tuple[int, int]
-  ) -> tuple[Attended, PyTree]:
-    """Returns what latents look at at each of T ticks, and the state after the last."""
-    ...
-
 
 class Model(NamedTuple):
   """A model as pure, jitted functions of (params, …). Batch rows are streams side by side.
@@ -92,11 +69,11 @@ class Model(NamedTuple):
     decode: `(params, state, queries) -> {modality: [B, Q, ...]}`; see `queries`.
     predict: `(params, state, displacements) -> {modality: [B, num_displacements, ...]}`.
     latents: `(params, state) -> [B, L, D]`; of the states of T ticks, `[T, B, L, D]`.
-    attention: `(params, state, observations, grid=(16, 16)) -> (Attended, state)`; `unroll` watched
-      from within. What is captured differs by family: see `attention` of its network.
     modalities: What the model reads and predicts, by name, with losses, metrics and pictures.
     displacements: The displacements it was made for.
     config: What it was built from.
+    network: Makes the `Network` inside a Haiku transform, for capabilities beyond this contract such
+      as `evaluation.attention.attention_maps`.
   """
 
   init: Callable[..., hk.MutableParams]
@@ -107,10 +84,10 @@ class Model(NamedTuple):
   decode: Callable[..., dict[str, Array]]
   predict: Callable[..., dict[str, Array]]
   latents: Callable[..., Array]
-  attention: Callable[..., tuple[Attended, PyTree]]
   modalities: dict[str, Modality]
   displacements: tuple[int, ...]
   config: Any
+  network: Callable[[], Network]
 
   def unroll_any(
     self,
@@ -172,6 +149,46 @@ class Model(NamedTuple):
     return {modality: Queries(positions, jnp.full(len(grid), displacement, jnp.float32))}
 
 
+class Functions(NamedTuple):
+  """The functions of `Model` as a Haiku transform sees them: of a network, without parameters."""
+
+  initial_state: Callable[..., PyTree]
+  step: Callable[..., tuple[Outputs, PyTree]]
+  unroll: Callable[..., tuple[Outputs, PyTree]]
+  observe: Callable[..., tuple[PyTree, PyTree]]
+  decode: Callable[..., dict[str, Array]]
+  predict: Callable[..., dict[str, Array]]
+  latents: Callable[..., Array]
+
+
+def functions_of(network: Network, displacements: tuple[int, ...]) -> Functions:
+  """Returns the functions of a network; `step` predicts the displacements."""
+
+  def step(state: PyTree, observation: Observation) -> tuple[Outputs, PyTree]:
+    once = jax.tree.map(lambda x: x[None], dict(observation))
+    _, after = network.observe(state, once)
+    return Outputs(network.predict(after, displacements), network.latents(after)), after
+
+  def unroll(
+    state: PyTree, observations: Observation, displacements: tuple[int, ...]
+  ) -> tuple[Outputs, PyTree]:
+    states, after = network.observe(state, observations)
+    predictions = {}
+    if displacements:
+      predictions = hk.map(lambda s: network.predict(s, displacements), states)
+    return Outputs(predictions, jax.vmap(network.latents)(states)), after
+
+  return Functions(
+    network.initial_state,
+    step,
+    unroll,
+    network.observe,
+    network.decode,
+    network.predict,
+    network.latents,
+  )
+
+
 def as_model(
   make_network: Callable[[], Network],
   modalities: dict[str, Modality],
@@ -187,54 +204,27 @@ def as_model(
     config: Kept for reference.
   """
 
-  def functions() -> tuple[Callable, tuple[Callable, ...]]:
-    network = make_network()
-
-    def step(state: PyTree, observation: Observation) -> tuple[Outputs, PyTree]:
-      once = jax.tree.map(lambda x: x[None], dict(observation))
-      _, next_state = network.observe(state, once)
-      return Outputs(network.predict(next_state, displacements), network.latents(next_state)), (
-        next_state
-      )
-
-    def unroll(
-      state: PyTree, observations: Observation, displacements: tuple[int, ...]
-    ) -> tuple[Outputs, PyTree]:
-      states, next_state = network.observe(state, observations)
-      predictions = {}
-      if displacements:
-        predictions = hk.map(lambda s: network.predict(s, displacements), states)
-      return Outputs(predictions, jax.vmap(network.latents)(states)), next_state
+  def transformed() -> tuple[Callable, Functions]:
+    functions = functions_of(make_network(), displacements)
 
     def init(observation: Observation) -> None:
-      batch_size = jax.tree.leaves(dict(observation))[0].shape[0]
-      step(network.initial_state(batch_size), observation)
+      rows = jax.tree.leaves(dict(observation))[0].shape[0]
+      functions.step(functions.initial_state(rows), observation)
 
-    return init, (
-      network.initial_state,
-      step,
-      unroll,
-      network.observe,
-      network.decode,
-      network.predict,
-      network.latents,
-      network.attention,
-    )
+    return init, functions
 
-  init, applied = hk.multi_transform(functions)
-  initial_state, step, unroll, observe, decode, predict, latents, attention = applied
-  check = ObservationCheck(modalities)
-
-  def without_rng(f: Callable, *static: int) -> Callable:
+  def jitted(f: Callable, *static: int) -> Callable:
     return jax.jit(lambda params, *args: f(params, None, *args), static_argnums=static)
 
-  step, observe, decode = without_rng(step), without_rng(observe), without_rng(decode)
-  latents = without_rng(latents)
-  unroll, predict = without_rng(unroll, 3), without_rng(predict, 2)
-  attention = without_rng(attention, 3)
-  initial_state = jax.jit(initial_state, static_argnums=2)
-  init = jax.jit(init)
-
+  init, f = hk.multi_transform(transformed)
+  init, initial_state = jax.jit(init), jax.jit(f.initial_state, static_argnums=2)
+  step, observe, unroll, predict = (
+    jitted(f.step),
+    jitted(f.observe),
+    jitted(f.unroll, 3),
+    jitted(f.predict, 2),
+  )
+  check = ObservationCheck(modalities)
   return Model(
     init=lambda rng, observation: init(rng, check(observation, 1)),
     initial_state=lambda params, batch_size=1, rng=None: initial_state(params, rng, batch_size),
@@ -243,17 +233,15 @@ def as_model(
       params, state, check(observations, 2), tuple(displacements)
     ),
     observe=lambda params, state, observations: observe(params, state, check(observations, 2)),
-    decode=decode,
+    decode=jitted(f.decode),
     predict=lambda params, state, displacements=displacements: predict(
       params, state, tuple(displacements)
     ),
-    latents=latents,
-    attention=lambda params, state, observations, grid=(16, 16): attention(
-      params, state, check(observations, 2), tuple(grid)
-    ),
+    latents=jitted(f.latents),
     modalities=modalities,
     displacements=displacements,
     config=config,
+    network=make_network,
   )
 
 

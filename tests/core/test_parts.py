@@ -55,11 +55,10 @@ def test_a_step_predicts_corrects_and_normalises(norm_first):
 
 def test_a_reset_row_starts_from_the_first_state_or_the_given_one():
   own = run(predict_correct, "step", CoreInputs(TOKENS, is_first=FLAGS), STATE)[0].before
-  np.testing.assert_allclose(own, [STATE[0], [[5.0, 5.0]]])
+  np.testing.assert_allclose(own, np.stack([STATE[0], np.full((1, 2), 5.0)]))
   given = CoreInputs(TOKENS, is_first=FLAGS, start=-STATE)
-  np.testing.assert_allclose(
-    run(predict_correct, "step", given, STATE)[0].before, [STATE[0], -STATE[1]]
-  )
+  found = run(predict_correct, "step", given, STATE)[0].before
+  np.testing.assert_allclose(found, jnp.stack([STATE[0], -STATE[1]]))
 
 
 def test_a_row_without_tokens_keeps_what_was_predicted():
@@ -94,7 +93,7 @@ def test_gates_mix_the_state_with_the_proposal():
 def test_gated_rows_are_reset_and_kept():
   inputs = CoreInputs(TOKENS, is_first=FLAGS, valid=~FLAGS)
   _, after = run(lambda: gated(1.0), "__call__", inputs, STATE)
-  np.testing.assert_allclose(after, [TOKENS[0] + 2 * STATE[0], jnp.zeros((1, 2))])
+  np.testing.assert_allclose(after, jnp.stack([TOKENS[0] + 2 * STATE[0], jnp.zeros((1, 2))]))
 
 
 def test_gated_reads_as_given():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree, UInt8
 
+from perceiver_stream.evaluation.attention import attention_maps
 from perceiver_stream.models import rvm
 from perceiver_stream.models.base import Model
 from perceiver_stream.types import IS_FIRST
@@ -18,7 +19,7 @@ Features = Callable[[Video], Float[np.ndarray, "T h w C"]]
 
 
 class Watched(NamedTuple):
-  """`models.base.Attended` of one clip; `owns` latent by latent, as `reads` is."""
+  """`models.attention.Attended` of one clip; `owns` latent by latent, as `reads` is."""
 
   reads: Float[np.ndarray, "T L h w"]
   owns: Float[np.ndarray, "T L y x"]
@@ -44,7 +45,7 @@ def watch(
   start = np.arange(len(shown))[:, None] == 0
   state = model.initial_state(params, 1, jax.random.key(0))
   observations = {"pixels": jnp.asarray(shown), IS_FIRST: jnp.asarray(start)}
-  attended, _ = model.attention(params, state, observations, grid)
+  attended, _ = attention_maps(model, params, state, observations, grid)
   reads, owns, latents = (np.asarray(x[hold:, 0], np.float32) for x in attended)
   return Watched(reads, np.moveaxis(owns, -1, 1), latents)
 

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_stream.modalities import Memory, Modality
-from perceiver_stream.models.base import Attended, Model, as_model
+from perceiver_stream.models.base import Model, as_model
 from perceiver_stream.models.input_memory import Remembered
 from perceiver_stream.models.recurrent import QueriedNetwork, State, pixel_modality
 from perceiver_stream.nn import Linear, coordinates, fourier_linear, patchify, unpatchify
-from perceiver_stream.types import Observation, Size, Ticks
+from perceiver_stream.types import Size, Ticks
 
 
 @dataclass(kw_only=True)
@@ -132,15 +132,6 @@ class PainterNetwork(QueriedNetwork):
       return flat if cells is None else flat[:, :, cells]
 
     return {key: picked(frames) for key, frames in found.items()}
-
-  def attention(
-    self, state: State, observations: Observation, grid: tuple[int, int]
-  ) -> tuple[Attended, State]:
-    """Raises ValueError: a token stays at its place, so there is nothing to see."""
-    raise ValueError(
-      f"attention: every token of {type(self.painter).__name__} stays at its own place; use a model "
-      f"whose latents may follow things (stream_perceiver, moog)."
-    )
 
 
 class Patches(hk.Module):

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int
 from perceiver_stream.core import CoreInputs, Step
 from perceiver_stream.modalities import Memory, Modality
 from perceiver_stream.modalities.base import cell_index
-from perceiver_stream.models.base import Attended, Model, as_model
+from perceiver_stream.models.attention import Attended
+from perceiver_stream.models.base import Model, as_model
 from perceiver_stream.models.input_memory import Remembered, remember_ticks
 from perceiver_stream.models.moog.config import Config
 from perceiver_stream.models.moog.network import Moog, position_table

@@ -22,14 +22,13 @@ from perceiver_stream.modalities import flow as flow_modality
 from perceiver_stream.modalities import pixels as pixel_modality
 from perceiver_stream.modalities import vector as vector_modality
 from perceiver_stream.modalities.base import cell_index
-from perceiver_stream.models.base import Attended, Model, as_model
+from perceiver_stream.models.base import Model, as_model
 from perceiver_stream.models.input_memory import Remembered
 from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
 from perceiver_stream.models.perceiver_io import classifier as perceiver_classifier
 from perceiver_stream.models.perceiver_io import flow as perceiver_flow
 from perceiver_stream.models.recurrent import State, StreamNetwork
 from perceiver_stream.nn.rows import select
-from perceiver_stream.types import Observation
 
 
 class AbstractFeedForward(StreamNetwork):
@@ -72,15 +71,6 @@ class AbstractFeedForward(StreamNetwork):
     """Returns the clip with the newest tick at its end."""
     del memory, is_first
     return clip
-
-  def attention(
-    self, state: State, observations: Observation, grid: tuple[int, int]
-  ) -> tuple[Attended, State]:
-    """Raises ValueError: its latents are made anew for every frame, and follow nothing."""
-    raise ValueError(
-      f"attention: {type(self).__name__} carries no latents from tick to tick; use a recurrent model "
-      f"(stream_perceiver, moog, rvm)."
-    )
 
 
 class FlowNetwork(AbstractFeedForward):

@@ -22,7 +22,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from perceiver_stream import modalities as modality_room
 from perceiver_stream.core import CORES, CoreInputs
 from perceiver_stream.modalities import Memory, Modality, Queries
-from perceiver_stream.models.base import Attended, Model, as_model
+from perceiver_stream.models.attention import Attended
+from perceiver_stream.models.base import Model, as_model
 from perceiver_stream.models.input_memory import Remembered, own_cells, remember_ticks
 from perceiver_stream.models.recurrent import RecurrentNetwork, State
 from perceiver_stream.models.stream_perceiver.config import Config

@@ -11,6 +11,7 @@ import pytest
 
 import perceiver_stream
 from perceiver_stream.core import GatedConfig
+from perceiver_stream.evaluation.attention import attention_maps
 from perceiver_stream.modalities import vector
 from perceiver_stream.models.input_memory import own_cells
 from perceiver_stream.nn import Attention, captured, mean_weights
@@ -50,7 +51,7 @@ def built(name):
 def asked(name):
   """Returns what attention says of a model, and the state after."""
   model, params, state, watched = built(name)
-  return model.attention(params, state, watched, GRID)
+  return attention_maps(model, params, state, watched, GRID)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -155,7 +156,7 @@ def refused(config, grid=(16, 16)):
   model = perceiver_stream.build(config)
   state = jax.eval_shape(lambda p: model.initial_state(p, 1, jax.random.key(0)), template(model))
   clip = {"pixels": jnp.zeros((2, 1, *model.modalities["pixels"].spec.shape), jnp.uint8)}
-  jax.eval_shape(lambda p, s: model.attention(p, s, clip, grid), template(model), state)
+  jax.eval_shape(lambda p, s: attention_maps(model, p, s, clip, grid), template(model), state)
 
 
 def test_what_has_no_attention_to_show_says_so():
@@ -164,8 +165,9 @@ def test_what_has_no_attention_to_show_says_so():
     refused(moog, (256, 256))
   with pytest.raises(ValueError, match="attention needs the decoder"):
     refused(dataclasses.replace(moog, decoder=None))
-  with pytest.raises(ValueError, match="FlowNetwork carries no latents from tick to tick"):
-    refused(perceiver_stream.config("perceiver_flow/nano"))
+  for name, network in (("perceiver_flow", "FlowNetwork"), ("conv3d", "PainterNetwork")):
+    with pytest.raises(ValueError, match=f"attention_maps: {network} has no attention to show"):
+      refused(perceiver_stream.config(f"{name}/nano"))
   config = perceiver_stream.config("stream_perceiver/nano")
   unread = dataclasses.replace(config.modalities["pixels"], use_output=False)
   with pytest.raises(ValueError, match="attention is that to pixels, read and predicted"):
