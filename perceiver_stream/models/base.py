@@ -6,7 +6,7 @@ it into a `Model`. Users see only the functions; no Haiku transform, no hidden s
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import haiku as hk
 import jax
@@ -31,6 +31,7 @@ class Outputs(NamedTuple):
   latents: Array
 
 
+@runtime_checkable
 class Network(Protocol):
   """What a Haiku module must offer to become a `Model`. States are pytrees of fixed shapes."""
 

@@ -9,6 +9,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
+# Fields of states that checkpoints of older versions name otherwise.
+_MOVED = {"start": "extra", "inner": "extra", "clip": "extra"}
+
 
 class CheckpointError(RuntimeError):
   """A checkpoint could not be written, read or used; the message says what to do."""
@@ -39,6 +42,7 @@ def unflatten(arrays: Mapping[str, Any], template: PyTree, what: str = "arrays")
   """
   leaves, structure = jax.tree_util.tree_flatten_with_path(template)
   expected = {_name(path): leaf for path, leaf in leaves}
+  arrays = {_moved(name, expected): array for name, array in arrays.items()}
   missing, extra = sorted(set(expected) - set(arrays)), sorted(set(arrays) - set(expected))
   other = [
     f"{n} is {_kind(arrays[n])}, expected {_kind(expected[n])}"
@@ -64,6 +68,12 @@ def checksum(arrays: Mapping[str, Any]) -> int:
 
 def _name(path: tuple[Any, ...]) -> str:
   return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _moved(name: str, expected: Mapping[str, Any]) -> str:
+  """Returns the name that an array has today, if the tree expects that and not its old one."""
+  today = "/".join(_MOVED.get(part, part) for part in name.split("/"))
+  return today if name not in expected and today in expected else name
 
 
 def _kind(array: Any) -> str:
