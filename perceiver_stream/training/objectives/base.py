@@ -8,7 +8,6 @@ from jaxtyping import Array, Bool, Float, Num, PyTree
 
 from perceiver_stream.modalities import Modality
 from perceiver_stream.models.base import Model
-from perceiver_stream.nn import select
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
 
 
@@ -109,7 +108,8 @@ def known(target: Num[Array, "N ..."], valid: Bool[Array, " N"]) -> Num[Array, "
 
   What was not observed may hold anything, NaN included: it must not reach a gradient.
   """
-  return select(valid, target, jnp.zeros_like(target))
+  usable = valid.reshape((-1,) + (1,) * (target.ndim - 1))
+  return jnp.where(usable, target, jnp.zeros_like(target))
 
 
 def mean_where(values: Float[Array, "..."], valid: Bool[Array, "..."]) -> Float[Array, ""]:

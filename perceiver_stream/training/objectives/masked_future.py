@@ -15,7 +15,6 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from perceiver_stream.models import rvm
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.rvm import model as rvm_model
-from perceiver_stream.nn import patchify
 from perceiver_stream.training.objectives.base import Aux, Score, check_window, flag, mean_where
 from perceiver_stream.types import IS_FIRST, Observation
 
@@ -106,8 +105,8 @@ class MaskedFuture:
     return frames.reshape(-1, *frames.shape[2:]), valid
 
   def _patches(self, frames: Float[Array, "N H W 3"]) -> Float[Array, "N P F"]:
-    patches = patchify(frames, self.model.config.patch)
-    return patches.reshape(patches.shape[0], -1, patches.shape[-1])
+    cells = self.outputs["pixels"].split(frames)
+    return cells.reshape(*cells.shape[:2], -1)
 
   def _visible_mean(
     self, target: Float[Array, "N H W 3"], hidden: Float[Array, "N P"]
