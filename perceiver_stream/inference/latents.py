@@ -139,7 +139,7 @@ def _go_on(
       f"{folder} holds latents of something else ({'; '.join(different)}); choose another folder."
     )
   saved = read_npz(folder / RESUME, "biufcU")
-  position = json.loads(str(saved.pop(STREAM)))
+  position = limits.parse_json(str(saved.pop(STREAM)), f"{folder / RESUME}: {STREAM}")
   rows = next(iter(saved.values())).shape[0]
   template = jax.eval_shape(lambda p: loaded.model.initial_state(p, rows), loaded.params)
   windows.set_state(position["stream"])

@@ -38,7 +38,8 @@ class NonFinite:
     A value counts as its modality computes with it: what depth and flow take for "not known" stays.
 
     Args:
-      observations: Arrays `[T, B, ...]` by name, with or without `<name>_valid` `[T, B]` bool.
+      observations: Arrays `[T, B, ...]` by name, with or without `<name>_valid` `[T, B]` bool; or
+        those of one tick, `[B, ...]`.
       new: How many of the last ticks have not been counted before; None is all.
     """
     result = dict(observations)
@@ -50,8 +51,8 @@ class NonFinite:
       if usable.all():
         continue
       valid = np.asarray(result.get(valid_key(name), np.ones(usable.shape)), bool)
-      result[name] = np.where(usable.reshape(*usable.shape, *[1] * (value.ndim - 2)), value, 0)
-      result[name] = result[name].astype(value.dtype)
+      where = usable.reshape(*usable.shape, *[1] * (value.ndim - usable.ndim))
+      result[name] = np.where(where, value, 0).astype(value.dtype)
       result[valid_key(name)] = valid & usable
       first = 0 if new is None else len(value) - new
       self._count(name, int((valid & ~usable)[max(0, first) :].sum()))
@@ -70,7 +71,7 @@ class NonFinite:
       )
 
 
-def _usable(modality: Modality, value: Shaped[np.ndarray, "T B ..."]) -> Bool[np.ndarray, "T B"]:
+def _usable(modality: Modality, value: Shaped[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
   """Returns which observations are finite as the modality computes with them."""
   computed = np.asarray(modality.canonical(jnp.asarray(value)))
-  return np.all(np.isfinite(computed), axis=tuple(range(2, value.ndim)))
+  return np.all(np.isfinite(computed), axis=tuple(range(-len(modality.spec.shape), 0)))

@@ -90,7 +90,7 @@ def lines_until(path: pathlib.Path, window: int) -> int:
   for line in limits.read_bytes(path).splitlines(keepends=True) if path.exists() else ():
     try:
       is_known = line.endswith(b"\n") and json.loads(line)["window"] <= window
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):
       is_known = False
     if not is_known:
       break

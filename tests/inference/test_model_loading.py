@@ -21,6 +21,7 @@ from perceiver_stream.inference.model_loading import (
   watch,
 )
 from perceiver_stream.inference.video_prediction import predict_movie
+from perceiver_stream.modalities import NonFiniteWarning
 from perceiver_stream.reporting.video_writer import MovieWriter
 from perceiver_stream.training.checkpoints import CheckpointError
 
@@ -84,6 +85,21 @@ def test_watching_in_windows_is_watching_at_once(nano):
   )
   parts = [o.latents for _, o, _ in watch(nano, Movies(2, 8))]
   np.testing.assert_allclose(np.concatenate(parts), want.latents, atol=1e-5)
+
+
+def test_watching_takes_what_is_not_finite_as_not_valid_and_warns_once(nano):
+  windows = list(Movies(2, 8))
+  for window in windows:
+    window["audio"] = np.array(window["audio"])
+    window["audio"][2, 0, 5] = np.nan
+  with pytest.warns(NonFiniteWarning, match="'audio' is not finite") as found:
+    parts = [outputs.latents for _, outputs, _ in watch(nano, windows)]
+  assert len([w for w in found if w.category is NonFiniteWarning]) == 1
+  for window in windows:
+    window["audio"][2] = 0
+    window["audio_valid"] = np.arange(8)[:, None] != 2
+  want = [outputs.latents for _, outputs, _ in watch(nano, windows)]
+  np.testing.assert_array_equal(np.concatenate(parts), np.concatenate(want))
 
 
 @pytest.mark.parametrize("displacement, beside", [(1, False), (4, True)])

@@ -48,6 +48,16 @@ def test_finite_numbers_bytes_and_what_is_not_there_pass_untouched():
     assert after.keys() == observations.keys() and all(after[n] is observations[n] for n in after)
 
 
+def test_one_tick_has_rows_alone():
+  known, value = observed("pixels")
+  value[0, 1, 2, 2, 0] = np.inf
+  finite = NonFinite(known)
+  with pytest.warns(NonFiniteWarning):
+    after = finite({"it": value[0]})
+  np.testing.assert_array_equal(after["it_valid"], [True, False])
+  assert after["it"].shape == value[0].shape and finite.counts == {"it": 1}
+
+
 def test_only_valid_and_new_ticks_are_counted_on_from_before_with_one_warning():
   known, value = observed("vector")
   value[...] = np.nan

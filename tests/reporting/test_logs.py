@@ -66,6 +66,7 @@ def test_not_a_number_never_enters_the_log(tmp_path):
     ('{"window": 60}\n{"window": 20}\n', 0),
     ('[1]\n{"window": 20}\n', 0),
     ('{"window": "x"}\n', 0),
+    ("[" * 100_000 + "\n", 0),
   ],
 )
 def test_lines_of_later_windows_and_damaged_ones_do_not_count(tmp_path, content, count):
