@@ -80,6 +80,17 @@ def test_colab_installs_and_uses_the_package(path: pathlib.Path) -> None:
   assert "pip install" in source, "the first cell installs the package"
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_the_first_cell_installs_from_a_checkout_or_a_wheel_and_names_the_hardware(
+  path: pathlib.Path,
+) -> None:
+  cells = read(path).cells
+  number, first = next((n, c) for n, c in enumerate(cells) if c.cell_type == "code")
+  assert "%pip install -q {WHEEL or CHECKOUT}" in first.source
+  assert "jax.devices()" in first.source and "cpu_count" in first.source
+  assert "Hardware:" in cells[number - 1].source and "wheel" in cells[number - 1].source
+
+
 def test_the_check_for_model_code_can_fail() -> None:
   cells = ["%pip install x", "import haiku as hk", "class Net(hk.Module):\n  pass"]
   notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
