@@ -116,7 +116,7 @@ class Killer:
   """Takes one run to its end, through as many kills as are left to do."""
 
   def __init__(self, config: Any, learner: str, rng: random.Random, deadline_s: float):
-    from perceiver_stream.training.run_folder import CHECKPOINTS
+    from perceiver_stream.reporting.run_files import CHECKPOINTS
 
     self._config, self._rng, self._deadline_s = config, rng, deadline_s
     self._learner = learner
@@ -203,13 +203,16 @@ class Killer:
 
   def result(self) -> dict[str, Any]:
     """Returns what must be the same in all finished runs."""
-    from perceiver_stream.reporting import logs, strip_files
+    from perceiver_stream.reporting import run_files
 
-    timed = [line["window"] for line in logs.read_lines(self._folder / logs.TIMING)]
+    timed = [
+      line["window"] for line in run_files.read_lines(self._folder / run_files.TIMING).records
+    ]
     if timed != sorted(set(timed)):
       raise AssertionError(f"timing.jsonl has windows twice: {timed}")
     strips = {
-      strip.number: strip_files.read(strip.paths) for strip in strip_files.find(self._folder)
+      strip.number: run_files.read_strip(strip.paths)
+      for strip in run_files.find_strips(self._folder)
     }
     meta = self._saves / str(self._newest()) / "meta" / "metadata"
     known = json.loads(meta.read_text())

@@ -14,6 +14,5 @@ moved.install(
     "evaluation.report": "reporting.report",
     "evaluation.rerun_files": "reporting.rerun_files",
     "evaluation.runs": "reporting.runs",
-    "evaluation.strip_files": "reporting.strip_files",
   }
 )

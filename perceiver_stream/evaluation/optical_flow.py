@@ -4,10 +4,10 @@ Flows are `[H, W, 2]` (x, y) in pixels: what is at pixel p of the first picture 
 the second. OpenCV is imported by the functions that use it.
 """
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
+
+from perceiver_stream.utils.opencv import opencv
 
 MIN_SIDE = 16  # DIS has nothing to work on in smaller pictures
 FIXED_POINT_STEPS = 10
@@ -71,22 +71,6 @@ def pixel_grid(height: int, width: int) -> Float[np.ndarray, "H W 2"]:
   """Returns the (x, y) of every pixel, centres at whole numbers."""
   x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
   return np.stack([x, y], axis=-1)
-
-
-def opencv() -> Any:
-  """Returns the module cv2.
-
-  Raises:
-    ImportError: It is not installed; names the package.
-  """
-  try:
-    import cv2
-  except ImportError as error:
-    raise ImportError(
-      "The baselines without learning use OpenCV, which is not installed: "
-      "pip install opencv-python-headless"
-    ) from error
-  return cv2
 
 
 def _at_least(picture: np.ndarray) -> np.ndarray:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num, UInt8
 
-from perceiver_stream.evaluation.optical_flow import dis_flow, opencv, sample
+from perceiver_stream.evaluation.optical_flow import dis_flow, sample
 from perceiver_stream.evaluation.queries import check_queries
+from perceiver_stream.utils.opencv import opencv
 
 MAX_ROUND_TRIP_PX = 1.0  # at 128 pixels: forward and back again
 _LK_WINDOW, _LK_LEVELS = 17, 4

@@ -7,7 +7,6 @@ see `types.Range`. Weights of older versions hold `{"class": "models.moog:Config
 """
 
 import dataclasses
-import difflib
 import functools
 import importlib
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 from perceiver_stream.files import limits
 from perceiver_stream.files.checking import check_value
+from perceiver_stream.utils.suggest import did_you_mean
 
 TYPE = "_type"
 PACKAGE = "perceiver_stream."
@@ -123,9 +123,7 @@ def unknown_key(path: str, valid: list[str]) -> str:
   "config.stream has no key 'pth'. Did you mean 'path'? Valid: path, rate_hz."
   """
   parent, _, name = path.rpartition(".")
-  found = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
-  hint = f" Did you mean {found[0]!r}?" if found else ""
-  return f"{parent} has no key {name!r}.{hint} Valid: {', '.join(valid)}."
+  return f"{parent} has no key {name!r}.{did_you_mean(name, valid)} Valid: {', '.join(valid)}."
 
 
 def check(config: Any, where: str = "config") -> None:

@@ -16,7 +16,7 @@ from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoen
 from perceiver_stream.reporting import images
 from perceiver_stream.reporting.video_writer import MovieWriter
 from perceiver_stream.utils.paths import user_path
-from perceiver_stream.utils.suggest import check_name
+from perceiver_stream.utils.suggest import check_choice
 
 OUTPUTS = ("pixels", "audio", "label")
 _AUDIO_RANGE = 2.0  # sound is in [-1, 1]
@@ -180,7 +180,7 @@ def autoencode(
   """
   config = check_autoencoder(loaded.model)
   for name in outputs:
-    check_name("autoencode: output", name, OUTPUTS)
+    check_choice("autoencode: output", name, OUTPUTS)
   per_tick = config.samples // config.num_frames
   clips = clips_of(ticks, config.num_frames)
   tally, labels, done, has_sound, count = _Tally(), [], 0, False, 0

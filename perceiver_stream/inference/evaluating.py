@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from perceiver_stream.reporting.score_keys import COUNT, MODEL, PSNR, ScoreKey
 from perceiver_stream.reporting.scores import Scores, joined, window_scores
-from perceiver_stream.training.journal import in_order
 from perceiver_stream.training.loop import visible
 from perceiver_stream.training.parts import Parts
 
@@ -42,7 +42,7 @@ def evaluate(parts: Parts, params: PyTree, max_windows: int = 0) -> Scores:
     for name, score in jax.device_get(scores).items():
       for predictor, errors in joined(score.errors(), more.get(name, {})).items():
         collected.setdefault(name, {}).setdefault(predictor, []).append(np.asarray(errors))
-  keys = sorted(collected, key=in_order)
+  keys = sorted(collected, key=ScoreKey.parse)
   whole = {k: {n: np.concatenate(e) for n, e in collected[k].items()} for k in keys}
   return window_scores(whole, parts.metric_names)
 
@@ -50,18 +50,18 @@ def evaluate(parts: Parts, params: PyTree, max_windows: int = 0) -> Scores:
 def table(scores: Scores, metric_names: Mapping[str, str]) -> str:
   """Returns the scores as a Markdown table: PSNR for pictures (higher is better), else errors."""
   predictors = list(
-    dict.fromkeys(n for row in scores.values() for n in row if n != "count" and "_psnr" not in n)
+    dict.fromkeys(n for row in scores.values() for n in row if n != COUNT and not n.endswith(PSNR))
   )
   lines = [["", "metric", "ticks", *predictors]]
   for key, row in scores.items():
-    metric = metric_names.get(key.split("@")[0], "error")
-    suffix = "_psnr" if "model_psnr" in row else ""
+    metric = metric_names.get(ScoreKey.parse(key).output, "error")
+    suffix = PSNR if MODEL + PSNR in row else ""
     name = "PSNR dB, higher is better" if suffix else f"{metric}, lower is better"
     values = [row.get(p + suffix) for p in predictors]
     known = [value for value in values if value is not None]
     best = (max if suffix else min)(known, default=None)
     cells = [f"**{_number(v)}**" if v is not None and v == best else _number(v) for v in values]
-    lines.append([key, name, str(row["count"]), *cells])
+    lines.append([key, name, str(row[COUNT]), *cells])
   widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
   lines.insert(1, ["-" * width for width in widths])
   padded = ([cell.ljust(w) for cell, w in zip(line, widths, strict=True)] for line in lines)

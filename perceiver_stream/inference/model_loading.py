@@ -13,13 +13,13 @@ from perceiver_stream import zoo
 from perceiver_stream.modalities import NonFinite
 from perceiver_stream.models.base import Model, Outputs
 from perceiver_stream.models.mapping import check_names, flatten
+from perceiver_stream.reporting.run_files import CHECKPOINTS, CONFIG
 from perceiver_stream.training import checkpoint_files
 from perceiver_stream.training.arrays import CheckpointError
 from perceiver_stream.training.config import ExperimentConfig, read_config
 from perceiver_stream.training.objectives.frozen import FrozenConfig
-from perceiver_stream.training.run_folder import CHECKPOINTS
 from perceiver_stream.utils.paths import user_path
-from perceiver_stream.utils.suggest import nearest
+from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.utils.warn import warn
 from perceiver_stream.zoo import bundled
 from perceiver_stream.zoo.loading import blank_tick as blank_tick
@@ -65,12 +65,12 @@ def load(source: str | pathlib.Path, *, seed: int = 0, **changes: Any) -> Loaded
   folder = user_path(source)
   if folder.is_file() or (folder / "model.safetensors").is_file():
     return Loaded(*zoo.load(folder, **changes), None, str(folder))
-  if (folder / "config.json").is_file():
+  if (folder / CONFIG).is_file():
     return _load_run(folder, changes)
   if folder.is_dir() or str(source) not in zoo.names():
     raise FileNotFoundError(
-      f"{str(source)!r} is neither the folder of a run (it would hold config.json), nor a file of "
-      f"weights, nor a model of the zoo.{nearest(str(source), zoo.names())} The zoo has {', '.join(zoo.names())}."
+      f"{str(source)!r} is neither the folder of a run (it would hold {CONFIG}), nor a file of "
+      f"weights, nor a model of the zoo.{did_you_mean(str(source), zoo.names())} The zoo has {', '.join(zoo.names())}."
     )
   name = bundled.current(str(source))
   if name in bundled.names():

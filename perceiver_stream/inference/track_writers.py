@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from perceiver_stream.evaluation.trackers_online import Said
-from perceiver_stream.reporting.logs import TensorBoard
 from perceiver_stream.reporting.rerun_files import RerunFile
+from perceiver_stream.reporting.tensorboard import TensorBoard
 from perceiver_stream.reporting.video_writer import MovieWriter
 from perceiver_stream.utils import atomic
 

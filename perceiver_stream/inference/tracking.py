@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float, Num, PyTree, UInt8
 
 from perceiver_stream import zoo
-from perceiver_stream.evaluation.optical_flow import opencv
 from perceiver_stream.evaluation.trackers import TRACKERS
 from perceiver_stream.evaluation.trackers_online import Online, Said
 from perceiver_stream.inference.model_loading import warn_untrained
@@ -20,8 +19,9 @@ from perceiver_stream.models.point_readout import Orders, Sight
 from perceiver_stream.training.objectives.frozen import check_sees, frozen, look
 from perceiver_stream.training.objectives.point_tracking import Watched
 from perceiver_stream.types import IS_FIRST
+from perceiver_stream.utils.opencv import resized
 from perceiver_stream.utils.paths import user_path
-from perceiver_stream.utils.suggest import nearest
+from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.zoo import bundled
 from perceiver_stream.zoo.loading import blank_tick
 
@@ -138,17 +138,6 @@ def follow_points(
   return follow
 
 
-def resized(frame: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-  """Returns a picture squashed to `size` (H, W); means of areas where it gets smaller."""
-  if frame.shape[:2] == size:
-    return frame
-  cv2 = opencv()
-  smaller = frame.shape[0] >= size[0] and frame.shape[1] >= size[1]
-  return cv2.resize(
-    frame, size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-  )
-
-
 def untrained(
   name: str, num_slots: int = MAX_SLOTS, config: point_readout.Config | None = None
 ) -> tuple[Watched, PyTree]:
@@ -190,7 +179,7 @@ def starter(name: str, num_points: int) -> tuple[Start, str]:
   if not (trained or random or user_path(name).exists()):
     known = [*TRACKERS, *bundled.names()]
     raise FileNotFoundError(
-      f"model {name!r} is neither a file nor one of {', '.join(known)}.{nearest(name, known)} Names "
+      f"model {name!r} is neither a file nor one of {', '.join(known)}.{did_you_mean(name, known)} Names "
       f"of the zoo have random weights: {', '.join(zoo.names())}."
     )
   watched, params = untrained(name, slots) if random else load_tracker(name, slots)

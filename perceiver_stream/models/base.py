@@ -4,7 +4,6 @@ A model is written as a `Network`, made of ordinary Haiku modules, and `as_model
 it into a `Model`. Users see only the functions; no Haiku transform, no hidden state.
 """
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -16,6 +15,7 @@ from jaxtyping import Array, PyTree
 
 from perceiver_stream.modalities import Modality, Queries
 from perceiver_stream.types import IS_FIRST, VALID_SUFFIX, Observation, valid_key
+from perceiver_stream.utils.suggest import did_you_mean
 
 
 class Outputs(NamedTuple):
@@ -260,9 +260,9 @@ class ObservationCheck:
     """
     known = {IS_FIRST} | set(self.modalities) | {valid_key(name) for name in self.modalities}
     for name in sorted(set(observation) - known):
-      close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-      if close and not name.endswith(VALID_SUFFIX):
-        raise ValueError(f"observation has '{name}', which this model does not know; '{close[0]}'?")
+      hint = did_you_mean(name, known, cutoff=0.8)
+      if hint and not name.endswith(VALID_SUFFIX):
+        raise ValueError(f"observation has '{name}', which this model does not know.{hint}")
     kept = {name: observation[name] for name in sorted(known & set(observation))}
     if not set(kept) & set(self.modalities):
       raise ValueError(

@@ -1,4 +1,4 @@
-"""The film strips of a run as HTML: input, target, prediction and error; see `strip_files`."""
+"""The film strips of a run as HTML: input, target, prediction and error; see `run_files`."""
 
 import html
 import pathlib
@@ -8,8 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceiver_stream.modalities import Modality
-from perceiver_stream.reporting import images, strip_files
-from perceiver_stream.reporting.runs import reference
+from perceiver_stream.reporting import images, run_files
+from perceiver_stream.reporting.score_keys import (
+  MODEL,
+  VALID,
+  ScoreKey,
+  is_score_key,
+  pixels_first,
+  reference,
+)
 
 MAX_TILES = 8
 _GREY = 200
@@ -24,45 +31,40 @@ def strip_html(paths: Sequence[pathlib.Path], known: Mapping[str, Modality]) -> 
   """Returns one strip: for each output and displacement a block of pictures.
 
   Args:
-    paths: Files of its windows; see `strip_files`.
+    paths: Files of its windows; see `run_files`.
     known: The model's modalities, by name; outputs that are not among them are left out.
   """
   try:
-    arrays = strip_files.read(paths)
+    arrays = run_files.read_strip(paths)
   except ValueError as error:
     return f"<p class=note>{html.escape(str(error))}</p>"
   blocks: dict[str, list[str]] = {}
-  for key in sorted((k for k in arrays if "@" in k and "/" not in k), key=_order):
-    name, _, displacement = key.partition("@")
+  keys = sorted(map(ScoreKey.parse, filter(is_score_key, arrays)), key=pixels_first)
+  for key in keys:
+    name = key.output
     if name in known and name in arrays:
-      make = _sound if _is_sound(arrays[key], known[name]) else _pictures
-      rows = make(arrays, known[name], int(displacement))
-      title = f"<h4>{html.escape(name)}, {displacement} ahead</h4>"
+      make = _sound if _is_sound(arrays[str(key)], known[name]) else _pictures
+      rows = make(arrays, known[name], key)
+      title = f"<h4>{html.escape(name)}, {key.displacement} ahead</h4>"
       blocks.setdefault(name, []).append(f"<div>{title}{rows}</div>")
   if not blocks:
     return "<p class=note>This strip holds no prediction that can be shown.</p>"
   return "".join(f"<div class=blocks>{''.join(some)}</div>" for some in blocks.values())
 
 
-def _order(key: str) -> tuple[bool, str, int]:
-  name, _, displacement = key.partition("@")
-  return name != "pixels", name, int(displacement) if displacement.isdigit() else 0
-
-
 def _is_sound(prediction: np.ndarray, modality: Modality) -> bool:
   return prediction.ndim == 3 and modality.metric_name == "lsd"
 
 
-def _pictures(arrays: Arrays, modality: Modality, displacement: int) -> str:
+def _pictures(arrays: Arrays, modality: Modality, key: ScoreKey) -> str:
   """Returns the rows of a picture-like output."""
-  key = f"{modality.name}@{displacement}"
-  predicted = arrays[key]
+  predicted = arrays[str(key)]
   num, raw = len(predicted), arrays[modality.name]
   shown = np.unique(np.linspace(0, num - 1, min(num, MAX_TILES)).round().astype(int))
   known = np.asarray(modality.target(modality.canonical(jnp.asarray(raw))))
   targets = known[-num:]
   picture = lambda x: np.stack([modality.picture(one) for one in x])  # noqa: E731
-  source = shown + len(raw) - num - displacement
+  source = shown + len(raw) - num - key.displacement
   before = picture(known[np.maximum(source, 0)])
   before[source < 0] = _GREY  # the strip does not reach back so far
   rows = {
@@ -70,7 +72,7 @@ def _pictures(arrays: Arrays, modality: Modality, displacement: int) -> str:
     "target": picture(targets[shown]),
     "prediction": picture(predicted[shown]),
   }
-  rows |= _motion(arrays.get(f"{modality.name}_flow@{displacement}"), shown)
+  rows |= _motion(arrays.get(str(ScoreKey(f"{key.output}_flow", key.displacement))), shown)
   if before.dtype == np.uint8 and before.shape == targets[shown].shape == predicted[shown].shape:
     rows |= _errors(before / 255.0, targets[shown], predicted[shown])
   return _grid(rows, _captions(arrays, key, shown))
@@ -97,10 +99,9 @@ def _motion(flow: np.ndarray | None, shown: np.ndarray) -> dict[str, np.ndarray]
   return {f"decoded flow (to {fastest:.1f} px)": images.flow_to_rgb(-flow[shown], fastest)}
 
 
-def _sound(arrays: Arrays, modality: Modality, displacement: int) -> str:
+def _sound(arrays: Arrays, modality: Modality, key: ScoreKey) -> str:
   """Returns true and predicted spectrogram below each other, and their difference."""
-  key = f"{modality.name}@{displacement}"
-  predicted = arrays[key]
+  predicted = arrays[str(key)]
   raw = arrays[modality.name][-len(predicted) :]
   target = np.asarray(modality.target(modality.canonical(jnp.asarray(raw))))
   if target.shape != predicted.shape:
@@ -122,15 +123,15 @@ def _range(db: np.ndarray) -> tuple[float, float]:
   return float(min(low, high - 20)), float(high)
 
 
-def _captions(arrays: Arrays, key: str, shown: np.ndarray) -> list[str]:
+def _captions(arrays: Arrays, key: ScoreKey, shown: np.ndarray) -> list[str]:
   """Returns under each tile how good it is, and how good the baseline."""
-  valid = arrays.get(f"{key}/valid", np.ones(shown.max() + 1, bool))
+  valid = arrays.get(f"{key}/{VALID}", np.ones(shown.max() + 1, bool))
   named = {name.split("/")[1]: name for name in arrays if name.startswith(f"{key}/")}
   copy = arrays.get(named.get(reference(named) or "copy", ""))
-  model = arrays.get(f"{key}/model")
+  model = arrays.get(f"{key}/{MODEL}")
   if model is None or copy is None:
     return []
-  if not key.startswith("pixels@"):
+  if key.output != "pixels":
     return [f"{model[i]:.3g} <i>({copy[i]:.3g})</i>" if valid[i] else "not scored" for i in shown]
   db = lambda x: -10 * np.log10(max(float(x), 1e-6))  # noqa: E731
   text = "<b class={}>{:.1f}</b> <i>({:.1f})</i>"

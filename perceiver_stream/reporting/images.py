@@ -12,6 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Integer, Num, UInt8
 
+from perceiver_stream.utils.opencv import opencv
+
 # Number of steps between the six hues of the Middlebury wheel: red, yellow, green, cyan, blue,
 # magenta, and red again; as many as the eye tells apart.
 _WHEEL_STEPS = (15, 6, 4, 11, 13, 6)
@@ -187,8 +189,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _label(text: str, height: int, width: int) -> np.ndarray:
-  import cv2
-
+  cv2 = opencv()
   label = np.full((height, width, 3), 255, np.uint8)
   at = (4, height // 2 + 4)
   return cv2.putText(label, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, cv2.LINE_AA)

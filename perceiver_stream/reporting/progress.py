@@ -11,7 +11,7 @@ from rich.progress import TimeRemainingColumn as Remaining
 from rich.text import Text
 
 from perceiver_stream.reporting.curves import LABELS
-from perceiver_stream.reporting.runs import reference
+from perceiver_stream.reporting.score_keys import MODEL, PSNR, ScoreKey, reference
 from perceiver_stream.reporting.scores import RunningScores
 
 
@@ -109,11 +109,11 @@ def score_lines(running: RunningScores) -> list[str]:
   lines: dict[str, list[str]] = {}
   others: dict[str, None] = {}
   for key, row in running.means.items():
-    value, unit = (row["model_psnr"], " dB") if "model_psnr" in row else (row.get("model"), "")
+    value, unit = (row[MODEL + PSNR], " dB") if MODEL + PSNR in row else (row.get(MODEL), "")
     gain, other = running.gain(key), reference(row)
     if value is None or gain is None or other is None:
       continue
-    output, _, ahead = key.partition("@")
+    output, ahead = ScoreKey.parse(key)
     start = "" if output in lines else output
     lines.setdefault(output, []).append(f"{start}@{ahead} {value:.4g}{unit} ({gain:+.2f})")
     others[LABELS.get(other, other)] = None

@@ -13,6 +13,7 @@ from typing import Any
 from perceiver_stream.reporting import curves, images
 from perceiver_stream.reporting.filmstrips import strip_html
 from perceiver_stream.reporting.page import PAGE
+from perceiver_stream.reporting.run_files import REPORT
 from perceiver_stream.reporting.runs import Run, Series, read_run, summarise_run
 from perceiver_stream.reporting.runs import summarise as summarise
 from perceiver_stream.utils import atomic
@@ -22,7 +23,7 @@ NUM_STRIPS = 3  # the newest, the first and one between
 _PACKAGES = ("jax", "dm-haiku", "optax", "numpy", "av")
 
 
-def write_report(run_dir: str | pathlib.Path, output: str = "report.html") -> pathlib.Path:
+def write_report(run_dir: str | pathlib.Path, output: str = REPORT) -> pathlib.Path:
   """Writes the report of a run and returns where it is.
 
   Args:

@@ -1,13 +1,9 @@
-"""Reading what a run wrote, whatever state it is in: running, stopped, or cut off.
+"""Scores and course of a run from its files, whatever state it is in: running, stopped, cut off.
 
-A run's folder may hold config.json, summary.json, metrics.jsonl, timing.jsonl and strips/*.npz;
-any may be missing, and a last line half written. What cannot be read is passed over and counted.
+See `run_files` for the files. What cannot be read is passed over and counted.
 """
 
-import json
 import pathlib
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,25 +11,21 @@ import numpy as np
 from jaxtyping import Float
 
 from perceiver_stream import modalities, zoo
-from perceiver_stream.files import codec, limits
-from perceiver_stream.reporting import strip_files
+from perceiver_stream.files import codec
+from perceiver_stream.reporting import run_files
+from perceiver_stream.reporting.run_files import is_number
+from perceiver_stream.reporting.score_keys import (
+  COUNT,
+  MODEL,
+  PSNR,
+  ScoreKey,
+  is_score_key,
+  pixels_first,
+  reference,
+)
 from perceiver_stream.utils.paths import user_path
 
 SHARE = 0.25  # of the run, at its end, that the headline is taken from
-_PSNR = "_psnr"
-_KEY = re.compile(r"[^@]+@\d{1,9}")
-_COUNTS = ("window", "ticks", "skipped")  # of a line, where it has them
-_LARGEST = 1e300  # of what counts as a number, NaN aside
-
-
-def reference(names: Iterable[str]) -> str | None:
-  """Returns which baseline gains are over: `copy`, else the first by name; None without any.
-
-  >>> reference(["model", "copy", "mix"]), reference(["count", "model", "zero_flow"])
-  ('copy', 'zero_flow')
-  """
-  plain = {n for n in names if not n.endswith("_psnr")} - {"model", "count", "valid"}
-  return "copy" if "copy" in plain else min(plain, default=None)
 
 
 class Series(NamedTuple):
@@ -59,8 +51,8 @@ class Series(NamedTuple):
 
   @property
   def key(self) -> str:
-    """`<modality>@<displacement>`."""
-    return f"{self.modality}@{self.displacement}"
+    """The output and displacement as text, as in `metrics.jsonl`."""
+    return str(ScoreKey(self.modality, self.displacement))
 
   @property
   def reference(self) -> str:
@@ -102,7 +94,7 @@ class Run:
   summary: dict[str, Any] = field(default_factory=dict)
   lines: list[dict[str, Any]] = field(default_factory=list)
   timing: list[dict[str, Any]] = field(default_factory=list)
-  strips: list[strip_files.Strip] = field(default_factory=list)
+  strips: list[run_files.Strip] = field(default_factory=list)
   num_broken: int = 0
 
   def modalities(self) -> dict[str, modalities.Modality]:
@@ -118,15 +110,15 @@ class Run:
     """Returns the scores of every output and displacement, in that order."""
     known = self.modalities()
     scored = [line for line in self.lines if isinstance(line.get("scores"), dict)]
-    keys = {key for line in scored for key in line["scores"] if _KEY.fullmatch(key)}
-    return [_series(key, scored, known) for key in sorted(keys, key=_order)]
+    keys = {ScoreKey.parse(key) for line in scored for key in line["scores"] if is_score_key(key)}
+    return [_series(key, scored, known) for key in sorted(keys, key=pixels_first)]
 
   def column(self, name: str, source: str = "lines") -> Float[np.ndarray, "N 2"]:
     """Returns (tick, value) of a number that is logged by itself, e.g. `loss`."""
     rows = self.timing if source == "timing" else self.lines
     hop = self.hop()
     at = lambda row: row.get("ticks", row.get("window", np.nan) * hop)  # noqa: E731
-    pairs = [(at(row), row[name]) for row in rows if _is_number(row.get(name))]
+    pairs = [(at(row), row[name]) for row in rows if is_number(row.get(name))]
     return np.asarray(pairs, float).reshape(-1, 2)
 
   def non_finite(self) -> dict[str, int]:
@@ -135,7 +127,7 @@ class Run:
     for line in self.lines:
       counts = line.get("non_finite")
       for name, count in counts.items() if isinstance(counts, dict) else ():
-        if _is_number(count):
+        if is_number(count):
           found[name] = max(found.get(name, 0), int(count))
     return found
 
@@ -165,15 +157,15 @@ def read_run(run_dir: str | pathlib.Path) -> Run:
     raise FileNotFoundError(
       f"run {str(folder)!r}: there is no such folder; name the run_dir of a training run."
     )
-  lines, broken = _read_lines(folder / "metrics.jsonl")
-  timing, more_broken = _read_lines(folder / "timing.jsonl")
+  lines, broken = run_files.read_lines(folder / run_files.METRICS)
+  timing, more_broken = run_files.read_lines(folder / run_files.TIMING)
   return Run(
     folder=folder,
-    config=_read_json(folder / "config.json"),
-    summary=_read_json(folder / "summary.json"),
+    config=run_files.read_object(folder / run_files.CONFIG),
+    summary=run_files.read_object(folder / run_files.SUMMARY),
     lines=lines,
     timing=timing,
-    strips=strip_files.find(folder),
+    strips=run_files.find_strips(folder),
     num_broken=broken + more_broken,
   )
 
@@ -229,30 +221,25 @@ def first_share(ticks: Float[np.ndarray, " N"], share: float = SHARE) -> np.ndar
   return ticks <= share * ticks.max(initial=0.0)
 
 
-def _order(key: str) -> tuple[bool, str, int]:
-  """Pictures first, then by name; near before far."""
-  modality, _, displacement = key.partition("@")
-  return modality != "pixels", modality, int(displacement)
-
-
-def _series(key: str, lines: list[dict[str, Any]], known: dict[str, modalities.Modality]) -> Series:
-  modality, _, displacement = key.partition("@")
-  lines = [line for line in lines if isinstance(line["scores"].get(key), dict)]
-  rows = [line["scores"][key] for line in lines]
-  names = dict.fromkeys(name for row in rows for name in row if name != "count")
-  use_psnr = "model" + _PSNR in names
-  names = [name for name in names if name.endswith(_PSNR) == use_psnr]
-  number = lambda x: float(x) if _is_number(x) else np.nan  # noqa: E731
-  metric = "PSNR, dB" if use_psnr else _metric(known.get(modality), modality)
+def _series(
+  key: ScoreKey, lines: list[dict[str, Any]], known: dict[str, modalities.Modality]
+) -> Series:
+  lines = [line for line in lines if isinstance(line["scores"].get(str(key)), dict)]
+  rows = [line["scores"][str(key)] for line in lines]
+  names = dict.fromkeys(name for row in rows for name in row if name != COUNT)
+  use_psnr = MODEL + PSNR in names
+  names = [name for name in names if name.endswith(PSNR) == use_psnr]
+  number = lambda x: float(x) if is_number(x) else np.nan  # noqa: E731
+  metric = "PSNR, dB" if use_psnr else _metric(known.get(key.output), key.output)
   return Series(
-    modality=modality,
-    displacement=int(displacement),
+    modality=key.output,
+    displacement=key.displacement,
     metric=metric,
     higher_is_better=use_psnr,
     ticks=np.asarray([number(line.get("ticks", i)) for i, line in enumerate(lines)], float),
-    counts=np.asarray([np.nan_to_num(number(row.get("count", 1))) for row in rows], float),
+    counts=np.asarray([np.nan_to_num(number(row.get(COUNT, 1))) for row in rows], float),
     values={
-      name.removesuffix(_PSNR): np.asarray([number(row.get(name)) for row in rows], float)
+      name.removesuffix(PSNR): np.asarray([number(row.get(name)) for row in rows], float)
       for name in names
     },
   )
@@ -289,46 +276,12 @@ def _modalities_of_family(model: Any) -> dict[str, modalities.Modality]:
     return {}
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    value = limits.read_json(path)
-  except (OSError, ValueError):
-    return {}
-  return value if isinstance(value, dict) else {}
-
-
-def _read_lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
-  """Returns the objects in a file of JSON lines, and how many lines are none."""
-  try:
-    text = limits.read_bytes(path)
-  except FileNotFoundError:
-    return [], 0
-  except (OSError, ValueError):  # a folder, a pipe
-    return [], 1
-  good, broken = [], 0
-  for line in text.splitlines():
-    try:
-      value = json.loads(line)
-    except (ValueError, RecursionError):
-      value = None
-    if isinstance(value, dict) and all(_is_number(value.get(name, 0)) for name in _COUNTS):
-      good.append(value)
-    else:
-      broken += 1
-  return good, broken
-
-
-def _is_number(value: Any) -> bool:
-  good = isinstance(value, int | float) and not isinstance(value, bool)
-  return good and not abs(value) > _LARGEST
-
-
 def _mean(values: np.ndarray) -> float | None:
   return float(values.mean()) if values.size else None
 
 
 def _last(run: Run, name: str) -> float | None:
-  if _is_number(run.summary.get(name)):
+  if is_number(run.summary.get(name)):
     return float(run.summary[name])
   column = run.column(name, "timing")
   return float(column[-1, 1]) if len(column) else None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from perceiver_stream.reporting.runs import reference
+from perceiver_stream.reporting.score_keys import COUNT, MODEL, PSNR, VALID, ScoreKey, reference
 
 # Below this mean squared error two pictures are the same to 8 bits; PSNR ends at 60 dB.
 MSE_FLOOR = 1e-6
@@ -34,7 +34,7 @@ def joined(
   >>> joined({"valid": np.ones((1, 1))}, {"mix": np.array([[2.0], [3.0]])})["mix"]
   array([[3.]])
   """
-  num = len(errors["valid"])
+  num = len(errors[VALID])
   return {**errors, **{name: error[-num:] for name, error in more.items()}}
 
 
@@ -53,15 +53,15 @@ def window_scores(
   """
   scores: Scores = {}
   for key, by_predictor in errors.items():
-    valid = np.asarray(by_predictor["valid"], bool)
-    row: dict[str, float | int | None] = {"count": int(valid.sum())}
+    valid = np.asarray(by_predictor[VALID], bool)
+    row: dict[str, float | int | None] = {COUNT: int(valid.sum())}
     for name, error in by_predictor.items():
-      if name == "valid":
+      if name == VALID:
         continue
       row[name] = _mean(np.asarray(error, np.float64)[valid])
-      modality = key.split("@")[0]
+      modality = ScoreKey.parse(key).output
       if modality in OF_PEAK_1 and metric_names.get(modality) == "mse":
-        row[f"{name}_psnr"] = _mean(psnr(np.asarray(error)[valid]))
+        row[name + PSNR] = _mean(psnr(np.asarray(error)[valid]))
     scores[key] = row
   return scores
 
@@ -83,12 +83,12 @@ class RunningScores:
       scores: As `window_scores` returns them.
       finite: Whether loss, gradient, parameters and state of the window were.
     """
-    finite = finite and not any(r["count"] and r.get("model", 0.0) is None for r in scores.values())
+    finite = finite and not any(r[COUNT] and r.get(MODEL, 0.0) is None for r in scores.values())
     self.not_finite = DECAY * self.not_finite + (1 - DECAY) * (not finite)
     for key, row in scores.items():
       mine = self.means.setdefault(key, {})
       for name, value in row.items():
-        if name != "count" and isinstance(value, float):
+        if name != COUNT and isinstance(value, float):
           mine[name] = DECAY * mine[name] + (1 - DECAY) * value if name in mine else value
 
   def gain(self, key: str) -> float | None:
@@ -98,11 +98,11 @@ class RunningScores:
     """
     row = self.means.get(key, {})
     other = reference(row)
-    if "model" not in row or other is None:
+    if MODEL not in row or other is None:
       return None
-    if "model_psnr" in row and f"{other}_psnr" in row:
-      return row["model_psnr"] - row[f"{other}_psnr"]
-    return 10 * math.log10(max(row[other], 1e-9) / max(row["model"], 1e-9))
+    if MODEL + PSNR in row and other + PSNR in row:
+      return row[MODEL + PSNR] - row[other + PSNR]
+    return 10 * math.log10(max(row[other], 1e-9) / max(row[MODEL], 1e-9))
 
   def total(self) -> float:
     """Returns the mean gain over all keys, in dB; decides which checkpoint is the best.

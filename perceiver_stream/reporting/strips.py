@@ -7,8 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from perceiver_stream.reporting import strip_files
-from perceiver_stream.utils import atomic
+from perceiver_stream.reporting import run_files
 
 MIN_TICKS = 8  # shown in a strip; short windows are put together
 MAX_STRIPS = 16  # kept; then every other one goes, so old times grow sparse
@@ -48,9 +47,9 @@ class Strips:
     """
     self.run_dir, self.every, self.hop = run_dir, every, hop
     self.num_windows = min(every, -(-MIN_TICKS // hop))
-    for strip in strip_files.find(run_dir):
+    for strip in run_files.find_strips(run_dir):
       for path in strip.paths:
-        numbers = strip_files.numbers_of(path)
+        numbers = run_files.strip_numbers(path)
         if numbers and numbers[1] > first:
           path.unlink()
 
@@ -62,7 +61,7 @@ class Strips:
     every_tick = all(len(x) == self.hop for x in piece.predictions.values())
     if left and not every_tick:  # windows do not join: only the last is shown
       return
-    save(strip_files.path_of(self.run_dir, number + left, number), piece)
+    save(run_files.strip_path(self.run_dir, number + left, number), piece)
     if not left:
       self._thin(number)
 
@@ -71,7 +70,7 @@ class Strips:
     stride = self.every
     while -(-newest // stride) > MAX_STRIPS:
       stride *= 2
-    for strip in strip_files.find(self.run_dir):
+    for strip in run_files.find_strips(self.run_dir):
       mine = strip.number % self.every == 0  # else from before the interval was changed
       if mine and strip.number < newest and strip.number % stride:
         for path in strip.paths:
@@ -79,11 +78,9 @@ class Strips:
 
 
 def save(path: pathlib.Path, piece: Piece) -> None:
-  """Writes the first row of a window, complete or not at all; see `reporting.strip_files`."""
+  """Writes the first row of a window, complete or not at all; see `run_files`."""
   arrays = {name: array[:, 0] for name, array in piece.window.items()}
   arrays |= {name: array[:, 0] for name, array in jax.device_get(dict(piece.predictions)).items()}
   for key, by_predictor in piece.errors.items():
     arrays |= {f"{key}/{name}": np.asarray(error)[:, 0] for name, error in by_predictor.items()}
-  path.parent.mkdir(exist_ok=True)
-  with atomic.replacing(path) as part:
-    np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
+  run_files.write_strip_window(path, arrays)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from perceiver_stream.evaluation.optical_flow import opencv
 from perceiver_stream.reporting.images import heat, segmentation_to_rgb, to_rgb
+from perceiver_stream.utils.opencv import opencv
 
 TRAIL = 12  # ticks
 _SHIFT = 4  # OpenCV draws at sixteenths of a pixel

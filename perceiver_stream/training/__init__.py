@@ -50,7 +50,7 @@ moved.install(
     "training.flows": "inference.flow_estimation",
     "training.inference": "inference.model_loading",
     "training.latents": "inference.latents",
-    "training.logs": "reporting.logs",
+    "training.logs": "reporting.tensorboard",
     "training.moog_heads": "inference.moog_heads",
     "training.movies": "reporting.video_writer",
     "training.names": "utils.suggest",

@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.reporting.scores import Errors
 from perceiver_stream.training.distributed import Rows, gather_tree
 from perceiver_stream.types import IS_FIRST, valid_key
@@ -67,7 +68,9 @@ class BaselineSet:
     errors: Errors = {}
     for name, one in self._rows[0].items():
       for d in one.displacements:
-        errors[f"{name}@{d}"] = {n: np.full(shape, np.nan) for n in one.names if n != "copy"}
+        errors[str(ScoreKey(name, d))] = {
+          n: np.full(shape, np.nan) for n in one.names if n != "copy"
+        }
     for tick in range(start if self._has_begun else 0, ticks):
       for row, baselines in enumerate(self._rows):
         for name, scores in _scores(baselines, window, tick, row):
@@ -107,5 +110,5 @@ def _note(
 ) -> None:
   """Writes the errors of one tick of one row where they belong."""
   for displacement, by_name in scores.items():
-    for predictor, array in errors[f"{name}@{displacement}"].items():
+    for predictor, array in errors[str(ScoreKey(name, displacement))].items():
       array[at, row] = by_name[predictor]

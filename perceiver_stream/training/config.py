@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from perceiver_stream.files import codec, limits
+from perceiver_stream.reporting.run_files import CONFIG
 from perceiver_stream.training.checkpoints import CheckpointConfig
 from perceiver_stream.training.mesh import MeshConfig
 from perceiver_stream.training.objectives import ObjectiveConfig
@@ -147,7 +148,7 @@ def read_config(run_dir: pathlib.Path) -> ExperimentConfig:
     FileNotFoundError: There is none.
     ValueError: It is no config of an experiment; see `files.codec.from_dict`.
   """
-  path = run_dir / "config.json"
+  path = run_dir / CONFIG
   try:
     return from_json(limits.read_text(path))
   except ValueError as error:

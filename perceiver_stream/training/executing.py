@@ -22,6 +22,7 @@ from perceiver_stream.modalities import Memory
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.input_memory import Remembered, remember_ticks
 from perceiver_stream.models.stages import Staged, Values
+from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.config import (
   PIPELINED,
   SEQUENTIAL,
@@ -33,6 +34,8 @@ from perceiver_stream.training.objectives import FuturePrediction, ObjectiveConf
 from perceiver_stream.training.objectives.base import Aux, Score, flag
 from perceiver_stream.training.objectives.future_prediction import judge_flow
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
+
+_FLOW_KEY = str(ScoreKey("pixels_flow", 1))
 
 
 class State(NamedTuple):
@@ -222,15 +225,16 @@ class ExecutedPrediction(FuturePrediction):
     answers, total = jax.lax.stop_gradient(answers["predictions"]), self.num_ticks
     for k, d in enumerate(self.displacements):
       source = slice(total - hop - d, total - d)
-      for key, value in answers.items():
-        shown[f"{key}@{d}"] = value[source, :, k]
+      for name, value in answers.items():
+        shown[str(ScoreKey(name, d))] = value[source, :, k]
       for name, lesson in lessons.items():
         metric = jax.vmap(self.outputs[name].metric)
         one = jax.tree.map(lambda x: x[source, k], lesson)  # noqa: B023
-        error = metric(shown[f"{name}@{d}"], one.target)
-        scores[f"{name}@{d}"] = Score(error, {"copy": metric(one.copy, one.target)}, one.valid)
-        if (d, name) == (1, "pixels") and {"pixels_flow"} <= set(answers):
-          scores |= self._flow_score(shown["pixels_flow@1"], one.valid, window)
+        key = str(ScoreKey(name, d))
+        error = metric(shown[key], one.target)
+        scores[key] = Score(error, {"copy": metric(one.copy, one.target)}, one.valid)
+        if key == str(ScoreKey("pixels", 1)) and {"pixels_flow"} <= set(answers):
+          scores |= self._flow_score(shown[_FLOW_KEY], one.valid, window)
     return Aux(after, scores, shown)
 
   def _flow_score(
@@ -240,7 +244,7 @@ class ExecutedPrediction(FuturePrediction):
       return {}
     hop = self.config.window
     judged = valid & flag(window, "flow_backward")[-hop:]
-    return {"pixels_flow@1": judge_flow(flow, window["flow_backward"][-hop:], judged)}
+    return {_FLOW_KEY: judge_flow(flow, window["flow_backward"][-hop:], judged)}
 
 
 def executed(objective: Any, model: Model, config: ExperimentConfig) -> Any:

@@ -9,27 +9,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from perceiver_stream.reporting import logs
+from perceiver_stream.reporting import run_files
 from perceiver_stream.reporting.progress import Display
 from perceiver_stream.reporting.runs import summarise
+from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.reporting.scores import Errors, RunningScores, joined, window_scores
 from perceiver_stream.reporting.strips import Piece, Strips
+from perceiver_stream.reporting.tensorboard import TensorBoard
 from perceiver_stream.training.config import ExperimentConfig, to_json
 from perceiver_stream.training.run_folder import RunFolder
 from perceiver_stream.training.step import StepInfo
 from perceiver_stream.utils import atomic
 
 Window = Mapping[str, np.ndarray]
-
-
-def in_order(key: str) -> tuple[str, int]:
-  """Returns what sorts `"<modality>@<displacement>"` by modality, then near before far.
-
-  >>> sorted(["pixels@16", "pixels@4", "audio@1"], key=in_order)
-  ['audio@1', 'pixels@4', 'pixels@16']
-  """
-  name, _, displacement = key.partition("@")
-  return name, int(displacement)
 
 
 class Told(NamedTuple):
@@ -98,7 +90,7 @@ class Stopwatch:
 def results(told: Told, watch: Stopwatch) -> tuple[StepInfo, Errors]:
   """Waits for a window and returns what the step told, as numpy, and the errors of all."""
   info = jax.device_get(told.info._replace(predictions={}))
-  errors = {key: info.scores[key].errors() for key in sorted(info.scores, key=in_order)}
+  errors = {key: info.scores[key].errors() for key in sorted(info.scores, key=ScoreKey.parse)}
   if told.baselines is not None:
     for key, more in watch.wait(told.baselines).items():
       if key in errors:
@@ -154,12 +146,13 @@ class Journal:
     self.tensorboard = None
     path = folder.path
     with folder.writing("The log"):
-      atomic.write_text(path / "config.json", to_json(config) + "\n")
+      atomic.write_text(path / run_files.CONFIG, to_json(config) + "\n")
       self.strips = Strips(path, config.logging.strips_every, hop, first)
-      self.metrics = logs.JsonLines(path / logs.METRICS, state["lines"] if state else 0)
-      self.timing = logs.JsonLines(path / logs.TIMING, logs.lines_until(path / logs.TIMING, first))
+      self.metrics = run_files.JsonLines(path / run_files.METRICS, state["lines"] if state else 0)
+      timing = path / run_files.TIMING
+      self.timing = run_files.JsonLines(timing, run_files.lines_until(timing, first))
       if config.logging.use_tensorboard:
-        self.tensorboard = logs.TensorBoard(path / "tensorboard", first)
+        self.tensorboard = TensorBoard(path / run_files.TENSORBOARD, first)
     self.display = Display(config.max_windows or None, first, config.logging.print_every)
 
   def state(self) -> dict[str, Any]:
@@ -200,7 +193,7 @@ class Journal:
       scores = summarise(self.folder.path)["scores"]
       summary = known | self.watch.read() | {"gains": gains, "last_quarter": scores}
       summary["non_finite"] = self.non_finite
-      atomic.write_text(self.folder.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+      atomic.write_text(self.folder.path / run_files.SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
 
   def close(self) -> None:

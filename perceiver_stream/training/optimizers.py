@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from perceiver_stream.utils.suggest import check_name
+from perceiver_stream.utils.suggest import check_choice
 
 
 @dataclass(kw_only=True)
@@ -56,8 +56,8 @@ class OptimizerConfig:
 
   def validate(self) -> None:
     """Checks the fields; raises ValueError."""
-    check_name("optimizer.name", self.name, OPTIMIZERS)
-    check_name("optimizer.schedule", self.schedule, SCHEDULES)
+    check_choice("optimizer.name", self.name, OPTIMIZERS)
+    check_choice("optimizer.schedule", self.schedule, SCHEDULES)
     if not 0 < self.learning_rate < math.inf:
       raise ValueError(
         f"optimizer.learning_rate={self.learning_rate} must be a number above 0, such as 1e-3."

@@ -12,6 +12,7 @@ from types import TracebackType
 
 import jax
 
+from perceiver_stream.reporting.run_files import CHECKPOINTS
 from perceiver_stream.training.arrays import CheckpointError
 from perceiver_stream.utils.paths import user_path
 
@@ -19,8 +20,6 @@ try:
   import fcntl
 except ImportError:  # Windows
   fcntl = None  # type: ignore[assignment]
-
-CHECKPOINTS = "checkpoints"
 
 
 class RunFolder:

@@ -1,23 +1,27 @@
-"""Says which name was meant: unknown names and config keys are refused with the nearest one."""
+"""The nearest valid name, for messages about unknown names and config keys."""
 
 import difflib
 from collections.abc import Iterable
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def did_you_mean(name: str, valid: Iterable[str], cutoff: float = 0.4) -> str:
   """Returns ` Did you mean 'x'?` with the valid name most like `name`, or nothing.
 
-  >>> nearest("adamv", ["sgd", "adamw"])
+  >>> did_you_mean("adamv", ["sgd", "adamw"])
   " Did you mean 'adamw'?"
+
+  Args:
+    name: As it was given.
+    valid: Names that could have been given.
+    cutoff: Least similarity, in [0, 1]; see `difflib.get_close_matches`.
   """
-  found = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.4)
+  found = difflib.get_close_matches(name, list(valid), n=1, cutoff=cutoff)
   return f" Did you mean {found[0]!r}?" if found else ""
 
 
-def check_name(what: str, name: str, valid: Iterable[str]) -> None:
-  """Raises ValueError unless `name` is one of `valid`; `what` says which argument it is."""
+def check_choice(what: str, name: str, valid: Iterable[str]) -> None:
+  """Raises ValueError unless `name` is one of `valid`; `what` names the argument."""
   valid = list(valid)
   if name not in valid:
-    raise ValueError(
-      f"{what}={name!r} is not known.{nearest(name, valid)} Valid: {', '.join(map(str, valid))}."
-    )
+    hint = did_you_mean(name, valid)
+    raise ValueError(f"{what}={name!r} is not known.{hint} Valid: {', '.join(map(str, valid))}.")

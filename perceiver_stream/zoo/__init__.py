@@ -4,7 +4,6 @@ A family is a package (or a module) of `models` with a `FAMILY`, a `models.famil
 `FAMILIES` and its variants are in the zoo.
 """
 
-import difflib
 from typing import Any
 
 from perceiver_stream.models import moog, rvm, stream_perceiver
@@ -18,6 +17,7 @@ from perceiver_stream.models.perceiver_io import (
   flow_variants,
 )
 from perceiver_stream.models.stages import Staged
+from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.zoo.loading import load as load
 from perceiver_stream.zoo.loading import save as save
 
@@ -50,9 +50,8 @@ def config(name: str) -> Any:
     ValueError: There is no such model; the message has the nearest name.
   """
   if name not in names():
-    close = difflib.get_close_matches(name, names(), n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    raise ValueError(f"zoo: there is no model '{name}'; {hint}The zoo has {', '.join(names())}.")
+    hint = did_you_mean(name, names())
+    raise ValueError(f"zoo: there is no model '{name}'.{hint} The zoo has {', '.join(names())}.")
   family, variant = name.split("/")
   return FAMILIES[family].variants[variant]()
 

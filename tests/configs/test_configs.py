@@ -88,5 +88,5 @@ def test_the_smallest_takes_two_steps(path, tmp_path, movie, sharded):
 
 
 def test_variants_have_a_name():
-  with pytest.raises(ValueError, match="did you mean 'stream_perceiver/tiny'"):
+  with pytest.raises(ValueError, match="Did you mean 'stream_perceiver/tiny'"):
     training.load_config(f"{FILES[0].with_name('online.py')}:tny")

@@ -11,7 +11,7 @@ from trees import shaken
 import perceiver_stream
 from perceiver_stream.inference import tracking
 from perceiver_stream.inference.model_loading import UntrainedWarning
-from perceiver_stream.inference.tracking import follow_points, resized, starter
+from perceiver_stream.inference.tracking import follow_points, starter
 from perceiver_stream.inference.tracking_methods import as_method
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
@@ -19,6 +19,7 @@ from perceiver_stream.models.point_readout import Orders
 from perceiver_stream.training.objectives.frozen import look
 from perceiver_stream.training.objectives.point_tracking import Watched
 from perceiver_stream.types import IS_FIRST
+from perceiver_stream.utils.opencv import resized
 from perceiver_stream.zoo import bundled
 
 READOUT = point_readout.Config(dim=16, num_heads=2)

@@ -27,7 +27,7 @@ def observation(**changes):
   [
     ({"pixels": jnp.zeros((1, 17, 16, 3))}, r"'pixels' has shape \[1, 17, 16, 3\], expected \[1, 16, 16, 3\]"),
     ({"pixels": jnp.zeros((16, 16, 3))}, r"without its batch axis; add the leading axes \[B\]"),
-    ({"pixles": jnp.zeros(1)}, "'pixles', which this model does not know; 'pixels'"),
+    ({"pixles": jnp.zeros(1)}, "'pixles', which this model does not know. Did you mean 'pixels'"),
     ({"audio": jnp.zeros((2, 640))}, r"'audio' has shape \[2, 640\], expected \[1, 640\]"),
   ],
 )  # fmt: skip
@@ -85,7 +85,7 @@ def test_fitting_takes_the_sizes_of_the_stream_and_drops_the_rest():
 
 
 def test_unknown_model_names_the_nearest():
-  with pytest.raises(ValueError, match="did you mean 'stream_perceiver/tiny'"):
+  with pytest.raises(ValueError, match="Did you mean 'stream_perceiver/tiny'"):
     perceiver_stream.build("stream_perceiver/tyni")
 
 

@@ -7,10 +7,11 @@ import struct
 import numpy as np
 import pytest
 
-from perceiver_stream.reporting import logs, strip_files, strips
-from perceiver_stream.reporting.logs import JsonLines, read_lines
+from perceiver_stream.reporting import run_files, strips
 from perceiver_stream.reporting.progress import Display, Screen, describe, eta, last_quarter
+from perceiver_stream.reporting.run_files import JsonLines, find_strips, read_lines, read_strip
 from perceiver_stream.reporting.scores import RunningScores, psnr, window_scores
+from perceiver_stream.reporting.tensorboard import TensorBoard
 from perceiver_stream.training.config import LogConfig
 
 
@@ -26,9 +27,9 @@ def write(path, n):
 def test_lines_are_cut_back_to_what_is_known(tmp_path, keep):
   path = write(tmp_path / "a", 5)
   file = JsonLines(path, keep)
-  file.append({"window": "new"})
+  file.append({"window": 99})
   file.close()
-  assert [r["window"] for r in read_lines(path)] == [*range(keep), "new"]
+  assert [r["window"] for r in read_lines(path).records] == [*range(keep), 99]
   assert file.num_lines == keep + 1
 
 
@@ -36,11 +37,11 @@ def test_a_line_cut_short_is_dropped(tmp_path):
   path = write(tmp_path / "a", 2)
   with path.open("ab") as file:
     file.write(b'{"wind')
-  assert len(read_lines(path)) == 2
-  file = JsonLines(path, logs.lines_until(path, 1))
+  assert len(read_lines(path).records) == 2
+  file = JsonLines(path, run_files.lines_until(path, 1))
   file.append({"window": 2})
   file.close()
-  assert [r["window"] for r in read_lines(path)] == [0, 1, 2]
+  assert [r["window"] for r in read_lines(path).records] == [0, 1, 2]
 
 
 def test_a_log_that_lost_lines_is_refused(tmp_path):
@@ -54,7 +55,7 @@ def test_not_a_number_never_enters_the_log(tmp_path):
   with pytest.raises(ValueError):
     file.append({"loss": math.nan})
   file.close()
-  assert read_lines(tmp_path / "a") == []
+  assert read_lines(tmp_path / "a").records == []
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_not_a_number_never_enters_the_log(tmp_path):
 def test_lines_of_later_windows_and_damaged_ones_do_not_count(tmp_path, content, count):
   if content is not None:
     (tmp_path / "a").write_text(content)
-  assert logs.lines_until(tmp_path / "a", 40) == count
+  assert run_files.lines_until(tmp_path / "a", 40) == count
 
 
 def events(folder):
@@ -94,7 +95,7 @@ def events(folder):
 
 
 def test_tensorboard_gets_every_number_and_picture_at_once(tmp_path):
-  with contextlib.closing(logs.TensorBoard(tmp_path, 0)) as board:
+  with contextlib.closing(TensorBoard(tmp_path, 0)) as board:
     board.add(1, {"loss": 0.5, "name": "x", "scores": {"pixels@4": {"model": 2.0, "copy": None}}})
     board.add_picture(2, "overlay", np.full((3, 5, 3), 7, np.uint8))
     start, numbers, picture = events(tmp_path)  # nothing waits to be written
@@ -108,7 +109,7 @@ def test_tensorboard_gets_every_number_and_picture_at_once(tmp_path):
 
 def test_tensorboard_is_told_from_where_on_a_resumed_run_replaces_what_it_had_written(tmp_path):
   for first, last in ((0, 5), (3, 6)):  # killed after 5, resumed from 3
-    with contextlib.closing(logs.TensorBoard(tmp_path, first)) as board:
+    with contextlib.closing(TensorBoard(tmp_path, first)) as board:
       for step in range(first + 1, last + 1):
         board.add(step, {"loss": first})
   found = events(tmp_path)
@@ -291,8 +292,8 @@ def test_windows_that_do_not_join_are_strips_of_one(tmp_path):
   keeper = strips.Strips(tmp_path, every=4, hop=2)
   for number in range(1, 5):  # a prediction of the last tick alone
     keeper.add(number, strips.Piece({"x": np.zeros((3, 1))}, {"x@1": np.zeros((1, 1))}, {}))
-  (strip,) = strip_files.find(tmp_path)
-  assert len(strip.paths) == 1 and strip_files.read(strip.paths)["x"].shape == (3,)
+  (strip,) = find_strips(tmp_path)
+  assert len(strip.paths) == 1 and read_strip(strip.paths)["x"].shape == (3,)
 
 
 def test_a_long_run_keeps_a_bounded_number_of_strips_from_all_its_life(tmp_path):
@@ -300,7 +301,7 @@ def test_a_long_run_keeps_a_bounded_number_of_strips_from_all_its_life(tmp_path)
   piece = strips.Piece({"x": np.zeros((3, 1, 2))}, {"x@1": np.zeros((2, 1, 2))}, {})
   for number in range(1, 101):
     keeper.add(number, piece)
-    kept = [strip.number for strip in strip_files.find(tmp_path)]
+    kept = [strip.number for strip in find_strips(tmp_path)]
     assert len(kept) <= strips.MAX_STRIPS and kept[-1] == number
   assert kept[0] < 50
 

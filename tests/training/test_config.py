@@ -17,7 +17,7 @@ from perceiver_stream.training.config import (
   logged_changes,
   to_json,
 )
-from perceiver_stream.utils.suggest import check_name
+from perceiver_stream.utils.suggest import check_choice
 
 
 @pytest.fixture
@@ -219,4 +219,4 @@ def test_the_json_is_readable(config):
 
 def test_names_without_a_near_one_are_listed():
   with pytest.raises(ValueError, match="^thing='zzz' is not known. Valid: a, b.$"):
-    check_name("thing", "zzz", ["a", "b"])
+    check_choice("thing", "zzz", ["a", "b"])

@@ -10,7 +10,7 @@ import launched
 import numpy as np
 import pytest
 
-from perceiver_stream.reporting import logs
+from perceiver_stream.reporting import run_files
 from perceiver_stream.training import checkpoints, distributed
 from perceiver_stream.training.arrays import flatten
 from perceiver_stream.training.distributed import Rows, SharedWindows
@@ -59,7 +59,9 @@ def saved(folder):
 
 
 def assert_close_lines(left, right):
-  left, right = (logs.read_lines(folder / logs.METRICS) for folder in (left, right))
+  left, right = (
+    run_files.read_lines(folder / run_files.METRICS).records for folder in (left, right)
+  )
   assert len(left) == len(right)
   for a, b in zip(left, right, strict=True):
     assert a["scores"]["pixels@2"]["count"] == b["scores"]["pixels@2"]["count"]

@@ -11,7 +11,7 @@ from training_fakes import DIM, Beside, Windows, make_config, make_parts
 
 from perceiver_stream import modalities
 from perceiver_stream.modalities import vector
-from perceiver_stream.reporting import logs, strip_files
+from perceiver_stream.reporting import run_files
 from perceiver_stream.training import checkpoint_files
 from perceiver_stream.training.arrays import flatten
 from perceiver_stream.training.checkpoints import CheckpointError
@@ -26,7 +26,7 @@ def run(folder, windows=None, baselines=None, **fields):
 
 
 def lines(folder):
-  return (folder / logs.METRICS).read_bytes()
+  return (folder / run_files.METRICS).read_bytes()
 
 
 def final_arrays(folder):
@@ -50,7 +50,7 @@ def test_a_run_learns_and_says_so(tmp_path):
   config.optimizer.learning_rate, config.checkpoints.every = 0.1, 1000
   summary = train(config, make_parts(config, Windows(total=150)))
   assert summary.finished and summary.windows == 150 and summary.skipped == 0
-  records = logs.read_lines(tmp_path / logs.METRICS)
+  records = run_files.read_lines(tmp_path / run_files.METRICS).records
   assert [r["window"] for r in records] == list(range(1, 151))
   losses = [r["loss"] for r in records]
   assert np.mean(losses[-30:]) < 0.75 * np.mean(losses[:10])
@@ -90,7 +90,7 @@ def test_killed_between_saves_repeats_what_was_lost(tmp_path):
 
   with pytest.raises(Killed):
     run(tmp_path / "parts", baselines=Beside(kill), max_windows=8)
-  with (tmp_path / "parts" / logs.METRICS).open("ab") as file:
+  with (tmp_path / "parts" / run_files.METRICS).open("ab") as file:
     file.write(b'{"window": 99, "cut sho')
   assert run(tmp_path / "parts", max_windows=8).windows == 8
   assert_same_run(tmp_path / "whole", tmp_path / "parts")
@@ -129,14 +129,14 @@ def test_a_clock_on_the_wall_that_jumps_changes_nothing(tmp_path, monkeypatch):
   run(tmp_path / "leaping", max_windows=5)
   run(tmp_path / "leaping")
   assert_same_run(tmp_path / "steady", tmp_path / "leaping")
-  for line in logs.read_lines(tmp_path / "leaping" / logs.TIMING):
+  for line in run_files.read_lines(tmp_path / "leaping" / run_files.TIMING).records:
     assert line["windows_per_s"] > 0 and 0 <= line["wait_share"] <= 1
 
 
 def test_a_bad_window_is_skipped_counted_and_leaves_no_trace(tmp_path):
   summary = run(tmp_path, Windows(total=9, bad=(4,)))
   assert summary.finished and summary.skipped == 1
-  records = logs.read_lines(tmp_path / logs.METRICS)
+  records = run_files.read_lines(tmp_path / run_files.METRICS).records
   assert records[4]["loss"] is None and records[4]["scores"]["x@1"]["model"] is None
   assert [r["skipped"] for r in records] == [0] * 4 + [1] * 5
   assert all(r["loss"] is not None for r in records if r["window"] != 5)
@@ -195,7 +195,7 @@ def test_after_a_divergence_the_advice_works_on_the_same_folder(tmp_path, every,
   start = steps(tmp_path / CHECKPOINTS)[-1]
   summary = go(tmp_path, 0.01, every, keep)
   assert summary.finished and summary.windows == 12
-  records = logs.read_lines(tmp_path / logs.METRICS)
+  records = run_files.read_lines(tmp_path / run_files.METRICS).records
   assert [r["window"] for r in records] == list(range(1, 13))
   changed = {r["window"]: r["changed"] for r in records if "changed" in r}
   assert changed == {start + 1: {"optimizer.learning_rate": "0.02 -> 0.01"}}
@@ -213,7 +213,7 @@ def test_a_run_that_diverged_at_once_starts_again_in_the_same_folder(tmp_path):
 def test_baselines_are_scored_beside_the_model(tmp_path):
   baselines = lambda window: {"x@1": {"extrap": np.full((4, 1), 0.25)}, "y@1": {}}  # noqa: E731
   run(tmp_path, baselines=Beside(baselines), max_windows=2)
-  records = logs.read_lines(tmp_path / logs.METRICS)
+  records = run_files.read_lines(tmp_path / run_files.METRICS).records
   assert records[0]["scores"]["x@1"]["extrap"] == 0.25
   assert set(records[0]["scores"]) == {"x@1"}
 
@@ -222,10 +222,10 @@ def test_strips_are_kept_of_every_nth_window(tmp_path):
   config = make_config(tmp_path)
   config.logging.strips_every = 5
   train(config, make_parts(config))
-  found = strip_files.find(tmp_path)
+  found = run_files.find_strips(tmp_path)
   assert [(s.number, len(s.paths)) for s in found] == [(5, 2), (10, 2)]
   # Two windows of four ticks, put together; the first tick is that before the first target.
-  strip = strip_files.read(found[0].paths)
+  strip = run_files.read_strip(found[0].paths)
   np.testing.assert_allclose(strip["timestamp_s"], np.arange(12, 21) / 25)
   assert strip["x"].shape == (9, 3) and strip["x@1"].shape == (8, 3)
   error = np.mean(np.square(strip["x@1"] - strip["x"][1:]), -1)
@@ -237,7 +237,7 @@ def test_strips_can_be_left_out_or_be_of_one_window(tmp_path):
     config = make_config(tmp_path / str(every), max_windows=2)
     config.logging.strips_every = every
     train(config, make_parts(config))
-    assert [s.number for s in strip_files.find(tmp_path / str(every))] == numbers
+    assert [s.number for s in run_files.find_strips(tmp_path / str(every))] == numbers
 
 
 def test_the_end_shows_the_last_quarter_and_writes_the_report(tmp_path, capsys):
@@ -261,5 +261,7 @@ def test_two_devices_equal_one(tmp_path):
   assert len(jax.devices()) == 2
   run(tmp_path / "two", num_rows=2, max_windows=6)
   run(tmp_path / "one", num_rows=2, max_windows=6, mesh=MeshConfig(data=1))
-  two, one = (logs.read_lines(tmp_path / n / logs.METRICS) for n in ("two", "one"))
+  two, one = (
+    run_files.read_lines(tmp_path / n / run_files.METRICS).records for n in ("two", "one")
+  )
   np.testing.assert_allclose([r["loss"] for r in two], [r["loss"] for r in one], rtol=1e-5)

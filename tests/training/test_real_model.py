@@ -8,7 +8,7 @@ from training_fakes import Beside, make_config
 from perceiver_stream import zoo
 from perceiver_stream.inference.evaluating import evaluate, table
 from perceiver_stream.inference.model_loading import blank_tick, load
-from perceiver_stream.reporting import logs
+from perceiver_stream.reporting import run_files
 from perceiver_stream.streams import synthetic
 from perceiver_stream.training.arrays import CheckpointError, flatten
 from perceiver_stream.training.loop import train
@@ -39,7 +39,7 @@ def runs(tmp_path_factory):
 
 
 def test_resumed_is_never_stopped(runs):
-  logs_of = [(runs / name / logs.METRICS).read_bytes() for name in ("whole", "parts")]
+  logs_of = [(runs / name / run_files.METRICS).read_bytes() for name in ("whole", "parts")]
   assert logs_of[0] == logs_of[1]
   params = [flatten(load(runs / name).params) for name in ("whole", "parts")]
   for name in params[0]:
@@ -47,7 +47,7 @@ def test_resumed_is_never_stopped(runs):
 
 
 def test_the_log_scores_each_modality_at_each_displacement(runs):
-  records = logs.read_lines(runs / "whole" / logs.METRICS)
+  records = run_files.read_lines(runs / "whole" / run_files.METRICS).records
   assert set(records[0]["scores"]) == {"pixels@1", "pixels@4", "audio@1", "audio@4"}
   assert sum(r["scores"]["pixels@4"]["count"] for r in records) == 50 - AHEAD
   first = records[0]["scores"]["pixels@1"]

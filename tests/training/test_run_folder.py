@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from training_fakes import DIM, HOP, Beside, Score, make_config, make_parts
 
-from perceiver_stream.reporting import logs, strip_files
+from perceiver_stream.reporting import run_files, tensorboard
 from perceiver_stream.training import journal, loop
 from perceiver_stream.training.checkpoint_files import read
 from perceiver_stream.training.checkpoints import CheckpointConfig, Checkpoints
@@ -72,14 +72,14 @@ def contents(folder):
   """Returns all that a run leaves and that does not depend on the clock."""
   newest = steps(folder / CHECKPOINTS)[-1]
   params = read(folder / CHECKPOINTS, newest, {"params": {"w": np.zeros(DIM, np.float32)}})
-  timing = [line["window"] for line in logs.read_lines(folder / logs.TIMING)]
+  timing = [line["window"] for line in run_files.read_lines(folder / run_files.TIMING).records]
   assert timing == sorted(set(timing)), "a session has no rate yet at its first windows; no more"
   strips = {}
-  for strip in strip_files.find(folder):
-    arrays = strip_files.read(strip.paths)
+  for strip in run_files.find_strips(folder):
+    arrays = run_files.read_strip(strip.paths)
     strips[strip.number] = {name: array.tobytes() for name, array in arrays.items()}
   assert not list(folder.rglob(".part*"))
-  lines = (folder / logs.METRICS).read_bytes()
+  lines = (folder / run_files.METRICS).read_bytes()
   return newest, params.trees["params"]["w"].tobytes(), strips, lines
 
 
@@ -157,8 +157,8 @@ def test_every_writer_of_a_run_says_the_same_where_nothing_can_be_mounted(
   with monkeypatch.context() as patch:
     patch.setattr(*{
       "_write_timing": (loop.Journal, "_write_timing", fail),
-      "metrics": (logs.JsonLines, "append", fail),
-      "tensorboard": (logs.TensorBoard, "add", fail),
+      "metrics": (run_files.JsonLines, "append", fail),
+      "tensorboard": (tensorboard.TensorBoard, "add", fail),
       "strips": (journal.Strips, "add", fail),
       "report": (loop, "write_report", fail),
     }[name])  # fmt: skip
@@ -233,7 +233,7 @@ def test_a_folder_that_goes_away_ends_the_run_with_an_error(tmp_path, at, action
   with pytest.raises(CheckpointError, match="was deleted, renamed or replaced while.*--resume"):
     go(folder, move(at, act))
   # A save that had begun may leave a folder that is not whole; the next run there deletes it.
-  assert not (folder / logs.METRICS).exists() and not steps(folder / CHECKPOINTS)
+  assert not (folder / run_files.METRICS).exists() and not steps(folder / CHECKPOINTS)
   if action != "delete":
     assert go(other).windows == 6
 

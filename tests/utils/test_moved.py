@@ -42,10 +42,10 @@ def test_names_of_training_that_are_now_of_inference(name: str) -> None:
 
 def test_warnings_are_shown_at_the_line_of_the_script() -> None:
   lines = (
-    "from perceiver_stream.reporting import logs",
-    "from perceiver_stream.training.logs import JsonLines",
+    "from perceiver_stream.reporting import tensorboard",
+    "from perceiver_stream.training.logs import TensorBoard",
     "from perceiver_stream.training import watch",
-    "assert JsonLines is logs.JsonLines",
+    "assert TensorBoard is tensorboard.TensorBoard",
   )
   command = [sys.executable, "-c", "\n".join(lines)]
   done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -12,13 +12,13 @@ from jaxtyping import Int32, UInt8
 
 from perceiver_stream.evaluation.datasets.base import UNKNOWN, MaskClip
 from perceiver_stream.evaluation.metrics import resize
-from perceiver_stream.evaluation.optical_flow import opencv
 from perceiver_stream.files import limits
 from perceiver_stream.files.image_headers import image_size
 from perceiver_stream.streams import image_files, media, opening
 from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.margins import Margins, margins_of
 from perceiver_stream.streams.picker import Picker, shown_size
+from perceiver_stream.utils.opencv import opencv, resized
 
 Size = tuple[int, int] | None  # (H, W), or as stored
 VOID = 255  # of mask files: pixels that do not count
@@ -40,16 +40,6 @@ def decoded(data: bytes, where: str) -> UInt8[np.ndarray, "H W 3"]:
   if picture is None:
     raise DamagedError(f"{where} ({len(data)} bytes) cannot be decoded; get the file again.")
   return np.ascontiguousarray(picture[..., ::-1])
-
-
-def resized(picture: UInt8[np.ndarray, "H W 3"], size: Size) -> UInt8[np.ndarray, "h w 3"]:
-  """Returns the picture squashed to a size: averaged where smaller, else interpolated."""
-  if size is None or picture.shape[:2] == size:
-    return picture
-  cv2 = opencv()
-  smaller = size[0] <= picture.shape[0] and size[1] <= picture.shape[1]
-  way = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-  return cv2.resize(picture, size[::-1], interpolation=way)
 
 
 def stacked(

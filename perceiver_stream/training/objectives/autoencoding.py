@@ -19,6 +19,7 @@ from perceiver_stream.models.base import Model
 from perceiver_stream.models.input_memory import Remembered, remember_ticks
 from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
 from perceiver_stream.models.perceiver_io import model as perceiver_models
+from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import (
   Aux,
   Score,
@@ -157,8 +158,9 @@ class Autoencoding:
       )
       blank = jnp.full_like(target, GREY if name == "pixels" else 0.0)
       beside = {"mean": error(jnp.broadcast_to(mean, target.shape)), "nothing": error(blank)}
-      scores[f"{name}@0"] = Score(error(predicted), beside, valid)
-      predictions[f"{name}@0"] = predicted
+      key = str(ScoreKey(name, 0))
+      scores[key] = Score(error(predicted), beside, valid)
+      predictions[key] = predicted
     return scores, predictions
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PyTree
 from perceiver_stream.models import dense_readout
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.dense_readout import Reader
+from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import (
   Aux,
   Score,
@@ -111,8 +112,9 @@ class DenseReading:
         "prior": modality.metric(prior, target),
       }
       errors = {k: v.reshape(ticks, rows) for k, v in errors.items()}
-      scores[f"{name}@0"] = Score(errors["model"], {"prior": errors["prior"]}, valid)
-      shown[f"{name}@0"] = prediction.reshape(ticks, rows, *prediction.shape[1:])
+      key = str(ScoreKey(name, 0))
+      scores[key] = Score(errors["model"], {"prior": errors["prior"]}, valid)
+      shown[key] = prediction.reshape(ticks, rows, *prediction.shape[1:])
     return total, Aux(*jax.lax.stop_gradient((after, scores, shown)))
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.perceiver_io import flow as perceiver_flow
+from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import (
   Aux,
   Score,
@@ -72,7 +73,7 @@ class Flow:
     beside = {"zero_flow": scale * _end_point_error(jnp.zeros_like(target), target, known)}
     score = Score(scale * error, beside, valid)
     next_state = jax.tree.map(lambda x: x[self.config.window - 1], states)
-    found = next_state, {"flow@0": score}, {}
+    found = next_state, {str(ScoreKey("flow", 0)): score}, {}
     return mean_where(error, valid), Aux(*jax.lax.stop_gradient(found))
 
 

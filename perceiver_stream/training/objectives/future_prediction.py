@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from perceiver_stream.models.base import Model
+from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import (
   Aux,
   Score,
@@ -134,7 +135,9 @@ class FuturePrediction:
       copy = modality.copy(modality.newest(memory, displacement))
       loss, score = self._compare(modality, predicted[name], copy, target, valid)
       total = total + modality.config.loss_weight * loss
-      scores[f"{name}@{displacement}"] = jax.tree.map(lambda x: x.reshape(num, rows), score)
+      scores[str(ScoreKey(name, displacement))] = jax.tree.map(
+        lambda x: x.reshape(num, rows), score
+      )
     if (
       displacement in self.judged
       and {"flow_backward"} <= set(window)
@@ -142,11 +145,12 @@ class FuturePrediction:
     ):
       judged = same & flag(window, "flow_backward")[-num:]
       flow = predicted["pixels_flow"].reshape(window["flow_backward"][-num:].shape)
-      scores[f"pixels_flow@{displacement}"] = judge_flow(
+      scores[str(ScoreKey("pixels_flow", displacement))] = judge_flow(
         flow, window["flow_backward"][-num:], judged
       )
     shaped = {
-      f"{k}@{displacement}": v.reshape(num, rows, *v.shape[1:]) for k, v in predicted.items()
+      str(ScoreKey(name, displacement)): value.reshape(num, rows, *value.shape[1:])
+      for name, value in predicted.items()
     }
     return total, scores, jax.lax.stop_gradient(shaped)
 

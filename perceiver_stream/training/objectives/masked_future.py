@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from perceiver_stream.models import rvm
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.rvm import model as rvm_model
+from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import Aux, Score, check_window, flag, mean_where
 from perceiver_stream.types import IS_FIRST, Observation
 
@@ -125,7 +126,7 @@ class MaskedFuture:
   def _scores(self, errors: dict[str, Array], valid: Array, deltas: Array) -> dict[str, Score]:
     beside = {name: error for name, error in errors.items() if name != "model"}
     return {
-      f"pixels@{d}": Score(errors["model"], beside, valid & (deltas == d))
+      str(ScoreKey("pixels", d)): Score(errors["model"], beside, valid & (deltas == d))
       for d in self.displacements
     }
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PyTree
 from perceiver_stream.models import moog
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.moog import model as moog_model
+from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import Aux, Score, check_window, flag
 from perceiver_stream.types import IS_FIRST, Observation
 
@@ -73,7 +74,8 @@ class NextFrame:
     predicted = network.picture(flat).reshape(*latents.shape[:2], *window["pixels"].shape[2:])
     next_state = jax.tree.map(lambda x: x[-1], states)
     score = self._score(predicted, state, states, window)
-    found = next_state, {"pixels@1": score}, {"pixels@1": predicted}
+    key = str(ScoreKey("pixels", 1))
+    found = next_state, {key: score}, {key: predicted}
     return loss, Aux(*jax.lax.stop_gradient(found))
 
   def _score(self, predicted: Array, state: PyTree, states: PyTree, window: Observation) -> Score:

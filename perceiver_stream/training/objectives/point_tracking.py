@@ -19,6 +19,7 @@ from perceiver_stream.evaluation.clips import RASTER
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import Orders, Tracker, TrackState
+from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import Aux, Score, check_window
 from perceiver_stream.training.objectives.frozen import (
   FrozenConfig,
@@ -113,7 +114,7 @@ class PointTracking:
     config.validate()
     self.config = config
     follows = config.readout.follows
-    self.key = f"{follows}@0"
+    self.key = str(ScoreKey(follows, 0))
     self.outputs: dict[str, Any] = {}
     self.needs = ("pixels", *LABELS[follows])
     self.labels = {name: (follows, f"px{RASTER}") for name in LABELS[follows]}

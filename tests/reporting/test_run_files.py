@@ -4,12 +4,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from perceiver_stream.reporting import strip_files
+from perceiver_stream.reporting import run_files
 
 
 def write(run_dir, strip, window, first, hop=2):
   """Writes a window of `hop` ticks, and one more before them, counted from `first`."""
-  path = strip_files.path_of(run_dir, strip, window)
+  path = run_files.strip_path(run_dir, strip, window)
   path.parent.mkdir(exist_ok=True)
   ticks = np.arange(first - 1, first + hop)
   arrays = {"x": ticks, "x@1": 10 * ticks[1:], "x@1/model": 100 * ticks[1:]}
@@ -20,8 +20,8 @@ def write(run_dir, strip, window, first, hop=2):
 def test_windows_of_a_strip_are_put_together_and_their_overlap_left_out(tmp_path):
   for window in (7, 5, 6):
     write(tmp_path, 7, window, 2 * window)
-  (strip,) = strip_files.find(tmp_path)
-  arrays = strip_files.read(strip.paths)
+  (strip,) = run_files.find_strips(tmp_path)
+  arrays = run_files.read_strip(strip.paths)
   assert strip.number == 7 and arrays["x"].tolist() == list(range(9, 16))
   assert arrays["x@1"].tolist() == [10 * t for t in range(10, 16)]
   assert arrays["x@1/model"].tolist() == [100 * t for t in range(10, 16)]
@@ -30,13 +30,13 @@ def test_windows_of_a_strip_are_put_together_and_their_overlap_left_out(tmp_path
 def test_strips_are_found_in_order_and_nothing_else_is(tmp_path):
   write(tmp_path, 100, 100, 1)
   write(tmp_path, 20, 19, 1)
-  folder = tmp_path / strip_files.FOLDER
+  folder = tmp_path / run_files.STRIPS
   for name in (".part-00000020-00000020.npz", "x.npz", "²0000000.npz", "1" * 40 + ".npz"):
     (folder / name).write_bytes(b"")
   (folder / "00000030.npz").mkdir()
   (folder / "00000010.npz").write_bytes(b"of an earlier version")
-  assert [strip.number for strip in strip_files.find(tmp_path)] == [10, 20, 100]
-  assert strip_files.find(tmp_path / "nowhere") == []
+  assert [strip.number for strip in run_files.find_strips(tmp_path)] == [10, 20, 100]
+  assert run_files.find_strips(tmp_path / "nowhere") == []
 
 
 def bomb(path):
@@ -64,4 +64,4 @@ def locked(path):
 def test_what_is_no_strip_is_named_before_it_takes_memory(tmp_path, make):
   make(tmp_path / "00000001.npz")
   with pytest.raises(ValueError, match="00000001.npz cannot be read"):
-    strip_files.read([tmp_path / "00000001.npz"])
+    run_files.read_strip([tmp_path / "00000001.npz"])
