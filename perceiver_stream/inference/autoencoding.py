@@ -1,4 +1,4 @@
-"""A video with sound through the latents of an autoencoder and out again, clip after clip."""
+"""Reconstruction of a video with sound by an autoencoder, clip after clip."""
 
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,13 +24,13 @@ _MSE_FLOOR = 1e-10
 
 
 class Clip(NamedTuple):
-  """As many ticks as the model reads at once.
+  """The ticks that the model encodes at once.
 
   Attributes:
-    pixels: Pictures.
-    audio: The sound from the first picture on; silence where there is none.
-    ticks: How many are real; the last picture is repeated after them.
-    has_sound: Whether any of the sound is real.
+    pixels: Frames.
+    audio: Sound from the first frame on; zeros where there is none.
+    ticks: Number of real ticks; the last frame is repeated after them.
+    has_sound: True if any of the sound is real.
   """
 
   pixels: UInt8[np.ndarray, "T H W 3"]
@@ -40,13 +40,13 @@ class Clip(NamedTuple):
 
 
 class Autoencoded(NamedTuple):
-  """What `autoencode` wrote.
+  """Result of `autoencode`.
 
   Attributes:
-    path: Of the movie.
-    ticks: Its length.
-    clips: Clips encoded.
-    has_sound: Whether the video has sound.
+    path: Path of the video.
+    ticks: Length in ticks.
+    clips: Number of clips.
+    has_sound: True if the input has sound.
     psnr: By output, of the reconstruction (`model`) and of a constant (`mean colour` of the clip,
       `silence`), dB, from the mean squared error of all ticks; sound has the range 2.
     label: Mean probability of each class, `[K]`; empty if not asked for.
@@ -64,7 +64,7 @@ def check_autoencoder(model: Model) -> perceiver_autoencoder.Config:
   """Returns the model's config.
 
   Raises:
-    ValueError: It is no autoencoder of clips.
+    ValueError: The model is no autoencoder of clips.
   """
   if not isinstance(model.config, perceiver_autoencoder.Config):
     family = zoo.family(model.config).name
@@ -73,10 +73,10 @@ def check_autoencoder(model: Model) -> perceiver_autoencoder.Config:
 
 
 def clips_of(ticks: Iterable[Mapping[str, Any]], length: int) -> Iterator[Clip]:
-  """Yields the clips of a stream; the last one of a recording may be filled up.
+  """Yields the clips of a stream; the last clip of a recording may be padded.
 
-  The sound of a clip starts with its first picture; a tick brings the sound since the tick before,
-  so that of a picture comes with the next tick, and the last picture of a recording has none.
+  The sound of a clip starts with its first frame. A tick holds the sound since the tick before, so
+  the sound of a frame comes with the next tick, and the last frame of a recording has none.
 
   Args:
     ticks: With `pixels` and `audio`.
@@ -108,15 +108,15 @@ def _filled(frames: list, sound: list, length: int, heard: bool) -> Clip:
 
 
 def encode_clip(model: Model, params: PyTree, clip: Clip) -> PyTree:
-  """Returns the state that holds the latents of a whole clip: one pass of the encoder.
+  """Returns the state with the latents of a whole clip, by one pass of the encoder.
 
-  `model.decode` answers any queries from it; displacement -n is n ticks before the last.
+  `model.decode` decodes any queries from it; displacement -n is n ticks before the last.
   """
   per_tick = len(clip.audio) // len(clip.pixels)
   image = jnp.asarray(clip.pixels, jnp.float32)[None] / 255
   audio = jnp.asarray(clip.audio)[None, :, None]
   start = model.initial_state(params)
-  # All but the last tick are put in their place: watching them would encode as many clips.
+  # All but the last tick are set directly: observing each would encode a clip per tick.
   before = {
     "image": jnp.concatenate([image[:, :1], image[:, :-1]], axis=1),
     "audio": jnp.concatenate([audio[:, :per_tick], audio[:, :-per_tick]], axis=1),
@@ -129,7 +129,7 @@ def encode_clip(model: Model, params: PyTree, clip: Clip) -> PyTree:
 def decode_clip(
   model: Model, params: PyTree, state: PyTree, outputs: Sequence[str] = OUTPUTS
 ) -> dict[str, np.ndarray]:
-  """Returns some outputs of an encoded clip, decoded tick by tick: what is left out costs nothing.
+  """Returns some outputs of an encoded clip, decoded tick by tick; others are not computed.
 
   Args:
     model: An autoencoder.
@@ -164,14 +164,14 @@ def autoencode(
   rate_hz: float | int,
   outputs: Sequence[str] = OUTPUTS,
 ) -> Autoencoded:
-  """Writes a movie of original and reconstruction side by side, with the reconstructed sound.
+  """Writes a video of original and reconstruction side by side, with the reconstructed sound.
 
-  Pictures or sound that are not asked for are the original's. Memory does not grow with the length.
+  Outputs that are not requested are the original's. Memory does not grow with the length.
 
   Args:
     loaded: An autoencoder and its parameters.
     ticks: Of a stream of the model's sizes, with `pixels` and `audio`.
-    path: Of the movie.
+    path: Path of the video.
     rate_hz: Ticks per second.
     outputs: Some of `OUTPUTS`.
 
@@ -203,7 +203,7 @@ def autoencode(
 
 
 class _Tally:
-  """Squared errors of all real ticks, of the model and of a constant."""
+  """Squared errors over all real ticks, of the model and of a constant."""
 
   def __init__(self) -> None:
     self._sums: dict[str, dict[str, list[float]]] = {}
@@ -223,7 +223,7 @@ class _Tally:
     total[1] += error.size
 
   def psnr(self) -> dict[str, dict[str, float]]:
-    """Returns dB by output, then by whose they are."""
+    """Returns PSNR in dB by output and predictor."""
     ranges = {"pixels": 1.0, "audio": _AUDIO_RANGE}
     db: Callable[[str, list[float]], float] = lambda output, total: float(  # noqa: E731
       10 * np.log10(ranges[output] ** 2 / max(total[0] / total[1], _MSE_FLOOR))

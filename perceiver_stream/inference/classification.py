@@ -1,4 +1,4 @@
-"""Names and probabilities of the classes that a model gives."""
+"""Class probabilities of images, and the names of classes."""
 
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -17,11 +17,11 @@ CROP = 224 / 256  # of the shorter side: what the released classifiers were give
 
 
 def read_names(path: str | pathlib.Path, count: int) -> list[str]:
-  """Returns the names of `count` classes, one per line of a text file; no path, numbers.
+  """Returns the names of `count` classes, one per line of a text file; without a path, numbers.
 
   Raises:
     FileNotFoundError: There is no such file.
-    ValueError: It has another number of lines.
+    ValueError: The file has another number of lines.
   """
   if not path:
     return [f"class {i}" for i in range(count)]
@@ -34,13 +34,13 @@ def read_names(path: str | pathlib.Path, count: int) -> list[str]:
 def top(
   probabilities: Float[np.ndarray, " K"], names: list[str], number: int
 ) -> list[tuple[str, float]]:
-  """Returns the likeliest classes, best first."""
+  """Returns the `number` most probable classes, best first."""
   best = np.argsort(-probabilities, kind="stable")[:number]
   return [(names[i], float(probabilities[i])) for i in best]
 
 
 def size_to_read(loaded: Loaded) -> tuple[int, int]:
-  """Returns the size to read pictures at, so that the middle of them is the model's own.
+  """Returns the size (H, W) to read images at, of which the central crop has the model's size.
 
   Raises:
     ValueError: The model is no classifier.

@@ -1,4 +1,4 @@
-"""What the scripts share: errors one can read, and streams for a model that is already there."""
+"""Shared by the scripts: readable errors, and streams that fit a loaded model."""
 
 import dataclasses
 import os
@@ -18,15 +18,16 @@ from perceiver_stream.utils.paths import user_path
 from perceiver_stream.zoo.bundled import RenamedWarning
 
 TRACEBACK = "PERCEIVER_STREAM_TRACEBACK"
-SHOWN = (RenamedWarning, UntrainedWarning)  # by scripts, wherever they come up
-WATCHED = 8  # ticks that a frozen model is given at once
+SHOWN = (RenamedWarning, UntrainedWarning)  # printed by scripts, wherever they are raised
+WATCHED = 8  # ticks of a window for a frozen model
 
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-  """Ends the process with one message where something the user can change is wrong.
+  """Ends the process with one message instead of a traceback for errors that the user can fix.
 
-  Compiled programs are kept for the next start; see `utils.compile_cache`. Warnings about the model that was chosen, random weights or an old name, are one line, too.
+  Compiled programs are kept for the next start; see `utils.compile_cache`. Warnings about random
+  weights and old names of models are one line, too.
   """
   compile_cache.enable()
   try:
@@ -56,9 +57,9 @@ def _readable_warnings() -> Iterator[None]:
 
 
 def stream_for(loaded: Loaded, path: str) -> Any:
-  """Returns the config of a stream of the video at `path`, of the sizes and rates of the model.
+  """Returns the config of a stream of the video at `path`, with the sizes and rates of the model.
 
-  Options of the run's own stream are kept where it was video too. A folder of shards is read once,
+  Options of the run's own stream are kept if it was video too. A folder of shards is read once,
   as it was written.
   """
   if (user_path(path) / shard_files.INDEX).is_file():
@@ -79,7 +80,7 @@ def experiment_for(loaded: Loaded, path: str = "", num_rows: int = 1) -> Experim
   """Returns the experiment of a model over the video at `path`, or over its own run's stream.
 
   Raises:
-    ValueError: A model by name has no stream of its own, and no path is given.
+    ValueError: The model was loaded by name, so it has no stream, and no path is given.
   """
   if not path and loaded.config is None:
     raise ValueError(f"{loaded.about} has no stream of its own; say which video with --path.")

@@ -1,4 +1,4 @@
-"""Depth, flow, segmentation read out of a frozen model's states, over a video that comes in pieces."""
+"""Depth, flow and segmentation of a video, by a read-out of a frozen model's states."""
 
 from collections.abc import Callable
 
@@ -6,24 +6,24 @@ import jax
 import numpy as np
 from jaxtyping import PyTree, UInt8
 
-from perceiver_stream.inference.tracking import CHUNK, Eye
+from perceiver_stream.inference.tracking import CHUNK, FeatureExtractor
 from perceiver_stream.training.objectives.dense_reading import Watched
 
-# From the frames of a whole video to what is read out of them, by modality, `[T, ...]`.
+# From the frames of a whole video to the predictions by modality, `[T, ...]`.
 Reading = Callable[[UInt8[np.ndarray, "T H W 3"]], dict[str, np.ndarray]]
 
 
 def as_reading(watched: Watched, params: PyTree, chunk: int = CHUNK) -> Reading:
-  """Returns what reads each frame of a video, watched from its start, in units of the stream.
+  """Returns a function from the frames of a video to predictions in units of the stream.
 
   Args:
     watched: The frozen model and the read-out.
     params: Of the read-out.
-    chunk: Ticks at a time; what is left over at the end is padded.
+    chunk: Ticks at a time; the last chunk is padded.
   """
 
   def read(frames: np.ndarray) -> dict[str, np.ndarray]:
-    eye, told = Eye(watched.model, watched.params, chunk), []
+    eye, told = FeatureExtractor(watched.model, watched.params, chunk), []
     for at in range(0, len(frames), chunk):
       sight = jax.tree.map(lambda x: x[:, 0], eye(frames[at : at + chunk]))
       told.append(jax.device_get(watched.reader.read(params, sight)))

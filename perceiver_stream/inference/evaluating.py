@@ -1,4 +1,4 @@
-"""Scores of a model that does not learn, over a stream, beside the baselines."""
+"""Scores of a fixed model over a stream, and of the baselines."""
 
 import itertools
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ from perceiver_stream.training.parts import Parts
 def evaluate(parts: Parts, params: PyTree, max_windows: int = 0) -> Scores:
   """Returns the mean error of every predictor at every displacement, over the whole stream.
 
-  The model watches in order and carries its state, as in `train`, but its parameters stay.
+  The model observes the stream in order and carries its state, as in `train`, without updates.
 
   Args:
     parts: Model, objective, windows and baselines.
     params: Of the model.
-    max_windows: Windows to look at; 0 is all.
+    max_windows: Windows to evaluate; 0 is all.
   """
 
   params = jax.tree.map(jnp.asarray, params)  # constants of the program below
@@ -36,7 +36,7 @@ def evaluate(parts: Parts, params: PyTree, max_windows: int = 0) -> Scores:
   state = parts.model.initial_state(params, batch_size=parts.config.num_rows)
   collected: dict[str, dict[str, list[np.ndarray]]] = {}
   for number, window in enumerate(itertools.islice(parts.windows, max_windows or None)):
-    key = jax.random.key(number)  # what is drawn is the same for every model
+    key = jax.random.key(number)  # random targets are the same for every model
     state, scores = look(state, visible(window, parts.observation), key)
     more = parts.baselines(window) if parts.baselines else {}
     for name, score in jax.device_get(scores).items():
@@ -48,7 +48,7 @@ def evaluate(parts: Parts, params: PyTree, max_windows: int = 0) -> Scores:
 
 
 def table(scores: Scores, metric_names: Mapping[str, str]) -> str:
-  """Returns the scores as a Markdown table: PSNR for pictures (higher is better), else errors."""
+  """Returns the scores as a Markdown table: PSNR for images (higher is better), else errors."""
   predictors = list(
     dict.fromkeys(n for row in scores.values() for n in row if n != COUNT and not n.endswith(PSNR))
   )

@@ -1,4 +1,4 @@
-"""Optical flow of picture pairs and videos of any size, by any model that has it to give."""
+"""Optical flow of image pairs and videos of any size, by any model that predicts flow."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -18,17 +18,17 @@ from perceiver_stream.models.frame_predictors import video_autoencoder
 from perceiver_stream.models.perceiver_io import flow as perceiver_flow
 from perceiver_stream.streams.base import TIMESTAMP
 
-EXPECTED = "pixels_flow"  # where models say what they expect to have moved from
+EXPECTED = "pixels_flow"  # name of predicted backward flow among the outputs
 
 
 class Pair(NamedTuple):
-  """Two successive pictures of a video, and the flow from the first to the second.
+  """Two successive frames of a video, and the flow from the first to the second.
 
   Attributes:
     first: RGB.
     second: RGB.
     flow: In pixels.
-    times_s: Of both on the stream's clock; zeros for pictures that have none.
+    times_s: Of both on the stream's clock; zeros for images without a time.
   """
 
   first: UInt8[np.ndarray, "H W 3"]
@@ -38,10 +38,10 @@ class Pair(NamedTuple):
 
 
 def gives_flow(model: Model) -> str:
-  """Returns `"pair"` if a model answers two pictures, `"stream"` if it expects motion to come.
+  """Returns `"pair"` for models of two frames, `"stream"` for models that predict coming motion.
 
   Raises:
-    ValueError: It does neither.
+    ValueError: The model does neither.
   """
   if isinstance(model.config, perceiver_flow.Config):
     return "pair"
@@ -60,13 +60,13 @@ def gives_flow(model: Model) -> str:
 def tile_flow(
   model: Model, params: PyTree
 ) -> Callable[[Float[np.ndarray, "B 2 h w 3"]], Float[Array, "B h w 2"]]:
-  """Returns the function from two frames in [-1, 1], of the model's size, to flow in pixels."""
+  """Returns a function from two frames in [-1, 1], of the model's size, to flow in pixels."""
   pixels, start = model.modalities["pixels"], model.initial_state(params)
   scale, yes = model.modalities["flow"].config.scale, jnp.ones(1, bool)
 
   def flow(frames: np.ndarray) -> Array:
     first, second = (jnp.asarray((frames[:, i] + 1) / 2, jnp.float32) for i in (0, 1))
-    # The first frame is remembered, not watched: that would be an encoder pass for nothing.
+    # The first frame only enters the memory: observing it would cost an encoder pass.
     seen = pixels.remember(start.memory["pixels"], first, yes, yes)
     state = start._replace(memory={**start.memory, "pixels": seen})
     _, state = model.observe(params, state, {"pixels": second[None]})
@@ -84,10 +84,10 @@ def flow_between(
   overlap: int = 20,
   fewest: bool = False,
 ) -> Float[np.ndarray, "H W 2"]:
-  """Returns the flow from one picture to another, of any size.
+  """Returns the flow from one image to another, of any size.
 
-  Larger pictures than the model's are worked out in overlapping tiles. Those smaller than a tile,
-  along either side, are enlarged first, and their flow is made smaller again.
+  Images larger than the model's are processed in overlapping tiles. Images smaller than a tile
+  along either side are enlarged first, and their flow is resized back.
 
   Args:
     model: A `perceiver_flow`.
@@ -95,10 +95,10 @@ def flow_between(
     first: RGB.
     second: RGB of the same size.
     overlap: Least overlap of neighbouring tiles, pixels.
-    fewest: Whether to take the fewest tiles that still overlap, not those of the released colab.
+    fewest: Use the fewest tiles that still overlap instead of those of the released colab.
 
   Raises:
-    ValueError: The pictures differ in size, or the model is no `perceiver_flow`.
+    ValueError: The images differ in size, or the model is no `perceiver_flow`.
   """
   if gives_flow(model) != "pair":
     raise ValueError(
@@ -125,7 +125,7 @@ def flow_between(
 def resized_flow(
   flow: Float[np.ndarray, "H W 2"], size: tuple[int, ...]
 ) -> Float[np.ndarray, "h w 2"]:
-  """Returns a flow for the same pictures at another size, in pixels of that size."""
+  """Returns a flow resized to another size of the images, in pixels of that size."""
   scale = np.asarray([size[1] / flow.shape[1], size[0] / flow.shape[0]], np.float32)
   return _resized(flow, size) * scale
 
@@ -133,14 +133,14 @@ def resized_flow(
 def flows_of(
   loaded: Loaded, ticks: Iterator[Mapping[str, Any]], *, overlap: int = 20, fewest: bool = False
 ) -> Iterator[Pair]:
-  """Yields successive pictures of one recording with the flow between them.
+  """Yields successive frames of a stream with the flow between them.
 
-  A `perceiver_flow` compares the two. A model that predicts pictures says what motion it expects
-  after the first of them, before it has seen the second.
+  A `perceiver_flow` compares the two frames. Other models predict the motion from the first frame
+  on, before they observe the second.
 
   Args:
     loaded: Model and parameters.
-    ticks: Of a stream, with `pixels` and `timestamp_s`; pairs across two recordings are left out.
+    ticks: Of a stream, with `pixels` and `timestamp_s`; pairs across recordings are left out.
     overlap: See `flow_between`.
     fewest: See `flow_between`.
   """
@@ -163,7 +163,7 @@ def flows_of(
 
 
 def _expectation(loaded: Loaded) -> Callable[[Mapping[str, Any]], np.ndarray]:
-  """Returns a function of successive ticks: the flow a model expects until the next."""
+  """Returns a function of successive ticks: the predicted flow until the next tick."""
   model, params = loaded.model, loaded.params
   size, ahead = model.modalities["pixels"].spec.shape[:2], model.displacements[0]
   state = model.initial_state(params)
@@ -172,7 +172,7 @@ def _expectation(loaded: Loaded) -> Callable[[Mapping[str, Any]], np.ndarray]:
     nonlocal state
     seen = {"pixels": _resized(tick["pixels"], size)[None], "is_first": tick["is_first"][None]}
     outputs, state = model.step(params, state, seen)
-    back = np.asarray(outputs.predictions[EXPECTED])[0, 0]  # where each pixel comes from
+    back = np.asarray(outputs.predictions[EXPECTED])[0, 0]  # backward flow
     return resized_flow(-back / ahead, tick["pixels"].shape[:2])
 
   return expect
@@ -191,7 +191,7 @@ def _resized(picture: np.ndarray, size: tuple[int, ...], *, cubic: bool = False)
 
 
 def rivals(pair: Pair) -> dict[str, Float[np.ndarray, "H W 2"]]:
-  """Returns the flows to compare: the model's, no motion, and DIS."""
+  """Returns the flow of the model, zero flow, and DIS flow, by name."""
   return {
     "model": pair.flow,
     "zero": np.zeros_like(pair.flow),
@@ -200,10 +200,10 @@ def rivals(pair: Pair) -> dict[str, Float[np.ndarray, "H W 2"]]:
 
 
 def rebuilt_psnr(pair: Pair) -> dict[str, float]:
-  """Returns, by rival, how well the second picture moved back along the flow gives the first, dB.
+  """Returns the PSNR of the second frame warped back along each flow, against the first, in dB.
 
-  No truth is needed. What comes into view or leaves it cannot be rebuilt, so the best flow is not
-  always the one of the highest number.
+  No ground truth is needed. Occluded regions cannot be rebuilt, so the best flow does not always
+  have the highest PSNR. Keys are those of `rivals`.
   """
   grid = optical_flow.pixel_grid(*pair.first.shape[:2])
   first, second = (x.astype(np.float32) for x in (pair.first, pair.second))
@@ -212,7 +212,7 @@ def rebuilt_psnr(pair: Pair) -> dict[str, float]:
 
 
 def end_point_errors(pair: Pair, truth: Float[np.ndarray, "H W 2"]) -> dict[str, float]:
-  """Returns, by rival, the mean end-point error in pixels where the truth is known.
+  """Returns the mean end-point error of each flow in pixels, where the truth is known.
 
   Raises:
     ValueError: The truth has another size.

@@ -1,4 +1,4 @@
-"""Flow written to files: of two pictures, and of a video as a movie with the colour wheel."""
+"""Flow in files: of two images, and of a video as a video with the colour wheel."""
 
 import contextlib
 import pathlib
@@ -14,17 +14,17 @@ from perceiver_stream.reporting import flow_files, images
 from perceiver_stream.reporting.video_writer import MovieWriter
 from perceiver_stream.utils.paths import user_path
 
-FASTEST = 0.99  # of the pixels are slower than the speed drawn in full colour
+FASTEST = 0.99  # quantile of speed that is shown in full colour
 
 
-class Written(NamedTuple):
-  """What a video's flow came to.
+class FlowSummary(NamedTuple):
+  """Result of `write_movie`.
 
   Attributes:
-    count: Pairs of pictures.
-    max_speed: Speed of full colour at the end, pixels from a picture to the next.
-    step_s: Mean time from a picture to the next, seconds.
-    psnr: By rival, mean dB of the first picture rebuilt from the second; see `flows.rebuilt_psnr`.
+    count: Pairs of frames.
+    max_speed: Speed of full colour at the end, pixels per frame.
+    step_s: Mean time from a frame to the next, seconds.
+    psnr: Mean dB of the first frame rebuilt from the second; see `flow_estimation.rebuilt_psnr`.
   """
 
   count: int
@@ -34,10 +34,10 @@ class Written(NamedTuple):
 
 
 def writable_folder(path: str | pathlib.Path) -> pathlib.Path:
-  """Returns the folder, made if need be.
+  """Returns the folder, created if it is missing.
 
   Raises:
-    OSError: It cannot be made or written to.
+    OSError: It cannot be created or written to.
   """
   folder = user_path(path)
   try:
@@ -51,12 +51,12 @@ def writable_folder(path: str | pathlib.Path) -> pathlib.Path:
 
 
 def speed_of(flow: Float[np.ndarray, "H W 2"]) -> float:
-  """Returns the speed to draw in full colour: that of the fastest 1 % of pixels, at least 0.5."""
+  """Returns the speed to show in full colour: the 99 % quantile over pixels, at least 0.5."""
   return max(0.5, float(np.quantile(np.hypot(flow[..., 0], flow[..., 1]), FASTEST)))
 
 
 def drawn(flow: Float[np.ndarray, "H W 2"], max_speed: float | int) -> UInt8[np.ndarray, "H W 3"]:
-  """Returns flow in colours, with the wheel that explains them in the corner."""
+  """Returns flow in colours, with the colour wheel in the corner."""
   picture = images.flow_to_rgb(flow, max_speed)
   side = max(9, min(flow.shape[:2]) // 5)
   if side < min(flow.shape[:2]):
@@ -78,17 +78,17 @@ def write_movie(
   *,
   max_speed: float | int = 0,
   save_flows: bool = False,
-) -> Written:
-  """Writes `flow.mp4`, each picture beside its flow, and if asked all flows to `flows.npz`.
+) -> FlowSummary:
+  """Writes `flow.mp4`, each frame beside its flow, and on request all flows to `flows.npz`.
 
-  Each picture is shown at its time, from the first on, and `flows.npz` holds the times as `time_s`.
+  Each frame is shown at its time, from the first on, and `flows.npz` holds the times as `time_s`.
   Memory does not grow with the length of the video.
 
   Args:
-    folder: Is there.
-    pairs: From `flows.flows_of`.
+    folder: Existing folder.
+    pairs: From `flow_estimation.flows_of`.
     max_speed: Speed of full colour; 0 takes the fastest so far, so colours never flicker.
-    save_flows: Whether to write the flows too.
+    save_flows: Write `flows.npz` too.
 
   Raises:
     ValueError: There is no pair.
@@ -112,7 +112,7 @@ def write_movie(
       scores.append(flow_estimation.rebuilt_psnr(pair))
       steps_s.append(end_s - start_s)
   psnr = {n: float(np.mean([s[n] for s in scores])) for n in scores[0]}
-  return Written(len(scores), speed, float(np.mean(steps_s)), psnr)
+  return FlowSummary(len(scores), speed, float(np.mean(steps_s)), psnr)
 
 
 def _again(first: Pair, rest: Iterator[Pair]) -> Iterator[Pair]:

@@ -1,4 +1,4 @@
-"""From predicted log-mel energies back to a waveform that can be listened to."""
+"""Waveforms from log-mel energies, by Griffin and Lim's iteration."""
 
 import numpy as np
 from jaxtyping import Float
@@ -11,12 +11,12 @@ FLOOR = 1e-5  # energy that the audio modality adds before the logarithm
 def waveform(
   log_mel: Float[np.ndarray, "T F M"], config: audio.Config, num_iterations: int = 32
 ) -> Float[np.ndarray, " S"]:
-  """Returns sound whose log-mel energies are near those given, `[T * num_samples]` in [-1, 1].
+  """Returns a waveform whose log-mel energies are near those given, `[T * num_samples]` in [-1, 1].
 
   Frames lie inside ticks, so their spacing is wider where one tick ends: energies are first
   interpolated to an even hop. Mel bands go back to frequency bins by least squares, and phases
-  come from Griffin and Lim's iteration; mel bands hold no phase, so the waveform itself cannot
-  come back, only what it sounds like.
+  come from Griffin and Lim's iteration. Mel bands hold no phase, so the original waveform is not
+  recovered, only one that sounds alike.
 
   Args:
     log_mel: Natural logarithms, as `modalities.audio` predicts them, of successive ticks.
@@ -55,7 +55,7 @@ def _magnitude(log_mel: np.ndarray, c: audio.Config) -> np.ndarray:
 
 
 def _synthesise(spectrum: np.ndarray, c: audio.Config) -> np.ndarray:
-  """Returns the sound whose frames are nearest to `spectrum`: windowed overlap-add."""
+  """Returns the waveform whose frames are nearest to `spectrum`, by windowed overlap-add."""
   window = np.hanning(c.window)
   frames = np.fft.irfft(spectrum, c.window) * window
   sound = np.zeros((len(frames) - 1) * c.hop + c.window)

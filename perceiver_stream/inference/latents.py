@@ -1,4 +1,4 @@
-"""Latents of a stream of any length, as sharded files that a stopped extraction goes on from."""
+"""Latents of a stream of any length as sharded files; a stopped extraction resumes from them."""
 
 import io
 import json
@@ -22,13 +22,13 @@ STREAM = "stream position"  # its name among the arrays of resume.npz
 
 
 class Extracted(NamedTuple):
-  """What `extract_latents` left.
+  """Result of `extract_latents`.
 
   Attributes:
     folder: With `latents-00000.npz`, … and `index.json`.
     ticks: Ticks in all shards.
     shards: Number of shards.
-    finished: Whether the stream was read to its end.
+    finished: True if the stream was read to its end.
   """
 
   folder: pathlib.Path
@@ -50,20 +50,20 @@ def extract_latents(
   """Writes the latents after each tick, shard by shard; memory does not grow with the stream.
 
   A shard `latents-<i>.npz` holds `latents` `[T, B, L, D]`, `timestamp_s` and `is_first` `[T, B]`.
-  It appears whole or not at all, and with it the recurrent state and stream position to go on
-  from: a folder found half done is continued, and the files are those of an unbroken extraction.
+  It appears complete or not at all, together with the recurrent state and stream position: an
+  unfinished folder is resumed, and the files equal those of an uninterrupted extraction.
 
   Args:
     loaded: Model and parameters.
     windows: Iterator over successive windows without overlap, with `get_state` and `set_state`.
-    folder: To write to.
+    folder: Output folder.
     windows_per_shard: Windows in a shard; the last may have fewer.
     dtype: Of the latents on disk, `"float32"` or `"float16"`.
-    identity: What must be the same for a half done folder to be continued, as JSON.
-    should_stop: Asked after every shard.
+    identity: JSON that must be equal for an unfinished folder to be resumed.
+    should_stop: Checked after every shard.
 
   Raises:
-    CheckpointError: The folder holds an extraction of something else.
+    CheckpointError: The folder holds the latents of another model or stream.
   """
   folder = user_path(folder)
   folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def read_shards(folder: str | pathlib.Path) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _read_index(folder: pathlib.Path) -> dict[str, Any]:
-  """Returns the index of a folder; ValueError where it is none."""
+  """Returns the index of a folder; ValueError where it is damaged."""
   index = limits.read_json(folder / INDEX)
   if not isinstance(index, dict) or type(index.get("shards")) is not int:
     raise ValueError(f"{folder / INDEX} is no index of latents; extract them again.")
@@ -111,7 +111,7 @@ def _read_index(folder: pathlib.Path) -> dict[str, Any]:
 def _finish_shard(
   folder: pathlib.Path, index: dict, done: dict, shard: list, windows: Any, state: Any
 ) -> None:
-  """Writes a shard, then where to go on, then the index; each replaces its file in one move."""
+  """Writes a shard, then the state to resume from, then the index, each atomically."""
   if shard:
     arrays = {"latents": np.concatenate([latents for _, latents in shard])}
     for name in ("timestamp_s", "is_first"):
@@ -129,7 +129,7 @@ def _finish_shard(
 def _go_on(
   folder: pathlib.Path, index: dict, loaded: Loaded, windows: Any
 ) -> tuple[dict[str, Any], Any]:
-  """Returns what is done already and the state after it; moves the windows there."""
+  """Returns the progress so far and the state after it, and sets the stream to that position."""
   if not (folder / INDEX).exists() or not (folder / RESUME).exists():
     return {"ticks": 0, "shards": 0, "finished": False}, None
   before = _read_index(folder)

@@ -1,4 +1,4 @@
-"""Trained models back from their runs, and any model over a stream in bounded memory."""
+"""Models loaded from runs, files or names, and any model over a stream in bounded memory."""
 
 import dataclasses
 import pathlib
@@ -27,17 +27,17 @@ from perceiver_stream.zoo.loading import changed, shapes, template
 
 
 class UntrainedWarning(UserWarning):
-  """A name was loaded for which there are no trained weights."""
+  """A model was loaded by a name without trained weights."""
 
 
 class Loaded(NamedTuple):
-  """A model that can be used.
+  """A model with parameters.
 
   Attributes:
-    model: Its functions.
-    params: Its parameters.
-    config: Of the run it comes from; None for a model by name.
-    about: What it is and how much it has learnt, in words.
+    model: Functions of the model.
+    params: Parameters.
+    config: Config of the run; None for a file or a name.
+    about: Description of the source and the amount of training.
   """
 
   model: Model
@@ -96,7 +96,7 @@ def untrained(name: str, *, seed: int = 0, **changes: Any) -> Loaded:
 
 
 def warn_untrained(name: str) -> None:
-  """Warns that a named model has random weights, and says where trained ones are."""
+  """Warns that a named model has random weights, and names the trained ones."""
   file = zoo.released(name)
   trained = f"load {file} by its path" if file else f"bundled are {', '.join(bundled.names())}"
   warn(
@@ -113,15 +113,15 @@ def watch(
   displacements: tuple[int, ...] = (),
   state: PyTree | None = None,
 ) -> Iterator[tuple[Mapping[str, np.ndarray], Outputs, PyTree]]:
-  """Yields each window, `[T, B, ...]`, with what the model makes of it and its state after.
+  """Yields each window, `[T, B, ...]`, with the outputs of the model and its state after it.
 
   Observations that are not finite count as not valid, with one warning.
 
   Args:
     loaded: Model and parameters.
     windows: Successive windows of a stream, without overlap.
-    displacements: Ticks ahead to predict; none leaves predictions out.
-    state: To go on from; None is the initial state.
+    displacements: Ticks ahead to predict; () predicts nothing.
+    state: State to start from; None is the initial state.
   """
   model, params = loaded.model, loaded.params
   names, finite = set(model.modalities), NonFinite(model.modalities)
@@ -134,7 +134,7 @@ def watch(
 
 
 def ticks_left(window: Mapping[str, np.ndarray]) -> int:
-  """Returns the number of ticks before all rows have ended; what follows is padding."""
+  """Returns the number of ticks before all rows have ended; later ticks are padding."""
   ended = window.get("ended")
   return len(next(iter(window.values()))) if ended is None else int((~ended.all(axis=1)).sum())
 
@@ -157,15 +157,15 @@ def _load_run(folder: pathlib.Path, changes: Mapping[str, Any]) -> Loaded:
 
 
 def restore(folder: pathlib.Path, learner: Any, model: Model | None = None) -> tuple[PyTree, str]:
-  """Returns the newest parameters of a run, and what they are in words.
+  """Returns the newest parameters of a run, and a description.
 
   Args:
-    folder: Of the run.
-    learner: What learnt: a model, or what reads out of one.
-    model: That which watched, if it is another.
+    folder: Folder of the run.
+    learner: The trained module: a model, or a read-out.
+    model: The frozen model, if the learner is a read-out.
 
   Raises:
-    CheckpointError: There is no checkpoint that is whole.
+    CheckpointError: There is no complete checkpoint.
   """
   template = jax.eval_shape(learner.init, jax.random.PRNGKey(0), blank_tick(model or learner))
   restored, problems = checkpoint_files.newest_whole(

@@ -1,4 +1,4 @@
-"""The read-outs of MooG's released file: points and boxes followed through a clip."""
+"""Read-outs of MooG's released file: trackers of points and boxes in a clip."""
 
 import pathlib
 import re
@@ -23,8 +23,8 @@ class Head(NamedTuple):
   """A read-out with its parameters.
 
   Attributes:
-    config: Its sizes, read off the file.
-    params: Its parameters.
+    config: Sizes, inferred from the file.
+    params: Parameters.
   """
 
   config: ClipConfig
@@ -49,11 +49,11 @@ def load_head(path: str | pathlib.Path, kind: str) -> Head:
 
   Args:
     path: Of the file.
-    kind: `"points"` (a query is answered in parts) or `"boxes"` (at once).
+    kind: `"points"` (decoded in segments of the clip) or `"boxes"` (decoded at once).
 
   Raises:
     FileNotFoundError: There is no such file.
-    ValueError: It has no such read-out, or one of its arrays does not fit.
+    ValueError: The file has no such read-out, or one of its arrays does not fit.
   """
   path = user_path(path)
   if not path.is_file():

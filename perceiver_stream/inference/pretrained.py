@@ -1,4 +1,4 @@
-"""Files of trained models and of what reads out of them, written from runs and read back."""
+"""Files of trained models and their read-outs, exported from runs and loaded."""
 
 import dataclasses
 import pathlib
@@ -22,16 +22,16 @@ from perceiver_stream.zoo.loading import Readout, card_of, find, load_readout
 def load_tracker(
   name_or_path: str | pathlib.Path, num_slots: int = 64, follows: str = "points"
 ) -> tuple[Watched, PyTree]:
-  """Returns a frozen model with what was learnt to follow points in its states, and its parameters.
+  """Returns a frozen model with a trained tracker on its states, and the tracker's parameters.
 
   Args:
     name_or_path: A file that `export` wrote, or the name of bundled weights.
-    num_slots: Points followed at a time.
+    num_slots: Points tracked at a time.
     follows: `"points"` or `"boxes"`.
 
   Raises:
     FileNotFoundError: There is no such file.
-    ValueError: The file has no model of ours, or nothing that follows points.
+    ValueError: The file has no model of this package, or no tracker.
   """
   file = find(name_or_path)
   model, params = zoo.load(file)
@@ -43,14 +43,14 @@ def load_tracker(
 
 
 def load_reader(name_or_path: str | pathlib.Path) -> tuple[dense_reading.Watched, PyTree]:
-  """Returns a frozen model with what was learnt to read depth and the like, and its parameters.
+  """Returns a frozen model with a trained dense read-out, and the read-out's parameters.
 
   Args:
     name_or_path: As in `load_tracker`.
 
   Raises:
     FileNotFoundError: There is no such file.
-    ValueError: The file has no model of ours, or no such read-out.
+    ValueError: The file has no model of this package, or no dense read-out.
   """
   file = find(name_or_path)
   model, params = zoo.load(file)
@@ -59,17 +59,17 @@ def load_reader(name_or_path: str | pathlib.Path) -> tuple[dense_reading.Watched
 
 
 def export(run: str | pathlib.Path, target: str | pathlib.Path, note: str = "") -> str:
-  """Writes what a run has learnt into one file, and returns what that is in words.
+  """Writes the newest parameters of a run into one file, and returns a description.
 
-  The file holds the model, and what the run learnt to read out of it, if it did.
+  The file holds the model, and the read-out if the run trained one.
 
   Args:
     run: Folder of the run.
-    target: Ends in .safetensors.
-    note: For the card: how it was trained.
+    target: Path of the file, ending in .safetensors.
+    note: Text for the card about the training.
 
   Raises:
-    CheckpointError: The run has no checkpoint that is whole.
+    CheckpointError: The run has no complete checkpoint.
     ValueError: The target has another ending.
   """
   folder, target = user_path(run), user_path(target)

@@ -1,4 +1,4 @@
-"""Points followed through a video of any length, written as a movie, tables and recordings."""
+"""Point tracks of a video of any length, written as a video, tables and recordings."""
 
 import contextlib
 import itertools
@@ -14,7 +14,7 @@ from perceiver_stream.evaluation.queries import check_asked
 from perceiver_stream.evaluation.trackers_online import Said
 from perceiver_stream.files import limits
 from perceiver_stream.inference import track_writers
-from perceiver_stream.inference.tracking import CHUNK, Follower
+from perceiver_stream.inference.tracking import CHUNK, FrameTracker
 from perceiver_stream.reporting.track_images import TRAIL, draw_tracks
 from perceiver_stream.streams.base import TIMESTAMP
 from perceiver_stream.utils import atomic
@@ -23,13 +23,13 @@ from perceiver_stream.utils.paths import user_path
 
 @dataclass(kw_only=True)
 class Options:
-  """What is written beside the tracks, and how.
+  """Output of `write_tracks` beside the tracks.
 
   Attributes:
-    trail: Ticks that trails are long.
-    zoom: Enlargement of the movie.
-    rerun: Recording for the Rerun viewer to write too; "" is none.
-    tensorboard: Folder for event files with a picture of every second; "" is none.
+    trail: Length of trails, ticks.
+    zoom: Integer enlargement of the video.
+    rerun: Path of a recording for the Rerun viewer; "" is none.
+    tensorboard: Folder for event files with an image per second; "" is none.
   """
 
   trail: int = TRAIL
@@ -45,13 +45,13 @@ class Options:
       )
 
 
-class Written(NamedTuple):
-  """What became of a video.
+class TrackSummary(NamedTuple):
+  """Result of `write_tracks`.
 
   Attributes:
-    ticks: Frames.
-    tracks: `[N, T, 2]` as in the file.
-    seen: Share of places, from the queries on, that are said to be visible.
+    ticks: Number of frames.
+    tracks: (x, y) in raster coordinates, `[N, T, 2]`, as in the file.
+    seen: Share of positions, from the queries on, that are predicted visible.
   """
 
   ticks: int
@@ -65,7 +65,7 @@ def read_points(text: str) -> Float[np.ndarray, "N 3"]:
   A file may have a first row of names.
 
   Raises:
-    ValueError: There is none, or one is not three numbers.
+    ValueError: There is no query, or one is not three numbers.
     FileNotFoundError: There is no such file.
   """
   if text.lower().endswith(".csv"):
@@ -108,25 +108,25 @@ def write_tracks(
   folder: pathlib.Path,
   ticks: Iterable[Mapping[str, Any]],
   queries: Float[np.ndarray, "N 3"],
-  follow: Callable[[Float[np.ndarray, "N 3"]], Follower],
+  follow: Callable[[Float[np.ndarray, "N 3"]], FrameTracker],
   options: Options | None = None,
   should_stop: Callable[[], bool] = lambda: False,
-) -> Written:
+) -> TrackSummary:
   """Writes `overlay.mp4`, `tracks.npz` and `tracks.csv` of a video.
 
-  Frames are dropped as soon as they are drawn; what grows with the length is the tracks, 13 bytes
-  for each point and frame, and the times. Times of frames are those of the ticks, from the first.
+  Frames are dropped as soon as they are drawn; only tracks (13 bytes per point and frame) and times
+  grow with the length. Times count from the first frame.
 
   Args:
-    folder: Is there.
+    folder: Existing folder.
     ticks: Of one recording, in order: `pixels`, RGB, and `timestamp_s`.
     queries: (t, y, x) in raster coordinates of the frames; t in frames.
-    follow: Starts the method; see `watching_points.starter`.
-    options: What else is written.
-    should_stop: Asked between pieces; what was done until then is written whole.
+    follow: Starts the tracker; see `tracking.starter`.
+    options: Further output.
+    should_stop: Checked between chunks; if true, the files end there, complete.
 
   Raises:
-    ValueError: There are no frames, or a query cannot be answered: nothing is left in the folder.
+    ValueError: There are no frames, or a query is outside the video: no file is left.
   """
   options = options or Options()
   options.validate()
@@ -162,7 +162,9 @@ def write_tracks(
     with atomic.replacing(folder / "tracks.npz") as part, part.open("wb") as file:
       np.savez_compressed(file, **arrays)
   known = np.asarray(np.isfinite(said.tracks[..., 0]))
-  return Written(count, said.tracks, float(said.visible[known].mean()) if known.any() else np.nan)
+  return TrackSummary(
+    count, said.tracks, float(said.visible[known].mean()) if known.any() else np.nan
+  )
 
 
 def _sinks(

@@ -1,6 +1,6 @@
-"""Files that tracks of a video are written to, piece by piece: movie, table, recording, event files.
+"""Writers of the tracks of a video, chunk by chunk: video, table, Rerun recording, event files.
 
-Each appears under its name when complete, and not at all after an error.
+Each file appears under its name when complete, and not at all after an error.
 """
 
 import contextlib
@@ -26,11 +26,11 @@ class Chunk(NamedTuple):
   """Successive frames with their tracks.
 
   Attributes:
-    first: Number of the first of them in the video.
+    first: Number of the first frame in the video.
     times_s: Of the frames, seconds.
     frames: RGB.
-    drawn: The same with points drawn, maybe enlarged.
-    tracks: Of the points in them.
+    drawn: Frames with points drawn, enlarged if asked for.
+    tracks: Tracks in these frames.
   """
 
   first: int
@@ -45,7 +45,7 @@ Sink = Callable[[Chunk], None]
 
 @contextlib.contextmanager
 def movie(path: pathlib.Path) -> Iterator[Sink]:
-  """Yields what writes the frames with points drawn as a movie, each at its time."""
+  """Yields a writer of the drawn frames as a video, each at its time."""
   with MovieWriter(path, min_side=1) as writer:
 
     def add(chunk: Chunk) -> None:
@@ -57,7 +57,7 @@ def movie(path: pathlib.Path) -> Iterator[Sink]:
 
 @contextlib.contextmanager
 def table(path: pathlib.Path) -> Iterator[Sink]:
-  """Yields what writes a row of `COLUMNS` for each point and frame, from its query on."""
+  """Yields a writer of a CSV row of `COLUMNS` for each point and frame, from its query on."""
   with atomic.replacing(path) as part, part.open("w", newline="") as file:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -76,7 +76,7 @@ def table(path: pathlib.Path) -> Iterator[Sink]:
 
 @contextlib.contextmanager
 def recording(path: pathlib.Path) -> Iterator[Sink]:
-  """Yields what writes frames, points and the number of visible ones for the Rerun viewer."""
+  """Yields a writer of frames, points and the number of visible points for the Rerun viewer."""
   with atomic.replacing(path) as part, RerunFile(part) as file:
 
     def add(chunk: Chunk) -> None:
@@ -92,7 +92,7 @@ def recording(path: pathlib.Path) -> Iterator[Sink]:
 
 @contextlib.contextmanager
 def events(folder: pathlib.Path) -> Iterator[Sink]:
-  """Yields what writes TensorBoard files: visible points, and a picture of every second."""
+  """Yields a writer of TensorBoard files: the number of visible points, and an image per second."""
   with contextlib.closing(TensorBoard(folder, 0)) as board:
     due_s = -math.inf
 

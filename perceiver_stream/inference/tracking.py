@@ -1,4 +1,4 @@
-"""Points followed through video that comes piece by piece, by a frozen model or without learning."""
+"""Point tracking in a video given in chunks, by a read-out of a frozen model or a classical tracker."""
 
 import dataclasses
 from collections.abc import Callable
@@ -25,41 +25,42 @@ from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.zoo import bundled
 from perceiver_stream.zoo.loading import blank_tick
 
-CHUNK = 8  # ticks that are watched at once
-MAX_SLOTS = 64  # points that are followed at once; more take turns
+CHUNK = 8  # frames observed in one call
+MAX_SLOTS = 64  # points tracked at once; more are tracked in turns
 SHORT = {"lk": "lk_gray", "dis": "dis_finest0"}
 
-# From the next frames of a video to what is said of the points in them.
-Follower = Callable[[UInt8[np.ndarray, "T H W 3"]], Said]
-# From queries, as `check_queries` returns them, to a follower that is before the first frame.
-Start = Callable[[Float[np.ndarray, "N 3"]], Follower]
+# From the next frames of a video to the tracks in them.
+FrameTracker = Callable[[UInt8[np.ndarray, "T H W 3"]], Said]
+# From queries, as `check_queries` returns them, to a tracker at the start of the video.
+TrackerFactory = Callable[[Float[np.ndarray, "N 3"]], FrameTracker]
 
 
-class Eye:
-  """A frozen model that is fed frames of any size, `chunk` at a time; it sees them at its own.
+class FeatureExtractor:
+  """Features of a frozen model for frames of any size, resized to the model's, `chunk` at a time.
 
   Attributes:
-    ticks: Frames seen so far.
+    ticks: Frames observed so far.
   """
 
   def __init__(self, model: Model, params: PyTree, chunk: int = CHUNK, *, flow: bool = False):
-    """Starts before the first frame; `flow` has it say how places move, see `frozen.look`."""
+    """Starts before the first frame; with `flow` the features have motion, see `frozen.look`."""
     self.ticks = 0
     self._model, self._params, self._chunk, self._flow = model, params, chunk, flow
     self._state = model.initial_state(params, 1)
 
   def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Sight:
-    """Returns what a read-out sees of the state after each frame, `[chunk, 1, ...]`.
+    """Returns the input of a read-out after each frame, `[chunk, 1, ...]`.
 
-    Fewer frames than a chunk are the last; what is beyond them repeats the last one.
+    Fewer frames than a chunk end the video; the chunk is padded with the last frame.
 
     Raises:
-      ValueError: There are more than a chunk, or the last came before.
+      ValueError: There are more frames than a chunk, or the video has ended.
     """
     count, chunk = len(frames), self._chunk
     if not 0 < count <= chunk or self.ticks % chunk:
       raise ValueError(
-        f"Eye: {count} frames after {self.ticks}; give {chunk} at a time, fewer only at the end."
+        f"FeatureExtractor: {count} frames after {self.ticks}; give {chunk} at a time, fewer only "
+        f"at the end."
       )
     shape = self._model.modalities["pixels"].spec.shape[:2]
     pixels = np.stack([resized(frame, (shape[0], shape[1])) for frame in frames])
@@ -72,10 +73,10 @@ class Eye:
     return sight
 
 
-class Watcher:
-  """A frozen model with its tracker, fed frames of any size, `chunk` at a time.
+class TrackerRunner:
+  """Read-out tracker on a frozen model, for frames of any size, `chunk` at a time.
 
-  Places are shares of the picture, in [0, 1]: (x, y) of points, or (x, y, width, height) of boxes.
+  Positions are relative to the image, in [0, 1]: (x, y) of points, (x, y, width, height) of boxes.
   """
 
   def __init__(
@@ -86,23 +87,23 @@ class Watcher:
     places: Float[np.ndarray, "N K"],
     chunk: int = CHUNK,
   ):
-    """Starts before the first frame, with the frames and places that are asked for."""
+    """Starts before the first frame, with the frames and positions of the queries."""
     self._watched, self._params, self._chunk = watched, params, chunk
     self._times, self._places = times.astype(int), places.astype(np.float32)
     flow = watched.tracker.config.use_flow
-    self._eye = Eye(watched.model, watched.params, chunk, flow=flow)
+    self._eye = FeatureExtractor(watched.model, watched.params, chunk, flow=flow)
     turns = max(1, -(-len(times) // watched.num_slots))  # one, of nothing, without a query
     self._slots = [watched.tracker.initial_state(1, watched.num_slots) for _ in range(turns)]
 
   def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Said:
-    """Returns what is said of the places in the next frames; see `Eye`."""
+    """Returns the tracks in the next frames; see `FeatureExtractor`."""
     first = self._eye.ticks
     sight = self._eye(frames)
     told = [self._told(turn, sight, first) for turn in range(len(self._slots))]
     return Said(*(np.concatenate(x)[:, : len(frames)] for x in zip(*told, strict=True)))
 
   def _told(self, turn: int, sight: Sight, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns places `[N, chunk, K]`, and what else is said, of a turn."""
+    """Returns positions `[N, chunk, K]`, visibility and certainty of the queries of a turn."""
     slots, state = self._watched.num_slots, self._slots[turn]
     some = slice(turn * slots, (turn + 1) * slots)
     asked, now = self._places[some], self._times[some] - first
@@ -121,17 +122,17 @@ class Watcher:
 
 def follow_points(
   watched: Watched, params: PyTree, asked: Float[np.ndarray, "N 3"], chunk: int = CHUNK
-) -> Follower:
-  """Returns what follows points, asked for as `check_queries` returns them, in a video's frames.
+) -> FrameTracker:
+  """Returns a tracker of points by a read-out, for queries as `check_queries` returns them.
 
-  In raster coordinates a place is the same share of the picture at any size.
+  Tracks are in raster coordinates of the frames.
   """
-  started: list[Watcher] = []
+  started: list[TrackerRunner] = []
 
   def follow(frames: UInt8[np.ndarray, "T H W 3"]) -> Said:
     size = np.array(frames.shape[2:0:-1], np.float32)
     if not started:
-      started.append(Watcher(watched, params, asked[:, 0], asked[:, :0:-1] / size, chunk))
+      started.append(TrackerRunner(watched, params, asked[:, 0], asked[:, :0:-1] / size, chunk))
     said = started[0](frames)
     return said._replace(tracks=said.tracks * size)
 
@@ -141,12 +142,12 @@ def follow_points(
 def untrained(
   name: str, num_slots: int = MAX_SLOTS, config: point_readout.Config | None = None
 ) -> tuple[Watched, PyTree]:
-  """Returns a model of the zoo that watches pixels, and a tracker, with random weights.
+  """Returns a model of the zoo that observes pixels, and a tracker, both with random weights.
 
-  It shows that all runs; with frames, as the default is, the tracker goes by their motion.
+  With features from frames, the default, the tracker follows their motion even untrained.
 
   Raises:
-    ValueError: There is no such model, or nothing can be read out of its states.
+    ValueError: There is no such model, or its states have no feature map to read.
   """
   sizes = zoo.config(name)
   if "pixels" in getattr(sizes, "modalities", {}):
@@ -159,16 +160,16 @@ def untrained(
   return watched, watched.init(jax.random.PRNGKey(0), blank_tick(model))
 
 
-def starter(name: str, num_points: int) -> tuple[Start, str]:
-  """Returns what starts to follow points, and what it is in words.
+def starter(name: str, num_points: int) -> tuple[TrackerFactory, str]:
+  """Returns a function that starts a tracker on queries, and a description of the tracker.
 
   Args:
-    name: Of a model with a tracker, a file of one, or of a method without learning.
-    num_points: That will be followed.
+    name: Name of bundled weights, file of a model with a tracker, or classical tracker.
+    num_points: Number of queries.
 
   Raises:
-    FileNotFoundError: There is no such thing; the message lists what there is.
-    ValueError: The model cannot follow points.
+    FileNotFoundError: There is no such tracker; the message lists what there is.
+    ValueError: The model cannot track points.
   """
   key = SHORT.get(name, name)
   if key in TRACKERS:

@@ -1,4 +1,4 @@
-"""A frozen model with its tracker as a method of `evaluation.clips`, to be scored like any other."""
+"""Read-out trackers as methods of `evaluation.clips` and `evaluation.scoring`."""
 
 import numpy as np
 from jaxtyping import PyTree
@@ -7,23 +7,23 @@ from perceiver_stream.evaluation.clips import Method
 from perceiver_stream.evaluation.metrics import boxes
 from perceiver_stream.evaluation.queries import check_queries
 from perceiver_stream.evaluation.scoring import BoxMethod
-from perceiver_stream.inference.tracking import CHUNK, Follower, Watcher, follow_points
+from perceiver_stream.inference.tracking import CHUNK, FrameTracker, TrackerRunner, follow_points
 from perceiver_stream.training.objectives.point_tracking import Watched
 
 
 def as_method(
   watched: Watched, params: PyTree, *, both_ways: bool = False, chunk: int = CHUNK
 ) -> Method:
-  """Returns the tracker as a method of `evaluation.clips`, for models that read pixels.
+  """Returns a point tracker as a method of `evaluation.clips`, for models that read pixels.
 
-  The model watches each clip from its initial state, `chunk` ticks at a time, so that clips of any
-  length use one program; see `Watcher`.
+  The model observes each clip from its initial state, `chunk` ticks at a time, so that clips of any
+  length use one program; see `TrackerRunner`.
 
   Args:
     watched: The frozen model and the tracker.
     params: Of the tracker.
-    both_ways: Whether frames before a query are answered too, by watching the clip backwards.
-    chunk: Ticks at a time; what is left over at a clip's end is padded.
+    both_ways: Track frames before a query too, on the clip in reverse.
+    chunk: Ticks at a time; the last chunk is padded.
   """
 
   def follow(frames: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -46,10 +46,10 @@ def as_method(
 
 
 def as_box_method(watched: Watched, params: PyTree, chunk: int = CHUNK) -> BoxMethod:
-  """Returns a tracker of boxes as a method of `scoring.boxes`: forwards, static before the query."""
+  """Returns a box tracker as a method of `scoring.boxes`; boxes are static before the query."""
 
   def method(frames: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    watcher = Watcher(watched, params, asked[:, 0], boxes.middles_of(asked[:, 1:]), chunk)
+    watcher = TrackerRunner(watched, params, asked[:, 0], boxes.middles_of(asked[:, 1:]), chunk)
     found, _ = _followed(watcher, frames, chunk)
     before = np.arange(len(frames)) < asked[:, :1]
     return np.where(before[..., None], asked[:, None, 1:], boxes.corners_of(found))
@@ -57,8 +57,10 @@ def as_box_method(watched: Watched, params: PyTree, chunk: int = CHUNK) -> BoxMe
   return method
 
 
-def _followed(follow: Follower, frames: np.ndarray, chunk: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns places and whether they are seen, in a whole clip."""
+def _followed(
+  follow: FrameTracker, frames: np.ndarray, chunk: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns positions and visibility in a whole clip."""
   said = [follow(frames[at : at + chunk]) for at in range(0, len(frames), chunk)]
   tracks, visible, _ = (np.concatenate(x, axis=1) for x in zip(*said, strict=True))
   return tracks.astype(np.float64), visible

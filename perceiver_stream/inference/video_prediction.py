@@ -1,4 +1,4 @@
-"""A movie of what a model expects: each picture and sound as it was predicted ticks before."""
+"""Video of predictions: each frame and its sound as predicted some ticks before."""
 
 import pathlib
 from collections import deque
@@ -14,16 +14,16 @@ from perceiver_stream.reporting.video_writer import MovieWriter
 from perceiver_stream.streams.base import TIMESTAMP
 from perceiver_stream.utils.paths import user_path
 
-GREY = 128  # shown for the first ticks, which nothing has predicted
+GREY = 128  # shown for the first ticks, which have no prediction
 
 
 class Predicted(NamedTuple):
-  """What `predict_movie` wrote.
+  """Result of `predict_movie`.
 
   Attributes:
-    path: Of the movie.
-    ticks: Its length.
-    has_sound: Whether sound was predicted too.
+    path: Path of the video.
+    ticks: Length in ticks.
+    has_sound: True if sound was predicted too.
   """
 
   path: pathlib.Path
@@ -40,22 +40,21 @@ def predict_movie(
   rate_hz: float | int,
   beside: bool = False,
 ) -> Predicted:
-  """Writes the prediction for every tick, made `displacement` ticks earlier, to a movie.
+  """Writes a video of the prediction for every tick, made `displacement` ticks earlier.
 
-  Shown are pixels, or the first other picture that the model predicts, such as flow in colours. The
-  movie runs in step with its input. Sound is made from predicted log-mel energies; see
-  `vocoder.waveform`.
+  It shows pixels, or else the first dense output of the model, such as flow in colours. The video
+  is as long as its input. Sound is made from predicted log-mel energies; see `griffin_lim`.
 
   Args:
     loaded: Model and parameters.
     windows: Successive windows of one row, `[T, 1, ...]`, without overlap.
-    path: Of the movie.
+    path: Path of the video.
     displacement: Ticks ahead.
-    rate_hz: Ticks per second; 0: each picture comes at the time of its tick.
-    beside: Whether the input is shown on the left.
+    rate_hz: Ticks per second; 0 shows each frame at the time of its tick.
+    beside: Show the input on the left.
 
   Raises:
-    ValueError: The model predicts no picture, or sound for ticks without a rate.
+    ValueError: The model predicts no image, or sound for ticks without a rate.
   """
   outputs = {n for n, m in loaded.model.modalities.items() if m.config.use_output}
   shows = loaded.model.modalities[_picture_of(loaded, outputs)]
@@ -86,9 +85,9 @@ def predict_movie(
 
 
 def _sound(predictions: list[np.ndarray], displacement: int, audio: Any) -> np.ndarray:
-  """Returns the samples, silent for the first ticks, which nothing has predicted.
+  """Returns the samples, silent for the first ticks, which have no prediction.
 
-  A tick's sound ends where its picture begins (see `streams.video`), so it plays one tick earlier.
+  The sound of a tick ends at the time of its frame (see `streams.video`), so it plays one tick earlier.
   """
   silence = np.log(FLOOR) if audio.predict == "log_mel" else 0.0
   nothing = [np.full_like(predictions[0], silence)]
@@ -97,7 +96,7 @@ def _sound(predictions: list[np.ndarray], displacement: int, audio: Any) -> np.n
 
 
 def _picture_of(loaded: Loaded, outputs: set[str]) -> str:
-  """Returns the name of the output that is shown."""
+  """Returns the name of the output to show."""
   dense = sorted(n for n in outputs if isinstance(loaded.model.modalities[n], Dense))
   if not dense:
     raise ValueError(f"predict_movie: the model predicts {sorted(outputs)}, no picture.")

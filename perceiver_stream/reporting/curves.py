@@ -1,4 +1,4 @@
-"""Learning curves as SVG, beside the baselines; drawn with matplotlib, imported when first used."""
+"""Learning curves of model and baselines as SVG; matplotlib is imported when first used."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -64,7 +64,7 @@ _SMOOTHING = 0.06  # of the run's windows
 
 
 def score_curves(series: Sequence[Series]) -> bytes:
-  """Returns a figure of one output: above the scores, below the gains over the baseline.
+  """Returns a figure of one output: scores in the upper row, gains over the baseline below.
 
   Args:
     series: Of one output, one per displacement: the columns.
@@ -95,7 +95,7 @@ def score_curves(series: Sequence[Series]) -> bytes:
 
 
 def course_curves(run: Run) -> bytes:
-  """Returns a figure of how the run went: loss, gradient norm, frames per second; b"" for none."""
+  """Returns a figure of loss, gradient norm and frames per second; b"" where none was logged."""
   columns = {
     "training loss": run.column("loss"),
     "gradient norm": run.column("grad_norm"),
@@ -118,7 +118,7 @@ def course_curves(run: Run) -> bytes:
 def smooth(
   values: Float[np.ndarray, " N"], weights: Float[np.ndarray, " N"], width: int
 ) -> Float[np.ndarray, " N"]:
-  """Returns the centred weighted mean over `width` windows; NaN counts for nothing.
+  """Returns the centred weighted mean over `width` windows; NaN is ignored.
 
   >>> smooth(np.array([0.0, 1.0, np.nan, 5.0]), np.ones(4), 3)
   array([0.5, 0.5, 3. , 5. ])
@@ -153,7 +153,7 @@ def _gains(axis: Any, series: Series, styles: Styles) -> None:
 def _line(
   axis: Any, x: np.ndarray, y: np.ndarray, weights: np.ndarray, style: dict, label: str = ""
 ) -> None:
-  """Draws a curve smoothed, and faintly as it is."""
+  """Draws a smoothed curve, and the raw one faintly."""
   from matplotlib.lines import Line2D
 
   width = max(1, round(_SMOOTHING * len(y)))
@@ -167,14 +167,14 @@ def _line(
 
 
 def _drawn(series: Series) -> list[str]:
-  """Returns the predictors to draw, the model last and so on top."""
+  """Returns the predictors to draw; the model is last, so on top."""
   names = [name for name in series.values if name != "model"]
   names = [n for n in names if not (n == "extrap_d" and series.displacement == 1)]
   return [*names, "model"] if "model" in series.values else names
 
 
 def styles_of(names: Iterable[str]) -> Styles:
-  """Returns how each predictor of a figure is drawn; those without a style differ in colour."""
+  """Returns a line style for each predictor; those without one of their own differ in colour."""
   names = list(dict.fromkeys(names))
   unnamed = [name for name in names if name not in STYLES]
   own = {

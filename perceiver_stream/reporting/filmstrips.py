@@ -28,7 +28,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def strip_html(paths: Sequence[pathlib.Path], known: Mapping[str, Modality]) -> str:
-  """Returns one strip: for each output and displacement a block of pictures.
+  """Returns one strip as HTML: a block of images for each output and displacement.
 
   Args:
     paths: Files of its windows; see `run_files`.
@@ -57,7 +57,7 @@ def _is_sound(prediction: np.ndarray, modality: Modality) -> bool:
 
 
 def _pictures(arrays: Arrays, modality: Modality, key: ScoreKey) -> str:
-  """Returns the rows of a picture-like output."""
+  """Returns the rows of an image-like output."""
   predicted = arrays[str(key)]
   num, raw = len(predicted), arrays[modality.name]
   shown = np.unique(np.linspace(0, num - 1, min(num, MAX_TILES)).round().astype(int))
@@ -79,7 +79,7 @@ def _pictures(arrays: Arrays, modality: Modality, key: ScoreKey) -> str:
 
 
 def _errors(before: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
-  """Returns the rows of where the prediction is wrong, and where copying, on one scale."""
+  """Returns the error maps of the prediction and of copying, on one scale."""
   full = max(float(np.quantile(np.abs(before - target).mean(axis=-1), 0.995)), 0.02)
   return {
     f"error (to {full:.2f})": images.error_map(predicted, target, full),
@@ -90,7 +90,7 @@ def _errors(before: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> di
 def _motion(flow: np.ndarray | None, shown: np.ndarray) -> dict[str, np.ndarray]:
   """Returns the row of decoded motion.
 
-  The model says where each pixel comes from; shown is where it went, on the scale of the fastest.
+  The model predicts backward flow; the row shows forward flow, scaled to the fastest pixels.
   """
   if flow is None:
     return {}
@@ -100,7 +100,7 @@ def _motion(flow: np.ndarray | None, shown: np.ndarray) -> dict[str, np.ndarray]
 
 
 def _sound(arrays: Arrays, modality: Modality, key: ScoreKey) -> str:
-  """Returns true and predicted spectrogram below each other, and their difference."""
+  """Returns the true spectrogram, the predicted one, and their difference, as rows."""
   predicted = arrays[str(key)]
   raw = arrays[modality.name][-len(predicted) :]
   target = np.asarray(modality.target(modality.canonical(jnp.asarray(raw))))
@@ -118,13 +118,13 @@ def _sound(arrays: Arrays, modality: Modality, key: ScoreKey) -> str:
 
 
 def _range(db: np.ndarray) -> tuple[float, float]:
-  """Returns the scale of a spectrogram: 1 % darkest and lightest cut off, at least 20 dB."""
+  """Returns the range of a spectrogram in dB: the 1 % and 99 % quantiles, at least 20 dB apart."""
   low, high = np.quantile(db, [0.01, 0.99])
   return float(min(low, high - 20)), float(high)
 
 
 def _captions(arrays: Arrays, key: ScoreKey, shown: np.ndarray) -> list[str]:
-  """Returns under each tile how good it is, and how good the baseline."""
+  """Returns a caption for each tile: the model's score and the baseline's."""
   valid = arrays.get(f"{key}/{VALID}", np.ones(shown.max() + 1, bool))
   named = {name.split("/")[1]: name for name in arrays if name.startswith(f"{key}/")}
   copy = arrays.get(named.get(reference(named) or "copy", ""))
@@ -144,7 +144,7 @@ def _captions(arrays: Arrays, key: ScoreKey, shown: np.ndarray) -> list[str]:
 
 
 def _grid(rows: Mapping[str, np.ndarray], captions: list[str], kind: str = "film") -> str:
-  """Returns rows of tiles, named on the left, captions below."""
+  """Returns rows of tiles as HTML, with names on the left and captions below."""
   tile = _TILE_PX if kind == "film" else _SOUND_PX
   width = _LABEL_PX + tile * max(map(len, rows.values()))
   parts = []

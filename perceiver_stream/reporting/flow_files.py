@@ -1,6 +1,6 @@
-"""Optical flow in files: Middlebury's `.flo`, and `.npz`, one flow or those of a whole video.
+"""Optical flow in files: Middlebury's `.flo`, and `.npz` of one flow or a whole video.
 
-Flows are `[H, W, 2]` (x, y) in pixels. What is not known is NaN here, and larger than 1e9 in a
+Flows are `[H, W, 2]` (x, y) in pixels. Unknown flow is NaN in memory and larger than 1e9 in a
 `.flo` file.
 
 Source: Baker et al. 2011, "A Database and Evaluation Methodology for Optical Flow", `README.txt` of
@@ -38,7 +38,7 @@ def read_flow(path: str | pathlib.Path) -> Float[np.ndarray, "H W 2"]:
 
   Raises:
     FileNotFoundError: There is no such file.
-    ValueError: It is no flow, or damaged.
+    ValueError: The file holds no flow, or is damaged.
   """
   path = user_path(path)
   if not path.is_file():
@@ -78,7 +78,8 @@ def _read_npz(path: pathlib.Path) -> np.ndarray:
 class FlowArchive:
   """An `.npz` of many flows, written one by one: `flow_000000`, `flow_000001`, ..., float32.
 
-  With times it holds `time_s` `[N, 2]` too: of the pictures that each is from and to. Memory does not grow with their number; the file appears under its name when complete.
+  If times are given it also holds `time_s` `[N, 2]`, the times of both frames of each flow. Memory
+  does not grow with the number of flows; the file appears under its name when complete.
   """
 
   def __init__(self, path: str | pathlib.Path):
@@ -90,7 +91,7 @@ class FlowArchive:
     self._zip = zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, allowZip64=True)
 
   def add(self, flow: Num[np.ndarray, "H W 2"], times_s: tuple[float, float] | None = None) -> None:
-    """Adds the next flow, with the times of its two pictures in seconds, or all without."""
+    """Adds the next flow, with the times of its two frames in seconds, or all without."""
     self._write(f"flow_{self.count:06d}", flow.astype(np.float32))
     self.count += 1
     if times_s is not None:

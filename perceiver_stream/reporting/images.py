@@ -1,6 +1,6 @@
-"""Pictures of what is not a picture: flow, depth, sound, labels, errors; and film strips.
+"""RGB images of flow, depth, sound, labels and errors; film strips; PNG.
 
-Every function gives RGB as uint8, and every scale is an argument, so that pictures side by side
+Every function returns RGB as uint8, and every scale is an argument, so that images side by side
 can share it. No plotting library is needed; only text on a film strip uses OpenCV.
 """
 
@@ -108,12 +108,12 @@ def spectrogram(
   low_db: float | int = -50,
   high_db: float | int = 0,
 ) -> UInt8[np.ndarray, "mels frames 3"]:
-  """Returns log-mel energies (natural logarithms) as a picture: time to the right, pitch up."""
+  """Returns log-mel energies (natural logarithms) as an image: time to the right, pitch up."""
   return heat(log_mel.T[::-1] * _DB, low_db, high_db)
 
 
 def segmentation_to_rgb(ids: Integer[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*n 3"]:
-  """Returns one colour per id, always the same, neighbours far apart; id 0 is black."""
+  """Returns a fixed colour per id, neighbouring ids far apart; id 0 is black."""
   phase = 2 * np.pi * ((ids[..., None] * 0.618034) % 1 + np.asarray([0, 1 / 3, 2 / 3]))
   light = 0.65 + 0.35 * ((ids[..., None] * 0.754878) % 1)
   colour = light * (0.55 + 0.45 * np.cos(phase))
@@ -123,12 +123,12 @@ def segmentation_to_rgb(ids: Integer[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*n
 def error_map(
   prediction: Num[np.ndarray, "*n C"], target: Num[np.ndarray, "*n C"], full: float = _FULL_ERROR
 ) -> UInt8[np.ndarray, "*n 3"]:
-  """Returns the mean absolute difference over channels as heat; brightest from `full` on."""
+  """Returns the mean absolute difference over channels as a heat map; `full` is brightest."""
   return heat(np.abs(np.asarray(prediction, float) - target).mean(axis=-1), 0.0, full)
 
 
 def to_rgb(frame: Num[np.ndarray, "*n 3"]) -> UInt8[np.ndarray, "*n 3"]:
-  """Returns a frame as bytes; numbers are taken to be in [0, 1] and clipped."""
+  """Returns a frame as uint8; floats are expected in [0, 1] and clipped."""
   if frame.dtype == np.uint8:
     return frame
   return np.round(255 * np.clip(np.nan_to_num(frame), 0, 1)).astype(np.uint8)
@@ -137,7 +137,7 @@ def to_rgb(frame: Num[np.ndarray, "*n 3"]) -> UInt8[np.ndarray, "*n 3"]:
 def tile_row(
   tiles: UInt8[np.ndarray, "N H W 3"], scale: int = 1, gap: int = 2
 ) -> UInt8[np.ndarray, "h w 3"]:
-  """Returns pictures side by side, enlarged pixel by pixel, on white."""
+  """Returns images side by side, enlarged by an integer factor, on white."""
   tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
   tiles = np.pad(tiles, [(0, 0), (0, 0), (0, gap), (0, 0)], constant_values=255)
   count, height, width, _ = tiles.shape
@@ -148,12 +148,12 @@ def tile_row(
 def film_strip(
   rows: Mapping[str, UInt8[np.ndarray, "N _ _ 3"]], scale: int = 1, gap: int = 2
 ) -> UInt8[np.ndarray, "h w 3"]:
-  """Returns rows of pictures below each other, each with its name on the left.
+  """Returns rows of images one below the other, each with its name on the left.
 
   Args:
     rows: By name; rows may differ in height, not in number and width.
     scale: Enlargement, pixel by pixel.
-    gap: White pixels between pictures.
+    gap: White pixels between images.
   """
   if not rows:
     raise ValueError("film_strip: there are no rows; give at least one, e.g. {'input': frames}.")
@@ -171,7 +171,7 @@ def film_strip(
 
 
 def png_bytes(picture: UInt8[np.ndarray, "H W 3"]) -> bytes:
-  """Returns the picture as the bytes of a PNG file."""
+  """Returns an image as the bytes of a PNG file."""
   height, width, _ = picture.shape
   lines = np.concatenate([np.zeros((height, 1), np.uint8), picture.reshape(height, -1)], axis=1)
   header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
@@ -180,7 +180,7 @@ def png_bytes(picture: UInt8[np.ndarray, "H W 3"]) -> bytes:
 
 
 def data_uri(data: bytes, kind: str = "image/png") -> str:
-  """Returns a file as an address that holds all of it, for a page that needs no other file."""
+  """Returns a file as a data URI, for a self-contained page."""
   return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 

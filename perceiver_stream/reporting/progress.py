@@ -1,4 +1,4 @@
-"""What one sees while it learns: a progress bar on a terminal, plain lines anywhere else."""
+"""Progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,15 +16,15 @@ from perceiver_stream.reporting.scores import RunningScores
 
 
 class Screen(Console):
-  """A console; a run must not end because its pipe was closed or its terminal is gone."""
+  """A console that stays silent once its pipe is closed or its terminal gone; the run continues."""
 
   def on_broken_pipe(self) -> None:
-    """Leaves the error to `no_matter`; rich would end the process."""
+    """Raises the error for `no_matter` to catch; rich would end the process."""
     raise
 
   @contextmanager
   def no_matter(self) -> Iterator[None]:
-    """Goes silent where there is nobody left to write to."""
+    """Ignores errors of writing in the block, and makes the console silent after the first."""
     try:
       yield
     except (OSError, ValueError):
@@ -39,7 +39,7 @@ class Bar(Progress):
   lines: str = ""
 
   def get_renderables(self) -> Iterable[RenderableType]:
-    """Yields what is drawn."""
+    """Yields the bar and the lines below it."""
     yield self.make_tasks_table(self.tasks)
     if self.lines:
       yield Text(self.lines)
@@ -95,12 +95,12 @@ def describe(running: RunningScores, timing: Mapping[str, Any]) -> str:
 
 
 def speed(timing: Mapping[str, Any]) -> list[str]:
-  """Returns the frames per second in words, or nothing before they are known."""
+  """Returns the frames per second as text, or nothing before they are known."""
   return [f"{timing['frames_per_s']:.1f} frames/s"] if "frames_per_s" in timing else []
 
 
 def score_lines(running: RunningScores) -> list[str]:
-  """Returns a line per output, its score at each displacement with the gain, and what that is.
+  """Returns a line per output with score and gain at each displacement, and the baselines' names.
 
   >>> rows = {"audio@1": {"model": 5.0, "copy": 6.0}, "audio@4": {"model": 8.0, "copy": 6.0}}
   >>> score_lines(RunningScores(rows))
@@ -123,7 +123,7 @@ def score_lines(running: RunningScores) -> list[str]:
 
 
 def last_quarter(scores: Mapping[str, Mapping[str, Any]]) -> str:
-  """Returns a line per output and displacement: the model beside the baselines that say most."""
+  """Returns a line per output and displacement: the model's score and those of the baselines."""
   lines = ["Over the last quarter, each prediction scored before it was learnt from:"]
   for key, row in scores.items():
     names = [n for n, value in row.items() if isinstance(value, float) and f"gain_over_{n}" in row]
@@ -138,7 +138,7 @@ def last_quarter(scores: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def eta(window: int, total: int | None, timing: Mapping[str, Any]) -> str:
-  """Returns the time left in words, or nothing where it cannot be known."""
+  """Returns the time left as text, or nothing where it cannot be known."""
   if not total or not timing.get("windows_per_s"):
     return ""
   seconds = round((total - window) / timing["windows_per_s"])

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs no other, also while the run goes on."""
+"""The report of a run: one self-contained HTML file; it can be written while the run goes on."""
 
 import html
 import importlib.metadata
@@ -24,10 +24,10 @@ _PACKAGES = ("jax", "dm-haiku", "optax", "numpy", "av")
 
 
 def write_report(run_dir: str | pathlib.Path, output: str = REPORT) -> pathlib.Path:
-  """Writes the report of a run and returns where it is.
+  """Writes the report of a run and returns its path.
 
   Args:
-    run_dir: The run's folder; whatever is missing in it is left out of the report.
+    run_dir: The run's folder; sections whose files are missing are left out.
     output: Name of the file in that folder, or a path of its own.
 
   Raises:
@@ -65,7 +65,7 @@ def _section(title: str, make: Callable[[], str]) -> str:
 
 
 def _or_note(make: Callable[[], str]) -> str:
-  """Returns what `make` does, or a note where the run is too damaged for it."""
+  """Returns the result of `make`, or a note where the run is too damaged for it."""
   try:
     return make()
   except Exception as error:
@@ -99,7 +99,7 @@ def _facts(run: Run, summary: Mapping[str, Any]) -> str:
 def _headline(series: Iterable[Series], summary: Mapping[str, Any]) -> str:
   """Returns a table per output: the mean of each predictor, and the model's gains.
 
-  Those are over the reference and, where there are several baselines, over the best of them.
+  Gains are over the reference and, where there are several baselines, over the best of them.
   """
   tables = []
   for modality, group in itertools.groupby(series, lambda one: one.modality):
@@ -163,7 +163,7 @@ def _curves(run: Run, series: Iterable[Series]) -> str:
 
 
 def _strips(run: Run) -> str:
-  """Returns the newest strip open, and earlier ones to be opened."""
+  """Returns the newest strip unfolded, and earlier ones folded."""
   if not run.strips:
     return ""
   last = len(run.strips) - 1
@@ -214,7 +214,7 @@ def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
 
 
 def _environment(run: Run) -> str:
-  """Returns what the run says it ran on, and what wrote this report."""
+  """Returns versions and devices of the run, and of the process that wrote this report."""
   rows = {
     "perceiver_stream of the run": str(run.summary.get("version", "")),
     "devices of the run": ", ".join(map(str, run.summary.get("devices", []))),

@@ -1,11 +1,11 @@
-"""Recordings for the Rerun viewer (extra `viz`): pictures, points and numbers on one clock.
+"""Recordings for the Rerun viewer (extra `viz`): images, points and numbers on one clock.
 
   with RerunFile("tracks.rrd") as recording:
     recording.set_time(0, 0.0)
     recording.picture("video", np.zeros((48, 64, 3), np.uint8))
     recording.points("video/points", np.asarray([[10.5, 20.5]]), np.asarray([True]))
 
-`rerun tracks.rrd` shows it. Raster coordinates are Rerun's own: points lie where they belong.
+`rerun tracks.rrd` shows it. Rerun uses the same raster coordinates.
 """
 
 import importlib
@@ -23,7 +23,7 @@ _HIDDEN_ALPHA = 70  # of 255
 
 
 class RerunFile:
-  """A recording that is written as it goes; memory does not grow with it."""
+  """A recording that is written as it is made; memory does not grow with it."""
 
   def __init__(self, path: str | pathlib.Path):
     """Starts the file.
@@ -41,24 +41,24 @@ class RerunFile:
     self._stream.save(path)
 
   def set_time(self, tick: int, time_s: float | int) -> None:
-    """Sets the tick, and its time in seconds, of what is written next."""
+    """Sets the tick, and its time in seconds, for the calls that follow."""
     self._stream.set_time("tick", sequence=tick)
     self._stream.set_time("time", duration=float(time_s))
 
   def picture(self, name: str, rgb: UInt8[np.ndarray, "H W 3"]) -> None:
-    """Writes a picture, without loss, under a name such as `video` or `tokens`."""
+    """Writes an image, lossless, under a name such as `video` or `tokens`."""
     image = self._rerun.EncodedImage(contents=png_bytes(rgb), media_type="image/png")
     self._stream.log(name, image)
 
   def points(
     self, name: str, places: Float[np.ndarray, "N 2"], visible: Bool[np.ndarray, " N"]
   ) -> None:
-    """Writes points in the colours of `pictures_tracks`, hidden ones faint; NaN is left out.
+    """Writes points in the colours of `track_images`, hidden ones faint; NaN is left out.
 
     Args:
-      name: Below that of a picture, such as `video/points`, they are drawn on it.
+      name: Below the name of an image, such as `video/points`, points are drawn on it.
       places: (x, y) in raster coordinates.
-      visible: Where they are seen.
+      visible: Mask of the visible points.
     """
     known = np.flatnonzero(np.isfinite(places).all(axis=-1))
     alpha = np.where(visible, 255, _HIDDEN_ALPHA)[:, None].astype(np.uint8)
@@ -69,7 +69,7 @@ class RerunFile:
     self._stream.log(name, points)
 
   def number(self, name: str, value: float | int) -> None:
-    """Writes a number, which is shown as a curve."""
+    """Writes a number; the viewer shows a curve."""
     self._stream.log(name, self._rerun.Scalars(float(value)))
 
   def __enter__(self) -> "RerunFile":

@@ -1,6 +1,6 @@
 """Scores and course of a run from its files, whatever state it is in: running, stopped, cut off.
 
-See `run_files` for the files. What cannot be read is passed over and counted.
+See `run_files` for the files. Records that cannot be read are skipped and counted.
 """
 
 import pathlib
@@ -34,9 +34,9 @@ class Series(NamedTuple):
   Attributes:
     modality: Name of the output.
     displacement: Ticks ahead.
-    metric: What is measured, in words, with its unit.
-    higher_is_better: Whether it is.
-    ticks: When, at the end of each window.
+    metric: Name of the metric with its unit.
+    higher_is_better: True for PSNR.
+    ticks: Ticks done at the end of each window.
     counts: Targets scored in each window.
     values: Mean score of each window by predictor (`model`, `copy`, …); NaN where there is none.
   """
@@ -60,7 +60,7 @@ class Series(NamedTuple):
     return reference(self.values) or "copy"
 
   def mean(self, predictor: str, where: np.ndarray) -> float | None:
-    """Returns the mean over the targets of the windows `where`; None if there are none."""
+    """Returns the mean over the targets of the windows in the mask `where`; None if there are none."""
     values = self.values.get(predictor, np.full(len(self.ticks), np.nan))
     weights = np.where(where & np.isfinite(values), self.counts, 0.0)
     if not weights.sum():
@@ -68,7 +68,7 @@ class Series(NamedTuple):
     return float(np.sum(weights * np.nan_to_num(values)) / weights.sum())
 
   def gain(self, over: str, where: np.ndarray, of: str = "model") -> float | None:
-    """Returns how much better one predictor is than another there, in the metric's unit."""
+    """Returns the gain of one predictor over another there, in the metric's unit; above 0 is better."""
     mine, other = self.mean(of, where), self.mean(over, where)
     if mine is None or other is None:
       return None
@@ -77,14 +77,14 @@ class Series(NamedTuple):
 
 @dataclass
 class Run:
-  """What was found in a run's folder.
+  """Contents of a run's folder.
 
   Attributes:
-    folder: The run's.
-    config: Of the experiment, as JSON holds it.
-    summary: How it ended; empty while it runs.
-    lines: Of metrics.jsonl.
-    timing: Of timing.jsonl.
+    folder: Path of the folder.
+    config: The experiment's config as JSON.
+    summary: Contents of summary.json; empty while the run goes on.
+    lines: Records of metrics.jsonl.
+    timing: Records of timing.jsonl.
     strips: Film strips, in order.
     num_broken: Lines that could not be read.
   """
@@ -98,7 +98,7 @@ class Run:
   num_broken: int = 0
 
   def modalities(self) -> dict[str, modalities.Modality]:
-    """Returns the modalities of the run's model, those whose config can be read."""
+    """Returns the modalities of the run's model whose config can be read."""
     model = self.config.get("model")
     parts = model.get("modalities") if isinstance(model, dict) else None
     if parts is None:
@@ -114,7 +114,7 @@ class Run:
     return [_series(key, scored, known) for key in sorted(keys, key=pixels_first)]
 
   def column(self, name: str, source: str = "lines") -> Float[np.ndarray, "N 2"]:
-    """Returns (tick, value) of a number that is logged by itself, e.g. `loss`."""
+    """Returns (tick, value) of a scalar in the log, such as `loss`."""
     rows = self.timing if source == "timing" else self.lines
     hop = self.hop()
     at = lambda row: row.get("ticks", row.get("window", np.nan) * hop)  # noqa: E731
@@ -147,7 +147,7 @@ class Run:
 
 
 def read_run(run_dir: str | pathlib.Path) -> Run:
-  """Returns what can be read of a run.
+  """Returns the readable contents of a run's folder.
 
   Raises:
     FileNotFoundError: There is no such folder.
@@ -181,9 +181,9 @@ def summarise_run(run: Run) -> dict[str, Any]:
   Returns:
     `windows`, `ticks`, `skipped`, `loss` (last quarter), `frames_per_s`, `wait_share`, and
     `scores`: by `"<modality>@<displacement>"` the `metric`, `higher_is_better`, the number of
-    targets (`count`), the mean of each predictor (weighted by targets; for pictures the mean of
+    targets (`count`), the mean of each predictor (weighted by targets; for images the mean of
     dB over frames), and `gain_over_<baseline>`, above 0 where the model is better;
-    `first_gain_over_copy` (or over what else is the `reference`) is that of the first quarter. Numbers that are not known are None.
+    `first_gain_over_<reference>` is the gain in the first quarter. Unknown numbers are None.
   """
   scores = {}
   for series in run.series():
@@ -212,12 +212,12 @@ def summarise_run(run: Run) -> dict[str, Any]:
 
 
 def last_share(ticks: Float[np.ndarray, " N"], share: float = SHARE) -> np.ndarray:
-  """Returns where the last quarter of a run is, `[N]` bool."""
+  """Returns a mask of the last quarter of a run, `[N]` bool."""
   return ticks > (1 - share) * ticks.max(initial=0.0)
 
 
 def first_share(ticks: Float[np.ndarray, " N"], share: float = SHARE) -> np.ndarray:
-  """Returns where the first quarter of a run is, `[N]` bool."""
+  """Returns a mask of the first quarter of a run, `[N]` bool."""
   return ticks <= share * ticks.max(initial=0.0)
 
 
@@ -261,7 +261,7 @@ def _metric(modality: modalities.Modality | None, name: str) -> str:
 
 
 def _modality(name: str, fields: Any) -> modalities.Modality | None:
-  """Returns the modality that a config's JSON describes; None if it is not one we know."""
+  """Returns the modality of a config's JSON; None if it is unknown."""
   try:
     return modalities.build(name, codec.from_dict(fields, f"config.model.modalities.{name}"))
   except (TypeError, ValueError):  # written by another version
@@ -269,7 +269,7 @@ def _modality(name: str, fields: Any) -> modalities.Modality | None:
 
 
 def _modalities_of_family(model: Any) -> dict[str, modalities.Modality]:
-  """Returns the modalities of a model whose config does not hold them; none if it is not known."""
+  """Returns the modalities of a model whose config does not list them; none if it is unknown."""
   try:
     return dict(zoo.build(codec.from_dict(model, "config.model")).modalities)
   except (TypeError, ValueError):  # no config of the zoo, or of another version

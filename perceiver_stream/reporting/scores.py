@@ -1,4 +1,4 @@
-"""Prequential scores on the host: per window for the log, and running for the eye."""
+"""Prequential scores on the host: per window for the log, running means for the display."""
 
 import math
 from collections.abc import Mapping
@@ -7,9 +7,9 @@ import numpy as np
 
 from perceiver_stream.reporting.score_keys import COUNT, MODEL, PSNR, VALID, ScoreKey, reference
 
-# Below this mean squared error two pictures are the same to 8 bits; PSNR ends at 60 dB.
+# Below this mean squared error two images are the same to 8 bits; PSNR ends at 60 dB.
 MSE_FLOOR = 1e-6
-OF_PEAK_1 = ("pixels", "audio")  # modalities whose squared errors are told as PSNR
+OF_PEAK_1 = ("pixels", "audio")  # modalities whose squared errors are reported as PSNR
 DECAY = 0.98  # of the running means, per window
 NOT_FINITE_DB = 100.0  # by how much a window that is not finite is worse than the reference
 
@@ -29,7 +29,7 @@ def psnr(mse: np.ndarray) -> np.ndarray:
 def joined(
   errors: Mapping[str, np.ndarray], more: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-  """Returns an objective's errors `[K, B]` with those of the host's predictors of the last K ticks.
+  """Returns an objective's errors `[K, B]` with those of the host's baselines for the last K ticks.
 
   >>> joined({"valid": np.ones((1, 1))}, {"mix": np.array([[2.0], [3.0]])})["mix"]
   array([[3.]])
@@ -48,8 +48,8 @@ def window_scores(
     metric_names: Of each modality; an `mse` of pixels or a waveform is reported beside its `psnr`.
 
   Returns:
-    By key: `count`, then `<predictor>` in the metric's unit and, for pictures,
-    `<predictor>_psnr`, the mean over frames or ticks. None stands for what is not a number.
+    By key: `count`, then `<predictor>` in the metric's unit and, for images,
+    `<predictor>_psnr`, the mean over frames or ticks. None stands for a mean that is not finite.
   """
   scores: Scores = {}
   for key, by_predictor in errors.items():
@@ -72,15 +72,15 @@ class RunningScores:
   def __init__(
     self, means: Mapping[str, Mapping[str, float]] | None = None, not_finite: float = 0.0
   ):
-    """Goes on from means and the share of windows that were not finite."""
+    """Starts from means and the share of windows that were not finite."""
     self.means: dict[str, dict[str, float]] = {k: dict(v) for k, v in (means or {}).items()}
     self.not_finite = not_finite
 
   def add(self, scores: Scores, *, finite: bool = True) -> None:
-    """Takes in the scores of one window; windows without a valid target are passed over.
+    """Adds the scores of one window; outputs without a valid target are ignored.
 
     Args:
-      scores: As `window_scores` returns them.
+      scores: From `window_scores`.
       finite: Whether loss, gradient, parameters and state of the window were.
     """
     finite = finite and not any(r[COUNT] and r.get(MODEL, 0.0) is None for r in scores.values())
@@ -94,7 +94,8 @@ class RunningScores:
   def gain(self, key: str) -> float | None:
     """Returns how much smaller the error is than the reference's, dB; above 0 is better.
 
-    See `reference`. For pictures it is the difference of the mean PSNRs, for all else of the errors' ratio.
+    For images it is the difference of the mean PSNRs, for all else the ratio of the errors; see
+    `reference` for the baseline.
     """
     row = self.means.get(key, {})
     other = reference(row)
@@ -105,9 +106,9 @@ class RunningScores:
     return 10 * math.log10(max(row[other], 1e-9) / max(row[MODEL], 1e-9))
 
   def total(self) -> float:
-    """Returns the mean gain over all keys, in dB; decides which checkpoint is the best.
+    """Returns the mean gain over all keys, in dB; the best checkpoint is chosen by it.
 
-    Windows that were not finite have no gain; they count as worse than any.
+    Windows that were not finite have no gain; each counts as `NOT_FINITE_DB` worse.
     """
     gains = [g for g in map(self.gain, self.means) if g is not None]
     mean = sum(gains) / len(gains) if gains else -1e9

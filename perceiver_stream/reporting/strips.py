@@ -1,4 +1,4 @@
-"""Film strips: what came in, what followed, and what was predicted, kept for the report."""
+"""Recorder of film strips: input, targets and predictions of some windows, for the report."""
 
 import pathlib
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ import numpy as np
 
 from perceiver_stream.reporting import run_files
 
-MIN_TICKS = 8  # shown in a strip; short windows are put together
-MAX_STRIPS = 16  # kept; then every other one goes, so old times grow sparse
+MIN_TICKS = 8  # in a strip; short windows are joined
+MAX_STRIPS = 16  # kept; beyond that every other old one is deleted
 
 Errors = Mapping[str, Mapping[str, np.ndarray]]
 
 
-class Piece(NamedTuple):
+class WindowRecord(NamedTuple):
   """One window of a strip.
 
   Attributes:
-    window: `[W, B, ...]` as it came in.
+    window: Input, `[W, B, ...]`.
     predictions: By `"<output>@<displacement>"`, `[K, B, ...]`, for the last K ticks.
     errors: By `"<modality>@<displacement>"` and predictor, `[K, B]`.
   """
@@ -29,21 +29,21 @@ class Piece(NamedTuple):
   errors: Errors
 
 
-class Strips:
+class StripRecorder:
   """Keeps a strip of at least `MIN_TICKS` ticks, every so many windows.
 
-  Which files there are depends only on the number of the newest window, so that a run that was
-  killed and resumed has those of a run that never stopped.
+  The set of files depends only on the number of the newest window, so a run that was killed and
+  resumed has the same files as one that never stopped.
   """
 
   def __init__(self, run_dir: pathlib.Path, every: int, hop: int, first: int = 0):
-    """Cuts the strips back to what was there after window `first`.
+    """Deletes the strips of windows later than `first`.
 
     Args:
       run_dir: Folder of the run.
       every: Strips end at windows number `every`, 2 * `every`, …; 0 is none.
       hop: Ticks from one window to the next.
-      first: Windows already seen.
+      first: Windows done before.
     """
     self.run_dir, self.every, self.hop = run_dir, every, hop
     self.num_windows = min(every, -(-MIN_TICKS // hop))
@@ -53,8 +53,8 @@ class Strips:
         if numbers and numbers[1] > first:
           path.unlink()
 
-  def add(self, number: int, piece: Piece) -> None:
-    """Takes in the next window, and writes it if it belongs to a strip."""
+  def add(self, number: int, piece: WindowRecord) -> None:
+    """Writes the next window if it belongs to a strip."""
     left = -number % self.every if self.every else 0
     if not self.every or left >= self.num_windows:
       return
@@ -66,18 +66,18 @@ class Strips:
       self._thin(number)
 
   def _thin(self, newest: int) -> None:
-    """Deletes all but the newest and every so many of those before it."""
+    """Deletes all but the newest strip and every n-th of those before it."""
     stride = self.every
     while -(-newest // stride) > MAX_STRIPS:
       stride *= 2
     for strip in run_files.find_strips(self.run_dir):
-      mine = strip.number % self.every == 0  # else from before the interval was changed
+      mine = strip.number % self.every == 0  # others are from before the interval was changed
       if mine and strip.number < newest and strip.number % stride:
         for path in strip.paths:
           path.unlink()
 
 
-def save(path: pathlib.Path, piece: Piece) -> None:
+def save(path: pathlib.Path, piece: WindowRecord) -> None:
   """Writes the first row of a window, complete or not at all; see `run_files`."""
   arrays = {name: array[:, 0] for name, array in piece.window.items()}
   arrays |= {name: array[:, 0] for name, array in jax.device_get(dict(piece.predictions)).items()}

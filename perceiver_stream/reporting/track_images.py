@@ -1,7 +1,7 @@
-"""Pictures of what latents follow: tracks, which token owns what, principal axes, attention.
+"""Videos of tracks, token assignments, principal axes of latents, and attention.
 
-All take arrays, whatever model they come from, and give films: uint8 `[T, H, W, 3]`. A thing has
-one colour, that of its number, in every tick and every film.
+All functions take arrays of any model and return videos, uint8 `[T, H, W, 3]`. A track or token has
+one colour, given by its number, in every frame and every video.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Film = UInt8[np.ndarray, "T H W 3"]
 
 
 def colours_of(count: int) -> UInt8[np.ndarray, "n 3"]:
-  """Returns the colours of things 0 to `count` - 1, neighbours far apart."""
+  """Returns the colours of tracks or tokens 0 to `count` - 1, neighbours far apart."""
   return segmentation_to_rgb(np.arange(1, count + 1))
 
 
@@ -34,17 +34,17 @@ def draw_tracks(
   trail: int = TRAIL,
   zoom: int = 1,
 ) -> UInt8[np.ndarray, "T h w 3"]:
-  """Returns frames with points on them: a disc where one is seen, a ring where it is hidden.
+  """Returns frames with points on them: a disc where a point is visible, a ring where it is hidden.
 
-  Behind each is its trail, as far as it was seen.
+  Each has a trail over the ticks in which it was visible.
 
   Args:
     frames: RGB.
     tracks: (x, y) in raster coordinates of the frames: the first pixel's centre is (0.5, 0.5). NaN
       is not drawn. The last T of P ticks are those of the frames; earlier ones are for trails.
-    visible: Where a point is seen.
+    visible: Mask of the visible points.
     trail: Ticks that a trail is long; 0 is none.
-    zoom: Enlargement, pixel by pixel; points are drawn after it.
+    zoom: Integer enlargement of the frames, before points are drawn.
   """
   colours = colours_of(len(tracks))
   drawn = frames.repeat(zoom, axis=1).repeat(zoom, axis=2)
@@ -56,7 +56,7 @@ def draw_tracks(
 
 
 def _marked(frame: np.ndarray, tracks: np.ndarray, visible: np.ndarray, colours: np.ndarray):
-  """Returns a frame with points where they are in the last of some ticks, and trails behind."""
+  """Returns a frame with points at their positions in the last tick, and trails of those before."""
   cv2 = opencv()
   known = np.asarray(np.isfinite(tracks).all(axis=-1))
   places = np.round((np.where(known[..., None], tracks, 0.0) - 0.5) * 2**_SHIFT).astype(int)
@@ -88,13 +88,13 @@ def token_map(
   colours: UInt8[np.ndarray, "*t L 3"] | None = None,
   share: float = 0.65,
 ) -> UInt8[np.ndarray, "T H W 3"]:
-  """Returns which token owns which pixel: the one that attends to it most.
+  """Returns frames tinted by the token with the most attention on each pixel.
 
   Args:
-    attention: Of each token to each place; places cover the picture evenly.
-    frames: RGB; they shine through in grey.
+    attention: From each token to each cell of a regular grid over the image.
+    frames: RGB; shown in grey under the colours.
     colours: Of the tokens, `[L, 3]` or at each tick; None is a fixed one for each.
-    share: Of the colour, beside the grey of the frames.
+    share: Opacity of the colours.
   """
   colours = colours_of(attention.shape[1]) if colours is None else colours
   owners = np.argmax(attention, axis=1)
@@ -110,15 +110,15 @@ def attention_heat(
   *,
   share: float = 0.65,
 ) -> UInt8[np.ndarray, "T H W2 3"]:
-  """Returns where tokens attend to, as heat on the frames, one token beside the other.
+  """Returns attention of tokens as heat maps on the frames, one token beside the other.
 
-  Each token has one scale over the whole film, from nothing to its strongest.
+  Each token has one scale over the whole video, from 0 to its maximum.
 
   Args:
-    attention: Of each token to each place; places cover the picture evenly.
-    frames: RGB; they shine through in grey.
-    tokens: Which to show; None takes the four whose strongest attention is highest.
-    share: Of the heat, beside the grey of the frames.
+    attention: From each token to each cell of a regular grid over the image.
+    frames: RGB; shown in grey under the heat map.
+    tokens: Numbers of the tokens to show; None takes the four with the highest maximum.
+    share: Opacity of the heat map.
 
   Raises:
     ValueError: There is no such token.
@@ -136,13 +136,13 @@ def attention_heat(
 
 
 class Axes(NamedTuple):
-  """Three directions that values differ most along, and what along them is dark and light.
+  """First three principal axes of a set of vectors, with the range that is shown as colour.
 
   Attributes:
-    mean: Of the values.
-    directions: Unit vectors, the first explains most; zeros where there are fewer than three.
-    low: Along each direction, drawn dark.
-    high: Drawn light.
+    mean: Mean of the vectors.
+    directions: Unit vectors by explained variance; zeros where there are fewer than three.
+    low: Coordinate along each axis that is shown as 0.
+    high: Coordinate along each axis that is shown as 255.
   """
 
   mean: Float[np.ndarray, " D"]
@@ -152,7 +152,7 @@ class Axes(NamedTuple):
 
 
 def principal_axes(values: Float[np.ndarray, "*n D"]) -> Axes:
-  """Returns the axes of all values: of a whole film, so that its colours keep their meaning."""
+  """Returns the axes of all vectors, of a whole video so that its colours keep their meaning."""
   flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
   mean = flat.mean(axis=0)
   _, vectors = np.linalg.eigh((flat - mean).T @ (flat - mean))  # least first
@@ -167,11 +167,11 @@ def principal_axes(values: Float[np.ndarray, "*n D"]) -> Axes:
 def pca_to_rgb(
   values: Float[np.ndarray, "*n D"], axes: Axes | None = None
 ) -> UInt8[np.ndarray, "*n 3"]:
-  """Returns each value as a colour: its places along the three axes are red, green and blue.
+  """Returns each vector as a colour: its coordinates along the axes are red, green and blue.
 
   Args:
     values: Latents or features.
-    axes: Of another film, so that colours mean the same in both; None takes those of `values`.
+    axes: Of another video, so that colours mean the same in both; None takes those of `values`.
   """
   axes = principal_axes(values) if axes is None else axes
   along = (values - axes.mean) @ axes.directions
@@ -185,12 +185,12 @@ def latent_film(
   cell: int = 16,
   axes: Axes | None = None,
 ) -> UInt8[np.ndarray, "T H W 3"]:
-  """Returns latents as squares in the colours of their principal axes, in rows by number.
+  """Returns a video of latents as squares in the colours of their principal axes, row by row.
 
   Args:
-    latents: Of every tick.
-    grid: Rows and columns; None is about a square. Squares that are left over are black.
-    cell: Pixels along a square.
+    latents: Of each tick.
+    grid: Rows and columns; None is about a square. Unused squares are black.
+    cell: Side of a square, pixels.
     axes: See `pca_to_rgb`.
 
   Raises:
@@ -209,7 +209,7 @@ def latent_film(
 def latent_strip(
   latents: Float[np.ndarray, "T L D"], *, cell: int = 4, axes: Axes | None = None
 ) -> UInt8[np.ndarray, "H W 3"]:
-  """Returns one picture of latents over time: a row for each, time to the right."""
+  """Returns one image of latents over time: a row per latent, time to the right."""
   colours = pca_to_rgb(latents, axes).swapaxes(0, 1)
   return colours.repeat(cell, axis=0).repeat(cell, axis=1)
 
@@ -217,19 +217,19 @@ def latent_strip(
 def feature_film(
   features: Float[np.ndarray, "T h w C"], size: tuple[int, int], *, axes: Axes | None = None
 ) -> UInt8[np.ndarray, "T H W 3"]:
-  """Returns features of places in the colours of their principal axes, `size` (H, W) pixels."""
+  """Returns feature maps in the colours of their principal axes, resized to `size` (H, W)."""
   return _resized(pca_to_rgb(features, axes), size)
 
 
 def _blended(frames: np.ndarray, colours: np.ndarray, share: float) -> np.ndarray:
-  """Returns colours of places over the grey of frames."""
+  """Returns colours of grid cells over the frames in grey."""
   grey = frames.astype(np.float32).mean(axis=-1, keepdims=True)
   over = share * _resized(colours, frames.shape[1:3]) + (1 - share) * grey
   return np.round(over).astype(np.uint8)
 
 
 def _resized(places: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-  """Returns for each pixel the place that its centre lies in."""
+  """Returns a map at the size of the image: each pixel takes the cell that its centre lies in."""
   rows, columns = (
     ((np.arange(new) + 0.5) * old / new).astype(int)
     for new, old in zip(size, places.shape[1:3], strict=True)

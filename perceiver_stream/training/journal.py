@@ -14,7 +14,7 @@ from perceiver_stream.reporting.progress import Display
 from perceiver_stream.reporting.runs import summarise
 from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.reporting.scores import Errors, RunningScores, joined, window_scores
-from perceiver_stream.reporting.strips import Piece, Strips
+from perceiver_stream.reporting.strips import StripRecorder, WindowRecord
 from perceiver_stream.reporting.tensorboard import TensorBoard
 from perceiver_stream.training.config import ExperimentConfig, to_json
 from perceiver_stream.training.run_folder import RunFolder
@@ -147,7 +147,7 @@ class Journal:
     path = folder.path
     with folder.writing("The log"):
       atomic.write_text(path / run_files.CONFIG, to_json(config) + "\n")
-      self.strips = Strips(path, config.logging.strips_every, hop, first)
+      self.strips = StripRecorder(path, config.logging.strips_every, hop, first)
       self.metrics = run_files.JsonLines(path / run_files.METRICS, state["lines"] if state else 0)
       timing = path / run_files.TIMING
       self.timing = run_files.JsonLines(timing, run_files.lines_until(timing, first))
@@ -175,7 +175,7 @@ class Journal:
     if self.changed:
       line["changed"], self.changed = self.changed, {}
     timing = self.watch.read()
-    piece = Piece(told.window, told.info.predictions, errors)
+    piece = WindowRecord(told.window, told.info.predictions, errors)
     with self.folder.writing("The log"):
       self.metrics.append(line)
       if self.tensorboard is not None:

@@ -275,13 +275,13 @@ def test_nobody_reading_is_no_reason_to_stop(is_terminal):
 @pytest.mark.parametrize("first", [0, 17, 40, 99])
 def test_strips_depend_on_the_number_of_windows_alone(tmp_path, first):
   """A run that was killed at window 100 and resumed from an earlier one has the same."""
-  piece = strips.Piece({"x": np.zeros((3, 1, 2))}, {"x@1": np.zeros((2, 1, 2))}, {})
+  piece = strips.WindowRecord({"x": np.zeros((3, 1, 2))}, {"x@1": np.zeros((2, 1, 2))}, {})
   names = lambda: sorted(path.name for path in (tmp_path / "strips").iterdir())  # noqa: E731
-  keeper = strips.Strips(tmp_path, 5, 2)
+  keeper = strips.StripRecorder(tmp_path, 5, 2)
   for number in range(1, 101):
     keeper.add(number, piece)
   whole = names()
-  again = strips.Strips(tmp_path, 5, 2, first)
+  again = strips.StripRecorder(tmp_path, 5, 2, first)
   assert all(int(name[9:17]) <= first for name in names())
   for number in range(first + 1, 101):
     again.add(number, piece)
@@ -289,16 +289,16 @@ def test_strips_depend_on_the_number_of_windows_alone(tmp_path, first):
 
 
 def test_windows_that_do_not_join_are_strips_of_one(tmp_path):
-  keeper = strips.Strips(tmp_path, every=4, hop=2)
+  keeper = strips.StripRecorder(tmp_path, every=4, hop=2)
   for number in range(1, 5):  # a prediction of the last tick alone
-    keeper.add(number, strips.Piece({"x": np.zeros((3, 1))}, {"x@1": np.zeros((1, 1))}, {}))
+    keeper.add(number, strips.WindowRecord({"x": np.zeros((3, 1))}, {"x@1": np.zeros((1, 1))}, {}))
   (strip,) = find_strips(tmp_path)
   assert len(strip.paths) == 1 and read_strip(strip.paths)["x"].shape == (3,)
 
 
 def test_a_long_run_keeps_a_bounded_number_of_strips_from_all_its_life(tmp_path):
-  keeper = strips.Strips(tmp_path, every=1, hop=2)
-  piece = strips.Piece({"x": np.zeros((3, 1, 2))}, {"x@1": np.zeros((2, 1, 2))}, {})
+  keeper = strips.StripRecorder(tmp_path, every=1, hop=2)
+  piece = strips.WindowRecord({"x": np.zeros((3, 1, 2))}, {"x@1": np.zeros((2, 1, 2))}, {})
   for number in range(1, 101):
     keeper.add(number, piece)
     kept = [strip.number for strip in find_strips(tmp_path)]

@@ -159,7 +159,7 @@ def test_every_writer_of_a_run_says_the_same_where_nothing_can_be_mounted(
       "_write_timing": (loop.Journal, "_write_timing", fail),
       "metrics": (run_files.JsonLines, "append", fail),
       "tensorboard": (tensorboard.TensorBoard, "add", fail),
-      "strips": (journal.Strips, "add", fail),
+      "strips": (journal.StripRecorder, "add", fail),
       "report": (loop, "write_report", fail),
     }[name])  # fmt: skip
     last = "checkpoint is 6" if name == "report" else "no checkpoint yet"
