@@ -155,7 +155,7 @@ def test_observations_that_are_not_finite_are_not_valid_and_counted(tmp_path):
     return summary
 
   assert go(tmp_path / "whole", 9).skipped == 0
-  records = logs.read_lines(tmp_path / "whole" / logs.METRICS)
+  records = run_files.read_lines(tmp_path / "whole" / run_files.METRICS).records
   counts = [record.get("non_finite", {}).get("x", 0) for record in records]
   assert counts == [0, 0, 1, 1, 1, 2, 2, 2, 2]
   assert json.loads((tmp_path / "whole" / "summary.json").read_text())["non_finite"] == {"x": 2}
