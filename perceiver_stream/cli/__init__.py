@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from perceiver_stream.utils.suggest import nearest
+from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.version import __version__
 
 PROGRAM = "perceiver-stream"
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     importlib.import_module(f"{__name__}.{name}").main()
   else:
     print(
-      f"{PROGRAM}: there is no command {name!r}.{nearest(name, COMMANDS)} "
+      f"{PROGRAM}: there is no command {name!r}.{did_you_mean(name, COMMANDS)} "
       f"The commands are {', '.join(COMMANDS)}.",
       file=sys.stderr,
     )

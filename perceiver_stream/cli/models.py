@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from perceiver_stream import zoo
 from perceiver_stream.inference.cli import readable_errors
 from perceiver_stream.utils.options import make_parser
-from perceiver_stream.utils.suggest import check_name
+from perceiver_stream.utils.suggest import check_choice
 from perceiver_stream.zoo.summary import Summary, summarize
 
 ROW = "{:<30}{:>12}{:>12}  {:<15}{:<10}{}"
@@ -50,7 +50,7 @@ def select(wanted: Sequence[str]) -> list[str]:
     ValueError: There is no such model or family; the message has the nearest name.
   """
   for name in wanted:
-    check_name("model", name, [*zoo.FAMILIES, *zoo.names()])
+    check_choice("model", name, [*zoo.FAMILIES, *zoo.names()])
   return [n for n in zoo.names() if not wanted or {n, n.split("/")[0]} & set(wanted)]
 
 

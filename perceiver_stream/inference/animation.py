@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from perceiver_stream import streams
-from perceiver_stream.evaluation.optical_flow import opencv
 from perceiver_stream.inference import tracking
 from perceiver_stream.inference.model_loading import Loaded, ticks_left, watch
 from perceiver_stream.reporting.track_images import draw_tracks
 from perceiver_stream.utils import atomic
+from perceiver_stream.utils.opencv import opencv
 
 WATCHED = 8  # ticks that the model is given at once
 _GAP, _BAR = 8, 26  # pixels between the panels, and of the line of text above them
@@ -92,7 +92,7 @@ def predictions(loaded: Loaded, config: Any, options: Options) -> Iterator[Tick]
 
 
 def animate(
-  ticks: Iterable[Tick], follow: tracking.Follower, options: Options, rate_hz: float | int
+  ticks: Iterable[Tick], follow: tracking.FrameTracker, options: Options, rate_hz: float | int
 ) -> UInt8[np.ndarray, "T h w 3"]:
   """Returns the frames of the animation: input, prediction and tracks, each with its title.
 
@@ -121,7 +121,7 @@ def animate(
   return np.stack([_page(panels, n) for n in range(len(shown))])
 
 
-def _tracked(frames: UInt8[np.ndarray, "T S S 3"], follow: tracking.Follower) -> np.ndarray:
+def _tracked(frames: UInt8[np.ndarray, "T S S 3"], follow: tracking.FrameTracker) -> np.ndarray:
   pieces = [follow(frames[n : n + tracking.CHUNK]) for n in range(0, len(frames), tracking.CHUNK)]
   tracks, visible = (
     np.concatenate([getattr(piece, field) for piece in pieces], axis=1)

@@ -12,9 +12,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from perceiver_stream.files.codec import unknown_key
+from perceiver_stream.reporting.run_files import CONFIG
 from perceiver_stream.training.config import read_config
 from perceiver_stream.utils.paths import user_path
-from perceiver_stream.utils.suggest import check_name
+from perceiver_stream.utils.suggest import check_choice
 
 FLAG = "--config"
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
@@ -64,7 +65,7 @@ def resume_config(run_dir: str, overrides: Sequence[str] = ()) -> Any:
     FileNotFoundError: There is no run.
     ValueError: Its config cannot be read, or a field cannot be set.
   """
-  path = user_path(run_dir) / "config.json"
+  path = user_path(run_dir) / CONFIG
   if not path.is_file():
     raise FileNotFoundError(f"--resume={run_dir}: there is no run; {path} does not exist.")
   config = read_config(path.parent)
@@ -135,7 +136,7 @@ def _strip_ranges(config: Any) -> None:
 def _file_of(name: str) -> pathlib.Path:
   """Returns the file of a config: its path, or the name of one that comes with the package."""
   if not name.endswith(".py"):
-    check_name(FLAG, name, config_names())
+    check_choice(FLAG, name, config_names())
     return FOLDER / f"{name}.py"
   path = user_path(name)
   if path.is_file():
