@@ -32,7 +32,9 @@ def visit_math(writer: Any, node: nodes.math) -> None:
 
 def visit_math_block(writer: Any, node: nodes.math_block) -> None:
   """Writes a formula of its own, which scrolls where the page is too narrow."""
-  writer.body.append(f'<div class="math">{to_mathml(node.astext(), node, as_block=True)}</div>')
+  writer.body.append(
+    f'<div class="math" style="overflow-x: auto">{to_mathml(node.astext(), node, as_block=True)}</div>'
+  )
   raise nodes.SkipNode
 
 
