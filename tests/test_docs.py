@@ -12,10 +12,12 @@ import itertools
 import pathlib
 import pkgutil
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -129,17 +131,36 @@ def help_of(program: str) -> str:
   """Returns what `--help` of `perceiver-stream COMMAND`, or of a script, prints."""
   name = program.removeprefix(f"{cli.PROGRAM} ")
   if name == program:
-    command = [sys.executable, program, "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    return help_of_script(ROOT / program)
+  return printed_at_exit(lambda: cli.main([name, "--help"]), sys.argv)
+
+
+def printed_at_exit(run: Callable[[], Any], argv: list[str]) -> str:
+  """Returns what `run` prints until it ends the process, with success."""
   shown = io.StringIO()
   with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
-    patch.setattr(sys, "argv", list(sys.argv))  # which `main` sets
+    patch.setattr(sys, "argv", list(argv))  # a command may set it
     with pytest.raises(SystemExit) as stop:
-      cli.main([name, "--help"])
-  assert not stop.value.code
+      run()
+  assert not stop.value.code, shown.getvalue()
   return shown.getvalue()
+
+
+def help_of_script(path: pathlib.Path) -> str:
+  """Returns what `path --help` prints; in this process, where its flags are its own."""
+  if re.search(r"\b(absl|cli)\b", path.read_text()):  # absl's flags belong to the process
+    done = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+  modules = set(sys.modules)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(path.parent)
+    start = functools.partial(runpy.run_path, str(path), run_name="__main__")
+    shown = printed_at_exit(start, [str(path), "--help"])
+  for name in set(sys.modules) - modules:  # scripts of one folder import each other
+    if pathlib.Path(getattr(sys.modules[name], "__file__", None) or "").parent == path.parent:
+      del sys.modules[name]
+  return shown
 
 
 @functools.cache
