@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from processes import xla_flags
 
 from perceiver_stream.execution import DevicePipeline, cut
 from perceiver_stream.execution.device_program import Carried
@@ -24,8 +25,7 @@ STAGED = convchain.staged(convchain.Config(channels=(2, 2, 2), shortcut="add"), 
 
 def launch(processes, devices):
   """Returns what each process found."""
-  flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-  own = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+  own = {"XLA_FLAGS": xla_flags(devices), "JAX_PLATFORMS": "cpu"}
   if processes > 1:
     with closing(socket.socket()) as s:
       s.bind(("localhost", 0))

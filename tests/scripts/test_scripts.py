@@ -13,6 +13,7 @@ import sys
 import av
 import numpy as np
 import pytest
+from processes import xla_flags
 
 from perceiver_stream.inference import read_shards
 from perceiver_stream.reporting import images
@@ -107,7 +108,7 @@ def test_errors_are_one_readable_line(run, name, args, text):
 
 
 def train(*args):
-  env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+  env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(1)}
   command = [sys.executable, "-u", str(ROOT / "scripts" / "train.py"), *args]
   pipe = subprocess.PIPE
   return subprocess.Popen(command, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True)

@@ -9,6 +9,7 @@ from contextlib import closing
 import launched
 import numpy as np
 import pytest
+from processes import xla_flags
 
 from perceiver_stream.reporting import run_files
 from perceiver_stream.training import checkpoints, distributed
@@ -16,7 +17,6 @@ from perceiver_stream.training.arrays import flatten
 from perceiver_stream.training.distributed import Rows, SharedWindows
 
 SCRIPT = pathlib.Path(launched.__file__)
-FLAGS = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count="
 
 
 def free_port() -> int:
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 def launch(folder, processes, devices, **fields):
   """Returns what each process of a run printed last, by index."""
-  own = {"XLA_FLAGS": f"{FLAGS}{devices}", "JAX_PLATFORMS": "cpu"}
+  own = {"XLA_FLAGS": xla_flags(devices), "JAX_PLATFORMS": "cpu"}
   if processes > 1:
     own |= {distributed.ADDRESS: f"localhost:{free_port()}", distributed.COUNT: str(processes)}
   command = [sys.executable, str(SCRIPT), json.dumps({"run_dir": str(folder)} | fields)]
