@@ -1,13 +1,17 @@
 """The colabs run from top to bottom at tiny size, and hold no code that belongs in the package."""
 
 import ast
+import contextlib
 import json
 import pathlib
+import warnings
+from collections.abc import Iterator
 
 import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
@@ -44,23 +48,45 @@ def test_there_is_a_quickstart() -> None:
   assert "quickstart.ipynb" in {path.name for path in NOTEBOOKS}
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookClient]:
+  """A client whose one kernel runs all notebooks: importing and compiling for each takes long."""
+  settings = {"PERCEIVER_STREAM_TINY": "1", "JAX_PLATFORMS": "cpu"}
+  settings["IPYTHONDIR"] = str(tmp_path_factory.mktemp("ipython"))
+  empty = nbformat.v4.new_notebook()
+  client = NotebookClient(empty, timeout=MAX_SECONDS_PER_CELL, kernel_name="python3")
+  running = contextlib.ExitStack()
+  with pytest.MonkeyPatch.context() as patch:
+    for name, value in settings.items():
+      patch.setenv(name, value)
+    running.enter_context(client.setup_kernel())
+  yield client
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of the kernel and its messages
+    running.close()
+
+
+def run_alone(
+  client: NotebookClient, notebook: nbformat.NotebookNode, folder: pathlib.Path
+) -> None:
+  """Runs all cells in a folder, without the names that earlier notebooks have left."""
+  start = f"%reset -f\n%cd -q {folder}\nimport matplotlib.pyplot as p; p.close('all'); del p"
+  client.nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(start)])
+  client.reset_execution_trackers()
+  client.execute_cell(client.nb.cells[0], 0)
+  client.nb = notebook
+  for index, cell in enumerate(notebook.cells):
+    client.execute_cell(cell, index)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the kernel's and its messages' own; cells run elsewhere
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_colab_runs_at_tiny_size(
-  path: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+  path: pathlib.Path, tmp_path: pathlib.Path, kernel: NotebookClient
 ) -> None:
-  monkeypatch.setenv("PERCEIVER_STREAM_TINY", "1")
-  monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-  monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
   notebook = read(path)
-  client = NotebookClient(
-    notebook,
-    timeout=MAX_SECONDS_PER_CELL,
-    kernel_name="python3",
-    resources={"metadata": {"path": str(tmp_path)}},
-  )
-  client.execute()
+  run_alone(kernel, notebook, tmp_path)
   ran = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count]
   assert ran and any("image/png" in str(cell.outputs) for cell in ran), "it shows no picture"
 
@@ -89,6 +115,19 @@ def test_the_first_cell_installs_from_a_checkout_or_a_wheel_and_names_the_hardwa
   assert "%pip install -q {WHEEL or CHECKOUT}" in first.source
   assert "jax.devices()" in first.source and "cpu_count" in first.source
   assert "Hardware:" in cells[number - 1].source and "wheel" in cells[number - 1].source
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_notebook_cannot_use_what_another_left_and_its_errors_fail_the_test(
+  tmp_path: pathlib.Path, kernel: NotebookClient
+) -> None:
+  def of(code: str) -> nbformat.NotebookNode:
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+
+  run_alone(kernel, of("left = 3"), tmp_path)
+  with pytest.raises(CellExecutionError, match="name 'left' is not defined"):
+    run_alone(kernel, of("print(left)"), tmp_path)
 
 
 def test_the_check_for_model_code_can_fail() -> None:
