@@ -45,9 +45,9 @@ def sliding(key: Any, ticks: int, speed: float) -> tuple[Any, Any]:
   return jax.vmap(frame)(jnp.arange(float(ticks))), right.astype(jnp.int32)
 
 
-def chain(shortcut: str, span: int = 3, **head: Any) -> Any:
+def chain(shortcut: str, depth: int, span: int = 3, **head: Any) -> Any:
   """Returns a chain of convolutions and a head."""
-  sizes = {"channels": (CHANNELS,) * DEPTH, "shortcut": shortcut, "span": span}
+  sizes = {"channels": (CHANNELS,) * depth, "shortcut": shortcut, "span": span}
   return convchain.staged(convchain.Config(**sizes, **head), HEIGHT, WIDTH, 1)
 
 
@@ -78,7 +78,9 @@ def taught(made: Any, rule: str, loss: Callable, clip: Callable, steps: int, ada
   return run((params, optimizer.init(params)), keys)
 
 
-def directions(steps: int, clips: int, short: Sequence[int], each: Sequence[int]) -> common.Table:
+def directions(
+  steps: int, clips: int, depth: int, short: Sequence[int], each: Sequence[int]
+) -> common.Table:
   def clip(key: Any) -> Any:
     frames, right = sliding(key, TICKS, 1.0)
     return frames, jnp.broadcast_to(right[None], (TICKS, ROWS))
@@ -97,7 +99,7 @@ def directions(steps: int, clips: int, short: Sequence[int], each: Sequence[int]
     ("Skip-Sideways, concat, each layer a stage", "concat", "sideways", each),
     ("exact gradient of that pipeline", "concat", "", each),
   ):
-    made = cut(chain(shortcut, head="classes", output_dim=2), starts)
+    made = cut(chain(shortcut, depth, head="classes", output_dim=2), starts)
     if rule:
       params = taught(made, rule, loss, clip, steps, adam=False)
     else:
@@ -105,11 +107,11 @@ def directions(steps: int, clips: int, short: Sequence[int], each: Sequence[int]
       params = tasks.piped(made, start, loss, clip, steps, 0)
     share = 100 * tasks.scored(made, params, clip, score, clips, LATE)
     rows.append([name, len(made.stages), share, share / 50])
-  note = f"{about(steps)}; 1 pixel a tick."
+  note = f"{about(steps, depth)}; 1 pixel a tick."
   return common.Table("Left or right", ["rule", "stages", "right, %", "x chance"], rows, note)
 
 
-def next_frames(steps: int, clips: int, short: Sequence[int]) -> common.Table:
+def next_frames(steps: int, clips: int, depth: int, short: Sequence[int]) -> common.Table:
   def clip(key: Any) -> Any:
     frames, _ = sliding(key, TICKS + 1, 0.5)
     return frames[:-1], frames[1:]
@@ -124,24 +126,24 @@ def next_frames(steps: int, clips: int, short: Sequence[int]) -> common.Table:
     ("Skip-Sideways, add", "add"),
     ("Skip-Sideways, concat", "concat"),
   ):
-    made = cut(chain(shortcut, output_dim=1), short)
+    made = cut(chain(shortcut, depth, output_dim=1), short)
     params = taught(made, "sideways", loss, clip, steps, adam=True)
     mean = tasks.scored(made, params, clip, error, clips, LATE)
     rows.append([name, len(made.stages), mean, mean / copying])
-  note = f"Mean squared error, variance 1. {about(steps)}; half a pixel a tick."
+  note = f"Mean squared error, variance 1. {about(steps, depth)}; half a pixel a tick."
   return common.Table("The next frame", ["rule", "stages", "error", "x copying"], rows, note)
 
 
-def about(steps: int) -> str:
-  return f"{DEPTH} layers and a head; {steps} steps on {ROWS} clips of {TICKS} ticks, {HEIGHT}×{WIDTH} pixels"
+def about(steps: int, depth: int) -> str:
+  return f"{depth} layers and a head; {steps} steps on {ROWS} clips of {TICKS} ticks, {HEIGHT}×{WIDTH} pixels"
 
 
 def main(argv: list[str] | None = None) -> None:
   options = common.arguments_of(argv, __doc__ or "", globals(), {"steps": 800, "clips": 10})
   machine = common.machine()
   steps, clips = (1, 1) if options.tiny else (options.steps, options.clips)
-  short, each = ((), ()) if options.tiny else (SHORT, EACH)
-  tables = [directions(steps, clips, short, each), next_frames(steps, clips, short)]
+  depth, short, each = (1, (), ()) if options.tiny else (DEPTH, SHORT, EACH)
+  tables = [directions(steps, clips, depth, short, each), next_frames(steps, clips, depth, short)]
   common.publish("depth_parallel_sideways", options, tables, machine)
 
 
