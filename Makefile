@@ -11,8 +11,13 @@ NEWEST_PYTHON = python3.13
 DEMO_MEDIA = media/demo
 DEMO_RUN = runs/demo
 
-# What the newest releases may break: files, checkpoints, a step of training, the README.
-QUICK = tests/test_platforms.py tests/streams tests/test_docs.py
+# What the newest releases may break: media files, checkpoints, training, bundled models, the README.
+QUICK = tests/test_platforms.py tests/streams/test_as_shown.py tests/streams/test_video.py \
+  tests/streams/test_sound.py tests/streams/test_frame_rate.py tests/training/test_checkpoints.py \
+  tests/training/test_real_model.py tests/zoo/test_bundled.py \
+  "tests/test_docs.py::test_python_blocks_run[README.md]"
+# A release that announces a change is no failure.
+ANNOUNCED = -W default::DeprecationWarning -W default::PendingDeprecationWarning -W default::FutureWarning
 DEV = $(if $(EXTRAS),dev$(COMMA)$(EXTRAS),dev)
 COMMA = ,
 BIN = $(VENV)/bin
@@ -76,11 +81,13 @@ check: $(VENV)/.dev ## Run every test: unit, doctests, README, colabs, wheel
 	  -rs --durations=10 --doctest-modules tests perceiver_stream
 
 quick: $(VENV)/.dev ## Run those tests that new releases of other packages may break
-	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal -m "not slow" -rs $(QUICK)
+	@echo "Releases:" $$($(BIN)/python -m pip freeze --exclude-editable)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal -rs --durations=5 $(ANNOUNCED) $(QUICK)
 
-newest: ## Check types and run the quick tests with the newest Python and the newest releases
+newest: ## Check types and run the quick tests with the newest Python and releases (of tools the pinned)
 	@if sh .ci/find-python $(NEWEST_PYTHON) >/dev/null 2>&1; then \
-	  $(MAKE) types quick VENV=.venv-newest PYTHON=$(NEWEST_PYTHON) PIP_ARGS="--upgrade --upgrade-strategy=eager" EXTRAS=; \
+	  $(MAKE) types quick VENV=.venv-newest PYTHON=$(NEWEST_PYTHON) EXTRAS= \
+	    PIP_ARGS="--upgrade --upgrade-strategy=eager $$(grep '^pyright==' constraints.txt)"; \
 	else \
 	  echo; echo "*** SKIPPED: no $(NEWEST_PYTHON) here, so nothing ran with the newest releases. ***"; echo; \
 	fi

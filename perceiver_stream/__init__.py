@@ -9,10 +9,17 @@ Packages: `types`, `nn`, `core`, `modalities`, `models`, `execution`, `zoo`, `st
 """
 
 import importlib
+import os
 import pathlib
+import sys
 from typing import Any
 
 from perceiver_stream.version import __version__ as __version__
+
+if sys.version_info < (3, 12):
+  # They have jaxlib 0.10, which logs each program that it takes from the compile cache as an error of
+  # 2,000 characters. It reads this when it is imported; jax itself sets it to 1.
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _ROOMS = (
   "core",

@@ -47,11 +47,14 @@ def _readable_warnings() -> Iterator[None]:
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
       if issubclass(category, SHOWN):
         print(f"{os.path.basename(sys.argv[0])}: {message}", file=sys.stderr)
+      elif repaired := compile_cache.repair(str(message)):
+        print(repaired, file=sys.stderr)
       else:
         usual(message, category, *place)
 
     for category in SHOWN:
       warnings.simplefilter("always", category)
+    warnings.filterwarnings("always", message=compile_cache.UNREADABLE)
     warnings.showwarning = show
     yield
 

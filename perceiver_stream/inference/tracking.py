@@ -4,9 +4,8 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Num, PyTree, UInt8
+from jaxtyping import Array, Float, Num, PyTree, UInt8
 
 from perceiver_stream import zoo
 from perceiver_stream.evaluation.trackers import TRACKERS
@@ -15,7 +14,7 @@ from perceiver_stream.inference.model_loading import warn_untrained
 from perceiver_stream.inference.pretrained import load_tracker
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.point_readout import Orders, Sight
+from perceiver_stream.models.point_readout import Orders, Sight, Tracks
 from perceiver_stream.training.objectives.frozen import check_sees, frozen, look
 from perceiver_stream.training.objectives.point_tracking import Watched
 from perceiver_stream.types import IS_FIRST
@@ -113,11 +112,17 @@ class TrackerRunner:
     place = np.full((slots, asked.shape[1]), 0.5, np.float32)
     place[: len(asked)] = asked
     place = np.broadcast_to(place, (self._chunk, 1, *place.shape))
-    orders = Orders(*map(jnp.asarray, (start, place, np.zeros_like(start))))
+    orders = Orders(*jax.device_put((start, place, np.zeros_like(start))))
     said, self._slots[turn] = self._watched.tracker.unroll(self._params, state, sight, orders)
-    found = said.position, said.seen(), jax.nn.sigmoid(said.certainty)
+    found = _answers(said)
     position, seen, sure = (np.asarray(x)[:, 0, : len(asked)].swapaxes(0, 1) for x in found)
     return position, seen, np.where(np.isnan(position[..., 0]), np.float32(np.nan), sure)
+
+
+@jax.jit
+def _answers(said: Tracks) -> tuple[Array, Array, Array]:
+  """Returns positions, where slots count as visible, and certainty in [0, 1]."""
+  return said.position, said.seen(), jax.nn.sigmoid(said.certainty)
 
 
 def follow_points(

@@ -4,6 +4,8 @@ It gives a tokenizer something that moves from the first tick on. It is input to
 not an answer: what it finds is wrong at occlusions, on flat places and under changing light.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -11,6 +13,8 @@ from jaxtyping import Array, Float
 from perceiver_stream.nn.sampling import sample_bilinear
 
 
+# Traced once per shape, not at each call: a fifth of the time that a model takes to be traced.
+@functools.partial(jax.jit, inline=True, static_argnames=("levels", "window", "damping"))
 def local_motion(
   previous: Float[Array, "B H W C"],
   last: Float[Array, "B H W C"],

@@ -1,10 +1,13 @@
 """Bilinear sampling of images at fractional positions."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+@functools.partial(jax.jit, inline=True)  # traced once per shape, not at each call
 def sample_bilinear(
   pictures: Float[Array, "B H W C"], y: Float[Array, "B ..."], x: Float[Array, "B ..."]
 ) -> Float[Array, "B ... C"]:

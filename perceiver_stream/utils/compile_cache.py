@@ -5,18 +5,24 @@ without a time, after which nothing is stored any more. So entries are written w
 the oldest are deleted when a script starts.
 """
 
+import functools
+import glob
 import hashlib
 import os
 import pathlib
 import platform
+import re
 import sys
+import threading
 from typing import Any
 
+from perceiver_stream.utils import tracing_memory
 from perceiver_stream.utils.paths import user_path
 
 VARIABLE = "PERCEIVER_STREAM_COMPILE_CACHE"  # a folder, or "off"
 MAX_BYTES = 2**30
-_SLOW_S = 2.0  # of compiling, after which a line says so
+UNREADABLE = "Error reading persistent compilation cache entry"  # how JAX's warning begins
+_SLOW_S = 3.0  # of compiling, after which a line says so
 
 
 def folder() -> pathlib.Path | None:
@@ -39,7 +45,9 @@ def enable() -> None:
   """
   import jax
 
-  _Notice(kept := folder()).listen()
+  _listen()
+  kept = folder()
+  _NOTICE.kept = kept
   if kept is None:
     return
   try:
@@ -48,11 +56,28 @@ def enable() -> None:
     (probe := kept / f".{os.getpid()}").touch()
     probe.unlink()
   except OSError as error:
+    _NOTICE.kept = None
     print(f"Compiled programs are not kept: {kept}: {error.strerror}.", file=sys.stderr)
     return
   jax.config.update("jax_compilation_cache_dir", str(kept))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   jax.config.update("jax_compilation_cache_max_size", -1)
+
+
+def repair(warning: str) -> str:
+  """Deletes the program that a warning of JAX calls unreadable, and returns what happened in words.
+
+  JAX compiles it again, but does not overwrite what is there.
+
+  Args:
+    warning: Text of any warning; "" is returned for others.
+  """
+  found = re.match(f"{UNREADABLE}[^']*'([^']+)'", warning)
+  if not found or _NOTICE.kept is None:
+    return ""
+  for path in _NOTICE.kept.glob(f"{glob.escape(found[1])}-*"):
+    path.unlink(missing_ok=True)
+  return f"The kept program {found[1]} was damaged; it is compiled again."
 
 
 def prune(kept: pathlib.Path, max_bytes: int) -> None:
@@ -80,32 +105,51 @@ def _processor() -> str:
     return f"{platform.machine()} {platform.processor()}"
 
 
-class _Notice:
-  """Prints one line when programs that were not kept have taken long to compile."""
+class Notice:
+  """Prints one line while the first program that takes long is compiled.
 
-  def __init__(self, kept: pathlib.Path | None):
-    self.kept, self.missed, self.spent_s, self.printed = kept, kept is None, 0.0, False
+  JAX reports when a program has been lowered, and when it has been compiled or loaded; between the
+  two a timer runs.
 
-  def listen(self) -> None:
-    """Starts listening to JAX's events."""
-    import jax
+  Attributes:
+    kept: Where programs are kept, or None.
+    slow_s: Seconds after which the line is printed.
+    timer: Runs while a program is compiled or loaded.
+    printed: Whether the line was printed.
+  """
 
-    jax.monitoring.register_event_listener(self.count)
-    jax.monitoring.register_event_duration_secs_listener(self.add)
+  def __init__(self, slow_s: float):
+    self.kept: pathlib.Path | None = None
+    self.slow_s, self.printed = slow_s, False
+    self.timer: threading.Timer | None = None
 
-  def count(self, event: str, **about: Any) -> None:
-    """Notes that the next compilation is a real one."""
-    del about
-    self.missed = self.missed or event.endswith("/cache_misses")
+  def on_event(self, event: str, duration_secs: float, **about: Any) -> None:
+    """Starts the timer when a program has been lowered, and stops it when the program is ready."""
+    del duration_secs, about
+    lowered = event.endswith("/jaxpr_to_mlir_module_duration")
+    if self.timer is not None and (lowered or event.endswith("/backend_compile_duration")):
+      self.timer.cancel()
+      self.timer = None
+    if lowered and not self.printed:
+      self.timer = threading.Timer(self.slow_s, self.say)
+      self.timer.daemon = True
+      self.timer.start()
 
-  def add(self, event: str, duration_secs: float, **about: Any) -> None:
-    """Adds up the time of real compilations."""
-    del about
-    if self.printed or not self.missed or not event.endswith("backend_compile_duration"):
-      return
-    self.spent_s += duration_secs
-    self.missed = self.kept is None
-    if self.spent_s > _SLOW_S:
-      self.printed = True
-      again = f"; kept in {self.kept} for the next start" if self.kept else ""
-      print(f"Compiling: half a minute to a minute for small models{again}.", file=sys.stderr)
+  def say(self) -> None:
+    """Prints the line."""
+    self.printed = True
+    again = f"; kept in {self.kept} for the next start" if self.kept else ""
+    text = "Compiling: usually half a minute to a minute for small models on a CPU"
+    print(f"{text}{again}.", file=sys.stderr)
+
+
+_NOTICE = Notice(_SLOW_S)
+
+
+@functools.cache
+def _listen() -> None:
+  """Registers what listens to JAX's events, once in a process."""
+  import jax
+
+  jax.monitoring.register_event_duration_secs_listener(_NOTICE.on_event)
+  tracing_memory.Collector().start()

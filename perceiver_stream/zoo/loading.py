@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 from safetensors.numpy import save_file
@@ -157,7 +156,7 @@ def load_readout(path: str | pathlib.Path, name: str) -> Readout:
     )
   config = configs.from_json(metadata[start], str(file))
   arrays = {k.removeprefix(f"{start}/"): v for k, v in flat.items() if k.startswith(f"{start}/")}
-  return Readout(config, unflatten({k: jnp.asarray(v) for k, v in arrays.items()}))
+  return Readout(config, unflatten(jax.device_put(arrays)))
 
 
 def read_card(path: str | pathlib.Path) -> dict[str, str]:
@@ -196,7 +195,7 @@ def _load_ours(
   wanted = {name: tuple(x.shape) for name, x in flatten(params).items()}
   flat = {name: x for name, x in flat.items() if not name.startswith(READOUTS)}
   check_names(flat, wanted, source=str(path))
-  return model, unflatten({name: jnp.asarray(flat[name]) for name in wanted})
+  return model, unflatten(jax.device_put({name: flat[name] for name in wanted}))
 
 
 def _build(
@@ -206,7 +205,7 @@ def _build(
   config = changed(found.config, changes)
   model, wanted = _built(config, str(path))
   params = import_params(flat, wanted, found.rules(config), source=str(path), ignore=found.ignore)
-  return model, jax.tree.map(jnp.asarray, params)
+  return model, jax.device_put(params)
 
 
 def _built(config: Any, source: str) -> tuple[Model, PyTree]:
