@@ -25,7 +25,6 @@ os.environ.setdefault(
 # Without JAX's own bound: a killed process can leave an entry after which it stores nothing more.
 os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", "-1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-os.environ.setdefault("JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS", "0")  # lowering is shorter
 
 from collections.abc import Iterator
 
