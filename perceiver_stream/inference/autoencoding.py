@@ -122,7 +122,7 @@ def encode_clip(model: Model, params: PyTree, clip: Clip) -> PyTree:
     "audio": jnp.concatenate([audio[:, :per_tick], audio[:, :-per_tick]], axis=1),
   }
   newest = {"pixels": image[None, :, -1], "audio": audio[None, :, -per_tick:, 0]}
-  _, state = model.observe(params, start._replace(clip=before), newest)
+  _, state = model.observe(params, start._replace(extra=before), newest)
   return state
 
 
