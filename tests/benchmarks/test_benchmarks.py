@@ -36,7 +36,7 @@ def common(load):
 SCRIPTS = sorted(
   path.stem
   for path in FOLDER.glob("*.py")
-  if path.stem not in ("common", "depth_parallel_curves", "learning", "zoo_parts")
+  if path.stem not in ("common", "depth_parallel_curves", "learning", "photographs", "zoo_parts")
 )
 
 
