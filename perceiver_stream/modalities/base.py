@@ -107,6 +107,10 @@ class Modality:
     """Returns the memory after one tick; `value` is canonical."""
     return remember(memory, value, self.copy(value), valid, is_first, self.config.slow_ticks)
 
+  def is_cut(self, memory: Memory, value: Num[Array, "B ..."]) -> Bool[Array, " B"]:
+    """Returns the rows in which `value`, canonical, starts another shot; none by default."""
+    return jnp.zeros(value.shape[0], bool)
+
   def enrich(self, memory: Memory) -> Any:
     """Returns what can be computed from the memory without parameters, or nothing."""
     del memory

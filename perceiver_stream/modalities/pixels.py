@@ -27,6 +27,7 @@ from perceiver_stream.nn import (
   LayerNorm,
   Linear,
   Precision,
+  is_cut,
   local_motion,
   sample_bilinear,
 )
@@ -96,6 +97,10 @@ class Pixels(Dense):
     if jnp.issubdtype(raw.dtype, jnp.integer):
       return raw.astype(jnp.float32) / 255.0
     return raw.astype(jnp.float32)
+
+  def is_cut(self, memory: Memory, value: Float[Array, "B H W 3"]) -> Bool[Array, " B"]:
+    """Returns the rows in which there is a cut between the last frame and `value`."""
+    return is_cut(memory.last, value, levels=self.config.motion_levels)
 
   def enrich(self, memory: Memory) -> Float[Array, "B H W 3"]:
     """Returns motion features between the last two frames; see `nn.local_motion`."""
@@ -186,6 +191,10 @@ class Pixels(Dense):
     if prediction.dtype == np.uint8:
       return prediction
     return (np.clip(prediction, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+  def fake(self, rng: np.random.Generator, batch: tuple[int, ...]) -> np.ndarray:
+    """Returns random frames of one scene, uint8 `[*batch, H, W, 3]`: one picture with noise."""
+    return (0.8 * super().fake(rng, ()) + 0.2 * super().fake(rng, batch)).astype(np.uint8)
 
   def channels(self, memory: Memory, extra: Any) -> Float[Array, "B H W 12"]:
     """Returns the newest frame, its change, its distance from the average, and the motion."""

@@ -23,7 +23,11 @@ class Remembered(NamedTuple):
 
 
 def remember_ticks(
-  modalities: Mapping[str, Modality], memory: Mapping[str, Memory], observations: Observation
+  modalities: Mapping[str, Modality],
+  memory: Mapping[str, Memory],
+  observations: Observation,
+  *,
+  resets_at_cuts: bool = False,
 ) -> Remembered:
   """Returns what is remembered after every tick; an absent modality is held.
 
@@ -33,6 +37,8 @@ def remember_ticks(
     modalities: What is remembered.
     memory: Before the first tick.
     observations: Arrays `[T, B, ...]`; see `types.Observation`.
+    resets_at_cuts: If True, memory is also reset at a cut within a recording, so that motion, change
+      and the slow average never span two shots. Costs a motion search per tick.
   """
   present = {n: observations[n] for n in modalities if n in observations}
   leading = next(iter(present.values())).shape[:2]
@@ -54,7 +60,10 @@ def remember_ticks(
     after = {}
     for name, modality in modalities.items():
       value = modality.canonical(values[name]) if name in values else memory[name].last
-      after[name] = modality.remember(memory[name], value, valid[name], is_first)
+      resets = is_first
+      if resets_at_cuts:
+        resets = resets | (valid[name] & modality.is_cut(memory[name], value))
+      after[name] = modality.remember(memory[name], value, valid[name], resets)
     return after, after
 
   _, memories = jax.lax.scan(tick, dict(memory), (present, valid, is_first))

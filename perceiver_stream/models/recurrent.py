@@ -37,10 +37,12 @@ class StreamNetwork(abc.ABC):
   Attributes:
     config: What the network was built from.
     modalities: What it reads and predicts, by name.
+    resets_at_cuts: True if a cut within a recording resets what is remembered of a modality.
   """
 
   config: Any
   modalities: dict[str, Modality]
+  resets_at_cuts = False
 
   @abc.abstractmethod
   def initial_latents(self, batch_size: int) -> Float[Array, "B L D"]:
@@ -61,12 +63,16 @@ class StreamNetwork(abc.ABC):
     latents = self.initial_latents(batch_size)
     return State(latents, memory, self.initial_extra(latents, memory))
 
+  def remember(self, memory: Mapping[str, Memory], observations: Observation) -> Remembered:
+    """Returns the memory of the inputs after each of T ticks, `[T, B, ...]`."""
+    return remember_ticks(self.modalities, memory, observations, resets_at_cuts=self.resets_at_cuts)
+
   def observe(self, state: State, observations: Observation) -> tuple[State, State]:
     """Returns the state after each of T ticks, `[T, B, ...]`, and after the last.
 
     A tick without an observation of a modality holds what is remembered of it.
     """
-    states = self.unroll(state, remember_ticks(self.modalities, state.memory, observations))
+    states = self.unroll(state, self.remember(state.memory, observations))
     return states, jax.tree.map(lambda x: x[-1], states)
 
   def latents(self, state: State) -> Float[Array, "*T B L D"]:

@@ -59,7 +59,7 @@ def test_the_frame_before_is_what_now_is_compared_with():
   objective = FuturePrediction(model, ObjectiveConfig(window=2))
   rng = np.random.default_rng(1)
   ticks = objective.num_ticks
-  frames = rng.integers(0, 256, (ticks, 1, 16, 16, 3)).astype(np.uint8)
+  frames = model.modalities["pixels"].fake(rng, (ticks, 1))
   flow = np.ones((ticks, 1, 16, 16, 2), np.float32)
   window = {"pixels": jnp.asarray(frames), "flow_backward": jnp.asarray(flow)}
   _, aux = objective.loss(params, model.initial_state(params, 1), window)

@@ -1,10 +1,62 @@
-"""How rough a flow is."""
+"""Cuts between pictures, and how rough a flow is."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+import scenes
 
-from perceiver_stream.nn import roughness
+from perceiver_stream.nn import is_cut, roughness
+from perceiver_stream.nn.motion import box_filter
+
+SIDE = 48
+
+
+jitted = jax.jit(is_cut)
+
+
+def cut(before, after) -> bool:
+  before, after = (np.broadcast_to(x, (SIDE, SIDE, 3))[None] / 255 for x in (before, after))
+  return bool(jitted(jnp.asarray(before, jnp.float32), jnp.asarray(after, jnp.float32))[0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_another_picture_is_a_cut(seed):
+  last, other = (scenes.moving(1, SIDE, 0, s)[0] for s in (seed, seed + 100))
+  assert cut(last, other)
+  assert cut(last, 255 - last)
+  assert cut(0, last) and cut(last, 255)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_motion_light_and_noise_are_no_cut(seed):
+  last, moved = scenes.moving(5, SIDE, 1, seed)[[0, 4]].astype(float)
+  noise = np.random.default_rng(seed).normal(0, 8, last.shape)
+  assert not cut(last, last)
+  assert not cut(last, moved)
+  assert not cut(last, np.clip(last * 0.9 + 5 + noise, 0, 255))
+
+
+def test_fine_texture_that_moves_is_no_cut_though_copying_is_worse_than_the_mean_colour():
+  noise = np.random.default_rng(0).normal(size=(1, SIDE, 2 * SIDE, 3))
+  texture = 128 + 200 * np.asarray(box_filter(jnp.asarray(noise, jnp.float32), 3))[0]
+  before, after = texture[:, :SIDE], texture[:, 2 : SIDE + 2]
+  assert np.mean(np.square(after - before)) > np.var(after)
+  assert not cut(before, after)
+
+
+def test_a_small_ball_that_leaps_is_no_cut():
+  y, x = np.mgrid[:SIDE, :SIDE][..., None]
+  ball = lambda at: np.where(np.hypot(y - 20, x - at) < 5, 220.0, 0.0)  # noqa: E731
+  assert not cut(ball(12), ball(18))
+
+
+def test_noise_on_a_uniform_picture_is_no_cut_and_a_blank_that_stays_is_none():
+  rng = np.random.default_rng(0)
+  noisy = [90 + rng.normal(0, 5, (SIDE, SIDE, 3)) for _ in range(2)]
+  assert not cut(*noisy)
+  assert not cut(0, 0)
+  assert cut(0, 200)
 
 
 def test_a_flow_without_change_is_smooth_and_can_be_learnt_from():

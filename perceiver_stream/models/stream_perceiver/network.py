@@ -24,7 +24,7 @@ from perceiver_stream.core import CORES, CoreInputs
 from perceiver_stream.modalities import Memory, Modality, Queries
 from perceiver_stream.models.attention import Attended
 from perceiver_stream.models.base import Model, as_model
-from perceiver_stream.models.input_memory import Remembered, own_cells, remember_ticks
+from perceiver_stream.models.input_memory import Remembered, own_cells
 from perceiver_stream.models.recurrent import RecurrentNetwork, State
 from perceiver_stream.models.stream_perceiver.config import Config
 from perceiver_stream.nn import (
@@ -69,6 +69,8 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
       for i in range(config.num_decoder_layers)
     ]
 
+  resets_at_cuts = True
+
   # --- encoding -----------------------------------------------------------------------------------
 
   def initial_extra(self, latents: Array, memory: Mapping[str, Memory]) -> dict[str, PyTree]:
@@ -104,7 +106,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
       raise ValueError(
         "stream_perceiver: attention is that to pixels, read and predicted; give it."
       )
-    kept = remember_ticks(self.modalities, state.memory, observations)
+    kept = self.remember(state.memory, observations)
     inputs, extra = self.encode(state, kept)
     positions = jnp.asarray(coordinates(grid), jnp.float32)
     ahead = float(min(d for d in (*self.config.displacements, 1) if d > 0))

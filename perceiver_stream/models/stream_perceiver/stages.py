@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream import modalities as modality_room
-from perceiver_stream.models.input_memory import remember_ticks, remembering, tick_shapes
+from perceiver_stream.models.input_memory import remembering, tick_shapes
 from perceiver_stream.models.recurrent import State, assembled
 from perceiver_stream.models.stages import Layer, Staged, Values, chained, piece
 from perceiver_stream.models.stream_perceiver.config import Config
@@ -34,8 +34,9 @@ def staged(config: Config) -> Staged:
 
   def read(memory: PyTree, frame: Values) -> tuple[Values, PyTree]:
     before = State(jnp.zeros((1, 1, 1)), memory)
-    kept = remember_ticks(modalities, memory, jax.tree.map(lambda x: x[None], frame))
-    found = (*make().encode(before, kept), kept.memory)
+    net = make()
+    kept = net.remember(memory, jax.tree.map(lambda x: x[None], frame))
+    found = (*net.encode(before, kept), kept.memory)
     inputs, extra, memory = jax.tree.map(lambda x: x[0], found)
     return {"tokens": inputs, "seen": (memory, extra)}, memory
 
