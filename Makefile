@@ -63,7 +63,7 @@ demo: $(VENV)/.core ## Learn online from real video with sound on this machine, 
 	$(BIN)/python -m perceiver_stream train $$config --config.run_dir=$$run && \
 	if test -f $$run/report.html; then echo "Report: $$run/report.html (to start afresh: rm -r $$run)"; fi
 
-test: lint types docs check ## Run all that CI runs
+test: lint types docs check newest ## Run all that CI runs
 
 lint: $(VENV)/.dev ## Check format and style (to repair: ruff format; ruff check --fix)
 	$(BIN)/ruff format --check .
