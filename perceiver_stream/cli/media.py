@@ -10,13 +10,13 @@ numbered, so the sorted folder is the playlist. SOURCES.txt names the origin of 
 there are kept; a second call downloads nothing.
 """
 
-import pathlib
 import sys
 import tarfile
 import zipfile
 
 from perceiver_stream.streams import demo_media
 from perceiver_stream.utils.options import make_parser, parse
+from perceiver_stream.utils.paths import user_path
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
   if args.list:
     print("\n".join(map(listed, demo_media.CLIPS)))
     return
-  to = pathlib.Path(args.output).expanduser()
+  to = user_path(args.output)
   try:
     demo_media.fetch([c for c in demo_media.CLIPS if c.group in ("default", *args.also)], to)
   except (demo_media.MediaError, OSError, zipfile.BadZipFile, tarfile.TarError) as error:

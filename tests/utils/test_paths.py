@@ -15,12 +15,11 @@ from perceiver_stream.reporting.video_writer import MovieWriter
 from perceiver_stream.utils.paths import file_url, user_path, why_no_file
 
 ROOT = pathlib.Path(__file__).parents[2]
-# get_media.py runs before the package is installed.
 SOURCES = [
   path
   for folder in ("perceiver_stream", "scripts")
   for path in sorted((ROOT / folder).rglob("*.py"))
-  if path.name not in ("paths.py", "get_media.py")
+  if path.name != "paths.py"
 ]
 
 
