@@ -32,7 +32,10 @@ def test_every_table_has_a_page(table, tmp_path, monkeypatch, capsys):
   call(monkeypatch, "lab", table, "--size=nano", f"--folder={tmp_path}", f"--output={tmp_path}")
   page = (tmp_path / f"{table}.md").read_text()
   assert page in capsys.readouterr().out and (tmp_path / f"{table}.png").exists()
-  assert page.startswith(f"# {TABLES[table].title}\n") and f"lab.py {table} --size=nano" in page
+  assert (
+    page.startswith(f"# {TABLES[table].title}\n")
+    and f"perceiver-stream lab {table} --size=nano" in page
+  )
   for name in TABLES[table].trials:
     assert f"| {name} | 0.2 ± 0 |" in page
   assert page.count("null: the interval holds 1") == len(TABLES[table].effects)
@@ -51,7 +54,10 @@ def test_a_table_can_be_put_on_another_source(tmp_path, monkeypatch):
   assert {trial.source for trial in asked} == {"balls"}
   page = (tmp_path / "cadence_balls.md").read_text()
   assert page.startswith(f"# {TABLES['cadence'].title}: balls\n")
-  assert "lab.py cadence --size=nano --source=balls" in page and "(cadence_balls.png)" in page
+  assert (
+    "perceiver-stream lab cadence --size=nano --source=balls" in page
+    and "(cadence_balls.png)" in page
+  )
   with pytest.raises(SystemExit, match=r"compares \['balls', .* cannot be put on 'balls'"):
     call(monkeypatch, "lab", "streams", *put)
 
