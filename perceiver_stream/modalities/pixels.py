@@ -27,6 +27,7 @@ from perceiver_stream.nn import (
   LayerNorm,
   Linear,
   Precision,
+  has_stopped,
   is_cut,
   local_motion,
   sample_bilinear,
@@ -99,8 +100,9 @@ class Pixels(Dense):
     return raw.astype(jnp.float32)
 
   def is_cut(self, memory: Memory, value: Float[Array, "B H W 3"]) -> Bool[Array, " B"]:
-    """Returns the rows in which there is a cut between the last frame and `value`."""
-    return is_cut(memory.last, value, levels=self.config.motion_levels)
+    """Returns the rows in which `value` follows a cut, or is still after a fade."""
+    cut = is_cut(memory.last, value, levels=self.config.motion_levels)
+    return cut | has_stopped(memory.last, value, memory.slow)
 
   def enrich(self, memory: Memory) -> Float[Array, "B H W 3"]:
     """Returns motion features between the last two frames; see `nn.local_motion`."""

@@ -14,6 +14,7 @@ from perceiver_stream.nn.layers import LayerNorm as LayerNorm
 from perceiver_stream.nn.layers import Linear as Linear
 from perceiver_stream.nn.layers import RMSNorm as RMSNorm
 from perceiver_stream.nn.layers import gelu as gelu
+from perceiver_stream.nn.motion import has_stopped as has_stopped
 from perceiver_stream.nn.motion import is_cut as is_cut
 from perceiver_stream.nn.motion import local_motion as local_motion
 from perceiver_stream.nn.motion import roughness as roughness

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 from perceiver_stream.nn.sampling import sample_bilinear
 
 CUT_SHARE = 0.5  # of a picture's variance; matched motion leaves more of it only across a cut
+STILL = 1.5e-5  # mean squared difference of a grey level, 1 / 255
 CUT_FLOOR = 1e-3  # mean squared difference: less is noise of a nearly uniform picture
 
 
@@ -70,9 +71,27 @@ def is_cut(
     levels: Pyramid levels, as for `local_motion`.
   """
   left = jnp.mean(jnp.square(local_motion(previous, last, levels=levels)[..., 2]), axis=(1, 2))
-  mean = jnp.broadcast_to(jnp.mean(last, axis=(1, 2), keepdims=True), last.shape)
-  variance = jnp.mean(jnp.square(last - mean), axis=(1, 2, 3))
-  return left > jnp.maximum(CUT_SHARE * variance, CUT_FLOOR)
+  return left > jnp.maximum(CUT_SHARE * _variance(last), CUT_FLOOR)
+
+
+def has_stopped(
+  previous: Float[Array, "B H W C"], last: Float[Array, "B H W C"], slow: Float[Array, "B H W C"]
+) -> Bool[Array, " B"]:
+  """Returns the rows in which a fade has ended: nothing moves, and the average is of other images.
+
+  Args:
+    previous: The earlier image, values in [0, 1].
+    last: The later image; it differs from `previous` by less than the noise of a codec.
+    slow: The average of all earlier images; it leaves more than half of the variance of `last`.
+  """
+  change = jnp.mean(jnp.square(last - previous), axis=(1, 2, 3))
+  away = jnp.mean(jnp.square(last - slow), axis=(1, 2, 3))
+  return (change < STILL) & (away > jnp.maximum(CUT_SHARE * _variance(last), CUT_FLOOR))
+
+
+def _variance(image: Float[Array, "B H W C"]) -> Float[Array, " B"]:
+  mean = jnp.mean(image, axis=(1, 2), keepdims=True)
+  return jnp.mean(jnp.square(image - mean), axis=(1, 2, 3))
 
 
 def roughness(flow: Float[Array, "*n H W 2"], threshold: float = 1e-3) -> Float[Array, ""]:

@@ -76,3 +76,19 @@ def test_after_a_cut_to_a_still_picture_random_parameters_copy(made):
   change = made(np.concatenate([shot(0, 4, 2), np.repeat(shot(100, 1), 3, axis=0)]))
   assert np.abs(change[2:4]).max() > 1e-2  # not by copying everywhere
   np.testing.assert_allclose(change[4:], 0, atol=1e-5)
+
+
+def test_a_still_picture_after_a_fade_is_copied_by_random_parameters(made):
+  """The slow average is still of the shot before, and nothing moves any more."""
+  shares = np.linspace(0, 1, 9)[:, None, None, None]
+  fade = ((1 - shares) * shot(0, 1) + shares * shot(100, 1)).astype(np.uint8)
+  change = made(np.concatenate([fade, np.repeat(fade[-1:], 3, axis=0)]))
+  assert np.abs(change[2:9]).max() > 1e-2
+  np.testing.assert_allclose(change[9:], 0, atol=1e-5)
+
+
+def test_a_still_object_before_a_still_ground_is_no_other_shot():
+  frames = np.repeat(shot(0, 1), 12, axis=0)
+  for tick in range(8):
+    frames[tick, 4:12, tick : tick + 8] = 255
+  assert memories(frames).count[:, 0].tolist() == list(range(1, 13))
