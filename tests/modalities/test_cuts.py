@@ -87,8 +87,9 @@ def test_a_still_picture_after_a_fade_is_copied_by_random_parameters(made):
   np.testing.assert_allclose(change[9:], 0, atol=1e-5)
 
 
-def test_a_still_object_before_a_still_ground_is_no_other_shot():
+def test_an_object_that_stops_is_no_other_shot():
   frames = np.repeat(shot(0, 1), 12, axis=0)
-  for tick in range(8):
-    frames[tick, 4:12, tick : tick + 8] = 255
+  for tick in range(12):
+    at = min(tick, 8)
+    frames[tick, 4:12, at : at + 8] = 128
   assert memories(frames).count[:, 0].tolist() == list(range(1, 13))
