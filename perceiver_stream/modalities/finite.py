@@ -25,7 +25,7 @@ class NonFinite:
   """
 
   def __init__(self, modalities: Mapping[str, Modality], counts: Mapping[str, int] | None = None):
-    """Goes on from the counts of an earlier session, if any."""
+    """Restores the counts of an earlier session, if any."""
     self._modalities = dict(modalities)
     self._has_warned = False
     self.counts = Counter(counts or {})

@@ -12,7 +12,7 @@ from perceiver_stream.modalities import Memory, Modality
 from perceiver_stream.modalities.base import cell_index
 from perceiver_stream.models.attention import Attended
 from perceiver_stream.models.base import Model, as_model
-from perceiver_stream.models.input_memory import Remembered, remember_ticks
+from perceiver_stream.models.input_memory import Remembered
 from perceiver_stream.models.moog.config import Config
 from perceiver_stream.models.moog.network import Moog, position_table
 from perceiver_stream.models.moog.sampling import sampled, sampled_cells
@@ -69,7 +69,7 @@ class MoogNetwork(RecurrentNetwork):
     self, state: State, observations: Observation, detach: Array | None = None
   ) -> tuple[Step, State]:
     """Returns the inner states of every tick, and the states after it."""
-    kept = remember_ticks(self.modalities, state.memory, observations)
+    kept = self.remember(state.memory, observations)
     inputs, start = self.encode(state, kept, detach)
     steps, _ = self.net.unroll(inputs, state.latents)
     return steps, State(steps.corrected, kept.memory, start)
@@ -106,7 +106,7 @@ class MoogNetwork(RecurrentNetwork):
     Raises:
       ValueError: There is no decoder, or it would answer the grid's cells in more than one piece.
     """
-    kept = remember_ticks(self.modalities, state.memory, observations)
+    kept = self.remember(state.memory, observations)
     inputs, _ = self.encode(state, kept)
     positions = self._cell_positions(grid, state.latents.shape[0])
     shape = token_grid(self.config)

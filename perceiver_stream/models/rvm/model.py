@@ -12,7 +12,7 @@ from perceiver_stream.modalities import Modality
 from perceiver_stream.modalities.base import cell_index
 from perceiver_stream.models.attention import Attended
 from perceiver_stream.models.base import Model, as_model
-from perceiver_stream.models.input_memory import Remembered, remember_ticks
+from perceiver_stream.models.input_memory import Remembered
 from perceiver_stream.models.recurrent import RecurrentNetwork, State, check_rgb, pixel_modality
 from perceiver_stream.models.rvm.config import Config
 from perceiver_stream.models.rvm.network import Rvm, draw_orders, mask_of
@@ -69,7 +69,7 @@ class RvmNetwork(RecurrentNetwork):
     the core's cross-attention from the frame's patches to those of the state before; the first
     latent is CLS, which owns nothing, and what is read of it is left out.
     """
-    kept = remember_ticks(self.modalities, state.memory, observations)
+    kept = self.remember(state.memory, observations)
     inputs, _ = self.encode(state, kept)
     shape, batch = self.config.grid(), state.latents.shape[0]
     place = cell_index(jnp.asarray(coordinates(grid), jnp.float32), shape)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.input_memory import Remembered, remember_ticks
+from perceiver_stream.models.input_memory import Remembered
 from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
 from perceiver_stream.models.perceiver_io import model as perceiver_models
 from perceiver_stream.reporting.score_keys import ScoreKey
@@ -97,7 +97,7 @@ class Autoencoding:
   def _watch(self, state: PyTree, window: Observation) -> tuple[Array, Aux]:
     network = perceiver_models.AutoencoderNetwork(self.model.config, self.model.modalities)
     watched = {name: value for name, value in window.items() if not name.startswith("label")}
-    kept = remember_ticks(network.modalities, state.memory, watched)
+    kept = network.remember(state.memory, watched)
 
     def tick(clip: dict, now: Remembered) -> tuple[dict, None]:
       return network.next_clip(clip, now.memory, now.is_first), None
