@@ -1,11 +1,11 @@
 """A family of models: its config, its named variants, how it is built, and its card."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.mapping import Detected, Flat
+from perceiver_stream.models.mapping import Detected, Flat, Rule
 from perceiver_stream.models.stages import Staged
 from perceiver_stream.types import ModalitySpec
 
@@ -33,7 +33,7 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-  """All that the zoo knows of a family; one line in `zoo.FAMILIES` adds it.
+  """All that the zoo knows of a family; one line in `zoo.PACKAGES` adds it.
 
   Attributes:
     name: In names of models, `"name/variant"`, and in messages.
@@ -49,6 +49,9 @@ class Family:
     equals_released: Variants whose architecture the tests compare with released code, as small
       random instances (`tests/golden`).
     detect: `(flat arrays of a published file) -> Detected`, or None where they are not of the family.
+    rules: `(config) -> rules`: the names in a published file, as the release writes them.
+    objective: Dotted name of the module with the family's own objective, as those in
+      `training.objectives`; imported where models learn.
   """
 
   name: str
@@ -61,6 +64,8 @@ class Family:
   released: Mapping[str, str] = field(default_factory=dict)
   equals_released: tuple[str, ...] = ()
   detect: Callable[[Flat], Detected | None] | None = None
+  rules: Callable[[Any], Sequence[Rule]] | None = None
+  objective: str = ""
 
 
 def fit_frames(family: str) -> Callable[[Any, Mapping[str, ModalitySpec]], Any]:

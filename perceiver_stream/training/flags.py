@@ -18,16 +18,18 @@ from perceiver_stream.utils.paths import user_path
 from perceiver_stream.utils.suggest import check_choice
 
 FLAG = "--config"
-FOLDER = pathlib.Path(__file__).parents[1] / "configs"
+PACKAGE = pathlib.Path(__file__).parents[1]
 CONFIG_HELP = (
   "config of the package, as online:tiny, or Python file with get_config(variant); "
   "any of its fields: --config.FIELD=VALUE"
 )
 
 
-def config_names() -> list[str]:
-  """Returns the names of the configs that come with the package, sorted."""
-  return sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+def config_files() -> dict[str, pathlib.Path]:
+  """Returns the configs that come with the package, by name: of `configs`, and of model families."""
+  files = {path.stem: path for path in PACKAGE.glob("configs/[!_]*.py")}
+  files |= {path.parent.name: path for path in PACKAGE.glob("models/*/experiments.py")}
+  return dict(sorted(files.items()))
 
 
 def load_config(source: str, overrides: Sequence[str] = ()) -> Any:
@@ -136,13 +138,13 @@ def _strip_ranges(config: Any) -> None:
 def _file_of(name: str) -> pathlib.Path:
   """Returns the file of a config: its path, or the name of one that comes with the package."""
   if not name.endswith(".py"):
-    check_choice(FLAG, name, config_names())
-    return FOLDER / f"{name}.py"
+    check_choice(FLAG, name, config_files())
+    return config_files()[name]
   path = user_path(name)
   if path.is_file():
     return path
   nearby = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-  own = f" The package has {FLAG}={path.stem}." if path.stem in config_names() else ""
+  own = f" The package has {FLAG}={path.stem}." if path.stem in config_files() else ""
   raise FileNotFoundError(
     f"{FLAG}={name}: there is no file {path}.{own} Found there: {', '.join(nearby) or 'no config'}."
   )

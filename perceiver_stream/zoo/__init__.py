@@ -1,40 +1,35 @@
 """Named models: `build("family/variant")`.
 
 A family is a package (or a module) of `models` with a `FAMILY`, a `models.family.Family`; name it in
-`FAMILIES` and its variants are in the zoo.
+`PACKAGES`, and its variants, its objective and its experiments are known.
 """
 
+from importlib import import_module
 from typing import Any
 
-from perceiver_stream.models import moog, rvm, stream_perceiver
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.family import Family
-from perceiver_stream.models.frame_predictors import conv3d, image_rnn, trecvit, video_autoencoder
 from perceiver_stream.models.mapping import flatten as flatten
-from perceiver_stream.models.perceiver_io import (
-  autoencoder_variants,
-  classifier_variants,
-  flow_variants,
-)
 from perceiver_stream.models.stages import Staged
 from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.zoo.loading import load as load
 from perceiver_stream.zoo.loading import save as save
 
+PACKAGES = (
+  "frame_predictors.conv3d",
+  "frame_predictors.image_rnn",
+  "frame_predictors.trecvit",
+  "frame_predictors.video_autoencoder",
+  "moog",
+  "perceiver_io.autoencoder_variants",
+  "perceiver_io.classifier_variants",
+  "perceiver_io.flow_variants",
+  "rvm",
+  "stream_perceiver",
+)
 FAMILIES: dict[str, Family] = {
-  module.FAMILY.name: module.FAMILY
-  for module in (
-    conv3d,
-    image_rnn,
-    moog,
-    autoencoder_variants,
-    classifier_variants,
-    flow_variants,
-    rvm,
-    stream_perceiver,
-    trecvit,
-    video_autoencoder,
-  )
+  family.name: family
+  for family in (import_module(f"perceiver_stream.models.{name}").FAMILY for name in PACKAGES)
 }
 
 
@@ -68,7 +63,7 @@ def family(config: Any) -> Family:
   kind = type(config)
   raise TypeError(
     f"zoo: config of type {kind.__module__}.{kind.__qualname__} belongs to none of "
-    f"{sorted(FAMILIES)}; use the Config of one of them, or add a family to FAMILIES."
+    f"{sorted(FAMILIES)}; use the Config of one of them, or add a family to PACKAGES."
   )
 
 

@@ -1,19 +1,18 @@
-"""Every config file builds every variant, and takes two steps of training at the smallest."""
-
-import pathlib
+"""Every config builds every variant, and takes two steps of training at the smallest."""
 
 import games
 import numpy as np
 import pytest
 from extras import need
 
-from perceiver_stream import streams, training
+from perceiver_stream import streams, training, zoo
 from perceiver_stream.reporting.video_writer import MovieWriter
 from perceiver_stream.streams import shard_writer, video
 from perceiver_stream.training.config import from_json, to_json
+from perceiver_stream.training.flags import config_files
 
-FILES = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("[!_]*.py"))
-VARIANTS = {
+FILES = config_files()
+VARIANTS = {name: tuple(family.variants) for name, family in zoo.FAMILIES.items()} | {
   "autoencoder": ("nano", "tiny", "shards", "kinetics"),
   "flow": ("nano", "tiny", "published"),
   "moog": ("nano", "tiny", "movi", "nano_future"),
@@ -22,16 +21,14 @@ VARIANTS = {
   "rvm": ("nano", "tiny", "small", "nano_future"),
   "tracking": ("nano", "tiny_boxes", "tiny_dense", "motion_flow", "moog_latents"),
 }
-SCORED = {
+SCORED = dict.fromkeys(zoo.FAMILIES, {"pixels@1"}) | {
   "autoencoder": {"audio@0", "pixels@0"},
   "flow": {"flow@0"},
-  "moog": {"pixels@1"},
   "painters": {"pixels@1", "pixels_flow@1"},
   "pretrain": {"pixels@1"},
-  "rvm": {"pixels@1"},
   "tracking": {"points@0"},
 }
-CASES = [(p, v) for p in FILES for v in VARIANTS.get(p.stem, ("nano", "tiny", "small", "base"))]
+CASES = [(n, v) for n in FILES for v in VARIANTS.get(n, ("nano", "tiny", "small", "base"))]
 
 
 @pytest.fixture(scope="module")
@@ -55,38 +52,38 @@ def sharded(movie, tmp_path_factory):
   return folder
 
 
-@pytest.mark.parametrize("path, variant", CASES, ids=lambda x: getattr(x, "stem", x))
-def test_every_variant_is_valid_fits_its_stream_and_round_trips(path, variant, sharded):
-  config = training.load_config(f"{path}:{variant}")
-  if "shards" in (path.stem, variant):
+@pytest.mark.parametrize("name, variant", CASES)
+def test_every_variant_is_valid_fits_its_stream_and_round_trips(name, variant, sharded):
+  config = training.load_config(f"{name}:{variant}")
+  if "shards" in (name, variant):
     config.stream.path = sharded
   config.validate()
   assert variant in config.run_dir
   specs = streams.specs(config.stream)
-  for name, modality in getattr(config.model, "modalities", {}).items():
+  for modality, part in getattr(config.model, "modalities", {}).items():
     # The model takes whatever size the shards have.
-    assert modality.spec.shape == specs[name].shape or name == "audio" or path.stem == "shards"
+    assert part.spec.shape == specs[modality].shape or modality == "audio" or name == "shards"
   assert from_json(to_json(config)) == config
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_the_smallest_takes_two_steps(path, tmp_path, movie, sharded):
-  if path.stem in ("vizdoom", "mujoco"):
-    need(path.stem)
-  if path.stem == "vizdoom" and not games.HAS_SOUND:
+@pytest.mark.parametrize("name", FILES)
+def test_the_smallest_takes_two_steps(name, tmp_path, movie, sharded):
+  if name in ("vizdoom", "mujoco"):
+    need(name)
+  if name == "vizdoom" and not games.HAS_SOUND:
     pytest.skip(games.NO_SOUND)
-  config = training.load_config(f"{path}:nano")
+  config = training.load_config(f"{name}:nano")
   config.run_dir, config.max_windows = str(tmp_path / "run"), 2
   config.logging.use_tensorboard = config.logging.use_report = False
   if hasattr(config.model, "displacements"):
     config.model.displacements = (1,)  # compiles in a third of the time
   if hasattr(config.stream, "path"):
-    config.stream.path = sharded if path.stem == "shards" else str(movie)
+    config.stream.path = sharded if name == "shards" else str(movie)
   summary = training.train(config)
   assert summary.windows == 2 and summary.finished and summary.skipped == 0
-  assert SCORED.get(path.stem, {"audio@1", "pixels@1"}) <= set(summary.gains)
+  assert SCORED.get(name, {"audio@1", "pixels@1"}) <= set(summary.gains)
 
 
 def test_variants_have_a_name():
   with pytest.raises(ValueError, match="Did you mean 'stream_perceiver/tiny'"):
-    training.load_config(f"{FILES[0].with_name('online.py')}:tny")
+    training.load_config(f"{FILES['online']}:tny")

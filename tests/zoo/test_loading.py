@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import haiku as hk
 import jax
@@ -103,6 +104,22 @@ def test_a_saved_file_without_some_parameters_says_which(tmp_path):
 def write_npz(path, arrays):
   np.savez(path, **arrays)
   return path
+
+
+@pytest.mark.parametrize("name", [n for n in NANO if zoo.family(zoo.config(n)).detect])
+def test_the_smallest_of_a_published_family_comes_back_from_published_names(name, tmp_path):
+  model = zoo.build(name)
+  params, rules = shaken(model), zoo.family(model.config).rules
+  assert rules is not None, "with `detect`, give FAMILY `rules` too"
+  arrays = translation.export_params(params, rules(model.config))
+  path = write_npz(tmp_path / "published.npz", arrays)
+  loaded, back = zoo.load(path, **vars(model.config))  # not all sizes show in shapes
+  same(params, back)
+  assert loaded.config == model.config
+  missing = sorted(arrays)[0]
+  del arrays[missing]
+  with pytest.raises(ValueError, match=f"1 missing: {re.escape(missing)} "):
+    zoo.load(write_npz(path, arrays), **vars(model.config))
 
 
 def test_moog_comes_back_from_its_npz(tmp_path):

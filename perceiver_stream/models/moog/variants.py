@@ -1,12 +1,13 @@
 """MooG: the two published forms, and small ones to train."""
 
 import dataclasses
+import functools
 
 from perceiver_stream.models.family import Card, Family, fit_frames
 from perceiver_stream.models.moog.config import Config, DecoderConfig, EncoderConfig, StackConfig
 from perceiver_stream.models.moog.model import build
 from perceiver_stream.models.moog.stages import staged
-from perceiver_stream.models.moog.weights import detect
+from perceiver_stream.models.moog.weights import backbone, detect
 
 
 def _small(
@@ -81,4 +82,5 @@ FAMILY = Family(
   released=RELEASED,
   equals_released=("ego4d", "movi", "tiny_world"),
   detect=detect,
+  rules=functools.partial(backbone, ""),
 )

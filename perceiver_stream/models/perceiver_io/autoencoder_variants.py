@@ -7,7 +7,7 @@ from perceiver_stream.models.family import Card, Family
 from perceiver_stream.models.perceiver_io.autoencoder import Config
 from perceiver_stream.models.perceiver_io.halves import EncoderConfig, FourierConfig
 from perceiver_stream.models.perceiver_io.model import build_autoencoder as build
-from perceiver_stream.models.perceiver_io.weights import detect_autoencoder
+from perceiver_stream.models.perceiver_io.weights import DEEPMIND, detect_autoencoder
 from perceiver_stream.types import ModalitySpec
 
 
@@ -77,4 +77,5 @@ FAMILY = Family(
   released=RELEASED,
   equals_released=("kinetics",),
   detect=detect_autoencoder,
+  rules=lambda config: DEEPMIND["perceiver_autoencoder"],
 )

@@ -9,7 +9,7 @@ from perceiver_stream.models.perceiver_io.classifier import (
 )
 from perceiver_stream.models.perceiver_io.halves import DecoderConfig, EncoderConfig, FourierConfig
 from perceiver_stream.models.perceiver_io.model import build_classifier as build
-from perceiver_stream.models.perceiver_io.weights import detect_classifier
+from perceiver_stream.models.perceiver_io.weights import DEEPMIND, detect_classifier
 
 
 def _nano() -> Config:
@@ -60,4 +60,5 @@ FAMILY = Family(
   released=RELEASED,
   equals_released=("fourier",),
   detect=detect_classifier,
+  rules=lambda config: DEEPMIND["perceiver_classifier"],
 )

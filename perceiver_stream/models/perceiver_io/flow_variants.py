@@ -4,7 +4,7 @@ from perceiver_stream.models.family import Card, Family, fit_frames
 from perceiver_stream.models.perceiver_io.flow import Config
 from perceiver_stream.models.perceiver_io.halves import EncoderConfig, FourierConfig
 from perceiver_stream.models.perceiver_io.model import build_flow as build
-from perceiver_stream.models.perceiver_io.weights import detect_flow
+from perceiver_stream.models.perceiver_io.weights import DEEPMIND, detect_flow
 
 
 def _small(side: int, bands: int, latents: int, dim: int, layers: int, heads: int) -> Config:
@@ -48,4 +48,5 @@ FAMILY = Family(
   released=RELEASED,
   equals_released=("published",),
   detect=detect_flow,
+  rules=lambda config: DEEPMIND["perceiver_flow"],
 )

@@ -4,7 +4,7 @@ from perceiver_stream.models.family import Card, Family, fit_frames
 from perceiver_stream.models.rvm.config import Config, LayersConfig
 from perceiver_stream.models.rvm.model import build
 from perceiver_stream.models.rvm.stages import staged
-from perceiver_stream.models.rvm.weights import detect
+from perceiver_stream.models.rvm.weights import detect, rules
 
 
 def _published(dim: int, layers: int, heads: int, core_mlp: int | None = None) -> Config:
@@ -69,4 +69,5 @@ FAMILY = Family(
   released=RELEASED,
   equals_released=("small", "base", "large", "huge"),
   detect=detect,
+  rules=rules,
 )

@@ -6,6 +6,7 @@ known by `register(name, Config, Class)`; the file that `--config` names is a go
 """
 
 import dataclasses
+import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -90,6 +91,15 @@ def register(
   codec.register(name, config)
 
 
+def _kinds() -> dict[type, _Kind]:
+  """Returns the objectives by the type of their config, those of model families included."""
+  for family in zoo.FAMILIES.values():
+    if family.objective:  # imported late: it imports this package
+      config, *parts = importlib.import_module(family.objective).OBJECTIVE
+      _KINDS.setdefault(config, _Kind(family.name, *parts))
+  return _KINDS
+
+
 def make(model: Model, config: Any) -> Objective:
   """Returns the objective that a config describes, for a model.
 
@@ -97,7 +107,7 @@ def make(model: Model, config: Any) -> Objective:
     TypeError: No objective has exactly this type of config.
     ValueError: The model cannot learn it; the message names those that it can.
   """
-  if type(config) not in _KINDS:
+  if type(config) not in _kinds():
     raise TypeError(
       f"config.objective is a {type(config).__module__}.{type(config).__qualname__}, which belongs "
       f"to no objective; use the Config of one of {', '.join(_OURS)} in "
@@ -115,7 +125,7 @@ def make(model: Model, config: Any) -> Objective:
 
 def fitting(model: Model) -> list[str]:
   """Returns the names of the objectives that a model can learn by."""
-  return [kind.name for kind in _KINDS.values() if not kind.misfit(model)]
+  return [kind.name for kind in _kinds().values() if not kind.misfit(model)]
 
 
 def default(model: Model) -> Any:
