@@ -36,7 +36,7 @@ class Family:
   """All that the zoo knows of a family; one line in `zoo.PACKAGES` adds it.
 
   Attributes:
-    name: In names of models, `"name/variant"`, and in messages.
+    name: That of its folder; in names of models, `"name/variant"`, and in messages.
     config: Type of its configs, exactly; a subclass is another model's.
     build: `(config) -> Model`.
     fit: `(config, specs of a stream by modality) -> config` of the stream's sizes; ValueError where

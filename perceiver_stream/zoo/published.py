@@ -13,7 +13,8 @@ def detect(flat: Flat, source: str) -> Detected:
   for family in zoo.FAMILIES.values():
     if family.detect and (found := family.detect(flat)):
       return found
+  known = ", ".join(family.name for family in zoo.FAMILIES.values() if family.detect)
   raise ValueError(
-    f"{source}: {len(flat)} arrays, the first {sorted(flat)[:3]}, belong to no known model; known "
-    f"are MooG, RVM, and Perceiver flow, autoencoder and classifiers."
+    f"{source}: {len(flat)} arrays, the first {sorted(flat)[:3]}, belong to no known model; files "
+    f"are known of {known}."
   )
