@@ -1,6 +1,6 @@
-"""Reading files of strangers: what they may ask for, and nothing executed.
+"""Readers for untrusted files: bounded memory, and no code is executed.
 
-`limits` says how much memory a file may ask for and opens regular files only; `array_files` reads .npz,
-.safetensors and pickles of arrays; `pickles` interprets pickles without running them; `codec`
-writes configs as JSON and checks them as it reads them.
+`limits` bounds the memory that a file can claim and opens regular files only; `array_files` reads
+.npz, .safetensors and pickles of arrays; `pickles` interprets pickles without running them; `codec`
+writes configs as JSON and validates them when it reads them.
 """

@@ -1,4 +1,4 @@
-"""Arrays out of files that may be hostile: nothing is executed, nothing is claimed unread."""
+"""Arrays from untrusted files: no code runs, and sizes are checked before memory is taken."""
 
 import io
 import math
@@ -19,7 +19,7 @@ from perceiver_stream.utils.paths import user_path
 
 MAX_HEADER_BYTES = 2**22  # names, shapes and configs of a .safetensors file; directory of an .npz
 _CHUNK = 2**20
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what numpy writes; others take memory
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # numpy's; others need more memory
 _HEADERS = {
   (1, 0): np.lib.format.read_array_header_1_0,
   (2, 0): np.lib.format.read_array_header_2_0,
@@ -29,11 +29,11 @@ Flat = dict[str, np.ndarray]
 
 
 def kind_of(path: pathlib.Path) -> str:
-  """Returns "npz", "safetensors" or "pickle" by a file's first bytes, whatever its name.
+  """Returns "npz", "safetensors" or "pickle" from a file's first bytes; its name is ignored.
 
   Raises:
     FileNotFoundError: There is no such file.
-    ValueError: It is none of the three, or larger than `limits.MAX_FILE_BYTES`.
+    ValueError: It has another format, or more than `limits.MAX_FILE_BYTES`.
   """
   if not path.is_file():
     raise FileNotFoundError(f"{path}: there is no such file.")
@@ -59,16 +59,16 @@ def read_npz(
 ) -> Flat:
   """Returns the arrays of an .npz file.
 
-  Sizes are checked against what the file says and holds before anything is unpacked.
+  Declared sizes are checked against the size of the file before anything is unpacked.
 
   Args:
-    path: Of the file.
-    kinds: Of numpy's dtypes that are read: numbers; "S" is byte strings, "U" texts.
-    names: Of the arrays to read, those that are there; None reads all.
+    path: File to read.
+    kinds: Kinds of numpy dtypes to read: numbers; "S" adds byte strings, "U" adds texts.
+    names: Arrays to read; missing ones are skipped. None reads all.
 
   Raises:
     FileNotFoundError: There is no such file.
-    ValueError: An array has objects, or a size that does not fit; or the file is damaged.
+    ValueError: An array holds objects, an array's size does not fit, or the file is damaged.
   """
   path = user_path(path)
   if not path.is_file():
@@ -81,14 +81,14 @@ def read_npz(
     raise
   except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
     raise ValueError(f"{path}: damaged .npz file ({error}).") from error
-  except (TypeError, KeyError, UnicodeError, OverflowError) as error:  # of a damaged directory
+  except (TypeError, KeyError, UnicodeError, OverflowError) as error:  # the directory is damaged
     raise ValueError(f"{path}: damaged .npz file ({error!r}).") from error
 
 
 class _DirectoryReader(io.FileIO):
   """A file that refuses to read much at once until its directory has been read.
 
-  Python's zipfile makes 500 bytes of objects of each 46 bytes of a directory.
+  Python's zipfile allocates 500 bytes of objects for each 46 bytes of a directory.
   """
 
   limit = MAX_HEADER_BYTES
@@ -163,7 +163,7 @@ def read_safetensors(path: pathlib.Path) -> tuple[Flat, dict[str, str]]:
   """Returns the arrays and the metadata of a .safetensors file.
 
   Raises:
-    ValueError: The file is damaged, has arrays that are not numbers, or far too many.
+    ValueError: The file is damaged, or has non-numeric arrays or too many arrays.
   """
   with path.open("rb") as file:
     header = int.from_bytes(file.read(8), "little")
@@ -173,16 +173,16 @@ def read_safetensors(path: pathlib.Path) -> tuple[Flat, dict[str, str]]:
     with safe_open(path, framework="numpy") as file:
       names = list(file.keys())
       if len(names) > MAX_LEAVES:
-        raise RefusedError(f"{path}: refused: {len(names)} arrays; this is no parameter file.")
+        raise RefusedError(f"{path}: refused: {len(names)} arrays; this is not a parameter file.")
       return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
   except (SafetensorError, TypeError, KeyError) as error:
     raise ValueError(f"{path}: damaged .safetensors file ({error}).") from error
 
 
 def read_pickle(path: pathlib.Path) -> Flat:
-  """Returns the arrays of a pickle by path; see `pickles`.
+  """Returns the arrays of a pickle, keyed by path; see `pickles`.
 
   Raises:
-    ValueError: It demands anything but containers and arrays.
+    ValueError: It contains anything but containers and arrays.
   """
   return flat_arrays(load_pickle(limits.read_bytes(path), str(path)), str(path))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from perceiver_stream.types import Range
 
-MAX_ITEMS = 512  # of a tuple or a dict in a config: layers, modalities, displacements
+MAX_ITEMS = 512  # in a tuple or a dict of a config: layers, modalities, displacements
 _INT = Range(-(2**32), 2**32)
 _FLOAT = Range(-1e30, 1e30)
 _SEQUENCES = (tuple, list, collections.abc.Sequence)
@@ -17,16 +17,16 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def check_value(value: Any, hint: Any, where: str) -> None:
-  """Checks a value, and all it holds, but not the fields of dataclasses in it.
+  """Checks a value and its items, but not the fields of dataclasses in it.
 
   Args:
-    value: Any.
+    value: Value to check.
     hint: A declared type: numbers, texts, dataclasses, tuples and dicts of them, unions, `Any`;
       `Annotated` with a `Range`.
-    where: Its place, for messages.
+    where: Path of the value in the config, for messages.
 
   Raises:
-    ValueError: It is of another type, out of range, not finite, or holds too much.
+    ValueError: It has another type, is out of range or not finite, or has too many items.
   """
   if not _fits(value, hint):
     raise ValueError(f"{where} is {_shown(value)}; expected {words(hint)}.")

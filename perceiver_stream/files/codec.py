@@ -1,9 +1,9 @@
-"""Configs as JSON and back: nested dataclasses of this package by name, checked as they are read.
+"""Configs to and from JSON: nested dataclasses of this package by name, validated on reading.
 
-A dataclass is an object with its fields and, under `TYPE`, where it is defined. Only dataclasses of
-this package and registered ones are made, and only of values of the types and in the ranges that their fields declare;
-see `types.Range`. Weights of older versions hold `{"class": "models.moog:Config", ...}` and
-`{"dict": {...}}`, which are read too.
+A dataclass becomes an object with its fields and, under `TYPE`, its public path. Only dataclasses
+of this package and registered ones are created, and every value must have the type and the range
+that its field declares; see `types.Range`. The forms `{"class": "models.moog:Config", ...}` and
+`{"dict": {...}}` of older weights are also read.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ from perceiver_stream.utils.suggest import did_you_mean
 
 TYPE = "_type"
 PACKAGE = "perceiver_stream."
-_REGISTERED: dict[type, str] = {}  # dataclasses of other packages, by the names in JSON
-# Where configs of older files are now, by the module that they name.
+_REGISTERED: dict[type, str] = {}  # dataclasses of other packages, keyed by their names in JSON
+# Current modules of configs, keyed by the module that older files name.
 _MOVED = {
   "models.moog_readouts": "models.moog.readouts",
   "models.perceiver_autoencoder": "models.perceiver_io.autoencoder",
@@ -36,10 +36,10 @@ _ROOMS = ("core", "models", "modalities", "nn", "streams", "training")
 
 
 def register(name: str, kind: type) -> None:
-  """Makes a dataclass of another package readable under a name; the last one of a name counts.
+  """Makes a dataclass of another package readable under a name; a later call replaces it.
 
   Args:
-    name: As `TYPE` in JSON.
+    name: Value of `TYPE` in JSON.
     kind: The dataclass.
   """
   _REGISTERED.pop(kind, None)
@@ -47,10 +47,10 @@ def register(name: str, kind: type) -> None:
 
 
 def to_dict(value: Any) -> Any:
-  """Returns `value`, dataclasses and all, as what JSON can hold.
+  """Returns `value` as an object that JSON can represent; dataclasses become dicts.
 
   Raises:
-    TypeError: It holds something else.
+    TypeError: It contains a value that JSON cannot represent.
   """
   if dataclasses.is_dataclass(value) and not isinstance(value, type):
     kind = type(value)
@@ -68,9 +68,9 @@ def to_dict(value: Any) -> Any:
 
 
 def type_name(kind: type) -> str:
-  """Returns the public path of a type, which files hold: its shortest package that exports it.
+  """Returns the public path of a type, as written to files: the shortest package that exports it.
 
-  So a class can move between the files of its package.
+  A class can therefore move between the files of its package.
 
   >>> from perceiver_stream.models.moog.config import Config
   >>> type_name(Config)
@@ -86,11 +86,10 @@ def type_name(kind: type) -> str:
 
 
 def from_dict(value: Any, where: str = "config") -> Any:
-  """Returns the object from the output of `to_dict`; lists come back as tuples.
+  """Returns the object for an output of `to_dict`; lists become tuples.
 
   Raises:
-    ValueError: A key, a type or a value is not what its dataclass declares; the message has its
-      place.
+    ValueError: A key, type or value does not match its dataclass; the message has its path.
   """
   if isinstance(value, list):
     return tuple(from_dict(v, f"{where}[{i}]") for i, v in enumerate(value))
@@ -108,7 +107,7 @@ def from_json(text: str, where: str = "config") -> Any:
   """Returns the config in JSON text; see `from_dict`.
 
   Raises:
-    ValueError: It is no JSON, nests too deeply, or as `from_dict`.
+    ValueError: The text is not JSON, nests too deeply, or is refused by `from_dict`.
   """
   try:
     return from_dict(limits.parse_json(text, where), where)
@@ -127,7 +126,7 @@ def unknown_key(path: str, valid: list[str]) -> str:
 
 
 def check(config: Any, where: str = "config") -> None:
-  """Raises ValueError, with the place, where a field of a config is not what it is declared as."""
+  """Raises ValueError, with the path, if a field of a config does not match its declaration."""
   for name, hint in _hints(type(config)).items():
     value = getattr(config, name)
     check_value(value, hint, f"{where}.{name}")
@@ -156,13 +155,13 @@ def _hints(kind: type) -> dict[str, Any]:
   """Returns the declared types of a dataclass's fields, by name."""
   try:
     hints = typing.get_type_hints(kind, include_extras=True)
-  except (NameError, TypeError):  # of a registered one, that names what only type checkers import
+  except (NameError, TypeError):  # a registered class with type-checker-only imports
     hints = {field.name: Any for field in dataclasses.fields(kind)}
   return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.init}
 
 
 def _modern(name: Any) -> str:
-  """Returns a type's name as `to_dict` writes it, from that of older weights."""
+  """Returns a type's name as `to_dict` writes it, from the name in older weights."""
   return f"{PACKAGE}{name.replace(':', '.')}" if isinstance(name, str) else str(name)
 
 
@@ -174,7 +173,7 @@ def _find(path: Any, where: str) -> type:
   module = PACKAGE + _MOVED.get(module.removeprefix(PACKAGE), module.removeprefix(PACKAGE))
   if not str(path).startswith(PACKAGE) or module.split(".")[1:2][0] not in _ROOMS:
     raise ValueError(
-      f"{where}: type {path!r} is not from {PACKAGE[:-1]}, so it is not loaded; if it is the name of "
+      f"{where}: type {path!r} is not from {PACKAGE[:-1]}, so it is not loaded; if it names "
       f"your own objective, import the module that registers it (objectives.register) first, or "
       f"give the --config file that does."
     )

@@ -1,7 +1,7 @@
-"""Results of a pickle's program: inert records, and at the end containers and arrays of them.
+"""Inert records of a pickle's program, and the containers and arrays built from them.
 
-A record only holds what the file said. It cannot be called, hashed, or changed once it lies in
-another, so records nest to a bounded depth and never in a circle.
+A record only stores data of the file. It cannot be called or hashed, and cannot be changed once it
+is part of another record, so nesting has a bounded depth and no cycles.
 """
 
 import math
@@ -15,13 +15,13 @@ from perceiver_stream.files.limits import RefusedError
 
 MAX_DEPTH = 64
 _MAX_RANK = 32
-_MAX_KEY = 2**31  # whole numbers as keys; larger ones can be chosen to collide
+_MAX_KEY = 2**31  # of integer keys; larger ones can be chosen to collide
 _NUMBER = re.compile(r"[<>|=]?[biufc]\d{1,2}|\?|float(16|32|64)|u?int(8|16|32|64)|bool")
 _BYTES = re.compile(r"\|?S[1-9]\d{0,8}")
 
 
 class Name:
-  """Stands for a class or a function that a file may name.
+  """Placeholder of a class or function that a file may name.
 
   Attributes:
     role: `"dict"`, `"ndarray"`, `"dtype"`, `"array"`, `"scalar"`, `"frombuffer"`,
@@ -40,9 +40,9 @@ class Record:
   Attributes:
     kind: `"list"`, `"tuple"`, `"dict"` (keys and values in turn), `"dtype"` (code, byte order),
       `"array"` (shape, dtype, order, bytes) or `"scalar"` (dtype, bytes).
-    values: Its contents.
-    depth: Of the records in it, itself included.
-    closed: It lies in another, so it does not change any more.
+    values: Contents.
+    depth: Nesting depth, this record included.
+    closed: True once it is part of another record; it cannot change any more.
   """
 
   __slots__ = ("closed", "depth", "kind", "values")
@@ -52,10 +52,11 @@ class Record:
     self.values: list[Any] = []
 
   def add(self, values: Iterable[Any]) -> None:
-    """Adds values; they are closed.
+    """Adds values and closes them.
 
     Raises:
-      RefusedError: This one is closed, nests too deeply, or is a dict and a key is no plain one.
+      RefusedError: The record is closed or nests too deeply, or a dict key is neither text nor
+        number.
     """
     start = len(self.values)
     for value in values:
@@ -75,7 +76,7 @@ def call(name: Any, arguments: Any) -> Record | bytes:
   """Returns the record of a call that a file describes.
 
   Raises:
-    RefusedError: It is none that makes arrays or containers.
+    RefusedError: The call does not create an array or a container.
   """
   role = name.role if isinstance(name, Name) else ""
   if role not in _CALLS or not _is(arguments, "tuple"):
@@ -84,10 +85,10 @@ def call(name: Any, arguments: Any) -> Record | bytes:
 
 
 def set_state(record: Any, state: Any) -> None:
-  """Notes the state of an array or a dtype that has none yet.
+  """Stores the state of an array or a dtype that has none yet.
 
   Raises:
-    RefusedError: It is something else, or the state is not that of plain numbers.
+    RefusedError: The record is neither, or the state is not one of a numeric type.
   """
   if not _is(state, "tuple") or not isinstance(record, Record) or record.closed:
     raise RefusedError(f"the pickle sets the state of a {_kind(record)}.")
@@ -101,17 +102,17 @@ def set_state(record: Any, state: Any) -> None:
 
 
 class Builder:
-  """Makes containers and arrays of records, each once."""
+  """Builds containers and arrays from records, each once."""
 
   def __init__(self, num_bytes: int):
-    self._left = num_bytes  # that arrays may still have: no more than the file has
+    self._left = num_bytes  # bytes that arrays may still use: no more than the file has
     self._made: dict[int, Any] = {}
 
   def make(self, record: Any) -> Any:
     """Returns the container or array that a record describes.
 
     Raises:
-      RefusedError: An array is not there byte by byte, or the record describes no data.
+      RefusedError: An array has no bytes in the file, or the record describes no data.
     """
     if not isinstance(record, Record | Name):
       return record
@@ -123,12 +124,12 @@ class Builder:
     return self._made[id(record)]
 
   def mapping(self, record: Record) -> dict[Any, Any]:
-    """Returns the dict of keys and values in turn."""
+    """Returns a dict from alternating keys and values."""
     values = [self.make(value) for value in record.values]
     return dict(zip(values[::2], values[1::2], strict=True))
 
   def array(self, record: Record) -> np.ndarray:
-    """Returns an array of the bytes that the file holds; it cannot be written to."""
+    """Returns a read-only array of the file's bytes."""
     if len(record.values) != 4:
       raise RefusedError("an array without contents.")
     shape, dtype, order, data = record.values
@@ -185,7 +186,8 @@ def _dtype(record: Any) -> np.dtype:
   return np.dtype(code).newbyteorder(*order) if order else np.dtype(code)
 
 
-# --- calls, by role ---------------------------------------------------------------------------------
+# --- calls, by role
+# ---------------------------------------------------------------------------------
 
 
 def _new(kind: str, *values: Any) -> Record:
@@ -222,7 +224,7 @@ def _call_encode(text: Any, encoding: Any = "latin1") -> bytes:
 
 
 def _call_dict(*arguments: Any) -> Record:
-  """Returns an empty dict, or the dict that it is made of: copies could be many and large."""
+  """Returns an empty dict, or its argument without a copy: copies could be many and large."""
   if not arguments:
     return Record("dict")
   if len(arguments) != 1 or not _is(arguments[0], "dict"):
@@ -231,7 +233,7 @@ def _call_dict(*arguments: Any) -> Record:
 
 
 def _call_bytes() -> bytes:
-  """Returns no bytes, which is how protocol 2 writes them."""
+  """Returns empty bytes, which protocol 2 writes as this call."""
   return b""
 
 

@@ -1,9 +1,10 @@
-"""Pickled arrays without running them: containers, bytes and plain arrays, all else refused.
+"""Reader for pickled arrays without execution: containers, bytes and plain arrays only.
 
-A pickle is a program. `Machine` interprets it on inert records: names, calls and states are noted
-and never made, so that nothing of this process is reached, and nesting, instructions and bytes are
-bounded as they are read. `pickled_records` makes dicts, lists, tuples and arrays of numbers or byte
-strings (data sets store JPEG files so) out of the records, once, when the program has ended.
+A pickle is a program. `Machine` interprets it on inert records: names, calls and states are
+recorded and never executed, so the file cannot reach objects of this process, and nesting,
+instructions and bytes are bounded during reading. When the program has ended, `pickled_records`
+builds dicts, lists, tuples and arrays of numbers or byte strings (data sets store JPEG files in
+them) from the records.
 """
 
 import codecs
@@ -19,8 +20,8 @@ from perceiver_stream.files import limits
 from perceiver_stream.files.limits import RefusedError
 from perceiver_stream.files.pickled_records import Builder, Name, Record, call, set_state
 
-MAX_LEAVES = 10_000  # arrays of one file of parameters; the largest published one has a thousand
-_MAX_WORD = 64  # bytes of a number written as text
+MAX_LEAVES = 10_000  # arrays in one parameter file; the largest published one has 1,000
+_MAX_WORD = 64  # maximum bytes of a number written as text
 _LONG_TEXT = 2**20
 _WIDE = re.compile(rb"[\xc4-\xff]")  # in UTF-8: starts of characters beyond latin-1
 _WIDE_ESCAPE = re.compile(rb"\\(?:u(?!00)|U(?!000000))")
@@ -46,7 +47,7 @@ def load_pickle(data: bytes, source: str) -> Any:
     source: Name of the file in errors.
 
   Raises:
-    RefusedError: It demands anything else, which is named.
+    RefusedError: It contains anything else; the message names it.
     ValueError: It is not a pickle.
   """
   try:
@@ -58,10 +59,10 @@ def load_pickle(data: bytes, source: str) -> Any:
 
 
 def flat_arrays(tree: Any, source: str) -> dict[str, np.ndarray]:
-  """Returns the arrays of nested dicts by their path, keys joined by slashes.
+  """Returns the arrays of nested dicts, keyed by path: keys joined by slashes.
 
   Raises:
-    ValueError: There is something else than dicts and arrays, or far too much.
+    ValueError: There is anything but dicts and arrays, or too many arrays.
   """
   flat: dict[str, np.ndarray] = {}
 
@@ -76,7 +77,7 @@ def flat_arrays(tree: Any, source: str) -> dict[str, np.ndarray]:
         f"{source}: '{path}' is a {type(node).__name__}, expected an array of numbers or a dict."
       )
     if len(flat) > MAX_LEAVES:
-      raise ValueError(f"{source}: more than {MAX_LEAVES} arrays; this is no parameter file.")
+      raise ValueError(f"{source}: more than {MAX_LEAVES} arrays; this is not a parameter file.")
 
   visit("", tree, 0)
   return flat
@@ -138,7 +139,7 @@ class Machine:
     return line
 
   def _pop(self, count: int) -> list[Any]:
-    """Takes values off the stack, none from below the last mark."""
+    """Pops values from the stack, never below the last mark."""
     if len(self._stack) - count < (self._marks[-1] if self._marks else 0):
       raise ValueError("nothing on the stack")
     taken = self._stack[len(self._stack) - count :]
@@ -150,14 +151,15 @@ class Machine:
     self._marks.pop()
     return taken
 
-  # --- steps, by the names of their opcodes ---------------------------------------------------------
+  # --- steps, by the names of their opcodes
+  # ---------------------------------------------------------
 
   def mark(self, _: memoryview) -> None:
-    """Marks where the values of a container start."""
+    """Marks the start of the values of a container."""
     self._marks.append(len(self._stack))
 
   def container(self, kind: str, count: int | None) -> None:
-    """Makes a container of the newest values; None: those since the mark."""
+    """Creates a container from the `count` newest values; None: from those since the mark."""
     values = self._pop_mark() if count is None else self._pop(count)
     record = Record(kind)
     record.add(values)
@@ -173,7 +175,7 @@ class Machine:
     self._stack.append(record)
 
   def put(self, number: int) -> None:
-    """Remembers the newest value; numbers cannot be larger than what was read by then."""
+    """Stores the newest value in the memo; the number cannot exceed the bytes read so far."""
     if not 0 <= number <= self._at:
       raise RefusedError(f"memo number {number} at byte {self._at}.")
     [value] = self._pop(1)
@@ -181,35 +183,35 @@ class Machine:
     self._memo[number] = value
 
   def get(self, number: int) -> None:
-    """Takes what was remembered."""
+    """Pushes a value of the memo."""
     self._stack.append(self._memo[number])
 
   def memoize(self, _: memoryview) -> None:
-    """Remembers the newest value under the next number."""
+    """Stores the newest value in the memo under the next number."""
     self.put(len(self._memo))
 
   def find(self, module: Any, name: Any) -> None:
-    """Takes the inert name of something; only few are known."""
+    """Pushes the placeholder of a named object; only a few names are allowed."""
     if (module, name) not in _NAMES:
       raise RefusedError(
-        f"the pickle asks for {module}.{name}; only dicts, lists, tuples, "
+        f"the pickle requests {module}.{name}; only dicts, lists, tuples, "
         f"strings, numbers and numpy arrays are read. Nothing of it was executed."
       )
     self._stack.append(_NAMES[module, name])
 
   def find_words(self, words: memoryview) -> None:
-    """Takes a name written in the program."""
+    """Pushes a name given as the instruction's argument."""
     self.find(*bytes(words).decode().split("\n"))
 
   def find_values(self, _: memoryview) -> None:
-    """Takes a name that stands on the stack."""
+    """Pushes a name given on the stack."""
     module, name = self._pop(2)
     if not isinstance(module, str) or not isinstance(name, str):
-      raise RefusedError("the pickle asks for a name that is no text.")
+      raise RefusedError("the pickle requests a name that is not text.")
     self.find(module, name)
 
   def reduce(self, _: memoryview) -> None:
-    """Notes a call."""
+    """Records a call."""
     name, arguments = self._pop(2)
     value = call(name, arguments)
     if isinstance(value, bytes):
@@ -219,7 +221,7 @@ class Machine:
     self._stack.append(value)
 
   def build(self, _: memoryview) -> None:
-    """Notes the state of an array or a dtype."""
+    """Records the state of an array or a dtype."""
     record, state = self._pop(2)
     set_state(record, state)
     self._stack.append(record)
@@ -245,7 +247,7 @@ def _int(argument: memoryview) -> int | bool:
 
 
 def _text(argument: memoryview, encoding: str = "utf-8", wide: re.Pattern[bytes] = _WIDE) -> str:
-  """Returns text. Long texts are encoded bytes; a wide character would make four times as many."""
+  """Returns text. Long texts are encoded bytes; one wide character would take 4 times the memory."""
   if len(argument) > _LONG_TEXT and wide.search(argument):
     raise RefusedError(f"a text of {len(argument)} bytes that encodes none.")
   return codecs.decode(argument, encoding, "surrogatepass" if encoding == "utf-8" else "strict")

@@ -1,8 +1,9 @@
-"""What an ArrayRecord file says that its chunks unpack to, read before any of them is unpacked.
+"""Check of the unpacked sizes that an ArrayRecord file declares, before any chunk is unpacked.
 
-A file of a few kB can hold a record of many GB. The format is Riegeli's: blocks of 2^16 bytes, each
-with a header of 24, and in what is left of them chunks, each with a header of 40 that states its
-size as stored and unpacked; the library that unpacks a chunk goes by those numbers.
+A file of a few kB can contain a record of many GB. The format is Riegeli's: blocks of 2^16 bytes
+with a header of 24 bytes each. The remaining bytes form chunks with a header of 40 bytes, which
+states the stored and the unpacked size; the library that unpacks a chunk allocates according to
+these numbers.
 """
 
 import io
@@ -22,12 +23,12 @@ def check_chunks(path: str | pathlib.Path, record_bytes: int) -> None:
   """Refuses a file whose chunks unpack to more than one record and some headroom.
 
   Args:
-    path: Of the ArrayRecord file.
-    record_bytes: Of one record.
+    path: ArrayRecord file.
+    record_bytes: Size of one record.
 
   Raises:
     OSError: It cannot be read.
-    RefusedError: A chunk states more.
+    RefusedError: A chunk declares a larger size.
     ValueError: The chunks do not fill the file to its end.
   """
   most = limits.HEADROOM_BYTES + record_bytes
@@ -48,7 +49,7 @@ def check_chunks(path: str | pathlib.Path, record_bytes: int) -> None:
 
 
 def _after(at: int, count: int) -> int:
-  """Returns the place `count` bytes of chunks later, of places in the file.
+  """Returns the file offset after `count` further bytes of chunks, from offset `at`.
 
   >>> _after(0, 0), _after(24, 10), _after(65530, 6), _after(65530, 7)
   (0, 34, 65536, 65561)
@@ -61,10 +62,10 @@ def _after(at: int, count: int) -> int:
 
 
 def _read(file: io.RawIOBase, at: int) -> tuple[bytes, int]:
-  """Returns the header of a chunk, and where it ends."""
+  """Returns the header of a chunk and the offset of its end."""
   stop = _after(at, _CHUNK.size)
   start = at + _BLOCK_HEADER if at % _BLOCK == 0 else at
   file.seek(start)
   raw = file.read(stop - start) or b""
-  edge = _BLOCK - start % _BLOCK  # where the next block's own header lies, if it lies inside
+  edge = _BLOCK - start % _BLOCK  # of the next block's header, if it lies inside
   return (raw[:edge] + raw[edge + _BLOCK_HEADER :])[: _CHUNK.size], stop

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of models, streams or training."""
+"""Helpers that do not depend on models, streams or training."""

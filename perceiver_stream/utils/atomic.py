@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are complete."""
+"""Atomic writing of files: a file gets its name only when it is complete."""
 
 import contextlib
 import os
@@ -13,12 +13,12 @@ from perceiver_stream.utils.paths import user_path
 def replacing(path: str | pathlib.Path, *, shared: bool = False) -> Iterator[pathlib.Path]:
   """Yields a path in the same folder to write to; it becomes `path` unless there is an error.
 
-  The path yielded has the same suffix and starts with a dot. After an error it is deleted, and a
-  file that had the name before is as it was.
+  The yielded path has the same suffix, and its name starts with a dot. After an error it is
+  deleted, and an earlier file of that name is unchanged.
 
   Args:
-    path: Of the file.
-    shared: Whether several threads or processes may write this file at the same time.
+    path: File to write.
+    shared: Allow several threads or processes to write this file at the same time.
   """
   path = user_path(path)
   writer = f"{os.getpid()}-{threading.get_ident()}-" if shared else ""

@@ -1,8 +1,8 @@
 """Compiled programs kept between runs of the scripts, in the user's cache folder.
 
-JAX can bound its cache by itself, but a process killed between two of its writes leaves an entry
-without a time, after which nothing is stored any more. So entries are written without a bound, and
-the oldest are deleted when a script starts.
+JAX can bound its cache itself, but a process killed between two of its writes leaves an entry
+without a time stamp, after which nothing more is stored. Entries are therefore written without a
+bound, and the oldest are deleted when a script starts.
 """
 
 import functools
@@ -21,14 +21,14 @@ from perceiver_stream.utils.paths import user_path
 
 VARIABLE = "PERCEIVER_STREAM_COMPILE_CACHE"  # a folder, or "off"
 MAX_BYTES = 2**30
-UNREADABLE = "Error reading persistent compilation cache entry"  # how JAX's warning begins
-_SLOW_S = 3.0  # of compiling, after which a line says so
+UNREADABLE = "Error reading persistent compilation cache entry"  # start of JAX's warning
+_SLOW_S = 3.0  # of compilation, after which a message is printed
 
 
 def folder() -> pathlib.Path | None:
-  """Returns where programs are kept; None if they are not, or JAX's own variable says where.
+  """Returns the folder of compiled programs; None if there is none or JAX's own variable sets it.
 
-  Programs are made for one kind of processor, so each kind has a folder of its own.
+  Programs are compiled for one kind of processor, so each kind has its own folder.
   """
   chosen = os.environ.get(VARIABLE, "")
   if chosen == "off" or "JAX_COMPILATION_CACHE_DIR" in os.environ:
@@ -39,9 +39,9 @@ def folder() -> pathlib.Path | None:
 
 
 def enable() -> None:
-  """Lets JAX keep compiled programs, and prints a line when compiling takes long.
+  """Enables JAX's cache of compiled programs, and prints a line if compilation takes long.
 
-  Where the folder cannot be written, a line says so and everything is compiled anew.
+  If the folder is not writable, this is printed and nothing is cached.
   """
   import jax
 
@@ -65,9 +65,9 @@ def enable() -> None:
 
 
 def repair(warning: str) -> str:
-  """Deletes the program that a warning of JAX calls unreadable, and returns what happened in words.
+  """Deletes a cached program that JAX reports as unreadable; returns a message for the user.
 
-  JAX compiles it again, but does not overwrite what is there.
+  JAX compiles it again, but does not overwrite the damaged file.
 
   Args:
     warning: Text of any warning; "" is returned for others.
@@ -81,7 +81,7 @@ def repair(warning: str) -> str:
 
 
 def prune(kept: pathlib.Path, max_bytes: int) -> None:
-  """Deletes the oldest files of a folder until the rest is at most so large; others may do so too."""
+  """Deletes the oldest files of a folder down to `max_bytes`; other processes may do the same."""
   files = []
   for path in kept.iterdir():
     try:
@@ -97,7 +97,7 @@ def prune(kept: pathlib.Path, max_bytes: int) -> None:
 
 
 def _processor() -> str:
-  """Returns what tells this processor from others that programs are not for."""
+  """Returns a description of the processor; compiled programs run on equal ones only."""
   try:
     lines = user_path("/proc/cpuinfo").read_text().splitlines()
     return next(line for line in lines if line.lower().startswith(("flags", "features")))
@@ -106,16 +106,15 @@ def _processor() -> str:
 
 
 class Notice:
-  """Prints one line while the first program that takes long is compiled.
+  """Prints one line during the first compilation that takes long.
 
-  JAX reports when a program has been lowered, and when it has been compiled or loaded; between the
-  two a timer runs.
+  JAX reports the end of lowering and the end of compilation or loading; a timer runs in between.
 
   Attributes:
-    kept: Where programs are kept, or None.
+    kept: Folder of compiled programs, or None.
     slow_s: Seconds after which the line is printed.
     timer: Runs while a program is compiled or loaded.
-    printed: Whether the line was printed.
+    printed: True once the line was printed.
   """
 
   def __init__(self, slow_s: float):
@@ -148,7 +147,7 @@ _NOTICE = Notice(_SLOW_S)
 
 @functools.cache
 def _listen() -> None:
-  """Registers what listens to JAX's events, once in a process."""
+  """Registers the listeners for JAX's events, once per process."""
   import jax
 
   jax.monitoring.register_event_duration_secs_listener(_NOTICE.on_event)

@@ -1,4 +1,4 @@
-"""Modules and names under the places they had in earlier versions, with a warning, for one version."""
+"""Modules and names under their earlier import paths, with a warning, for one version."""
 
 import importlib
 import sys
@@ -12,10 +12,10 @@ from perceiver_stream.utils.warn import PACKAGE, warn
 
 
 class MovedModules(MetaPathFinder, Loader):
-  """Imports a module that was moved: `import old` gives the module at its new place.
+  """Imports a moved module: `import old` returns the module at its new path.
 
   Attributes:
-    places: New dotted names by old ones, both without the package's.
+    places: New dotted names, keyed by old ones, both without the package's name.
   """
 
   def __init__(self, places: Mapping[str, str]):
@@ -29,10 +29,10 @@ class MovedModules(MetaPathFinder, Loader):
     return ModuleSpec(fullname, self) if known else None
 
   def exec_module(self, module: ModuleType) -> None:
-    """Warns, and puts the module at the new place under the old name."""
+    """Warns, and registers the module of the new path under the old name."""
     old = module.__name__
     new = f"{PACKAGE}.{self.places[old.removeprefix(f'{PACKAGE}.')]}"
-    warn(f"{old} is now {new}; version 0.2 will not know the old name.", DeprecationWarning)
+    warn(f"{old} is now {new}; version 0.2 removes the old name.", DeprecationWarning)
     sys.modules[old] = importlib.import_module(new)
 
 
@@ -42,10 +42,10 @@ def install(places: Mapping[str, str]) -> None:
 
 
 def moved_name(module: str, name: str, new: str) -> Any:
-  """Returns what is now `new` (dotted, without the package's name), with a warning on the old name."""
+  """Returns the object now named `new` (dotted, relative to the package); the old name warns."""
   place, _, attribute = new.rpartition(".")
   warn(
-    f"{module}.{name} is now {PACKAGE}.{new}; version 0.2 will not know the old name.",
+    f"{module}.{name} is now {PACKAGE}.{new}; version 0.2 removes the old name.",
     DeprecationWarning,
   )
   return getattr(importlib.import_module(f"{PACKAGE}.{place}"), attribute)

@@ -1,4 +1,4 @@
-"""OpenCV, imported when first used, and the one way to resize images with it."""
+"""Lazy import of OpenCV, and the package's function to resize images with it."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ def opencv() -> Any:
   """Returns the module cv2.
 
   Raises:
-    ImportError: It is not installed; names the package.
+    ImportError: OpenCV is not installed; the message names the package.
   """
   try:
     import cv2
   except ImportError as error:
     raise ImportError(
-      "The baselines without learning, tracks and resizing use OpenCV, which is not installed: "
+      "Baselines without learning, tracks and resizing need OpenCV, which is not installed: "
       "pip install opencv-python-headless"
     ) from error
   return cv2
@@ -25,9 +25,9 @@ def opencv() -> Any:
 def resized(
   image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int] | None
 ) -> UInt8[np.ndarray, "h w 3"]:
-  """Returns an image squashed to `size` (H, W): means of areas where it gets smaller, else linear.
+  """Returns an image resized to `size` (H, W): area means if it gets smaller, else linear.
 
-  The image itself is returned where it has that size, or for None.
+  The aspect ratio is not kept. The image itself is returned if it has that size, or for None.
   """
   if size is None or image.shape[:2] == size:
     return image

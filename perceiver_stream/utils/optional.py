@@ -1,4 +1,4 @@
-"""Packages of the extras, imported where they are used, so that they can live in one process."""
+"""Import of optional packages such that they work together in one process."""
 
 import contextlib
 import importlib
@@ -7,20 +7,20 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-# TensorFlow opens its libraries for the whole process (RTLD_GLOBAL) where this module of it can be
-# imported; they find each other without it.
+# TensorFlow loads its libraries for the whole process (RTLD_GLOBAL) if it can import this module;
+# they find each other without it.
 _GLOBAL_SYMBOLS = "tensorflow.python.pywrap_dlopen_global_flags"
 
 
 def require(package: str, extra: str) -> Any:
-  """Returns a package of an extra.
+  """Returns the imported package of an extra.
 
-  TensorFlow and Mesa, which draws for MuJoCo without a graphics card, both bring an LLVM. A library
-  that calls the other's crashes the process. So TensorFlow is imported with its symbols to itself,
-  and where Mesa may have been loaded before, with its own symbols first.
+  TensorFlow and Mesa (MuJoCo's software renderer) each contain an LLVM. A library that calls the
+  other's LLVM crashes the process. TensorFlow is therefore imported with local symbols and, if Mesa
+  may already be loaded, with its own symbols first.
 
   Raises:
-    ImportError: It is not installed; the message says how to install it.
+    ImportError: It is not installed; the message has the command that installs it.
   """
   try:
     with _own_symbols():
@@ -32,7 +32,7 @@ def require(package: str, extra: str) -> Any:
 
 
 def has_global_tensorflow() -> bool:
-  """Returns whether TensorFlow was imported in a way that crashes Mesa."""
+  """Returns True if TensorFlow was imported with global symbols, which crash Mesa."""
   return sys.modules.get(_GLOBAL_SYMBOLS) is not None
 
 

@@ -1,4 +1,4 @@
-"""Options of the commands: one spelling for all; the old ones work for one version."""
+"""Command-line options: one spelling for all commands; old spellings work for one version."""
 
 import argparse
 import os
@@ -10,14 +10,14 @@ NONE: Mapping[str, str] = {}
 
 
 def current_names(arguments: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
-  """Returns arguments with options under today's names; says on stderr which ones are old.
+  """Returns arguments with options under their current names; prints old ones to stderr.
 
   >>> current_names(["--out=a", "b"], {"--out": "--output"})
   ['--output=a', 'b']
 
   Args:
-    arguments: Of the command line, without the script's name.
-    renamed: New names by old ones.
+    arguments: Command line without the script's name.
+    renamed: New names, keyed by old ones.
   """
   found = []
   for argument in arguments:
@@ -29,7 +29,7 @@ def current_names(arguments: Sequence[str], renamed: Mapping[str, str]) -> list[
 
 
 def make_parser(description: str | None) -> argparse.ArgumentParser:
-  """Returns a parser whose help shows a docstring as it is written."""
+  """Returns a parser whose help keeps the line breaks of `description`."""
   return argparse.ArgumentParser(
     description=description, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -38,12 +38,12 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
 def parse(
   parser: argparse.ArgumentParser, renamed: Mapping[str, str] = NONE, *, last: bool = False
 ) -> argparse.Namespace:
-  """Returns the arguments of a command; `--help` and mistakes end it as usual.
+  """Returns the parsed arguments of a command; `--help` and errors end the process as in argparse.
 
   Args:
-    parser: Without the old names.
-    renamed: New names of options by old ones.
-    last: Whether `--output`, which is then required, was once the last argument without a name.
+    parser: Parser without the old names.
+    renamed: New names of options, keyed by old ones.
+    last: `--output` was once the last positional argument; it is then required.
   """
   arguments = current_names(sys.argv[1:], renamed)
   if not last:
@@ -63,10 +63,10 @@ def parse(
 def parse_known(
   parser: argparse.ArgumentParser, renamed: Mapping[str, str] = NONE
 ) -> tuple[argparse.Namespace, list[str]]:
-  """Returns the arguments of a command and those that the parser does not know, in order."""
+  """Returns the parsed arguments of a command, and the unknown ones in order."""
   return parser.parse_known_args(current_names(sys.argv[1:], renamed))
 
 
 def _say_renamed(old: str, new: str) -> None:
   script = os.path.basename(sys.argv[0])
-  print(f"{script}: {old} is now {new}; version 0.2 will not know it.", file=sys.stderr)
+  print(f"{script}: {old} is now {new}; version 0.2 removes it.", file=sys.stderr)

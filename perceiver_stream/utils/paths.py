@@ -1,4 +1,4 @@
-"""Paths as users type them, and as FFmpeg takes them."""
+"""Paths as typed by users, and as accepted by FFmpeg."""
 
 import os
 import pathlib
@@ -10,22 +10,22 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(pipe|fd|udp|rtp|tcp):")
 def user_path(path: str | os.PathLike[str]) -> pathlib.Path:
   """Returns a path with a leading `~` or `~NAME` replaced by that user's home folder.
 
-  Shells leave `~` alone inside `--flag=~/x`. A name that merely starts with `~` stays as it is.
+  Shells do not expand `~` inside `--flag=~/x`. A name that merely starts with `~` is unchanged.
   """
   return pathlib.Path(os.path.expanduser(path))
 
 
 def file_url(path: str | os.PathLike[str]) -> str:
-  """Returns the name under which FFmpeg opens a local file.
+  """Returns the URL with which FFmpeg opens a local file.
 
-  FFmpeg takes a name for a URL: without `file:` and an absolute path, `12:30.mp4` and
+  FFmpeg parses a name as a URL: without `file:` and an absolute path, `12:30.mp4` and
   `concat:a.mp4` are protocols.
   """
   return "file:" + os.path.abspath(path)
 
 
 def why_no_file(path: str | os.PathLike[str], wanted: str = "file") -> str:
-  """Returns why nothing is read from a path that is no regular file, as part of a sentence."""
+  """Returns the reason, as part of a sentence, for refusing a path that is not a regular file."""
   text = os.fspath(path)
   if os.path.isdir(text):
     return f"{text} is a folder; give one {wanted}"

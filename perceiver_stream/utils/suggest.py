@@ -1,4 +1,4 @@
-"""The nearest valid name, for messages about unknown names and config keys."""
+"""Nearest valid name, for messages about unknown names and config keys."""
 
 import difflib
 from collections.abc import Iterable
@@ -11,9 +11,9 @@ def did_you_mean(name: str, valid: Iterable[str], cutoff: float = 0.4) -> str:
   " Did you mean 'adamw'?"
 
   Args:
-    name: As it was given.
-    valid: Names that could have been given.
-    cutoff: Least similarity, in [0, 1]; see `difflib.get_close_matches`.
+    name: Name that was given.
+    valid: Valid names.
+    cutoff: Minimum similarity in [0, 1]; see `difflib.get_close_matches`.
   """
   found = difflib.get_close_matches(name, list(valid), n=1, cutoff=cutoff)
   return f" Did you mean {found[0]!r}?" if found else ""

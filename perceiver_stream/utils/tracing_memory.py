@@ -1,28 +1,28 @@
-"""Rarer garbage collection while JAX traces.
+"""Less frequent garbage collection while JAX traces.
 
-A trace makes millions of objects, nearly all without cycles or kept with the program. Python's
-collector, which looks through them at every 700 new ones, takes a quarter of the time of a start
-whose programs need not be compiled.
+A trace creates millions of objects; nearly all are acyclic or stay alive with the program. Python's
+collector scans them after every 700 new ones, which takes a quarter of the start-up time when no
+program has to be compiled.
 """
 
 import gc
 from collections.abc import Mapping
 from typing import Any
 
-RARE = 100_000  # new objects between two collections while something is traced
+RARE = 100_000  # new objects between two collections during tracing
 
 
 class Collector:
-  """Raises the collector's threshold with each trace; the first collection without one resets it.
+  """Raises the collector's threshold at each trace; the first collection without one resets it.
 
-  So at most `RARE` new objects wait, and only once, after the last trace.
+  At most `RARE` new objects are left uncollected, and only once, after the last trace.
   """
 
   def __init__(self):
     self.usual, self.traced = gc.get_threshold(), False
 
   def start(self) -> None:
-    """Starts listening to JAX and to the collector; objects that exist now are not looked at again."""
+    """Registers with JAX and the collector; objects that exist now are not scanned again."""
     import jax
 
     gc.freeze()
@@ -30,14 +30,14 @@ class Collector:
     gc.callbacks.append(self.on_collection)
 
   def on_event(self, event: str, duration_secs: float, **about: Any) -> None:
-    """Makes collections rare when a trace has ended; inner functions are traced one by one."""
+    """Raises the threshold when a trace has ended; inner functions are traced one by one."""
     del duration_secs, about
     if event.endswith("/jaxpr_trace_duration"):
       self.traced = True
       gc.set_threshold(RARE, *self.usual[1:])
 
   def on_collection(self, phase: str, info: Mapping[str, int]) -> None:
-    """Resets the threshold where nothing was traced since the last collection."""
+    """Resets the threshold if nothing was traced since the last collection."""
     del info
     if phase == "stop":
       if not self.traced:

@@ -1,4 +1,4 @@
-"""Warnings that point at the caller's own line, not at ours."""
+"""Warnings that point at the user's line instead of a line of this package."""
 
 import inspect
 import warnings
@@ -8,9 +8,9 @@ PACKAGE = __name__.partition(".")[0]
 
 
 def warn(message: str, category: type[Warning]) -> None:
-  """Warns at the line outside this package that led here.
+  """Warns at the innermost line outside this package.
 
-  Python shows a DeprecationWarning only for lines of the script itself, so its place matters.
+  Python shows a DeprecationWarning only for lines of the script itself, so its location matters.
   """
   level, frame = 1, inspect.currentframe()
   while frame is not None and (_imports(frame) or _is_ours(frame)):

@@ -1,7 +1,7 @@
 """Named models: `build("family/variant")`.
 
-A family is a package (or a module) of `models` with a `FAMILY`, a `models.family.Family`; name it in
-`PACKAGES`, and its variants, its objective and its experiments are known.
+A family is a package (or a module) of `models` with a `FAMILY`, a `models.family.Family`. Adding
+its name to `PACKAGES` registers its variants, its objective and its experiments.
 """
 
 from importlib import import_module
@@ -39,10 +39,10 @@ def names() -> list[str]:
 
 
 def config(name: str) -> Any:
-  """Returns a fresh config of the named model, to change and pass to `build`.
+  """Returns a new config of the named model, which can be changed and passed to `build`.
 
   Raises:
-    ValueError: There is no such model; the message has the nearest name.
+    ValueError: There is no such model; the message suggests the nearest name.
   """
   if name not in names():
     hint = did_you_mean(name, names())
@@ -55,7 +55,7 @@ def family(config: Any) -> Family:
   """Returns the family whose configs have exactly the type of `config`.
 
   Raises:
-    TypeError: There is none; a subclass of a `Config` is another model's.
+    TypeError: There is none; a subclass of a family's `Config` does not count.
   """
   for known in FAMILIES.values():
     if type(config) is known.config:
@@ -68,14 +68,14 @@ def family(config: Any) -> Family:
 
 
 def build(name_or_config: Any) -> Model:
-  """Returns a model by name, or from a config.
+  """Returns a model by name or config.
 
   >>> build("stream_perceiver/nano").displacements
   (1, 4, 16)
 
   Raises:
     ValueError: There is no such model.
-    TypeError: The config is of no family of the zoo.
+    TypeError: The config belongs to no family of the zoo.
   """
   chosen = config(name_or_config) if isinstance(name_or_config, str) else name_or_config
   return family(chosen).build(chosen)
@@ -96,14 +96,14 @@ def released(name: str) -> str:
 
 
 def staged(name_or_config: Any) -> Staged:
-  """Returns a model by name, or of a config, as layers that `execution` can cut into stages.
+  """Returns a model by name or config, as layers that `execution` can partition into stages.
 
   >>> [layer.name for layer in staged("stream_perceiver/nano").layers]
   ['input', 'core', 'queries', 'decoder_0', 'heads']
 
   Raises:
-    ValueError: There is no such model, or its depth is no list of layers.
-    TypeError: The config is of no family of the zoo.
+    ValueError: There is no such model, or it cannot be split into a list of layers.
+    TypeError: The config belongs to no family of the zoo.
   """
   chosen = config(name_or_config) if isinstance(name_or_config, str) else name_or_config
   known = family(chosen)

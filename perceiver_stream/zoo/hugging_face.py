@@ -1,4 +1,4 @@
-"""Detection of Hugging Face Perceivers: sizes from config.json, the rest from shapes."""
+"""Detection of Hugging Face Perceivers: sizes from config.json, everything else from shapes."""
 
 import pathlib
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from perceiver_stream.models.perceiver_io.halves import DecoderConfig, EncoderCo
 _SHAPE = "cross_attention_shape_for_attention"
 _DECODER_QUERY = "perceiver.decoder.decoder.decoding_cross_attention.attention.self.query.weight"
 
-# Defaults of the port for fields that a config.json lacks.
+# Hugging Face's defaults for fields that a config.json lacks.
 _DEFAULTS: dict[str, Any] = {
   "num_latents": 256, "d_latents": 1280, "num_blocks": 1, "num_self_attends_per_block": 26,
   "num_self_attention_heads": 8, "num_cross_attention_heads": 8, "use_query_residual": True,
@@ -33,7 +33,7 @@ def recognise_hugging_face(flat: Flat, path: pathlib.Path) -> Detected:
   """Returns the model of a Hugging Face file; `path` is its config.json.
 
   Raises:
-    ValueError: It is a model that is not known here.
+    ValueError: The model is unsupported.
   """
   h = _DEFAULTS | _read(path)
   kinds = h.get("architectures")
@@ -59,7 +59,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _num_rows(flat: Flat, name: str, published: int) -> int:
-  """Returns the rows of a weight; the published number if a file lacks it."""
+  """Returns the number of rows of a weight; the published number if the file lacks it."""
   return flat[name].shape[0] if name in flat and flat[name].ndim else published
 
 
@@ -81,7 +81,7 @@ def _encoder(h: Mapping[str, Any]) -> EncoderConfig:
 
 
 def _decoder(h: Mapping[str, Any], flat: Flat, *, residual: bool = False) -> DecoderConfig:
-  """Returns the decoder; where queries give the width of attention, so do they in the port's."""
+  """Returns the decoder config; config.json sets if its attention is as wide as the queries."""
   qk_dim = None if h[_SHAPE] == "kv" else _num_rows(flat, _DECODER_QUERY, h["d_latents"])
   return DecoderConfig(qk_dim=qk_dim, use_query_residual=residual)
 

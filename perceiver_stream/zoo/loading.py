@@ -1,4 +1,4 @@
-"""Models out of files: our own, and the published ones of every family."""
+"""Loading and saving of models: our own files, and the published files of every family."""
 
 import dataclasses
 import json
@@ -30,14 +30,14 @@ from perceiver_stream.zoo.hugging_face import recognise_hugging_face
 from perceiver_stream.zoo.published import detect
 
 FORMAT = "perceiver_stream model 1"
-READOUTS = "readouts/"  # in files: what names of arrays and configs of read-outs start with
+READOUTS = "readouts/"  # prefix of the arrays and configs of read-outs in files
 
 
 class Readout(NamedTuple):
-  """Something learnt from a model's frozen states.
+  """A read-out trained on a model's frozen states.
 
   Attributes:
-    config: It is built from this.
+    config: Config that it is built from.
     params: Its parameters.
   """
 
@@ -46,22 +46,22 @@ class Readout(NamedTuple):
 
 
 def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
-  """Returns a model and its parameters from a file, or those that come with the package by name.
+  """Returns a model and its parameters from a file, or from bundled weights by name.
 
   Reads our own .safetensors, the flat .npz files of MooG and RVM, DeepMind's Perceiver pickles, and
-  Hugging Face Perceivers (.safetensors with config.json beside it, or the folder of both). Nothing
-  in a file is executed.
+  Hugging Face Perceivers (.safetensors with config.json in the same folder, or that folder).
+  Nothing in a file is executed.
 
   Args:
     path: The file, a Hugging Face folder, or the name of bundled weights, such as
       `"stream_perceiver/tiny_world"`.
-    changes: Fields of the model's config to change: what a published file does not say, such as
-      `height`, `width` or `num_latents`.
+    changes: Fields of the model's config to change; for example those that a published file does
+      not contain, such as `height`, `width` or `num_latents`.
 
   Raises:
     FileNotFoundError: There is no such file; the bundled names are listed.
-    ValueError: The file is of no known kind, damaged, hostile, or does not fit the model: names
-      that are missing, extra or wrongly shaped are listed.
+    ValueError: The file has an unknown format, is damaged or hostile, or does not match the model:
+      missing, extra and misshaped arrays are listed.
   """
   path = find(path)
   kind = array_files.kind_of(path)
@@ -71,7 +71,7 @@ def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
       return _load_ours(flat, metadata, path, changes)
     if not (path.parent / "config.json").is_file():
       raise ValueError(
-        f"{path}: no config.json beside it, and the file was not saved by this package "
+        f"{path}: no config.json in its folder, and the file was not saved by this package "
         f"(its format is {metadata.get('format')!r}); put the model's config.json into the folder."
       )
     found = recognise_hugging_face(flat, path.parent / "config.json")
@@ -83,10 +83,10 @@ def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
 
 
 def find(path: str | pathlib.Path) -> pathlib.Path:
-  """Returns the file that a path or the name of bundled weights means.
+  """Returns the file for a path or a name of bundled weights.
 
   Raises:
-    FileNotFoundError: There is none; the bundled names are listed.
+    FileNotFoundError: There is no such file; the bundled names are listed.
   """
   file = user_path(path)
   file = file / "model.safetensors" if file.is_dir() else file
@@ -111,10 +111,10 @@ def save(
   """Writes parameters, config and card of a model of the zoo into one .safetensors file.
 
   Args:
-    path: Ends in .safetensors.
-    model: Built by the zoo.
-    params: Of the model.
-    card: Default is that of the model's family.
+    path: File to write; ends in .safetensors.
+    model: Model built by the zoo.
+    params: Parameters of the model.
+    card: Card to store; default: that of the model's family.
     readouts: Read-outs of its states, by name; see `load_readout`.
   """
   readouts = readouts or {}
@@ -137,12 +137,12 @@ def load_readout(path: str | pathlib.Path, name: str) -> Readout:
   """Returns the trained read-out of a model's states, from the model's file.
 
   Args:
-    path: As in `load`; a file that `save` wrote.
-    name: Of the read-out, such as `"points"`.
+    path: As in `load`; a file written by `save`.
+    name: Name of the read-out, such as `"points"`.
 
   Raises:
     FileNotFoundError: There is no such file.
-    ValueError: It holds no read-out of that name.
+    ValueError: The file has no read-out of that name.
   """
   file = find(path)
   kind = array_files.kind_of(file)
@@ -160,30 +160,30 @@ def load_readout(path: str | pathlib.Path, name: str) -> Readout:
 
 
 def read_card(path: str | pathlib.Path) -> dict[str, str]:
-  """Returns the card of a file that `save` wrote, as a dict."""
+  """Returns the card in a file written by `save`, as a dict."""
   _, metadata = array_files.read_safetensors(find(path))
   return limits.parse_json(metadata.get("card", "{}"), f"{path}: card")
 
 
 def card_of(model: Model) -> Card | None:
-  """Returns the card of a model's family, if it has one."""
+  """Returns the card of a model's family; None if it has none."""
   kinds = {family.config: family.card for family in zoo.FAMILIES.values()}
   return kinds.get(type(model.config))
 
 
 def blank_tick(model: Model, num_rows: int = 1) -> dict[str, np.ndarray]:
-  """Returns one tick of zeros of all that a model reads, `[B, ...]`."""
+  """Returns one tick of zeros for all inputs of a model, `[B, ...]`."""
   read = {name: m.spec for name, m in model.modalities.items() if m.config.use_input}
   return {n: np.zeros((num_rows, *spec.shape), spec.dtype) for n, spec in read.items()}
 
 
 def template(model: Model) -> PyTree:
-  """Returns shapes and dtypes of a model's parameters, without making them."""
+  """Returns shapes and dtypes of a model's parameters, without creating them."""
   return jax.eval_shape(model.init, jax.random.key(0), blank_tick(model))
 
 
 def shapes(model: Model) -> dict[str, Shape]:
-  """Returns the shapes of a model's parameters by name, without making them."""
+  """Returns the shapes of a model's parameters by name, without creating them."""
   return {name: tuple(x.shape) for name, x in flatten(template(model)).items()}
 
 
@@ -209,7 +209,7 @@ def _build(
 
 
 def _built(config: Any, source: str) -> tuple[Model, PyTree]:
-  """Returns a model and its template; ValueError where sizes out of a file do not fit together."""
+  """Returns a model and its template; ValueError if sizes from a file do not match each other."""
   try:
     model = zoo.build(config)
     return model, template(model)
@@ -221,7 +221,7 @@ def changed(config: Any, changes: Mapping[str, Any]) -> Any:
   """Returns a model's config with some fields changed.
 
   Raises:
-    ValueError: It has no such field; the fields are listed.
+    ValueError: The config has no such field; the fields are listed.
   """
   known = {field.name for field in dataclasses.fields(config)}
   if unknown := set(changes) - known:
@@ -232,7 +232,7 @@ def changed(config: Any, changes: Mapping[str, Any]) -> Any:
 
 
 def _without_wrapping(flat: array_files.Flat) -> array_files.Flat:
-  """Returns the arrays of a checkpoint that keeps them under "params" and "state"."""
+  """Returns arrays without the prefixes "params" and "state" of some checkpoints."""
   if not any(name.startswith("params/") for name in flat):
     return flat
   wrapped = ("params/", "state/")

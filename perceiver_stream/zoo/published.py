@@ -1,4 +1,4 @@
-"""Detection of the model of a published file."""
+"""Detection of the model in a published file."""
 
 from perceiver_stream import zoo
 from perceiver_stream.models.mapping import Detected, Flat
@@ -8,7 +8,7 @@ def detect(flat: Flat, source: str) -> Detected:
   """Returns the model of a flat .npz file or a DeepMind pickle.
 
   Raises:
-    ValueError: The names belong to no family that is known.
+    ValueError: The names match no known family.
   """
   for family in zoo.FAMILIES.values():
     if family.detect and (found := family.detect(flat)):

@@ -1,4 +1,4 @@
-"""Facts on the models of the zoo by name, from shapes alone: no parameter is made."""
+"""Summaries of the models of the zoo, from shapes alone: no parameter is created."""
 
 import math
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from perceiver_stream.zoo import bundled, loading
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-  """Facts on a model.
+  """Summary of a model.
 
   Attributes:
     name: `"family/variant"`.
-    parameters: How many.
-    state_bytes: Of the state of one stream.
-    inputs: Shape of one tick of each modality that it reads.
+    parameters: Number of parameters.
+    state_bytes: Size of the recurrent state of one stream.
+    inputs: Shape of one tick of each input modality.
     weights: "bundled" with the package, a "released file" that `load` reads, or "none".
     equals_released: "yes" if the tests compare its architecture with released code, "no" if they
       do not, "ours" if there is no released code.
@@ -33,10 +33,10 @@ class Summary:
 
 
 def summarize(name: str) -> Summary:
-  """Returns the facts on a model of the zoo.
+  """Returns the summary of a model of the zoo.
 
   Raises:
-    ValueError: There is no such model; the message has the nearest name.
+    ValueError: There is no such model; the message suggests the nearest name.
   """
   model = zoo.build(name)
   family, variant = zoo.family(model.config), name.split("/")[1]

@@ -171,7 +171,7 @@ def test_safetensors_with_a_long_header_or_many_arrays_is_refused(tmp_path, thri
   path = tmp_path / "model.safetensors"
   save_file({str(i): np.zeros(1) for i in range(20)}, path)
   monkeypatch.setattr(array_files, "MAX_LEAVES", 19)
-  with pytest.raises(ValueError, match="refused: 20 arrays; this is no parameter file"):
+  with pytest.raises(ValueError, match="refused: 20 arrays; this is not a parameter file"):
     array_files.read_safetensors(path)
   monkeypatch.setattr(array_files, "MAX_HEADER_BYTES", 500)
   with pytest.raises(ValueError, match="refused: its header has [0-9]+ bytes"):

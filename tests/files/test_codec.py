@@ -132,7 +132,7 @@ def test_registered_dataclasses_come_back_under_their_name(monkeypatch):
   monkeypatch.setattr(codec, "_REGISTERED", {})
   config = Whole(parts={"a": Part(size=2)})
   with pytest.raises(
-    ValueError, match="is not from perceiver_stream, so it is not loaded; if it is"
+    ValueError, match="is not from perceiver_stream, so it is not loaded; if it names"
   ):
     codec.from_dict(codec.to_dict(config))
   codec.register("whole", Part)

@@ -11,7 +11,7 @@ from perceiver_stream.files import limits
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
 def test_only_regular_files_are_opened(make, tmp_path):
   make(tmp_path / "x")
-  with pytest.raises(ValueError, match="x refused: it is no regular file"):
+  with pytest.raises(ValueError, match="x refused: it is not a regular file"):
     limits.read_bytes(tmp_path / "x")
 
 
@@ -43,7 +43,7 @@ def test_text_and_json(tmp_path):
   path.write_text('{"a": [1, "\u00e9"]}', encoding="utf-8")
   assert limits.read_json(path) == {"a": [1, "\u00e9"]}
   for data, message in [
-    (b"\xff", "x.json is no UTF-8 text"),
+    (b"\xff", "x.json is not UTF-8 text"),
     (b"{", "x.json is not readable as JSON"),
     (10_000 * b"[", "x.json is not readable as JSON"),
     (b"9" * 5000, "x.json is not readable as JSON"),

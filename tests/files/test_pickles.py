@@ -61,12 +61,12 @@ def test_orders_and_byte_orders_are_kept(protocol, order):
 def test_code_is_refused_by_name_and_not_run(protocol, tmp_path):
   trace = tmp_path / "was_here"
   for tree in (Command(trace), {"a": [Command(trace)]}):
-    refuse(pickle.dumps(tree, protocol), r"file: refused: the pickle asks for \w+\.system; only")
+    refuse(pickle.dumps(tree, protocol), r"file: refused: the pickle requests \w+\.system; only")
   refuse(pickle.dumps({"a": np.asarray([Command(trace)], object)}, protocol), "dtype 'O8'")
   assert not trace.exists()
   path = tmp_path / "weights.pystate"
   path.write_bytes(pickle.dumps(Command(trace), max(protocol, 2)))
-  with pytest.raises(ValueError, match=r"weights.pystate: refused: the pickle asks for \w+.system"):
+  with pytest.raises(ValueError, match=r"weights.pystate: refused: the pickle requests \w+.system"):
     zoo.load(path)
   assert not trace.exists()
 
@@ -77,7 +77,7 @@ def test_code_is_refused_by_name_and_not_run(protocol, tmp_path):
 def test_other_names_are_refused(name):
   module, _, attribute = name.rpartition(".")
   data = f"\x80\x02c{module}\n{attribute}\n(tR.".encode("latin1")
-  refuse(data, f"refused: the pickle asks for {name}; only dicts")
+  refuse(data, f"refused: the pickle requests {name}; only dicts")
 
 
 def test_objects_in_arrays_are_refused():

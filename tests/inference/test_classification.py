@@ -42,7 +42,7 @@ def test_the_likeliest_come_first_by_name(tmp_path):
   with pytest.raises(ValueError, match="has 3 lines, the model 5 classes"):
     classification.read_names(path, 5)
   os.mkfifo(tmp_path / "fifo")
-  with pytest.raises(ValueError, match="fifo refused: it is no regular file"):
+  with pytest.raises(ValueError, match="fifo refused: it is not a regular file"):
     classification.read_names(str(tmp_path / "fifo"), 5)
 
 

@@ -95,7 +95,7 @@ def test_pipes_and_devices_are_damage(make, what, tmp_path):
   place = next(p for p in (folder / what.split("/")[0]).iterdir() if p.stem == "1")
   place.unlink()
   make(place)
-  with pytest.raises(DamagedError, match="it is no regular file"):
+  with pytest.raises(DamagedError, match="it is not a regular file"):
     read(folder, modalities=images.NAMES)
   ticks = read(folder, modalities=images.NAMES, on_damage="skip")
   name = {"color": "pixels", "depth": "depth", "pose": "camera"}[what.split("/")[0]]

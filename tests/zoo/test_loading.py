@@ -71,7 +71,7 @@ def test_configs_survive_json(name):
     ("[1]", "a tuple instead of the config of a model"),
     ('{"class": "models.moog:StackConfig", "num_layers": 100000}', "num_layers is 100000; exp"),
     ('{"class": "models.moog:Config", "num_latents": 99999999}', r"config.num_latents is 99999999"),
-    ('{"class": "models.moog:Config", "height": 99999, "width": 99999}', "refused: pictures of"),
+    ('{"class": "models.moog:Config", "height": 99999, "width": 99999}', "refused: images of"),
     ('{"class": "models.moog:StackConfig"}', "no StackConfig can be made of it .*'num_layers'"),
   ],
 )
@@ -220,7 +220,7 @@ def test_a_perceiver_comes_back_from_hugging_face(tmp_path):
   arrays = translation.export_params(params, HUGGING_FACE["perceiver_flow"])
   assert arrays["perceiver.encoder.cross_attention.attention.self.query.weight"].shape == (322, 16)
   save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, tmp_path / "model.safetensors")
-  with pytest.raises(ValueError, match="no config.json beside it"):
+  with pytest.raises(ValueError, match="no config.json in its folder"):
     zoo.load(tmp_path / "model.safetensors")
   about = hugging_face_config("PerceiverForOpticalFlow", config, train_size=[12, 16])
   (tmp_path / "config.json").write_text(json.dumps(about))
@@ -228,7 +228,7 @@ def test_a_perceiver_comes_back_from_hugging_face(tmp_path):
   same(params, back)
   assert loaded.config == config
   (tmp_path / "config.json").write_text(json.dumps(about | {"train_size": [10**6, 10**6]}))
-  with pytest.raises(ValueError, match="refused: pictures of .*; the most"):
+  with pytest.raises(ValueError, match="refused: images of .*; the most"):
     zoo.load(tmp_path)
   (tmp_path / "config.json").write_text(
     json.dumps(about | {"cross_attention_shape_for_attention": "x"})

@@ -91,7 +91,7 @@ def test_jpegs_survive_every_pickle_protocol(protocol, tmp_path):
 def test_a_pickle_that_wants_to_run_something_is_refused(tmp_path):
   trace = tmp_path / "was_here"
   path = data_files.write_pickle(tmp_path / "x.pkl", [{"video": Command(trace)}])
-  with pytest.raises(ValueError, match=r"x.pkl: refused: the pickle asks for pathlib"):
+  with pytest.raises(ValueError, match=r"x.pkl: refused: the pickle requests pathlib"):
     list(load("tapvid", path))
   objects = np.array([b"a", None], object)
   path = data_files.write_pickle(tmp_path / "y.pkl", [{"video": objects}])

@@ -108,11 +108,11 @@ def test_lists_and_frames_that_are_pipes_are_refused(tmp_path):
   frame = davis / "JPEGImages/480p/a/00001.jpg"
   frame.unlink()
   os.mkfifo(frame)
-  with pytest.raises(ValueError, match="00001.jpg refused: it is no regular file"):
+  with pytest.raises(ValueError, match="00001.jpg refused: it is not a regular file"):
     next(load("davis", davis))
   (davis / "ImageSets/2017/val.txt").unlink()
   os.mkfifo(davis / "ImageSets/2017/val.txt")
-  with pytest.raises(ValueError, match="val.txt refused: it is no regular file"):
+  with pytest.raises(ValueError, match="val.txt refused: it is not a regular file"):
     load("davis", davis)
 
 
