@@ -322,7 +322,7 @@ def write_video(
   """Writes a textured scene that a noisy camera sweeps over, with sound, and returns its path."""
   import numpy as np
 
-  from perceiver_stream.reporting.video_writer import MovieWriter
+  from perceiver_stream.reporting.video_writer import VideoWriter
 
   rng, ticks = np.random.default_rng(0), round(seconds * rate_hz)
   scene = np.zeros((2 * height, 2 * width, 3), np.float32)
@@ -332,13 +332,13 @@ def write_video(
     scene += noise * cell**0.5
   scene = np.clip(128 + 6 * scene, 0, 255)
   grain = rng.normal(0, GRAIN, (8, height, width, 1)).astype(np.float32)
-  with MovieWriter(path, rate_hz=rate_hz, audio_rate_hz=16000, min_side=1) as movie:
+  with VideoWriter(path, rate_hz=rate_hz, audio_rate_hz=16000, min_side=1) as movie:
     for i in range(ticks):
       y = round(height / 2 * (1 + np.sin(i / 40)))
       x = round(width / 2 * (1 + np.sin(i / 57)))
       picture = scene[y : y + height, x : x + width] + grain[i % len(grain)]
-      movie.picture(np.clip(picture, 0, 255).astype(np.uint8))
-    movie.sound(rng.normal(0, 0.1, round(seconds * 16000)).astype(np.float32))
+      movie.write_frame(np.clip(picture, 0, 255).astype(np.uint8))
+    movie.write_sound(rng.normal(0, 0.1, round(seconds * 16000)).astype(np.float32))
   return path
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_stream.execution import DevicePipeline, Pipeline, cut, gradients
+from perceiver_stream.execution import DevicePipeline, Pipeline, gradients, partition
 from perceiver_stream.execution.nets import convchain, vit
 
 SPEEDS = (0.0, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0)
@@ -34,7 +34,7 @@ def chain(depth: int, side: int = 12, width: int = 8) -> Any:
 @functools.cache
 def teacher(rule: str, depth: int, stages: int) -> tuple[Any, Callable]:
   """Returns a cut chain, and the gradients of all ticks of a clip as vectors, `[T, P]`."""
-  made = cut(chain(depth), stages)
+  made = partition(chain(depth), stages)
   teach = gradients(rule, made, tasks.squared)
 
   def tick(carry: Any, now: Any) -> Any:
@@ -73,7 +73,7 @@ def identities(depth: int, rows: int) -> common.Table:
   frames = jax.random.normal(jax.random.key(1), (ticks, rows, 12, 12, 1))
   still = jnp.broadcast_to(frames[:1], frames.shape)
   targets = jnp.ones_like(frames)
-  params = jax.jit(cut(staged).init)(jax.random.key(0))
+  params = jax.jit(partition(staged).init)(jax.random.key(0))
   exact = taught("backprop", depth, 1, still, targets)
   for rule in ("sideways", "buffered"):
     off = np.abs(taught(rule, depth, depth, still, targets) - exact)[2 * late :]
@@ -85,7 +85,7 @@ def identities(depth: int, rows: int) -> common.Table:
   found.append(["sideways, 1 stage, noise", off.max(), off.max() / np.abs(exact).max()])
   answers = {}
   for stages in (1, depth):
-    pipeline = Pipeline(cut(staged, stages))
+    pipeline = Pipeline(partition(staged, stages))
     told, _ = pipeline.unroll(params, pipeline.initial(params, rows), {"frames": frames})
     answers[stages] = np.asarray(told["head"])
   off = np.abs(answers[depth][late:] - answers[1][:-late])
@@ -133,7 +133,7 @@ def memory(depths: tuple[int, ...], ticks: int) -> common.Table:
   """Returns bytes carried from tick to tick, and those of compiled windows."""
   found = []
   for depth in depths:
-    made = cut(chain(depth))
+    made = partition(chain(depth))
     params = jax.eval_shape(made.init, jax.random.key(0))
     size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))  # noqa: E731
     carried = {
@@ -176,11 +176,11 @@ def race(side: int, dim: int, layers: int, ticks: int, repeats: int) -> dict[str
   config = vit.Config(patch=8, dim=dim, num_layers=layers, num_heads=4, mlp_dim=4 * dim)
   staged = vit.staged(config, side, side)
   frames = {"frames": np.zeros((ticks, 1, side, side, 3), np.float32)}
-  half = cut(staged, (len(staged.layers) // 2,))
+  half = partition(staged, (len(staged.layers) // 2,))
   params = jax.jit(half.init)(jax.random.key(0))
   runs = {}
   for name, made, devices in (
-    ("sequential", cut(staged, 1), jax.devices()[:1]),
+    ("sequential", partition(staged, 1), jax.devices()[:1]),
     ("two devices", half, jax.devices()[:2]),
   ):
     row = DevicePipeline(made, devices)

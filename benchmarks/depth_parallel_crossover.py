@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceiver_stream.evaluation.metrics import streaming
-from perceiver_stream.execution import Cut, DevicePipeline, Pipeline, cut
+from perceiver_stream.execution import DevicePipeline, Partition, Pipeline, partition
 from perceiver_stream.execution.nets import convchain
 
 SPEED, WIDTH, TICKS = 0.7, 8, 16
@@ -50,9 +50,9 @@ class Sizes(NamedTuple):
   eights: int
 
 
-def cut_into(stages: int, depth: int) -> Cut:
+def cut_into(stages: int, depth: int) -> Partition:
   config = convchain.Config(channels=(WIDTH,) * depth, shortcut="concat", taps=2, output_dim=1)
-  return cut(convchain.staged(config, tasks.SIDE, tasks.SIDE, 1), stages)
+  return partition(convchain.staged(config, tasks.SIDE, tasks.SIDE, 1), stages)
 
 
 def stages_of(depth: int) -> list[int]:
@@ -63,7 +63,7 @@ def named(stages: int) -> str:
   return "sequential" if stages == 1 else f"{stages} stages"
 
 
-def work(made: Cut) -> int:
+def work(made: Partition) -> int:
   """Returns the layers of the largest stage: what one worker does for one answer."""
   return max(len(stage.layers) for stage in made.stages)
 
@@ -131,7 +131,7 @@ class Runner(NamedTuple):
   registers: Any
 
 
-def on_one(made: Cut, params: Any, frames: np.ndarray) -> Runner:
+def on_one(made: Partition, params: Any, frames: np.ndarray) -> Runner:
   pipeline = Pipeline(made)
   tick = jax.jit(pipeline.step)
 
@@ -142,7 +142,7 @@ def on_one(made: Cut, params: Any, frames: np.ndarray) -> Runner:
   return Runner(step, pipeline.initial(params, frames.shape[1]))
 
 
-def on_devices(made: Cut, params: Any, frames: np.ndarray) -> Runner:
+def on_devices(made: Partition, params: Any, frames: np.ndarray) -> Runner:
   row = DevicePipeline(made, jax.devices()[: len(made.stages)])
   packed = row.put_params(params)
 

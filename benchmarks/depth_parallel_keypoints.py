@@ -19,9 +19,9 @@ import numpy as np
 from depth_parallel_tasks import ROWS, piped, texture
 
 from perceiver_stream.evaluation.metrics.pck import pck
-from perceiver_stream.execution import Pipeline, cut, distilling
-from perceiver_stream.execution.cut import Cut
+from perceiver_stream.execution import Pipeline, distilling, partition
 from perceiver_stream.execution.nets import densenet, heatmap, inception
+from perceiver_stream.execution.partition import Partition
 
 SIDE, TICKS, POINTS = 24, 12, 3
 SPEEDS = (0.25, 0.5, 1.0)  # pixels a tick
@@ -55,7 +55,7 @@ def flights(key: Any, speeds: Any) -> tuple[Any, Any]:
   return jnp.moveaxis(frames, 2, -1), points
 
 
-def learners(made: Cut, stride: int, steps: int) -> tuple[Callable, Callable]:
+def learners(made: Partition, stride: int, steps: int) -> tuple[Callable, Callable]:
   """Returns `teach(parameters or None) -> parameters`, plainly and by a teacher with those."""
 
   def clip(key: Any) -> Any:
@@ -70,7 +70,7 @@ def learners(made: Cut, stride: int, steps: int) -> tuple[Callable, Callable]:
     return piped(made, params, loss, clip, steps, 7)
 
   def by_twin(params: Any) -> Any:
-    before = distilling.twin(made).initial(params, ROWS)
+    before = distilling.sequential_teacher(made).initial(params, ROWS)
 
     def shown(key: Any) -> Any:
       frames, points = clip(key)
@@ -83,7 +83,7 @@ def learners(made: Cut, stride: int, steps: int) -> tuple[Callable, Callable]:
   return taught, by_twin
 
 
-def scorer(made: Cut, stride: int, clips: int, skip: int) -> Callable[[Any, float], float]:
+def scorer(made: Partition, stride: int, clips: int, skip: int) -> Callable[[Any, float], float]:
   """Returns `(parameters, speed) -> PCK`, from the tick on at which every pipe is full."""
   pipeline = Pipeline(made)
 
@@ -111,14 +111,14 @@ def keypoints(name: str, net: Any, steps: int, clips: int, cuts: Sequence[int]) 
   """Returns the table of one net, of those in `NETS`."""
   make, config = net
   staged, stride = make(config, SIDE, SIDE), config.stride
-  whole, skip = cut(staged, 1), len(staged.layers)
+  whole, skip = partition(staged, 1), len(staged.layers)
   start = jax.jit(whole.init)(jax.random.key(0))
   teacher = learners(whole, stride, 3 * steps)[0](start)
   score = scorer(whole, stride, clips, skip)
   best = {speed: score(teacher, speed) for speed in SPEEDS}
   rows: list[list[Any]] = [[1, speed, best[speed], None, None, 1.0] for speed in SPEEDS]
   for number in cuts:
-    made = cut(staged, number)
+    made = partition(staged, number)
     plain, soft = (learn(teacher) for learn in learners(made, stride, steps))
     score = scorer(made, stride, clips, skip)
     for speed in SPEEDS:

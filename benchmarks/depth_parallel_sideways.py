@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from perceiver_stream.execution import cut, gradients
+from perceiver_stream.execution import gradients, partition
 from perceiver_stream.execution.nets import convchain
 
 HEIGHT, WIDTH, ROWS, TICKS = 4, 16, 32, 16
@@ -99,7 +99,7 @@ def directions(
     ("Skip-Sideways, concat, each layer a stage", "concat", "sideways", each),
     ("exact gradient of that pipeline", "concat", "", each),
   ):
-    made = cut(chain(shortcut, depth, head="classes", output_dim=2), starts)
+    made = partition(chain(shortcut, depth, head="classes", output_dim=2), starts)
     if rule:
       params = taught(made, rule, loss, clip, steps, adam=False)
     else:
@@ -126,7 +126,7 @@ def next_frames(steps: int, clips: int, depth: int, short: Sequence[int]) -> com
     ("Skip-Sideways, add", "add"),
     ("Skip-Sideways, concat", "concat"),
   ):
-    made = cut(chain(shortcut, depth, output_dim=1), short)
+    made = partition(chain(shortcut, depth, output_dim=1), short)
     params = taught(made, "sideways", loss, clip, steps, adam=True)
     mean = tasks.scored(made, params, clip, error, clips, LATE)
     rows.append([name, len(made.stages), mean, mean / copying])

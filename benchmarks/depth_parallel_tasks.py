@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from perceiver_stream.execution import Pipeline, cut, distilling
+from perceiver_stream.execution import Pipeline, distilling, partition
 from perceiver_stream.execution.nets import convchain
 
 SIDE, ROWS, TICKS = 12, 8, 20
@@ -140,10 +140,10 @@ def within_a_pixel(heat: Any, cell: Any) -> Any:
 def present(steps: int, clips: int, depth: int, most: int) -> common.Table:
   clip = lambda key: blobs(key, TICKS, 0.7)  # noqa: E731
   staged = chain(depth, "concat", output_dim=1)
-  whole, full = cut(staged, 1), cut(staged, min(depth + 1, most))
+  whole, full = partition(staged, 1), partition(staged, min(depth + 1, most))
   start = jax.jit(whole.init)(jax.random.key(0))
   teacher = piped(whole, start, cross_entropy, clip, steps, 0)
-  start_twin = distilling.twin(full).initial
+  start_twin = distilling.sequential_teacher(full).initial
 
   def shown(key: Any) -> Any:
     frames, cells = clip(key)

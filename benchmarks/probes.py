@@ -71,13 +71,13 @@ def bound(kind: str, maps: np.ndarray, scene: Scene) -> binding.Binding:
   """Returns the binding of the things or the points of a scene."""
   grid = (maps.shape[2], maps.shape[3])
   if kind == "things":
-    return binding.follow(maps, binding.things(scene.masks, grid), max(3, len(maps) // 3))
+    return binding.follow(maps, binding.objects(scene.masks, grid), max(3, len(maps) // 3))
   targets = binding.points(scene.tracks, scene.visible, grid)
   return binding.follow(maps, targets, max(3, len(maps) // 3))
 
 
 def binding_row(
-  who: str, by: str, kind: str, found: list, size: int, apart: float | None
+  who: str, by: str, kind: str, found: list, size: int, latent_diversity: float | None
 ) -> list[Any]:
   """Returns a row of the first table."""
   b = binding.join(found)
@@ -96,7 +96,7 @@ def binding_row(
     stability / elsewhere if elsewhere else None,
     size * mean(b.distance),
     size * mean(b.random_distance),
-    apart,
+    latent_diversity,
   ]
 
 
@@ -120,15 +120,17 @@ def binding_table(level: str, found: Sequence[Scene], models: Sequence[Contestan
   """Returns how well latents are bound to things and points."""
   size, ticks = found[0].frames.shape[2], len(found[0].frames)
   maps = {("a fixed place", "are"): [binding.static_maps(ticks, (16, 16))] * len(found)}
-  apart: dict[str, float] = {}
+  latent_diversity: dict[str, float] = {}
   for name, model, params in models:
     seen = [watching.watch(model, params, s.frames, hold=HOLD) for s in found]
     maps[name, "read"] = [watched.reads for watched in seen]
     maps[name, "own"] = [watched.owns for watched in seen]
-    apart[name] = float(np.mean([watching.apart(watched.latents) for watched in seen]))
+    latent_diversity[name] = float(
+      np.mean([watching.latent_diversity(watched.latents) for watched in seen])
+    )
   both = lambda kind, each: [bound(kind, m, s) for m, s in zip(each, found, strict=True)]  # noqa: E731
   rows = [
-    binding_row(who, by, kind, both(kind, each), size, apart.get(who))
+    binding_row(who, by, kind, both(kind, each), size, latent_diversity.get(who))
     for (who, by), each in maps.items()
     for kind in ("things", "points")
   ]

@@ -92,7 +92,7 @@ def blind(config: training.ExperimentConfig, num: int) -> list[list[Any]]:
     name: modalities.build(name, c.fitted(specs[name]))
     for name, c in config.model.modalities.items()
   }
-  target = {n: jax.jit(lambda x, m=m: m.target(m.canonical(x))) for n, m in readers.items()}
+  target = {n: jax.jit(lambda x, m=m: m.target(m.preprocess(x))) for n, m in readers.items()}
   metric = {n: jax.jit(m.metric) for n, m in readers.items()}
   averages = {n: Average(getattr(m.config, "num_classes", 0)) for n, m in readers.items()}
   past: list[Mapping[str, np.ndarray]] = []

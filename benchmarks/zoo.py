@@ -82,7 +82,7 @@ def port(name: str, repeats: int) -> dict[str, float]:
     size = [config.height, config.width]
     about = transformers.PerceiverConfig(**sizes, d_model=322, train_size=size)
     model = transformers.PerceiverForOpticalFlow(about).eval()
-    patches = np.asarray(perceiver_flow.neighbourhoods(jnp.asarray(inputs)))
+    patches = np.asarray(perceiver_flow.extract_patches(jnp.asarray(inputs)))
     given = {"inputs": torch.tensor(patches.transpose(0, 1, 4, 2, 3))}
   else:
     about = transformers.PerceiverConfig(

@@ -27,7 +27,7 @@ import pathlib, sys
 import jax, numpy as np
 import perceiver_stream
 from perceiver_stream import cli
-from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.reporting.video_writer import VideoWriter
 assert pathlib.Path(perceiver_stream.__file__).is_relative_to(sys.prefix), perceiver_stream.__file__
 model = perceiver_stream.build("stream_perceiver/nano")
 observation = {
@@ -39,9 +39,9 @@ outputs, state = model.step(params, model.initial_state(params), observation)
 assert all(np.isfinite(values).all() for values in outputs.predictions.values())
 print(perceiver_stream.__version__, sorted(outputs.predictions))
 
-with MovieWriter(pathlib.Path("in.mp4"), rate_hz=25, audio_rate_hz=0, min_side=1) as movie:
+with VideoWriter(pathlib.Path("in.mp4"), rate_hz=25, audio_rate_hz=0, min_side=1) as movie:
   for i in range(9):
-    movie.picture(np.full((32, 48, 3), 20 * i, np.uint8))
+    movie.write_frame(np.full((32, 48, 3), 20 * i, np.uint8))
 few = ["--config.model.displacements=(1,)", "--config.max_windows=2", "--config.run_dir=run"]
 for arguments in (
   ["models", "conv3d", "moog/tiny_world"],

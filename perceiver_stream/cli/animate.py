@@ -38,7 +38,7 @@ def main() -> None:
     loaded = inference.load(args.model)
     config = stream_for(loaded, args.video)
     queries = grid_points(args.grid, (args.side, args.side))
-    start, method = tracking.starter(args.tracker, len(queries))
+    start, method = tracking.make_tracker(args.tracker, len(queries))
     ticks = animation.predictions(loaded, config, options)
     frames = animation.animate(ticks, start(queries), options, config.rate_hz)
     animation.write_webp(args.output, frames, config.rate_hz, options.quality)

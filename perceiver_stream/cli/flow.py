@@ -39,7 +39,7 @@ def of_pictures(args: argparse.Namespace) -> None:
   pair = flow_estimation.Pair(first, second, flow)
   print(f"{folder}: flow.flo, flow.npz, flow.png, {flow.shape[1]}×{flow.shape[0]}, {loaded.about}.")
   print(
-    f"First picture rebuilt from the second, PSNR dB: {scored(flow_estimation.rebuilt_psnr(pair))}"
+    f"First picture rebuilt from the second, PSNR dB: {scored(flow_estimation.warp_psnr(pair))}"
   )
   if truth is not None:
     print(f"End-point error, pixels: {scored(flow_estimation.end_point_errors(pair, truth))}")
@@ -59,7 +59,7 @@ def of_video(args: argparse.Namespace) -> None:
   pairs = flow_estimation.flows_of(loaded, iter(streams.open_rows(config)[0]), fewest=args.fewest)
   folder = flow_videos.writable_folder(args.output)
   options = {"max_speed": args.max_speed, "save_flows": args.save_flows}
-  done = flow_videos.write_movie(folder, pairs, **options)
+  done = flow_videos.write_video(folder, pairs, **options)
   print(f"{folder / 'flow.mp4'}: {done.count} flows, {width}×{height}, {loaded.about}.")
   how = f"at {config.rate_hz:g} ticks a second" if config.rate_hz else "one tick for each picture"
   print(f"Watched {how}, {done.step_s:.3f} s apart on average.")

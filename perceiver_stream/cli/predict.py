@@ -34,7 +34,7 @@ def main() -> None:
     windows, stream = watching(loaded, args.video)
     ahead = args.displacement
     ahead = min(4, max(loaded.model.displacements)) if ahead is None else ahead
-    done = inference.predict_movie(
+    done = inference.predict_video(
       loaded,
       windows,
       args.output,

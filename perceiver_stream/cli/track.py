@@ -45,7 +45,7 @@ def track(args: argparse.Namespace) -> None:
   queries = (
     track_videos.grid_points(args.grid, size) if grid else track_videos.read_points(args.points)
   )
-  start, method = tracking.starter(args.model, len(queries))
+  start, method = tracking.make_tracker(args.model, len(queries))
   fields = {"height": size[0], "width": size[1], "crop": "squash", "max_ticks": args.max_ticks}
   config = streams.video.picture_by_picture(args.video, args.rate_hz, **fields)
   ticks = streams.open_rows(config)[0]

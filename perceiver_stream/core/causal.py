@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from perceiver_stream.nn import select
+from perceiver_stream.nn import where_rows
 
 
 def causal_taps(
@@ -25,5 +25,5 @@ def causal_taps(
   taps = []
   for k in range(width + 1):
     same = recording[k : k + ticks] == recording[width:]
-    taps.append(select(~same, 0.0, line[k : k + ticks]))
+    taps.append(where_rows(~same, 0.0, line[k : k + ticks]))
   return jnp.stack(taps, axis=2)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from perceiver_stream.nn import select
-from perceiver_stream.nn.conv import Conv2D, neighbourhoods
+from perceiver_stream.nn import where_rows
+from perceiver_stream.nn.conv import Conv2D, extract_patches
 from perceiver_stream.nn.layers import lecun_normal
 
 
@@ -74,8 +74,8 @@ class ConvLstm(hk.RNNCore):
 
     def tick(before: ConvLstmState, now: tuple) -> tuple[ConvLstmState, ConvLstmState]:
       read, first = now
-      before = jax.tree.map(lambda s: select(first, 0.0, s), before)
-      said = read + neighbourhoods(before.hidden, self.kernel) @ recurrent
+      before = jax.tree.map(lambda s: where_rows(first, 0.0, s), before)
+      said = read + extract_patches(before.hidden, self.kernel) @ recurrent
       let_in, kept, new, shown = jnp.split(said, 4, axis=-1)
       cell = jax.nn.sigmoid(kept + 1) * before.cell + jax.nn.sigmoid(let_in) * jnp.tanh(new)
       after = ConvLstmState(jax.nn.sigmoid(shown) * jnp.tanh(cell), cell)

@@ -16,8 +16,8 @@ from perceiver_stream.nn import (
   Linear,
   Precision,
   SelfBlock,
-  select,
-  spread,
+  shard_axis,
+  where_rows,
 )
 from perceiver_stream.types import Layers
 
@@ -81,15 +81,15 @@ class Gated(hk.RNNCore):
     self, inputs: CoreInputs, prev_state: Float[Array, "B L D"]
   ) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"]]:
     """Returns the next state twice: as output and as state."""
-    s = prev_state if inputs.is_first is None else select(inputs.is_first, 0.0, prev_state)
-    e = spread(self.read(inputs) if self.read else inputs.tokens)
-    state = spread(self.precision.cast(s))
+    s = prev_state if inputs.is_first is None else where_rows(inputs.is_first, 0.0, prev_state)
+    e = shard_axis(self.read(inputs) if self.read else inputs.tokens)
+    state = shard_axis(self.precision.cast(s))
     update, reset = self.update(e, state), self.reset(e, state)
     proposed = self.propose(e, reset * self.norm(state)).astype(jnp.float32)
     update = update.astype(jnp.float32)
-    next_state = spread((1 - update) * s + update * proposed)
+    next_state = shard_axis((1 - update) * s + update * proposed)
     if inputs.valid is not None:
-      next_state = select(inputs.valid, next_state, s)
+      next_state = where_rows(inputs.valid, next_state, s)
     return next_state, next_state
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.core.causal import causal_taps
-from perceiver_stream.nn import Linear, gelu, select
+from perceiver_stream.nn import Linear, gelu, where_rows
 from perceiver_stream.types import Positive, Share, Size
 
 
@@ -72,7 +72,7 @@ class GatedLru(hk.RNNCore):
     x, is_first = inputs
     seen = causal_taps(self._input(x)[None], prev_state.seen, is_first[None])[0]
     decay, inflow = self._gates(self._filtered(seen))
-    before = select(is_first, 0.0, prev_state.hidden)
+    before = where_rows(is_first, 0.0, prev_state.hidden)
     hidden = decay * before + inflow
     return self._output(x, hidden), LruState(hidden, seen[:, 1:])
 
@@ -82,7 +82,7 @@ class GatedLru(hk.RNNCore):
     """Returns outputs and states of all ticks; the steps of all ticks, in parallel."""
     seen = causal_taps(self._input(x), state.seen, is_first)
     decay, inflow = self._gates(self._filtered(seen))
-    decay = select(is_first, 0.0, decay)
+    decay = where_rows(is_first, 0.0, decay)
     inflow = inflow.at[0].add(decay[0] * state.hidden)
     _, hidden = jax.lax.associative_scan(_compose, (decay, inflow))
     return self._output(x, hidden), LruState(hidden, seen[:, :, 1:])

@@ -18,8 +18,8 @@ from perceiver_stream.nn import (
   Precision,
   coordinates,
   fourier_linear,
-  select,
-  spread,
+  shard_axis,
+  where_rows,
 )
 from perceiver_stream.types import Layers, Size
 
@@ -179,7 +179,7 @@ class PredictCorrect(hk.RNNCore):
     predicted = self.predict(state)
     corrected = self.correct(predicted, inputs)
     if inputs.valid is not None:
-      corrected = select(inputs.valid, corrected, predicted)
+      corrected = where_rows(inputs.valid, corrected, predicted)
     corrected = corrected if self.norm_first else self.norm(corrected)
     return Step(state, predicted, corrected), corrected
 
@@ -196,9 +196,9 @@ class PredictCorrect(hk.RNNCore):
   def _reset(self, inputs: CoreInputs, state: Array) -> Array:
     if inputs.is_first is not None:
       start = self.first(state.shape[0]) if inputs.start is None else inputs.start
-      state = select(inputs.is_first, start, state)
+      state = where_rows(inputs.is_first, start, state)
     if inputs.detach is not None:
-      state = select(inputs.detach, jax.lax.stop_gradient(state), state)
+      state = where_rows(inputs.detach, jax.lax.stop_gradient(state), state)
     return state
 
 
@@ -221,7 +221,7 @@ def predict_correct(
     norm = LayerNorm(use_offset=False, eps=1e-4, name="state_norm")
 
   def predict(x: Array) -> Array:
-    x = spread(cast(x))
+    x = shard_axis(cast(x))
     x = x + cast(own(x.shape[0])) if c.identity else x
     for predictor in predictors:
       x = predictor(x)
@@ -236,6 +236,6 @@ def predict_correct(
     first=first,
     predict=predict,
     correct=correct,
-    norm=lambda x: spread(norm(x)),
+    norm=lambda x: shard_axis(norm(x)),
     name=f"{name}_recurrence",
   )

@@ -22,10 +22,10 @@ def check_queries(
     ValueError: One is not (t, y, x), not finite, in a frame that does not exist, or outside the
       picture.
   """
-  return check_asked(frames.shape[1:3], query_points, name, len(frames))
+  return check_queries_for_size(frames.shape[1:3], query_points, name, len(frames))
 
 
-def check_asked(
+def check_queries_for_size(
   size: tuple[int, ...],
   query_points: Num[np.ndarray, "Q C"],
   name: str = "queries",

@@ -84,7 +84,7 @@ def track(
   return tracks + 0.5, np.where(before, back[1][:, ::-1], hidden)
 
 
-class Following:
+class TrackingState:
   """Points that are tracked forwards, a frame at a time, each from the frame of its query.
 
   Attributes:
@@ -99,18 +99,18 @@ class Following:
     self._last: Frame | None = None
 
   @property
-  def going(self) -> Bool[np.ndarray, " Q"]:
+  def active(self) -> Bool[np.ndarray, " Q"]:
     """Mask of the points with a query before the next frame."""
     return self._frame < self._tick
 
   def __call__(self, frame: Frame, known: tuple[np.ndarray, np.ndarray] | None) -> None:
     """Takes the next frame, with the output of `Tracker.prepare` for it and the one before."""
-    going = np.flatnonzero(self.going)
-    if going.size and self._last is not None:
-      some = Points(*(x[going] for x in self.points))
-      moved = self._step(self._last, frame, some, self._patches[going], known)
+    active = np.flatnonzero(self.active)
+    if active.size and self._last is not None:
+      some = Points(*(x[active] for x in self.points))
+      moved = self._step(self._last, frame, some, self._patches[active], known)
       for kept, new in zip(self.points, moved, strict=True):
-        kept[going] = new
+        kept[active] = new
     for n in np.flatnonzero(self._frame == self._tick):
       self._patches[n] = patch_around(frame, self.points.positions[n])
       self.points.visible[n] = True
@@ -121,7 +121,7 @@ def _follow(
   video: np.ndarray, frame: np.ndarray, start: np.ndarray, step: Step, flows: list
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns positions in every frame, and whether hidden, tracked forwards."""
-  following, told = Following(step, frame, start), []
+  following, told = TrackingState(step, frame, start), []
   for image, known in zip(video, [None, *flows], strict=True):
     following(image, known)
     told.append((following.points.positions.copy(), ~following.points.visible))

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from perceiver_stream.evaluation.trackers import Following, Tracker
+from perceiver_stream.evaluation.trackers import Tracker, TrackingState
+from perceiver_stream.utils import moved
 
 
-class Said(NamedTuple):
+class TrackChunk(NamedTuple):
   """Tracks of points in a chunk of video.
 
   Attributes:
@@ -23,7 +24,7 @@ class Said(NamedTuple):
   certainty: Float[np.ndarray, "N T"]
 
 
-class Online:
+class OnlineTracker:
   """A tracker of `trackers.TRACKERS` that is fed frames; its answers are those of `track`."""
 
   def __init__(self, tracker: Tracker, asked: Float[np.ndarray, "N 3"]):
@@ -31,20 +32,29 @@ class Online:
     self._tracker = tracker
     self._last: np.ndarray | None = None
     frame, start = asked[:, 0].astype(int), asked[:, :0:-1] - 0.5
-    self._following = Following(tracker.step, frame, start)
+    self._following = TrackingState(tracker.step, frame, start)
 
-  def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Said:
+  def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> TrackChunk:
     """Returns the tracks of the points in the next frames."""
     told = [self._told(frame) for frame in frames]
     tracks, visible = (np.stack(x, axis=1) for x in zip(*told, strict=True))
-    return Said(tracks, visible, np.full(visible.shape, np.nan, np.float32))
+    return TrackChunk(tracks, visible, np.full(visible.shape, np.nan, np.float32))
 
   def _told(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     following, last = self._following, self._last
     known = (
-      self._tracker.prepare(last, frame) if last is not None and following.going.any() else None
+      self._tracker.prepare(last, frame) if last is not None and following.active.any() else None
     )
     following(frame, known)
     self._last = frame
-    places = np.where(following.going[:, None], following.points.positions + 0.5, np.nan)
+    places = np.where(following.active[:, None], following.points.positions + 0.5, np.nan)
     return places.astype(np.float32), following.points.visible.copy()
+
+
+__getattr__ = moved.renamed_names(
+  __name__,
+  {
+    "Online": "evaluation.trackers_online.OnlineTracker",
+    "Said": "evaluation.trackers_online.TrackChunk",
+  },
+)

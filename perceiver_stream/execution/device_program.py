@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from perceiver_stream.execution.cut import rows_of
 from perceiver_stream.execution.device_tick import Device
 from perceiver_stream.execution.packing import Buffers, Packing
+from perceiver_stream.execution.partition import rows_of
 from perceiver_stream.execution.pipeline import check_frame
 from perceiver_stream.execution.teaching import Loss
 from perceiver_stream.models.stages import Values
@@ -31,7 +31,7 @@ class Carried(NamedTuple):
   back: Buffers
 
 
-class Told(NamedTuple):
+class WindowOutput(NamedTuple):
   """The outputs of a window; only the last device has losses and answers.
 
   Attributes:
@@ -82,7 +82,7 @@ def run_window(
   carried: Carried,
   frames: Values,
   targets: PyTree,
-) -> tuple[Told, Carried]:
+) -> tuple[WindowOutput, Carried]:
   """Runs T ticks on a device; inside `shard_map` over the devices.
 
   Args:
@@ -98,7 +98,7 @@ def run_window(
     lambda x: x[0], (params, carried, frames, targets)
   )
   first = jax.tree.map(lambda x: x[0], frames)
-  check_frame(devices[0].cut, first)
+  check_frame(devices[0].partition, first)
   rows = rows_of(first)
   program = Program(devices, params_packing, Packings.of(devices, rows), loss)
   learns = targets is not None
@@ -114,7 +114,7 @@ def run_window(
     return (carried, sums), (told.losses, told.answers)
 
   (carried, sums), told = jax.lax.scan(tick, (carried, nothing), (frames, targets))
-  return jax.tree.map(lambda x: x[None], (Told(sums, *told), carried))
+  return jax.tree.map(lambda x: x[None], (WindowOutput(sums, *told), carried))
 
 
 class Program:
@@ -128,7 +128,7 @@ class Program:
     self.num = len(devices)
     self.hops = max(device.reach for device in devices)
 
-  def fire(self, params: Buffers, carried: Carried, frame: Values) -> tuple[Told, Carried]:
+  def fire(self, params: Buffers, carried: Carried, frame: Values) -> tuple[WindowOutput, Carried]:
     """Returns the answer of a tick, and what is carried after it."""
 
     def branch(d: int) -> Callable[..., Any]:
@@ -145,11 +145,11 @@ class Program:
 
     own, answer = self._choose(branch, params, carried, frame)
     after = Carried(own, self._rightward(own, carried.inbox), carried.back)
-    return Told({}, jnp.float32(0), answer), after
+    return WindowOutput({}, jnp.float32(0), answer), after
 
   def learn(
     self, params: Buffers, carried: Carried, frame: Values, target: PyTree
-  ) -> tuple[Told, Carried]:
+  ) -> tuple[WindowOutput, Carried]:
     """Returns the outputs of a tick of Sideways, and the state after it."""
     loss = self.loss
     assert loss is not None
@@ -165,7 +165,7 @@ class Program:
           target,
           loss,
         )
-        told = Told(self.params.pack(d, done.found), done.loss, done.answer)
+        told = WindowOutput(self.params.pack(d, done.found), done.loss, done.answer)
         return told, self.packs.own.pack(d, done.own), self.packs.given.pack(d, done.given)
 
       return learn

@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-from perceiver_stream.execution.cut import Params, blank, rows_of
+from perceiver_stream.execution.partition import Params, blank, rows_of
 from perceiver_stream.execution.pipeline import Pipeline, fires_at, run_stage
 from perceiver_stream.execution.teaching import (
-  Floats,
+  FloatArrays,
   Loss,
-  Taught,
-  floats,
+  StageGradients,
+  differentiate_stage,
+  float_arrays,
   judge_of,
-  teach_stage,
   waiting,
 )
 from perceiver_stream.models.stages import Values
@@ -64,57 +64,57 @@ class Device:
     self, pipeline: Pipeline, owner: Sequence[int], links: Sequence[Sequence[Entry]], place: int
   ):
     """Takes its stages, named by `owner`, and the registers it forwards over `links`."""
-    self.cut, self.clocks = pipeline.cut, pipeline.clocks
+    self.partition, self.clocks = pipeline.partition, pipeline.clocks
     self.stages = [i for i, device in enumerate(owner) if device == place]
     self.from_left = links[place - 1] if place else ()
     self.to_right = links[place] if place < len(links) else ()
-    self.last = len(self.cut.stages) - 1
+    self.last = len(self.partition.stages) - 1
     self.is_last = self.last in self.stages
     self.reads = [
       ((source, name), i)
       for i in reversed(self.stages)
-      for name, source in self.cut.stages[i].reads.items()
+      for name, source in self.partition.stages[i].reads.items()
       if source is not None
     ]
-    self.observed = self.cut.stages[0].observed
+    self.observed = self.partition.stages[0].observed
     self.reach = max((place - owner[source] for (source, _), _ in self.reads), default=0)
 
   # --- shapes: zeros of all that is carried and sent ----------------------------------------------
 
   def blank_own(self, rows: int) -> Own:
     """Returns its stages before the first tick, with their states; see `initial_own`."""
-    params = jax.eval_shape(self.cut.init, jax.random.key(0))
+    params = jax.eval_shape(self.partition.init, jax.random.key(0))
     return jax.eval_shape(lambda params: self.initial_own(params, rows), params)
 
   def initial_own(self, params: Params, rows: int) -> Own:
     """Returns its stages before the first tick; `params` are those of the whole model."""
-    stages, shapes = self.cut.stages, self.cut.registers
+    stages, shapes = self.partition.stages, self.partition.registers
     written = {i: {n: blank(shapes[n], rows) for n in stages[i].writes} for i in self.stages}
     states = {i: stages[i].initial_states(params, rows) for i in self.stages}
     return Own(written, states, jnp.array(0, jnp.int32))
 
   def blank_right(self, rows: int) -> Inbox:
     """Returns a message to the next device."""
-    return {entry: blank(self.cut.registers[entry[1]], rows) for entry in self.to_right}
+    return {entry: blank(self.partition.registers[entry[1]], rows) for entry in self.to_right}
 
   def blank_given(self, rows: int) -> dict[Entry, list[list[Any]]]:
     """Returns the gradients that its stages give to what they read."""
     given: dict[Entry, list[list[Any]]] = {}
     for entry, _ in self.reads:
       if entry[1] not in self.observed:
-        zeros = floats({entry: blank(self.cut.registers[entry[1]], rows)})[entry]
+        zeros = float_arrays({entry: blank(self.partition.registers[entry[1]], rows)})[entry]
         given.setdefault(entry, []).append(zeros)
     return given
 
-  def blank_left(self, rows: int) -> Floats:
+  def blank_left(self, rows: int) -> FloatArrays:
     """Returns the gradients that the next device sends back."""
     message = self.blank_right(rows)
-    return floats({e: x for e, x in message.items() if e[1] not in self.observed})
+    return float_arrays({e: x for e, x in message.items() if e[1] not in self.observed})
 
-  def blank_back(self, rows: int) -> dict[int, Floats]:
+  def blank_back(self, rows: int) -> dict[int, FloatArrays]:
     """Returns the gradients of what its stages write, before any has come."""
     written = self.blank_own(rows).written
-    return {i: floats(written[i], self.observed) for i in self.stages if i != self.last}
+    return {i: float_arrays(written[i], self.observed) for i in self.stages if i != self.last}
 
   # --- a tick -------------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ class Device:
     for i in self.stages:
       before = (own.written[i], own.states[i])
       inputs = self._reads(i, own, inbox, frame)
-      stage, fires = self.cut.stages[i], fires_at(self.clocks, i, own.tick)
+      stage, fires = self.partition.stages[i], fires_at(self.clocks, i, own.tick)
       written[i], states[i] = run_stage(stage, params[i], before, inputs, fires)
     return Own(written, states, own.tick + 1), self._answer(written, frame)
 
@@ -135,20 +135,20 @@ class Device:
     params: dict[int, Params],
     own: Own,
     inbox: Inbox,
-    back: dict[int, Floats],
+    back: dict[int, FloatArrays],
     frame: Values,
     target: PyTree,
     loss: Loss,
   ) -> Done:
     """Returns all of a tick of Sideways that needs no other device."""
-    taught: dict[int, Taught] = {}
+    taught: dict[int, StageGradients] = {}
     given: dict[Entry, list[list[Any]]] = {}
     for i in reversed(self.stages):
-      stage, before = self.cut.stages[i], (own.written[i], own.states[i])
+      stage, before = self.partition.stages[i], (own.written[i], own.states[i])
       inputs = self._reads(i, own, inbox, frame)
-      judge = judge_of(self.cut, i, loss, target, back.get(i, {}))
+      judge = judge_of(self.partition, i, loss, target, back.get(i, {}))
       fires = fires_at(self.clocks, i, own.tick)
-      taught[i] = teach_stage(stage, params[i], before, inputs, judge, fires)
+      taught[i] = differentiate_stage(stage, params[i], before, inputs, judge, fires)
       for name, gradient in taught[i].given.items():
         given.setdefault((stage.reads[name], name), []).append(gradient)  # type: ignore[arg-type]
     written = {i: t.written for i, t in taught.items()}
@@ -175,9 +175,9 @@ class Device:
     self,
     given: dict[Entry, list[list[Array]]],
     heard: dict[Entry, list[Array]],
-    back: dict[int, Floats],
+    back: dict[int, FloatArrays],
     tick: Int[Array, ""],
-  ) -> dict[int, Floats]:
+  ) -> dict[int, FloatArrays]:
     """Returns the gradients of what its own stages wrote that wait for them after a tick.
 
     Args:
@@ -186,7 +186,7 @@ class Device:
       back: Gradients that waited before.
       tick: The tick's number.
     """
-    new: dict[int, Floats] = {i: {} for i in back}
+    new: dict[int, FloatArrays] = {i: {} for i in back}
     for i, name in {*given, *heard}:
       if i in new:
         new[i][name] = total(given.get((i, name), []), heard.get((i, name)))
@@ -199,12 +199,12 @@ class Device:
         return frame[name]
       return own.written[source][name] if source in self.stages else inbox[source, name]
 
-    return {name: one(name, source) for name, source in self.cut.stages[i].reads.items()}
+    return {name: one(name, source) for name, source in self.partition.stages[i].reads.items()}
 
   def _answer(self, written: dict[int, Values], frame: Values) -> Values:
     if self.is_last:
-      return {name: written[self.last][name] for name in self.cut.staged.outputs}
-    shapes = {name: self.cut.registers[name] for name in self.cut.staged.outputs}
+      return {name: written[self.last][name] for name in self.partition.staged.outputs}
+    shapes = {name: self.partition.registers[name] for name in self.partition.staged.outputs}
     return blank(shapes, rows_of(frame))
 
 

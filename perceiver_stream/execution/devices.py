@@ -17,10 +17,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from perceiver_stream.execution.cut import Cut, Params
 from perceiver_stream.execution.device_program import AXIS, Carried, Packings, run_window
 from perceiver_stream.execution.device_tick import Device, Entry
 from perceiver_stream.execution.packing import Buffers, Packing
+from perceiver_stream.execution.partition import Params, Partition
 from perceiver_stream.execution.pipeline import Pipeline
 from perceiver_stream.execution.teaching import Loss
 from perceiver_stream.models.stages import Values
@@ -31,7 +31,7 @@ class DevicePipeline:
 
   def __init__(
     self,
-    cut: Cut,
+    partition: Partition,
     devices: Sequence[Any] = (),
     loss: Loss | None = None,
     clocks: Sequence[int] = (),
@@ -47,19 +47,19 @@ class DevicePipeline:
     Raises:
       ValueError: There are more devices than stages, or the clocks are not those of the stages.
     """
-    pipeline = Pipeline(cut, clocks)
-    self.cut, self.loss = cut, loss
+    pipeline = Pipeline(partition, clocks)
+    self.partition, self.loss = partition, loss
     row = list(devices) or jax.devices()
-    self.num, depth = len(row), len(cut.stages)
+    self.num, depth = len(row), len(partition.stages)
     if self.num > depth:
       raise ValueError(
-        f"DevicePipeline: {self.num} devices for {depth} stages of {cut.staged.name}; cut it into "
+        f"DevicePipeline: {self.num} devices for {depth} stages of {partition.staged.name}; cut it into "
         f"more stages, or use fewer devices."
       )
     self.mesh = Mesh(np.asarray(row), (AXIS,))
     self.owner = [i * self.num // depth for i in range(depth)]
     self.links = self._links()
-    shapes = cut.split(jax.eval_shape(cut.init, jax.random.key(0)))
+    shapes = partition.split(jax.eval_shape(partition.init, jax.random.key(0)))
     self.params_packing = Packing([self._of(d, shapes) for d in range(self.num)])
     self._devices = [Device(pipeline, self.owner, self.links, d) for d in range(self.num)]
     window = functools.partial(run_window, self._devices, self.params_packing, loss)
@@ -75,7 +75,7 @@ class DevicePipeline:
   def _links(self) -> list[list[Entry]]:
     """Returns the registers that cross from each device to the next."""
     links: list[set[Entry]] = [set() for _ in range(self.num - 1)]
-    for i, stage in enumerate(self.cut.stages):
+    for i, stage in enumerate(self.partition.stages):
       for name, source in stage.reads.items():
         if source is not None:
           for d in range(self.owner[source], self.owner[i]):
@@ -90,7 +90,7 @@ class DevicePipeline:
 
   def put_params(self, params: Params) -> Buffers:
     """Returns parameters of the whole model, or a tree like them, as they lie on the devices."""
-    parts = self.cut.split(params)
+    parts = self.partition.split(params)
     return self._placed([self.params_packing.pack(d, self._of(d, parts)) for d in range(self.num)])
 
   def get_params(self, packed: Buffers) -> Params:

@@ -17,40 +17,44 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from perceiver_stream.execution.cut import Cut, Params, cut
+from perceiver_stream.execution.partition import Params, Partition, partition
 from perceiver_stream.execution.pipeline import Pipeline, Registers
 from perceiver_stream.execution.teaching import Loss
 from perceiver_stream.models.stages import Values
 
-Lesson = tuple[PyTree, Values]  # a target, and the twin's output
+TeacherTarget = tuple[PyTree, Values]  # a target, and the twin's output
 
 
-def twin(made: Cut) -> Pipeline:
+def sequential_teacher(made: Partition) -> Pipeline:
   """Returns the same model in one stage; it answers with all that the stages of `made` leave."""
   left = {name for stage in made.stages for name in stage.writes} - set(made.staged.inputs)
   outputs = (*made.staged.outputs, *sorted(left - set(made.staged.outputs)))
-  return Pipeline(cut(made.staged._replace(outputs=outputs), 1))
+  return Pipeline(partition(made.staged._replace(outputs=outputs), 1))
 
 
 def shown(
-  made: Cut, params: Params, registers: Registers, frames: Mapping[str, PyTree], targets: PyTree
-) -> tuple[Lesson, Registers]:
+  made: Partition,
+  params: Params,
+  registers: Registers,
+  frames: Mapping[str, PyTree],
+  targets: PyTree,
+) -> tuple[TeacherTarget, Registers]:
   """Returns the targets of T ticks with the twin's outputs, and the twin's registers after them.
 
   Args:
     made: The pipeline's cut.
     params: Of the twin, which learns nothing.
-    registers: As `twin(made).initial` or the last call gives them.
+    registers: As `sequential_teacher(made).initial` or the last call gives them.
     frames: Of T ticks, `[T, B, ...]`.
     targets: Of T ticks.
   """
-  answers, registers = twin(made).unroll(params, registers, frames)
+  answers, registers = sequential_teacher(made).unroll(params, registers, frames)
   return (targets, jax.lax.stop_gradient(answers)), registers
 
 
 def distilled(
   loss: Loss, agreement: Callable[[Values, Values], Float[Array, ""]], weight: float = 1.0
-) -> Callable[[Values, Lesson], Float[Array, ""]]:
+) -> Callable[[Values, TeacherTarget], Float[Array, ""]]:
   """Returns a loss of an answer and of one tick of what `shown` returns.
 
   Args:
@@ -59,7 +63,7 @@ def distilled(
     weight: Of the agreement.
   """
 
-  def total(answer: Values, lesson: Lesson) -> Float[Array, ""]:
+  def total(answer: Values, lesson: TeacherTarget) -> Float[Array, ""]:
     target, told = lesson
     return loss(answer, target) + weight * agreement(answer, told)
 

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from perceiver_stream.execution.cut import Cut, Params, blank
+from perceiver_stream.execution.partition import Params, Partition, blank
 from perceiver_stream.execution.pipeline import (
   Pipeline,
   Registers,
@@ -40,20 +40,20 @@ from perceiver_stream.execution.pipeline import (
   run_stage,
 )
 from perceiver_stream.execution.teaching import (
-  Floats,
+  FloatArrays,
   Loss,
   arriving,
-  floats,
+  differentiate_stage,
+  float_arrays,
   graded,
   judge_of,
   pull,
-  teach_stage,
   waiting,
 )
 from perceiver_stream.models.stages import Values
 
 
-class Told(NamedTuple):
+class TickOutput(NamedTuple):
   """The outputs of a tick.
 
   Attributes:
@@ -67,7 +67,7 @@ class Told(NamedTuple):
   answer: Values
 
 
-class Flowing(NamedTuple):
+class PipelineState(NamedTuple):
   """Registers of a pipeline through which gradients flow back.
 
   Attributes:
@@ -77,7 +77,7 @@ class Flowing(NamedTuple):
   """
 
   registers: Registers
-  back: tuple[Floats, ...]
+  back: tuple[FloatArrays, ...]
   kept: tuple[PyTree, ...]
 
 
@@ -90,11 +90,11 @@ class Rule(NamedTuple):
   """
 
   initial: Callable[..., Any]
-  step: Callable[..., tuple[Told, Any]]
+  step: Callable[..., tuple[TickOutput, Any]]
 
 
 def gradients(
-  rule: str, cut: Cut, loss: Loss, *, clocks: Sequence[int] = (), seed: int = 0
+  rule: str, partition: Partition, loss: Loss, *, clocks: Sequence[int] = (), seed: int = 0
 ) -> Rule:
   """Returns a gradient rule for a cut model.
 
@@ -110,12 +110,12 @@ def gradients(
   """
   if rule not in RULES:
     raise ValueError(f"gradients: rule {rule!r} is not one of {sorted(RULES)}.")
-  if rule == "buffered" and cut.is_fresh and cut.longest_hop > 1:
+  if rule == "buffered" and partition.is_fresh and partition.longest_link > 1:
     raise ValueError(
-      f"gradients: 'buffered' waits for the gradient of one frame, but this cut of {cut.staged.name} "
-      f"mixes frames through its shortcuts {sorted(cut.staged.shortcuts)}; cut it with fresh=False."
+      f"gradients: 'buffered' waits for the gradient of one frame, but this cut of {partition.staged.name} "
+      f"mixes frames through its shortcuts {sorted(partition.staged.shortcuts)}; cut it with fresh=False."
     )
-  pipeline = Pipeline(cut, clocks)
+  pipeline = Pipeline(partition, clocks)
   if rule != "sideways" and max(pipeline.clocks) > 1:
     raise ValueError(
       f"gradients: {rule!r} needs all stages at every tick, not clocks {pipeline.clocks}; leave "
@@ -129,73 +129,75 @@ def _backprop(pipeline: Pipeline, loss: Loss, seed: int) -> Rule:
 
   def step(params: Params, registers: Registers, frame: Values, target: PyTree):
     def total(params: Params) -> tuple[Array, tuple[Values, Registers]]:
-      answer, after = _at_once(pipeline.cut, params, registers, frame)
+      answer, after = _at_once(pipeline.partition, params, registers, frame)
       return loss(answer, target), (answer, after)
 
     (value, (answer, after)), found = jax.value_and_grad(total, has_aux=True)(params)
-    return Told(found, value, answer), after
+    return TickOutput(found, value, answer), after
 
   return Rule(pipeline.initial, step)
 
 
 def _at_once(
-  cut: Cut, params: Params, registers: Registers, frame: Values
+  partition: Partition, params: Params, registers: Registers, frame: Values
 ) -> tuple[Values, Registers]:
   """Returns the answer to this very frame: the stages one after the other."""
-  check_frame(cut, frame)
+  check_frame(partition, frame)
   written, states = [], []
-  for i, (stage, own) in enumerate(zip(cut.stages, cut.split(params), strict=True)):
-    inputs = incoming(cut, i, written, frame)
+  for i, (stage, own) in enumerate(zip(partition.stages, partition.split(params), strict=True)):
+    inputs = incoming(partition, i, written, frame)
     new, state = stage.apply(own, registers.states[i], inputs)
     written.append(new)
     states.append(state)
-  answer = {name: written[-1][name] for name in cut.staged.outputs}
+  answer = {name: written[-1][name] for name in partition.staged.outputs}
   return answer, Registers(tuple(written), tuple(states), registers.tick + 1)
 
 
 def _sideways(pipeline: Pipeline, loss: Loss, seed: int, *, is_buffered: bool = False) -> Rule:
   del seed
-  cut, clocks = pipeline.cut, pipeline.clocks
-  last = len(cut.stages) - 1
+  partition, clocks = pipeline.partition, pipeline.clocks
+  last = len(partition.stages) - 1
 
-  def initial(params: Params, rows: int = 1) -> Flowing:
+  def initial(params: Params, rows: int = 1) -> PipelineState:
     registers = pipeline.initial(params, rows)
     back = tuple(
-      jax.tree.map(jnp.zeros_like, floats(written, stage.observed))
-      for stage, written in zip(cut.stages[:-1], registers.written[:-1], strict=True)
+      jax.tree.map(jnp.zeros_like, float_arrays(written, stage.observed))
+      for stage, written in zip(partition.stages[:-1], registers.written[:-1], strict=True)
     )
-    kept = [()] * len(cut.stages)
+    kept = [()] * len(partition.stages)
     if is_buffered:
-      for i, stage in enumerate(cut.stages):
-        inputs = {name: blank(cut.registers[name], rows) for name in stage.reads}
+      for i, stage in enumerate(partition.stages):
+        inputs = {name: blank(partition.registers[name], rows) for name in stage.reads}
         past = (registers.states[i], inputs)
         kept[i] = jax.tree.map(lambda x: jnp.stack([x] * (2 * (last - i) + 1)), past)  # noqa: B023
-    return Flowing(registers, back, tuple(kept))
+    return PipelineState(registers, back, tuple(kept))
 
-  def step(params: Params, flowing: Flowing, frame: Values, target: PyTree):
-    check_frame(cut, frame)
+  def step(params: Params, flowing: PipelineState, frame: Values, target: PyTree):
+    check_frame(partition, frame)
     registers, taught, kept = flowing.registers, [], []
     fired = [fires_at(clocks, i, registers.tick) for i in range(last + 1)]
-    for i, (stage, own) in enumerate(zip(cut.stages, cut.split(params), strict=True)):
-      inputs = incoming(cut, i, registers.written, frame)
+    for i, (stage, own) in enumerate(zip(partition.stages, partition.split(params), strict=True)):
+      inputs = incoming(partition, i, registers.written, frame)
       before = (registers.written[i], registers.states[i])
-      judge = judge_of(cut, i, loss, target, flowing.back[i] if i < last else {})
+      judge = judge_of(partition, i, loss, target, flowing.back[i] if i < last else {})
       if not is_buffered:
-        taught.append(teach_stage(stage, own, before, inputs, judge, fired[i]))
+        taught.append(differentiate_stage(stage, own, before, inputs, judge, fired[i]))
         continue
       kept.append(_pushed(flowing.kept[i], (registers.states[i], inputs)))
       past_states, past = jax.tree.map(lambda x: x[-1], kept[-1])
-      learnt = teach_stage(stage, own, (before[0], past_states), past, judge, fired[i])
+      learnt = differentiate_stage(stage, own, (before[0], past_states), past, judge, fired[i])
       written, states = run_stage(stage, own, before, inputs, fired[i])
       taught.append(learnt._replace(written=written, states=states))
     after = Registers(
       tuple(t.written for t in taught), tuple(t.states for t in taught), registers.tick + 1
     )
-    arrived = arriving(cut, [t.given for t in taught])[:-1]
+    arrived = arriving(partition, [t.given for t in taught])[:-1]
     back = tuple(map(waiting, clocks, fired, flowing.back, arrived))
     found = {name: g for t in taught for name, g in t.found.items()}
-    answer = {name: taught[-1].written[name] for name in cut.staged.outputs}
-    return Told(found, taught[-1].loss, answer), Flowing(after, back, tuple(kept) or flowing.kept)
+    answer = {name: taught[-1].written[name] for name in partition.staged.outputs}
+    return TickOutput(found, taught[-1].loss, answer), PipelineState(
+      after, back, tuple(kept) or flowing.kept
+    )
 
   return Rule(initial, step)
 
@@ -206,24 +208,26 @@ def _pushed(kept: PyTree, newest: PyTree) -> PyTree:
 
 
 def _feedback_alignment(pipeline: Pipeline, loss: Loss, seed: int) -> Rule:
-  cut = pipeline.cut
+  partition = pipeline.partition
 
   def step(params: Params, registers: Registers, frame: Values, target: PyTree):
-    answer, after = _at_once(cut, params, registers, frame)
+    answer, after = _at_once(partition, params, registers, frame)
     value, error = graded(loss, answer, target)
     found = {}
-    for i, (stage, own) in enumerate(zip(cut.stages, cut.split(params), strict=True)):
-      inputs = incoming(cut, i, after.written, frame)
+    for i, (stage, own) in enumerate(zip(partition.stages, partition.split(params), strict=True)):
+      inputs = incoming(partition, i, after.written, frame)
       written, _, back = pull(stage, own, registers.states[i], inputs)
       key = jax.random.fold_in(jax.random.key(seed), i)
-      fed = error if i == len(cut.stages) - 1 else _projected(key, error, floats(written))
+      fed = (
+        error if i == len(partition.stages) - 1 else _projected(key, error, float_arrays(written))
+      )
       found |= back(fed)[0]
-    return Told(found, value, answer), after
+    return TickOutput(found, value, answer), after
 
   return Rule(pipeline.initial, step)
 
 
-def _projected(key: Array, error: Floats, written: Floats) -> Floats:
+def _projected(key: Array, error: FloatArrays, written: FloatArrays) -> FloatArrays:
   """Returns the answer's gradient through a random matrix for every array written.
 
   The matrix is normal, and scaled so that the error keeps its length on average per number.

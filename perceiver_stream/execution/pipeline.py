@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
-from perceiver_stream.execution.cut import Cut, Params, Stage, blank
+from perceiver_stream.execution.partition import Params, Partition, Stage, blank
 from perceiver_stream.models.stages import Values
 
 
@@ -32,7 +32,7 @@ class Registers(NamedTuple):
 class Pipeline:
   """A cut model over time; `step` and `unroll` are pure and can be jitted."""
 
-  def __init__(self, cut: Cut, clocks: Sequence[int] = (), tells_all: bool = False):
+  def __init__(self, partition: Partition, clocks: Sequence[int] = (), tells_all: bool = False):
     """Makes the pipeline of a cut.
 
     Args:
@@ -45,11 +45,11 @@ class Pipeline:
     Raises:
       ValueError: There is not one clock per stage, or one is below 1.
     """
-    self.cut = cut
-    self.clocks = tuple(clocks) or (1,) * len(cut.stages)
-    if len(self.clocks) != len(cut.stages) or min(self.clocks) < 1:
+    self.partition = partition
+    self.clocks = tuple(clocks) or (1,) * len(partition.stages)
+    if len(self.clocks) != len(partition.stages) or min(self.clocks) < 1:
       raise ValueError(
-        f"Pipeline: clocks {self.clocks} for {len(cut.stages)} stages of {cut.staged.name}; give "
+        f"Pipeline: clocks {self.clocks} for {len(partition.stages)} stages of {partition.staged.name}; give "
         f"each stage one, of 1 tick or more."
       )
     self.tells_all = tells_all
@@ -57,11 +57,11 @@ class Pipeline:
   @property
   def delay(self) -> int:
     """Ticks from a frame to the answer to it."""
-    return self.cut.delay
+    return self.partition.delay
 
   def initial(self, params: Params, rows: int = 1) -> Registers:
     """Returns the registers before the first tick: the pipe is empty, which is zeros."""
-    stages, shapes = self.cut.stages, self.cut.registers
+    stages, shapes = self.partition.stages, self.partition.registers
     written = tuple({name: blank(shapes[name], rows) for name in s.writes} for s in stages)
     states = tuple(s.initial_states(params, rows) for s in stages)
     return Registers(written, states, jnp.array(0, jnp.int32))
@@ -79,20 +79,20 @@ class Pipeline:
     Raises:
       ValueError: The frame is not what the model reads.
     """
-    check_frame(self.cut, frame)
+    check_frame(self.partition, frame)
     written, states = [], []
-    for i, own in enumerate(self.cut.split(params)):
-      inputs = incoming(self.cut, i, registers.written, frame)
+    for i, own in enumerate(self.partition.split(params)):
+      inputs = incoming(self.partition, i, registers.written, frame)
       before = (registers.written[i], registers.states[i])
       fires = fires_at(self.clocks, i, registers.tick)
-      after = run_stage(self.cut.stages[i], own, before, inputs, fires)
+      after = run_stage(self.partition.stages[i], own, before, inputs, fires)
       written.append(after[0])
       states.append(after[1])
     return self._told(written), Registers(tuple(written), tuple(states), registers.tick + 1)
 
   def _told(self, written: Sequence[Values]) -> Values:
     """Returns the answer of a tick from each stage's outputs."""
-    staged = self.cut.staged
+    staged = self.partition.staged
     if not self.tells_all:
       return {name: written[-1][name] for name in staged.outputs}
     told: Values = {}
@@ -129,9 +129,11 @@ def run_stage(
   return jax.lax.cond(fires, fire, lambda: before)
 
 
-def incoming(cut: Cut, i: int, written: Sequence[Values], frame: Mapping[str, PyTree]) -> Values:
+def incoming(
+  partition: Partition, i: int, written: Sequence[Values], frame: Mapping[str, PyTree]
+) -> Values:
   """Returns the registers that stage i reads at a tick."""
-  reads = cut.stages[i].reads
+  reads = partition.stages[i].reads
   return {n: frame[n] if j is None else written[j][n] for n, j in reads.items()}
 
 
@@ -141,13 +143,13 @@ def fires_at(clocks: Sequence[int], i: int, tick: Int[Array, ""]) -> Bool[Array,
   return fires if clock == 1 else fires & (tick % clock == i % clock)
 
 
-def check_frame(cut: Cut, frame: Mapping[str, PyTree]) -> None:
+def check_frame(partition: Partition, frame: Mapping[str, PyTree]) -> None:
   """Raises ValueError if a tick's arrays are not those that the model reads."""
-  for name in cut.stages[0].reads:
-    expected = [x.shape[1:] for x in jax.tree.leaves(cut.staged.inputs[name])]
+  for name in partition.stages[0].reads:
+    expected = [x.shape[1:] for x in jax.tree.leaves(partition.staged.inputs[name])]
     found = [x.shape[1:] for x in jax.tree.leaves(frame.get(name, ()))]
     if expected != found:
       raise ValueError(
-        f"Pipeline: {cut.staged.name} reads '{name}' of shapes {expected} a row, but the tick has "
+        f"Pipeline: {partition.staged.name} reads '{name}' of shapes {expected} a row, but the tick has "
         f"{found or sorted(frame)}; resize it, or cut a model of this size."
       )

@@ -7,33 +7,35 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from perceiver_stream.execution.cut import Cut, Params, Stage
+from perceiver_stream.execution.partition import Params, Partition, Stage
 from perceiver_stream.models.stages import Values
 
 Loss = Callable[[Values, PyTree], Float[Array, ""]]
-Floats = dict[Any, list[Any]]  # by register, its float arrays or their shapes: what has gradients
+FloatArrays = dict[
+  Any, list[Any]
+]  # by register, its float arrays or their shapes: what has gradients
 
 
 def pull(
   stage: Stage, params: Params, state: PyTree, inputs: Values
-) -> tuple[Values, PyTree, Callable[[Floats], tuple[Params, Floats]]]:
+) -> tuple[Values, PyTree, Callable[[FloatArrays], tuple[Params, FloatArrays]]]:
   """Returns the outputs of a stage, its next state, and its pull-back at these activations.
 
   The pull-back takes the gradient of what the stage writes and returns that of its parameters and
   of what it read, but for what is observed.
   """
 
-  def forward(params: Params, read: Floats) -> tuple[Floats, tuple[Values, PyTree]]:
+  def forward(params: Params, read: FloatArrays) -> tuple[FloatArrays, tuple[Values, PyTree]]:
     written, after = stage.apply(params, state, refilled(inputs, read))
-    return floats(written, stage.observed), (written, after)
+    return float_arrays(written, stage.observed), (written, after)
 
-  read = floats(inputs, stage.observed)
+  read = float_arrays(inputs, stage.observed)
   _, back, (written, after) = jax.vjp(forward, params, read, has_aux=True)
-  names = floats(written, stage.observed)
+  names = float_arrays(written, stage.observed)
   return written, after, lambda gradient: back({name: gradient[name] for name in names})
 
 
-class Taught(NamedTuple):
+class StageGradients(NamedTuple):
   """The results of a stage after a tick in which it learns.
 
   Attributes:
@@ -47,18 +49,18 @@ class Taught(NamedTuple):
   written: Values
   states: PyTree
   found: Params
-  given: Floats
+  given: FloatArrays
   loss: Float[Array, ""]
 
 
-def teach_stage(
+def differentiate_stage(
   stage: Stage,
   params: Params,
   before: tuple[Values, PyTree],
   inputs: Values,
-  judge: Callable[[Values], tuple[Array, Floats]],
+  judge: Callable[[Values], tuple[Array, FloatArrays]],
   fires: Bool[Array, ""],
-) -> Taught:
+) -> StageGradients:
   """Returns a stage after a tick; as it was, with zero gradients, if it does not fire.
 
   Args:
@@ -70,36 +72,36 @@ def teach_stage(
     fires: True if it fires; see `fires_at`.
   """
 
-  def learn() -> Taught:
+  def learn() -> StageGradients:
     written, after, back = pull(stage, params, before[1], inputs)
     loss, gradient = judge(written)
-    return Taught(written, after, *back(gradient), loss)
+    return StageGradients(written, after, *back(gradient), loss)
 
-  def hold() -> Taught:
-    nothing = (params, floats(inputs, stage.observed))
+  def hold() -> StageGradients:
+    nothing = (params, float_arrays(inputs, stage.observed))
     found, given = jax.tree.map(jnp.zeros_like, nothing)
-    return Taught(*before, found, given, jnp.float32(0))
+    return StageGradients(*before, found, given, jnp.float32(0))
 
   return jax.lax.cond(fires, learn, hold)
 
 
 def judge_of(
-  cut: Cut, i: int, loss: Loss, target: PyTree, back: Floats
-) -> Callable[[Values], tuple[Array, Floats]]:
+  partition: Partition, i: int, loss: Loss, target: PyTree, back: FloatArrays
+) -> Callable[[Values], tuple[Array, FloatArrays]]:
   """Returns the objective of stage i: the loss for the last, incoming gradients for the others."""
-  if i < len(cut.stages) - 1:
+  if i < len(partition.stages) - 1:
     return lambda written: (jnp.float32(0), back)
-  return lambda written: graded(loss, {n: written[n] for n in cut.staged.outputs}, target)
+  return lambda written: graded(loss, {n: written[n] for n in partition.staged.outputs}, target)
 
 
-def floats(values: Mapping[Any, PyTree], but: Collection[str] = ()) -> Floats:
+def float_arrays(values: Mapping[Any, PyTree], but: Collection[str] = ()) -> FloatArrays:
   """Returns the float arrays of every register, or their shapes, but for some."""
   kept = {name: value for name, value in values.items() if name not in but}
   return {n: [x for x in jax.tree.leaves(v) if _is_float(x)] for n, v in kept.items()}
 
 
-def refilled(values: Mapping[str, PyTree], arrays: Floats) -> Values:
-  """Returns `values` with other float arrays, as `floats` gives them."""
+def refilled(values: Mapping[str, PyTree], arrays: FloatArrays) -> Values:
+  """Returns `values` with other float arrays, as `float_arrays` gives them."""
 
   def one(value: PyTree, new: Sequence[Array]) -> PyTree:
     left = iter(new)
@@ -112,12 +114,16 @@ def _is_float(x: Any) -> bool:
   return jnp.issubdtype(x.dtype, jnp.floating)
 
 
-def graded(loss: Loss, answer: Values, target: PyTree) -> tuple[Array, Floats]:
+def graded(loss: Loss, answer: Values, target: PyTree) -> tuple[Array, FloatArrays]:
   """Returns the loss of an answer and its gradient."""
-  return jax.value_and_grad(lambda arrays: loss(refilled(answer, arrays), target))(floats(answer))
+  return jax.value_and_grad(lambda arrays: loss(refilled(answer, arrays), target))(
+    float_arrays(answer)
+  )
 
 
-def waiting(clock: int, fires: Bool[Array, ""], before: Floats, arrived: Floats) -> Floats:
+def waiting(
+  clock: int, fires: Bool[Array, ""], before: FloatArrays, arrived: FloatArrays
+) -> FloatArrays:
   """Returns the gradient that waits for a stage after a tick.
 
   What arrives while the stage holds is summed until it fires: its output was used as often.
@@ -133,15 +139,15 @@ def waiting(clock: int, fires: Bool[Array, ""], before: Floats, arrived: Floats)
   return jax.tree.map(lambda old, new: jnp.where(fires, new, old + new), before, arrived)
 
 
-def arriving(cut: Cut, pulled: Sequence[Floats]) -> tuple[Floats, ...]:
+def arriving(partition: Partition, pulled: Sequence[FloatArrays]) -> tuple[FloatArrays, ...]:
   """Returns the gradient of what each stage writes: the sum over its readers, deepest first.
 
   The last stage's answer has readers outside; its gradient is not among them.
   """
-  sums: list[Floats] = [{} for _ in cut.stages]
-  for i in range(len(cut.stages) - 1, 0, -1):
+  sums: list[FloatArrays] = [{} for _ in partition.stages]
+  for i in range(len(partition.stages) - 1, 0, -1):
     for name, new in pulled[i].items():
-      source = cut.stages[i].reads[name]
+      source = partition.stages[i].reads[name]
       assert source is not None
       own = sums[source]
       own[name] = [a + b for a, b in zip(own[name], new, strict=True)] if name in own else new

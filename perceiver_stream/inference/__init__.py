@@ -11,6 +11,8 @@ Names are imported when first used.
 import importlib
 from typing import Any
 
+from perceiver_stream.utils import moved
+
 _NAMES = {
   "Loaded": "model_loading",
   "UntrainedWarning": "model_loading",
@@ -19,7 +21,7 @@ _NAMES = {
   "extract_latents": "latents",
   "load": "model_loading",
   "load_tracker": "pretrained",
-  "predict_movie": "video_prediction",
+  "predict_video": "video_prediction",
   "read_shards": "latents",
   "untrained": "model_loading",
   "watch": "model_loading",
@@ -31,4 +33,6 @@ __all__ = sorted(_NAMES)
 def __getattr__(name: str) -> Any:
   if name in _NAMES:
     return getattr(importlib.import_module(f"perceiver_stream.inference.{_NAMES[name]}"), name)
+  if name == "predict_movie":
+    return moved.moved_name(__name__, name, "inference.predict_video")
   raise AttributeError(f"module 'perceiver_stream.inference' has no attribute '{name}'")

@@ -14,7 +14,7 @@ from perceiver_stream.inference.model_loading import Loaded
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
 from perceiver_stream.reporting import images
-from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.reporting.video_writer import VideoWriter
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.utils.suggest import check_choice
 
@@ -184,15 +184,15 @@ def autoencode(
   per_tick = config.samples // config.num_frames
   clips = clips_of(ticks, config.num_frames)
   tally, labels, done, has_sound, count = _Tally(), [], 0, False, 0
-  with MovieWriter(path, rate_hz=rate_hz, audio_rate_hz=per_tick * rate_hz) as movie:
+  with VideoWriter(path, rate_hz=rate_hz, audio_rate_hz=per_tick * rate_hz) as movie:
     for clip in clips:
       state = encode_clip(loaded.model, loaded.params, clip)
       got = decode_clip(loaded.model, loaded.params, state, outputs)
       real, samples = clip.ticks, clip.ticks * per_tick
       for t in range(real):
         shown = [clip.pixels[t], *[images.to_rgb(p) for p in got.get("pixels", [])[t : t + 1]]]
-        movie.picture(np.concatenate(shown, axis=1))
-      movie.sound(np.clip(got.get("audio", clip.audio)[:samples], -1, 1))
+        movie.write_frame(np.concatenate(shown, axis=1))
+      movie.write_sound(np.clip(got.get("audio", clip.audio)[:samples], -1, 1))
       tally.add(clip, got, samples)
       labels += [np.asarray(jax.nn.softmax(got["label"]))] if "label" in got else []
       done, count, has_sound = done + real, count + 1, has_sound or clip.has_sound

@@ -28,7 +28,7 @@ def as_reading(watched: Watched, params: PyTree, chunk: int = CHUNK) -> Reading:
       sight = jax.tree.map(lambda x: x[:, 0], eye(frames[at : at + chunk]))
       told.append(jax.device_get(watched.reader.read(params, sight)))
     return {
-      name: modality.natural(np.concatenate([piece[name] for piece in told])[: len(frames)])
+      name: modality.postprocess(np.concatenate([piece[name] for piece in told])[: len(frames)])
       for name, modality in watched.reader.modalities.items()
     }
 

@@ -190,7 +190,7 @@ def _resized(picture: np.ndarray, size: tuple[int, ...], *, cubic: bool = False)
 # --- scores ---------------------------------------------------------------------------------------
 
 
-def rivals(pair: Pair) -> dict[str, Float[np.ndarray, "H W 2"]]:
+def baseline_flows(pair: Pair) -> dict[str, Float[np.ndarray, "H W 2"]]:
   """Returns the flow of the model, zero flow, and DIS flow, by name."""
   return {
     "model": pair.flow,
@@ -199,15 +199,17 @@ def rivals(pair: Pair) -> dict[str, Float[np.ndarray, "H W 2"]]:
   }
 
 
-def rebuilt_psnr(pair: Pair) -> dict[str, float]:
+def warp_psnr(pair: Pair) -> dict[str, float]:
   """Returns the PSNR of the second frame warped back along each flow, against the first, in dB.
 
   No ground truth is needed. Occluded regions cannot be rebuilt, so the best flow does not always
-  have the highest PSNR. Keys are those of `rivals`.
+  have the highest PSNR. Keys are those of `baseline_flows`.
   """
   grid = optical_flow.pixel_grid(*pair.first.shape[:2])
   first, second = (x.astype(np.float32) for x in (pair.first, pair.second))
-  rebuilt = {n: optical_flow.sample(second, grid + flow) for n, flow in rivals(pair).items()}
+  rebuilt = {
+    n: optical_flow.sample(second, grid + flow) for n, flow in baseline_flows(pair).items()
+  }
   return {n: float(image_metric.psnr(x, first, 255.0)) for n, x in rebuilt.items()}
 
 
@@ -225,4 +227,4 @@ def end_point_errors(pair: Pair, truth: Float[np.ndarray, "H W 2"]) -> dict[str,
   valid = np.asarray(np.isfinite(truth).all(axis=-1))
   target = np.where(valid[..., None], truth, 0.0)
   score = lambda flow: flow_metric.scores(target[None], flow[None], valid[None])  # noqa: E731
-  return {name: score(flow)["epe_mean_over_images"] for name, flow in rivals(pair).items()}
+  return {name: score(flow)["epe_mean_over_images"] for name, flow in baseline_flows(pair).items()}

@@ -11,20 +11,20 @@ from jaxtyping import Float, UInt8
 from perceiver_stream.inference import flow_estimation
 from perceiver_stream.inference.flow_estimation import Pair
 from perceiver_stream.reporting import flow_files, images
-from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.reporting.video_writer import VideoWriter
 from perceiver_stream.utils.paths import user_path
 
 FASTEST = 0.99  # quantile of speed that is shown in full colour
 
 
 class FlowSummary(NamedTuple):
-  """Result of `write_movie`.
+  """Result of `write_video`.
 
   Attributes:
     count: Pairs of frames.
     max_speed: Speed of full colour at the end, pixels per frame.
     step_s: Mean time from a frame to the next, seconds.
-    psnr: Mean dB of the first frame rebuilt from the second; see `flow_estimation.rebuilt_psnr`.
+    psnr: Mean dB of the first frame rebuilt from the second; see `flow_estimation.warp_psnr`.
   """
 
   count: int
@@ -72,7 +72,7 @@ def write_pair(folder: pathlib.Path, flow: Float[np.ndarray, "H W 2"], max_speed
   (folder / "flow.png").write_bytes(images.png_bytes(picture))
 
 
-def write_movie(
+def write_video(
   folder: pathlib.Path,
   pairs: Iterable[Pair],
   *,
@@ -99,17 +99,17 @@ def write_movie(
     raise ValueError("flow: the video has fewer than two pictures at this rate; raise --rate_hz.")
   speed, scores, steps_s = float(max_speed), [], []
   with contextlib.ExitStack() as files:
-    movie = files.enter_context(MovieWriter(folder / "flow.mp4"))
+    movie = files.enter_context(VideoWriter(folder / "flow.mp4"))
     archive = flow_files.FlowArchive(folder / "flows.npz") if save_flows else None
     if archive is not None:
       files.enter_context(archive)
     for pair in _again(first, pairs):
       speed = speed if max_speed else max(speed, speed_of(pair.flow))
       start_s, end_s = (time_s - first.times_s[0] for time_s in pair.times_s)
-      movie.picture(np.concatenate([pair.first, drawn(pair.flow, speed)], axis=1), start_s)
+      movie.write_frame(np.concatenate([pair.first, drawn(pair.flow, speed)], axis=1), start_s)
       if archive is not None:
         archive.add(pair.flow, (start_s, end_s))
-      scores.append(flow_estimation.rebuilt_psnr(pair))
+      scores.append(flow_estimation.warp_psnr(pair))
       steps_s.append(end_s - start_s)
   psnr = {n: float(np.mean([s[n] for s in scores])) for n in scores[0]}
   return FlowSummary(len(scores), speed, float(np.mean(steps_s)), psnr)

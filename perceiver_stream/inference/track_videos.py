@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from perceiver_stream.evaluation.queries import check_asked
-from perceiver_stream.evaluation.trackers_online import Said
+from perceiver_stream.evaluation.queries import check_queries_for_size
+from perceiver_stream.evaluation.trackers_online import TrackChunk
 from perceiver_stream.files import limits
 from perceiver_stream.inference import track_writers
 from perceiver_stream.inference.tracking import CHUNK, FrameTracker
@@ -121,7 +121,7 @@ def write_tracks(
     folder: Existing folder.
     ticks: Of one recording, in order: `pixels`, RGB, and `timestamp_s`.
     queries: (t, y, x) in raster coordinates of the frames; t in frames.
-    follow: Starts the tracker; see `tracking.starter`.
+    follow: Starts the tracker; see `tracking.make_tracker`.
     options: Further output.
     should_stop: Checked between chunks; if true, the files end there, complete.
 
@@ -130,7 +130,7 @@ def write_tracks(
   """
   options = options or Options()
   options.validate()
-  told: list[Said] = []
+  told: list[TrackChunk] = []
   times: list[np.ndarray] = []
   count = 0
   with contextlib.ExitStack() as files:
@@ -139,7 +139,7 @@ def write_tracks(
     if first is None:
       raise ValueError("track: the video has no frame.")
     size = first[0].shape[1:3]
-    asked = check_asked(size, queries, "track")
+    asked = check_queries_for_size(size, queries, "track")
     follower, sinks = (
       follow(asked),
       [files.enter_context(s) for s in _sinks(folder, options)],
@@ -155,7 +155,7 @@ def write_tracks(
       if should_stop():
         break
     else:
-      check_asked(size, queries, "track", count)
+      check_queries_for_size(size, queries, "track", count)
     said = _joined(told)
     arrays: dict[str, Any] = said._asdict() | {"queries": asked[:, [0, 2, 1]]}
     arrays["time_s"] = np.concatenate(times)
@@ -187,5 +187,5 @@ def _pieces(ticks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[np.ndarray, np
     yield np.stack([tick["pixels"] for tick in piece]), times_s - start_s
 
 
-def _joined(told: list[Said]) -> Said:
-  return Said(*(np.concatenate(x, axis=1) for x in zip(*told, strict=True)))
+def _joined(told: list[TrackChunk]) -> TrackChunk:
+  return TrackChunk(*(np.concatenate(x, axis=1) for x in zip(*told, strict=True)))

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from perceiver_stream.evaluation.trackers_online import Said
+from perceiver_stream.evaluation.trackers_online import TrackChunk
 from perceiver_stream.reporting.rerun_files import RerunFile
 from perceiver_stream.reporting.tensorboard import TensorBoard
-from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.reporting.video_writer import VideoWriter
 from perceiver_stream.utils import atomic
 
 COLUMNS = ("point", "frame", "time_s", "x", "y", "visible", "certainty")
@@ -37,7 +37,7 @@ class Chunk(NamedTuple):
   times_s: Float[np.ndarray, " T"]
   frames: UInt8[np.ndarray, "T H W 3"]
   drawn: UInt8[np.ndarray, "T h w 3"]
-  tracks: Said
+  tracks: TrackChunk
 
 
 Sink = Callable[[Chunk], None]
@@ -46,11 +46,11 @@ Sink = Callable[[Chunk], None]
 @contextlib.contextmanager
 def movie(path: pathlib.Path) -> Iterator[Sink]:
   """Yields a writer of the drawn frames as a video, each at its time."""
-  with MovieWriter(path, min_side=1) as writer:
+  with VideoWriter(path, min_side=1) as writer:
 
     def add(chunk: Chunk) -> None:
       for picture, time_s in zip(chunk.drawn, chunk.times_s, strict=True):
-        writer.picture(picture, float(time_s))
+        writer.write_frame(picture, float(time_s))
 
     yield add
 
@@ -83,7 +83,7 @@ def recording(path: pathlib.Path) -> Iterator[Sink]:
       for t, (frame, time_s) in enumerate(zip(chunk.frames, chunk.times_s, strict=True)):
         visible = chunk.tracks.visible[:, t]
         file.set_time(chunk.first + t, float(time_s))
-        file.picture("video", frame)
+        file.write_frame("video", frame)
         file.points("video/points", chunk.tracks.tracks[:, t], visible)
         file.number("visible", int(visible.sum()))
 
@@ -101,7 +101,7 @@ def events(folder: pathlib.Path) -> Iterator[Sink]:
       for t, (picture, time_s) in enumerate(zip(chunk.drawn, chunk.times_s, strict=True)):
         board.add(chunk.first + t, {"tracks": {"visible": int(chunk.tracks.visible[:, t].sum())}})
         if time_s >= due_s:
-          board.add_picture(chunk.first + t, "tracks/overlay", picture)
+          board.add_image(chunk.first + t, "tracks/overlay", picture)
           due_s = math.floor(time_s) + 1
 
     yield add

@@ -9,15 +9,16 @@ from jaxtyping import Array, Float, Num, PyTree, UInt8
 
 from perceiver_stream import zoo
 from perceiver_stream.evaluation.trackers import TRACKERS
-from perceiver_stream.evaluation.trackers_online import Online, Said
+from perceiver_stream.evaluation.trackers_online import OnlineTracker, TrackChunk
 from perceiver_stream.inference.model_loading import warn_untrained
 from perceiver_stream.inference.pretrained import load_tracker
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.point_readout import Orders, Sight, Tracks
+from perceiver_stream.models.point_readout import Sight, TrackCommands, Tracks
 from perceiver_stream.training.objectives.frozen import check_sees, frozen, look
 from perceiver_stream.training.objectives.point_tracking import Watched
 from perceiver_stream.types import IS_FIRST
+from perceiver_stream.utils import moved
 from perceiver_stream.utils.opencv import resized
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.utils.suggest import did_you_mean
@@ -29,7 +30,7 @@ MAX_SLOTS = 64  # points tracked at once; more are tracked in turns
 SHORT = {"lk": "lk_gray", "dis": "dis_finest0"}
 
 # From the next frames of a video to the tracks in them.
-FrameTracker = Callable[[UInt8[np.ndarray, "T H W 3"]], Said]
+FrameTracker = Callable[[UInt8[np.ndarray, "T H W 3"]], TrackChunk]
 # From queries, as `check_queries` returns them, to a tracker at the start of the video.
 TrackerFactory = Callable[[Float[np.ndarray, "N 3"]], FrameTracker]
 
@@ -94,12 +95,12 @@ class TrackerRunner:
     turns = max(1, -(-len(times) // watched.num_slots))  # one, of nothing, without a query
     self._slots = [watched.tracker.initial_state(1, watched.num_slots) for _ in range(turns)]
 
-  def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Said:
+  def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> TrackChunk:
     """Returns the tracks in the next frames; see `FeatureExtractor`."""
     first = self._eye.ticks
     sight = self._eye(frames)
     told = [self._told(turn, sight, first) for turn in range(len(self._slots))]
-    return Said(*(np.concatenate(x)[:, : len(frames)] for x in zip(*told, strict=True)))
+    return TrackChunk(*(np.concatenate(x)[:, : len(frames)] for x in zip(*told, strict=True)))
 
   def _told(self, turn: int, sight: Sight, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns positions `[N, chunk, K]`, visibility and certainty of the queries of a turn."""
@@ -112,7 +113,7 @@ class TrackerRunner:
     place = np.full((slots, asked.shape[1]), 0.5, np.float32)
     place[: len(asked)] = asked
     place = np.broadcast_to(place, (self._chunk, 1, *place.shape))
-    orders = Orders(*jax.device_put((start, place, np.zeros_like(start))))
+    orders = TrackCommands(*jax.device_put((start, place, np.zeros_like(start))))
     said, self._slots[turn] = self._watched.tracker.unroll(self._params, state, sight, orders)
     found = _answers(said)
     position, seen, sure = (np.asarray(x)[:, 0, : len(asked)].swapaxes(0, 1) for x in found)
@@ -125,7 +126,7 @@ def _answers(said: Tracks) -> tuple[Array, Array, Array]:
   return said.position, said.seen(), jax.nn.sigmoid(said.certainty)
 
 
-def follow_points(
+def track_points(
   watched: Watched, params: PyTree, asked: Float[np.ndarray, "N 3"], chunk: int = CHUNK
 ) -> FrameTracker:
   """Returns a tracker of points by a read-out, for queries as `check_queries` returns them.
@@ -134,7 +135,7 @@ def follow_points(
   """
   started: list[TrackerRunner] = []
 
-  def follow(frames: UInt8[np.ndarray, "T H W 3"]) -> Said:
+  def follow(frames: UInt8[np.ndarray, "T H W 3"]) -> TrackChunk:
     size = np.array(frames.shape[2:0:-1], np.float32)
     if not started:
       started.append(TrackerRunner(watched, params, asked[:, 0], asked[:, :0:-1] / size, chunk))
@@ -165,7 +166,7 @@ def untrained(
   return watched, watched.init(jax.random.PRNGKey(0), blank_tick(model))
 
 
-def starter(name: str, num_points: int) -> tuple[TrackerFactory, str]:
+def make_tracker(name: str, num_points: int) -> tuple[TrackerFactory, str]:
   """Returns a function that starts a tracker on queries, and a description of the tracker.
 
   Args:
@@ -178,7 +179,7 @@ def starter(name: str, num_points: int) -> tuple[TrackerFactory, str]:
   """
   key = SHORT.get(name, name)
   if key in TRACKERS:
-    return lambda asked: Online(TRACKERS[key], asked), f"{key}, without learning"
+    return lambda asked: OnlineTracker(TRACKERS[key], asked), f"{key}, without learning"
   name = name if user_path(name).exists() else bundled.current(name)
   slots, trained = min(num_points, MAX_SLOTS), name in bundled.names()
   random = name in zoo.names() and not trained
@@ -192,4 +193,13 @@ def starter(name: str, num_points: int) -> tuple[TrackerFactory, str]:
   if random:
     warn_untrained(name)
   about = f"{name}, untrained" if random else name
-  return lambda asked: follow_points(watched, params, asked), about
+  return lambda asked: track_points(watched, params, asked), about
+
+
+__getattr__ = moved.renamed_names(
+  __name__,
+  {
+    "follow_points": "inference.tracking.track_points",
+    "starter": "inference.tracking.make_tracker",
+  },
+)

@@ -7,7 +7,7 @@ from perceiver_stream.evaluation.clips import Method
 from perceiver_stream.evaluation.metrics import boxes
 from perceiver_stream.evaluation.queries import check_queries
 from perceiver_stream.evaluation.scoring import BoxMethod
-from perceiver_stream.inference.tracking import CHUNK, FrameTracker, TrackerRunner, follow_points
+from perceiver_stream.inference.tracking import CHUNK, FrameTracker, TrackerRunner, track_points
 from perceiver_stream.training.objectives.point_tracking import Watched
 
 
@@ -27,7 +27,7 @@ def as_method(
   """
 
   def follow(frames: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    tracks, visible = _followed(follow_points(watched, params, asked, chunk), frames, chunk)
+    tracks, visible = _followed(track_points(watched, params, asked, chunk), frames, chunk)
     return tracks, ~visible
 
   def method(frames: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

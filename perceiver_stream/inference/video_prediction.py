@@ -10,7 +10,7 @@ import numpy as np
 from perceiver_stream.inference.griffin_lim import FLOOR, waveform
 from perceiver_stream.inference.model_loading import Loaded, ticks_left, watch
 from perceiver_stream.modalities.dense import Dense
-from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.reporting.video_writer import VideoWriter
 from perceiver_stream.streams.base import TIMESTAMP
 from perceiver_stream.utils.paths import user_path
 
@@ -18,7 +18,7 @@ GREY = 128  # shown for the first ticks, which have no prediction
 
 
 class Predicted(NamedTuple):
-  """Result of `predict_movie`.
+  """Result of `predict_video`.
 
   Attributes:
     path: Path of the video.
@@ -31,7 +31,7 @@ class Predicted(NamedTuple):
   has_sound: bool
 
 
-def predict_movie(
+def predict_video(
   loaded: Loaded,
   windows: Iterable[Mapping[str, np.ndarray]],
   path: str | pathlib.Path,
@@ -61,13 +61,13 @@ def predict_movie(
   audio = loaded.model.modalities["audio"].config if "audio" in outputs else None
   if audio and not rate_hz:
     raise ValueError(
-      "predict_movie: the model predicts sound, of which ticks with rate_hz=0 have no fixed length; "
+      "predict_video: the model predicts sound, of which ticks with rate_hz=0 have no fixed length; "
       "give a stream with a rate_hz."
     )
   sound: list[np.ndarray] = []
   late: deque[np.ndarray] = deque()
   ticks, start_s = 0, None
-  with MovieWriter(path, rate_hz=rate_hz, audio_rate_hz=audio.rate_hz if audio else 0) as movie:
+  with VideoWriter(path, rate_hz=rate_hz, audio_rate_hz=audio.rate_hz if audio else 0) as movie:
     for window, out, _ in watch(loaded, windows, (displacement,)):
       new = ticks_left(window)
       late.extend(map(shows.picture, np.asarray(out.predictions[shows.name])[:new, 0, 0]))
@@ -77,10 +77,10 @@ def predict_movie(
       times_s = [None] * new if rate_hz else window[TIMESTAMP][:new, 0] - start_s
       for seen, time_s in zip(np.asarray(window["pixels"])[:new, 0], times_s, strict=True):
         shown = np.full_like(seen, GREY) if ticks < displacement else late.popleft()
-        movie.picture(np.concatenate([seen, shown], axis=1) if beside else shown, time_s)
+        movie.write_frame(np.concatenate([seen, shown], axis=1) if beside else shown, time_s)
         ticks += 1
     if audio and ticks:
-      movie.sound(_sound(sound, displacement, audio))
+      movie.write_sound(_sound(sound, displacement, audio))
   return Predicted(user_path(path), ticks, audio is not None)
 
 
@@ -99,5 +99,5 @@ def _picture_of(loaded: Loaded, outputs: set[str]) -> str:
   """Returns the name of the output to show."""
   dense = sorted(n for n in outputs if isinstance(loaded.model.modalities[n], Dense))
   if not dense:
-    raise ValueError(f"predict_movie: the model predicts {sorted(outputs)}, no picture.")
+    raise ValueError(f"predict_video: the model predicts {sorted(outputs)}, no picture.")
   return "pixels" if "pixels" in outputs else dense[0]

@@ -15,7 +15,7 @@ from perceiver_stream.modalities import pixels
 from perceiver_stream.models import moog, rvm, stream_perceiver
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.frame_predictors import conv3d, image_rnn, trecvit, video_autoencoder
-from perceiver_stream.models.frame_predictors.base import Mover, Painter
+from perceiver_stream.models.frame_predictors.base import FlowPredictor, FramePredictor
 from perceiver_stream.models.moog import model as moog_model
 from perceiver_stream.models.rvm import model as rvm_model
 from perceiver_stream.nn import patchify, unpatchify
@@ -24,7 +24,7 @@ PATCH, HEADS, LAYERS = 8, 4, 2  # of all that have such
 UNET_CELL = 4  # its pixels are cells of 4 × 4: the rest is too slow for a CPU
 
 
-class Painted(NamedTuple):
+class Prediction(NamedTuple):
   """The output of a learner for a clip.
 
   Attributes:
@@ -43,18 +43,18 @@ class Learner(NamedTuple):
   Attributes:
     init: `(rng, frames, is_first) -> params`; frames `[T, B, H, W, C]`, is_first `[T, B]`.
     initial_state: `(params, batch_size) -> state`; `()` for learners without memory.
-    paint: `(params, state, frames, is_first) -> (Painted, state)`.
+    predict_frames: `(params, state, frames, is_first) -> (Prediction, state)`.
     convolves: True if it has convolutions, whose gradients are many times slower within a loop of
       XLA on a CPU: its steps are made one by one.
   """
 
   init: Callable[..., PyTree]
   initial_state: Callable[..., PyTree]
-  paint: Callable[..., tuple[Painted, PyTree]]
+  predict_frames: Callable[..., tuple[Prediction, PyTree]]
   convolves: bool = False
 
 
-def of_painter(make: Callable[[], Painter], convolves: bool = False) -> Learner:
+def from_frame_predictor(make: Callable[[], FramePredictor], convolves: bool = False) -> Learner:
   """Returns the learner of a frame predictor with one image per frame.
 
   Args:
@@ -63,25 +63,27 @@ def of_painter(make: Callable[[], Painter], convolves: bool = False) -> Learner:
   """
 
   def functions() -> tuple[Callable, tuple[Callable, ...]]:
-    painter = make()
+    predictor = make()
 
-    def paint(state: PyTree, frames: Array, is_first: Array) -> tuple[Painted, PyTree]:
-      tokens, states = painter.watch(frames, is_first, state)
+    def predict_frames(state: PyTree, frames: Array, is_first: Array) -> tuple[Prediction, PyTree]:
+      tokens, states = predictor.watch(frames, is_first, state)
       flat = tokens.reshape(-1, *tokens.shape[2:])
       by_tick = lambda x: x[:, 0].reshape(*frames.shape[:4], -1)  # noqa: E731
-      flow = by_tick(painter.flow(flat)) if isinstance(painter, Mover) else None
-      return Painted(by_tick(painter.paint(flat)), flow), jax.tree.map(lambda x: x[-1], states)
+      flow = by_tick(predictor.flow(flat)) if isinstance(predictor, FlowPredictor) else None
+      return Prediction(by_tick(predictor.predict_frames(flat)), flow), jax.tree.map(
+        lambda x: x[-1], states
+      )
 
     def init(frames: Array, is_first: Array) -> None:
-      paint(painter.initial_state(frames.shape[1]), frames, is_first)
+      predict_frames(predictor.initial_state(frames.shape[1]), frames, is_first)
 
-    return init, (painter.initial_state, paint)
+    return init, (predictor.initial_state, predict_frames)
 
-  init, (initial_state, paint) = hk.multi_transform(functions)
+  init, (initial_state, predict_frames) = hk.multi_transform(functions)
   return Learner(
     init=init,
     initial_state=lambda params, batch_size: initial_state(params, None, batch_size),
-    paint=lambda params, *args: paint(params, None, *args),
+    predict_frames=lambda params, *args: predict_frames(params, None, *args),
     convolves=convolves,
   )
 
@@ -96,12 +98,14 @@ def of_model(model: Model, convolves: bool = False) -> Learner:
   def init(rng: Array, frames: Array, is_first: Array) -> PyTree:
     return model.init(rng, {"pixels": frames[0], "is_first": is_first[0]})
 
-  def paint(params: PyTree, state: PyTree, frames: Array, is_first: Array) -> tuple[Any, PyTree]:
+  def predict_frames(
+    params: PyTree, state: PyTree, frames: Array, is_first: Array
+  ) -> tuple[Any, PyTree]:
     outputs, state = model.unroll(params, state, {"pixels": frames, "is_first": is_first})
     said = {name: value[:, :, 0] for name, value in outputs.predictions.items()}
-    return Painted(said["pixels"], said.get("pixels_flow")), state
+    return Prediction(said["pixels"], said.get("pixels_flow")), state
 
-  return Learner(init, model.initial_state, paint, convolves)
+  return Learner(init, model.initial_state, predict_frames, convolves)
 
 
 def of_clip(net: Callable[[Array, int], Array], convolves: bool = False) -> Learner:
@@ -115,16 +119,19 @@ def of_clip(net: Callable[[Array, int], Array], convolves: bool = False) -> Lear
     convolves: See `Learner`.
   """
 
-  def paint(frames: Array) -> Array:
+  def predict_frames(frames: Array) -> Array:
     stacked = rearrange(frames, "t b h w c -> b h w (t c)") - 0.5
-    painted = net(stacked, 3 * len(frames))
-    return 0.5 + 0.1 * rearrange(painted, "b h w (t c) -> t b h w c", c=3)
+    predicted = net(stacked, 3 * len(frames))
+    return 0.5 + 0.1 * rearrange(predicted, "b h w (t c) -> t b h w c", c=3)
 
-  init, apply = hk.without_apply_rng(hk.transform(paint))
+  init, apply = hk.without_apply_rng(hk.transform(predict_frames))
   return Learner(
     init=lambda rng, frames, is_first: init(rng, frames),
     initial_state=lambda params, batch_size: (),
-    paint=lambda params, state, frames, is_first: (Painted(apply(params, frames)), state),
+    predict_frames=lambda params, state, frames, is_first: (
+      Prediction(apply(params, frames)),
+      state,
+    ),
     convolves=convolves,
   )
 
@@ -152,28 +159,32 @@ def _unet(side: int, dim: int) -> Learner:
   def net(clip: Array, channels: int) -> Array:
     cells = patchify(clip, UNET_CELL)
     num = channels * UNET_CELL**2
-    painted = unet.unet(unet.Config(channels=(dim, dim, dim), output_dim=num), cells)
-    return unpatchify(painted, UNET_CELL)
+    predicted = unet.unet(unet.Config(channels=(dim, dim, dim), output_dim=num), cells)
+    return unpatchify(predicted, UNET_CELL)
 
   return of_clip(net, convolves=True)
 
 
 def _frame_by_frame(side: int, dim: int) -> Learner:
-  return of_painter(lambda: trecvit.TRecViT(trecvit.Config(lru=None, **_common(side, dim))))
+  return from_frame_predictor(
+    lambda: trecvit.TRecViT(trecvit.Config(lru=None, **_common(side, dim)))
+  )
 
 
 def _trecvit(side: int, dim: int) -> Learner:
   lru = GatedLruConfig(dim=dim)
-  return of_painter(lambda: trecvit.TRecViT(trecvit.Config(lru=lru, **_common(side, dim))))
+  return from_frame_predictor(
+    lambda: trecvit.TRecViT(trecvit.Config(lru=lru, **_common(side, dim)))
+  )
 
 
 def _image_rnn(side: int, dim: int) -> Learner:
-  return of_painter(lambda: image_rnn.ImageRnn(image_rnn.Config(**_common(side, dim))))
+  return from_frame_predictor(lambda: image_rnn.ImageRnn(image_rnn.Config(**_common(side, dim))))
 
 
 def _conv3d(side: int, dim: int) -> Learner:
   common = {n: v for n, v in _common(side, dim).items() if n != "num_heads"}
-  return of_painter(lambda: conv3d.CausalConv3D(conv3d.Config(**common)))
+  return from_frame_predictor(lambda: conv3d.CausalConv3D(conv3d.Config(**common)))
 
 
 def _video_autoencoder(side: int, dim: int, warps: bool = True) -> Learner:
@@ -191,7 +202,7 @@ def _video_autoencoder(side: int, dim: int, warps: bool = True) -> Learner:
     flow_dim=dim // 2,
     warps=warps,
   )
-  return of_painter(lambda: video_autoencoder.make(config), convolves=True)
+  return from_frame_predictor(lambda: video_autoencoder.make(config), convolves=True)
 
 
 def _conv_lstm(side: int, dim: int) -> Learner:

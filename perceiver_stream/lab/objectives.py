@@ -41,14 +41,14 @@ OBJECTIVES = {
 }
 
 
-def undressed(frames: Float[Array, "T B H W 3"], hints: bool) -> Float[Array, "T B H W C"]:
+def raw_inputs(frames: Float[Array, "T B H W 3"], hints: bool) -> Float[Array, "T B H W C"]:
   """Returns a learner's inputs from frames alone; with empty channels for hints, or without."""
   if not hints:
     return frames
   return jnp.concatenate([frames, jnp.zeros((*frames.shape[:4], HINT_CHANNELS))], axis=-1)
 
 
-def dressed(
+def mask_inputs(
   objective: Objective,
   frames: Float[Array, "T B H W 3"],
   pictures: Float[Array, "T B H W 3"],
@@ -71,7 +71,7 @@ def dressed(
   counts = jnp.ones(frames.shape[:4])
   if objective.hidden_only:
     counts = counts - shown[..., 0]
-  inputs = undressed(frames * (1 - jnp.broadcast_to(hidden, frames.shape)), hints)
+  inputs = raw_inputs(frames * (1 - jnp.broadcast_to(hidden, frames.shape)), hints)
   if hints:
     shown3 = jnp.broadcast_to(shown, pictures.shape)
     inputs = inputs.at[..., 3:].set(jnp.concatenate([pictures * shown3, shown], axis=-1))

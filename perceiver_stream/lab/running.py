@@ -10,8 +10,8 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_stream.lab.footage import Clips
-from perceiver_stream.lab.learners import Learner, Painted
-from perceiver_stream.lab.objectives import Objective, dressed, undressed
+from perceiver_stream.lab.learners import Learner, Prediction
+from perceiver_stream.lab.objectives import Objective, mask_inputs, raw_inputs
 from perceiver_stream.lab.rules import Rule
 from perceiver_stream.lab.tasks import Task
 from perceiver_stream.nn import roughness
@@ -82,7 +82,7 @@ class Program(NamedTuple):
   def init(self, key: Array, clips: Clips) -> PyTree:
     """Returns parameters."""
     batch = batch_of(clips, jnp.zeros(1, jnp.int32))
-    return self.learner.init(key, undressed(batch.frames, self.hints), batch.is_first)
+    return self.learner.init(key, raw_inputs(batch.frames, self.hints), batch.is_first)
 
   def start(self, params: PyTree, rate: Float[Array, ""]) -> Learning:
     """Returns the initial state of learning."""
@@ -135,21 +135,21 @@ class Program(NamedTuple):
 
   def flow(self, params: PyTree, clips: Clips) -> Float[Array, "n T R H W 2"] | None:
     """Returns the predicted flow of held-out footage; None if the learner outputs none."""
-    return self._watch(params, clips, lambda painted, _: painted.flow)
+    return self._watch(params, clips, lambda predicted, _: predicted.flow)
 
   def says_flow(self, params: PyTree, clips: Clips) -> bool:
     """Returns whether the learner outputs flow; computes nothing."""
     return jax.eval_shape(self.flow, params, clips) is not None
 
   def _watch(self, params: PyTree, clips: Clips, tell: Callable[..., PyTree]) -> PyTree:
-    """Returns `tell(painted, batch)` of every clip, stacked."""
+    """Returns `tell(predicted, batch)` of every clip, stacked."""
     fresh = self.learner.initial_state(params, clips.frames.shape[2])
 
     def look(state: PyTree, clip: Any) -> tuple[PyTree, PyTree]:
       batch = Batch(unit(clip.frames), unit(clip.pictures), clip.counts, clip.is_first)
-      inputs = undressed(batch.frames, self.hints)
-      painted, after = self.learner.paint(params, state, inputs, batch.is_first)
-      return after if self.carry_held_out else state, tell(painted, batch)
+      inputs = raw_inputs(batch.frames, self.hints)
+      predicted, after = self.learner.predict_frames(params, state, inputs, batch.is_first)
+      return after if self.carry_held_out else state, tell(predicted, batch)
 
     return jax.lax.scan(look, fresh, jax.tree.map(jnp.asarray, clips))[1]
 
@@ -160,26 +160,26 @@ class Program(NamedTuple):
     before = self.learner.initial_state(params, batch.frames.shape[1])
     if self.carry:
       before = jax.tree.map(lambda a, b: a.at[:1].set(b), before, state)
-    inputs, weight = dressed(self.objective, batch.frames, batch.pictures, key, self.hints)
-    painted, after = self.learner.paint(params, before, inputs, batch.is_first)
+    inputs, weight = mask_inputs(self.objective, batch.frames, batch.pictures, key, self.hints)
+    predicted, after = self.learner.predict_frames(params, before, inputs, batch.is_first)
     counts = batch.counts & jnp.broadcast_to(there, batch.counts.shape)
     weight = weight * jax.lax.broadcast_in_dim(counts.astype(jnp.float32), weight.shape, (0, 1))
-    error = jnp.mean(jnp.square(painted.pictures - batch.pictures), -1)
+    error = jnp.mean(jnp.square(predicted.pictures - batch.pictures), -1)
     loss = jnp.sum(weight * error) / jnp.maximum(jnp.sum(weight), 1)
     if self.smoothness:
-      loss = loss + self.smoothness * roughness(self._flow_of(painted))
+      loss = loss + self.smoothness * roughness(self._flow_of(predicted))
     own = lambda tree: jax.tree.map(lambda x: x[:, :1], tree)  # noqa: E731
-    sums = self._measure(own(painted), own(batch))
+    sums = self._measure(own(predicted), own(batch))
     return loss, (sums, jax.tree.map(lambda x: x[:1], after))
 
-  def _measure(self, painted: Painted, batch: Batch) -> Float[Array, " M"]:
+  def _measure(self, predicted: Prediction, batch: Batch) -> Float[Array, " M"]:
     merge = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
-    return self.task.measure(merge(painted.pictures), merge(batch.pictures), merge(batch.counts))
+    return self.task.measure(merge(predicted.pictures), merge(batch.pictures), merge(batch.counts))
 
-  def _flow_of(self, painted: Painted) -> Float[Array, "T B H W 2"]:
-    if painted.flow is None:
+  def _flow_of(self, predicted: Prediction) -> Float[Array, "T B H W 2"]:
+    if predicted.flow is None:
       raise ValueError(f"smoothness={self.smoothness}, but this learner says no flow; use 0.")
-    return painted.flow
+    return predicted.flow
 
 
 def batch_of(clips: Clips, which: Int[Array, " B"]) -> Batch:

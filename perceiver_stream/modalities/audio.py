@@ -99,7 +99,7 @@ class Audio(Modality):
     return (c.num_frames if c.predict == "log_mel" else c.num_samples // c.patch,)
 
   def tokens(
-    self, memory: Memory, extra: tuple, dim: int, precision: Precision
+    self, memory: Memory, derived: tuple, dim: int, precision: Precision
   ) -> Float[Array, "B N C"]:
     """Returns one token per raw patch or per spectral frame."""
     c = self.config
@@ -122,13 +122,13 @@ class Audio(Modality):
       return cells
     return rearrange(cells, "b n p -> b (n p)")
 
-  def copy(self, canonical: Num[Array, "..."]) -> Float[Array, "..."]:
+  def copy(self, value: Num[Array, "..."]) -> Float[Array, "..."]:
     """Returns this tick's log-mel, or its waveform."""
-    return self.log_mel(canonical) if self.config.predict == "log_mel" else canonical
+    return self.log_mel(value) if self.config.predict == "log_mel" else value
 
-  def target(self, canonical: Num[Array, "..."]) -> Float[Array, "..."]:
+  def target(self, value: Num[Array, "..."]) -> Float[Array, "..."]:
     """Returns the tick in the predicted space."""
-    return self.copy(canonical)
+    return self.copy(value)
 
   def prior(self, batch_size: int) -> Float[Array, "B ..."]:
     """Returns silence, or log-mel half way between silence and full scale."""
@@ -161,8 +161,8 @@ class Audio(Modality):
   def _token_positions(self, num: int) -> np.ndarray:
     return ((2 * np.arange(num) + 1) / num - 1)[:, None]
 
-  def _cells(self, memory: Memory, extra: tuple) -> Float[Array, "B N F"]:
-    cells = super()._cells(memory, extra)
+  def _cells(self, memory: Memory, derived: tuple) -> Float[Array, "B N F"]:
+    cells = super()._cells(memory, derived)
     return _scale(cells) if self.config.predict == "log_mel" else cells
 
 

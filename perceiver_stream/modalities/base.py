@@ -3,12 +3,12 @@
 A model holds one `Modality` per name and calls, in this order,
 
   canonical → remember → enrich → tokens          on the way in,
-  query_grid → local → head → assemble            on the way out (`head_unseen` where `use_input`
+  query_grid → local → head → assemble            on the way out (`head_without_input` where `use_input`
                                                   is off),
   target, copy, loss, metric, picture             to learn and to judge.
 
 `Modality` carries the defaults; a file of this room overrides what is special. Only `tokens`,
-`local` and `head` have parameters and must be called inside a Haiku transform.
+`query_features` and `head` have parameters and must be called inside a Haiku transform.
 """
 
 from dataclasses import dataclass
@@ -74,11 +74,27 @@ class Queries(NamedTuple):
   displacement: Float[Array, " Q"]
 
 
+# Methods that earlier versions called otherwise.
+RENAMED = {
+  "canonical": "preprocess",
+  "enrich": "derive",
+  "fake": "random_observation",
+  "head_unseen": "head_without_input",
+  "local": "query_features",
+  "natural": "postprocess",
+}
+
+
 class Modality:
   """One kind of observation under one name; see the module's docstring."""
 
   metric_name = "mse"
   config: Any
+
+  def __init_subclass__(cls) -> None:
+    """Raises TypeError where a modality defines a method under the name of an earlier version."""
+    for old in sorted(RENAMED.keys() & vars(cls).keys()):
+      raise TypeError(f"{cls.__name__}.{old} is now called {RENAMED[old]}; rename the method.")
 
   def __init__(self, name: str, config: Any):
     config.validate()
@@ -88,13 +104,13 @@ class Modality:
 
   # --- the way in -------------------------------------------------------------------------------
 
-  def canonical(self, raw: Num[Array, "..."]) -> Num[Array, "..."]:
+  def preprocess(self, raw: Num[Array, "..."]) -> Num[Array, "..."]:
     """Returns the observation as the model computes with it; default float32, unchanged."""
     return jnp.asarray(raw, jnp.float32)
 
   def initial_memory(self, batch_size: int) -> Memory:
     """Returns a memory that has seen nothing."""
-    last = self.canonical(jnp.zeros((batch_size, *self.spec.shape), self.spec.dtype))
+    last = self.preprocess(jnp.zeros((batch_size, *self.spec.shape), self.spec.dtype))
     return initial_memory(last, self.copy(last))
 
   def remember(
@@ -111,16 +127,16 @@ class Modality:
     """Returns the rows in which `value`, canonical, starts another shot; none by default."""
     return jnp.zeros(value.shape[0], bool)
 
-  def enrich(self, memory: Memory) -> Any:
+  def derive(self, memory: Memory) -> Any:
     """Returns what can be computed from the memory without parameters, or nothing."""
     del memory
     return ()
 
   def tokens(
-    self, memory: Memory, extra: Any, dim: int, precision: Precision
+    self, memory: Memory, derived: Any, dim: int, precision: Precision
   ) -> Float[Array, "B N C"]:
     """Returns `dim`-wide tokens of the newest observation, positions included."""
-    cells = precision.cast(self._cells(memory, extra))  # [B, N, F]
+    cells = precision.cast(self._cells(memory, derived))  # [B, N, F]
     return self._embed(cells, self.query_grid(), dim, "tokens")
 
   # --- the way out ------------------------------------------------------------------------------
@@ -133,34 +149,36 @@ class Modality:
     """Returns the centres of all cells, row-major, `[Q, d]` float64 in [-1, 1]."""
     return coordinates(self.grid_shape())
 
-  def local(
+  def query_features(
     self,
     memory: Memory,
-    extra: Any,
+    derived: Any,
     positions: Float[Array, "Q d"],
     dim: int,
     precision: Precision,
-    asker: str = "",
+    for_modality: str = "",
   ) -> Float[Array, "B Q E"]:
     """Returns `dim` features of what was last seen at each queried place.
 
     Args:
       memory: Of this modality.
-      extra: From `enrich`.
+      extra: From `derive`.
       positions: Asked for, on axes that this modality's grid has too.
       dim: Features returned.
       precision: Dtype of the computation.
       asker: Name of the modality that is asked about, where it is another one.
     """
-    cells = precision.cast(self._cells(memory, extra))
+    cells = precision.cast(self._cells(memory, derived))
     picked = jnp.take(cells, cell_index(positions, self.grid_shape()), axis=1)
-    return Linear(dim, name=f"{asker}_at_{self.name}" if asker else f"{self.name}_local")(picked)
+    return Linear(
+      dim, name=f"{for_modality}_at_{self.name}" if for_modality else f"{self.name}_local"
+    )(picked)
 
   def head(
     self,
     decoded: Float[Array, "B Q E"],
     memory: Memory,
-    extra: Any,
+    derived: Any,
     queries: Queries,
   ) -> dict[str, Float[Array, "B Q ..."]]:
     """Returns the prediction for each queried cell: copying, until something better is learnt.
@@ -168,7 +186,7 @@ class Modality:
     A modality may return more than its prediction, under names that start with its own
     (`pixels_flow`); all are cells that `assemble` puts together.
     """
-    del extra
+    del derived
     cell = cell_index(queries.positions, self.grid_shape())
     last = jnp.take(self.split(self.copy(memory.last)), cell, axis=1)
     slow = jnp.take(self.split(memory.slow), cell, axis=1)
@@ -179,7 +197,9 @@ class Modality:
     gate = gate(decoded).astype(jnp.float32).reshape(last.shape)
     return {self.name: blend(last, direct, gate)}
 
-  def head_unseen(self, decoded: Float[Array, "B Q E"]) -> dict[str, Float[Array, "B Q ..."]]:
+  def head_without_input(
+    self, decoded: Float[Array, "B Q E"]
+  ) -> dict[str, Float[Array, "B Q ..."]]:
     """Returns the prediction for each queried cell of a modality that the model does not read."""
     prior = self.split(self.prior(1))[:, :1]  # the same in every cell
     size = int(np.prod(prior.shape[2:]))
@@ -191,7 +211,7 @@ class Modality:
     """Returns the prediction of one who has seen nothing: the middle of the range, by default."""
     middle = (self.spec.minimum + self.spec.maximum) / 2
     raw = jnp.full((batch_size, *self.spec.shape), middle, self.spec.dtype)
-    return self.copy(self.canonical(raw))
+    return self.copy(self.preprocess(raw))
 
   def split(self, prediction: Float[Array, "B ..."]) -> Float[Array, "B Q ..."]:
     """Returns a whole prediction cut into its cells."""
@@ -203,20 +223,20 @@ class Modality:
 
   # --- learning and judging ---------------------------------------------------------------------
 
-  def target(self, canonical: Num[Array, "..."]) -> Num[Array, "..."]:
+  def target(self, value: Num[Array, "..."]) -> Num[Array, "..."]:
     """Returns what a prediction is compared with."""
-    return canonical
+    return value
 
-  def copy(self, canonical: Num[Array, "..."]) -> Float[Array, "..."]:
+  def copy(self, value: Num[Array, "..."]) -> Float[Array, "..."]:
     """Returns the prediction that copying this observation amounts to."""
-    return canonical
+    return value
 
   def newest(self, memory: Memory, displacement: int) -> Num[Array, "B ..."]:
     """Returns the observation that is copied to foretell `displacement` ticks: the last."""
     del displacement
     return memory.last
 
-  def natural(self, prediction: np.ndarray) -> np.ndarray:
+  def postprocess(self, prediction: np.ndarray) -> np.ndarray:
     """Returns a prediction, or several, in the units that the stream has; by default, as it is."""
     return prediction
 
@@ -236,7 +256,7 @@ class Modality:
     grey = np.clip((np.atleast_2d(prediction) - low) / (high - low), 0, 1)
     return np.repeat((grey * 255).astype(np.uint8)[..., None], 3, axis=-1)
 
-  def fake(self, rng: np.random.Generator, batch: tuple[int, ...]) -> np.ndarray:
+  def random_observation(self, rng: np.random.Generator, batch: tuple[int, ...]) -> np.ndarray:
     """Returns random observations as a stream would deliver them, `[*batch, *spec.shape]`."""
     shape = (*batch, *self.spec.shape)
     low, high = self.spec.minimum, self.spec.maximum
@@ -247,9 +267,9 @@ class Modality:
 
   # --- parts --------------------------------------------------------------------------------------
 
-  def _cells(self, memory: Memory, extra: Any) -> Float[Array, "B N F"]:
+  def _cells(self, memory: Memory, derived: Any) -> Float[Array, "B N F"]:
     """Returns the raw channels of every cell; default newest and change, in prediction space."""
-    del extra
+    del derived
     last, previous = self.copy(memory.last), self.copy(memory.previous)
     cells = [self.split(x) for x in (last, last - previous, memory.slow - last)]
     return jnp.concatenate([c.reshape(*c.shape[:2], -1) for c in cells], axis=-1)

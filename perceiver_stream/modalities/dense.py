@@ -64,13 +64,13 @@ class Dense(Modality):
     image = unpatchify(patches, self.config.patch)
     return image.reshape(*image.shape[:3], *cells.shape[4:])
 
-  def channels(self, memory: Memory, extra: Any) -> Float[Array, "B H W C"]:
+  def channels(self, memory: Memory, derived: Any) -> Float[Array, "B H W C"]:
     """Returns what the tokens are made of: newest value, change, distance from the average."""
-    del extra
+    del derived
     last, previous = self.copy(memory.last), self.copy(memory.previous)
     parts = [last, last - previous, memory.slow - last]
     return jnp.concatenate([x if x.ndim == 4 else x[..., None] for x in parts], axis=-1)
 
-  def _cells(self, memory: Memory, extra: Any) -> Float[Array, "B N F"]:
-    patches = patchify(self.channels(memory, extra), self.config.patch)
+  def _cells(self, memory: Memory, derived: Any) -> Float[Array, "B N F"]:
+    patches = patchify(self.channels(memory, derived), self.config.patch)
     return patches.reshape(patches.shape[0], -1, patches.shape[-1])

@@ -47,13 +47,13 @@ class Depth(Dense):
 
   metric_name = "abs_rel"
 
-  def canonical(self, raw: Num[Array, "..."]) -> Float[Array, "..."]:
+  def preprocess(self, raw: Num[Array, "..."]) -> Float[Array, "..."]:
     """Returns log depth, clipped to the configured range."""
     c = self.config
     metres = jnp.nan_to_num(raw.astype(jnp.float32), nan=c.farthest, posinf=c.farthest)
     return jnp.log(jnp.clip(metres, c.nearest, c.farthest))
 
-  def natural(self, prediction: np.ndarray) -> np.ndarray:
+  def postprocess(self, prediction: np.ndarray) -> np.ndarray:
     """Returns metres."""
     return np.exp(prediction)
 

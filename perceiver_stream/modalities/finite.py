@@ -73,5 +73,5 @@ class NonFinite:
 
 def _usable(modality: Modality, value: Shaped[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
   """Returns which observations are finite as the modality computes with them."""
-  computed = np.asarray(modality.canonical(jnp.asarray(value)))
+  computed = np.asarray(modality.preprocess(jnp.asarray(value)))
   return np.all(np.isfinite(computed), axis=tuple(range(-len(modality.spec.shape), 0)))

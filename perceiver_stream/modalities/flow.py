@@ -38,12 +38,12 @@ class Flow(Dense):
 
   metric_name = "epe"
 
-  def canonical(self, raw: Num[Array, "..."]) -> Float[Array, "..."]:
+  def preprocess(self, raw: Num[Array, "..."]) -> Float[Array, "..."]:
     """Returns the flow in units of `scale`; what is not finite becomes zero."""
     finite = jnp.nan_to_num(raw.astype(jnp.float32), nan=0.0, posinf=0.0, neginf=0.0)
     return finite / self.config.scale
 
-  def natural(self, prediction: np.ndarray) -> np.ndarray:
+  def postprocess(self, prediction: np.ndarray) -> np.ndarray:
     """Returns pixels per tick."""
     return prediction * np.float32(self.config.scale)
 

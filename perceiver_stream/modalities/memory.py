@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from perceiver_stream.nn import select
+from perceiver_stream.nn import where_rows
 
 
 class Memory(NamedTuple):
@@ -61,15 +61,15 @@ def remember(
       is the plain mean.
   """
   blank = initial_memory(memory.last, memory.slow)
-  memory = jax.tree.map(lambda new, old: select(is_first, new, old), blank, memory)
+  memory = jax.tree.map(lambda new, old: where_rows(is_first, new, old), blank, memory)
   again = valid & memory.seen
   count = jnp.minimum(memory.count + valid.astype(jnp.int32), 2**30)
   rate = jnp.maximum(1.0 / slow_ticks, 1.0 / jnp.maximum(count, 1).astype(jnp.float32))
   rate = rate.reshape((-1,) + (1,) * (memory.slow.ndim - 1))
   averaged = memory.slow + jnp.broadcast_to(rate, memory.slow.shape) * (slow_value - memory.slow)
   return Memory(
-    last=select(valid, value, memory.last),
-    previous=select(again, memory.last, select(valid, value, memory.previous)),
-    slow=select(again, averaged, select(valid, slow_value, memory.slow)),
+    last=where_rows(valid, value, memory.last),
+    previous=where_rows(again, memory.last, where_rows(valid, value, memory.previous)),
+    slow=where_rows(again, averaged, where_rows(valid, slow_value, memory.slow)),
     count=count,
   )

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Num
 from perceiver_stream.modalities.base import Queries, blend, cell_index
 from perceiver_stream.modalities.dense import Dense, DenseConfig
 from perceiver_stream.modalities.memory import Memory
-from perceiver_stream.modalities.sources import own_motion, sources
+from perceiver_stream.modalities.sources import latent_motion, sources
 from perceiver_stream.nn import (
   ConvStack,
   LayerNorm,
@@ -93,7 +93,7 @@ class Pixels(Dense):
 
   metric_name = "mse"
 
-  def canonical(self, raw: Num[Array, "..."]) -> Float[Array, "..."]:
+  def preprocess(self, raw: Num[Array, "..."]) -> Float[Array, "..."]:
     """Returns float32 in [0, 1]; bytes are divided by 255, numbers taken as they are."""
     if jnp.issubdtype(raw.dtype, jnp.integer):
       return raw.astype(jnp.float32) / 255.0
@@ -104,43 +104,43 @@ class Pixels(Dense):
     cut = is_cut(memory.last, value, levels=self.config.motion_levels)
     return cut | has_stopped(memory.last, value, memory.slow)
 
-  def enrich(self, memory: Memory) -> Float[Array, "B H W 3"]:
+  def derive(self, memory: Memory) -> Float[Array, "B H W 3"]:
     """Returns motion features between the last two frames; see `nn.local_motion`."""
     return local_motion(memory.previous, memory.last, levels=self.config.motion_levels)
 
   def tokens(
-    self, memory: Memory, extra: Any, dim: int, precision: Precision
+    self, memory: Memory, derived: Any, dim: int, precision: Precision
   ) -> Float[Array, "B N C"]:
     """Returns one token per cell."""
     if self.config.tokenizer != "conv":
-      return super().tokens(memory, extra, dim, precision)
+      return super().tokens(memory, derived, dim, precision)
     c = self.config
     halvings = int(np.log2(c.patch))
     strides = [2 if i < halvings else 1 for i in range(len(c.conv_channels))]
     features = ConvStack(c.conv_channels, strides, name=f"{self.name}_conv")(
-      precision.cast(self.channels(memory, extra))
+      precision.cast(self.channels(memory, derived))
     )
     features = LayerNorm(use_offset=False, name=f"{self.name}_conv_norm")(features)
     cells = rearrange(features, "b h w c -> b (h w) c")
     return self._embed(cells, self.query_grid(), dim, "tokens")
 
   def head(
-    self, decoded: Float[Array, "B Q E"], memory: Memory, extra: Any, queries: Queries
+    self, decoded: Float[Array, "B Q E"], memory: Memory, derived: Any, queries: Queries
   ) -> dict[str, Float[Array, "B Q p p C"]]:
     """Returns RGB of every pixel of the queried cells, and the flow that brought it there.
 
     The flow says where each pixel comes from in the last frame, (x, y) pixels: the likeliest of
-    the hypotheses of `sources`, or of `own_motion` where the model looks back: then, at
+    the hypotheses of `sources`, or of `latent_motion` where the model looks back: then, at
     displacement 0, in the frame before the last. The picture is their mean.
     """
     index, ticks = self._pixel_index(queries.positions), queries.displacement
     if self.config.looks_back:
       past = ticks == 0
-      flows, weights = own_motion(decoded, index, jnp.where(past, 1.0, ticks), name=self.name)
+      flows, weights = latent_motion(decoded, index, jnp.where(past, 1.0, ticks), name=self.name)
     else:
       past = None
       leave = jnp.minimum(1.0, 20 * self._activity(memory, queries))
-      flows, weights = sources(decoded, extra[..., :2], index, ticks, leave, name=self.name)
+      flows, weights = sources(decoded, derived[..., :2], index, ticks, leave, name=self.name)
     candidates = self._moved(memory, index, flows, past)
     moved = jnp.sum(weights[..., None] * candidates, axis=-2)
     best = jnp.argmax(weights, axis=-1)[..., None, None]
@@ -194,15 +194,17 @@ class Pixels(Dense):
       return prediction
     return (np.clip(prediction, 0, 1) * 255 + 0.5).astype(np.uint8)
 
-  def fake(self, rng: np.random.Generator, batch: tuple[int, ...]) -> np.ndarray:
+  def random_observation(self, rng: np.random.Generator, batch: tuple[int, ...]) -> np.ndarray:
     """Returns random frames of one scene, uint8 `[*batch, H, W, 3]`: one picture with noise."""
-    return (0.8 * super().fake(rng, ()) + 0.2 * super().fake(rng, batch)).astype(np.uint8)
+    return (
+      0.8 * super().random_observation(rng, ()) + 0.2 * super().random_observation(rng, batch)
+    ).astype(np.uint8)
 
-  def channels(self, memory: Memory, extra: Any) -> Float[Array, "B H W 12"]:
+  def channels(self, memory: Memory, derived: Any) -> Float[Array, "B H W 12"]:
     """Returns the newest frame, its change, its distance from the average, and the motion."""
     last = memory.last
     change, slow = last - memory.previous, memory.slow - last
-    return jnp.concatenate([2 * last - 1, 4 * change, 4 * slow, extra], axis=-1)
+    return jnp.concatenate([2 * last - 1, 4 * change, 4 * slow, derived], axis=-1)
 
   def _activity(self, memory: Memory, queries: Queries) -> Float[Array, "B Q 1 1 1"]:
     """Returns how much each queried cell has changed lately, root mean square in [0, 1]."""

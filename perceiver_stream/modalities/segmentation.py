@@ -55,22 +55,22 @@ class Segmentation(Dense):
 
   metric_name = "pixel_error"
 
-  def canonical(self, raw: Num[Array, "..."]) -> Int[Array, "..."]:
+  def preprocess(self, raw: Num[Array, "..."]) -> Int[Array, "..."]:
     """Returns int32 ids; unknown ids become 0."""
     ids = raw.astype(jnp.int32)
     if self.config.foreground:
       return (ids != 0).astype(jnp.int32)
     return jnp.where((ids >= 0) & (ids < self.config.num_classes), ids, 0)
 
-  def copy(self, canonical: Num[Array, "..."]) -> Float[Array, "..."]:
+  def copy(self, value: Num[Array, "..."]) -> Float[Array, "..."]:
     """Returns confident logits of these classes."""
-    return _COPY_LOGIT * jax.nn.one_hot(canonical, self.config.num_classes, dtype=jnp.float32)
+    return _COPY_LOGIT * jax.nn.one_hot(value, self.config.num_classes, dtype=jnp.float32)
 
   def prior(self, batch_size: int) -> Float[Array, "B ..."]:
     """Returns equal logits."""
     return jnp.zeros_like(super().prior(batch_size))
 
-  def natural(self, prediction: np.ndarray) -> np.ndarray:
+  def postprocess(self, prediction: np.ndarray) -> np.ndarray:
     """Returns the likeliest class ids."""
     return np.argmax(prediction, axis=-1).astype(np.int32)
 

@@ -73,7 +73,7 @@ def sources(
   return flows, jax.nn.softmax(logits, axis=-1)
 
 
-def own_motion(
+def latent_motion(
   decoded: Float[Array, "B Q E"],
   index: Float[Array, "Q p p 2"],
   ticks: Float[Array, " Q"],

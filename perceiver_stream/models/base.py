@@ -118,8 +118,8 @@ class Model(NamedTuple):
     pieces, start = [], 0
     while start < length:
       stop = start + 2 ** ((length - start).bit_length() - 1)
-      piece = {name: value[start:stop] for name, value in observations.items()}
-      outputs, state = self.unroll(params, state, piece, ahead)
+      stateless_layer = {name: value[start:stop] for name, value in observations.items()}
+      outputs, state = self.unroll(params, state, stateless_layer, ahead)
       pieces.append(outputs)
       start = stop
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces), state

@@ -107,7 +107,7 @@ class Decoder(hk.Module):
       block = CrossBlock(c.num_heads, qk_dim=c.dim, mlp_dim=2 * c.dim, name=f"{name}_latents_{i}")
       x = block(x, latents)
     x = LayerNorm(name=f"{name}_norm")(x)
-    return modality.assemble(modality.head_unseen(x)[name])
+    return modality.assemble(modality.head_without_input(x)[name])
 
 
 def _cells(maps: Float[Array, "B H W C"], grid: tuple[int, ...]) -> Float[Array, "B Q F"]:

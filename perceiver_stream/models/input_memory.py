@@ -50,7 +50,7 @@ def remember_ticks(
   def usable(name: str) -> Bool[Array, "T B"] | bool:
     if name not in present or not jnp.issubdtype(present[name].dtype, jnp.floating):
       return name in present
-    value = modalities[name].canonical(present[name])
+    value = modalities[name].preprocess(present[name])
     return jnp.all(jnp.isfinite(value), axis=tuple(range(2, value.ndim)))
 
   valid = {n: flag(valid_key(n), True) & usable(n) for n in modalities}
@@ -59,7 +59,7 @@ def remember_ticks(
     values, valid, is_first = now
     after = {}
     for name, modality in modalities.items():
-      value = modality.canonical(values[name]) if name in values else memory[name].last
+      value = modality.preprocess(values[name]) if name in values else memory[name].last
       resets = is_first
       if resets_at_cuts:
         resets = resets | (valid[name] & modality.is_cut(memory[name], value))
@@ -107,7 +107,7 @@ def nearest(
   return jax.vmap(lambda a, k: a[:, k], in_axes=(2, 0), out_axes=1)(answers, chosen)
 
 
-def own_cells(shapes: Sequence[tuple[int, ...]], grid: tuple[int, int]) -> Bool[np.ndarray, "L N"]:
+def grid_mask(shapes: Sequence[tuple[int, ...]], grid: tuple[int, int]) -> Bool[np.ndarray, "L N"]:
   """Returns which tokens lie in each cell of a coarse grid, or have no place in the picture.
 
   Args:

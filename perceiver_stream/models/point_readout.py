@@ -32,7 +32,7 @@ from perceiver_stream.nn import (
   fourier_octaves,
   local_motion,
   sample_bilinear,
-  select,
+  where_rows,
 )
 from perceiver_stream.types import Layers, NonNegative, Octaves, Size
 
@@ -95,7 +95,7 @@ class Sight(NamedTuple):
   flow: Float[Array, "*T B H W 2"] | None = None
 
 
-class Orders(NamedTuple):
+class TrackCommands(NamedTuple):
   """What to do with the slots at a tick, before looking at it.
 
   Attributes:
@@ -169,7 +169,7 @@ def build(config: Config) -> Tracker:
       jnp.zeros((batch_size, num_slots), bool),
     )
 
-  def unroll(state: TrackState, sight: Sight, orders: Orders) -> Any:
+  def unroll(state: TrackState, sight: Sight, orders: TrackCommands) -> Any:
     slots = Slots(config, name="tracker")
     seen = (*slots.look(sight), orders)
     return hk.dynamic_unroll(lambda now, before: slots(before, *now), seen, state)
@@ -179,12 +179,12 @@ def build(config: Config) -> Tracker:
   def init(rng: Array, sight: Sight) -> PyTree:
     batch = sight.latents.shape[0]
     start = jnp.zeros((1, batch, 1), bool)
-    orders = Orders(start, jnp.full((1, batch, 1, channels), 0.5), start)
+    orders = TrackCommands(start, jnp.full((1, batch, 1, channels), 0.5), start)
     return function.init(
       rng, initial_state(batch, 1), jax.tree.map(lambda x: x[None], sight), orders
     )
 
-  def step(params: PyTree, state: TrackState, sight: Sight, orders: Orders) -> Any:
+  def step(params: PyTree, state: TrackState, sight: Sight, orders: TrackCommands) -> Any:
     once = jax.tree.map(lambda x: x[None], (sight, orders))
     tracks, state = function.apply(params, state, *once)
     return jax.tree.map(lambda x: x[0], tracks), state
@@ -219,19 +219,19 @@ class Slots(hk.Module):
     return sight.latents, maps.reshape(*sight.latents.shape[:2], *maps.shape[1:])
 
   def __call__(
-    self, state: TrackState, latents: Array, maps: Array, orders: Orders
+    self, state: TrackState, latents: Array, maps: Array, orders: TrackCommands
   ) -> tuple[Tracks, TrackState]:
     """Returns what the slots say at this tick, and their state after it."""
     asked = jnp.clip(orders.position, 0.0, 1.0)
     fresh = self._first(asked, maps)
-    hidden = select(orders.start, fresh, state.hidden)
+    hidden = where_rows(orders.start, fresh, state.hidden)
     active = (state.active | orders.start) & ~orders.stop
     moved = self._moved(state.position, maps)
-    moved = select(orders.start, asked, moved)
+    moved = where_rows(orders.start, asked, moved)
     hidden, words = self._listen(hidden, moved, latents, maps)
     correction = self.config.reach * jnp.tanh(words[..., 2:])
-    position = jnp.clip(moved + select(orders.start, 0.0, correction), 0.0, 1.0)
-    known = select(~active, jnp.nan, position)
+    position = jnp.clip(moved + where_rows(orders.start, 0.0, correction), 0.0, 1.0)
+    known = where_rows(~active, jnp.nan, position)
     tracks = Tracks(known, words[..., 0], words[..., 1])
     return tracks, TrackState(position, hidden, active)
 

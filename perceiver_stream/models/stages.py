@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from perceiver_stream.utils import moved
+
 FRAMES = "frames"  # the register that nets of pictures read
 
 Values = dict[str, PyTree]
@@ -62,7 +64,7 @@ class Staged(NamedTuple):
   observed: frozenset[str] = frozenset()
 
 
-def piece(
+def stateless_layer(
   name: str,
   reads: Sequence[str],
   function: Callable[..., PyTree],
@@ -86,25 +88,25 @@ def piece(
   return Layer(name, tuple(reads), call)
 
 
-def plain(
+def scoped_layer(
   name: str,
   reads: Sequence[str],
   function: Callable[..., PyTree],
   write: str | tuple[str, ...] = "",
 ) -> Layer:
-  """Returns a `piece`; modules that its function makes get the layer's name in front."""
+  """Returns a `stateless_layer`; modules that its function makes get the layer's name in front."""
 
   def named(*values: PyTree) -> PyTree:
     with hk.name_scope(name):
       return function(*values)
 
-  return piece(name, reads, named, write)
+  return stateless_layer(name, reads, named, write)
 
 
-def chained(
+def layer_chain(
   name: str, number: int, first: str, beside: Sequence[str], function: Callable[..., PyTree]
 ) -> tuple[Layer, ...]:
-  """Returns so many `piece`s named after their index, each of which reads the one before.
+  """Returns so many `stateless_layer`s named after their index, each of which reads the one before.
 
   Args:
     name: In front of the index.
@@ -115,7 +117,7 @@ def chained(
   """
   before = (first, *(f"{name}_{i}" for i in range(number)))
   return tuple(
-    piece(f"{name}_{i}", (before[i], *beside), functools.partial(function, i))
+    stateless_layer(f"{name}_{i}", (before[i], *beside), functools.partial(function, i))
     for i in range(number)
   )
 
@@ -130,7 +132,7 @@ def check_halvings(name: str, height: int, width: int, times: int, fewer: str) -
     )
 
 
-def of_pictures(
+def image_net(
   name: str, layers: Sequence[Layer], height: int, width: int, input_dim: int
 ) -> Staged:
   """Returns a net that reads frames of one size; its last layer answers.
@@ -142,8 +144,8 @@ def of_pictures(
   return Staged(name, tuple(layers), {FRAMES: frames}, (layers[-1].name,), sides)
 
 
-def on_pictures(net: Staged, frames: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
-  """Returns the answer of a net of `of_pictures` to every frame, all layers at once."""
+def apply_image_net(net: Staged, frames: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
+  """Returns the answer of a net of `image_net` to every frame, all layers at once."""
   return forward(net.layers, {FRAMES: frames})[net.outputs[0]]
 
 
@@ -154,3 +156,15 @@ def forward(layers: Sequence[Layer], inputs: Mapping[str, PyTree]) -> Values:
     written, _ = layer.call((), {name: registers[name] for name in layer.reads})
     registers |= written
   return registers
+
+
+__getattr__ = moved.renamed_names(
+  __name__,
+  {
+    "chained": "models.stages.layer_chain",
+    "of_pictures": "models.stages.image_net",
+    "on_pictures": "models.stages.apply_image_net",
+    "piece": "models.stages.stateless_layer",
+    "plain": "models.stages.scoped_layer",
+  },
+)

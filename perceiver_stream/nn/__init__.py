@@ -5,7 +5,7 @@ from perceiver_stream.nn.attention import attend as attend
 from perceiver_stream.nn.blocks import CrossBlock as CrossBlock
 from perceiver_stream.nn.blocks import ParallelBlock as ParallelBlock
 from perceiver_stream.nn.blocks import SelfBlock as SelfBlock
-from perceiver_stream.nn.capture import captured as captured
+from perceiver_stream.nn.capture import capture_attention as capture_attention
 from perceiver_stream.nn.capture import mean_weights as mean_weights
 from perceiver_stream.nn.chunks import in_chunks as in_chunks
 from perceiver_stream.nn.conv import ConvStack as ConvStack
@@ -27,6 +27,16 @@ from perceiver_stream.nn.positions import fourier_octaves as fourier_octaves
 from perceiver_stream.nn.positions import sincos_1d as sincos_1d
 from perceiver_stream.nn.precision import Precision as Precision
 from perceiver_stream.nn.rows import repeat_rows as repeat_rows
-from perceiver_stream.nn.rows import select as select
+from perceiver_stream.nn.rows import where_rows as where_rows
 from perceiver_stream.nn.sampling import sample_bilinear as sample_bilinear
-from perceiver_stream.nn.sharding import spread as spread
+from perceiver_stream.nn.sharding import shard_axis as shard_axis
+from perceiver_stream.utils import moved
+
+__getattr__ = moved.renamed_names(
+  __name__,
+  {
+    "captured": "nn.capture.capture_attention",
+    "select": "nn.rows.where_rows",
+    "spread": "nn.sharding.shard_axis",
+  },
+)

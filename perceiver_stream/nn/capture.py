@@ -22,7 +22,7 @@ _found: contextvars.ContextVar[dict[str, Array] | None] = contextvars.ContextVar
 
 
 @contextlib.contextmanager
-def captured() -> Iterator[dict[str, Array]]:
+def capture_attention() -> Iterator[dict[str, Array]]:
   """Collects the weights of every `Attention` called inside, by module name.
 
   They are `[B, Q, N]` float32, the mean over heads: how much of what query q gathers comes from key

@@ -77,11 +77,11 @@ def _as_product(
     slice(size // 2 - low, None, step)
     for size, low, step in zip(w.shape[:2], before, stride, strict=True)
   )
-  around = neighbourhoods(x, w.shape[:2])[:, rows, columns]
+  around = extract_patches(x, w.shape[:2])[:, rows, columns]
   return around @ w.reshape(-1, w.shape[-1])
 
 
-def neighbourhoods(x: Float[Array, "*n h w C"], kernel: Pair) -> Float[Array, "*n h w K"]:
+def extract_patches(x: Float[Array, "*n h w C"], kernel: Pair) -> Float[Array, "*n h w K"]:
   """Returns all of the `kernel` places around each, side by side, row by row; zeros beyond the edge.
 
   Times a matrix, that is a convolution, whose gradient inside of a loop is not slow on a CPU.
@@ -99,7 +99,7 @@ def neighbourhoods(x: Float[Array, "*n h w C"], kernel: Pair) -> Float[Array, "*
   return jnp.concatenate(around, axis=-1)
 
 
-def filtered(
+def norm_act_conv(
   x: Float[Array, "B H W C"], dim: int, *, prefix: str = "", **how: Any
 ) -> Float[Array, "B h w K"]:
   """Returns normalised, rectified and filtered features.
@@ -149,7 +149,7 @@ class ConvStack(hk.Module):
     return Conv2D(self.channels[i], **sizes, name=f"conv_{i}")(gelu(x) if i else x)
 
 
-def pooled(
+def pool(
   x: Float[Array, "B H W C"], kind: str, *, window: int = 2, stride: int = 2
 ) -> Float[Array, "B h w C"]:
   """Returns the `"max"` or the `"mean"` over windows of `window`², every `stride` places.

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped
 
 
-def select(
+def where_rows(
   flags: Bool[Array, "..."], yes: Shaped[Array, "..."] | float, no: Shaped[Array, "..."]
 ) -> Shaped[Array, "..."]:
   """Returns `yes` where `flags` is True and `no` elsewhere; the reset of every recurrent state.

@@ -9,7 +9,7 @@ from jaxtyping import Array, Shaped
 LATENTS = "latents"  # the mesh axis over which latents and queries are spread
 
 
-def spread(x: Shaped[Array, "*axes"], axis: int = 1) -> Shaped[Array, "*axes"]:
+def shard_axis(x: Shaped[Array, "*axes"], axis: int = 1) -> Shaped[Array, "*axes"]:
   """Returns `x` unchanged, one axis divided over the mesh axis `latents` of the mesh in use.
 
   The other axes stay as they are. Without `jax.set_mesh`, on a mesh whose `latents` has one

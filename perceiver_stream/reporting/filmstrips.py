@@ -61,7 +61,7 @@ def _pictures(arrays: Arrays, modality: Modality, key: ScoreKey) -> str:
   predicted = arrays[str(key)]
   num, raw = len(predicted), arrays[modality.name]
   shown = np.unique(np.linspace(0, num - 1, min(num, MAX_TILES)).round().astype(int))
-  known = np.asarray(modality.target(modality.canonical(jnp.asarray(raw))))
+  known = np.asarray(modality.target(modality.preprocess(jnp.asarray(raw))))
   targets = known[-num:]
   picture = lambda x: np.stack([modality.picture(one) for one in x])  # noqa: E731
   source = shown + len(raw) - num - key.displacement
@@ -103,7 +103,7 @@ def _sound(arrays: Arrays, modality: Modality, key: ScoreKey) -> str:
   """Returns the true spectrogram, the predicted one, and their difference, as rows."""
   predicted = arrays[str(key)]
   raw = arrays[modality.name][-len(predicted) :]
-  target = np.asarray(modality.target(modality.canonical(jnp.asarray(raw))))
+  target = np.asarray(modality.target(modality.preprocess(jnp.asarray(raw))))
   if target.shape != predicted.shape:
     return ""
   flat = [x.reshape(-1, x.shape[-1]) for x in (target, predicted)]

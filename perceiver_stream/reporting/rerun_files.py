@@ -2,7 +2,7 @@
 
   with RerunFile("tracks.rrd") as recording:
     recording.set_time(0, 0.0)
-    recording.picture("video", np.zeros((48, 64, 3), np.uint8))
+    recording.write_frame("video", np.zeros((48, 64, 3), np.uint8))
     recording.points("video/points", np.asarray([[10.5, 20.5]]), np.asarray([True]))
 
 `rerun tracks.rrd` shows it. Rerun uses the same raster coordinates.
@@ -45,7 +45,7 @@ class RerunFile:
     self._stream.set_time("tick", sequence=tick)
     self._stream.set_time("time", duration=float(time_s))
 
-  def picture(self, name: str, rgb: UInt8[np.ndarray, "H W 3"]) -> None:
+  def write_frame(self, name: str, rgb: UInt8[np.ndarray, "H W 3"]) -> None:
     """Writes an image, lossless, under a name such as `video` or `tokens`."""
     image = self._rerun.EncodedImage(contents=png_bytes(rgb), media_type="image/png")
     self._stream.log(name, image)

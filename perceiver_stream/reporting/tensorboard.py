@@ -44,8 +44,8 @@ class TensorBoard:
     ]
     self._write(step=step, summary=self._summary(value=values))
 
-  def add_picture(self, step: int, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
-    """Writes an RGB picture."""
+  def add_image(self, step: int, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
+    """Writes an RGB image."""
     height, width, _ = picture.shape
     png = self._summary.Image(
       height=height, width=width, colorspace=3, encoded_image_string=png_bytes(picture)

@@ -1,4 +1,4 @@
-"""Writing pictures and sound to an mp4 file that any player opens."""
+"""Writing frames and sound to an mp4 file that any player opens."""
 
 import contextlib
 import pathlib
@@ -9,21 +9,21 @@ import av
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from perceiver_stream.utils import atomic
+from perceiver_stream.utils import atomic, moved
 from perceiver_stream.utils.paths import file_url, user_path
 
 SOUND_HZ = 48000  # every AAC player knows it
-_TIMES_HZ = 90000  # unit of the times of pictures that have their own
+_TIMES_HZ = 90000  # unit of the times of frames that have their own
 _NOMINAL_HZ = 25  # of such a movie, for encoders ask for a rate
 
 
-class MovieWriter:
+class VideoWriter:
   """A movie being written.
 
-    with MovieWriter("grey.mp4", rate_hz=25, audio_rate_hz=16000) as movie:
+    with VideoWriter("grey.mp4", rate_hz=25, audio_rate_hz=16000) as movie:
       for i in range(5):
-        movie.picture(np.full((32, 48, 3), 50 * i, np.uint8))
-      movie.sound(np.zeros(5 * 640, np.float32))
+        movie.write_frame(np.full((32, 48, 3), 50 * i, np.uint8))
+      movie.write_sound(np.zeros(5 * 640, np.float32))
 
   The file appears under its name when it is complete.
   """
@@ -40,9 +40,9 @@ class MovieWriter:
 
     Args:
       path: Of the movie; its ending chooses the container.
-      rate_hz: Pictures per second; 0: each picture comes with its time.
+      rate_hz: Frames per second; 0: each frame comes with its time.
       audio_rate_hz: Samples per second; 0 is a silent movie.
-      min_side: Smaller pictures are enlarged, pixel by pixel, by a whole number.
+      min_side: Smaller frames are enlarged, pixel by pixel, by a whole number.
 
     Raises:
       ValueError: The ending names no container.
@@ -59,7 +59,7 @@ class MovieWriter:
         f"{self.path}: its ending names no kind of movie ({error}); end it in .mp4, for instance."
       ) from error
     rate = Fraction(rate_hz or _NOMINAL_HZ).limit_denominator(100000)
-    # Without reordering a picture lasts exactly until the next, which MP4 cannot state otherwise.
+    # Without reordering a frame lasts exactly until the next, which MP4 cannot state otherwise.
     options = {"crf": "16"} | ({} if rate_hz else {"bf": "0"})
     self._video = self._container.add_stream("libx264", rate=rate, options=options)
     self._video.pix_fmt = "yuv420p"
@@ -69,7 +69,7 @@ class MovieWriter:
     self._last, self._step = (
       -1,
       _TIMES_HZ // _NOMINAL_HZ,
-    )  # time of the last picture, and its length
+    )  # time of the last frame, and its length
     self._sound = None
     self.audio_rate_hz = round(audio_rate_hz)
     self._samples = 0  # of sound so far
@@ -77,21 +77,21 @@ class MovieWriter:
       self._sound = self._container.add_stream("aac", rate=SOUND_HZ, layout="mono")
       self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=SOUND_HZ)
 
-  def picture(self, rgb: UInt8[np.ndarray, "H W 3"], time_s: float | int | None = None) -> None:
-    """Adds the next picture.
+  def write_frame(self, rgb: UInt8[np.ndarray, "H W 3"], time_s: float | int | None = None) -> None:
+    """Adds the next frame.
 
     Args:
       rgb: Of the size of the first.
       time_s: When it is shown, seconds from the start; only where the movie has no `rate_hz`. One
-        that is not later than the picture before comes 1/90000 s after it.
+        that is not later than the frame before comes 1/90000 s after it.
 
     Raises:
       ValueError: There is a time beside a rate, or neither.
     """
     if self._is_timed == (time_s is None):
       raise ValueError(
-        f"MovieWriter {self.path}: time_s={time_s}; a movie has a rate_hz, or a time_s for each "
-        f"picture."
+        f"VideoWriter {self.path}: time_s={time_s}; a movie has a rate_hz, or a time_s for each "
+        f"frame."
       )
     scale = -(-self.min_side // min(rgb.shape[:2]))
     rgb = rgb.repeat(scale, axis=0).repeat(scale, axis=1)
@@ -105,10 +105,10 @@ class MovieWriter:
       frame.pts, frame.time_base, self._last = time, Fraction(1, _TIMES_HZ), time
     self._container.mux(self._video.encode(frame))
 
-  def sound(self, samples: Float[np.ndarray, " S"]) -> None:
+  def write_sound(self, samples: Float[np.ndarray, " S"]) -> None:
     """Adds sound, float in [-1, 1], where the last piece ended; the first starts with the movie."""
     if self._sound is None:
-      raise ValueError(f"MovieWriter {self.path}: made without sound; give it an audio_rate_hz.")
+      raise ValueError(f"VideoWriter {self.path}: made without sound; give it an audio_rate_hz.")
     data = np.ascontiguousarray(samples, np.float32)[None]
     frame = av.AudioFrame.from_ndarray(data, format="flt", layout="mono")
     frame.sample_rate, frame.pts = self.audio_rate_hz, self._samples
@@ -124,14 +124,14 @@ class MovieWriter:
       if frame is None:
         self._container.mux(self._sound.encode(None))
 
-  def _end_pictures(self) -> None:
-    """Writes what the encoder holds; the last picture stays as long as the one before it."""
+  def _end_frames(self) -> None:
+    """Writes what the encoder holds; the last frame stays as long as the one before it."""
     for packet in self._video.encode(None):
       if self._is_timed:
         packet.duration = self._step
       self._container.mux(packet)
 
-  def __enter__(self) -> "MovieWriter":
+  def __enter__(self) -> "VideoWriter":
     return self
 
   def __exit__(
@@ -142,6 +142,14 @@ class MovieWriter:
   ) -> None:
     if kind is None:
       self._hear(None)
-      self._end_pictures()
+      self._end_frames()
     self._container.close()
     self._files.__exit__(kind, error, trace)
+
+
+__getattr__ = moved.renamed_names(
+  __name__,
+  {
+    "MovieWriter": "reporting.video_writer.VideoWriter",
+  },
+)

@@ -32,15 +32,15 @@ _NAMES = {
 }
 
 # As of version 0.1; gone in 0.2.
-_MOVED = (
-  "evaluate",
-  "extract_latents",
-  "load",
-  "predict_movie",
-  "read_shards",
-  "untrained",
-  "watch",
-)
+_MOVED = {
+  "evaluate": "inference.evaluate",
+  "extract_latents": "inference.extract_latents",
+  "load": "inference.load",
+  "predict_movie": "inference.predict_video",
+  "read_shards": "inference.read_shards",
+  "untrained": "inference.untrained",
+  "watch": "inference.watch",
+}
 moved.install(
   {
     "training.autoencoding": "inference.autoencoding",
@@ -77,5 +77,5 @@ def __getattr__(name: str) -> Any:
   if name in _NAMES:
     return getattr(importlib.import_module(f"perceiver_stream.training.{_NAMES[name]}"), name)
   if name in _MOVED:
-    return moved.moved_name(__name__, name, f"inference.{name}")
+    return moved.moved_name(__name__, name, _MOVED[name])
   raise AttributeError(f"module 'perceiver_stream.training' has no attribute '{name}'")

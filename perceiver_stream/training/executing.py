@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_stream import zoo
-from perceiver_stream.execution import Pipeline, cut, gradients
+from perceiver_stream.execution import Pipeline, gradients, partition
 from perceiver_stream.modalities import Memory
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.input_memory import Remembered, remember_ticks
@@ -81,21 +81,23 @@ class ExecutedPrediction(FuturePrediction):
       config: Of the objective.
       staged: The model as layers.
       mode: One of `config.EXECUTIONS`, but for `sequential`.
-      num_stages: See `execution.cut`.
+      num_stages: See `execution.partition`.
 
     Raises:
       ValueError: The model cannot be cut so, or has nothing to skip with.
     """
     super().__init__(model, config)
-    self.cut = cut(staged, num_stages, fresh=mode != SIDEWAYS)
+    self.partition = partition(staged, num_stages, fresh=mode != SIDEWAYS)
     self.staged = staged
-    if mode == SKIP_SIDEWAYS and self.cut.longest_hop < 2:
+    if mode == SKIP_SIDEWAYS and self.partition.longest_link < 2:
       raise ValueError(
         f"execution=skip_sideways: no shortcut of {staged.name} goes past a stage when it is cut "
-        f"into {len(self.cut.stages)}; use more stages, a model with shortcuts, or sideways."
+        f"into {len(self.partition.stages)}; use more stages, a model with shortcuts, or sideways."
       )
-    self.pipeline = Pipeline(self.cut)
-    self.rule = None if mode == PIPELINED else gradients("sideways", self.cut, self._tick_loss)
+    self.pipeline = Pipeline(self.partition)
+    self.rule = (
+      None if mode == PIPELINED else gradients("sideways", self.partition, self._tick_loss)
+    )
     self.learner = SimpleNamespace(init=model.init, initial_state=self._initial_state)
     if self.rule is not None:
       self.gradient = self._gradient
@@ -182,7 +184,7 @@ class ExecutedPrediction(FuturePrediction):
     modality, memory = self.outputs[name], kept.memory[name]
     total, rows = since.shape
     by_tick = lambda f, x: jax.vmap(f)(x)  # noqa: E731
-    truth = by_tick(lambda x: modality.target(modality.canonical(x)), window[name])
+    truth = by_tick(lambda x: modality.target(modality.preprocess(x)), window[name])
     copy = by_tick(modality.copy, memory.last)
     recording = jnp.cumsum(kept.is_first.astype(jnp.int32), axis=0)
     found = []
@@ -191,7 +193,7 @@ class ExecutedPrediction(FuturePrediction):
       ticks = jnp.arange(total)
       used = (ticks >= total - self.config.window - d) & (ticks < total - d)
       valid = jax.lax.broadcast_in_dim(used, (total, rows), (0,))
-      valid &= later(kept.valid[name]) & memory.seen & (since >= self.cut.delay)
+      valid &= later(kept.valid[name]) & memory.seen & (since >= self.partition.delay)
       valid &= later(recording) == recording
       count = jnp.maximum(jnp.sum(valid.astype(jnp.float32)), 1)
       share = self.weights[d] * modality.config.loss_weight

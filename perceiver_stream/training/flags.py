@@ -16,9 +16,11 @@ from perceiver_stream.reporting.run_files import CONFIG
 from perceiver_stream.training.config import read_config
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.utils.suggest import check_choice
+from perceiver_stream.utils.warn import warn
 
 FLAG = "--config"
 PACKAGE = pathlib.Path(__file__).parents[1]
+RENAMED = {"painters": "frame_predictors"}  # of configs, known until version 0.2
 CONFIG_HELP = (
   "config of the package, as online:tiny, or Python file with get_config(variant); "
   "any of its fields: --config.FIELD=VALUE"
@@ -137,6 +139,12 @@ def _strip_ranges(config: Any) -> None:
 
 def _file_of(name: str) -> pathlib.Path:
   """Returns the file of a config: its path, or the name of one that comes with the package."""
+  if name in RENAMED:
+    warn(
+      f"{FLAG}={name} is now {FLAG}={RENAMED[name]}; version 0.2 will not know the old name.",
+      FutureWarning,
+    )
+    name = RENAMED[name]
   if not name.endswith(".py"):
     check_choice(FLAG, name, config_files())
     return config_files()[name]

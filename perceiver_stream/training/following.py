@@ -5,7 +5,7 @@ from typing import Any
 
 from perceiver_stream.reporting.scores import RunningScores, window_scores
 from perceiver_stream.training.config import ExperimentConfig
-from perceiver_stream.training.journal import Stopwatch, Told, results, running_of
+from perceiver_stream.training.journal import PendingWindow, Stopwatch, results, running_of
 from perceiver_stream.training.run_folder import RunFolder
 from perceiver_stream.training.step import StepInfo
 
@@ -42,7 +42,7 @@ class Follower:
     """Returns nothing: the process that leads writes what is kept."""
     return {}
 
-  def record(self, told: Told) -> StepInfo:
+  def record(self, told: PendingWindow) -> StepInfo:
     """Waits for a window's results and returns them as numpy."""
     info, errors = results(told, self.watch)
     self.running.add(window_scores(errors, self.metric_names), finite=bool(info.finite))

@@ -24,7 +24,7 @@ from perceiver_stream.utils import atomic
 Window = Mapping[str, np.ndarray]
 
 
-class Told(NamedTuple):
+class PendingWindow(NamedTuple):
   """A window that the device has been given and the log has not yet.
 
   Attributes:
@@ -87,7 +87,7 @@ class Stopwatch:
     }
 
 
-def results(told: Told, watch: Stopwatch) -> tuple[StepInfo, Errors]:
+def results(told: PendingWindow, watch: Stopwatch) -> tuple[StepInfo, Errors]:
   """Waits for a window and returns what the step told, as numpy, and the errors of all."""
   info = jax.device_get(told.info._replace(predictions={}))
   errors = {key: info.scores[key].errors() for key in sorted(info.scores, key=ScoreKey.parse)}
@@ -166,7 +166,7 @@ class Journal:
       "non_finite": self.non_finite,
     }
 
-  def record(self, told: Told) -> StepInfo:
+  def record(self, told: PendingWindow) -> StepInfo:
     """Waits for a window's results, writes its line, and returns them as numpy."""
     info, errors = results(told, self.watch)
     scores = window_scores(errors, self.metric_names)
@@ -202,7 +202,7 @@ class Journal:
       if part is not None:
         part.close()
 
-  def _line(self, told: Told, info: StepInfo) -> dict[str, Any]:
+  def _line(self, told: PendingWindow, info: StepInfo) -> dict[str, Any]:
     finite = lambda x: float(x) if np.isfinite(x) else None  # noqa: E731
     line = {
       "window": told.number,

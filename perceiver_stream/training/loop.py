@@ -24,7 +24,7 @@ from perceiver_stream.training.config import (
 )
 from perceiver_stream.training.distributed import Rows, SharedWindows, any_of, leads
 from perceiver_stream.training.following import Follower
-from perceiver_stream.training.journal import Journal, Told, non_finite_of
+from perceiver_stream.training.journal import Journal, PendingWindow, non_finite_of
 from perceiver_stream.training.mesh import make_mesh, own_rows, place, put, shape_of
 from perceiver_stream.training.optimizers import make_optimizer
 from perceiver_stream.training.parts import Parts, make_parts
@@ -158,7 +158,7 @@ class Run:
       changed=changed,
     )
     self.helper = ThreadPoolExecutor(1, "baselines")
-    self.pending: Told | None = None
+    self.pending: PendingWindow | None = None
     self.compiled = False
     self.journal.display.say(self._headline())
     for key, change in changed.items():
@@ -202,10 +202,10 @@ class Run:
       self.compiled = True
       self.journal.display.say(f"Compiled in {time.perf_counter() - started:.0f} s.")
     before, self.number = self.pending, self.number + 1
-    self.pending = Told(self.number, window, info, errors, dict(self.finite.counts))
+    self.pending = PendingWindow(self.number, window, info, errors, dict(self.finite.counts))
     self._record(before)
 
-  def _record(self, told: Told | None) -> None:
+  def _record(self, told: PendingWindow | None) -> None:
     if told is None:
       return
     info = self.journal.record(told)

@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -49,3 +49,21 @@ def moved_name(module: str, name: str, new: str) -> Any:
     DeprecationWarning,
   )
   return getattr(importlib.import_module(f"{PACKAGE}.{place}"), attribute)
+
+
+def renamed_names(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+  """Returns a module's `__getattr__` that finds names of earlier versions, with a warning.
+
+    __getattr__ = moved.renamed_names(__name__, {"MovieWriter": "reporting.video_writer.VideoWriter"})
+
+  Args:
+    module: `__name__` of the module.
+    names: New dotted names, without the package's, by the module's old ones.
+  """
+
+  def find(name: str) -> Any:
+    if name in names:
+      return moved_name(module, name, names[name])
+    raise AttributeError(f"module '{module}' has no attribute '{name}'")
+
+  return find

@@ -6,7 +6,7 @@ import pytest
 from extras import need
 
 from perceiver_stream import streams, training, zoo
-from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.reporting.video_writer import VideoWriter
 from perceiver_stream.streams import shard_writer, video
 from perceiver_stream.training.config import from_json, to_json
 from perceiver_stream.training.flags import config_files
@@ -16,7 +16,7 @@ VARIANTS = {name: tuple(family.variants) for name, family in zoo.FAMILIES.items(
   "autoencoder": ("nano", "tiny", "shards", "kinetics"),
   "flow": ("nano", "tiny", "published"),
   "moog": ("nano", "tiny", "movi", "nano_future"),
-  "painters": ("nano", "trecvit", "image_rnn", "conv3d", "video_autoencoder"),
+  "frame_predictors": ("nano", "trecvit", "image_rnn", "conv3d", "video_autoencoder"),
   "pretrain": ("nano", "tiny", "apart", "blind", "grid", "motion", "moog"),
   "rvm": ("nano", "tiny", "small", "nano_future"),
   "tracking": ("nano", "tiny_boxes", "tiny_dense", "motion_flow", "moog_latents"),
@@ -24,7 +24,7 @@ VARIANTS = {name: tuple(family.variants) for name, family in zoo.FAMILIES.items(
 SCORED = dict.fromkeys(zoo.FAMILIES, {"pixels@1"}) | {
   "autoencoder": {"audio@0", "pixels@0"},
   "flow": {"flow@0"},
-  "painters": {"pixels@1", "pixels_flow@1"},
+  "frame_predictors": {"pixels@1", "pixels_flow@1"},
   "pretrain": {"pixels@1"},
   "tracking": {"points@0"},
 }
@@ -35,12 +35,12 @@ CASES = [(n, v) for n in FILES for v in VARIANTS.get(n, ("nano", "tiny", "small"
 def movie(tmp_path_factory):
   """Two seconds of a moving bar, with a tone."""
   path = tmp_path_factory.mktemp("movie") / "a.mp4"
-  with MovieWriter(path, rate_hz=25, audio_rate_hz=16000, min_side=1) as writer:
+  with VideoWriter(path, rate_hz=25, audio_rate_hz=16000, min_side=1) as writer:
     for i in range(50):
       picture = np.full((48, 64, 3), 60, np.uint8)
       picture[:, i : i + 8] = (220, 150, 40)
-      writer.picture(picture)
-    writer.sound(0.3 * np.sin(np.arange(32000) / 9, dtype=np.float32))
+      writer.write_frame(picture)
+    writer.write_sound(0.3 * np.sin(np.arange(32000) / 9, dtype=np.float32))
   return path
 
 

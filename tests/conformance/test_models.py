@@ -95,7 +95,7 @@ def built(name: str):
   model = zoo.build(config_of(name))
   rng = np.random.default_rng(0)
   inputs = {n: m for n, m in model.modalities.items() if m.config.use_input}
-  observed = {n: jnp.asarray(m.fake(rng, (TICKS, ROWS))) for n, m in inputs.items()}
+  observed = {n: jnp.asarray(m.random_observation(rng, (TICKS, ROWS))) for n, m in inputs.items()}
   observed |= {valid_key(n): jnp.ones((TICKS, ROWS), bool) for n in inputs}
   observed[IS_FIRST] = jnp.zeros((TICKS, ROWS), bool).at[0].set(True)
   params = model.init(jax.random.key(0), at(observed, 0))
@@ -267,7 +267,7 @@ def test_an_untrained_model_copies_the_last_observation(name):
   params = model.init(jax.random.key(3), at(observed, 0))
   output, _ = model.unroll(params, model.initial_state(params, ROWS), observed)
   for modality, parts in model.modalities.items():
-    copied = parts.copy(parts.canonical(observed[modality]))
+    copied = parts.copy(parts.preprocess(observed[modality]))
     for i in range(len(model.displacements)):
       np.testing.assert_allclose(output.predictions[modality][:, :, i], copied, atol=1e-6)
 
@@ -329,7 +329,8 @@ def test_the_shared_objective_scores_it(name):
   objective = FuturePrediction(model, ObjectiveConfig(window=2))
   rng = np.random.default_rng(1)
   window = {
-    n: jnp.asarray(m.fake(rng, (objective.num_ticks, ROWS))) for n, m in model.modalities.items()
+    n: jnp.asarray(m.random_observation(rng, (objective.num_ticks, ROWS)))
+    for n, m in model.modalities.items()
   }
   state = model.initial_state(params, ROWS)
   loss, aux = jax.jit(objective.loss)(params, state, window)

@@ -13,8 +13,8 @@ import perceiver_stream
 from perceiver_stream.core import GatedConfig
 from perceiver_stream.evaluation.attention import attention_maps
 from perceiver_stream.modalities import vector
-from perceiver_stream.models.input_memory import own_cells
-from perceiver_stream.nn import Attention, captured, mean_weights
+from perceiver_stream.models.input_memory import grid_mask
+from perceiver_stream.nn import Attention, capture_attention, mean_weights
 from perceiver_stream.zoo.loading import template
 
 TICKS, ROWS, GRID = 4, 2, (6, 5)
@@ -40,7 +40,9 @@ def built(name):
     config = dataclasses.replace(config, core=core, latent_grid=(4, 2))
   model = perceiver_stream.build(config)
   rng = np.random.default_rng(0)
-  watched = {n: jnp.asarray(m.fake(rng, (TICKS, ROWS))) for n, m in model.modalities.items()}
+  watched = {
+    n: jnp.asarray(m.random_observation(rng, (TICKS, ROWS))) for n, m in model.modalities.items()
+  }
   params = model.init(jax.random.key(0), {n: x[0] for n, x in watched.items()})
   watched["is_first"] = jnp.zeros((TICKS, ROWS), bool).at[2, 1].set(True)
   watched["pixels_valid"] = jnp.ones((TICKS, ROWS), bool).at[3, 0].set(False)
@@ -77,7 +79,7 @@ def test_weights_are_shares(name):
 
 
 def test_bound_latents_read_their_own_cell_only():
-  outside = ~own_cells([(4, 4)], (4, 2)).reshape(8, 4, 4)
+  outside = ~grid_mask([(4, 4)], (4, 2)).reshape(8, 4, 4)
   names = ("stream_perceiver/gated_grid", "stream_perceiver/nano")
   bound, free = (np.asarray(asked(name)[0].reads[:3]) for name in names)
   assert np.max(bound[..., outside]) == 0 < np.min(bound[..., ~outside])
@@ -96,7 +98,7 @@ def test_a_latent_of_rvm_is_a_place():
 
 
 def test_own_cells_cover_the_picture_once():
-  own = own_cells([(1,), (6, 8), (3,)], (3, 2))
+  own = grid_mask([(1,), (6, 8), (3,)], (3, 2))
   assert own.shape == (6, 1 + 48 + 3)
   assert own[:, [0, -3, -2, -1]].all()
   np.testing.assert_array_equal(own[:, 1:49].sum(axis=0), 1)
@@ -118,7 +120,7 @@ def test_what_is_captured_is_what_gathers_and_costs_nothing_unasked():
   run = hk.without_apply_rng(hk.transform(attending)).apply
 
   def asked_for(params):
-    with captured() as found:
+    with capture_attention() as found:
       run(params, x, mask)
     return found
 
@@ -140,8 +142,8 @@ def test_captures_nest_and_end():
   x = jnp.ones((1, 3, 4))
   run = hk.transform(lambda x: Attention(1, name="a")(x, x))
   params = run.init(jax.random.key(0), x)
-  with captured() as outer:
-    with captured() as inner:
+  with capture_attention() as outer:
+    with capture_attention() as inner:
       run.apply(params, None, x)
     assert set(inner) == {"a"} and not outer
   run.apply(params, None, x)
@@ -165,7 +167,7 @@ def test_what_has_no_attention_to_show_says_so():
     refused(moog, (256, 256))
   with pytest.raises(ValueError, match="attention needs the decoder"):
     refused(dataclasses.replace(moog, decoder=None))
-  for name, network in (("perceiver_flow", "FlowNetwork"), ("conv3d", "PainterNetwork")):
+  for name, network in (("perceiver_flow", "FlowNetwork"), ("conv3d", "FramePredictorNetwork")):
     with pytest.raises(ValueError, match=f"attention_maps: {network} has no attention to show"):
       refused(perceiver_stream.config(f"{name}/nano"))
   config = perceiver_stream.config("stream_perceiver/nano")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from processes import xla_flags
 
-from perceiver_stream.execution import DevicePipeline, cut
+from perceiver_stream.execution import DevicePipeline, partition
 from perceiver_stream.execution.device_program import Carried
 from perceiver_stream.execution.nets import convchain
 from perceiver_stream.execution.packing import Packing
@@ -81,16 +81,16 @@ def test_packing_moves_numbers_and_changes_none():
 
 
 def test_a_register_crosses_every_link_between_its_writer_and_its_readers():
-  row = DevicePipeline(cut(STAGED), jax.devices()[:2])
+  row = DevicePipeline(partition(STAGED), jax.devices()[:2])
   assert row.owner == [0, 0, 1, 1]
   assert row.links == [[(0, "chain_0"), (1, "chain_1")]]
 
 
 def test_what_cannot_be_is_told():
   with pytest.raises(ValueError, match="2 devices for 1 stages of convchain; cut it into more"):
-    DevicePipeline(cut(STAGED, 1), jax.devices()[:2])
+    DevicePipeline(partition(STAGED, 1), jax.devices()[:2])
   with pytest.raises(ValueError, match=r"clocks \(2,\) for 4 stages of convchain"):
-    DevicePipeline(cut(STAGED), jax.devices()[:2], clocks=(2,))
-  row = DevicePipeline(cut(STAGED), jax.devices()[:2])
+    DevicePipeline(partition(STAGED), jax.devices()[:2], clocks=(2,))
+  row = DevicePipeline(partition(STAGED), jax.devices()[:2])
   with pytest.raises(ValueError, match="it was made without a loss; give it one"):
     row.learn({}, Carried({}, {}, {}), {}, ())

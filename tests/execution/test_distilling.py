@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_stream.execution import Pipeline, cut, distilling, gradients
+from perceiver_stream.execution import Pipeline, distilling, gradients, partition
 from perceiver_stream.execution.nets import convchain
 
 STAGED = convchain.staged(convchain.Config(channels=(2, 2), taps=2, output_dim=1), 4, 4)
-MADE = cut(STAGED)
+MADE = partition(STAGED)
 FRAMES = jax.random.normal(jax.random.key(1), (6, 2, 4, 4, 3))
 TARGETS = jax.random.normal(jax.random.key(2), (6, 2, 4, 4, 1))
 
@@ -23,7 +23,7 @@ def apart(answer, told):
 
 def test_the_twin_answers_at_once_and_goes_on_from_its_registers():
   params = jax.jit(MADE.init)(jax.random.key(0))
-  first = distilling.twin(MADE).initial(params, 2)
+  first = distilling.sequential_teacher(MADE).initial(params, 2)
   show = jax.jit(lambda r, f, y: distilling.shown(MADE, params, r, {"frames": f}, y))
   (targets, told), _ = show(first, FRAMES, TARGETS)
   np.testing.assert_array_equal(targets, TARGETS)
@@ -48,7 +48,7 @@ def test_the_loss_is_that_of_the_target_and_of_the_twin():
 
 def test_the_twin_learns_nothing():
   def total(params):
-    registers = distilling.twin(MADE).initial(params, 2)
+    registers = distilling.sequential_teacher(MADE).initial(params, 2)
     (_, told), _ = distilling.shown(MADE, params, registers, {"frames": FRAMES}, TARGETS)
     return jnp.sum(told["head"])
 
@@ -59,8 +59,8 @@ def test_the_twin_learns_nothing():
 def test_where_nothing_moves_a_pipeline_comes_to_leave_what_its_twin_does_and_not_before():
   params = jax.jit(MADE.init)(jax.random.key(0))
   still = jnp.broadcast_to(FRAMES[:1], FRAMES.shape)
-  told, _ = distilling.twin(MADE).unroll(
-    params, distilling.twin(MADE).initial(params, 2), {"frames": still}
+  told, _ = distilling.sequential_teacher(MADE).unroll(
+    params, distilling.sequential_teacher(MADE).initial(params, 2), {"frames": still}
   )
   pipeline = Pipeline(MADE, tells_all=True)
   left, _ = pipeline.unroll(params, pipeline.initial(params, 2), {"frames": still})

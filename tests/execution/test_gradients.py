@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_stream.execution import RULES, cut, gradients
+from perceiver_stream.execution import RULES, gradients, partition
 from perceiver_stream.execution.nets import convchain
-from perceiver_stream.models.stages import Staged, plain
+from perceiver_stream.models.stages import Staged, scoped_layer
 
 TICKS, DEPTH = 10, 4
 STAGED = convchain.staged(
@@ -27,7 +27,7 @@ def loss(answer, target):
 @functools.cache
 def told(rule, stages=0, fresh=False, still=False, noise=0.1, clocks=(), ticks=TICKS):
   """Returns gradients of every tick as one vector `[T, P]`, by module, and losses."""
-  made = cut(STAGED, stages, fresh=fresh)
+  made = partition(STAGED, stages, fresh=fresh)
   params = jax.jit(made.init)(jax.random.key(0))
   params = jax.tree.map(lambda x: x + noise, params)
   rule = gradients(rule, made, loss, clocks=clocks)
@@ -95,7 +95,7 @@ def test_where_things_move_sideways_is_another_and_buffered_an_older_gradient():
   """The stage i of D has, at tick t, the gradient of frame t - (D - 1) - (D - 1 - i)."""
   exact, _ = told("backprop", 1)
   # The targets are those of the tick: a late answer is compared with a later target.
-  made = cut(STAGED, 0, fresh=False)
+  made = partition(STAGED, 0, fresh=False)
   late = gradients("backprop", made, loss)
   params = jax.tree.map(lambda x: x + 0.1, jax.jit(made.init)(jax.random.key(0)))
   at = jax.jit(
@@ -124,13 +124,13 @@ def test_sideways_is_the_equations():
 
     return function
 
-  layers = (plain("a", ["x"], times("w")), plain("b", ["a"], times("v")))
+  layers = (scoped_layer("a", ["x"], times("w")), scoped_layer("b", ["a"], times("v")))
   inputs = {"x": jax.ShapeDtypeStruct((1, 1), jnp.float32)}
 
   def half_square(answer, target):
     return 0.5 * jnp.sum(jnp.square(answer["b"] - target))
 
-  made = cut(Staged("two", layers, inputs, ("b",)))
+  made = partition(Staged("two", layers, inputs, ("b",)))
   rule = gradients("sideways", made, half_square)
   params = jax.tree.map(lambda x: 0 * x + 2.0, jax.jit(made.init)(jax.random.key(0)))
   (w_name,), (v_name,) = (list(part) for part in made.split(params))
@@ -156,7 +156,7 @@ def test_feedback_alignment_sends_no_weights_back():
 def test_only_buffers_grow_with_the_square_of_the_depth():
   def numbers(rule, depth):
     chain = convchain.staged(convchain.Config(channels=(2,) * depth), 4, 4)
-    made = cut(chain)
+    made = partition(chain)
     params = jax.eval_shape(made.init, jax.random.key(0))
     carried = jax.eval_shape(gradients(rule, made, loss).initial, params)
     return sum(x.size for x in jax.tree.leaves(carried)) - 1  # without the tick
@@ -169,10 +169,10 @@ def test_only_buffers_grow_with_the_square_of_the_depth():
 
 def test_what_cannot_be_is_told():
   with pytest.raises(ValueError, match="rule 'backwards' is not one of"):
-    gradients("backwards", cut(STAGED), loss)
+    gradients("backwards", partition(STAGED), loss)
   with pytest.raises(ValueError, match="mixes frames through its shortcuts .* fresh=False"):
-    gradients("buffered", cut(STAGED), loss)
+    gradients("buffered", partition(STAGED), loss)
   with pytest.raises(ValueError, match=r"'backprop' needs all stages at every tick, not clocks"):
-    gradients("backprop", cut(STAGED), loss, clocks=(1, 1, 1, 2))
+    gradients("backprop", partition(STAGED), loss, clocks=(1, 1, 1, 2))
   with pytest.raises(ValueError, match=r"clocks \(1, 2\) for 4 stages of convchain"):
-    gradients("sideways", cut(STAGED), loss, clocks=(1, 2))
+    gradients("sideways", partition(STAGED), loss, clocks=(1, 2))

@@ -12,7 +12,7 @@ import pytest
 import staged_models
 
 from perceiver_stream import zoo
-from perceiver_stream.execution import Pipeline, cut, gradients, nets
+from perceiver_stream.execution import Pipeline, gradients, nets, partition
 from perceiver_stream.models.stages import Staged
 
 TICKS = 6
@@ -22,7 +22,7 @@ TICKS = 6
 def case(name):
   """Returns a model, parameters that all count, and frames."""
   made = staged_models.CASES[name]()
-  params = staged_models.drawn(jax.eval_shape(cut(made.staged).init, jax.random.key(0)))
+  params = staged_models.drawn(jax.eval_shape(partition(made.staged).init, jax.random.key(0)))
   ticks = 2 * len(made.staged.layers)
   return made, params, staged_models.frames_of(made.staged, ticks)
 
@@ -88,7 +88,7 @@ def still(frames):
 def whole(name):
   """Returns what backprop tells of the first frame, in one stage."""
   made, params, frames = case(name)
-  rule = gradients("backprop", cut(made.staged, 1), loss)
+  rule = gradients("backprop", partition(made.staged, 1), loss)
   frame = jax.tree.map(lambda x: x[0], still(frames))
   return jax.jit(lambda p, f: rule.step(p, rule.initial(p, 2), f, ())[0])(params, frame)
 
@@ -97,7 +97,7 @@ def whole(name):
 def test_every_layer_a_stage_is_the_model_itself_late_and_still_frames_teach_it_as_backprop(name):
   """The answer is D - 1 ticks late; the gradient is exact when it has been there and back."""
   made, params, frames = case(name)
-  run = taught(cut(made.staged, fresh=False), params)
+  run = taught(partition(made.staged, fresh=False), params)
   answers, _ = run(frames)
   delay, ticks = len(made.staged.layers) - 1, next(iter(frames.values())).shape[0]
   expected = jax.tree.map(np.asarray, made.run(params, frames))
@@ -112,7 +112,7 @@ def test_every_layer_a_stage_is_the_model_itself_late_and_still_frames_teach_it_
 @pytest.mark.parametrize("name", ["densenet", "inception"])
 def test_where_nothing_moves_shortcuts_may_be_fresh(name):
   made, params, frames = case(name)
-  _, found = taught(cut(made.staged), params)(still(frames))
+  _, found = taught(partition(made.staged), params)(still(frames))
   close(found, whole(name).gradients, 1e-5)
 
 
@@ -130,7 +130,7 @@ def test_parameters_are_those_of_the_model(name):
 def test_queries_that_see_nothing_see_nothing_in_layers_either():
   config = dataclasses.replace(staged_models.stream_perceiver_config(), queries_see=False)
   made = staged_models.of_zoo(config)
-  once = cut(made.staged, 1)
+  once = partition(made.staged, 1)
   params = staged_models.drawn(jax.eval_shape(once.init, jax.random.key(0)))
   frames = staged_models.frames_of(made.staged, 6)
   pipeline = Pipeline(once)
@@ -141,10 +141,10 @@ def test_queries_that_see_nothing_see_nothing_in_layers_either():
 
 def test_bundled_weights_flow_through_a_pipeline():
   model, params = zoo.load("moog/tiny_world")
-  pipeline = Pipeline(cut(zoo.staged(model.config)))
+  pipeline = Pipeline(partition(zoo.staged(model.config)))
   frame = {
     n: jax.ShapeDtypeStruct((1, *s.shape[1:]), s.dtype)
-    for n, s in pipeline.cut.staged.inputs.items()
+    for n, s in pipeline.partition.staged.inputs.items()
   }
   registers = jax.eval_shape(pipeline.initial, params)
   answer, _ = jax.eval_shape(pipeline.step, params, registers, frame)
@@ -157,9 +157,9 @@ def test_a_core_that_pulls_at_the_decoder_stays_with_it():
   made = staged_models.of_zoo(config)
   names = [layer.name for layer in made.staged.layers]
   with pytest.raises(ValueError, match="'decoder_0' of moog shares the parameters 'moog/decoder/"):
-    cut(made.staged)
-  pipeline = Pipeline(cut(made.staged, tuple(range(1, names.index("core") + 1)), fresh=False))
-  params = staged_models.drawn(jax.eval_shape(pipeline.cut.init, jax.random.key(0)))
+    partition(made.staged)
+  pipeline = Pipeline(partition(made.staged, tuple(range(1, names.index("core") + 1)), fresh=False))
+  params = staged_models.drawn(jax.eval_shape(pipeline.partition.init, jax.random.key(0)))
   frames = staged_models.frames_of(made.staged, TICKS)
   late, _ = jax.jit(lambda p, f: pipeline.unroll(p, pipeline.initial(p, 2), f))(params, frames)
   expected = cropped(made.run(params, frames), TICKS - pipeline.delay)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_stream.execution import Pipeline, cut
+from perceiver_stream.execution import Pipeline, partition
 from perceiver_stream.execution.nets import convchain
-from perceiver_stream.models.stages import Layer, Staged, plain
+from perceiver_stream.models.stages import Layer, Staged, scoped_layer
 
 TICKS, ROWS = 9, 2
 STAGED = convchain.staged(
@@ -21,8 +21,8 @@ FRAMES = {"frames": jax.random.normal(jax.random.key(1), (TICKS, ROWS, 4, 4, 3))
 @functools.cache
 def unrolled(stages, fresh=False, clocks=()):
   """Returns answers of the chain and the registers after them."""
-  pipeline = Pipeline(cut(STAGED, stages, fresh=fresh), clocks)
-  params = jax.jit(pipeline.cut.init)(jax.random.key(0))
+  pipeline = Pipeline(partition(STAGED, stages, fresh=fresh), clocks)
+  params = jax.jit(pipeline.partition.init)(jax.random.key(0))
   answers, last = jax.jit(pipeline.unroll)(params, pipeline.initial(params, ROWS), FRAMES)
   return np.asarray(answers["head"]), last
 
@@ -31,7 +31,7 @@ def unrolled(stages, fresh=False, clocks=()):
 def test_the_answer_is_that_of_the_net_d_minus_1_ticks_later(stages):
   """Exactly, with layers that remember, whatever they have seen while the pipe was empty."""
   late, now = unrolled(stages)[0], unrolled(1)[0]
-  delay = cut(STAGED, stages).delay
+  delay = partition(STAGED, stages).delay
   np.testing.assert_allclose(late[delay:], now[: TICKS - delay], atol=1e-6)
   assert not np.any(late[:delay])
   assert np.std(now) > 0.1
@@ -40,14 +40,14 @@ def test_the_answer_is_that_of_the_net_d_minus_1_ticks_later(stages):
 def ages(layers, outputs, shortcuts=frozenset(), **options):
   """Returns at tick 6 how old each output is, for layers that hand numbers on."""
   frame = {"x": jax.ShapeDtypeStruct((1, 1), jnp.float32)}
-  pipeline = Pipeline(cut(Staged("ages", layers, frame, outputs, shortcuts), **options))
+  pipeline = Pipeline(partition(Staged("ages", layers, frame, outputs, shortcuts), **options))
   frames = {"x": jnp.arange(1.0, 8.0)[:, None, None]}
   answers, _ = pipeline.unroll({}, pipeline.initial({}), frames)
   return {name: float(7 - answers[name][6, 0, 0]) for name in outputs}
 
 
 def same(name, *reads):
-  return plain(name, reads, lambda *values: values[-1])
+  return scoped_layer(name, reads, lambda *values: values[-1])
 
 
 LONG = (same("a", "x"), same("b", "a"), same("c", "b"), same("d", "c", "a"), same("e", "d"))
@@ -70,8 +70,8 @@ def test_fresh_is_not_aligned_and_one_stage_is_both():
 
 
 def test_unroll_is_steps_from_anywhere():
-  pipeline = Pipeline(cut(STAGED))
-  params = jax.jit(pipeline.cut.init)(jax.random.key(0))
+  pipeline = Pipeline(partition(STAGED))
+  params = jax.jit(pipeline.partition.init)(jax.random.key(0))
   answers, last = unrolled(0, True)
   registers, step = pipeline.initial(params, ROWS), jax.jit(pipeline.step)
   for tick in range(TICKS):
@@ -90,8 +90,8 @@ def test_slow_clocks_hold_what_they_have():
 
 
 def test_the_program_does_not_grow_with_time():
-  pipeline = Pipeline(cut(STAGED))
-  params = jax.jit(pipeline.cut.init)(jax.random.key(0))
+  pipeline = Pipeline(partition(STAGED))
+  params = jax.jit(pipeline.partition.init)(jax.random.key(0))
 
   def size(ticks):
     frames = {"frames": jnp.zeros((ticks, 1, 4, 4, 3))}
@@ -116,7 +116,7 @@ def test_registers_that_are_trees_with_flags_and_numbers():
     Layer("tell", ("seen",), tell),
   )
   frame = {"first": jax.ShapeDtypeStruct((1,), jnp.bool_)}
-  pipeline = Pipeline(cut(Staged("counter", layers, frame, ("told",))))
+  pipeline = Pipeline(partition(Staged("counter", layers, frame, ("told",))))
   frames = {"first": jnp.zeros((5, 1), bool).at[2].set(True)}
   answers, _ = pipeline.unroll({}, pipeline.initial({}), frames)
   assert answers["told"][:, 0].tolist() == [0, 11, 12, -1, 1]
@@ -124,9 +124,9 @@ def test_registers_that_are_trees_with_flags_and_numbers():
 
 def test_what_does_not_fit_is_told():
   with pytest.raises(ValueError, match=r"clocks \(1, 2\) for 4 stages of convchain; give each"):
-    Pipeline(cut(STAGED), (1, 2))
-  pipeline = Pipeline(cut(STAGED))
-  params = jax.jit(pipeline.cut.init)(jax.random.key(0))
+    Pipeline(partition(STAGED), (1, 2))
+  pipeline = Pipeline(partition(STAGED))
+  params = jax.jit(pipeline.partition.init)(jax.random.key(0))
   with pytest.raises(ValueError, match=r"reads 'frames' of shapes \[\(4, 4, 3\)\] a row, but the"):
     pipeline.step(params, pipeline.initial(params), {"frames": jnp.zeros((1, 5, 4, 3))})
   with pytest.raises(ValueError, match=r"but the tick has \['pixels'\]"):

@@ -10,11 +10,11 @@ from PIL import Image
 
 from perceiver_stream import inference
 from perceiver_stream.evaluation.trackers import TRACKERS
-from perceiver_stream.evaluation.trackers_online import Online
+from perceiver_stream.evaluation.trackers_online import OnlineTracker
 from perceiver_stream.inference import animation
 from perceiver_stream.inference.animation import Options, Tick
 from perceiver_stream.inference.cli import stream_for
-from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.reporting.video_writer import VideoWriter
 
 ROOT = pathlib.Path(__file__).parents[2]
 NANO = "stream_perceiver/nano"
@@ -23,10 +23,10 @@ NANO = "stream_perceiver/nano"
 @pytest.fixture(scope="module")
 def movie(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   path = tmp_path_factory.mktemp("movie") / "a.mp4"
-  with MovieWriter(path, rate_hz=25, audio_rate_hz=16000, min_side=1) as writer:
+  with VideoWriter(path, rate_hz=25, audio_rate_hz=16000, min_side=1) as writer:
     for number in range(20):
-      writer.picture(np.full((32, 32, 3), 10 * number, np.uint8))
-    writer.sound(np.zeros(20 * 640, np.float32))
+      writer.write_frame(np.full((32, 32, 3), 10 * number, np.uint8))
+    writer.write_sound(np.zeros(20 * 640, np.float32))
   return path
 
 
@@ -57,7 +57,7 @@ def ticks_of(count: int) -> list[Tick]:
 
 def test_panels_of_a_tick_stand_side_by_side() -> None:
   options = Options(displacement=2, start_s=0.2, seconds=0.5, side=64)
-  follow = Online(TRACKERS["static"], np.array([[0.0, 32.0, 32.0]]))
+  follow = OnlineTracker(TRACKERS["static"], np.array([[0.0, 32.0, 32.0]]))
   frames = animation.animate(ticks_of(12), follow, options, rate_hz=10)
   assert frames.shape == (5, 64 + 26, 3 * 64 + 2 * 8, 3)
   for number, frame in enumerate(frames, start=2):  # after as many ticks as are looked ahead
@@ -82,7 +82,7 @@ def test_options_out_of_range_are_refused(fields: dict, message: str) -> None:
 
 def test_a_video_that_ends_before_the_start_is_refused() -> None:
   with pytest.raises(ValueError, match="no more than 30 ticks; use a smaller start"):
-    follow = Online(TRACKERS["static"], np.array([[0.0, 1.0, 1.0]]))
+    follow = OnlineTracker(TRACKERS["static"], np.array([[0.0, 1.0, 1.0]]))
     animation.animate(ticks_of(4), follow, Options(start_s=3.0), rate_hz=10)
 
 

@@ -127,7 +127,7 @@ def test_expected_motion_knows_nothing_of_the_second_picture(expecting):
 def test_the_truth_beats_no_motion():
   first, second = ticks(2, speed=3.0)
   pair = flow_estimation.Pair(first["pixels"], second["pixels"], first["flow"])
-  psnr = flow_estimation.rebuilt_psnr(pair)
+  psnr = flow_estimation.warp_psnr(pair)
   assert psnr["model"] > psnr["zero"] + 3 and psnr["DIS"] > psnr["zero"]
   errors = flow_estimation.end_point_errors(pair, first["flow"])
   assert errors["model"] == 0 and 0 < errors["DIS"] < errors["zero"]
@@ -149,7 +149,7 @@ def test_unknown_truth_does_not_count_and_a_wrong_size_is_refused():
 
 def test_the_movie_shows_pictures_beside_flow_and_keeps_all_flows(pairwise, tmp_path):
   pairs = list(flow_estimation.flows_of(pairwise, iter(ticks(4))))
-  done = flow_videos.write_movie(tmp_path, pairs, save_flows=True)
+  done = flow_videos.write_video(tmp_path, pairs, save_flows=True)
   assert done.count == 3 and set(done.psnr) == {"model", "zero", "DIS"}
   assert done.max_speed == max(map(flow_videos.speed_of, [p.flow for p in pairs]))
   with av.open(str(tmp_path / "flow.mp4")) as file:
@@ -164,7 +164,7 @@ def test_the_movie_shows_pictures_beside_flow_and_keeps_all_flows(pairwise, tmp_
 
 def test_a_video_of_one_picture_and_a_bad_folder_are_refused(pairwise, tmp_path):
   with pytest.raises(ValueError, match="fewer than two pictures at this rate"):
-    flow_videos.write_movie(tmp_path, flow_estimation.flows_of(pairwise, iter(ticks(1))))
+    flow_videos.write_video(tmp_path, flow_estimation.flows_of(pairwise, iter(ticks(1))))
   (tmp_path / "file").touch()
   with pytest.raises(OSError, match="cannot be written to .*; choose another"):
     flow_videos.writable_folder(tmp_path / "file")

@@ -20,9 +20,9 @@ from perceiver_stream.inference.model_loading import (
   untrained,
   watch,
 )
-from perceiver_stream.inference.video_prediction import predict_movie
+from perceiver_stream.inference.video_prediction import predict_video
 from perceiver_stream.modalities import NonFiniteWarning
-from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.reporting.video_writer import VideoWriter
 from perceiver_stream.training.checkpoints import CheckpointError
 
 NANO = "stream_perceiver/nano"
@@ -105,7 +105,7 @@ def test_watching_takes_what_is_not_finite_as_not_valid_and_warns_once(nano):
 @pytest.mark.parametrize("displacement, beside", [(1, False), (4, True)])
 def test_an_untrained_model_predicts_the_frame_it_saw(nano, tmp_path, displacement, beside):
   path = tmp_path / "out.mp4"
-  done = predict_movie(nano, Movies(2), path, displacement=displacement, rate_hz=25, beside=beside)
+  done = predict_video(nano, Movies(2), path, displacement=displacement, rate_hz=25, beside=beside)
   assert done.ticks == 16 and done.has_sound
   with av.open(str(path)) as file:
     assert file.streams.video[0].average_rate == 25
@@ -125,7 +125,7 @@ def test_an_untrained_model_predicts_the_frame_it_saw(nano, tmp_path, displaceme
 
 def test_ticks_without_a_rate_are_shown_at_their_times(nano, tmp_path, monkeypatch):
   with pytest.raises(ValueError, match="predicts sound, of which ticks with rate_hz=0 have no"):
-    predict_movie(nano, iter(Movies(1)), tmp_path / "a.mp4", displacement=1, rate_hz=0)
+    predict_video(nano, iter(Movies(1)), tmp_path / "a.mp4", displacement=1, rate_hz=0)
   config = nano.model.config
   config = dataclasses.replace(config, modalities={"pixels": config.modalities["pixels"]})
   pixels = zoo.build(config)
@@ -135,7 +135,7 @@ def test_ticks_without_a_rate_are_shown_at_their_times(nano, tmp_path, monkeypat
   monkeypatch.setattr(
     video_prediction, "watch", lambda *_: ((window, said, None) for window in windows)
   )
-  done = predict_movie(silent, windows, tmp_path / "a.mp4", displacement=1, rate_hz=0)
+  done = predict_video(silent, windows, tmp_path / "a.mp4", displacement=1, rate_hz=0)
   with av.open(str(done.path)) as file:
     shown = [float(frame.time) for frame in file.decode(video=0)]
   np.testing.assert_allclose(shown, windows[0]["timestamp_s"][:, 0] - 7, atol=1e-4)
@@ -143,17 +143,17 @@ def test_ticks_without_a_rate_are_shown_at_their_times(nano, tmp_path, monkeypat
 
 def test_a_movie_that_fails_leaves_nothing(tmp_path):
   with pytest.raises(RuntimeError, match="halfway"):
-    with MovieWriter(tmp_path / "a.mp4", rate_hz=10) as movie:
-      movie.picture(np.zeros((20, 31, 3), np.uint8))
+    with VideoWriter(tmp_path / "a.mp4", rate_hz=10) as movie:
+      movie.write_frame(np.zeros((20, 31, 3), np.uint8))
       raise RuntimeError("halfway")
   assert list(tmp_path.iterdir()) == []
 
 
 def test_a_silent_movie_refuses_sound_and_odd_sizes_are_fine(tmp_path):
-  with MovieWriter(tmp_path / "a.mp4", rate_hz=10, min_side=1) as movie:
-    movie.picture(np.zeros((21, 33, 3), np.uint8))
+  with VideoWriter(tmp_path / "a.mp4", rate_hz=10, min_side=1) as movie:
+    movie.write_frame(np.zeros((21, 33, 3), np.uint8))
     with pytest.raises(ValueError, match="made without sound"):
-      movie.sound(np.zeros(10, np.float32))
+      movie.write_sound(np.zeros(10, np.float32))
   with av.open(str(tmp_path / "a.mp4")) as file:
     assert (file.streams.video[0].height, file.streams.video[0].width) == (20, 32)
     assert not file.streams.audio
@@ -163,23 +163,23 @@ def test_a_silent_movie_refuses_sound_and_odd_sizes_are_fine(tmp_path):
   "times", [[0.0], [0.0, 0.1], [0.0, 0.04, 0.08], [0.0, 0.5, 0.51, 0.51, 3.0]]
 )
 def test_a_movie_shows_pictures_at_their_times(tmp_path, times):
-  with MovieWriter(tmp_path / "a.mp4", min_side=1) as movie:
+  with VideoWriter(tmp_path / "a.mp4", min_side=1) as movie:
     for time_s in times:
-      movie.picture(np.zeros((20, 32, 3), np.uint8), time_s)
+      movie.write_frame(np.zeros((20, 32, 3), np.uint8), time_s)
     with pytest.raises(
       ValueError, match="time_s=None; a movie has a rate_hz, or a time_s for each"
     ):
-      movie.picture(np.zeros((20, 32, 3), np.uint8))
+      movie.write_frame(np.zeros((20, 32, 3), np.uint8))
   with av.open(str(tmp_path / "a.mp4")) as file:
     track = file.streams.video[0]
     shown = [float(frame.time) for frame in file.decode(track)]
     last = times[-1] - times[-2] if len(times) > 1 else 0.04
     assert float(track.duration * track.time_base) == pytest.approx(times[-1] + last, abs=1e-4)
   np.testing.assert_allclose(shown, times, atol=2e-5)
-  with MovieWriter(tmp_path / "b.mp4", rate_hz=10, min_side=1) as movie:
-    movie.picture(np.zeros((20, 32, 3), np.uint8))
+  with VideoWriter(tmp_path / "b.mp4", rate_hz=10, min_side=1) as movie:
+    movie.write_frame(np.zeros((20, 32, 3), np.uint8))
     with pytest.raises(ValueError, match=r"time_s=1.0; a movie has a rate_hz"):
-      movie.picture(np.zeros((20, 32, 3), np.uint8), 1.0)
+      movie.write_frame(np.zeros((20, 32, 3), np.uint8), 1.0)
 
 
 def extract(nano, folder, stop_after=None, **kwargs):
@@ -244,7 +244,7 @@ def test_latents_of_something_else_are_not_mixed_in(nano, tmp_path):
 def test_padding_after_the_end_is_left_out(nano, tmp_path):
   done = extract_latents(nano, iter(Movies(2, end=11)), tmp_path / "latents")
   assert done.ticks == 11 and len(next(read_shards(tmp_path / "latents"))["is_first"]) == 11
-  movie = predict_movie(nano, Movies(2, end=11), tmp_path / "a.mp4", displacement=1, rate_hz=25)
+  movie = predict_video(nano, Movies(2, end=11), tmp_path / "a.mp4", displacement=1, rate_hz=25)
   assert movie.ticks == 11
 
 

@@ -11,11 +11,11 @@ from trees import shaken
 import perceiver_stream
 from perceiver_stream.inference import tracking
 from perceiver_stream.inference.model_loading import UntrainedWarning
-from perceiver_stream.inference.tracking import follow_points, starter
+from perceiver_stream.inference.tracking import make_tracker, track_points
 from perceiver_stream.inference.tracking_methods import as_method
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.point_readout import Orders
+from perceiver_stream.models.point_readout import TrackCommands
 from perceiver_stream.training.objectives.frozen import look
 from perceiver_stream.training.objectives.point_tracking import Watched
 from perceiver_stream.types import IS_FIRST
@@ -83,7 +83,7 @@ def frames():
 
 
 def said(made, frames, asked=ASKED):
-  watcher = follow_points(*made, asked, CHUNK)
+  watcher = track_points(*made, asked, CHUNK)
   found = [watcher(frames[at : at + CHUNK]) for at in range(0, len(frames), CHUNK)]
   return [np.concatenate(x, axis=1) for x in zip(*found, strict=True)]
 
@@ -108,7 +108,7 @@ def test_a_larger_video_has_the_same_tracks_larger(made, frames):
 
 
 def test_pieces_of_another_length_are_the_last(made, frames):
-  watcher = follow_points(*made, ASKED, CHUNK)
+  watcher = track_points(*made, ASKED, CHUNK)
   with pytest.raises(ValueError, match="5 frames after 0; give 4 at a time, fewer only at the end"):
     watcher(frames[:5])
   watcher(frames[:3])
@@ -134,7 +134,7 @@ def test_queries_come_and_go_at_any_tick_without_a_second_compilation(made, fram
     place = rng.uniform(size=(1, SLOTS, 2)).astype(np.float32)
     start = np.asarray([[tick == 0]])
     sight, watch = look(model, weights, watch, {"pixels": frame[None, None], IS_FIRST: start})
-    orders = Orders(*map(jnp.asarray, (flags[0], place, flags[1])))
+    orders = TrackCommands(*map(jnp.asarray, (flags[0], place, flags[1])))
     tracks, state = tracker.step(params, state, jax.tree.map(lambda x: x[0], sight), orders)
     history.append((orders, jax.device_get(tracks)))
     sizes.append((tracker.step._cache_size(), model.observe._cache_size()))
@@ -151,19 +151,19 @@ def test_queries_come_and_go_at_any_tick_without_a_second_compilation(made, fram
 
 
 def test_models_are_found_by_name_or_file(made, tmp_path, monkeypatch):
-  follow, about = starter("lk", 3)
+  follow, about = make_tracker("lk", 3)
   assert about == "lk_gray, without learning" and callable(follow(ASKED))
   monkeypatch.setattr(tracking, "untrained", lambda name, slots: (name, slots))
   with pytest.warns(UntrainedWarning, match="stream_perceiver/nano has random weights"):
-    assert starter("stream_perceiver/nano", 99)[1] == "stream_perceiver/nano, untrained"
+    assert make_tracker("stream_perceiver/nano", 99)[1] == "stream_perceiver/nano, untrained"
   file = tmp_path / "mine.safetensors"
   file.touch()
   asked = []
   monkeypatch.setattr(tracking, "load_tracker", lambda *x: asked.append(x) or made)
-  follow, about = starter(str(file), 2)
+  follow, about = make_tracker(str(file), 2)
   assert about == str(file) and asked == [(str(file), 2)] and callable(follow(ASKED))
   with pytest.warns(bundled.RenamedWarning, match="now called 'moog/tiny_world'"):
-    assert starter("moog/tiny", 2)[1] == "moog/tiny_world"
+    assert make_tracker("moog/tiny", 2)[1] == "moog/tiny_world"
 
 
 @pytest.mark.parametrize(
@@ -175,4 +175,4 @@ def test_models_are_found_by_name_or_file(made, tmp_path, monkeypatch):
 )
 def test_what_cannot_follow_points_is_refused(name, error, message):
   with pytest.raises(error, match=message):
-    starter(name, 1)
+    make_tracker(name, 1)

@@ -31,11 +31,11 @@ def modality(request):
 def seen(modality: Modality, ticks: int = 3, seed: int = 0):
   """Returns a memory after some random ticks, and the observations."""
   rng = np.random.default_rng(seed)
-  raw = jnp.asarray(modality.fake(rng, (ticks, ROWS)))
+  raw = jnp.asarray(modality.random_observation(rng, (ticks, ROWS)))
   memory = modality.initial_memory(ROWS)
   for tick in raw:
     yes, no = jnp.ones(ROWS, bool), jnp.zeros(ROWS, bool)
-    memory = modality.remember(memory, modality.canonical(tick), yes, no)
+    memory = modality.remember(memory, modality.preprocess(tick), yes, no)
   return memory, raw
 
 
@@ -49,12 +49,14 @@ def networks(modality: Modality, dtype: str = "float32"):
   precision = Precision(compute=dtype)
 
   def tokens(memory):
-    return modality.tokens(memory, modality.enrich(memory), DIM, precision)
+    return modality.tokens(memory, modality.derive(memory), DIM, precision)
 
   def predict(memory, decoded):
-    extra = modality.enrich(memory)
-    local = modality.local(memory, extra, grid(modality).positions, DIM, precision)
-    return modality.head(decoded + local, memory, extra, grid(modality))
+    derived = modality.derive(memory)
+    query_features = modality.query_features(
+      memory, derived, grid(modality).positions, DIM, precision
+    )
+    return modality.head(decoded + query_features, memory, derived, grid(modality))
 
   return [hk.without_apply_rng(hk.transform(f)) for f in (tokens, predict)]
 
@@ -73,9 +75,9 @@ def shaken(params, seed: int = 2):
 
 
 def test_fake_is_what_the_spec_says(modality):
-  fake = modality.fake(np.random.default_rng(0), (2, ROWS))
-  assert fake.shape == (2, ROWS, *modality.spec.shape)
-  assert fake.dtype == np.dtype(modality.spec.dtype)
+  random_observation = modality.random_observation(np.random.default_rng(0), (2, ROWS))
+  assert random_observation.shape == (2, ROWS, *modality.spec.shape)
+  assert random_observation.dtype == np.dtype(modality.spec.dtype)
 
 
 def test_config_can_be_fitted_to_a_stream(modality):
@@ -87,16 +89,16 @@ def test_config_can_be_fitted_to_a_stream(modality):
 
 def test_copying_an_observation_predicts_it_perfectly(modality):
   _, raw = seen(modality)
-  canonical = modality.canonical(raw[0])
-  error = modality.metric(modality.copy(canonical), modality.target(canonical))
+  value = modality.preprocess(raw[0])
+  error = modality.metric(modality.copy(value), modality.target(value))
   np.testing.assert_allclose(error, np.zeros(ROWS), atol=1e-5)
-  other = modality.target(modality.canonical(raw[1]))
-  assert np.all(np.asarray(modality.metric(modality.copy(canonical), other)) > 0)
+  other = modality.target(modality.preprocess(raw[1]))
+  assert np.all(np.asarray(modality.metric(modality.copy(value), other)) > 0)
 
 
 def test_loss_is_smaller_for_the_better_prediction(modality):
   _, raw = seen(modality)
-  right, wrong = (modality.canonical(raw[i]) for i in (0, 1))
+  right, wrong = (modality.preprocess(raw[i]) for i in (0, 1))
   target = modality.target(right)
   assert np.all(
     modality.loss(modality.copy(right), target) < modality.loss(modality.copy(wrong), target)
@@ -132,7 +134,7 @@ def test_tokens_keep_rows_apart_and_jit_changes_nothing(modality):
 
 def test_gradients_are_finite_and_reach_every_parameter(modality):
   memory, raw = seen(modality)
-  target = modality.target(modality.canonical(raw[0]))
+  target = modality.target(modality.preprocess(raw[0]))
   _, predict = networks(modality)
   params = shaken(predict.init(jax.random.key(0), memory, decoded_noise(modality)))
 
@@ -160,7 +162,7 @@ def test_tokens_in_bfloat16_are_close(modality):
 
 def test_what_is_not_valid_never_enters_the_memory(modality):
   memory, raw = seen(modality)
-  rubbish = modality.canonical(raw[0])
+  rubbish = modality.preprocess(raw[0])
   if jnp.issubdtype(rubbish.dtype, jnp.floating):
     rubbish = rubbish * jnp.nan
   no = jnp.zeros(ROWS, bool)
@@ -171,7 +173,7 @@ def test_what_is_not_valid_never_enters_the_memory(modality):
 
 def test_a_reset_row_forgets_and_the_others_do_not(modality):
   memory, raw = seen(modality)
-  value = modality.canonical(raw[0])
+  value = modality.preprocess(raw[0])
   yes = jnp.ones(ROWS, bool)
   first = jnp.asarray([False, True, False])
   after = modality.remember(memory, value, yes, first)
@@ -184,7 +186,7 @@ def test_a_reset_row_forgets_and_the_others_do_not(modality):
 
 def test_picture_is_rgb_bytes(modality):
   memory, raw = seen(modality)
-  for value in (modality.copy(memory.last), modality.target(modality.canonical(raw[0]))):
+  for value in (modality.copy(memory.last), modality.target(modality.preprocess(raw[0]))):
     picture = modality.picture(np.asarray(value[0]))
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
 

@@ -72,7 +72,7 @@ def test_mel_filters_cover_the_spectrum_without_empty_bands():
 
 def test_waveform_prediction_has_the_shape_of_the_tick():
   modality = audio.Audio("audio", audio.Config(predict="waveform", tokenizer="patch"))
-  samples = jnp.asarray(modality.fake(np.random.default_rng(0), (2,)))
+  samples = jnp.asarray(modality.random_observation(np.random.default_rng(0), (2,)))
   assert modality.split(samples).shape == (2, 40, 16)
   assert modality.metric_name == "mse"
 
@@ -80,7 +80,7 @@ def test_waveform_prediction_has_the_shape_of_the_tick():
 def test_depth_takes_infinite_and_nan_as_far():
   modality = depth.Depth("depth", depth.Config(height=4, width=4, nearest=0.5, farthest=20.0))
   raw = jnp.asarray([[[np.inf, np.nan, 0.0, 3.0]] * 4], jnp.float32)
-  np.testing.assert_allclose(jnp.exp(modality.canonical(raw))[0, 0], [20, 20, 0.5, 3], rtol=1e-5)
+  np.testing.assert_allclose(jnp.exp(modality.preprocess(raw))[0, 0], [20, 20, 0.5, 3], rtol=1e-5)
 
 
 def test_depth_metric_is_absolute_relative_error():
@@ -94,22 +94,22 @@ def test_depth_metric_is_absolute_relative_error():
 def test_flow_metric_is_the_end_point_error_in_pixels():
   modality = flow.Flow("flow", flow.Config(height=4, width=4, scale=5.0))
   raw = jnp.zeros((1, 4, 4, 2)).at[..., 0].set(3.0).at[..., 1].set(4.0)
-  error = modality.metric(modality.canonical(jnp.zeros((1, 4, 4, 2))), modality.canonical(raw))
+  error = modality.metric(modality.preprocess(jnp.zeros((1, 4, 4, 2))), modality.preprocess(raw))
   np.testing.assert_allclose(error, [5.0], rtol=1e-5)
 
 
 def test_segmentation_maps_unknown_ids_to_background():
   modality = segmentation.Segmentation("seg", segmentation.Config(height=4, width=4, num_classes=3))
   raw = jnp.asarray([[[-1, 0, 2, 7]] * 4], jnp.int32)
-  np.testing.assert_array_equal(modality.canonical(raw)[0, 0], [0, 0, 2, 0])
-  logits = modality.copy(modality.canonical(raw))
-  np.testing.assert_array_equal(modality.metric(logits, modality.canonical(raw)), [0.0])
+  np.testing.assert_array_equal(modality.preprocess(raw)[0, 0], [0, 0, 2, 0])
+  logits = modality.copy(modality.preprocess(raw))
+  np.testing.assert_array_equal(modality.metric(logits, modality.preprocess(raw)), [0.0])
 
 
 def test_where_ids_only_number_things_they_are_one_class():
   config = segmentation.Config(height=4, width=4, num_classes=2, foreground=True)
   modality = segmentation.Segmentation("seg", config)
-  ids = modality.canonical(jnp.asarray([[0, 1], [7, -3]]))
+  ids = modality.preprocess(jnp.asarray([[0, 1], [7, -3]]))
   np.testing.assert_array_equal(ids, [[0, 1], [1, 1]])
   with pytest.raises(ValueError, match="foreground=True .* 2 classes, but num_classes=16"):
     segmentation.Segmentation("seg", segmentation.Config(height=4, width=4, foreground=True))
@@ -143,7 +143,7 @@ def test_warping_by_the_true_motion_restores_the_next_frame():
   positions = jnp.asarray(modality.query_grid(), jnp.float32)
   queries = Queries(positions, jnp.ones(len(positions), jnp.float32))
   head = hk.without_apply_rng(
-    hk.transform(lambda x: modality.head(x, memory, modality.enrich(memory), queries))
+    hk.transform(lambda x: modality.head(x, memory, modality.derive(memory), queries))
   )
   decoded = jnp.ones((1, len(positions), 1))
   params = head.init(None, decoded)

@@ -17,7 +17,7 @@ def watched(queries_see: bool):
   config = perceiver_stream.config("stream_perceiver/nano")
   model = perceiver_stream.build(dataclasses.replace(config, queries_see=queries_see))
   rng = np.random.default_rng(0)
-  seen = {n: jnp.asarray(m.fake(rng, (3, 2))) for n, m in model.modalities.items()}
+  seen = {n: jnp.asarray(m.random_observation(rng, (3, 2))) for n, m in model.modalities.items()}
   params = shaken(model.init(jax.random.key(0), jax.tree.map(lambda x: x[0], seen)))
   return model, params, model.unroll(params, model.initial_state(params, 2), seen)[1]
 
@@ -52,7 +52,9 @@ def test_blind_queries_have_no_weights_for_what_they_do_not_see():
 def test_copying_is_still_where_it_starts():
   config = perceiver_stream.config("stream_perceiver/nano")
   model = perceiver_stream.build(dataclasses.replace(config, queries_see=False))
-  seen = {n: m.fake(np.random.default_rng(0), (1,)) for n, m in model.modalities.items()}
+  seen = {
+    n: m.random_observation(np.random.default_rng(0), (1,)) for n, m in model.modalities.items()
+  }
   params = model.init(jax.random.key(0), seen)
   _, state = model.step(params, model.initial_state(params, 1), seen)
   told = model.predict(params, state, (1,))["pixels"][:, 0]

@@ -11,7 +11,7 @@ from trees import shaken
 import perceiver_stream
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.mapping import flatten
-from perceiver_stream.models.point_readout import Orders, Sight
+from perceiver_stream.models.point_readout import Sight, TrackCommands
 from perceiver_stream.training.objectives import ObjectiveConfig
 from perceiver_stream.training.objectives.frozen import first_sight, look
 from perceiver_stream.training.objectives.future_prediction import FuturePrediction
@@ -27,7 +27,7 @@ def looking(*, back: bool = True, by: float = 0.0, **changes):
     dataclasses.replace(config, modalities={"pixels": pixels}, displacements=(0, 1), **changes)
   )
   rng = np.random.default_rng(0)
-  seen = {"pixels": jnp.asarray(model.modalities["pixels"].fake(rng, (TICKS, ROWS)))}
+  seen = {"pixels": jnp.asarray(model.modalities["pixels"].random_observation(rng, (TICKS, ROWS)))}
   params = model.init(jax.random.key(0), {"pixels": seen["pixels"][0]})
   params = shaken(params, by) if by else params
   return model, params, seen, model.observe(params, model.initial_state(params, ROWS), seen)[1]
@@ -59,7 +59,7 @@ def test_the_frame_before_is_what_now_is_compared_with():
   objective = FuturePrediction(model, ObjectiveConfig(window=2))
   rng = np.random.default_rng(1)
   ticks = objective.num_ticks
-  frames = model.modalities["pixels"].fake(rng, (ticks, 1))
+  frames = model.modalities["pixels"].random_observation(rng, (ticks, 1))
   flow = np.ones((ticks, 1, 16, 16, 2), np.float32)
   window = {"pixels": jnp.asarray(frames), "flow_backward": jnp.asarray(flow)}
   _, aux = objective.loss(params, model.initial_state(params, 1), window)
@@ -84,7 +84,7 @@ def test_a_tracker_goes_where_the_decoded_motion_says():
   start = np.zeros((4, 1, 1), bool)
   start[0] = True
   place = np.full((4, 1, 1, 2), 0.25, np.float32)
-  orders = Orders(*map(jnp.asarray, (start, place, np.zeros_like(start))))
+  orders = TrackCommands(*map(jnp.asarray, (start, place, np.zeros_like(start))))
   tracks, _ = tracker.unroll(params, tracker.initial_state(1, 1), sight, orders)
   np.testing.assert_allclose(tracks.position[:, 0, 0, 0], 0.25 + np.arange(4) * 2 / 16, atol=1e-6)
   np.testing.assert_allclose(tracks.position[:, 0, 0, 1], 0.25, atol=1e-6)

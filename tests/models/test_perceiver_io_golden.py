@@ -39,7 +39,7 @@ def test_flow(path):
   params = load_params(make, (frames,), DEEPMIND["perceiver_flow"], published)
   assert sum(x.size for x in jax.tree.leaves(params)) == golden.about["num_parameters"]
 
-  golden.close(perceiver_flow.neighbourhoods(frames), "intermediate/patches")
+  golden.close(perceiver_flow.extract_patches(frames), "intermediate/patches")
   tokens = call(make, "tokens", params, frames)
   golden.close(tokens, "intermediate/encoder_input")
   read = read_latents(params, "perceiver_flow", config.encoder, tokens)

@@ -7,7 +7,7 @@ import pytest
 from trees import shaken
 
 from perceiver_stream.models import point_readout
-from perceiver_stream.models.point_readout import Config, Orders, Sight
+from perceiver_stream.models.point_readout import Config, Sight, TrackCommands
 
 ROWS, SLOTS, TICKS, SIZE = 2, 4, 5, 16
 KINDS = {
@@ -28,7 +28,7 @@ def made(config):
   channels = point_readout.SHAPES[config.follows]
   start = np.zeros((TICKS, ROWS, SLOTS), bool)
   start[0, :, :2] = start[2, :, 2] = True
-  orders = Orders(
+  orders = TrackCommands(
     jnp.asarray(start), real(TICKS, ROWS, SLOTS, channels), jnp.zeros_like(jnp.asarray(start))
   )
   return tracker, params, sight, orders
@@ -128,7 +128,7 @@ def test_untrained_it_follows_a_picture_that_moves():
   tracker = point_readout.build(Config(dim=16, num_heads=2))
   params = tracker.init(jax.random.PRNGKey(0), at(sight, 0))
   start = jnp.zeros((5, 1, 1), bool).at[0].set(True)
-  orders = Orders(start, jnp.full((5, 1, 1, 2), 0.5), jnp.zeros_like(start))
+  orders = TrackCommands(start, jnp.full((5, 1, 1, 2), 0.5), jnp.zeros_like(start))
   tracks, _ = tracker.unroll(params, tracker.initial_state(1, 1), sight, orders)
   x, y = np.moveaxis(np.asarray(tracks.position[:, 0, 0]) * 48, -1, 0)
   np.testing.assert_allclose(x - x[0], np.arange(5), atol=0.6)

@@ -64,16 +64,16 @@ def test_only_visible_patches_of_the_target_are_looked_at():
   state = model.initial_state(params, 2)
   _, state = model.unroll(params, state, {"pixels": frames()}, ())
 
-  def paint(target):
-    f = hk.transform(lambda m, t, o: rvm.Rvm(CONFIG).paint(m, t, o)).apply
+  def predict_frames(target):
+    f = hk.transform(lambda m, t, o: rvm.Rvm(CONFIG).predict_frames(m, t, o)).apply
     return jax.jit(f)(params, None, state.latents[None], target, order)
 
   target = jnp.asarray(RNG.random((2, 16, 16, 3)), jnp.float32)
   hidden = rvm.mask_of(order, CONFIG.num_visible()).reshape(2, 4, 4)
   pixels = jnp.repeat(jnp.repeat(hidden, 4, axis=1), 4, axis=2)[..., None]
   changed = jnp.where(jnp.broadcast_to(pixels, target.shape) > 0, 0.3, target)
-  np.testing.assert_array_equal(paint(target), paint(changed))
-  assert np.abs(paint(target) - paint(1 - target)).max() > 1e-3
+  np.testing.assert_array_equal(predict_frames(target), predict_frames(changed))
+  assert np.abs(predict_frames(target) - predict_frames(1 - target)).max() > 1e-3
 
 
 def test_the_objective_ignores_other_recordings_and_invalid_targets():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from perceiver_stream.execution.nets import densenet, heatmap, inception, unet, vit
-from perceiver_stream.nn.conv import pooled
+from perceiver_stream.nn.conv import pool
 
 UNET = unet.Config(channels=(2, 3), output_dim=2)
 ADD = unet.Config(channels=(2, 3), join="add", num_blocks=2, output_dim=2)
@@ -76,7 +76,7 @@ def test_a_unet_hands_every_level_across_and_a_vit_none():
     (lambda: inception.Config(halve_before=(3,)), r"halve_before=\(3,\) must name modules from 0"),
     (lambda: inception.Config(wide="7x7"), "wide='7x7' is not one of"),
     (lambda: inception.staged(INCEPTION, 8, 10), "halved 2 times; .* fewer stem or halve_before"),
-    (lambda: pooled(jnp.zeros((1, 2, 2, 1)), "sum"), "kind='sum' is not one of"),
+    (lambda: pool(jnp.zeros((1, 2, 2, 1)), "sum"), "kind='sum' is not one of"),
     (lambda: vit.Config(num_heads=5), "dim=384 is not a multiple of num_heads=5"),
     (lambda: vit.Config(num_layers=0), "must all be 1 or more"),
     (lambda: vit.staged(vit.Config(), 16, 20), "16×20 are not a whole number of patches of 16"),
@@ -123,5 +123,5 @@ def test_hidden_points_do_not_count():
 
 def test_pooling_leaves_out_what_is_not_there():
   x = jnp.arange(-9.0, 0.0).reshape(1, 3, 3, 1)
-  np.testing.assert_array_equal(pooled(x, "mean")[0, ..., 0], [[-7, -5.5], [-2.5, -1]])
-  np.testing.assert_array_equal(pooled(x, "max", window=3, stride=1)[0, 0, :, 0], [-5, -4, -4])
+  np.testing.assert_array_equal(pool(x, "mean")[0, ..., 0], [[-7, -5.5], [-2.5, -1]])
+  np.testing.assert_array_equal(pool(x, "max", window=3, stride=1)[0, 0, :, 0], [-5, -4, -4])

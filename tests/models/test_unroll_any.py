@@ -14,7 +14,7 @@ def test_any_length_equals_unroll_and_compiles_powers_of_two_alone():
   config.displacements = (1, 7)  # as in no other test: models of equal configs share programs
   model = zoo.build(config)
   rng = np.random.default_rng(0)
-  frames = jnp.asarray(model.modalities["pixels"].fake(rng, (7, 1)))
+  frames = jnp.asarray(model.modalities["pixels"].random_observation(rng, (7, 1)))
   params = shaken(model.init(jax.random.key(0), {"pixels": frames[0]}))
   state = model.initial_state(params)
   pieces, last = model.unroll_any(params, state, {"pixels": frames})

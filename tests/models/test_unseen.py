@@ -48,20 +48,20 @@ def watch(model, observations):
 @pytest.mark.parametrize("name", [*UNSEEN, "pixels"])
 def test_what_is_not_read_cannot_be_seen(name):
   model, rng = model_of(name), np.random.default_rng(0)
-  seen = {n: jnp.asarray(m.fake(rng, (3, 2))) for n, m in model.modalities.items()}
-  other = seen | {name: jnp.asarray(model.modalities[name].fake(rng, (3, 2)))}
+  seen = {n: jnp.asarray(m.random_observation(rng, (3, 2))) for n, m in model.modalities.items()}
+  other = seen | {name: jnp.asarray(model.modalities[name].random_observation(rng, (3, 2)))}
   assert not np.array_equal(seen[name], other[name])
   before, after = watch(model, seen)[name], watch(model, other)[name]
   np.testing.assert_array_equal(before, after)
   source = "audio" if name == "pixels" else "pixels"
-  changed = seen | {source: jnp.asarray(model.modalities[source].fake(rng, (3, 2)))}
+  changed = seen | {source: jnp.asarray(model.modalities[source].random_observation(rng, (3, 2)))}
   assert not np.array_equal(before, watch(model, changed)[name])
 
 
 @pytest.mark.parametrize("name", [*UNSEEN, "pixels"])
 def test_untrained_it_is_the_prior(name):
   model, rng = model_of(name), np.random.default_rng(0)
-  seen = {n: jnp.asarray(m.fake(rng, (1, 2))) for n, m in model.modalities.items()}
+  seen = {n: jnp.asarray(m.random_observation(rng, (1, 2))) for n, m in model.modalities.items()}
   params = model.init(jax.random.PRNGKey(0), jax.tree.map(lambda x: x[0], seen))
   outputs, _ = model.unroll(params, model.initial_state(params, 2), seen)
   prior = np.broadcast_to(model.modalities[name].prior(2), outputs.predictions[name][0, :, 0].shape)

@@ -12,7 +12,7 @@ import pytest
 from perceiver_stream import zoo
 from perceiver_stream.inference import flow_estimation
 from perceiver_stream.models.frame_predictors import video_autoencoder
-from perceiver_stream.models.frame_predictors.base import Mover, Painter
+from perceiver_stream.models.frame_predictors.base import FlowPredictor, FramePredictor
 from perceiver_stream.training.objectives import FuturePrediction, ObjectiveConfig
 
 NANO = zoo.config("video_autoencoder/nano")
@@ -83,10 +83,10 @@ def test_its_flow_is_asked_for_and_judged_as_that_of_other_models():
   np.testing.assert_allclose(aux.scores["pixels_flow@1"].model, np.sqrt(2), rtol=1e-5)
 
 
-def test_kinds_of_painters():
+def test_kinds_of_frame_predictors():
   def kinds(config):
     made = video_autoencoder.make(config)
-    return [isinstance(made, kind) for kind in (Painter, Mover)]
+    return [isinstance(made, kind) for kind in (FramePredictor, FlowPredictor)]
 
   for config, expected in ((NANO, [True, True]), (DIRECT, [True, False])):
     assert hk.transform(kinds).apply({}, None, config) == expected

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_stream.nn import patchify, repeat_rows, select, unpatchify
+from perceiver_stream.nn import patchify, repeat_rows, unpatchify, where_rows
 
 RNG = np.random.default_rng(0)
 
@@ -19,14 +19,14 @@ def test_select_chooses_whole_rows(shape, flag_axes, scalar):
   yes, no = (RNG.random(shape).astype(np.float32) for _ in range(2))
   yes = np.full_like(no, 7) if scalar else yes
   chosen = np.asarray(
-    select(jnp.asarray(flags), 7.0 if scalar else jnp.asarray(yes), jnp.asarray(no))
+    where_rows(jnp.asarray(flags), 7.0 if scalar else jnp.asarray(yes), jnp.asarray(no))
   )
   np.testing.assert_array_equal(chosen[flags], yes[flags])
   np.testing.assert_array_equal(chosen[~flags], no[~flags])
 
 
 def test_no_gradient_of_the_row_not_chosen():
-  gradient = jax.grad(lambda x: jnp.sum(select(jnp.asarray([True, False]), 0.0, x)))
+  gradient = jax.grad(lambda x: jnp.sum(where_rows(jnp.asarray([True, False]), 0.0, x)))
   np.testing.assert_array_equal(gradient(jnp.ones((2, 3))), [[0, 0, 0], [1, 1, 1]])
 
 

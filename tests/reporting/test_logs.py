@@ -97,7 +97,7 @@ def events(folder):
 def test_tensorboard_gets_every_number_and_picture_at_once(tmp_path):
   with contextlib.closing(TensorBoard(tmp_path, 0)) as board:
     board.add(1, {"loss": 0.5, "name": "x", "scores": {"pixels@4": {"model": 2.0, "copy": None}}})
-    board.add_picture(2, "overlay", np.full((3, 5, 3), 7, np.uint8))
+    board.add_image(2, "overlay", np.full((3, 5, 3), 7, np.uint8))
     start, numbers, picture = events(tmp_path)  # nothing waits to be written
   assert start.file_version == "brain.Event:2"
   values = {value.tag: value.simple_value for value in numbers.summary.value}

@@ -128,8 +128,8 @@ def test_every_modality_can_be_shown(tmp_path, name):
   """Also one that somebody adds: its `picture` is enough."""
   module = next(m for m in modalities.MODALITIES if m.__name__.endswith(f".{name}"))
   modality = modalities.build(name, module.MODALITY[0]())
-  raw = modality.fake(np.random.default_rng(0), (6,))
-  predicted = np.asarray(modality.copy(modality.canonical(np_to_jax(raw))))[:3]
+  raw = modality.random_observation(np.random.default_rng(0), (6,))
+  predicted = np.asarray(modality.copy(modality.preprocess(np_to_jax(raw))))[:3]
   np.savez(tmp_path / "1.npz", **{name: raw, f"{name}@2": predicted})
   text = filmstrips.strip_html([tmp_path / "1.npz"], {name: modality})
   assert f"{name}, 2 ahead" in text and "data:image/png" in text

@@ -39,7 +39,7 @@ def test_a_recording_holds_pictures_points_and_numbers(tmp_path):
   with rerun_files.RerunFile(path) as file:
     for tick in range(3):
       file.set_time(tick, tick * tick / 4)
-      file.picture("video", FRAME)
+      file.write_frame("video", FRAME)
       file.points("video/points", places + tick, np.asarray([True, True, False]))
       file.number("visible", 1)
   found = read(path)

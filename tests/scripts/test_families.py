@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from perceiver_stream import inference, training
-from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.reporting.video_writer import VideoWriter
 
 ROOT = pathlib.Path(__file__).parents[2]
 TICKS = 10
@@ -31,10 +31,10 @@ SCORED = {
 @pytest.fixture(scope="module")
 def movie(tmp_path_factory):
   path = tmp_path_factory.mktemp("movie") / "a.mp4"
-  with MovieWriter(path, rate_hz=25, audio_rate_hz=16000, min_side=1) as writer:
+  with VideoWriter(path, rate_hz=25, audio_rate_hz=16000, min_side=1) as writer:
     for i in range(TICKS):
-      writer.picture(np.full((32, 32, 3), 20 * i, np.uint8))
-    writer.sound(0.3 * np.sin(np.arange(TICKS * 640) / 9, dtype=np.float32))
+      writer.write_frame(np.full((32, 32, 3), 20 * i, np.uint8))
+    writer.write_sound(0.3 * np.sin(np.arange(TICKS * 640) / 9, dtype=np.float32))
   return path
 
 

@@ -17,7 +17,7 @@ from processes import xla_flags
 
 from perceiver_stream.inference import read_shards
 from perceiver_stream.reporting import images
-from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.reporting.video_writer import VideoWriter
 
 ROOT = pathlib.Path(__file__).parents[2]
 NANO = "stream_perceiver/nano"
@@ -26,10 +26,10 @@ NANO = "stream_perceiver/nano"
 @pytest.fixture(scope="module")
 def movie(tmp_path_factory):
   path = tmp_path_factory.mktemp("movie") / "a.mp4"
-  with MovieWriter(path, rate_hz=25, audio_rate_hz=16000, min_side=1) as writer:
+  with VideoWriter(path, rate_hz=25, audio_rate_hz=16000, min_side=1) as writer:
     for i in range(30):
-      writer.picture(np.full((32, 32, 3), 5 * i, np.uint8))
-    writer.sound(0.3 * np.sin(np.arange(30 * 640) / 9, dtype=np.float32))
+      writer.write_frame(np.full((32, 32, 3), 5 * i, np.uint8))
+    writer.write_sound(0.3 * np.sin(np.arange(30 * 640) / 9, dtype=np.float32))
   return path
 
 

@@ -9,10 +9,10 @@ from commands import synthetic_movie
 
 from perceiver_stream import streams
 from perceiver_stream.evaluation import trackers
-from perceiver_stream.evaluation.trackers_online import Said
+from perceiver_stream.evaluation.trackers_online import TrackChunk
 from perceiver_stream.inference import track_videos, track_writers
 from perceiver_stream.reporting import images
-from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.reporting.video_writer import VideoWriter
 from perceiver_stream.streams import probe
 
 SIZE, TICKS = (48, 64), 19  # not a multiple of the pieces
@@ -60,9 +60,9 @@ def test_frames_are_the_files_pictures_whatever_its_rate(run, tmp_path):
   """As phones record: times shake, and some pictures stay for twice as long."""
   times = np.cumsum([0, 0.031, 0.036, 0.066, 0.033, 0.034, 0.032, 0.067, 0.033, 0.035])
   config = streams.synthetic.Config(height=48, width=64, max_ticks=len(times))
-  with MovieWriter(tmp_path / "phone.mp4", min_side=1) as movie:
+  with VideoWriter(tmp_path / "phone.mp4", min_side=1) as movie:
     for tick, time_s in zip(streams.open_rows(config)[0], times, strict=True):
-      movie.picture(tick["pixels"], time_s)
+      movie.write_frame(tick["pixels"], time_s)
   out = run(tmp_path / "phone.mp4", "--points=7,20,30", "--model=static", f"--output={tmp_path}")
   assert "1 points, 10 frames" in out
   with np.load(tmp_path / "tracks.npz") as file:
@@ -167,7 +167,7 @@ def test_frames_are_dropped_and_a_stop_keeps_what_was_done(tmp_path):
     def say(piece):
       count[0] += 1
       shape = (1, len(piece))
-      return Said(
+      return TrackChunk(
         np.ones((*shape, 2), np.float32), np.ones(shape, bool), np.ones(shape, np.float32)
       )
 

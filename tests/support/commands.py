@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 from perceiver_stream import streams
-from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.reporting.video_writer import VideoWriter
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -30,9 +30,9 @@ def synthetic_movie(path, count, size, sound=False):
   """Writes `count` pictures of a synthetic world at 25 Hz; returns the path."""
   rate = 16000 if sound else 0
   config = streams.synthetic.Config(height=size[0], width=size[1], max_ticks=count)
-  with MovieWriter(path, rate_hz=25, audio_rate_hz=rate, min_side=1) as movie:
+  with VideoWriter(path, rate_hz=25, audio_rate_hz=rate, min_side=1) as movie:
     for tick in streams.open_rows(config)[0]:
-      movie.picture(tick["pixels"])
+      movie.write_frame(tick["pixels"])
     if sound:
-      movie.sound(0.3 * np.sin(np.arange(count * 640) / 9, dtype=np.float32))
+      movie.write_sound(0.3 * np.sin(np.arange(count * 640) / 9, dtype=np.float32))
   return path

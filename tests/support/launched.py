@@ -15,7 +15,7 @@ import numpy as np
 
 from perceiver_stream import streams, training
 from perceiver_stream.evaluation.baselines import FrameBaselines
-from perceiver_stream.nn import spread
+from perceiver_stream.nn import shard_axis
 from perceiver_stream.training import checkpoints, distributed
 from perceiver_stream.training.baselines import BaselineSet
 from perceiver_stream.training.loop import Run
@@ -42,7 +42,7 @@ class Objective:
 
     def tick(latents, x):
       read = jnp.broadcast_to((x @ params["read"])[:, None], latents.shape)
-      latents = spread(jnp.tanh(latents @ params["mix"] + read))
+      latents = shard_axis(jnp.tanh(latents @ params["mix"] + read))
       return latents, latents
 
     _, latents = jax.lax.scan(tick, state.latents, seen)

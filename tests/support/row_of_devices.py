@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_stream.execution import DevicePipeline, Pipeline, cut, gradients
+from perceiver_stream.execution import DevicePipeline, Pipeline, gradients, partition
 from perceiver_stream.execution.nets import convchain
 
 TICKS, ROWS, SIDE, RATE = 8, 2, 6, 0.1
@@ -80,7 +80,7 @@ def main():
     address, count, index = (os.environ[name] for name in names)
     jax.distributed.initialize(address, int(count), int(index))
   alone = jax.process_count() == 1
-  made = cut(STAGED, fresh=alone)
+  made = partition(STAGED, fresh=alone)
   params = jax.jit(made.init)(jax.random.key(0))
   params = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.1), params)
   expected, found = simulated(made, params, ()), {}

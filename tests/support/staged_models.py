@@ -26,7 +26,7 @@ class Case(NamedTuple):
   run: Callable[[Any, Any], Any]
 
 
-def of_pictures(function, staged):
+def image_net(function, staged):
   """Returns the case of a net that remembers nothing."""
   apply = hk.transform(function).apply
 
@@ -94,12 +94,12 @@ DEEP_INCEPTION = dataclasses.replace(
 )
 CASES: dict[str, Callable[[], Case]] = {
   "convchain": chain,
-  "unet": lambda: of_pictures(lambda x: unet.unet(UNET, x), unet.staged(UNET, SIDE, SIDE)),
-  "vit": lambda: of_pictures(lambda x: vit.vit(VIT, x), vit.staged(VIT, SIDE, SIDE)),
-  "densenet": lambda: of_pictures(
+  "unet": lambda: image_net(lambda x: unet.unet(UNET, x), unet.staged(UNET, SIDE, SIDE)),
+  "vit": lambda: image_net(lambda x: vit.vit(VIT, x), vit.staged(VIT, SIDE, SIDE)),
+  "densenet": lambda: image_net(
     lambda x: densenet.densenet(DENSENET, x), densenet.staged(DENSENET, SIDE, SIDE)
   ),
-  "inception": lambda: of_pictures(
+  "inception": lambda: image_net(
     lambda x: inception.inception(DEEP_INCEPTION, x), inception.staged(DEEP_INCEPTION, SIDE, SIDE)
   ),
   "stream_perceiver": lambda: of_zoo(stream_perceiver_config()),

@@ -102,9 +102,9 @@ def test_a_video_is_read_in_pieces_and_in_the_units_of_the_stream(objective):
 @pytest.mark.parametrize("kind", [depth, flow, segmentation])
 def test_natural_units_are_those_of_the_stream(kind):
   modality = modalities.build("labels", kind.Config(height=8, width=8))
-  raw = modality.fake(np.random.default_rng(0), (2,))
-  prediction = np.asarray(modality.copy(modality.canonical(jnp.asarray(raw))))
-  np.testing.assert_allclose(modality.natural(prediction), raw, rtol=1e-4)
+  raw = modality.random_observation(np.random.default_rng(0), (2,))
+  prediction = np.asarray(modality.copy(modality.preprocess(jnp.asarray(raw))))
+  np.testing.assert_allclose(modality.postprocess(prediction), raw, rtol=1e-4)
 
 
 def test_configs_that_contradict_themselves():

@@ -6,7 +6,7 @@ from jax.sharding import PartitionSpec
 
 from perceiver_stream import streams, zoo
 from perceiver_stream.models import stream_perceiver
-from perceiver_stream.nn import spread
+from perceiver_stream.nn import shard_axis
 from perceiver_stream.training import mesh as meshes
 from perceiver_stream.training import step
 from perceiver_stream.training.mesh import MeshConfig, axis_sizes, make_mesh, own_rows, place
@@ -92,12 +92,12 @@ def test_spread_asks_only_where_it_can():
 
   def where(x):
     with jax.set_mesh(mesh):
-      return jax.jit(lambda x: spread(x) * 1.0)(x).sharding.spec
+      return jax.jit(lambda x: shard_axis(x) * 1.0)(x).sharding.spec
 
   assert tuple(where(jnp.ones((3, 4, 5))))[:2] == (None, "latents")
   assert where(jnp.ones((3, 5, 5))) == PartitionSpec()
   x = jnp.ones((3, 4))
-  assert spread(x) is x  # no mesh in use
+  assert shard_axis(x) is x  # no mesh in use
 
 
 def learnt(sizes):

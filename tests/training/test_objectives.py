@@ -38,7 +38,9 @@ def setting(**options):
   )
   model = perceiver_stream.build(config)
   rng = np.random.default_rng(0)
-  window = {n: jnp.asarray(m.fake(rng, (TICKS, ROWS))) for n, m in model.modalities.items()}
+  window = {
+    n: jnp.asarray(m.random_observation(rng, (TICKS, ROWS))) for n, m in model.modalities.items()
+  }
   window["is_first"] = jnp.zeros((TICKS, ROWS), bool).at[0].set(True)
   params = model.init(jax.random.key(0), {n: v[0] for n, v in window.items()})
   objective = FuturePrediction(model, ObjectiveConfig(window=WINDOW, **options))

@@ -34,7 +34,10 @@ def setting(name):
   objective = objectives.make(model, CASES[name])
   ticks, rng = objective.config.window + objective.look_ahead, np.random.default_rng(0)
   names = set(model.modalities) - {"label"}
-  window = {n: jnp.asarray(model.modalities[n].fake(rng, (ticks, ROWS))) for n in sorted(names)}
+  window = {
+    n: jnp.asarray(model.modalities[n].random_observation(rng, (ticks, ROWS)))
+    for n in sorted(names)
+  }
   window["is_first"] = jnp.zeros((ticks, ROWS), bool).at[0].set(True)
   params = model.init(jax.random.key(0), {n: v[0] for n, v in window.items()})
   loss = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))

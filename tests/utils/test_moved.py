@@ -8,20 +8,38 @@ import pytest
 
 from perceiver_stream import inference, training
 from perceiver_stream.files import codec
+from perceiver_stream.modalities.base import Modality
 from perceiver_stream.training import LogConfig
 from perceiver_stream.utils.moved import MovedModules
 
 TABLES = [finder.places for finder in sys.meta_path if isinstance(finder, MovedModules)]
 PLACES = {old: new for table in TABLES for old, new in table.items()}
-NAMES = (
-  "evaluate",
-  "extract_latents",
-  "load",
-  "predict_movie",
-  "read_shards",
-  "untrained",
-  "watch",
-)
+NAMES = {
+  "evaluate": "evaluate",
+  "extract_latents": "extract_latents",
+  "load": "load",
+  "predict_movie": "predict_video",
+  "read_shards": "read_shards",
+  "untrained": "untrained",
+  "watch": "watch",
+}
+RENAMED = {
+  "evaluation.probes.binding": {"things": "objects"},
+  "evaluation.probes.watching": {"apart": "latent_diversity"},
+  "evaluation.trackers_online": {"Online": "OnlineTracker", "Said": "TrackChunk"},
+  "execution": {"Cut": "Partition", "cut": "partition"},
+  "inference": {"predict_movie": "predict_video"},
+  "inference.tracking": {"follow_points": "track_points", "starter": "make_tracker"},
+  "models.stages": {
+    "chained": "layer_chain",
+    "of_pictures": "image_net",
+    "on_pictures": "apply_image_net",
+    "piece": "stateless_layer",
+    "plain": "scoped_layer",
+  },
+  "nn": {"captured": "capture_attention", "select": "where_rows", "spread": "shard_axis"},
+  "reporting.video_writer": {"MovieWriter": "VideoWriter"},
+}
 
 
 @pytest.mark.parametrize("old", PLACES)
@@ -36,8 +54,30 @@ def test_a_moved_module_is_found_under_its_old_name(old: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_of_training_that_are_now_of_inference(name: str) -> None:
-  with pytest.warns(DeprecationWarning, match=f"training.{name} is now .*inference.{name}"):
-    assert getattr(training, name) is getattr(inference, name)
+  with pytest.warns(DeprecationWarning, match=f"training.{name} is now .*inference.{NAMES[name]}"):
+    assert getattr(training, name) is getattr(inference, NAMES[name])
+
+
+@pytest.mark.parametrize("module", RENAMED)
+def test_renamed_names_are_found_under_the_old_ones(module: str) -> None:
+  found = importlib.import_module(f"perceiver_stream.{module}")
+  for old, new in RENAMED[module].items():
+    with pytest.warns(DeprecationWarning, match=f"{module}.{old} is now perceiver_stream.*{new};"):
+      assert getattr(found, old) is getattr(found, new)
+  with pytest.raises(AttributeError, match=f"perceiver_stream.{module}' has no attribute 'other'"):
+    _ = found.other
+
+
+def test_a_modality_with_a_method_of_an_earlier_version_says_its_new_name() -> None:
+  with pytest.raises(
+    TypeError, match="Touch.canonical is now called preprocess; rename the method"
+  ):
+    type("Touch", (Modality,), {"canonical": lambda self, raw: raw})
+
+
+def test_a_config_of_an_earlier_version_is_found_under_its_old_name() -> None:
+  with pytest.warns(FutureWarning, match="--config=painters is now --config=frame_predictors;"):
+    assert "frame_predictors" in training.load_config("painters:nano").run_dir
 
 
 def test_warnings_are_shown_at_the_line_of_the_script() -> None:

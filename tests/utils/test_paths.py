@@ -11,7 +11,7 @@ import pytest
 import perceiver_stream
 from perceiver_stream import inference, streams
 from perceiver_stream.reporting import flow_files
-from perceiver_stream.reporting.video_writer import MovieWriter
+from perceiver_stream.reporting.video_writer import VideoWriter
 from perceiver_stream.utils.paths import file_url, user_path, why_no_file
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -94,9 +94,9 @@ def test_every_path_goes_through_the_one_place(path):
 
 
 def test_the_library_reads_and_writes_below_home(home):
-  with MovieWriter("~/12:30.mp4", rate_hz=25) as movie:
+  with VideoWriter("~/12:30.mp4", rate_hz=25) as movie:
     for i in range(3):
-      movie.picture(np.full((16, 16, 3), 60 * i, np.uint8))
+      movie.write_frame(np.full((16, 16, 3), 60 * i, np.uint8))
   assert (home / "12:30.mp4").is_file()
   config = streams.video.Config(path="~/12:30.mp4", height=8, width=8, audio_rate_hz=0)
   assert len(list(streams.open_rows(config)[0])) == 3

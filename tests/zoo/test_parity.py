@@ -66,7 +66,7 @@ def test_flow(options, tmp_path):
   sizes = {"num_blocks": 1, "train_size": [16, 24], "d_model": 322} | options
   theirs = port("PerceiverForOpticalFlow", tmp_path, **sizes)
   frames = random(2, 2, 16, 24, 3)
-  patches = np.asarray(perceiver_flow.neighbourhoods(jnp.asarray(frames)))
+  patches = np.asarray(perceiver_flow.extract_patches(jnp.asarray(frames)))
   with torch.no_grad():
     expected = theirs(inputs=torch.tensor(patches.transpose(0, 1, 4, 2, 3))).logits.numpy()
   model, params = zoo.load(tmp_path)

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int32, Num
 
+from perceiver_stream.utils import moved
+
 TIE = 1e-6  # of equal shares the nearest is chosen, and all of them stay so
 STILL = 1e-5  # of the picture's side: what moves less does not move
 
@@ -52,7 +54,7 @@ class Binding(NamedTuple):
   random_distance: Float[np.ndarray, " K"]
 
 
-def things(
+def objects(
   masks: Int32[np.ndarray, "T H W"], grid: tuple[int, int], min_share: float = 0.004
 ) -> Targets:
   """Returns the objects with ids above 0; the track is the centroid of each one's visible part.
@@ -171,3 +173,11 @@ def _to_cells(masks: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     member = cell[:, None] == np.arange(cells)
     shares = np.moveaxis(np.moveaxis(shares, axis, -1) @ (member / member.sum(axis=0)), -1, axis)
   return shares
+
+
+__getattr__ = moved.renamed_names(
+  __name__,
+  {
+    "things": "evaluation.probes.binding.objects",
+  },
+)

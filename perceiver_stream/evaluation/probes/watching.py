@@ -12,6 +12,7 @@ from perceiver_stream.evaluation.attention import attention_maps
 from perceiver_stream.models import rvm
 from perceiver_stream.models.base import Model
 from perceiver_stream.types import IS_FIRST
+from perceiver_stream.utils import moved
 
 Video = UInt8[np.ndarray, "T H W 3"]
 # From a video to a map of features of each frame, of unit length.
@@ -96,7 +97,7 @@ def raw_patches(grid: tuple[int, int] = (16, 16), overlap: float = 1.5) -> Featu
   return of
 
 
-def apart(latents: Float[np.ndarray, "T L D"]) -> Float[np.ndarray, " T"]:
+def latent_diversity(latents: Float[np.ndarray, "T L D"]) -> Float[np.ndarray, " T"]:
   """Returns the diversity of latents at each tick: their variance as a share of their mean square.
 
   0 is an array whose latents are all one vector: none of them can represent an object or position.
@@ -107,3 +108,11 @@ def apart(latents: Float[np.ndarray, "T L D"]) -> Float[np.ndarray, " T"]:
 def unit(x: Float[np.ndarray, "*n C"]) -> Float[np.ndarray, "*n C"]:
   """Returns vectors of length 1."""
   return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
+__getattr__ = moved.renamed_names(
+  __name__,
+  {
+    "apart": "evaluation.probes.watching.latent_diversity",
+  },
+)

@@ -15,9 +15,9 @@ import haiku as hk
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from perceiver_stream.models.stages import FRAMES, Layer, Staged, Values, of_pictures
+from perceiver_stream.models.stages import FRAMES, Layer, Staged, Values, image_net
 from perceiver_stream.nn import LayerNorm, Linear, gelu
-from perceiver_stream.nn.conv import Conv2D, filtered
+from perceiver_stream.nn.conv import Conv2D, norm_act_conv
 
 JOINS = ("none", "add", "concat")
 HEADS = ("picture", "classes")
@@ -86,7 +86,7 @@ def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Stage
   heads = {"picture": _rectified(config.output_dim, 1), "classes": _pooled(config.output_dim)}
   last = {name: shapes[name] for name in list(shapes)[-1:]}
   layers.append(_layer(config, "head", last, heads[config.head]))
-  return of_pictures("convchain", layers, height, width, input_dim)
+  return image_net("convchain", layers, height, width, input_dim)
 
 
 def _layer(
@@ -126,7 +126,7 @@ def _rectified(dim: int, stride: int, *, is_raw: bool = False) -> Callable[[Arra
   def function(x: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
     if is_raw:
       return Conv2D(dim, stride=stride, in_loop=True, name="conv")(x)
-    return filtered(x, dim, stride=stride, in_loop=True)
+    return norm_act_conv(x, dim, stride=stride, in_loop=True)
 
   return function
 

@@ -20,12 +20,12 @@ from perceiver_stream.models.stages import (
   FRAMES,
   Layer,
   Staged,
+  apply_image_net,
   check_halvings,
-  of_pictures,
-  on_pictures,
-  plain,
+  image_net,
+  scoped_layer,
 )
-from perceiver_stream.nn.conv import Conv2D, filtered, pooled
+from perceiver_stream.nn.conv import Conv2D, norm_act_conv, pool
 
 
 @dataclass(kw_only=True)
@@ -72,18 +72,18 @@ def layers(config: Config) -> tuple[Layer, ...]:
   """Returns the layers; they read the register `frames`, and the last writes the heat maps."""
   config.validate()
   stem = lambda x: Conv2D(config.stem_channels, stride=2, in_loop=True, name="conv")(x)  # noqa: E731
-  found, channels = [plain("densenet_stem", [FRAMES], stem)], config.stem_channels
+  found, channels = [scoped_layer("densenet_stem", [FRAMES], stem)], config.stem_channels
   for b, depth in enumerate(config.blocks):
     block = [found[-1].name]
     for i in range(depth):
       name = f"densenet_{b}_{i}"
-      found.append(plain(name, block[::-1], lambda *x: _grown(config, x)))
+      found.append(scoped_layer(name, block[::-1], lambda *x: _grown(config, x)))
       block.append(name)
     channels += depth * config.growth
     if b + 1 < len(config.blocks):
       channels = max(1, int(channels * config.compression))
-      shrink = lambda *x, dim=channels: pooled(_joined(x, dim, kernel=1), "mean")  # noqa: E731
-      found.append(plain(f"densenet_transition_{b}", block[::-1], shrink))
+      shrink = lambda *x, dim=channels: pool(_joined(x, dim, kernel=1), "mean")  # noqa: E731
+      found.append(scoped_layer(f"densenet_transition_{b}", block[::-1], shrink))
     else:
       found.append(heatmap.head("densenet_head", tuple(block[::-1]), config.num_keypoints))
   return tuple(found)
@@ -95,13 +95,13 @@ def densenet(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "B
   Raises:
     ValueError: The frames cannot be halved as often as there are blocks.
   """
-  return on_pictures(staged(config, *frames.shape[1:]), frames)
+  return apply_image_net(staged(config, *frames.shape[1:]), frames)
 
 
 def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Staged:
   """Returns the net as layers, for frames of one size; see `densenet`."""
   check_halvings("densenet", height, width, len(config.blocks), "blocks")
-  return of_pictures("densenet", layers(config), height, width, input_dim)
+  return image_net("densenet", layers(config), height, width, input_dim)
 
 
 def _grown(config: Config, features: tuple[Array, ...]) -> Float[Array, "B h w G"]:
@@ -114,4 +114,4 @@ def _grown(config: Config, features: tuple[Array, ...]) -> Float[Array, "B h w G
 
 def _joined(features: tuple[Array, ...], dim: int, **how: Any) -> Float[Array, "B h w K"]:
   """Returns the concatenated features after normalisation and convolution."""
-  return filtered(jnp.concatenate(features, axis=-1), dim, in_loop=True, **how)
+  return norm_act_conv(jnp.concatenate(features, axis=-1), dim, in_loop=True, **how)

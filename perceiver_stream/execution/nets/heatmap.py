@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from perceiver_stream.models.stages import Layer, plain
+from perceiver_stream.models.stages import Layer, scoped_layer
 from perceiver_stream.nn import LayerNorm, gelu
 from perceiver_stream.nn.conv import Conv2D
 
@@ -24,7 +24,7 @@ def head(name: str, reads: tuple[str, ...], num_keypoints: int) -> Layer:
     x = gelu(LayerNorm(name="norm")(jnp.concatenate(features, axis=-1)))
     return Conv2D(num_keypoints, kernel=1, in_loop=True, name="conv")(x)
 
-  return plain(name, reads, function)
+  return scoped_layer(name, reads, function)
 
 
 def centres(height: int, width: int, stride: int) -> Float[Array, "N 2"]:

@@ -19,12 +19,12 @@ from perceiver_stream.models.stages import (
   FRAMES,
   Layer,
   Staged,
+  apply_image_net,
   check_halvings,
-  of_pictures,
-  on_pictures,
-  plain,
+  image_net,
+  scoped_layer,
 )
-from perceiver_stream.nn.conv import Conv2D, filtered, pooled
+from perceiver_stream.nn.conv import Conv2D, norm_act_conv, pool
 
 WIDE = ("5x5", "double_3x3")
 
@@ -86,10 +86,10 @@ def layers(config: Config) -> tuple[Layer, ...]:
   """Returns the layers; they read the register `frames`, and the last writes the heat maps."""
   config.validate()
   first = lambda x: Conv2D(config.stem[0], stride=2, in_loop=True, name="conv")(x)  # noqa: E731
-  found = [plain("inception_stem_0", [FRAMES], first)]
+  found = [scoped_layer("inception_stem_0", [FRAMES], first)]
   for i, channels in enumerate(config.stem[1:], 1):
     halve = lambda x, dim=channels: _filter(x, dim, 3, "stem_", stride=2)  # noqa: E731
-    found.append(plain(f"inception_stem_{i}", [found[-1].name], halve))
+    found.append(scoped_layer(f"inception_stem_{i}", [found[-1].name], halve))
   reads = (found[-1].name,)
   for i in range(len(config.modules)):
     more, reads = _module(config, i, reads)
@@ -103,14 +103,14 @@ def inception(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "
   Raises:
     ValueError: The frames cannot be halved as often as the config demands.
   """
-  return on_pictures(staged(config, *frames.shape[1:]), frames)
+  return apply_image_net(staged(config, *frames.shape[1:]), frames)
 
 
 def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Staged:
   """Returns the net as layers, for frames of one size; see `inception`."""
   times = len(config.stem) + len(config.halve_before)
   check_halvings("inception", height, width, times, "stem or halve_before")
-  return of_pictures("inception", layers(config), height, width, input_dim)
+  return image_net("inception", layers(config), height, width, input_dim)
 
 
 def _module(config: Config, i: int, reads: tuple[str, ...]) -> tuple[list[Layer], tuple[str, ...]]:
@@ -121,9 +121,9 @@ def _module(config: Config, i: int, reads: tuple[str, ...]) -> tuple[list[Layer]
 
   def narrow(*features: Array) -> tuple[Array, tuple[Array, Array]]:
     x = jnp.concatenate(features, axis=-1)
-    x = pooled(x, "max") if i in config.halve_before else x
-    pool = pooled(x, "max", window=3, stride=1)
-    shallow = [_filter(x, one, 1, "one_"), _filter(pool, after, 1, "after_pool_")]
+    x = pool(x, "max") if i in config.halve_before else x
+    pooled = pool(x, "max", window=3, stride=1)
+    shallow = [_filter(x, one, 1, "one_"), _filter(pooled, after, 1, "after_pool_")]
     deeper = (_filter(x, before_3, 1, "before_3_"), _filter(x, before_5, 1, "before_5_"))
     return jnp.concatenate(shallow, axis=-1), deeper
 
@@ -133,16 +133,16 @@ def _module(config: Config, i: int, reads: tuple[str, ...]) -> tuple[list[Layer]
 
   shallow, narrowed, middle, wide = (f"{at}_{n}" for n in ("shallow", "narrowed", "middle", "wide"))
   found = [
-    plain(f"{at}_narrow", reads, narrow, (shallow, narrowed)),
-    plain(f"{at}_widen", [narrowed], widen, (middle, wide)),
+    scoped_layer(f"{at}_narrow", reads, narrow, (shallow, narrowed)),
+    scoped_layer(f"{at}_widen", [narrowed], widen, (middle, wide)),
   ]
   if not is_deep:
     return found, (wide, middle, shallow)
-  found.append(plain(f"{at}_again", [wide], lambda x: _filter(x, five, 3, "wide_")))
+  found.append(scoped_layer(f"{at}_again", [wide], lambda x: _filter(x, five, 3, "wide_")))
   return found, (found[-1].name, middle, shallow)
 
 
 def _filter(
   x: Float[Array, "B H W C"], dim: int, kernel: int, prefix: str, stride: int = 1
 ) -> Float[Array, "B h w K"]:
-  return filtered(x, dim, kernel=kernel, stride=stride, in_loop=True, prefix=prefix)
+  return norm_act_conv(x, dim, kernel=kernel, stride=stride, in_loop=True, prefix=prefix)

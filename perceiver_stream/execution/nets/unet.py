@@ -17,12 +17,12 @@ from perceiver_stream.models.stages import (
   FRAMES,
   Layer,
   Staged,
+  apply_image_net,
   check_halvings,
-  of_pictures,
-  on_pictures,
-  plain,
+  image_net,
+  scoped_layer,
 )
-from perceiver_stream.nn.conv import Conv2D, filtered
+from perceiver_stream.nn.conv import Conv2D, norm_act_conv
 
 
 @dataclass(kw_only=True)
@@ -62,7 +62,9 @@ class Config:
 def layers(config: Config) -> tuple[Layer, ...]:
   """Returns the layers; they read the register `frames`, and the last writes the answer."""
   config.validate()
-  found = [plain("unet_stem", [FRAMES], lambda x: Conv2D(config.channels[0], name="conv")(x))]
+  found = [
+    scoped_layer("unet_stem", [FRAMES], lambda x: Conv2D(config.channels[0], name="conv")(x))
+  ]
   lowest = len(config.channels) - 1
   sides = []  # the last register of every level on the way down
   for level in range(lowest + 1):
@@ -77,7 +79,9 @@ def layers(config: Config) -> tuple[Layer, ...]:
         found.append(_block(name, before, config.channels[level], False))
       else:
         found.append(_joint(name, before, sides[level], config.channels[level], config.join))
-  found.append(plain("unet_head", [found[-1].name], lambda x: filtered(x, config.output_dim)))
+  found.append(
+    scoped_layer("unet_head", [found[-1].name], lambda x: norm_act_conv(x, config.output_dim))
+  )
   return tuple(found)
 
 
@@ -87,22 +91,22 @@ def unet(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "B H W
   Raises:
     ValueError: The frames cannot be halved as often as there are levels.
   """
-  return on_pictures(staged(config, *frames.shape[1:]), frames)
+  return apply_image_net(staged(config, *frames.shape[1:]), frames)
 
 
 def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Staged:
   """Returns the net as layers, for frames of one size; see `unet`."""
   config.check_size(height, width)
-  return of_pictures("unet", layers(config), height, width, input_dim)
+  return image_net("unet", layers(config), height, width, input_dim)
 
 
 def _residual(x: Float[Array, "B H W C"], dim: int) -> Float[Array, "B H W K"]:
-  return x + filtered(x, dim, prefix="residual_")
+  return x + norm_act_conv(x, dim, prefix="residual_")
 
 
 def _block(name: str, before: str, dim: int, shrink: bool) -> Layer:
-  return plain(
-    name, [before], lambda x: _residual(filtered(x, dim, stride=2 if shrink else 1), dim)
+  return scoped_layer(
+    name, [before], lambda x: _residual(norm_act_conv(x, dim, stride=2 if shrink else 1), dim)
   )
 
 
@@ -112,7 +116,7 @@ def _joint(name: str, before: str, side: str, dim: int, join: str) -> Layer:
   def function(x: Array, y: Array) -> Array:
     x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
     if join == "add":
-      return _residual(y + filtered(x, dim), dim)
-    return _residual(filtered(jnp.concatenate([x, y], axis=-1), dim), dim)
+      return _residual(y + norm_act_conv(x, dim), dim)
+    return _residual(norm_act_conv(jnp.concatenate([x, y], axis=-1), dim), dim)
 
-  return plain(name, [before, side], function)
+  return scoped_layer(name, [before, side], function)

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from jaxtyping import Array, Float
 
-from perceiver_stream.models.stages import FRAMES, Layer, Staged, of_pictures, on_pictures, plain
+from perceiver_stream.models.stages import (
+  FRAMES,
+  Layer,
+  Staged,
+  apply_image_net,
+  image_net,
+  scoped_layer,
+)
 from perceiver_stream.nn import LayerNorm, LearnedPositions, Linear, SelfBlock, patchify, unpatchify
 
 
@@ -74,7 +81,7 @@ def layers(config: Config, height: int, width: int) -> tuple[Layer, ...]:
   names = ["vit_embed", *(f"vit_block_{i}" for i in range(config.num_layers)), "vit_head"]
   functions = [embed, *[block] * config.num_layers, head]
   reads = [FRAMES, *names]
-  return tuple(plain(n, [r], f) for n, r, f in zip(names, reads, functions, strict=False))
+  return tuple(scoped_layer(n, [r], f) for n, r, f in zip(names, reads, functions, strict=False))
 
 
 def vit(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "B H W K"]:
@@ -83,9 +90,9 @@ def vit(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "B H W 
   Raises:
     ValueError: The frames are not a whole number of patches.
   """
-  return on_pictures(staged(config, *frames.shape[1:]), frames)
+  return apply_image_net(staged(config, *frames.shape[1:]), frames)
 
 
 def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Staged:
   """Returns the net as layers, for frames of one size; see `vit`. It has no shortcuts."""
-  return of_pictures("vit", layers(config, height, width), height, width, input_dim)
+  return image_net("vit", layers(config, height, width), height, width, input_dim)

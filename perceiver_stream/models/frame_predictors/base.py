@@ -1,6 +1,6 @@
 """Models that see frames and paint a picture for each: what they share, and their contract.
 
-A `Painter` is a Haiku module; `PainterNetwork` gives it the contract of every model, in which it
+A `FramePredictor` is a Haiku module; `FramePredictorNetwork` gives it the contract of every model, in which it
 predicts frames, and the lab (`perceiver_stream.lab`) lets it paint whatever a task shows.
 """
 
@@ -22,7 +22,7 @@ from perceiver_stream.types import Size, Ticks
 
 @dataclass(kw_only=True)
 class Config:
-  """Sizes that all painters have.
+  """Sizes that all frame predictors have.
 
   Attributes:
     height: Rows of a frame.
@@ -45,7 +45,7 @@ class Config:
 
 
 @runtime_checkable
-class Painter(Protocol):
+class FramePredictor(Protocol):
   """A Haiku module that watches frames and paints."""
 
   def initial_state(self, batch_size: int) -> PyTree:
@@ -58,48 +58,48 @@ class Painter(Protocol):
     """Returns tokens and state after each of T ticks; frames in [0, 1], three channels or more."""
     ...
 
-  def paint(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 3"]:
+  def predict_frames(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 3"]:
     """Returns the pictures that tokens say, one per displacement."""
     ...
 
 
 @runtime_checkable
-class Mover(Painter, Protocol):
-  """A painter that says where what it paints comes from."""
+class FlowPredictor(FramePredictor, Protocol):
+  """A predictor that says where what it paints comes from."""
 
   def flow(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 2"]:
     """Returns the place of each painted pixel in the last frame, from its own, (x, y) pixels."""
     ...
 
 
-class PainterNetwork(QueriedNetwork):
-  """A painter as a `models.base.Network` that predicts frames. `config` has `displacements`.
+class FramePredictorNetwork(QueriedNetwork):
+  """A predictor as a `models.base.Network` that predicts frames. `config` has `displacements`.
 
   A tick without a frame is as if the last frame had come again. A state's latents are the tokens
-  after the tick, its `extra` is what the painter remembers.
+  after the tick, its `extra` is what the predictor remembers.
   """
 
-  def __init__(self, config: Any, painter: Painter, modalities: dict[str, Modality]):
+  def __init__(self, config: Any, predictor: FramePredictor, modalities: dict[str, Modality]):
     self.config = config
-    self.painter = painter
+    self.predictor = predictor
     self.modalities = modalities
 
   def initial_latents(self, batch_size: int) -> Float[Array, "B N D"]:
     """Returns zeros in the shape of the tokens."""
     blank = jnp.zeros((1, batch_size, self.config.height, self.config.width, 3))
-    inner = self.painter.initial_state(batch_size)
-    tokens, _ = self.painter.watch(blank, jnp.ones((1, batch_size), bool), inner)
+    inner = self.predictor.initial_state(batch_size)
+    tokens, _ = self.predictor.watch(blank, jnp.ones((1, batch_size), bool), inner)
     return jnp.zeros_like(tokens[0])
 
   def initial_extra(self, latents: Array, memory: Mapping[str, Memory]) -> PyTree:
-    """Returns what the painter remembers before the first tick."""
+    """Returns what the predictor remembers before the first tick."""
     del memory
-    return self.painter.initial_state(latents.shape[0])
+    return self.predictor.initial_state(latents.shape[0])
 
   def unroll(self, state: State, kept: Remembered) -> State:
-    """Returns the state after each of T ticks; the painter holds its own recurrence."""
+    """Returns the state after each of T ticks; the predictor holds its own recurrence."""
     frames = kept.memory["pixels"].last
-    tokens, inner = self.painter.watch(frames, kept.is_first, state.extra)
+    tokens, inner = self.predictor.watch(frames, kept.is_first, state.extra)
     return State(tokens, kept.memory, inner)
 
   def decode_at(
@@ -109,21 +109,21 @@ class PainterNetwork(QueriedNetwork):
     cells: Int[Array, " Q"] | None,
     displacements: tuple[int, ...],
   ) -> dict[str, Float[Array, "B K Q 1 1 C"]]:
-    """Returns pixels, and of a `Mover` `pixels_flow` too.
+    """Returns pixels, and of a `FlowPredictor` `pixels_flow` too.
 
     Raises:
-      ValueError: The painter does not predict one of the displacements.
+      ValueError: The predictor does not predict one of the displacements.
     """
     known = self.config.displacements
     for d in displacements:
       if d not in known:
         raise ValueError(
-          f"{type(self.painter).__name__}: it paints {known} ticks ahead, not {d}; build it with "
+          f"{type(self.predictor).__name__}: it paints {known} ticks ahead, not {d}; build it with "
           f"config.displacements that have it."
         )
-    found = {name: self.painter.paint(state.latents)}
-    if isinstance(self.painter, Mover):
-      found[f"{name}_flow"] = self.painter.flow(state.latents)
+    found = {name: self.predictor.predict_frames(state.latents)}
+    if isinstance(self.predictor, FlowPredictor):
+      found[f"{name}_flow"] = self.predictor.flow(state.latents)
     chosen = jnp.asarray([known.index(d) for d in displacements])
 
     def picked(frames: Float[Array, "B A H W C"]) -> Float[Array, "B K Q 1 1 C"]:
@@ -152,7 +152,7 @@ class Patches(hk.Module):
     return tokens + jnp.broadcast_to(where, tokens.shape)
 
 
-class Canvas(hk.Module):
+class PatchDecoder(hk.Module):
   """Tokens as pictures: a linear map to every patch, around grey."""
 
   def __init__(self, height: int, width: int, patch: int, num: int, *, name: str):
@@ -168,8 +168,8 @@ class Canvas(hk.Module):
     return 0.5 + unpatchify(jnp.moveaxis(cells, 3, 1), p)
 
 
-class PatchPainter(hk.Module):
-  """A `Painter` whose tokens are patches, each painted by a linear map; subclasses watch."""
+class PatchFramePredictor(hk.Module):
+  """A `FramePredictor` whose tokens are patches, each painted by a linear map; subclasses watch."""
 
   def __init__(self, config: Any, *, name: str):
     super().__init__(name=name)
@@ -177,10 +177,10 @@ class PatchPainter(hk.Module):
     self.config = config
 
   @hk.name_like("__call__")
-  def paint(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 3"]:
+  def predict_frames(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 3"]:
     """Returns a picture per displacement."""
     c = self.config
-    return Canvas(c.height, c.width, c.patch, len(c.displacements), name="canvas")(tokens)
+    return PatchDecoder(c.height, c.width, c.patch, len(c.displacements), name="canvas")(tokens)
 
 
 def check_patches(what: str, config: Config) -> None:
@@ -192,8 +192,8 @@ def check_patches(what: str, config: Config) -> None:
     )
 
 
-def build(config: Any, make: Callable[[Any], Painter]) -> Model:
-  """Returns a painter as a model; `make(config)` makes the painter inside a Haiku transform."""
+def build(config: Any, make: Callable[[Any], FramePredictor]) -> Model:
+  """Returns a predictor as a model; `make(config)` makes the predictor inside a Haiku transform."""
   modalities = pixel_modality(config)
-  network = lambda: PainterNetwork(config, make(config), modalities)  # noqa: E731
+  network = lambda: FramePredictorNetwork(config, make(config), modalities)  # noqa: E731
   return as_model(network, modalities, config.displacements, config)

@@ -10,15 +10,15 @@ from jaxtyping import Array, Bool, Float
 from perceiver_stream.core.causal import causal_taps
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.family import Card, Family, fit_frames
-from perceiver_stream.models.frame_predictors import base as painter
-from perceiver_stream.models.frame_predictors.base import Patches, PatchPainter
+from perceiver_stream.models.frame_predictors import base as predictor
+from perceiver_stream.models.frame_predictors.base import Patches, PatchFramePredictor
 from perceiver_stream.nn import LayerNorm, Linear, gelu
-from perceiver_stream.nn.conv import neighbourhoods
+from perceiver_stream.nn.conv import extract_patches
 from perceiver_stream.types import Layers, Size
 
 
 @dataclass(kw_only=True)
-class Config(painter.Config):
+class Config(predictor.Config):
   """Sizes of the net.
 
   Attributes:
@@ -30,8 +30,8 @@ class Config(painter.Config):
   ticks: Size = 3
 
 
-class CausalConv3D(PatchPainter):
-  """A `Painter`: residual convolutions over time, rows and columns that see no later tick.
+class CausalConv3D(PatchFramePredictor):
+  """A `FramePredictor`: residual convolutions over time, rows and columns that see no later tick.
 
   A convolution is its patches times a matrix: the gradient of one inside a loop is many times slower
   on a CPU.
@@ -66,12 +66,12 @@ class CausalConv3D(PatchPainter):
   def _around(self, taps: Float[Array, "T B K N D"]) -> Float[Array, "T B N E"]:
     """Returns all taps of the 3 × 3 places around each, side by side; zeros beyond the edge."""
     grid = jnp.moveaxis(taps, 2, 3).reshape(*taps.shape[:2], *self.config.grid, -1)
-    return neighbourhoods(grid, 3).reshape(*taps.shape[:2], taps.shape[3], -1)
+    return extract_patches(grid, 3).reshape(*taps.shape[:2], taps.shape[3], -1)
 
 
 def build(config: Config) -> Model:
   """Returns the model that `config` describes."""
-  return painter.build(config, CausalConv3D)
+  return predictor.build(config, CausalConv3D)
 
 
 # --- sizes of the causal 3-D convolutions: nano for tests, tiny for a CPU ---

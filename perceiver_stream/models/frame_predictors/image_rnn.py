@@ -9,14 +9,14 @@ from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.family import Card, Family, fit_frames
-from perceiver_stream.models.frame_predictors import base as painter
-from perceiver_stream.models.frame_predictors.base import Patches, PatchPainter
+from perceiver_stream.models.frame_predictors import base as predictor
+from perceiver_stream.models.frame_predictors.base import Patches, PatchFramePredictor
 from perceiver_stream.nn import LayerNorm, Linear, SelfBlock
 from perceiver_stream.types import Layers, Size
 
 
 @dataclass(kw_only=True)
-class Config(painter.Config):
+class Config(predictor.Config):
   """Sizes of the net.
 
   Attributes:
@@ -30,8 +30,8 @@ class Config(painter.Config):
   mlp_factor: Size = 4
 
 
-class ImageRnn(PatchPainter):
-  """A `Painter`: frames are encoded, their mean goes through a GRU, whose output every token reads."""
+class ImageRnn(PatchFramePredictor):
+  """A `FramePredictor`: frames are encoded, their mean goes through a GRU, whose output every token reads."""
 
   def __init__(self, config: Config, *, name: str = "image_rnn"):
     super().__init__(config, name=name)
@@ -71,7 +71,7 @@ class ImageRnn(PatchPainter):
 
 def build(config: Config) -> Model:
   """Returns the model that `config` describes."""
-  return painter.build(config, ImageRnn)
+  return predictor.build(config, ImageRnn)
 
 
 # --- sizes of the image encoder with an RNN: nano for tests, tiny for a CPU ---

@@ -1,7 +1,7 @@
 """TRecViT: a gated LRU through time per place, attention over the places of a frame.
 
 Source: TRecViT 2024, 2412.14294; google-deepmind/trecvit. Differs: no class token, positions by
-Fourier features, a linear painter in place of a classifier.
+Fourier features, a linear predictor in place of a classifier.
 """
 
 import math
@@ -13,14 +13,14 @@ from jaxtyping import Array, Bool, Float
 from perceiver_stream.core.lru import GatedLru, GatedLruConfig, LruState
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.family import Card, Family, fit_frames
-from perceiver_stream.models.frame_predictors import base as painter
-from perceiver_stream.models.frame_predictors.base import Patches, PatchPainter
+from perceiver_stream.models.frame_predictors import base as predictor
+from perceiver_stream.models.frame_predictors.base import Patches, PatchFramePredictor
 from perceiver_stream.nn import LayerNorm, SelfBlock
 from perceiver_stream.types import Layers, Size
 
 
 @dataclass(kw_only=True)
-class Config(painter.Config):
+class Config(predictor.Config):
   """Sizes of a TRecViT.
 
   Attributes:
@@ -36,8 +36,8 @@ class Config(painter.Config):
   lru: GatedLruConfig | None = field(default_factory=GatedLruConfig)
 
 
-class TRecViT(PatchPainter):
-  """A `Painter`: its state is that of every layer's LRU."""
+class TRecViT(PatchFramePredictor):
+  """A `FramePredictor`: its state is that of every layer's LRU."""
 
   def __init__(self, config: Config, *, name: str = "trecvit"):
     super().__init__(config, name=name)
@@ -76,7 +76,7 @@ class TRecViT(PatchPainter):
 
 def build(config: Config) -> Model:
   """Returns the model that `config` describes."""
-  return painter.build(config, TRecViT)
+  return predictor.build(config, TRecViT)
 
 
 # --- sizes of TRecViT: nano for tests, tiny for a CPU ---

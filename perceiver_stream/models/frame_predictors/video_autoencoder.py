@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float
 from perceiver_stream.core.conv_lstm import ConvLstm, ConvLstmState
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.family import Card, Family, fit_frames
-from perceiver_stream.models.frame_predictors import base as painter
+from perceiver_stream.models.frame_predictors import base as predictor
 from perceiver_stream.models.frame_predictors.base import check_patches
 from perceiver_stream.nn import gelu, sample_bilinear
 from perceiver_stream.nn.conv import Conv2D
@@ -27,7 +27,7 @@ from perceiver_stream.types import Positive, Size, Ticks
 
 
 @dataclass(kw_only=True)
-class Config(painter.Config):
+class Config(predictor.Config):
   """Sizes of the net; the defaults are those of the release, where it has them.
 
   Attributes:
@@ -66,7 +66,7 @@ class Config(painter.Config):
 
 
 class VideoAutoencoder(hk.Module):
-  """A `Painter` that does not warp. A token is a place: what is remembered there, and seen."""
+  """A `FramePredictor` that does not warp. A token is a place: what is remembered there, and seen."""
 
   def __init__(self, config: Config, *, name: str = "video_autoencoder"):
     super().__init__(name=name)
@@ -92,7 +92,7 @@ class VideoAutoencoder(hk.Module):
     return rearrange(places, "t b h w c -> t b (h w) c"), states
 
   @hk.name_like("__call__")
-  def paint(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B 1 H W 3"]:
+  def predict_frames(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B 1 H W 3"]:
     """Returns the next frame."""
     c = self.config
     larger = self._expected(*self._places(tokens))
@@ -121,7 +121,7 @@ class VideoAutoencoder(hk.Module):
 
 
 class WarpingAutoencoder(VideoAutoencoder):
-  """A `Mover`: features move along the flow that is foretold, which at first is none."""
+  """A `FlowPredictor`: features move along the flow that is foretold, which at first is none."""
 
   @hk.name_like("__call__")
   def flow(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B 1 H W 2"]:
@@ -158,11 +158,11 @@ class WarpingAutoencoder(VideoAutoencoder):
 
 def build(config: Config) -> Model:
   """Returns the model that `config` describes."""
-  return painter.build(config, make)
+  return predictor.build(config, make)
 
 
 def make(config: Config) -> VideoAutoencoder:
-  """Returns the painter that `config` describes, inside a Haiku transform."""
+  """Returns the predictor that `config` describes, inside a Haiku transform."""
   return (WarpingAutoencoder if config.warps else VideoAutoencoder)(config)
 
 

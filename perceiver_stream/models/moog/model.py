@@ -17,7 +17,7 @@ from perceiver_stream.models.moog.config import Config
 from perceiver_stream.models.moog.network import Moog, position_table
 from perceiver_stream.models.moog.sampling import sampled, sampled_cells
 from perceiver_stream.models.recurrent import RecurrentNetwork, State, check_rgb, pixel_modality
-from perceiver_stream.nn import captured, coordinates, mean_weights, repeat_rows
+from perceiver_stream.nn import capture_attention, coordinates, mean_weights, repeat_rows
 from perceiver_stream.types import Observation
 
 
@@ -112,10 +112,10 @@ class MoogNetwork(RecurrentNetwork):
     shape = token_grid(self.config)
 
     def tick(latents: Array, now: CoreInputs) -> tuple[Array, Attended]:
-      with captured() as found:
+      with capture_attention() as found:
         step, after = self.net.core.step(now, latents)
       reads = mean_weights(found, r"/corrector/.*cross_attention$")
-      with captured() as found:
+      with capture_attention() as found:
         self.net.decode(step.predicted, positions)
       owns = mean_weights(found, r"/decoder/.*cross_attention$")
       reads = reads.reshape(*reads.shape[:2], *shape)

@@ -23,7 +23,7 @@ from perceiver_stream.nn import (
   Linear,
   attend,
   fourier_octaves,
-  select,
+  where_rows,
 )
 from perceiver_stream.types import Octaves, Positive, Size
 
@@ -228,7 +228,7 @@ class PointReadout(hk.Module):
     self, features: Array, starts: Array, first: Array, state: Array
   ) -> tuple[PointStep, Array]:
     c = self.config
-    state = select(starts, first, state)
+    state = where_rows(starts, first, state)
     stack = Stack(c.stack, hidden_dim=c.hidden_dim, output_dim=c.dim, use_self=False, name="stack")
     corrected = state + stack(state, features)
     values = jax.nn.sigmoid(MLP(c.dim, output_dim=2, name="values")(corrected))

@@ -14,7 +14,7 @@ from perceiver_stream.models.input_memory import remember_tick, remembering, tic
 from perceiver_stream.models.moog.config import Config
 from perceiver_stream.models.moog.model import modalities_of, positions_of, sample
 from perceiver_stream.models.moog.network import DenseDecoder, Moog
-from perceiver_stream.models.stages import Layer, Staged, Values, chained, piece
+from perceiver_stream.models.stages import Layer, Staged, Values, layer_chain, stateless_layer
 from perceiver_stream.nn import repeat_rows
 
 
@@ -69,19 +69,19 @@ def staged(config: Config) -> Staged:
     shape = (config.height, config.width, config.channels)
     return {"pixels": pixels.reshape(*asked.shape[:2], *shape)}
 
-  filtered = lambda i, x: make().encoder.convs.layer(i + 1, x)  # noqa: E731
-  convs = chained("conv", len(config.encoder.channels) - 1, "features", [], filtered)
+  next_features = lambda i, x: make().encoder.convs.layer(i + 1, x)  # noqa: E731
+  convs = layer_chain("conv", len(config.encoder.channels) - 1, "features", [], next_features)
   features = convs[-1].name if convs else "features"
-  decoder = chained("decoder", config.decoder.stack.num_layers, "asked", ["ahead"], attend)
+  decoder = layer_chain("decoder", config.decoder.stack.num_layers, "asked", ["ahead"], attend)
   last = decoder[-1].name if decoder else "asked"
   observed = ("flags", "frame") if config.use_loss_gradient else ("flags",)
   layers = (
     remembering(modalities, read),
     *convs,
-    piece("tokens", [features], lambda x: make().encoder.tokens(x)),
+    stateless_layer("tokens", [features], lambda x: make().encoder.tokens(x)),
     Layer("core", ("tokens", *observed), recur, begin),
     *decoder,
-    piece("pixels", [last], answer, "predictions"),
+    stateless_layer("pixels", [last], answer, "predictions"),
   )
   return Staged(
     "moog",

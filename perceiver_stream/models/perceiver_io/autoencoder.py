@@ -27,7 +27,7 @@ from perceiver_stream.models.perceiver_io.halves import (
   FourierConfig,
   plain_init,
 )
-from perceiver_stream.nn import LearnedPositions, Linear, in_chunks, repeat_rows, select
+from perceiver_stream.nn import LearnedPositions, Linear, in_chunks, repeat_rows, where_rows
 from perceiver_stream.types import Count, NonNegative, Positive, Share, Size
 
 MODALITIES = ("audio", "image", "label")  # the alphabetical order is part of the format
@@ -240,7 +240,7 @@ class Autoencoder(hk.Module):
     if prob in (0.0, 1.0):
       return token if prob else x
     masked = jax.random.bernoulli(hk.next_rng_key(), prob, x.shape[:2])
-    return select(masked, token, x)
+    return where_rows(masked, token, x)
 
   @hk.name_like("__call__")
   def encode(self, tokens: Float[Array, "B N C"]) -> Float[Array, "B L D"]:

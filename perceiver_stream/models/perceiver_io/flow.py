@@ -121,7 +121,7 @@ class FlowPerceiver(hk.Module):
         f"FlowPerceiver '{self.name}': frames {list(frames.shape)} are not "
         f"[B, 2, {c.height}, {c.width}, {c.channels}]; use `tiled_flow` for larger images."
       )
-    patches = neighbourhoods(frames)
+    patches = extract_patches(frames)
     pixels = jnp.concatenate([patches[:, 0], patches[:, 1]], axis=-1)
     pixels = pixels.reshape(frames.shape[0], c.height * c.width, -1)
     return Linear(c.patch_dim, w_init=plain_init(pixels.shape[-1]), name="patches")(pixels)
@@ -142,7 +142,7 @@ class FlowPerceiver(hk.Module):
     return answers * (c.flow_scale / c.rescale)
 
 
-def neighbourhoods(frames: Float[Array, "B T H W C"]) -> Float[Array, "B T H W F"]:
+def extract_patches(frames: Float[Array, "B T H W C"]) -> Float[Array, "B T H W F"]:
   """Returns every pixel's 3×3 neighbourhood, zeros outside; order (row, column, channel)."""
   height, width = frames.shape[2:4]
   padded = jnp.pad(frames, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))

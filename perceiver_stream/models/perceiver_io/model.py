@@ -28,7 +28,7 @@ from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoen
 from perceiver_stream.models.perceiver_io import classifier as perceiver_classifier
 from perceiver_stream.models.perceiver_io import flow as perceiver_flow
 from perceiver_stream.models.recurrent import State, StreamNetwork
-from perceiver_stream.nn.rows import select
+from perceiver_stream.nn.rows import where_rows
 
 
 class AbstractFeedForward(StreamNetwork):
@@ -157,7 +157,7 @@ class AutoencoderNetwork(AbstractFeedForward):
 
     def shift(old: Array, new: Array) -> Array:
       repeated = jnp.concatenate([new] * self.config.num_frames, axis=1)
-      return select(is_first, repeated, jnp.concatenate([old[:, new.shape[1] :], new], axis=1))
+      return where_rows(is_first, repeated, jnp.concatenate([old[:, new.shape[1] :], new], axis=1))
 
     return {"image": shift(clip["image"], image), "audio": shift(clip["audio"], sound)}
 

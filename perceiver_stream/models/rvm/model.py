@@ -16,7 +16,7 @@ from perceiver_stream.models.input_memory import Remembered
 from perceiver_stream.models.recurrent import RecurrentNetwork, State, check_rgb, pixel_modality
 from perceiver_stream.models.rvm.config import Config
 from perceiver_stream.models.rvm.network import Rvm, draw_orders, mask_of
-from perceiver_stream.nn import captured, coordinates, mean_weights, patchify
+from perceiver_stream.nn import capture_attention, coordinates, mean_weights, patchify
 from perceiver_stream.types import Observation
 
 
@@ -77,7 +77,7 @@ class RvmNetwork(RecurrentNetwork):
     owns = jax.lax.broadcast_in_dim(owner, (batch, *owner.shape), (1, 2, 3))
 
     def tick(latents: Array, now: CoreInputs) -> tuple[Array, Attended]:
-      with captured() as found:
+      with capture_attention() as found:
         _, after = self.core(now, latents)
       reads = mean_weights(found, r"/core/.*cross_attention$")[..., 1:]
       return after, Attended(reads.reshape(*reads.shape[:2], *shape), owns, after)
@@ -105,7 +105,7 @@ def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
     states, last = network.observe(state, sources)
     delta = jax.random.randint(hk.next_rng_key(), (), 1, ticks - num_sources + 1)
     at = num_sources - 1 + delta
-    target = modalities["pixels"].canonical(jnp.take(observations["pixels"], at, axis=0))
+    target = modalities["pixels"].preprocess(jnp.take(observations["pixels"], at, axis=0))
     rows, columns = config.grid()
     order = draw_orders(hk.next_rng_key(), batch, rows * columns)
     deltas = jnp.broadcast_to(delta, (batch,))

@@ -12,7 +12,7 @@ from perceiver_stream.models.input_memory import remember_tick, remembering, tic
 from perceiver_stream.models.rvm.config import Config
 from perceiver_stream.models.rvm.model import modalities_of
 from perceiver_stream.models.rvm.network import Rvm
-from perceiver_stream.models.stages import Layer, Staged, Values, chained, piece
+from perceiver_stream.models.stages import Layer, Staged, Values, layer_chain, stateless_layer
 
 Tokens = tuple[Float[Array, "B N D"], Float[Array, "B 1 D"]]  # of the frame, and of none
 
@@ -70,17 +70,17 @@ def staged(config: Config) -> Staged:
     pixels = net.pixels(net.decoder.norm(asked.reshape(-1, *asked.shape[2:])))
     return {"pixels": pixels.reshape(*asked.shape[:2], *pixels.shape[1:])}
 
-  encoder = chained("encoder", config.encoder.num_layers, "tokens", [], encode)
+  encoder = layer_chain("encoder", config.encoder.num_layers, "tokens", [], encode)
   encoded = encoder[-1].name if encoder else "tokens"
-  decoder = chained("decoder", config.decoder.num_layers, "asked", ["sources"], attend)
+  decoder = layer_chain("decoder", config.decoder.num_layers, "asked", ["sources"], attend)
   last = decoder[-1].name if decoder else "asked"
   layers = (
     remembering(modalities, read),
     *encoder,
     Layer("core", (encoded, "flags"), recur, lambda rows: make().core.initial_state(rows)),
-    piece("questions", ("latents", "alone", "mask"), ask, ("asked", "sources")),
+    stateless_layer("questions", ("latents", "alone", "mask"), ask, ("asked", "sources")),
     *decoder,
-    piece("pixels", [last], answer, "predictions"),
+    stateless_layer("pixels", [last], answer, "predictions"),
   )
   return Staged(
     "rvm",

@@ -24,7 +24,7 @@ from perceiver_stream.core import CORES, CoreInputs
 from perceiver_stream.modalities import Memory, Modality, Queries
 from perceiver_stream.models.attention import Attended
 from perceiver_stream.models.base import Model, as_model
-from perceiver_stream.models.input_memory import Remembered, own_cells
+from perceiver_stream.models.input_memory import Remembered, grid_mask
 from perceiver_stream.models.recurrent import RecurrentNetwork, State
 from perceiver_stream.models.stream_perceiver.config import Config
 from perceiver_stream.nn import (
@@ -32,14 +32,14 @@ from perceiver_stream.nn import (
   LayerNorm,
   LearnedPositions,
   Linear,
-  captured,
+  capture_attention,
   coordinates,
   fourier_linear,
   fourier_octaves,
   in_chunks,
   mean_weights,
   repeat_rows,
-  spread,
+  shard_axis,
 )
 from perceiver_stream.types import ModalitySpec, Observation
 
@@ -76,7 +76,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
   def initial_extra(self, latents: Array, memory: Mapping[str, Memory]) -> dict[str, PyTree]:
     """Returns what the modalities derive from the memory."""
     del latents
-    return {n: m.enrich(memory[n]) for n, m in self.modalities.items()}
+    return {n: m.derive(memory[n]) for n, m in self.modalities.items()}
 
   @hk.name_like("__call__")
   def encode(self, state: State, kept: Remembered) -> tuple[CoreInputs, dict[str, PyTree]]:
@@ -84,7 +84,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     del state
     ticks, batch = kept.is_first.shape
     flat = jax.tree.map(lambda x: x.reshape(ticks * batch, *x.shape[2:]), kept.memory)
-    extra = {n: m.enrich(flat[n]) for n, m in self.modalities.items()}
+    extra = {n: m.derive(flat[n]) for n, m in self.modalities.items()}
     valid = {n: v.reshape(-1) for n, v in kept.valid.items()}
     tokens, visible = self._tokens(flat, extra, valid)
     by_tick = lambda x: x.reshape(ticks, batch, *x.shape[1:])  # noqa: E731
@@ -113,10 +113,10 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     queries = Queries(positions, jnp.full(len(positions), ahead))
 
     def tick(before: State, now: tuple) -> tuple[State, Attended]:
-      with captured() as found:
+      with capture_attention() as found:
         self._decode_some("pixels", before, queries)
       owns = mean_weights(found, r"/decoder_\d+/attention$")
-      with captured() as found:
+      with capture_attention() as found:
         latents, _ = self.core(now[0], before.latents)
       reads = mean_weights(found, _READS)[..., self._places("pixels")]
       shape = self.modalities["pixels"].grid_shape()
@@ -156,7 +156,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     visible = jnp.concatenate(visible, axis=1)
     if c.latent_grid:
       shapes = [m.grid_shape() for m in self.inputs.values()]
-      own = jnp.asarray(own_cells([(1,), *shapes], c.latent_grid))
+      own = jnp.asarray(grid_mask([(1,), *shapes], c.latent_grid))
       visible = visible[:, None] & own[None]
     return tokens, visible
 
@@ -201,7 +201,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
 
   @hk.name_like("__call__")
   def _decode_some(self, name: str, state: State, queries: Queries) -> dict[str, Array]:
-    x = spread(self.asked(name, state, queries))
+    x = shard_axis(self.asked(name, state, queries))
     latents = self.config.precision.cast(state.latents)
     for block in self.decoder:
       x = block(x, latents)
@@ -221,7 +221,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     modality = self.modalities[name]
     x = LayerNorm(name=f"{name}_head_norm")(decoded)
     if name not in self.inputs:
-      return modality.head_unseen(x)
+      return modality.head_without_input(x)
     extra = state.extra[name]
     if not self.config.queries_see:
       extra = jax.tree.map(jnp.zeros_like, extra)
@@ -244,7 +244,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     seen = c.precision.cast(seen)
     for n, modality in near.items():
       where = (state.memory[n], state.extra[n], positions, c.query_dim, c.precision)
-      seen = seen + modality.local(*where, asker="" if n == name else name)
+      seen = seen + modality.query_features(*where, for_modality="" if n == name else name)
     return seen
 
   @hk.name_like("__call__")

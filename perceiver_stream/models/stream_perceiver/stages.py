@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from perceiver_stream import modalities as modality_room
 from perceiver_stream.models.input_memory import remembering, tick_shapes
 from perceiver_stream.models.recurrent import State, assembled
-from perceiver_stream.models.stages import Layer, Staged, Values, chained, piece
+from perceiver_stream.models.stages import Layer, Staged, Values, layer_chain, stateless_layer
 from perceiver_stream.models.stream_perceiver.config import Config
 from perceiver_stream.models.stream_perceiver.network import StreamPerceiver
 
@@ -53,7 +53,7 @@ def staged(config: Config) -> Staged:
     latents = config.precision.cast(latents)
     return {name: net.decoder[i](x, latents) for name, x in asked.items()}
 
-  decoder = chained("decoder", config.num_decoder_layers, "asked", ["latents"], attend)
+  decoder = layer_chain("decoder", config.num_decoder_layers, "asked", ["latents"], attend)
   last = decoder[-1].name if decoder else "asked"
 
   def answer(asked: Asked, seen: PyTree) -> dict[str, Array]:
@@ -68,9 +68,9 @@ def staged(config: Config) -> Staged:
   layers = (
     remembering(modalities, read),
     Layer("core", ("tokens",), recur, lambda rows: make().core.initial_state(rows)),
-    piece("queries", ("latents", "seen"), ask, "asked"),
+    stateless_layer("queries", ("latents", "seen"), ask, "asked"),
     *decoder,
-    piece("heads", (last, "seen"), answer, "predictions"),
+    stateless_layer("heads", (last, "seen"), answer, "predictions"),
   )
   seen = frozenset({"seen"})
   shapes = tick_shapes(modalities)

@@ -102,7 +102,7 @@ class DenseReading:
     for name, prediction in watched.reader.read(readout, flat).items():
       modality, raw = self.outputs[name], jnp.asarray(window[name])
       valid = flag(window, name)
-      target = modality.target(modality.canonical(raw.reshape(-1, *raw.shape[2:])))
+      target = modality.target(modality.preprocess(raw.reshape(-1, *raw.shape[2:])))
       target = known(target, valid.reshape(-1))
       loss = mean_where(modality.loss(prediction, target), valid.reshape(-1))
       total = total + modality.config.loss_weight * loss

@@ -64,7 +64,7 @@ class Flow:
     predicted = self.model.predict(params, jax.tree.map(merge, states), (0,))["flow"][:, 0]
     predicted = predicted.reshape(window["flow"][1:].shape)
     target, known = window["flow"][:-1], jnp.all(jnp.isfinite(window["flow"][:-1]), axis=-1)
-    target = self.outputs["flow"].canonical(target)
+    target = self.outputs["flow"].preprocess(target)
     seen = flag(window, "pixels")
     valid = flag(window, "flow")[:-1] & seen[:-1] & seen[1:]
     valid = valid & same_recording(window, 1, self.config.window) & jnp.any(known, axis=(2, 3))

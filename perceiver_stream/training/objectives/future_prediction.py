@@ -128,7 +128,7 @@ class FuturePrediction:
       if name not in window:
         continue
       raw = window[name][-num:]
-      target = modality.target(modality.canonical(raw.reshape(num * rows, *raw.shape[2:])))
+      target = modality.target(modality.preprocess(raw.reshape(num * rows, *raw.shape[2:])))
       memory = flat.memory[name]
       valid = window.get(valid_key(name), jnp.ones((last, rows), bool))[-num:]
       valid = (valid & same).reshape(-1) & memory.seen

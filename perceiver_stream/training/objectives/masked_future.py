@@ -98,7 +98,7 @@ class MaskedFuture:
     """Returns the target frames, and which of them were seen and belong to their sources."""
     at = self.config.window - 1 + deltas
     row = jnp.broadcast_to(jnp.arange(deltas.shape[1])[None], deltas.shape)
-    frames = self.outputs["pixels"].canonical(window["pixels"][at, row])
+    frames = self.outputs["pixels"].preprocess(window["pixels"][at, row])
     valid = flag(window, "pixels")[at, row]
     if IS_FIRST in window:
       recording = jnp.cumsum(window[IS_FIRST].astype(jnp.int32), axis=0)

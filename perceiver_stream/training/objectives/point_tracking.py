@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from perceiver_stream.evaluation.clips import RASTER
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.point_readout import Orders, Tracker, TrackState
+from perceiver_stream.models.point_readout import TrackCommands, Tracker, TrackState
 from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import Aux, Score, check_window
 from perceiver_stream.training.objectives.frozen import (
@@ -193,7 +193,7 @@ def queries(
   names: Int[Array, "W B Q"],
   ids: Int[Array, "B Q"],
   start: Float[Array, "B Q K"],
-) -> tuple[Orders, Int[Array, "W B Q"], Float[Array, "W B Q K"]]:
+) -> tuple[TrackCommands, Int[Array, "W B Q"], Float[Array, "W B Q K"]]:
   """Returns orders that start each thing where it is first seen; who is followed, since where.
 
   A thing ends where its slot is given to another one, and where a recording ends.
@@ -212,7 +212,7 @@ def queries(
   first = window.get(IS_FIRST, jnp.zeros(names.shape[:2], bool))
   _, told = jax.lax.scan(tick, (ids, start), (truth, visible, names, first))
   begins, ends, ids, start = told
-  return Orders(begins, truth, ends), ids, start
+  return TrackCommands(begins, truth, ends), ids, start
 
 
 def boxes_of(

@@ -32,7 +32,7 @@ def perfect_maps(targets):
 
 
 def test_things_are_where_their_masks_are():
-  targets = binding.things(two_things(), GRID)
+  targets = binding.objects(two_things(), GRID)
   assert targets.counted.all()
   np.testing.assert_allclose(targets.tracks[0, :, 0], (2 * np.arange(TICKS) + 8) / 64)
   np.testing.assert_allclose(targets.tracks[0, :, 1], 12 / 64)
@@ -44,12 +44,12 @@ def test_what_hardly_shows_does_not_count():
   masks = two_things()
   masks[3][masks[3] == 1] = 0
   masks[3, 0, :8] = 1
-  targets = binding.things(masks, GRID)
+  targets = binding.objects(masks, GRID)
   assert not targets.counted[0, 3] and targets.counted.sum() == 2 * TICKS - 1
 
 
 def test_latents_that_follow_score_full_marks():
-  targets = binding.things(two_things(), GRID)
+  targets = binding.objects(two_things(), GRID)
   found = binding.follow(perfect_maps(targets), targets)
   np.testing.assert_allclose(found.correlation, 1, atol=1e-3)
   np.testing.assert_array_equal(found.stability, 1)
@@ -58,7 +58,7 @@ def test_latents_that_follow_score_full_marks():
 
 
 def test_latents_that_swap_are_found_out():
-  targets = binding.things(two_things(), GRID)
+  targets = binding.objects(two_things(), GRID)
   maps = perfect_maps(targets)
   maps[6:, :2] = maps[6:, 1::-1].copy()
   found = binding.follow(maps, targets)
@@ -67,7 +67,7 @@ def test_latents_that_swap_are_found_out():
 
 
 def test_a_latent_that_leads_everywhere_is_found_out():
-  targets = binding.things(two_things(), GRID)
+  targets = binding.objects(two_things(), GRID)
   maps = np.ones((TICKS, 3, *GRID))
   maps[:, 1] = 2
   found = binding.follow(maps, targets)
@@ -76,12 +76,12 @@ def test_a_latent_that_leads_everywhere_is_found_out():
 
 
 def test_fixed_places_have_no_correlation_and_stay_while_the_thing_does():
-  targets = binding.things(two_things(), GRID)
+  targets = binding.objects(two_things(), GRID)
   found = binding.follow(binding.static_maps(TICKS, GRID), targets)
   np.testing.assert_array_equal(found.correlation, 0)
   np.testing.assert_array_equal(found.random_correlation, 0)
   assert np.all(found.stability < 0.2)  # things leave the cell that they fill
-  stay = binding.things(square_masks([np.full((TICKS, 2), 16)]), GRID)
+  stay = binding.objects(square_masks([np.full((TICKS, 2), 16)]), GRID)
   still = binding.follow(binding.static_maps(TICKS, GRID), stay)
   np.testing.assert_array_equal(still.stability, 1)
   assert np.isnan(still.correlation).all()  # nothing to go along with
@@ -116,7 +116,7 @@ def test_correlation_is_numpys():
 
 
 def test_clips_are_joined_and_what_does_not_fit_is_refused():
-  targets = binding.things(two_things(), GRID)
+  targets = binding.objects(two_things(), GRID)
   one = binding.follow(perfect_maps(targets), targets)
   assert len(binding.join([one, one]).distance) == 4
   nothing = binding.follow(perfect_maps(targets), targets, min_ticks=TICKS + 1)

@@ -54,7 +54,7 @@ class Stage(NamedTuple):
     return tuple(f(params, None, rows) for f in make)
 
 
-class Cut(NamedTuple):
+class Partition(NamedTuple):
   """A staged model in stages.
 
   Attributes:
@@ -75,7 +75,7 @@ class Cut(NamedTuple):
     return len(self.stages) - 1
 
   @property
-  def longest_hop(self) -> int:
+  def longest_link(self) -> int:
     """Stages from the writer to the farthest reader of a register; 1 if nothing is read across."""
     hops = [
       i - source
@@ -98,7 +98,7 @@ class Cut(NamedTuple):
     return params
 
 
-def cut(model: Any, stages: int | Sequence[int] = 0, *, fresh: bool = True) -> Cut:
+def partition(model: Any, stages: int | Sequence[int] = 0, *, fresh: bool = True) -> Partition:
   """Returns a model cut into stages.
 
   Args:
@@ -116,7 +116,7 @@ def cut(model: Any, stages: int | Sequence[int] = 0, *, fresh: bool = True) -> C
   staged = model
   if not isinstance(staged, Staged):
     raise TypeError(
-      f"cut: a {type(model).__name__} is not staged: its depth is no list of layers. Give a "
+      f"partition: a {type(model).__name__} is not staged: its depth is no list of layers. Give a "
       f"models.stages.Staged, e.g. zoo.staged(...) of a model that has one."
     )
   starts = (0, *_boundaries(staged, stages), len(staged.layers))
@@ -127,7 +127,7 @@ def cut(model: Any, stages: int | Sequence[int] = 0, *, fresh: bool = True) -> C
   modules = [frozenset().union(*(traced.modules[layer.name] for layer in part)) for part in parts]
   observed = staged.observed | frozenset(staged.inputs)
   made = zip(parts, reads, (tuple(sorted(names)) for names in writes), modules, strict=True)
-  return Cut(staged, tuple(Stage(*each, observed) for each in made), fresh, traced.registers)
+  return Partition(staged, tuple(Stage(*each, observed) for each in made), fresh, traced.registers)
 
 
 def _boundaries(staged: Staged, stages: int | Sequence[int]) -> tuple[int, ...]:
@@ -137,13 +137,13 @@ def _boundaries(staged: Staged, stages: int | Sequence[int]) -> tuple[int, ...]:
     found = tuple(stages)
     if list(found) != sorted(set(found)) or any(not 0 < b < depth for b in found):
       raise ValueError(
-        f"cut: {staged.name} cannot be cut before the layers {found}; give rising indices from 1 to "
+        f"partition: {staged.name} cannot be cut before the layers {found}; give rising indices from 1 to "
         f"{depth - 1}, of {[layer.name for layer in staged.layers]}."
       )
     return found
   if not 0 <= stages <= depth:
     raise ValueError(
-      f"cut: {staged.name} has {depth} layers and cannot be cut into {stages} stages; ask for 1 to "
+      f"partition: {staged.name} has {depth} layers and cannot be cut into {stages} stages; ask for 1 to "
       f"{depth}, or 0 for one stage per layer."
     )
   number = stages or depth
@@ -173,7 +173,7 @@ def _trace(staged: Staged) -> _Traced:
   for layer in staged.layers:
     if missing := [name for name in layer.reads if name not in registers]:
       raise ValueError(
-        f"cut: layer '{layer.name}' of {staged.name} reads {missing}, which nothing before it writes; "
+        f"partition: layer '{layer.name}' of {staged.name} reads {missing}, which nothing before it writes; "
         f"there are {sorted(registers)}."
       )
     inputs = {name: registers[name] for name in layer.reads}
@@ -183,7 +183,7 @@ def _trace(staged: Staged) -> _Traced:
     except (TypeError, ValueError) as error:
       told = {name: jax.tree.map(lambda x: x.shape, value) for name, value in inputs.items()}
       raise ValueError(
-        f"cut: the registers {told} do not fit layer '{layer.name}' of {staged.name}, which reads "
+        f"partition: the registers {told} do not fit layer '{layer.name}' of {staged.name}, which reads "
         f"them together: {str(error).splitlines()[0]}"
       ) from error
     modules[layer.name], writes[layer.name] = frozenset(params), frozenset(written)
@@ -201,7 +201,7 @@ def _check_own(
       for name in modules[layer.name]:
         if owner.setdefault(name, i) != i:
           raise ValueError(
-            f"cut: layer '{layer.name}' of {staged.name} shares the parameters '{name}' with stage "
+            f"partition: layer '{layer.name}' of {staged.name} shares the parameters '{name}' with stage "
             f"{owner[name]}; keep the layers that share them in one stage."
           )
 

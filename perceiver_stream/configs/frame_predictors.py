@@ -3,7 +3,7 @@
 Variants: `trecvit`, `image_rnn`, `conv3d` and `video_autoencoder` (for a CPU), `nano` (tests). What flow
 the video autoencoder learns from frames alone is judged beside no flow, as `pixels_flow@1`.
 
-  perceiver-stream train --config=painters:video_autoencoder
+  perceiver-stream train --config=frame_predictors:video_autoencoder
 
 One endless scene, four times as fast as by default, so that copying the last frame is not nearly
 right.
@@ -32,5 +32,5 @@ def get_config(variant: str = "trecvit") -> ExperimentConfig:
     ),
     num_rows=1,
     max_windows=4000,
-    run_dir=f"runs/painters_{variant}",
+    run_dir=f"runs/frame_predictors_{variant}",
   )
