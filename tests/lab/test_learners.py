@@ -26,7 +26,7 @@ def shapes(name, size, channels=3):
   first = jax.ShapeDtypeStruct((TICKS, ROWS), bool)
   params = jax.eval_shape(learner.init, jax.random.key(0), frames, first)
   state = jax.eval_shape(lambda p: learner.initial_state(p, ROWS), params)
-  return params, state, *jax.eval_shape(learner.paint, params, state, frames, first)
+  return params, state, *jax.eval_shape(learner.predict_frames, params, state, frames, first)
 
 
 @pytest.mark.parametrize("name", LEARNERS)

@@ -34,7 +34,7 @@ def plain_loop(program, order):
   opt_state = update_rule.init(params)
 
   def loss(params, frames, pictures):
-    painted, _ = program.learner.paint(params, (), frames, None)
+    painted, _ = program.learner.predict_frames(params, (), frames, None)
     return jnp.mean(jnp.square(painted.pictures - pictures))
 
   for clip in order:
