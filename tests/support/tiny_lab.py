@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceiver_stream.lab.footage import Clips
-from perceiver_stream.lab.learners import Learner, Painted
+from perceiver_stream.lab.learners import Learner, Prediction
 
 SIDE, TICKS, CLIPS = 8, 2, 12
 
@@ -29,10 +29,10 @@ def colour_learner(memory=False, says_flow=False):
     if memory:
       shown = jnp.broadcast_to(state[None], painted.shape)
       painted, state = painted + shown @ params["v"], frames[-1, ..., :3]
-    return Painted(painted, flow_of(params, frames) if says_flow else None), state
+    return Prediction(painted, flow_of(params, frames) if says_flow else None), state
 
   fresh = lambda params, rows: jnp.zeros((rows, SIDE, SIDE, 3)) if memory else ()  # noqa: E731
-  return Learner(init=init, initial_state=fresh, paint=paint)
+  return Learner(init=init, initial_state=fresh, predict_frames=paint)
 
 
 def clips(seed=0, num=CLIPS, rows=1):
