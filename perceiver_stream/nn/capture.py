@@ -1,6 +1,6 @@
 """Seeing what attention attends to, without a change to the modules that attend.
 
-  with captured() as found:
+  with capture_attention() as found:
     y = block(x, tokens)
   found["…/cross_attention"]  # [B, Q, N]
 
@@ -51,5 +51,5 @@ def mean_weights(found: Mapping[str, Array], pattern: str) -> Float[Array, "B Q 
   """
   layers = [weights for name, weights in found.items() if re.search(pattern, name)]
   if not layers:
-    raise ValueError(f"captured: no attention matches '{pattern}'; there are {sorted(found)}.")
+    raise ValueError(f"capture_attention: no attention matches '{pattern}'; there are {sorted(found)}.")
   return sum(layers[1:], layers[0]) / len(layers)
