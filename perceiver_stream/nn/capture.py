@@ -51,5 +51,7 @@ def mean_weights(found: Mapping[str, Array], pattern: str) -> Float[Array, "B Q 
   """
   layers = [weights for name, weights in found.items() if re.search(pattern, name)]
   if not layers:
-    raise ValueError(f"capture_attention: no attention matches '{pattern}'; there are {sorted(found)}.")
+    raise ValueError(
+      f"capture_attention: no attention matches '{pattern}'; there are {sorted(found)}."
+    )
   return sum(layers[1:], layers[0]) / len(layers)
