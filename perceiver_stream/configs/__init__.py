@@ -1,4 +1,4 @@
-"""Experiments: `--config=NAME:VARIANT` takes the `get_config(variant)` of a file here.
+"""Experiments: `--config=NAME:VARIANT` calls `get_config(variant)` of a file in this folder.
 
-A file of one's own works alike, by its path. In a checkout, `configs/` is a link to this folder.
+The path of your own file works in the same way. In a checkout, `configs/` is a link to this folder.
 """

@@ -1,13 +1,13 @@
-"""A Perceiver IO autoencodes clips of the synthetic world: pictures and sound through few latents.
+"""Autoencoding of clips of the synthetic world with a Perceiver IO: images and sound, few latents.
 
-Variants: `nano` (tests), `tiny` (a CPU), `shards` (the same out of shards, which takes half the
-time), `kinetics` (the size of the released model; a GPU).
+Variants: `nano` (tests), `tiny` (a CPU), `shards` (as `tiny`, from shards, in half the time),
+  `kinetics` (the size of the released model; a GPU).
 
   perceiver-stream shards --config=autoencoder:tiny --config.stream.max_ticks=512 --parts=32 --output=shards/clips
   perceiver-stream train --config=autoencoder:shards --config.model.encoder.num_latents=16
 
-Each row is a new world in every clip: one world would be learnt by heart, and then a handful of
-latents says all that there is to say of a clip.
+Every clip of every row is a new world. A single world would be memorised, and a few latents would
+then suffice to describe a clip.
 """
 
 import perceiver_stream
@@ -37,7 +37,8 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   return ExperimentConfig(
     model=model,
     stream=shards.Config(path="shards/clips", loops=-1) if variant == "shards" else world,
-    # Weighed less, sound is learnt long after pictures; weighed twice as much, pictures long after it.
+    # With a lower weight sound is learned long after images; with twice this weight, images after
+    # sound.
     objective=autoencoding.Config(
       window=model.num_frames, num_pixels=256, score_ticks=1, audio_weight=22.4
     ),
@@ -51,7 +52,7 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
 
 
 def _narrow(model: Config) -> None:
-  """Makes a clip of 0.16 s: four pictures of 16×16, and sound of 1600 Hz."""
+  """Reduces clips to 0.16 s: four images of 16×16, and sound at 1600 Hz."""
   model.height = model.width = 16
   model.num_frames, model.samples = 4, 4 * 64
   model.image_positions = FourierConfig(num_bands=8, as_released=False)

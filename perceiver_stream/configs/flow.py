@@ -1,12 +1,12 @@
-"""A Perceiver IO learns optical flow from the true flow of the synthetic world.
+"""Supervised optical flow with a Perceiver IO on the synthetic world.
 
 Variants: `nano` (tests), `tiny` (a CPU), `published` (the size of the released model; a GPU).
 
   perceiver-stream train --config=flow:tiny
 
-Tiny watches endless scenes, side by side, whose textures it can learn by heart. What holds for any
-texture takes far longer; for that each row is a new world every 24 ticks with
-`--config.stream.ticks_per_recording=24`, as in the other variants.
+`tiny` reads endless scenes in parallel rows and can memorise their textures. Generalising to new
+textures takes far longer; `--config.stream.ticks_per_recording=24` starts a new world every 24
+ticks in each row, as in the other variants.
 """
 
 import perceiver_stream

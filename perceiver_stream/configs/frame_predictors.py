@@ -1,6 +1,7 @@
 """Nets that see frames and paint the next ones learn the synthetic world by future prediction.
 
-Variants: `trecvit`, `image_rnn`, `conv3d` and `video_autoencoder` (for a CPU), `nano` (tests). What flow
+Variants: `trecvit`, `image_rnn`, `conv3d` and `video_autoencoder` (for a CPU), `nano` (tests). What
+  flow
 the video autoencoder learns from frames alone is judged beside no flow, as `pixels_flow@1`.
 
   perceiver-stream train --config=frame_predictors:video_autoencoder

@@ -1,15 +1,16 @@
-"""MooG learns the next frame of the synthetic world by its own objective.
+"""Next-frame prediction of the synthetic world with MooG and its own objective.
 
 Variants: `nano` (tests), `tiny` (a CPU), `movi` (the published training configuration; a GPU).
-With `_future` behind it a variant learns by `future_prediction`, as pipelines can too.
+With the suffix `_future`, a variant trains with `future_prediction`, which pipelined execution
+supports.
 
   perceiver-stream train --config=moog:tiny
   perceiver-stream train --config=moog:tiny_future --config.execution=skip_sideways
 
-The released recipe: AdamW with b2 0.95, clipped at norm 1, warmed up and brought down by a cosine.
-Tiny is one endless scene, four times as fast as by default, so that copying the last frame is not
-nearly right; its model is `moog/tiny_world`, half as wide as `moog/tiny`, because many small updates
-teach more than few large ones in the time that a CPU has.
+The released recipe: AdamW with b2 0.95, gradients clipped at norm 1, warm-up and cosine decay.
+`tiny` is one endless scene at four times the default speed, so that copying the last frame is a
+weak baseline; its model is `moog/tiny_world`, half as wide as `moog/tiny`, because in the time
+available on a CPU many small updates train better than few large ones.
 """
 
 import perceiver_stream

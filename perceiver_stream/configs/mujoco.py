@@ -1,7 +1,8 @@
-"""Online learning from a room of falling and pushed things, seen by a moving camera.
+"""Online learning from a simulated room with falling and pushed objects and a moving camera.
 
-Pictures, the clicks of impacts, depth, labels and the pusher's sense of itself are read and predicted;
-its actions are read. Needs `pip install -e ".[sim]"` and a library to draw with (Debian: libosmesa6).
+Images, impact sounds, depth, labels and the pusher's proprioception are inputs and targets; its
+actions are inputs only. Needs `pip install -e ".[sim]"` and a rendering library (Debian:
+libosmesa6).
 Variants: `nano` (tests), `tiny` (a CPU), `small` and `base` (a GPU).
 
   perceiver-stream train --config=mujoco:tiny
@@ -12,7 +13,7 @@ from perceiver_stream.modalities import depth, segmentation, vector
 from perceiver_stream.streams import mujoco
 from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
 
-NUM_THINGS = 6
+NUM_OBJECTS = 6
 MODALITIES = ("pixels", "audio", "depth", "segmentation", "actions", "proprioception")
 
 
@@ -22,7 +23,7 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   size = {"height": pixels.height, "width": pixels.width, "patch": pixels.patch}
   model.modalities |= {
     "depth": depth.Config(**size),
-    "segmentation": segmentation.Config(**size, num_classes=NUM_THINGS + 2),
+    "segmentation": segmentation.Config(**size, num_classes=NUM_OBJECTS + 2),
     "actions": vector.Config(size=2, use_output=False),
     "proprioception": vector.Config(size=6),
   }
@@ -30,7 +31,7 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   return ExperimentConfig(
     model=model,
     stream=mujoco.Config(
-      height=pixels.height, width=pixels.width, num_things=NUM_THINGS, modalities=MODALITIES
+      height=pixels.height, width=pixels.width, num_things=NUM_OBJECTS, modalities=MODALITIES
     ),
     objective=ObjectiveConfig(window=8),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=20),

@@ -9,7 +9,7 @@ import perceiver_stream
 from perceiver_stream.streams import video
 from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
 
-RATE_HZ = 12.5  # the slowest of the demo's clips has 12 pictures a second
+RATE_HZ = 12.5  # the slowest clip of the demo has 12 frames per second
 AUDIO_RATE_HZ = 16000
 
 

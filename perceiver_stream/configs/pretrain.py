@@ -1,14 +1,21 @@
-"""How the bundled weights are made: one small model watches four streams at once.
+"""Training of the bundled weights: one small model on four streams in parallel rows.
 
-Three rows are the synthetic world at its levels, a new scene every 96 ticks; the fourth is the
-MuJoCo room (extra `sim`). Pictures only, so that the model can watch any video.
+Three rows are the synthetic world at its three levels, with a new scene every 96 ticks; the fourth
+is the MuJoCo room (extra `sim`). The only input is images, so the model can process any video.
 
-Variants: `tiny` (`stream_perceiver/tiny_world`, a CPU), `apart` (as tiny, but each latent keeps a vector of
-its own), `blind` (as apart, but queries do not see the last frames, so that what is foretold passes
-through the latents; longer), `grid` (the grid twin of `blind`, for the probes), `motion` (a latent
-for each token, blind and looking back: how places moved passes through the latents), `moog`
-(`moog/tiny_world`, by its own objective, from where `configs/moog.py:tiny` ends), `nano` (tests;
-without MuJoCo).
+Variants that train a small `stream_perceiver` (a CPU):
+
+| variant | latent embedding | queries read input | latents bound to grid | windows | purpose |
+|---|---|---|---|---|---|
+| `nano` | none | yes | no | 700 | tests; without MuJoCo |
+| `tiny` | none | yes | no | 700 | bundled weights |
+| `apart` | learned | yes | no | 700 | ablation |
+| `blind` | learned | no | no | 1600 | all predicted change passes through the latents |
+| `grid` | learned | no | yes | 1600 | as `blind`, for the probes |
+
+Other models: `motion` (`stream_perceiver/tiny_motion`: one latent per token, and all motion
+information passes through the latents) and `moog` (`moog/tiny_world` with its own objective,
+started from the weights of `configs/moog.py:tiny`).
 
   perceiver-stream train --config=pretrain:tiny
   perceiver-stream export runs/pretrain_tiny --output=tiny.safetensors
@@ -55,7 +62,7 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
 
 
 def futures(variant: str) -> dict[str, Any]:
-  """Returns how a `stream_perceiver` learns: to foretell 1 and 4 ticks."""
+  """Returns the settings of a `stream_perceiver` that predicts 1 and 4 ticks ahead."""
   model = perceiver_stream.config(MODELS[variant])
   core = dataclasses.replace(model.core, identity=variant in APART)
   changes = {"core": core, "queries_see": variant not in BLIND, "displacements": (1, 4)}
@@ -78,7 +85,7 @@ def futures(variant: str) -> dict[str, Any]:
 
 
 def motions() -> dict[str, Any]:
-  """Returns how latents learn how places moved: to explain the newest frame, and foretell the next."""
+  """Returns the settings of `tiny_motion`: reconstruct the newest frame, predict the next."""
   num = 700
   return dict(
     model=perceiver_stream.config("stream_perceiver/tiny_motion"),
@@ -91,7 +98,7 @@ def motions() -> dict[str, Any]:
 
 
 def next_frames() -> dict[str, Any]:
-  """Returns how MooG learns: the parameters of `configs/moog.py:tiny`, larger pictures."""
+  """Returns the settings of MooG: parameters as in `configs/moog.py:tiny`, larger images."""
   return dict(
     model=perceiver_stream.config("moog/tiny_world"),
     objective=next_frame.Config(window=8, score_ticks=1),

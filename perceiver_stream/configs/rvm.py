@@ -1,14 +1,15 @@
-"""RVM learns to paint masked futures of the synthetic world by its own objective.
+"""Masked future prediction of the synthetic world with RVM and its own objective.
 
 Variants: `nano` (tests), `tiny` (a CPU), `small` (the published size; a GPU).
-With `_future` behind it a variant learns by `future_prediction`, as pipelines can too.
+With the suffix `_future`, a variant trains with `future_prediction`, which pipelined execution
+supports.
 
   perceiver-stream train --config=rvm:tiny
   perceiver-stream train --config=rvm:tiny_future --config.execution=skip_sideways
 
-Tiny is one endless scene, six times as fast as by default, in patches of 4×4 of which a quarter is
-shown; narrower than the zoo's `rvm/tiny`, because many small updates teach more than few large ones
-in the time that a CPU has.
+`tiny` is one endless scene at six times the default speed, in patches of 4×4 of which a quarter is
+visible. It is narrower than the zoo's `rvm/tiny`, because in the time available on a CPU many small
+updates train better than few large ones.
 """
 
 import perceiver_stream

@@ -1,4 +1,4 @@
-"""Online learning from shards that `perceiver-stream shards` wrote, of whatever stream.
+"""Online learning from shards of any stream, written by `perceiver-stream shards`.
 
 Variants: `nano` (tests), `tiny` (a CPU), `small` and `base` (a GPU). The model takes the sizes and
 rates of the shards.

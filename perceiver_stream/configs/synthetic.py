@@ -1,4 +1,4 @@
-"""Online learning from moving textured things with sound, made as it goes: needs no files.
+"""Online learning from moving textured objects with sound, generated on the fly: needs no files.
 
 Variants: `nano` (tests), `tiny` (a CPU), `small` and `base` (a GPU).
 

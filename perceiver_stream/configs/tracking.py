@@ -1,11 +1,13 @@
-"""Reading points, boxes, depth, flow and things out of the frozen states of a model.
+"""Read-outs of points, boxes, depth, flow and segmentation from the states of a frozen model.
 
-The model watches, only the read-out learns. Rows are the three levels of the synthetic world, with
-other scenes than `configs/pretrain.py` has. A variant is a model, `tiny`
-(`stream_perceiver/tiny_world`), `motion` (`stream_perceiver/tiny_motion`), `moog` (`moog/tiny_world`)
-or `nano` (tests: random weights), and what is read: nothing more (points), `latents` (points, from
-nothing but the latents), `flow` (points, from the latents and how the model's own decoder says that
-places moved), `boxes` (around things) or `dense` (depth, flow, and things against ground).
+Only the read-out is trained. Rows are the three levels of the synthetic world, with other scenes
+than in `configs/pretrain.py`. A variant is the name of a model, optionally with the name of a task:
+`MODEL` or `MODEL_TASK`.
+
+Models: `tiny` (`stream_perceiver/tiny_world`), `motion` (`stream_perceiver/tiny_motion`), `moog`
+(`moog/tiny_world`) and `nano` (tests: random weights). Tasks: points by default; `latents` (points,
+from the latents only), `flow` (points, from the latents and the flow that the model decodes from
+them), `boxes` (of objects) and `dense` (depth, flow, and segmentation into objects and ground).
 
   perceiver-stream train --config=tracking:tiny
   perceiver-stream train --config=tracking:moog_latents
@@ -37,7 +39,7 @@ DENSE = {
 }
 NEEDS = {"boxes": ("segmentation",), "dense": tuple(DENSE)}
 NUM_WINDOWS = {"boxes": 600, "dense": 400, "flow": 600}
-NUM_THINGS = 7  # of the hardest level
+NUM_OBJECTS = 7  # at the hardest level
 
 
 def get_config(variant: str = "tiny") -> ExperimentConfig:
@@ -61,7 +63,9 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   stream = mixture.Config(sources=sources)
   dense = what == "dense"
   objective = (
-    reading(stream) if dense else following(what, NUM_THINGS if what == "boxes" else slots)
+    dense_objective(stream)
+    if dense
+    else tracking_objective(what, NUM_OBJECTS if what == "boxes" else slots)
   )
   num = NUM_WINDOWS.get(what, 1200)
   return ExperimentConfig(
@@ -78,24 +82,24 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
 
 
 def config_of(weights: str) -> Any:
-  """Returns the config of bundled weights; of a nano one that sees pictures, if none is named."""
+  """Returns the config of bundled weights; without a name, a nano config that reads images."""
   if weights:
     return perceiver_stream.config(weights)
   nano = perceiver_stream.config("stream_perceiver/nano")
   return dataclasses.replace(nano, modalities={"pixels": nano.modalities["pixels"]})
 
 
-def following(what: str, slots: int) -> point_tracking.Config:
-  """Returns how points or boxes are learnt to be followed."""
+def tracking_objective(what: str, slots: int) -> point_tracking.Config:
+  """Returns the objective for tracking points or boxes."""
   follows = "boxes" if what == "boxes" else "points"
-  sees = {"use_frames": what not in ("latents", "flow"), "use_flow": what == "flow"}
-  reach = 0.05 if what == "flow" else point_readout.Config.reach  # little is left to correct
-  readout = point_readout.Config(follows=follows, reach=reach, **sees)
+  inputs = {"use_frames": what not in ("latents", "flow"), "use_flow": what == "flow"}
+  reach = 0.05 if what == "flow" else point_readout.Config.reach  # corrections are small
+  readout = point_readout.Config(follows=follows, reach=reach, **inputs)
   return point_tracking.Config(num_slots=slots, readout=readout)
 
 
-def reading(stream: mixture.Config) -> dense_reading.Config:
-  """Returns how all dense labels are learnt to be read at once."""
+def dense_objective(stream: mixture.Config) -> dense_reading.Config:
+  """Returns the objective for reading out all dense labels at once."""
   specs = streams.specs(stream)
   modalities: dict[str, Any] = {n: config.fitted(specs[n]) for n, config in DENSE.items()}
   return dense_reading.Config(readout=dense_readout.Config(modalities=modalities))

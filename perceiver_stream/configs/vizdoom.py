@@ -1,4 +1,4 @@
-"""Online learning from a walk through a game: pictures, sound, depth and labels, each predicted.
+"""Online learning from a walk through a game: images, sound, depth and labels, all predicted.
 
 Needs `pip install -e ".[sim]"` and OpenAL (Debian: libopenal1). Variants: `nano` (tests), `tiny` (a
 CPU), `small` and `base` (a GPU).
@@ -11,7 +11,7 @@ from perceiver_stream.modalities import audio, depth, segmentation
 from perceiver_stream.streams import vizdoom
 from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
 
-RATE_HZ = 5.0  # seven tics of the game
+RATE_HZ = 5.0  # a tick is seven tics of the game
 MINUTES = 30
 WINDOW = 8
 SIDES = {"nano": 16, "tiny": 32, "small": 128, "base": 256}
@@ -23,7 +23,7 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   size = {"height": side, "width": side, "patch": pixels.patch}
   pixels.height = pixels.width = side
   model.modalities |= {
-    # A tick is 4,410 samples, of which 16 is no divisor.
+    # A tick has 4,410 samples, which 16 does not divide.
     "audio": audio.Config(
       num_samples=int(22050 / RATE_HZ), rate_hz=22050.0, patch=14, window=512, hop=441
     ),

@@ -1,12 +1,14 @@
-"""Everything at once from the synthetic world: pictures and sound come in; depth, which never does,
-is learnt beside their future, and flow without labels. It is what `docs/results.md` shows.
+"""All outputs at once on the synthetic world, as reported in `docs/results.md`.
+
+Inputs are images and sound. Outputs are their future, depth (a label only, never an input), and
+flow, which is learned without labels.
 
 Variants: `nano` (tests), `tiny` (a CPU: about 7 minutes on 2 idle cores), `small` and `base` (a
 GPU).
 
   perceiver-stream train --config=world:tiny
 
-To listen with the eyes only: --config.model.modalities.audio.use_input=false
+To predict sound from images only: --config.model.modalities.audio.use_input=false
 """
 
 import dataclasses
