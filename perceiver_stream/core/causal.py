@@ -1,4 +1,4 @@
-"""The last few ticks beside the newest, and none from before the recording."""
+"""Concatenation of the last few ticks with the newest, never across the start of a recording."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -9,14 +9,14 @@ from perceiver_stream.nn import where_rows
 def causal_taps(
   x: Float[Array, "T B *n"], past: Float[Array, "B K *n"], is_first: Bool[Array, "T B"]
 ) -> Float[Array, "T B k *n"]:
-  """Returns for every tick the K ticks before it and itself, the oldest first.
+  """Returns the K previous ticks and the tick itself for every tick, the oldest first.
 
-  Ticks from before the recording are zeros, so `taps[-1, :, 1:]` is the past of what follows.
+  Ticks before the start of the recording are zeros. `taps[-1, :, 1:]` is `past` for the next call.
 
   Args:
-    x: Of T ticks.
-    past: Of the K ticks before them.
-    is_first: Where a recording starts.
+    x: Values of T ticks.
+    past: Values of the K ticks before them.
+    is_first: True at the first tick of a recording.
   """
   ticks, width = x.shape[0], past.shape[1]
   line = jnp.concatenate([jnp.moveaxis(past, 1, 0), x])  # [K + T, B, *n]

@@ -1,4 +1,4 @@
-"""An LSTM whose states are pictures and whose maps are convolutions."""
+"""Convolutional LSTM: states are feature maps, linear maps are convolutions."""
 
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ class ConvLstmState(NamedTuple):
   """State of a `ConvLstm`.
 
   Attributes:
-    hidden: What it says.
-    cell: What it keeps.
+    hidden: Hidden state, the output.
+    cell: Cell state.
   """
 
   hidden: Float[Array, "*T B h w D"]
@@ -27,17 +27,17 @@ class ConvLstmState(NamedTuple):
 class ConvLstm(hk.RNNCore):
   """c ← σ(f) ⊙ c + σ(i) ⊙ tanh(g), h ← σ(o) ⊙ tanh(c); i, f, g, o = W ∗ x + R ∗ h + b.
 
-  `unroll` convolves the inputs of all ticks at once; only R ∗ h is left in the loop, as
-  neighbourhoods times a matrix. Calling it once per tick gives the same.
+  `unroll` convolves the inputs of all ticks at once; only R ∗ h stays in the loop,
+  computed as patches times a matrix. One call per tick gives the same result.
 
-  Source: Shi et al. 2015, 1506.04214, without peepholes, as the spatio-temporal video autoencoder
-  (1511.06309) has it. Differs: forget gates start open, by a bias of 1; the first tick is one like
-  the others, with a state of zeros.
+  Source: Shi et al. 2015, 1506.04214, without peepholes, as in the spatio-temporal video
+  autoencoder (1511.06309). Differs: forget gates start open (bias 1); the first tick is processed
+  like the others, from a state of zeros.
 
   Args:
-    grid: Rows and columns of a picture.
+    grid: Rows and columns of the feature maps.
     output_dim: Channels of the state.
-    kernel: Rows and columns that both convolutions reach over; odd.
+    kernel: Kernel size of both convolutions; odd.
     name: Haiku name.
   """
 

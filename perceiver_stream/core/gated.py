@@ -1,4 +1,4 @@
-"""The gated recurrence of RVM: a transformer proposes a state, gates decide what is kept."""
+"""The gated recurrence of RVM: a transformer proposes a state, gates mix it with the last one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,20 +34,20 @@ class GatedConfig(CoreConfig):
 
 
 class Gated(hk.RNNCore):
-  """s ← (1 - u) s + u h, with h a transformer of what was read and of r ⊙ norm(s).
+  """s ← (1 - u) s + u h, with h a transformer of the input vectors and of r ⊙ norm(s).
 
-  u and r are gates, see `gate`; the state starts at zero. The parts own the parameters, so their
-  names are those of the module that makes them.
+  u and r are gates, see `gate`; the state starts at zero. The submodules own the parameters,
+  so parameter names are those of the module that creates them.
 
   Source: Recurrent Video Masked Autoencoders 2025, 2512.13684; representations4d, RVM notebooks.
 
   Args:
     shape: Number and width of the latents, (L, D).
-    update: u, from what was read and the state.
-    reset: r, likewise.
-    norm: Of the state, before it is read.
-    propose: h, from what was read and the state as far as it is kept.
-    read: From the inputs of a tick to one vector per latent; None: the tokens are these.
+    update: Computes u from the input vectors and the state.
+    reset: Computes r from the same.
+    norm: Normalises the state before it is used.
+    propose: Computes h from the input vectors and the gated state r ⊙ norm(s).
+    read: Maps the inputs of a tick to one vector per latent; None: these are the tokens.
     precision: Dtype of the computation.
     name: Haiku name.
   """
@@ -94,14 +94,14 @@ class Gated(hk.RNNCore):
 
 
 def gate(kind: str, dim: int) -> Callable[[Array, Array], Array]:
-  """Returns σ(W e + W s) without biases, its two maps named after `kind`."""
+  """Returns the function σ(W e + V s) without biases; its two maps are named after `kind`."""
   of_input = Linear(dim, use_bias=False, name=f"{kind}_input")
   of_state = Linear(dim, use_bias=False, name=f"{kind}_state")
   return lambda e, state: jax.nn.sigmoid(of_input(e) + of_state(state))
 
 
 def gated(config: GatedConfig, precision: Precision, *, name: str) -> Gated:
-  """Returns the core whose L learned queries read the tokens of any modalities."""
+  """Returns a core in which L learned queries attend to the tokens of all modalities."""
   c = config
   c.validate()
   mlp_dim = c.mlp_factor * c.latent_dim

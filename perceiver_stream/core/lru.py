@@ -1,4 +1,4 @@
-"""The gated linear recurrent unit of TRecViT: linear in its state, so time is a parallel scan."""
+"""The gated linear recurrent unit of TRecViT: linear in its state, run as a parallel scan."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,9 +19,10 @@ class GatedLruConfig:
 
   Attributes:
     dim: Width of the recurrence.
-    conv_width: Ticks that the depthwise convolution before it sees; the paper has 4, its code 2.
-    min_radius: Least decay per tick at the start; the paper has 0.6, its code 0.7.
-    max_radius: Largest.
+    conv_width: Width in ticks of the preceding depthwise convolution; 4 in the paper, 2 in its
+      code.
+    min_radius: Smallest initial decay per tick; 0.6 in the paper, 0.7 in its code.
+    max_radius: Largest initial decay per tick.
     sharpness: c of a = exp(-c · softplus(Λ) · r).
   """
 
@@ -36,7 +37,7 @@ class LruState(NamedTuple):
   """State of a `GatedLru`.
 
   Attributes:
-    hidden: Of the recurrence.
+    hidden: Hidden state of the recurrence.
     seen: The newest inputs of the convolution, the oldest first.
   """
 
@@ -47,11 +48,12 @@ class LruState(NamedTuple):
 class GatedLru(hk.RNNCore):
   """y = W (GELU(V x) ⊙ h), h ← a ⊙ h + √(1 - a²) ⊙ (i ⊙ u), u a causal convolution of U x.
 
-  a = exp(-c · softplus(Λ) · r); r and i are σ of linear maps of u. Every token has its own past: N
-  tokens are N rows. `unroll` is a parallel scan; calling it once per tick gives the same.
+  a = exp(-c · softplus(Λ) · r); r and i are σ of linear maps of u. Every token has its own
+  past: N tokens are N rows. `unroll` is a parallel scan; one call per tick gives the same result.
 
-  Source: TRecViT 2024, 2412.14294, after Griffin (2402.19427). Differs: gates are full matrices,
-  there block-diagonal, one block per head.
+  Source: TRecViT 2024, 2412.14294, after Griffin (2402.19427). Differs: gates are full matrices
+    instead
+  of block-diagonal ones with one block per head.
   """
 
   def __init__(self, config: GatedLruConfig, num_tokens: int, *, name: str):
@@ -79,7 +81,7 @@ class GatedLru(hk.RNNCore):
   def unroll(
     self, x: Float[Array, "T B N D"], is_first: Bool[Array, "T B"], state: LruState
   ) -> tuple[Float[Array, "T B N D"], LruState]:
-    """Returns outputs and states of all ticks; the steps of all ticks, in parallel."""
+    """Returns the outputs and states of all ticks, computed in parallel."""
     seen = causal_taps(self._input(x), state.seen, is_first)
     decay, inflow = self._gates(self._filtered(seen))
     decay = where_rows(is_first, 0.0, decay)
@@ -102,7 +104,7 @@ class GatedLru(hk.RNNCore):
 
   @hk.name_like("__call__")
   def _gates(self, u: Array) -> tuple[Array, Array]:
-    """Returns the decay, and what flows in."""
+    """Returns the decay and the gated input."""
     c = self.config
     r = jax.nn.sigmoid(Linear(c.dim, name="recurrence_gate")(u))
     i = jax.nn.sigmoid(Linear(c.dim, name="input_gate")(u))
@@ -112,7 +114,7 @@ class GatedLru(hk.RNNCore):
     return jnp.exp(log_a), inflow
 
   def _decays(self, shape, dtype) -> Array:
-    """Returns Λ for decays that are uniform in the ring between the radii, at open gates."""
+    """Returns Λ such that, with open gates, decays are uniform in the ring between the radii."""
     c = self.config
     uniform = jax.random.uniform(hk.next_rng_key(), tuple(shape), dtype)
     radius = jnp.sqrt(c.min_radius**2 + uniform * (c.max_radius**2 - c.min_radius**2))

@@ -130,7 +130,8 @@ class PredictCorrect(hk.RNNCore):
   The state is an array `[B, L, D]`, float32. The parts own the parameters, so their names are those
   of the module that makes them.
 
-  Source: van Steenkiste et al. 2024 (MooG); representations4d `moog/modules.py`. Differs: tokens are
+  Source: van Steenkiste et al. 2024 (MooG); representations4d `moog/modules.py`. Differs: tokens
+    are
   masked per row, several modalities; a tick without tokens keeps the prediction.
 
   Args:

@@ -1,4 +1,4 @@
-"""Multi-head attention: fused where the backend can, in blocks where the logits would be large."""
+"""Multi-head attention: fused if the backend supports it, in blocks if logits are large."""
 
 import math
 
@@ -11,11 +11,11 @@ from jaxtyping import Array, Bool, Float
 from perceiver_stream.nn.capture import record
 from perceiver_stream.nn.layers import Linear, RMSNorm
 
-# Logits of one block, all rows and heads together. Thick blocks matter on CPU: 128 MB costs no
-# time against no blocking, 8 MB doubles it (measured on the optical flow model).
+# Logits of one block over all rows and heads. Blocks have to be large on CPU: 128 MB is as fast as
+# no blocking, 8 MB takes twice the time (measured on the optical flow model).
 LOGITS_BYTES = 128 * 2**20
-# On CPU heads are taken one by one, in tiles of logits that stay in the cache: 6 to 10 times faster
-# than all heads at once (2048 latents, 16 heads).
+# On CPU heads are computed one by one, in tiles of logits that fit into the cache: 6 to 10 times
+# faster than all heads at once (2048 latents, 16 heads).
 TILE_BYTES = 4 * 2**20
 _MASKED = -1e30
 
@@ -30,17 +30,17 @@ def attend(
 ) -> Float[Array, "B Q M G"]:
   """Returns softmax(queries keysᵀ / sqrt(F)) values, per head.
 
-  Takes the backend's fused kernel if there is one (bfloat16 and float16 on GPU, heads of equal
-  width, no mask). Otherwise, when the logits would need more than `logits_bytes`,
-  works through blocks of queries and, if a thick block of queries is still too much, blocks of
-  keys with a running softmax; on CPU head by head, in tiles that stay in the cache. All paths
-  agree to rounding.
+  Uses the backend's fused kernel if there is one (bfloat16 and float16 on GPU, heads of equal
+  width, no mask). Otherwise, if the logits need more than `logits_bytes`, computes blocks of
+  queries and, if a large block of queries is still too much, blocks of keys with a running softmax;
+  on CPU head by head, in tiles that fit into the cache. All paths agree up to rounding.
 
   Args:
     queries: `[B, Q, M, F]`, M heads of width F.
     keys: `[B, N, M, F]`.
     values: `[B, N, M, G]`.
-    mask: True where a key may be attended to, per row or per query; a query without keys gives zeros.
+    mask: True for keys that may be attended to, per row or per query; a query without keys gives
+      zeros.
     logits_bytes: Budget for one block of float32 logits.
   """
   if _has_fused_kernel(queries, values, mask):
@@ -51,7 +51,7 @@ def attend(
   if jax.default_backend() == "cpu" and num_queries * row_bytes > TILE_BYTES:
     if batch * num_heads > 1:
       return _attend_head_by_head(queries, keys, values, mask, logits_bytes)
-    if num_keys * 512 * 4 <= TILE_BYTES:  # or tiles would be thin
+    if num_keys * 512 * 4 <= TILE_BYTES:  # otherwise tiles would be small
       logits_bytes = min(logits_bytes, TILE_BYTES)
   if num_queries * row_bytes <= logits_bytes:
     return _attend_at_once(queries, keys, values, mask)
@@ -68,14 +68,14 @@ def _has_fused_kernel(queries: Array, values: Array, mask: Array | None) -> bool
     and width == values.shape[-1]
     and width <= 128
     and width % 8 == 0
-    and mask is None  # a fully masked row must give zeros, which cuDNN does not promise
+    and mask is None  # a fully masked row must give zeros; cuDNN does not guarantee it
   )
 
 
 def _attend_head_by_head(
   queries: Array, keys: Array, values: Array, mask: Array | None, logits_bytes: int
 ) -> Array:
-  """Returns `attend` of one row and head after another."""
+  """Returns the result of `attend`, computed for one row and head after another."""
   batch, num_queries, num_heads, _ = queries.shape
   split = lambda x: rearrange(x, "b n m f -> (b m) 1 n 1 f")  # noqa: E731
   masks = None if mask is None else jnp.repeat(mask[:, None], num_heads, axis=0)
@@ -157,8 +157,8 @@ def _running_softmax(queries: Array, keys: Array, values: Array, masks: Array | 
     top, total, weighted = carry
     key, value, mask = block
     logits = _logits(queries, key, mask)  # [B, M, Q, k]
-    # It cancels out. Computed again in the backward pass, no logit may equal it to the last bit,
-    # and the gradient of a maximum that nothing equals is 0 / 0: so none passes here.
+    # The maximum cancels out, so it needs no gradient. When it is recomputed in the backward pass,
+    # rounding may leave no logit equal to it, and the gradient of such a maximum is 0 / 0.
     new_top = jnp.maximum(top, jax.lax.stop_gradient(jnp.max(logits, axis=-1)))
     weights = jnp.where(logits == _MASKED, 0.0, jnp.exp(logits - new_top[..., None]))
     shrink = jnp.exp(top - new_top)
@@ -184,9 +184,9 @@ class Attention(hk.Module):
 
   Args:
     num_heads: Number of heads; must divide the widths.
-    qk_dim: Width of queries and keys over all heads; None is the query input's.
-    v_dim: Width of values over all heads; None is `qk_dim`.
-    output_dim: Width of the result; None is `v_dim`.
+    qk_dim: Width of queries and keys over all heads; None: that of the query input.
+    v_dim: Width of values over all heads; None: `qk_dim`.
+    output_dim: Width of the result; None: `v_dim`.
     use_qkv_bias: If True, the three input projections have a bias.
     qk_norm: If True, queries and keys pass an RMS norm per head (MooG).
     name: Haiku name.

@@ -15,8 +15,8 @@ class SelfBlock(hk.Module):
   Args:
     num_heads: Attention heads.
     mlp_dim: Width of the MLP's hidden layer.
-    qk_dim: Width of queries and keys; None is the input's.
-    v_dim: Width of values; None is `qk_dim`.
+    qk_dim: Width of queries and keys; None: that of the input.
+    v_dim: Width of values; None: `qk_dim`.
     qk_norm: See `Attention`.
     eps: Added to the variance in the norms.
     name: Haiku name.
@@ -62,8 +62,8 @@ class CrossBlock(hk.Module):
   Args:
     num_heads: Attention heads.
     mlp_dim: Width of the MLP's hidden layer.
-    qk_dim: Width of queries and keys; None is that of `x`.
-    v_dim: Width of values; None is `qk_dim`.
+    qk_dim: Width of queries and keys; None: that of `x`.
+    v_dim: Width of values; None: `qk_dim`.
     qk_norm: See `Attention`.
     use_residual: If True, `x` is added to the attention output; the MLP's residual stays.
     eps: Added to the variance in the norms.
@@ -94,7 +94,7 @@ class CrossBlock(hk.Module):
   def __call__(
     self, x: Float[Array, "B Q E"], y: Float[Array, "B N C"], mask: Mask = None
   ) -> Float[Array, "B Q E"]:
-    """Returns the updated queries; `y` is what they read."""
+    """Returns the updated queries; keys and values come from `y`."""
     attention = Attention(
       self.num_heads,
       qk_dim=self.qk_dim,

@@ -1,4 +1,4 @@
-"""A function of many independent elements, computed a few at a time to bound memory."""
+"""Evaluation of a function in chunks of independent elements, to bound memory."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,14 @@ from jaxtyping import Array, PyTree
 def in_chunks(f: Callable[[PyTree], PyTree], x: PyTree, size: int | None, axis: int = 1) -> PyTree:
   """Returns `f(x)`, computed for at most `size` elements of one axis at a time.
 
-  For functions that treat the elements independently. The last chunk is filled up with zeros; one
-  scan, so the program does not grow with the number of chunks.
+  The function must treat elements independently. The last chunk is padded with zeros. Chunks run in
+  one scan, so the program does not grow with their number.
 
   Args:
-    f: From arrays to arrays, keeping the axis. May create parameters.
-    x: Arrays that share the length of that axis.
-    size: None is all at once.
-    axis: Which axis is cut.
+    f: Function of a pytree of arrays that keeps the axis. May create parameters.
+    x: Pytree of arrays with equal lengths of that axis.
+    size: Maximum number of elements; None: all at once.
+    axis: Axis to split.
   """
   total = jax.tree.leaves(x)[0].shape[axis]
   if size is None or total <= size:

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 
 from perceiver_stream.nn.precision import broadcast
 
-# The tanh form, as in every model of this family. For the backward pass its input alone is kept,
-# where the default keeps several arrays of that size, and the time is the same.
+# The tanh form, as in every model of this family. Only its input is stored for the backward pass;
+# JAX's default stores several arrays of that size and takes the same time.
 gelu = jax.checkpoint(functools.partial(jax.nn.gelu, approximate=True))
 
 

@@ -1,7 +1,7 @@
 """Optical flow between two images: pyramidal Lucas-Kanade, dense, without parameters.
 
-It gives a tokenizer something that moves from the first tick on. It is input to learned layers,
-not an answer: what it finds is wrong at occlusions, on flat places and under changing light.
+It provides motion features to a tokenizer from the first tick on. It is an input of learned layers
+and not a final estimate: it is wrong at occlusions, in flat regions and under changing light.
 """
 
 import functools
@@ -12,12 +12,12 @@ from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.nn.sampling import sample_bilinear
 
-CUT_SHARE = 0.5  # of a picture's variance; matched motion leaves more of it only across a cut
+CUT_SHARE = 0.5  # of an image's variance; matched motion leaves more of it only across a cut
 STILL = 1.5e-5  # mean squared difference of a grey level, 1 / 255
-CUT_FLOOR = 1e-3  # mean squared difference: less is noise of a nearly uniform picture
+CUT_FLOOR = 1e-3  # mean squared difference: less is noise of a nearly uniform image
 
 
-# Traced once per shape, not at each call: a fifth of the time that a model takes to be traced.
+# Traced once per shape and not at each call, which would take a fifth of a model's tracing time.
 @functools.partial(jax.jit, inline=True, static_argnames=("levels", "window", "damping"))
 def local_motion(
   previous: Float[Array, "B H W C"],
@@ -29,14 +29,14 @@ def local_motion(
 ) -> Float[Array, "B H W 3"]:
   """Returns the displacement from each pixel of `last` to `previous`, and its residual.
 
-  One damped least-squares step per pyramid level, coarse to fine. Damping pulls flat places to
-  zero. Sizes that cannot be halved get fewer levels.
+  One damped least-squares step per pyramid level, coarse to fine. Damping pulls flat regions
+  to zero. Sizes that cannot be halved get fewer levels.
 
   Args:
     previous: The earlier image, values in [0, 1].
     last: The later image.
     levels: Pyramid levels; motion up to about 2^levels pixels is found.
-    window: Side of the neighbourhood that moves together, pixels; odd.
+    window: Side in pixels of the neighbourhood that is assumed to move together; odd.
     damping: Added to the mean squared gradient.
 
   Returns:
@@ -60,14 +60,14 @@ def local_motion(
 def is_cut(
   previous: Float[Array, "B H W C"], last: Float[Array, "B H W C"], *, levels: int = 3
 ) -> Bool[Array, " B"]:
-  """Returns where matched motion leaves more than half of a picture's variance unexplained.
+  """Returns the rows in which matched motion leaves over half of an image's variance unexplained.
 
-  Motion within reach of the matching is no cut, however fine the texture, nor are changes of light
-  and noise of a few per cent.
+  Motion within the range of the matching is not a cut, however fine the texture; neither are
+  changes of light or noise of a few per cent.
 
   Args:
-    previous: The earlier picture, values in [0, 1].
-    last: The later picture.
+    previous: The earlier image, values in [0, 1].
+    last: The later image.
     levels: Pyramid levels, as for `local_motion`.
   """
   left = jnp.mean(jnp.square(local_motion(previous, last, levels=levels)[..., 2]), axis=(1, 2))
@@ -97,19 +97,19 @@ def _variance(image: Float[Array, "B H W C"]) -> Float[Array, " B"]:
 def roughness(flow: Float[Array, "*n H W 2"], threshold: float = 1e-3) -> Float[Array, ""]:
   """Returns the roughness of a flow: the mean over pixels and channels of Huber's ρ(√(gx² + gy²)).
 
-  g are central differences of a channel; ρ(x) is x²/2t up to the threshold t, x - t/2 beyond, so
-  that far from zero it is the total variation.
+  g are central differences of a channel; ρ(x) is x²/2t up to the threshold t and x - t/2 beyond,
+  where it equals the total variation up to a constant.
 
   Args:
-    flow: In pixels.
-    threshold: Of Huber's function.
+    flow: Flow in pixels.
+    threshold: Threshold of Huber's function.
 
-  Source: the spatio-temporal video autoencoder, 1511.06309, of which the release has the gradient
-  alone; ours: slope 1 beyond the threshold, and a mean in place of a sum.
+  Source: the spatio-temporal video autoencoder, 1511.06309, whose release
+  contains the gradient only. Differs: slope 1 beyond the threshold, and a mean instead of a sum.
   """
   flat = flow.reshape(-1, *flow.shape[-3:])
   squared = sum(jnp.square(g) for g in _gradient(flat))
-  size = jnp.sqrt(jnp.maximum(squared, threshold**2))  # no root of zero
+  size = jnp.sqrt(jnp.maximum(squared, threshold**2))  # avoids the root of zero
   return jnp.mean(jnp.where(size > threshold, size - threshold / 2, squared / (2 * threshold)))
 
 

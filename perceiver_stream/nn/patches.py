@@ -1,4 +1,4 @@
-"""Images as patches and back: row-major grids of `p` × `q` pixels."""
+"""Conversion between images and row-major grids of patches of `p` × `q` pixels."""
 
 from einops import rearrange
 from jaxtyping import Array, Shaped
@@ -16,7 +16,7 @@ def patchify(images: Shaped[Array, "*B H W C"], patch: Patch) -> Shaped[Array, "
 
   Args:
     images: `[..., H, W, C]`, H and W multiples of the patch.
-    patch: Its rows and columns; one number for both.
+    patch: Rows and columns of a patch; one number for both.
   """
   return rearrange(images, "... (h p) (w q) c -> ... h w (p q c)", **_sides(patch))
 

@@ -1,4 +1,4 @@
-"""Positions: one coordinate function, and the encodings made from coordinates.
+"""Position encodings, all computed from one coordinate function.
 
 Positions run over [-1, 1] per axis, in the order (t, y, x) or (y, x). Tables are computed in
 float64 by numpy when the positions are numpy arrays, and traced in float32 otherwise.
@@ -18,10 +18,10 @@ CONVENTIONS = ("centre", "inclusive", "left")
 def index_to_position(index, size: int, convention: str = "centre"):
   """Returns the position in [-1, 1] of element `index` of `size` along one axis.
 
-  The released models use three conventions and mix them (Perceiver IO encodes with one and
-  decodes with another), so it is always explicit:
+  The released models use three conventions and mix them (Perceiver IO encodes with one and decodes
+  with another), so the convention is always explicit:
 
-  * `"centre"`: -1 + (2i + 1)/n, the middle of cell i. Ours: survives a change of resolution.
+  * `"centre"`: -1 + (2i + 1)/n, the middle of cell i. Ours: independent of the resolution.
   * `"inclusive"`: -1 + 2i/(n - 1), both ends included. Perceiver inputs, MooG.
   * `"left"`: -1 + 2i/n. Perceiver IO's subsampled queries.
 
@@ -46,8 +46,8 @@ def coordinates(shape: Sequence[int], convention: str = "centre", indices=None):
   Args:
     shape: Grid size per axis, e.g. `(H, W)`.
     convention: See `index_to_position`.
-    indices: Flat row-major indices of the points wanted, `[Q]`; None is all of them. A subset's
-      positions equal the full grid's at the same indices. Numpy indices give float64 numpy
+    indices: Flat row-major indices of the requested points, `[Q]`; None: all points. Positions of a
+      subset equal those of the full grid at the same indices. Numpy indices give float64 numpy
       positions; traced ones give float32.
   """
   flat = np.arange(int(np.prod(shape))) if indices is None else indices
@@ -61,10 +61,10 @@ def coordinates(shape: Sequence[int], convention: str = "centre", indices=None):
 
 
 def linspace_float32(start: float, stop: float, num: int) -> np.ndarray:
-  """Returns `jnp.linspace(start, stop, num)`, float32, as numpy even while jax is tracing.
+  """Returns `jnp.linspace(start, stop, num)` in float32, as a numpy array even during tracing.
 
-  At thousands of cycles per axis the last bit of a position decides the features (audio features
-  move by 1e-2), so released weights need the arithmetic they were trained with.
+  At thousands of cycles per axis the last bit of a position changes the features (audio features by
+  1e-2), so released weights need the arithmetic that they were trained with.
   """
   with jax.ensure_compile_time_eval():
     return np.asarray(jnp.linspace(start, stop, num, dtype=jnp.float32))
@@ -84,7 +84,7 @@ def fourier_linear(
   concat_pos: bool = True,
   sine_only: bool = False,
 ):
-  """Returns Perceiver's features: linearly spaced bands up to half of each axis' resolution.
+  """Returns Perceiver's Fourier features: linear bands up to half of each axis' resolution.
 
   Band k of axis a has frequency linspace(1, max_resolution[a] / 2, num_bands)[k]; the order is raw
   positions, all sines (axis-major), all cosines. Computed as (position × band) × π, the order in
@@ -123,11 +123,11 @@ def fourier_linear(
 
 
 def fourier_octaves(positions, num_octaves: int):
-  """Returns MooG's features: frequencies 1, 2, 4, …, sines then sines a quarter turn on.
+  """Returns MooG's features: frequencies 1, 2, 4, …, sines, then sines a quarter period later.
 
   sin(concat[φ, φ + π/2]) with φ = concat over i of π 2ⁱ · position: `[..., 2 * d * num_octaves]`.
-  At 20 octaves the top phases are float32 rounding noise: give numpy positions, so that the table
-  is made in float64.
+  At 20 octaves the highest phases are rounding noise in float32: pass numpy positions, so that the
+  table is computed in float64.
 
   Source: representations4d, `moog/modules.py`.
   """
@@ -139,8 +139,8 @@ def fourier_octaves(positions, num_octaves: int):
 def sincos_1d(num: int, dim: int) -> np.ndarray:
   """Returns the fixed sine-cosine table of transformers and RVM, `[num, dim]`, float64.
 
-  Channels 2k and 2k + 1 are the sine and the cosine of index × 10000^(-2k / dim). RVM numbers the
-  patches of a frame row by row and uses this, not a table of rows and columns.
+  Channels 2k and 2k + 1 are the sine and the cosine of index × 10000^(-2k / dim). RVM
+  numbers the patches of a frame row by row and uses this table instead of one for rows and columns.
 
   Raises:
     ValueError: `dim` is odd.
@@ -152,12 +152,12 @@ def sincos_1d(num: int, dim: int) -> np.ndarray:
 
 
 class LearnedPositions(hk.Module):
-  """One learned vector per place, `[num, dim]`.
+  """One learned vector per position, `[num, dim]`.
 
   Args:
-    num: Places.
+    num: Number of positions.
     dim: Width.
-    init_scale: Standard deviation of what is drawn at first.
+    init_scale: Standard deviation of the initial values.
     start: Initial values instead of noise.
     name: Haiku name.
   """

@@ -1,8 +1,8 @@
 """The dtype policy: parameters in float32, computation in the dtype of the input.
 
-Every layer of `nn` reads its parameters in float32 and casts them to the dtype
-of what it is given, so one cast at a model's entrance decides the whole
-computation. Norms, softmax and losses always work in float32.
+Every layer of `nn` reads its parameters in float32 and casts them to the dtype of its input, so one
+cast of a model's inputs sets the dtype of the whole computation. Norms, softmax and losses always
+use float32.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.floa
 
 @dataclass(kw_only=True)
 class Precision:
-  """Which dtype the computation runs in.
+  """Dtype of the computation.
 
   Attributes:
     compute: `"float32"`, `"bfloat16"` or `"float16"`; parameters and states stay float32.
@@ -32,7 +32,7 @@ class Precision:
       )
 
   def cast(self, x: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
-    """Returns `x` in the compute dtype; integers and booleans become numbers too."""
+    """Returns `x` in the compute dtype; integers and booleans are converted too."""
     return jnp.asarray(x, _DTYPES[self.compute])
 
 

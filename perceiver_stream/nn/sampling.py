@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 def sample_bilinear(
   pictures: Float[Array, "B H W C"], y: Float[Array, "B ..."], x: Float[Array, "B ..."]
 ) -> Float[Array, "B ... C"]:
-  """Returns the images sampled at fractional positions; beyond the edge the edge repeats.
+  """Returns the images sampled at fractional positions; positions outside read the edge.
 
   Args:
     pictures: The images.

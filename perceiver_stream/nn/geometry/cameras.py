@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-MIN_DEPTH = 1e-3  # metres; what is nearer, or behind, is not valid
+MIN_DEPTH = 1e-3  # metres; nearer points and points behind the camera are invalid
 
 
 def pixel_centres(height: int, width: int, dtype: DTypeLike = jnp.float32) -> Array:
@@ -20,7 +20,7 @@ def pixel_centres(height: int, width: int, dtype: DTypeLike = jnp.float32) -> Ar
 
 
 def _per_pixel(values: Float[Array, "B k"], ndim: int) -> list[Array]:
-  """Returns the columns of `[B, k]` with axes of size 1, to go with an array of that rank."""
+  """Returns the columns of `[B, k]` with axes of size 1, to broadcast with rank `ndim`."""
   shape = (values.shape[0],) + (1,) * (ndim - 1)
   return [values[:, i].reshape(shape) for i in range(values.shape[1])]
 
@@ -30,7 +30,8 @@ def backproject(
 ) -> Float[Array, "B H W 3"]:
   """Returns the point of every pixel in camera coordinates, in the unit of the depth.
 
-  gvnn counts pixels from 1 against a principal point given from 0; here centres are at halves.
+  Differs: gvnn counts pixels from 1 but the principal point from 0; here pixel centres are at
+    halves.
   """
   fx, fy, cx, cy = _per_pixel(intrinsics, depth.ndim)
   centres = jnp.broadcast_to(
@@ -46,8 +47,8 @@ def project(
 ) -> tuple[Float[Array, "B *k 2"], Bool[Array, " B *k"]]:
   """Projects points into the image: (x, y) in pixels, and a mask of those in front.
 
-  A point with z at or below `MIN_DEPTH` is not valid; it is put at the principal point and no
-  gradient flows to it. gvnn adds 1e-12 to z and lets points behind the camera through.
+  A point with z at or below `MIN_DEPTH` is invalid; it is projected to the principal point without
+  a gradient. gvnn adds 1e-12 to z and accepts points behind the camera.
   """
   z = points[..., 2]
   valid = z > MIN_DEPTH
@@ -77,9 +78,9 @@ def plane_homography(
 
   Args:
     pose: `T_source_target`.
-    intrinsics: Of both cameras.
+    intrinsics: Intrinsics of both cameras.
     normal: Unit normal of the plane in target coordinates.
-    distance: Of the plane from the target camera, not 0.
+    distance: Distance of the plane from the target camera, not 0.
   """
   k = matrix(intrinsics)
   outer = pose[..., :3, 3:] * (normal / distance[..., None])[..., None, :]
@@ -124,8 +125,8 @@ def undistort(
 ) -> Float[Array, "B *k 2"]:
   """Returns the coordinates that `distort` maps to `xy`, by Newton steps from `xy`.
 
-  Within the field of view of a real lens they converge to rounding; OpenCV takes five fixed-point
-  steps and stays up to 1e-4 off.
+  Within the field of view of a real lens they converge up to rounding; OpenCV's five fixed-point
+  steps leave errors of up to 1e-4.
   """
 
   def newton(guess: Array, _: None) -> tuple[Array, None]:
@@ -148,7 +149,7 @@ def undistort(
 def disparity_to_depth(
   share: Float[Array, "..."], nearest: float = 0.1, farthest: float = 100.0
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-  """Returns (inverse depth, depth) of a network's output in [0, 1], as monodepth2 has them."""
+  """Returns (inverse depth, depth) of a network's output in [0, 1], as in monodepth2."""
   scaled = 1 / farthest + (1 / nearest - 1 / farthest) * share
   return scaled, 1 / scaled
 

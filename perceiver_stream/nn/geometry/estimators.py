@@ -1,7 +1,7 @@
 """M-estimators: robust costs of a residual, their influence, and weights for reweighted least squares.
 
 Source: the table of Zhang 1997, Parameter estimation techniques. The paper of gvnn names L2, Huber,
-Cauchy and Tukey; its repository holds none of them.
+Cauchy and Tukey; its repository contains none of them.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Estimator(NamedTuple):
     rho: The cost, 0 at 0.
     influence: Its derivative.
     weight: Influence over residual, 1 at 0 (1 / |r| for L1, bounded there).
-    scale: c with 95 % efficiency for normal residuals of deviation 1, where it is published.
+    scale: c with 95 % efficiency for normal residuals of deviation 1, if published.
   """
 
   rho: Function
@@ -87,7 +87,7 @@ def get(name: str) -> Estimator:
   """Returns an estimator by name.
 
   Raises:
-    ValueError: There is none of that name.
+    ValueError: The name is unknown.
   """
   if name not in ESTIMATORS:
     raise ValueError(f"estimators: '{name}' is not one of {sorted(ESTIMATORS)}.")

@@ -1,10 +1,10 @@
 """The groups SO(3), SE(3) and Sim(3): exponentials, logarithms, inverses, adjoint.
 
 Every function of an angle is written in terms of its square, t = w . w, and is a Taylor polynomial
-where t < 1. So no square root and no division meets zero, and gradients are exact at w = 0, where
-pose networks start.
+for t < 1. There is no square root of zero and no division by zero, and gradients are exact at w =
+0, the initial output of pose networks.
 
-Differs from gvnn: `Rt(v, w)` is its 6-parameter layer, which leaves the translation as it is;
+Differs from gvnn: `Rt(v, w)` is its 6-parameter layer, which does not change the translation;
 `se3_exp` is the exponential of the group, whose translation is V(w) v.
 """
 
@@ -35,7 +35,7 @@ def _polynomial(coefficients: Sequence[float], t: Array) -> Array:
 
 
 def _split(t: Array) -> tuple[Array, Array, Array, Array]:
-  """Returns where t is small, t there (else 0), and t elsewhere (else 1) with its root."""
+  """Returns (t < 1, t if small else 0, t if large else 1, and the root of the latter)."""
   small = t < 1.0
   large = jnp.where(small, 1.0, t)
   return small, jnp.where(small, t, 0.0), large, jnp.sqrt(large)

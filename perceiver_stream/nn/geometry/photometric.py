@@ -1,4 +1,4 @@
-"""Losses of unsupervised depth and camera motion; pictures `[B, H, W, C]` in [0, 1].
+"""Losses of unsupervised depth and camera motion; images are `[B, H, W, C]` in [0, 1].
 
 Source: monodepth2 (Godard et al. 2019, 1806.01260), SfMLearner (Zhou et al. 2017, 1704.07813),
 depth consistency of Bian et al. 2019, scale-invariant error of Eigen et al. 2014.
@@ -51,11 +51,11 @@ def photometric(
 
 
 class MinimumError(NamedTuple):
-  """The least error per pixel over several sources.
+  """Minimum error per pixel over several sources.
 
   Attributes:
     per_pixel: The error.
-    chosen: Index of the source that has it; identity sources come first.
+    chosen: Index of the source with this error; identity sources come first.
     kept: The pixel is explained better by a warped source than by an unwarped one.
   """
 
@@ -72,8 +72,8 @@ def minimum_error(
   """Returns the minimum over sources, with monodepth2's automatic mask if `identity` is given.
 
   A pixel that an unwarped source explains better (a camera at rest, an object that moves along)
-  gets the identity's error, which is constant. The mean over all pixels then scales the loss by
-  `kept`: watch that share, since a network can learn to lose it.
+  gets the identity's error, which is constant. The mean over all pixels is then
+  scaled by the share of `kept`; monitor this share, since a network can learn to reduce it.
 
   Args:
     warped: Errors of the warped sources.
@@ -108,8 +108,8 @@ def edge_aware_smoothness(
   Args:
     disparity: Inverse depth.
     picture: The image of the same view.
-    normalise: Divide the disparity by its mean over each picture (monodepth2), so that shrinking it
-      does not pay.
+    normalise: Divide the disparity by its mean over each image (monodepth2), so that smaller
+      disparities do not lower the loss.
   """
   if normalise:
     disparity = disparity / (jnp.mean(disparity, axis=(1, 2), keepdims=True) + 1e-7)

@@ -1,4 +1,4 @@
-"""Ways of writing a rotation: Euler angles, quaternions, 6 and 9 numbers; distance and slerp."""
+"""Representations of rotations: Euler angles, quaternions, 6 and 9 numbers; distance and slerp."""
 
 from collections.abc import Callable
 
@@ -36,7 +36,7 @@ EULER = {
   "extrinsic_zyx": _product((0, 2, 1), (1, 1, 1), (2, 0, 1)),
   "intrinsic_xyz": _product((0, 0, 1), (1, 1, 1), (2, 2, 1)),
   "intrinsic_zyx": _product((2, 0, 1), (1, 1, 1), (0, 2, 1)),
-  # gvnn's Euler layer (phi, theta, psi) is passive, though its SO(3) layer is active.
+  # gvnn's Euler layer (phi, theta, psi) is passive, its SO(3) layer active.
   "gvnn_phi_theta_psi": _product((2, 0, -1), (1, 1, -1), (0, 2, -1)),
   "sfmlearner_xyz": _product((0, 0, 1), (1, 1, 1), (2, 2, 1)),
 }
@@ -47,10 +47,11 @@ def from_euler(
 ) -> Float[Array, "*n 3 3"]:
   """Returns the rotation of three angles in radians; `order` is a key of `EULER`.
 
-  Extrinsic orders turn about fixed axes, the first angle first; intrinsic ones about moved axes.
+  Extrinsic orders rotate about fixed axes, the first angle first; intrinsic ones about rotated
+  axes.
 
   Raises:
-    ValueError: There is no such order.
+    ValueError: The order is unknown.
   """
   if order not in EULER:
     raise ValueError(f"from_euler: order='{order}' is not one of {sorted(EULER)}.")
@@ -96,8 +97,8 @@ def from_six(raw: Float[Array, "*n 6"]) -> Float[Array, "*n 3 3"]:
 def from_nine(raw: Float[Array, "*n 3 3"]) -> Float[Array, "*n 3 3"]:
   """Returns the rotation nearest to a matrix, U diag(1, 1, det) V^T (Levinson et al. 2020).
 
-  The gradient is that of the projection, not of the decomposition, so equal singular values (those
-  of every rotation) do no harm.
+  The gradient is that of the projection and not of the decomposition, so it is finite for equal
+  singular values (those of every rotation).
   """
   return _nearest(raw)[0]
 
@@ -135,11 +136,11 @@ def distance(one: Float[Array, "*n 3 3"], other: Float[Array, "*n 3 3"]) -> Floa
 def slerp(
   one: Float[Array, "*n 3 3"], other: Float[Array, "*n 3 3"], fraction: Float[Array, "*n"]
 ) -> Float[Array, "*n 3 3"]:
-  """Returns the rotation at a fraction of the way along the shortest turn."""
+  """Returns the rotation at a fraction of the shortest path between two rotations."""
   w = so3_log(jnp.swapaxes(one, -1, -2) @ other)
   return one @ so3_exp(fraction[..., None] * w)
 
 
 def rotate(rotation: Float[Array, "*n 3 3"], point: Float[Array, "*n 3"]) -> Float[Array, "*n 3"]:
-  """Returns a point turned by a rotation."""
+  """Returns a rotated point."""
   return apply(rotation, point)

@@ -1,7 +1,7 @@
 """Inverse warps: sampling a source image where pixels of the target project to.
 
-Where something is not valid (`depth` or z in the source at or below `cameras.MIN_DEPTH`) the pixel
-stays at its own centre: flow 0, warped value 0, and no gradient.
+An invalid pixel (`depth`, or z in the source, at or below `cameras.MIN_DEPTH`) maps to its own
+centre: flow 0, warped value 0, no gradient.
 """
 
 from typing import NamedTuple
@@ -21,9 +21,9 @@ def sample(
 
   Args:
     pictures: The images; gradients flow to them and to `xy`.
-    xy: Places, anywhere.
-    border: "zeros": each of the four taps counts only if it lies in the picture, so values fade
-      out within half a pixel (gvnn). "edge": the border repeats, with zero gradient beyond it.
+    xy: Positions; they may lie outside the image.
+    border: "zeros": each of the four taps counts only if it lies in the image, so values fade out
+      within half a pixel (gvnn). "edge": the border repeats, with zero gradient beyond it.
 
   Raises:
     ValueError: `border` is neither.
@@ -35,7 +35,7 @@ def sample(
   if border == "edge":
     limit = jnp.broadcast_to(jnp.asarray([width - 1, height - 1], xy.dtype), places.shape)
     places = jnp.clip(places, 0, limit)
-  # Far places read nothing; bounding them keeps the conversion to integers defined.
+  # Far positions read zeros; clipping them keeps the conversion to integers defined.
   places = jnp.clip(places, -4.0, max(height, width) + 4.0)
   low = jax.lax.stop_gradient(jnp.floor(places))
   part = places - low
@@ -58,8 +58,8 @@ class Landing(NamedTuple):
   """The positions in the source image that correspond to pixels of the target.
 
   Attributes:
-    xy: In pixels of the source.
-    z: Depth in the source camera; 0 where not valid.
+    xy: Position in pixels of the source.
+    z: Depth in the source camera; 0 if invalid.
     valid: Both depths are above `cameras.MIN_DEPTH`.
     inside: Valid, and between the outermost pixel centres of the source.
   """
@@ -76,9 +76,9 @@ def rigid(
   """Returns the positions of a target's pixels in a source image of the same static scene.
 
   Args:
-    depth: Of the target, in metres.
+    depth: Depth of the target in metres.
     pose: `T_source_target`.
-    intrinsics: Of both cameras.
+    intrinsics: Intrinsics of both cameras.
   """
   batch, height, width = depth.shape
   known = depth > cameras.MIN_DEPTH
@@ -87,7 +87,7 @@ def rigid(
   xy, in_front = cameras.project(moved, intrinsics)
   valid = known & in_front
   own = jnp.broadcast_to(cameras.pixel_centres(height, width, depth.dtype), xy.shape)
-  # Without rounding of the round trip, a camera at rest samples the image bit for bit.
+  # Rounding errors are removed, so that a camera at rest samples the image bit for bit.
   rounding = jax.lax.stop_gradient(cameras.project(points, intrinsics)[0] - own)
   xy = jnp.where(valid[..., None], xy - rounding, own)
   x, y = xy[..., 0], xy[..., 1]
@@ -136,7 +136,7 @@ def normalised_grid(height: int, width: int, dtype: DTypeLike = jnp.float32) -> 
 
 
 def to_pixels(grid: Float[Array, "*n H W 2"]) -> Float[Array, "*n H W 2"]:
-  """Returns pixels (x, y) of gvnn's coordinates."""
+  """Returns pixels (x, y) from gvnn's coordinates."""
   height, width = grid.shape[-3:-1]
   last = jnp.broadcast_to(jnp.asarray([width - 1, height - 1], grid.dtype), grid.shape)
   return (grid + 1) / 2 * last + 0.5
@@ -149,14 +149,14 @@ def _grid_of(params: Array) -> tuple[Array, Array]:
 
 
 def affine_grid(params: Float[Array, "B H W 6"]) -> Float[Array, "B H W 2"]:
-  """Returns (a0 x + a1 y + a2, a3 x + a4 y + a5): absolute places, not offsets."""
+  """Returns (a0 x + a1 y + a2, a3 x + a4 y + a5): absolute positions, not offsets."""
   x, y = _grid_of(params)
   a = [params[..., i] for i in range(6)]
   return jnp.stack([a[0] * x + a[1] * y + a[2], a[3] * x + a[4] * y + a[5]], axis=-1)
 
 
 def se2_grid(params: Float[Array, "B H W 3"]) -> Float[Array, "B H W 2"]:
-  """Returns the grid turned by theta and moved by (tx, ty), all per pixel."""
+  """Returns the grid rotated by theta and shifted by (tx, ty), all per pixel."""
   x, y = _grid_of(params)
   cos, sin = jnp.cos(params[..., 0]), jnp.sin(params[..., 0])
   turned = jnp.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
@@ -172,7 +172,7 @@ def disparity_grid(disparity: Float[Array, "B H W 1"]) -> Float[Array, "B H W 2"
 def slanted_plane_disparity(params: Float[Array, "B H W 3"]) -> Float[Array, "B H W"]:
   """Returns the disparity p0 x + p1 y + p2 of a plane per pixel.
 
-  gvnn's code, which its list of layers leaves out, has p0 with the rows: exchange p0 and p1.
+  gvnn's code (missing in its list of layers) multiplies p0 by the rows: exchange p0 and p1.
   """
   x, y = _grid_of(params)
   return params[..., 0] * x + params[..., 1] * y + params[..., 2]
