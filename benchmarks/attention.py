@@ -1,8 +1,8 @@
-"""Attention at once and in blocks: time and memory of `nn.attend` beside a plain softmax.
+"""Time and memory of `nn.attend`, at once and in blocks, compared with a plain softmax.
 
   python benchmarks/attention.py
 
-Memory at full size is what XLA would set aside: the programs are compiled, not run.
+Memory at full size is XLA's temporary memory: the programs are compiled, not run.
 """
 
 import math
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from perceiver_stream.nn import attend
 
-PLAIN = "plain softmax"  # the peer
+PLAIN = "plain softmax"  # the reference
 THIN = 8 * 2**20
 
 
@@ -35,7 +35,7 @@ class Size(NamedTuple):
     return 4 * self.queries * self.keys * self.heads / common.MB
 
 
-# The optical flow Perceiver IO reads 368 x 496 pixels into 2048 latents, and out again.
+# The optical flow Perceiver IO encodes 368 x 496 pixels into 2048 latents, and decodes them.
 MEASURED = (
   Size("self-attention of 1024 latents", 1024, 1024, 8, 64),
   Size("1024 latents read 45,632 pixels", 1024, 45632, 1, 128),
@@ -49,7 +49,7 @@ TINY = (Size("tiny", 64, 512, 1, 8),)
 
 
 def plain(queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
-  """Returns attention as the textbook writes it."""
+  """Returns attention by its textbook formula."""
   logits = jnp.einsum("bqmf,bnmf->bmqn", queries, keys) / math.sqrt(queries.shape[-1])
   return jnp.einsum("bmqn,bnmg->bqmg", jax.nn.softmax(logits, axis=-1), values)
 

@@ -1,6 +1,6 @@
-"""What the benchmarks share: clocks, memory, fresh processes, tables, pages.
+"""Shared functions of the benchmarks: clocks, memory, fresh processes, tables, pages.
 
-Run as a script, it says what machine this is.
+Run as a script, it describes the machine.
 """
 
 import argparse
@@ -29,16 +29,16 @@ _STATUS = pathlib.Path("/proc/self/status")  # Linux
 
 
 class Seconds(NamedTuple):
-  """Medians: of the clock on the wall, and of the processor over all threads."""
+  """Medians of wall time and of CPU time over all threads."""
 
   wall: float
   cpu: float
 
 
 def medians(contestants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Seconds]:
-  """Returns what each contestant takes, after one call to warm up; without `repeats`, that call.
+  """Returns the median times of each contestant after one warm-up call; without `repeats`, of that call.
 
-  They run in turns, so that a busy moment of the machine hits all of them alike.
+  They run in turns, so that a busy moment of the machine affects all of them equally.
   """
   import jax
 
@@ -53,14 +53,14 @@ def medians(contestants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[
 
 
 class Program(NamedTuple):
-  """A compiled function, and what compiling it took.
+  """A compiled function and the cost of compiling it.
 
   Attributes:
     call: Takes the arguments it was compiled for.
     trace_s: Seconds from Python to StableHLO.
     compile_s: Seconds from there to machine code.
     instructions: Lines of the optimised program.
-    temp_bytes: What XLA sets aside while it runs, arguments and results apart.
+    temp_bytes: XLA's temporary memory while it runs, without arguments and results.
     output_bytes: Size of the results.
   """
 
@@ -77,7 +77,7 @@ def program(function: Callable, *arguments: Any, donate: Sequence[int] = ()) -> 
 
   Args:
     function: Pure.
-    *arguments: Whose shapes count.
+    *arguments: Arrays or structs of the shapes to compile for.
     donate: Which arguments the program may overwrite, by number.
   """
   import jax
@@ -102,22 +102,22 @@ def program(function: Callable, *arguments: Any, donate: Sequence[int] = ()) -> 
 
 
 def give_back() -> None:
-  """Returns to the system what glibc holds but nobody uses, such as what compiling needed."""
+  """Returns unused memory of glibc to the system, such as the compiler's."""
   trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
   if trim is not None:
     trim(0)
 
 
 class Peak:
-  """Measures how far this process grows in a `with` block: `so_far` inside, `grown` after it.
+  """Measures the growth of this process in a `with` block: `so_far` inside, `grown` after it.
 
-  Linux only can forget earlier peaks; elsewhere what came before counts too.
+  Earlier peaks are excluded on Linux only.
   """
 
   def __enter__(self) -> "Peak":
-    give_back()  # or what compiling used would hide growth
+    give_back()  # or the compiler's memory would hide growth
     if _STATUS.exists():
-      pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak is now what it holds
+      pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current memory
     self._before = self._highest()
     return self
 
@@ -139,7 +139,7 @@ class Peak:
 
 
 def free_bytes() -> int:
-  """Returns the memory that can be had without swapping; a guess of 8 GB where nobody says."""
+  """Returns the memory available without swapping; 8 GB where the system does not report it."""
   path = pathlib.Path("/proc/meminfo")
   match = re.search(r"MemAvailable:\s+(\d+) kB", path.read_text()) if path.exists() else None
   return 1024 * int(match.group(1)) if match else 8 * 10**9
@@ -159,9 +159,9 @@ def fresh(
 
   Args:
     function: At the top of a script whose `main` begins with `arguments_of`.
-    arguments: What JSON can hold, as must be the result.
+    arguments: JSON values; the result must be one, too.
     env: Changes of the environment.
-    inside: Whether to call it here after all, where only its running matters.
+    inside: Call it in this process instead, for quick checks.
   """
   script = function.__code__.co_filename
   asked = json.dumps({"function": function.__name__, "arguments": arguments})
@@ -177,7 +177,7 @@ def fresh(
 def arguments_of(
   argv: Sequence[str] | None, doc: str, names: Mapping[str, Any], more: Mapping[str, Any] = {}
 ) -> Any:
-  """Returns the command line's options; answers `fresh` and ends the process if that asks.
+  """Returns the command line's options; runs the function and exits if `fresh` started the process.
 
   Args:
     argv: The command line; None is the process's own.
@@ -189,7 +189,9 @@ def arguments_of(
     description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   add = parser.add_argument
-  add("--tiny", action="store_true", help="smallest sizes, to see that it runs; no real numbers")
+  add(
+    "--tiny", action="store_true", help="smallest sizes, a quick check without meaningful numbers"
+  )
   add("--output", default="runs/benchmarks", help="folder for JSON and files made for the purpose")
   add("--markdown", metavar="FILE", help="page whose section of this name is replaced")
   add("--path", default="", help="video to read, where the benchmark reads one")
@@ -208,7 +210,7 @@ def arguments_of(
 
 
 class Table(NamedTuple):
-  """Rows of text, numbers and None, under columns whose titles have the unit."""
+  """Rows of text, numbers and None; column titles contain the unit."""
 
   title: str
   columns: Sequence[str]
@@ -247,7 +249,7 @@ def shown(value: Any) -> str:
 
 
 def machine() -> dict[str, Any]:
-  """Returns what the numbers depend on."""
+  """Returns a description of the machine and the versions, on which the numbers depend."""
   info = pathlib.Path("/proc/cpuinfo")
   name = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
   has_affinity = hasattr(os, "sched_getaffinity")
@@ -269,7 +271,7 @@ def machine() -> dict[str, Any]:
 
 
 def headline(about: Mapping[str, Any]) -> str:
-  """Returns the machine in one line, with a warning if others were using it."""
+  """Returns the machine in one line, with a warning if it was busy."""
   busy = about["load"] > 0.5 * about["cores"]
   warning = f" **The machine was busy (load {about['load']}): do not quote.**" if busy else ""
   return (
@@ -280,13 +282,13 @@ def headline(about: Mapping[str, Any]) -> str:
 
 
 def publish(name: str, options: Any, tables: Sequence[Table], about: Mapping[str, Any]) -> None:
-  """Prints the tables, writes `<output>/<name>.json`, and the page if one is asked for.
+  """Prints the tables, writes `<output>/<name>.json`, and the page if `--markdown` is given.
 
   Args:
     name: Of the script.
     options: As `arguments_of` returned them.
-    tables: All that was measured.
-    about: `machine()` as it was before measuring, so that the load is that of others.
+    tables: The measurements.
+    about: `machine()` from before measuring, so that the load is that of other programs.
   """
   print(headline(about))
   for table in tables:
@@ -319,7 +321,7 @@ def replaced(page: str, name: str, text: str) -> str:
 def write_video(
   path: pathlib.Path, *, height: int, width: int, seconds: float, rate_hz: int = 30
 ) -> pathlib.Path:
-  """Writes a textured scene that a noisy camera sweeps over, with sound, and returns its path."""
+  """Writes a textured scene with a moving noisy camera, with sound, and returns its path."""
   import numpy as np
 
   from perceiver_stream.reporting.video_writer import VideoWriter

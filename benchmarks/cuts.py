@@ -2,10 +2,10 @@
 
   python benchmarks/cuts.py
 
-A bundled model watches pairs of held-out scenes of the synthetic world, 64 x 64: the first for 16
-ticks, then, by a cut or by a fade of 8 ticks to one picture of it, the second. Scored are the
+A bundled model processes pairs of held-out scenes of the synthetic world, 64 x 64: the first for 16
+ticks, then, after a cut or a fade of 8 ticks to one of its images, the second. Scores are of the
 predictions from the first frame after the cut on, or from the first still frame after the fade.
-PSNR is capped at 60 dB, as everywhere; a still picture is copied at 60 dB.
+PSNR is capped at 60 dB, as everywhere; copying a still image scores 60 dB.
 """
 
 from typing import Any
@@ -20,11 +20,11 @@ from perceiver_stream import streams
 from perceiver_stream.reporting.scores import psnr
 
 SEED = 10**6  # of scenes that no config trains on
-BEFORE, AFTER, FADE = 16, 16, 8  # ticks; the fade is the start of what comes after
+BEFORE, AFTER, FADE = 16, 16, 8  # ticks; the fade is the start of the second part
 
 
 def scene(level: str, seed: int, ticks: int, side: int) -> np.ndarray:
-  """Returns the first pictures of a scene, uint8 `[ticks, side, side, 3]`."""
+  """Returns the first frames of a scene, uint8 `[ticks, side, side, 3]`."""
   config = streams.synthetic.Config(
     height=side,
     width=side,
@@ -38,7 +38,7 @@ def scene(level: str, seed: int, ticks: int, side: int) -> np.ndarray:
 
 
 def recordings(pairs: int, side: int) -> dict[str, tuple[np.ndarray, int]]:
-  """Returns pictures `[T, pairs, side, side, 3]` by case, and the tick from which on to score."""
+  """Returns frames `[T, pairs, side, side, 3]` by case, and the first tick to score."""
   first, second = (
     np.stack([scene("medium", 2 * i + which, ticks, side) for i in range(pairs)], axis=1)
     for which, ticks in enumerate((BEFORE, AFTER))

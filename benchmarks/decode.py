@@ -1,11 +1,11 @@
-"""From a video file to windows of 128 x 128 pictures with sound, on one core, in frames a second.
+"""Decoding a video file to windows of 128 x 128 images with sound, on one core, in frames a second.
 
   python benchmarks/decode.py
   python benchmarks/decode.py --path=MY.mp4
 
-Without --path it writes a file: 848 x 480, 30 frames/s, with sound. The peer is what one would
-write in ten lines: every frame decoded by PyAV to RGB at its own size, its middle cut out and
-reduced by OpenCV; once without the sound, and once with the whole sound track decoded too.
+Without --path it writes a file: 848 x 480, 30 frames/s, with sound. The reference is a script of ten
+lines: every frame is decoded by PyAV to RGB at its own size, centre-cropped and resized by OpenCV;
+once without the sound, and once with the whole sound track decoded too.
 """
 
 import os
@@ -49,7 +49,7 @@ def plain_sound(path: str) -> None:
 
 
 def decode_only(path: str) -> None:
-  """Decodes every frame and does nothing with it: the floor."""
+  """Decodes every frame and discards it: the lower bound."""
   with av.open(path) as container:
     container.streams.video[0].thread_type = "NONE"
     for _ in container.decode(video=0):
@@ -57,7 +57,7 @@ def decode_only(path: str) -> None:
 
 
 def exhaust(path: str, rate_hz: float, audio_rate_hz: int, window: int) -> None:
-  """Reads the stream to its end, in windows, or tick by tick where `window` is 0."""
+  """Reads the stream to its end, in windows, or tick by tick if `window` is 0."""
   config = video.Config(
     path=path, height=SIDE, width=SIDE, rate_hz=rate_hz, audio_rate_hz=audio_rate_hz
   )
@@ -87,7 +87,7 @@ def ways(path: str, rate: float, has_sound: bool) -> dict[str, Callable[[], Any]
 
 
 def race(path: str, repeats: int) -> dict[str, Any]:
-  """Returns seconds by contestant, on one core where the system lets a process choose."""
+  """Returns seconds by contestant, on one core where the system supports it."""
   if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
   with av.open(path) as container:
@@ -123,8 +123,8 @@ def main(argv: list[str] | None = None) -> None:
   columns = ["by", "frames/s", "frames/CPU s", *(f"x {peer}" for peer in peers)]
   note = (
     f"{pathlib.Path(path).name}{made}: {frames} frames of {found['what']}, to {SIDE} x {SIDE}, on "
-    "one core. Ratios are of CPU time, which other programs disturb least. Frames are those of the file, also where ticks come at 25 Hz; windows are of hop + "
-    "longest displacement ticks, and those two windows share are copied into both."
+    "one core. Ratios are of CPU time, which other programs disturb least. Frames are those of the file, also where ticks come at 25 Hz; windows are of new ticks + "
+    "longest displacement, and ticks that two windows share are copied into both."
   )
   tables = [common.Table("From a file to ticks and windows", columns, rows, note)]
   common.publish("decode", options, tables, about)

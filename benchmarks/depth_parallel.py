@@ -1,9 +1,9 @@
-"""Pipelines measured: identities, how far Sideways is from backprop, memory, and frames a second.
+"""Measurements of pipelines: identities, cosine of Sideways and backprop, memory, frames a second.
 
   python benchmarks/depth_parallel.py
   python benchmarks/depth_parallel.py --markdown=docs/depth_parallel.md --plot=docs/images/depth_parallel.png
 
-What they can learn is in benchmarks/depth_parallel_tasks.py.
+Their accuracy is measured by benchmarks/depth_parallel_tasks.py.
 """
 
 import functools
@@ -26,7 +26,7 @@ TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLA
 
 
 def chain(depth: int, side: int = 12, width: int = 8) -> Any:
-  """Returns a chain of so many layers, its head among them."""
+  """Returns a chain of the given number of layers, including the head."""
   config = convchain.Config(channels=(width,) * (depth - 1), output_dim=1)
   return convchain.staged(config, side, side, 1)
 
@@ -112,7 +112,7 @@ def curve(depths: tuple[int, ...], speeds: tuple[float, ...], rows: int, plot: s
     draw(lines, pathlib.Path(plot))
   note = "Change: root mean square from frame to frame, of textures of variance 1. Cosines below 0 are 0."
   rows_of = [[*row, row[2] / first] for row in found]
-  return common.Table("Sideways beside backprop", [*columns, "x still"], rows_of, note)
+  return common.Table("Sideways and backprop", [*columns, "x still"], rows_of, note)
 
 
 def draw(lines: dict[int, list[tuple[float, float]]], path: pathlib.Path) -> None:
@@ -130,7 +130,7 @@ def draw(lines: dict[int, list[tuple[float, float]]], path: pathlib.Path) -> Non
 
 
 def memory(depths: tuple[int, ...], ticks: int) -> common.Table:
-  """Returns bytes carried from tick to tick, and those of compiled windows."""
+  """Returns the bytes carried from tick to tick, and those of compiled windows."""
   found = []
   for depth in depths:
     made = partition(chain(depth))
@@ -145,12 +145,14 @@ def memory(depths: tuple[int, ...], ticks: int) -> common.Table:
     found.append([depth, *carried.values(), carried["buffered"] / carried["sideways"], *temps])
   columns = ["stages", "Sideways carries, kB", "buffered, kB", "x Sideways"]
   columns += [f"{ticks} ticks of Sideways, kB", "of exact gradients, kB"]
-  note = "Carried: registers and buffers. The last two: what XLA sets aside for a window, compiled."
+  note = (
+    "Carried: registers and buffers. The last two: XLA's temporary memory for a window, compiled."
+  )
   return common.Table("Memory", columns, found, note)
 
 
 def windows_of(made: Any) -> tuple[Callable, Callable]:
-  """Returns the sum of Sideways gradients of a window, and the exact gradient of it."""
+  """Returns the sum of Sideways gradients over a window, and its exact gradient."""
   rule, pipeline = gradients("sideways", made, tasks.squared), Pipeline(made)
 
   def sideways(params: Any, frames: Any) -> Any:
@@ -172,7 +174,7 @@ def windows_of(made: Any) -> tuple[Callable, Callable]:
 
 
 def race(side: int, dim: int, layers: int, ticks: int, repeats: int) -> dict[str, float]:
-  """Returns frames a second of one stage on one device, and of two on as many; they take turns."""
+  """Returns frames a second of one stage on one device and of two stages on two; they take turns."""
   config = vit.Config(patch=8, dim=dim, num_layers=layers, num_heads=4, mlp_dim=4 * dim)
   staged = vit.staged(config, side, side)
   frames = {"frames": np.zeros((ticks, 1, side, side, 3), np.float32)}

@@ -1,19 +1,19 @@
-"""Where a pipeline overtakes the ordinary net: accuracy and latency in one number, over compute.
+"""Accuracy and latency in one number, over compute: the point from which the ordinary net is better.
 
   python benchmarks/depth_parallel_crossover.py
   python benchmarks/depth_parallel_crossover.py --markdown=docs/depth_parallel.md --plot=docs/images/depth_parallel_crossover.png
 
-A blob flies among noise. Frames come at their pace; whoever is free takes the newest one, and at each
-frame's time the newest finished answer is judged by where the blob is then (streaming evaluation: no
-answer yet counts as wrong). Every net is a chain of one size that also sees what it read a tick
-before, and is taught where the blob will be in the middle of the time for which its answer is shown,
-at all paces at which it is run. What differs is execution: all layers, then the next frame; or
-two or six stages that work at once, each on a worker of its own.
+A blob moves among noise. Frames come at a fixed rate; a free worker takes the newest one, and at each
+frame's time the newest finished output is compared with the position of the blob at that time
+(streaming evaluation: no output yet counts as wrong). Every net is a chain of one size whose layers
+also read their inputs of the previous tick. It is trained to predict the position in the middle of
+the time for which its output is shown, at all rates at which it is run. The difference is the
+execution: all layers, then the next frame; or two or six stages in parallel, each on its own worker.
 
 With the simulated clock a layer takes the same time everywhere; with the real one, one core
 computes all layers, or two cores half of them each, as `DevicePipeline`s of one and two devices.
-Nets are kept under --output, and taught once. The real clock needs a quiet machine; --repeats=0 leaves
-it out.
+Nets are trained once and stored under --output. The real clock needs a quiet machine; --repeats=0
+leaves it out.
 """
 
 import functools
@@ -42,7 +42,7 @@ ONE_CORE_EACH = {
 
 
 class Sizes(NamedTuple):
-  """Layers before the head, steps of teaching, frames of the clip to judge, its rows in eights."""
+  """Layers before the head, steps of training, frames of the test clip, its rows in eights."""
 
   depth: int
   steps: int
@@ -64,17 +64,17 @@ def named(stages: int) -> str:
 
 
 def work(made: Partition) -> int:
-  """Returns the layers of the largest stage: what one worker does for one answer."""
+  """Returns the layers of the largest stage, the work of one worker for one output."""
   return max(len(stage.layers) for stage in made.stages)
 
 
-# --- teaching
+# --- training
 
 
 def lesson(paces: int, key: Any) -> tuple[Any, Any]:
-  """Returns a clip of every n-th frame, n of 1 to `paces`, and where the blob will be.
+  """Returns a clip of every n-th frame, n of 1 to `paces`, and the future positions of the blob.
 
-  A step that takes n frames is done n frames after its own, and its answer is shown for n.
+  A step that takes n frames' time ends n frames after its input, and its output is shown for n.
   """
   one, two = jax.random.split(key)
   pace = jax.random.randint(one, (), 1, paces + 1)
@@ -85,7 +85,7 @@ def lesson(paces: int, key: Any) -> tuple[Any, Any]:
 
 
 def nets(folder: pathlib.Path, sizes: Sizes) -> dict[int, Any]:
-  """Returns parameters by number of stages, taught once and kept in the folder."""
+  """Returns parameters by number of stages, trained once and stored in the folder."""
   folder.mkdir(parents=True, exist_ok=True)
   found = {}
   for stages in stages_of(sizes.depth):
@@ -102,11 +102,11 @@ def nets(folder: pathlib.Path, sizes: Sizes) -> dict[int, Any]:
   return found
 
 
-# --- running and judging
+# --- running and scoring
 
 
 def clip_to_judge(sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
-  """Returns frames `[T, B, H, W, 1]` and where the blobs are `[T, B]`, not seen in teaching."""
+  """Returns test frames `[T, B, H, W, 1]` and the positions of the blobs `[T, B]`."""
   keys = jax.random.split(jax.random.key(99), sizes.eights)
   parts = [tasks.blobs(key, sizes.frames, SPEED) for key in keys]
   frames, cells = (np.concatenate(found, axis=1) for found in zip(*parts, strict=True))
@@ -114,7 +114,7 @@ def clip_to_judge(sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def method(step: Callable[[Any, int], tuple[Any, Any]], registers: Any) -> Callable[[int], Any]:
-  """Returns what answers a frame by its number, from a step that takes and returns registers."""
+  """Returns a function from frame numbers to outputs, from a step with registers as its state."""
 
   def answer(frame: int) -> np.ndarray:
     nonlocal registers
@@ -125,7 +125,7 @@ def method(step: Callable[[Any, int], tuple[Any, Any]], registers: Any) -> Calla
 
 
 class Runner(NamedTuple):
-  """A pipeline over the clip to be judged: its `method` from `step` and first registers."""
+  """A pipeline over the test clip: its `method` from `step` and initial registers."""
 
   step: Callable[[Any, int], tuple[Any, Any]]
   registers: Any
@@ -155,7 +155,7 @@ def on_devices(made: Partition, params: Any, frames: np.ndarray) -> Runner:
 
 
 def judged(outputs: streaming.Outputs, cells: np.ndarray, fps: float) -> float:
-  """Returns the share of frames at whose time the newest answer is within a pixel, in percent."""
+  """Returns the share of frames with the newest output within a pixel at their time, in percent."""
   association = streaming.associate(outputs.input_frames, outputs.finish_times, len(cells), fps)
   values = dict(zip(outputs.input_frames.tolist(), outputs.values, strict=True))
   right = [
@@ -166,27 +166,27 @@ def judged(outputs: streaming.Outputs, cells: np.ndarray, fps: float) -> float:
 
 
 def marked(cells: np.ndarray) -> np.ndarray:
-  """Returns the heat map of someone who knows: 1 where the blob is."""
+  """Returns the ideal heat map: 1 at the position of the blob."""
   return np.eye(tasks.SIDE**2, dtype=np.float32)[cells]
 
 
 def held(cells: np.ndarray) -> float:
-  """Returns the share of frames at which the place in the first frame is still right."""
+  """Returns the share of frames for which the position in the first frame is still right."""
   first = marked(cells[0])
   return 100 * float(np.mean([tasks.within_a_pixel(first, cell) for cell in cells]))
 
 
 def simulated(step: Callable[[int], Any], seconds: float, cells: np.ndarray) -> float:
-  """Returns the score of a method whose step takes so many frames' time, whatever the machine."""
+  """Returns the score of a method whose step takes the given number of frames' time."""
   clock = streaming.SimulatedClock()
   timed = clock.taking(step, lambda frame: seconds)
   return judged(streaming.run(timed, len(cells), 1, clock=clock, sleep=clock.sleep), cells, 1)
 
 
 def in_theory(found: dict[int, Any], sizes: Sizes, budgets: Iterable[float]) -> list[list[float]]:
-  """Returns budget after budget, with the scores by number of stages and that of a perfect eye.
+  """Returns a row for each budget, with scores by number of stages and that of perfect but late output.
 
-  The eye takes as long as the net in one stage, and sees at once what is in its frame, no later.
+  The last is the true position in the input frame, as late as the output of the net in one stage.
   """
   frames, cells = clip_to_judge(sizes)
   cuts = {stages: cut_into(stages, sizes.depth) for stages in found}
@@ -203,7 +203,7 @@ def in_theory(found: dict[int, Any], sizes: Sizes, budgets: Iterable[float]) -> 
 
 
 def in_fact(folder: str, sizes: list[int], periods: list[float], repeats: int) -> dict[str, Any]:
-  """Returns seconds of a step on one and on two devices, and scores by the clock on the wall."""
+  """Returns seconds of a step on one and on two devices, and scores in wall time."""
   asked = Sizes(*sizes)
   found, (frames, cells) = nets(pathlib.Path(folder), asked), clip_to_judge(asked)
   runners = {s: on_devices(cut_into(s, asked.depth), found[s], frames) for s in (1, 2)}
@@ -220,11 +220,11 @@ def in_fact(folder: str, sizes: list[int], periods: list[float], repeats: int) -
   return {"step_s": step_s, "rows": rows}
 
 
-# --- tables and the picture
+# --- tables and the plot
 
 
 def crossing(x: Sequence[float], one: Sequence[float], other: Sequence[float]) -> float | None:
-  """Returns where `one` comes to exceed `other` for good, between two points by a straight line."""
+  """Returns the point from which `one` exceeds `other` for good, by linear interpolation."""
   ahead = np.asarray(one) - np.asarray(other)
   behind = np.nonzero(ahead <= 0)[0]
   if not len(behind) or behind[-1] == len(x) - 1:
@@ -241,7 +241,7 @@ def draw(
   figure = Figure(figsize=(9, 3.7), layout="constrained", dpi=80)
   left, *right = figure.subplots(1, 2 if fact else 1, sharey=True, squeeze=False)[0]
   budgets, *scores, eye = (list(column) for column in zip(*theory, strict=True))
-  left.plot(budgets, eye, ":", color="0.4", label="perfect eye, sequential")
+  left.plot(budgets, eye, ":", color="0.4", label="perfect but late, sequential")
   _panel(left, budgets, dict(zip(stages_of(depth), scores, strict=True)), base)
   left.set_title("simulated clock", fontsize=10)
   left.set_xlabel("layers that a worker computes in a frame's time")
@@ -258,10 +258,10 @@ def draw(
 
 
 def _panel(axis: Any, x: Sequence[float], lines: dict[int, list[float]], base: float) -> None:
-  """Draws scores over compute by number of stages, and where the fewest overtake the most."""
+  """Draws scores over compute by number of stages, and the crossing of the fewest and the most."""
   for (stages, values), colour in zip(lines.items(), ("C0", "C2", "C1"), strict=False):
     axis.plot(x, values, marker="o", markersize=4, color=colour, label=named(stages))
-  axis.axhline(base, color="0.7", linewidth=1, label="first answer held")
+  axis.axhline(base, color="0.7", linewidth=1, label="first output held")
   first, *_, last = lines.values()
   at = crossing(x, first, last)
   if at is not None:
@@ -277,21 +277,21 @@ def tables(
   theory: list[list[float]], fact: dict[str, Any], base: float, depth: int
 ) -> list[common.Table]:
   columns = ["layers a frame", *(f"{named(stages)}, %" for stages in stages_of(depth))]
-  columns += ["perfect eye, sequential, %", "first answer held, %", "x sequential"]
+  columns += ["perfect but late, sequential, %", "first output held, %", "x sequential"]
   rows = [[*row, base, row[-2] / row[1] if row[1] else None] for row in theory]
   budgets, sequential, *_, full, _ = (list(column) for column in zip(*theory, strict=True))
   at = crossing(budgets, sequential, full)
   note = (
-    f"x: {depth + 1} stages over sequential, which overtakes at {common.shown(at)} layers a frame. A "
-    f"pipeline has a worker per stage. A perfect eye tells where the blob was in the frame it saw, as "
-    f"late as the net in one stage. Where a step is no whole number of frames, nets do worse: answers "
-    f"are by turns newer and older than was taught."
+    f"x: {depth + 1} stages over sequential, which is better from {common.shown(at)} layers a frame on. A "
+    f"pipeline has a worker per stage. 'Perfect but late' is the true position in the input "
+    f"frame, as late as the net in one stage. Where a step is no whole number of frames, nets do worse: "
+    f"outputs are alternately newer and older than in training."
   )
   found = [common.Table("Accuracy at the frame's time, simulated clock", columns, rows, note)]
   if not fact["rows"]:
     return found
   columns = ["a frame's time, ms", "in sequential steps", "one core, %", "two cores, %"]
-  columns += ["first answer held, %", "x one core"]
+  columns += ["first output held, %", "x one core"]
   rows = [[*row, base, row[3] / row[2] if row[2] else None] for row in fact["rows"]]
   ms = {stages: f"{1e3 * s:.3g} ms" for stages, s in fact["step_s"].items()}
   note = f"Medians of turns. A step takes {ms['1']} on one core, {ms['2']} on two."

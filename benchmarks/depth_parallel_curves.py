@@ -1,13 +1,13 @@
-"""Learning from one stream by Sideways, Skip-Sideways, the pipeline's exact gradient, and backprop.
+"""Learning curves of Sideways, Skip-Sideways, the pipeline's exact gradient, and backprop.
 
   python benchmarks/depth_parallel_curves.py
   python benchmarks/depth_parallel_curves.py --markdown=docs/depth_parallel.md --plot=docs/images/depth_parallel_curves.png
 
-The nano model watches the synthetic world once, in order, and predicts its pictures, as
-`scripts/train.py --config.execution=...` trains: each prediction is scored before it is learnt from.
-Every rule tries the same learning rates; the best of each is shown. Every layer is a stage, so all
-but backprop's predictions are made of what was seen 4 ticks ago, and judged like them. Runs are kept
-under --output: one that was stopped goes on, one that is done is read.
+The nano model processes the synthetic world once, in order, and predicts its images, as
+`scripts/train.py --config.execution=...` trains: each prediction is scored before the update that
+uses it. Every rule is run with the same learning rates; the best of each is shown. Every layer is a
+stage, so all but backprop predict from input that is 4 ticks old. Runs are stored under --output:
+interrupted ones are resumed, finished ones are read.
 """
 
 import dataclasses
@@ -52,10 +52,10 @@ def experiment(execution: str, rate: float, windows: int, run_dir: str):
 
 
 def ran(execution: str, rate: float, windows: int, folder: pathlib.Path) -> Run:
-  """Returns a run to its end, training what of it is missing.
+  """Returns a run to its end, after training its missing windows.
 
   Raises:
-    KeyboardInterrupt: It was stopped; the same command goes on.
+    KeyboardInterrupt: The run was stopped; the same command resumes it.
   """
   path = folder / f"{execution}_{rate:g}_{windows}"
   if not (path.is_dir() and read_run(path).summary.get("finished")):
@@ -66,7 +66,7 @@ def ran(execution: str, rate: float, windows: int, folder: pathlib.Path) -> Run:
 
 
 def error_over_copying(series: Series) -> float:
-  """Returns the mean over the last quarter of how large the error is beside that of copying.
+  """Returns the mean ratio of the error to that of copying over the last quarter.
 
   A ratio of geometric means: scores are in dB.
   """
@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
     executions, rates, windows = EXECUTIONS[:1], RATES[:1], 3
   folder = pathlib.Path(options.output) / "depth_parallel_curves"
   runs: dict[str, dict[float, Run]] = {execution: {} for execution in executions}
-  for rate in rates:  # so that all rules have had the same tries, wherever it is stopped
+  for rate in rates:  # so that all rules have the same rates, wherever it is stopped
     for execution, by_rate in runs.items():
       by_rate[rate] = ran(execution, rate, windows, folder)
   if options.plot:

@@ -1,12 +1,13 @@
-"""Keypoints from a pipeline: accuracy against the number of stages and the speed of what is watched.
+"""Keypoints from a pipeline: accuracy against the number of stages and the speed of the objects.
 
   python benchmarks/depth_parallel_keypoints.py
   python benchmarks/depth_parallel_keypoints.py --markdown=docs/depth_parallel.md
 
-Three coloured blobs fly over noise that stands still, and bounce; a DenseNet and an Inception net say
-where they are now, by heat maps. PCK is the share within a fifth of the size of what the three span.
-Each net as it is, its weights cut into stages, and those trained to tell the present from the delayed
-path: with the labels, and with the ordinary net as a teacher besides. One training covers all speeds.
+Three coloured blobs move and bounce over static noise; a DenseNet and an Inception net predict their
+current positions, by heat maps. PCK is the share within a fifth of the extent of the three. Rows are
+the net itself, its weights partitioned into stages, and pipelines trained to predict the present from
+the delayed path: with the labels, and with the ordinary net as a teacher. One training covers all
+speeds.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,7 +43,7 @@ NETS = {
 def flights(key: Any, speeds: Any) -> tuple[Any, Any]:
   """Returns frames `[TICKS, ROWS, SIDE, SIDE, 3]` and points `[TICKS, ROWS, POINTS, 2]`, (x, y)."""
   keys = jax.random.split(key, 3)
-  span = SIDE - 6.0  # three pixels from each border they turn round
+  span = SIDE - 6.0  # they turn round three pixels from each border
   start = jax.random.uniform(keys[0], (1, ROWS, POINTS, 2), maxval=2 * span)
   angle = jax.random.uniform(keys[1], (1, ROWS, POINTS), maxval=2 * jnp.pi)
   step = speeds[None, :, None, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
@@ -84,7 +85,7 @@ def learners(made: Partition, stride: int, steps: int) -> tuple[Callable, Callab
 
 
 def scorer(made: Partition, stride: int, clips: int, skip: int) -> Callable[[Any, float], float]:
-  """Returns `(parameters, speed) -> PCK`, from the tick on at which every pipe is full."""
+  """Returns `(parameters, speed) -> PCK`, from the tick on at which every pipeline is full."""
   pipeline = Pipeline(made)
 
   def one(params: Any, speed: Any, key: Any) -> Any:
@@ -108,7 +109,7 @@ def scorer(made: Partition, stride: int, clips: int, skip: int) -> Callable[[Any
 
 
 def keypoints(name: str, net: Any, steps: int, clips: int, cuts: Sequence[int]) -> common.Table:
-  """Returns the table of one net, of those in `NETS`."""
+  """Returns the table of one net of `NETS`."""
   make, config = net
   staged, stride = make(config, SIDE, SIDE), config.stride
   whole, skip = partition(staged, 1), len(staged.layers)
@@ -124,7 +125,7 @@ def keypoints(name: str, net: Any, steps: int, clips: int, cuts: Sequence[int]) 
     for speed in SPEEDS:
       values = [score(params, speed) for params in (teacher, plain, soft)]
       rows.append([len(made.stages), speed, *values, max(values) / max(best[speed], 1e-9)])
-  columns = ["stages", "pixels a tick", "its weights, %", "taught the present, %"]
+  columns = ["stages", "pixels a tick", "its weights, %", "trained on the present, %"]
   note = (
     f"PCK at 0.2, {SIDE}×{SIDE} pixels, maps of {SIDE // stride}×{SIDE // stride} cells, shortcuts "
     f"fresh; {steps} clips of {ROWS} scenes after {3 * steps} of the ordinary net."

@@ -1,13 +1,13 @@
-"""What Sideways can learn: left or right, and the next frame.
+"""Accuracy of Sideways on two tasks: direction of motion, and the next frame.
 
   python benchmarks/depth_parallel_sideways.py
   python benchmarks/depth_parallel_sideways.py --markdown=docs/depth_parallel.md
 
-Upright bars that slide, endless and all new. *Direction*: no single frame tells left from right.
-*Next frame*: the picture a tick after the newest. Nets are chains of convolutions, all trained alike;
-what differs is the rule, the shortcut, and where the chain is cut. Direction is learnt by gradient
-descent with momentum: Adam makes the first layers, whose gradients are the most stale, move as fast
-as the last, and what was learnt is lost again.
+Frames are of moving vertical bars, an endless stream of new clips. *Direction*: no single frame shows
+it. *Next frame*: the frame a tick after the newest. Nets are chains of convolutions, all trained in
+the same way; the rule, the shortcut and the partition differ. Direction is trained by gradient
+descent with momentum: with Adam the first layers, whose gradients are the most stale, move as fast
+as the last, and the solution is lost again.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ from perceiver_stream.execution import gradients, partition
 from perceiver_stream.execution.nets import convchain
 
 HEIGHT, WIDTH, ROWS, TICKS = 4, 16, 32, 16
-CHANNELS, DEPTH, LATE = 12, 4, 6  # scored from tick LATE on: every pipe is full
+CHANNELS, DEPTH, LATE = 12, 4, 6  # scored from tick LATE on: every pipeline is full
 SHORT = (1, 2)  # the last stage has all layers but two
 EACH = (1, 2, 3, 4)
 
 
 def sliding(key: Any, ticks: int, speed: float) -> tuple[Any, Any]:
-  """Returns frames `[ticks, ROWS, HEIGHT, WIDTH, 1]` of bars of unit variance, and which go right."""
+  """Returns frames `[ticks, ROWS, HEIGHT, WIDTH, 1]` of moving bars of unit variance, and directions."""
   one, two = jax.random.split(key)
   right = jax.random.bernoulli(two, 0.5, (ROWS,))
   f = jnp.fft.fftfreq(WIDTH) * WIDTH
@@ -52,7 +52,7 @@ def chain(shortcut: str, depth: int, span: int = 3, **head: Any) -> Any:
 
 
 def taught(made: Any, rule: str, loss: Callable, clip: Callable, steps: int, adam: bool) -> Any:
-  """Returns parameters after so many clips, each the sum of its ticks' gradients."""
+  """Returns parameters after training on clips, each with the sum of its ticks' gradients."""
   teach = gradients(rule, made, loss)
   falling = lambda rate: optax.cosine_decay_schedule(rate, steps)  # noqa: E731
   learns = optax.adam(falling(1e-3)) if adam else optax.sgd(falling(0.03), momentum=0.9)
@@ -68,7 +68,7 @@ def taught(made: Any, rule: str, loss: Callable, clip: Callable, steps: int, ada
 
     first = teach.initial(params, ROWS), jax.tree.map(jnp.zeros_like, params)
     (_, found), _ = jax.lax.scan(tick, first, (frames, targets))
-    with jax.numpy_dtype_promotion("standard"):  # which adam needs
+    with jax.numpy_dtype_promotion("standard"):  # needed by adam
       updates, state = optimizer.update(found, state, params)
     return (optax.apply_updates(params, updates), state), None
 

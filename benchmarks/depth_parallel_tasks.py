@@ -1,11 +1,11 @@
-"""What pipelines can learn: the present, from a delayed path.
+"""Training pipelines to predict the present from a delayed path.
 
   python benchmarks/depth_parallel_tasks.py
   python benchmarks/depth_parallel_tasks.py --markdown=docs/depth_parallel.md
 
-Where is a blob now, among others that stand still? The accuracy (within a pixel) of the ordinary
-net, of its weights when every layer is a stage, and of what training the pipeline wins back, with
-the labels alone and with the ordinary net as a teacher. Clips are endless and all new.
+The task is the current position of a blob among static ones. The table has the accuracy (within a
+pixel) of the ordinary net, of its weights with every layer a stage, and of pipelines trained with
+the labels alone and with the ordinary net as a teacher. The stream of new clips is endless.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from perceiver_stream.execution.nets import convchain
 
 SIDE, ROWS, TICKS = 12, 8, 20
 WIDTH, DEPTH = 12, 5  # of the chain of convolutions
-LATE = DEPTH + 1  # scored from this tick on: every pipe is full
+LATE = DEPTH + 1  # scored from this tick on: every pipeline is full
 
 
 def texture(key: Any, rows: int, side: int) -> Any:
@@ -35,7 +35,7 @@ def texture(key: Any, rows: int, side: int) -> Any:
 
 
 def moved(picture: Any, y: Any, x: Any) -> Any:
-  """Returns pictures `[rows, side, side]` moved by parts of pixels, `[rows]`."""
+  """Returns images `[rows, side, side]` moved by fractions of pixels, `[rows]`."""
   f = jnp.fft.fftfreq(picture.shape[1])
   phase = y[:, None, None] * f[None, :, None] + x[:, None, None] * f[None, None, :]
   turn = jax.lax.complex(jnp.cos(2 * jnp.pi * phase), -jnp.sin(2 * jnp.pi * phase))
@@ -43,7 +43,7 @@ def moved(picture: Any, y: Any, x: Any) -> Any:
 
 
 def sliding(key: Any, ticks: int, speed: float, rows: int = ROWS, side: int = SIDE) -> Any:
-  """Returns frames `[ticks, rows, side, side, 1]` of textures that slide, and which go right."""
+  """Returns frames `[ticks, rows, side, side, 1]` of moving textures, and their directions."""
   one, two = jax.random.split(key)
   right = jax.random.bernoulli(two, 0.5, (rows,))
   start, step = texture(one, rows, side), jnp.where(right, speed, -speed)
@@ -52,7 +52,7 @@ def sliding(key: Any, ticks: int, speed: float, rows: int = ROWS, side: int = SI
 
 
 def blobs(key: Any, ticks: int, speed: float) -> tuple[Any, Any]:
-  """Returns frames of a blob that flies among noise, and where it is, as a flat index."""
+  """Returns frames of a blob that moves among noise, and its position as a flat index."""
   keys = jax.random.split(key, 3)
   start = jax.random.uniform(keys[0], (ROWS, 2), maxval=float(SIDE))
   angle = jax.random.uniform(keys[1], (ROWS,), maxval=2 * jnp.pi)
@@ -71,7 +71,7 @@ def blobs(key: Any, ticks: int, speed: float) -> tuple[Any, Any]:
 
 
 def cross_entropy(answer: Any, target: Any) -> Any:
-  """Returns the loss of classes, one per frame or per place."""
+  """Returns the loss of classes, one per frame or per position."""
   logits = answer["head"].reshape(target.shape[0], -1)
   return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, target))
 
@@ -81,13 +81,13 @@ def squared(answer: Any, target: Any) -> Any:
 
 
 def chain(depth: int, shortcut: str, **head: Any) -> Any:
-  """Returns a chain of so many layers and a head."""
+  """Returns a chain of the given number of layers and a head."""
   config = convchain.Config(channels=(WIDTH,) * depth, shortcut=shortcut, **head)
   return convchain.staged(config, SIDE, SIDE, 1)
 
 
 def piped(made: Any, params: Any, loss: Callable, clip: Callable, steps: int, seed: int) -> Any:
-  """Returns parameters after exact gradients through the running pipeline."""
+  """Returns parameters trained by exact gradients through the running pipeline."""
   pipeline, optimizer = Pipeline(made, tells_all=True), optax.adam(1e-3)
 
   def learn(carry: Any, key: Any) -> Any:
@@ -115,7 +115,7 @@ def piped(made: Any, params: Any, loss: Callable, clip: Callable, steps: int, se
 def scored(
   made: Any, params: Any, clip: Callable, score: Callable, clips: int, late: int = LATE
 ) -> float:
-  """Returns the mean score of new clips, from the tick on at which every pipe is full."""
+  """Returns the mean score of new clips, from the tick on at which every pipeline is full."""
   pipeline = Pipeline(made)
 
   def one(key: Any) -> Any:
@@ -130,7 +130,7 @@ def scored(
 
 
 def within_a_pixel(heat: Any, cell: Any) -> Any:
-  """Returns the share of answers that are at most a pixel off in both directions."""
+  """Returns the share of outputs that are at most a pixel off in both directions."""
   found = jnp.argmax(heat.reshape(heat.shape[0], -1), axis=-1)
   away = lambda a, b: jnp.abs((a - b + SIDE // 2) % SIDE - SIDE // 2)  # noqa: E731
   off = jnp.maximum(away(found // SIDE, cell // SIDE), away(found % SIDE, cell % SIDE))
@@ -173,8 +173,8 @@ def present(steps: int, clips: int, depth: int, most: int) -> common.Table:
     f"A blob at 0.7 pixels a tick; {steps} clips of {ROWS} blobs for the ordinary net, then {more} "
     f"more for it and for both pipelines alike."
   )
-  columns = ["net", "stages", "within a pixel, %", "x of the loss won back"]
-  return common.Table("The present from a delayed path", columns, rows, note)
+  columns = ["net", "stages", "within a pixel, %", "x of the loss recovered"]
+  return common.Table("Predicting the present from a delayed path", columns, rows, note)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,9 +1,9 @@
-"""Many devices: what each holds, and what a window takes, for every axis of the mesh.
+"""Memory per device and time per window for every axis of the mesh.
 
   python benchmarks/devices.py
 
-Devices are those of the machine, or as many as asked for of its CPU, which then share its cores:
-there the memory per device is what counts, and the time only shows what dividing costs.
+Devices are those of the machine, or the requested number of simulated ones on its CPU, which then
+share its cores: there the memory per device is the result, and the time only shows the overhead.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ LAYOUTS: dict[str, dict[str, int]] = {  # sizes of the axes; nothing is one devi
 
 
 def measure(mesh: dict[str, int], tiny: bool) -> dict[str, float]:
-  """Returns seconds per window and bytes that the fullest device holds."""
+  """Returns seconds per window and the bytes on the fullest device."""
   world = streams.synthetic.Config(modalities=("pixels",), height=32, width=32)
   model = zoo.config("stream_perceiver/nano" if tiny else "stream_perceiver/tiny")
   config = ExperimentConfig(
@@ -63,7 +63,7 @@ def measure(mesh: dict[str, int], tiny: bool) -> dict[str, float]:
 
 
 def held(tree: Any) -> int:
-  """Returns the bytes of a tree on the device that holds most of it."""
+  """Returns the bytes of a tree on the device with the largest part of it."""
   sums: dict[Any, int] = {}
   for array in jax.tree.leaves(tree):
     for shard in array.addressable_shards:
@@ -72,7 +72,7 @@ def held(tree: Any) -> int:
 
 
 def main(argv: list[str] | None = None) -> None:
-  """Measures, prints and writes what the command line asks for."""
+  """Measures, prints and writes the requested tables."""
   options = common.arguments_of(argv, __doc__ or "", globals())
   about = common.machine()
   layouts = {n: m for n, m in LAYOUTS.items() if not options.tiny or n == "one device"}
@@ -91,8 +91,8 @@ def main(argv: list[str] | None = None) -> None:
     "mesh", "parameters MB", "optimiser MB", "state MB", "x share", "window ms", "x one device",
   ]  # fmt: skip
   note = (
-    "Bytes on the fullest device; 4 rows. `x share` is parameters and optimiser beside one device's. "
-    "All devices share the cores of one CPU, so no time is won here."
+    "Bytes on the fullest device; 4 rows. `x share` is parameters and optimiser relative to one device's. "
+    "All devices share the cores of one CPU, so nothing is faster here."
   )
   table = common.Table("Memory per device, and time per window", columns, rows, note)
   common.publish("devices", options, [table], about)

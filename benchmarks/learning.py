@@ -1,12 +1,12 @@
-"""What runs have learnt: a table of their last quarters, and their learning curves as one picture.
+"""Learning curves of runs as one plot, and a table of their last quarters.
 
   python benchmarks/learning.py runs/moog_tiny runs/rvm_tiny --output=docs/images/zoo_training.png
 
-One panel per run, output and displacement; the model beside its baselines,
+One panel per run, output and displacement, with the model and its baselines,
 smoothed as in the report. The table is Markdown: the mean over the targets of the last quarter,
-each scored before the update that saw it. With --mean_of_past there is one more line for each run
-that predicts pictures: what the mean of all earlier pictures would have scored, which is much in a
-world that always comes back (every 16th tick is looked at).
+each scored before the update that uses it. With --mean_of_past there is one more line for each run
+that predicts images: the score of the mean of all earlier images, a strong baseline in a scene
+that keeps returning (every 16th tick is used).
 """
 
 import argparse
@@ -21,7 +21,7 @@ from perceiver_stream.reporting.runs import SHARE, Series, last_share, read_run
 from perceiver_stream.reporting.scores import psnr
 
 COLUMNS = 4
-EVERY = 16  # ticks from one that is looked at for the mean of the past to the next
+EVERY = 16  # ticks between those used for the mean of the past
 
 
 def table(runs: dict[str, list[Series]]) -> str:
@@ -68,7 +68,7 @@ def draw(runs: dict[str, list[Series]], path: pathlib.Path) -> None:
 
 
 def mean_of_past(config: training.ExperimentConfig, num_ticks: int) -> float:
-  """Returns the PSNR of the mean of all earlier pictures, over the last quarter of so many ticks."""
+  """Returns the PSNR of the mean of all earlier images, over the last quarter of `ticks`."""
   errors = []
   for row in streams.open_rows(config.stream, config.num_rows):
     pictures, total = iter(row), 0.0
@@ -82,7 +82,7 @@ def mean_of_past(config: training.ExperimentConfig, num_ticks: int) -> float:
 
 
 def means(folders: Sequence[str]) -> list[str]:
-  """Returns a line of the table for each run on the synthetic world that predicts pictures."""
+  """Returns a line of the table for each run on the synthetic world that predicts images."""
   lines = []
   for folder in map(pathlib.Path, folders):
     run = read_run(folder)
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   parser.add_argument("runs", nargs="+", help="folders of runs")
   parser.add_argument("--output", default="", help="PNG to write the curves to")
-  parser.add_argument("--mean_of_past", action="store_true", help="also score the mean picture")
+  parser.add_argument("--mean_of_past", action="store_true", help="also score the mean image")
   options = parser.parse_args(argv)
   runs = {pathlib.Path(run).name: read_run(run).series() for run in options.runs}
   print("\n".join([table(runs), *(means(options.runs) if options.mean_of_past else [])]))

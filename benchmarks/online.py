@@ -1,13 +1,13 @@
-"""Learning online, from decoding to update: frames a second, and where the time goes.
+"""Online learning, from decoding to update: frames a second, and the time of each part.
 
   python benchmarks/online.py
   python benchmarks/online.py --path=MY.mp4
 
 Trains `configs/online.py:tiny`, the demo, for a number of windows, each variant in a fresh process
-that finds its program compiled, and times the windows after the first few. The peers: the same
-loop with one part taken out, and the update alone, of one window over and over.
+with its program already compiled, and times the windows after the first few. The references: the
+same loop without one part, and the update alone, of one window over and over.
 
-Without --path it reads media/demo where the demo has put it, and else a video it writes itself.
+Without --path it reads media/demo if the demo has fetched it, and otherwise a video it writes itself.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 MEDIA = pathlib.Path("media/demo")
 WARM_UP = 5  # windows before the clock starts
 AS_IT_IS, UPDATE_ONLY = "as it is", "update alone"
-CHANGES: dict[str, dict[str, Any]] = {  # what each variant does otherwise
+CHANGES: dict[str, dict[str, Any]] = {  # changes of each variant
   AS_IT_IS: {},
   "no prefetch": {"use_prefetch": False},
   "no baselines on the host": {"use_baselines": False},
@@ -52,7 +52,7 @@ class Clock:
     self._lock = threading.Lock()
 
   def __call__(self, call: Any, *arguments: Any) -> Any:
-    """Returns what the call does."""
+    """Returns the result of the call."""
     start = time.perf_counter()
     try:
       return call(*arguments)
@@ -63,7 +63,7 @@ class Clock:
 
 
 class ClockedWindows:
-  """Windows, with a clock on the wait for each."""
+  """Windows, with a clock on the waiting time of each."""
 
   def __init__(self, windows: Iterable[Any], clock: Clock):
     self._windows, self._clock = windows, clock
@@ -93,7 +93,7 @@ class ClockedBaselines:
 
 
 class ClockedCheckpoints(Checkpoints):
-  """Checkpoints, with a clock on what the loop waits for at each save."""
+  """Checkpoints, with a clock on the time the loop waits at each save."""
 
   def __init__(self, run_dir: str, config: Any, clock: Clock):
     super().__init__(run_dir, config)
@@ -133,7 +133,7 @@ def go(
   hop_factor: int = 1,
   num_saves: int = 0,
 ) -> dict[str, Any]:
-  """Runs the loop with or without its parts; returns what `times` does."""
+  """Runs the loop with or without its parts; returns the result of `times`."""
   data, host, saves = Clock(), Clock(), Clock()
   with tempfile.TemporaryDirectory() as folder:
     config = experiment(path, folder, variant, num_windows, hop_factor, num_saves)
@@ -154,7 +154,7 @@ def go(
 
 
 def times(config: ExperimentConfig, data: Clock, host: Clock, saves: Clock) -> dict[str, Any]:
-  """Returns frames a second and the shares of the parts, after warming up."""
+  """Returns frames a second and the shares of the parts, after a warm-up."""
   first = min(WARM_UP, len(data.ended) - 2)
   spent = data.ended[-1] - data.ended[first]
   per_window = spent / (len(data.ended) - 1 - first)
@@ -182,7 +182,7 @@ def windows_of(parts: Parts, use_prefetch: bool) -> Iterable[Any]:
 
 
 def update_only(path: str, variant: str, num_windows: int) -> dict[str, float]:
-  """Learns from one window over and over, waiting for each update after starting the next."""
+  """Trains on one window over and over, waiting for each update after starting the next."""
   with tempfile.TemporaryDirectory() as folder:
     parts = make_parts(experiment(path, folder, variant, num_windows))
     windows = iter(parts.windows)
@@ -201,7 +201,7 @@ def update_only(path: str, variant: str, num_windows: int) -> dict[str, float]:
 
 
 def video_for(options: Any) -> tuple[str, str]:
-  """Returns the video to read, and what it is."""
+  """Returns the video to read, and its description."""
   if options.path:
     return options.path, pathlib.Path(options.path).name
   if not options.tiny and MEDIA.is_dir() and list(MEDIA.glob("*.mp4")):
@@ -239,8 +239,8 @@ def main(argv: list[str] | None = None) -> None:
   columns = ["loop", "frames/s", "x real time", f"x {AS_IT_IS}", "waiting for data %"]
   columns += ["baselines % of wall", "baselines ms a window", "save ms", "saves %"]
   note = (
-    f"{what}; {num_windows} windows. Baselines run on the host beside the update, so their share is "
-    "of time but not added to it. A save's ms are those the loop stands still for (the rest is "
+    f"{what}; {num_windows} windows. Baselines run on the host in parallel with the update, so their share "
+    "is not added to the time. A save's ms are those for which the loop waits (the rest is "
     f"written in the background); saves % is at the default of one in {CheckpointConfig().every} "
     "windows."
   )

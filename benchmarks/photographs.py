@@ -1,4 +1,4 @@
-"""Moved photographs: clips with exact tracks from pictures that come with scikit-image."""
+"""Clips with exact tracks: windows that move over photographs of scikit-image."""
 
 import pathlib
 
@@ -16,7 +16,7 @@ def photographs() -> list[np.ndarray]:
   """Returns the photographs, uint8 `[H, W, 3]`, RGB.
 
   Raises:
-    ImportError: scikit-image is not installed; says how to.
+    ImportError: scikit-image is not installed; the message has the command.
   """
   try:
     import skimage.data
@@ -29,9 +29,9 @@ def photographs() -> list[np.ndarray]:
 
 
 def path(ticks: int, side: int, rng: np.random.Generator) -> np.ndarray:
-  """Returns how clip pixels lie in the photograph, affine `[ticks, 2, 3]`, middle to middle.
+  """Returns the mapping of clip pixels to the photograph, affine `[ticks, 2, 3]`, centre to centre.
 
-  The window sways by 1 to 3 pixels a tick at most on each axis, in a picture of 64, turns by up to
+  The window sways by 1 to 3 pixels a tick at most on each axis, in an image of 64, turns by up to
   15 degrees and grows and shrinks by up to 8 %.
   """
   rates, phases = rng.uniform(0.035, 0.1, 4), rng.uniform(0, 2 * np.pi, 4)
@@ -43,7 +43,7 @@ def path(ticks: int, side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def moved(photo: np.ndarray, ticks: int, side: int, points: int, seed: int) -> clips.Clip:
-  """Returns a clip of a window that moves over a photograph, with points that lie on it."""
+  """Returns a clip of a window that moves over a photograph, with points on it."""
   rng = np.random.default_rng(seed)
   ratio = SCALE * side / min(photo.shape[:2])
   photo = cv2.resize(photo, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)

@@ -1,12 +1,12 @@
-"""Do latents follow things? Probes without training, on held-out scenes of the synthetic world.
+"""Probes of latents without training, on held-out scenes of the synthetic world: binding and labels.
 
   python benchmarks/probes.py
   python benchmarks/probes.py --models=moog/tiny_world,runs/mine --level=hard --markdown=docs/results.md
 
 Models are names of the zoo (with bundled weights, or untrained), files of weights, or folders of
-runs. Binding: a thing (by its mask) or a point is followed by the latent that
-attends to it most when it is first seen. Labels: the masks and points of the first frame are handed
-on by the likeness of feature maps. `stream_perceiver/tiny_grid` is the grid twin: as many
+runs. Binding: the latent with the most attention on an object (by its mask) or a point in its first
+frame is compared with the track. Labels: the masks and points of the first frame are propagated
+by the similarity of feature maps. `stream_perceiver/tiny_grid` is the grid-bound control: as many
 parameters, but each latent reads only its own cell.
 """
 
@@ -31,7 +31,7 @@ HOLD = 8  # ticks on the first frame, so that the state is warm
 
 
 class Scene(NamedTuple):
-  """A clip with all truths; points are (x, y) in [0, 1]."""
+  """A clip with its ground truth; points are (x, y) in [0, 1]."""
 
   frames: np.ndarray
   masks: np.ndarray
@@ -40,7 +40,7 @@ class Scene(NamedTuple):
 
 
 class Contestant(NamedTuple):
-  """A model and how the tables call it."""
+  """A model and its name in the tables."""
 
   name: str
   model: Any
@@ -48,7 +48,7 @@ class Contestant(NamedTuple):
 
 
 def scenes(level: str, size: tuple[int, int], count: int, ticks: int) -> Iterator[Scene]:
-  """Yields scenes; things that are not in the first frame are ground."""
+  """Yields scenes; objects that are not in the first frame count as background."""
   config = streams.synthetic.Config(
     height=size[0],
     width=size[1],
@@ -68,9 +68,9 @@ def scenes(level: str, size: tuple[int, int], count: int, ticks: int) -> Iterato
 
 
 def bound(kind: str, maps: np.ndarray, scene: Scene) -> binding.Binding:
-  """Returns the binding of the things or the points of a scene."""
+  """Returns the binding of the objects or the points of a scene."""
   grid = (maps.shape[2], maps.shape[3])
-  if kind == "things":
+  if kind == "objects":
     return binding.follow(maps, binding.objects(scene.masks, grid), max(3, len(maps) // 3))
   targets = binding.points(scene.tracks, scene.visible, grid)
   return binding.follow(maps, targets, max(3, len(maps) // 3))
@@ -102,8 +102,8 @@ def binding_row(
 
 BINDING = [
   "latents of",
-  "by what they",
-  "followed",
+  "by attention",
+  "target",
   "targets",
   "correlation",
   "of a random latent",
@@ -112,14 +112,14 @@ BINDING = [
   "x elsewhere",
   "distance, px",
   "of a random latent, px",
-  "latents apart",
+  "diversity",
 ]
 
 
 def binding_table(level: str, found: Sequence[Scene], models: Sequence[Contestant]) -> common.Table:
-  """Returns how well latents are bound to things and points."""
+  """Returns the table of latents bound to objects and points."""
   size, ticks = found[0].frames.shape[2], len(found[0].frames)
-  maps = {("a fixed place", "are"): [binding.static_maps(ticks, (16, 16))] * len(found)}
+  maps = {("a fixed position", "–"): [binding.static_maps(ticks, (16, 16))] * len(found)}
   latent_diversity: dict[str, float] = {}
   for name, model, params in models:
     seen = [watching.watch(model, params, s.frames, hold=HOLD) for s in found]
@@ -132,15 +132,15 @@ def binding_table(level: str, found: Sequence[Scene], models: Sequence[Contestan
   rows = [
     binding_row(who, by, kind, both(kind, each), size, latent_diversity.get(who))
     for (who, by), each in maps.items()
-    for kind in ("things", "points")
+    for kind in ("objects", "points")
   ]
   note = (
     f"{len(found)} scenes of {size}×{size}, {ticks} ticks after {HOLD} on the first frame. "
     "Correlation: of the centroid of the latent's attention with the track, mean ± standard error; a "
-    "place that does not move has 0. Stability: share of later ticks at which the latent still has "
-    "the most attention there; elsewhere: the same share in the other targets (a latent that leads "
-    "everywhere follows nothing). Latents apart: how much they differ from each other, as a share of "
-    "their mean square; 0 is one vector for all."
+    "fixed position has 0. Stability: share of later ticks at which the latent still has the most "
+    "attention there; elsewhere: the same share on the other targets (a latent that leads "
+    "everywhere tracks nothing). Diversity: the variance between latents as a share of their "
+    "mean square; 0 is one vector for all."
   )
   return common.Table(f"Binding, {level}", BINDING, rows, note)
 
@@ -185,7 +185,7 @@ def label_row(name: str, features: Any, found: Sequence[Scene]) -> list[Any]:
 
 
 def once(method: Callable) -> Callable:
-  """Returns a method that works on each clip's frames only once."""
+  """Returns a method that computes the features of each clip's frames only once."""
   known = {}
 
   def same(frames: np.ndarray, *asked: Any) -> Any:
@@ -200,7 +200,7 @@ LABELS = ["by", "grid", "J&F", "J", "F", "mIoU", "PCK@0.1", "J&F through the gri
 
 
 def label_table(level: str, found: Sequence[Scene], models: Sequence[Contestant]) -> common.Table:
-  """Returns how well feature maps hand labels on."""
+  """Returns the table of label propagation by feature maps."""
   side = found[0].frames.shape[1]
   cells = min(16, side // 4)
   rows = [
@@ -211,11 +211,11 @@ def label_table(level: str, found: Sequence[Scene], models: Sequence[Contestant]
     rows.append(label_row(name, watching.features(model, params, (cells, cells), hold=HOLD), found))
   rows = [[*map(_plain, row), row[2] / rows[0][2] if rows[0][2] else None] for row in rows]
   note = (
-    f"{len(found)} scenes. Label propagation (20 frames of context, temperature 0.7, 7 best, radius 6/16 of the picture), "
-    "in percent. Latents without a place are decoded to a grid, weighted by how much of each cell "
-    "they own; compare with what true masks score through the same grid."
+    f"{len(found)} scenes. Label propagation (20 frames of context, temperature 0.7, 7 best, radius 6/16 of the image), "
+    "in percent. Latents without a position are decoded to a grid, weighted by their attention in each "
+    "cell; compare with the score of the true masks through the same grid."
   )
-  return common.Table(f"Labels handed on, {level}", LABELS, rows, note)
+  return common.Table(f"Label propagation, {level}", LABELS, rows, note)
 
 
 def _plain(value: Any) -> Any:
@@ -223,7 +223,7 @@ def _plain(value: Any) -> Any:
 
 
 def contestants(names: Sequence[str]) -> list[Contestant]:
-  """Returns the models, each named by what it has learnt."""
+  """Returns the models and their names."""
   found = []
   for name in names:
     loaded = inference.load(name)

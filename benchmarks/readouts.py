@@ -1,11 +1,11 @@
-"""What can be read out of frozen states beside points: depth, flow, things, and boxes around them.
+"""Read-outs of frozen states: depth, flow, objects, and boxes around them.
 
   python benchmarks/readouts.py --dense=DENSE.safetensors --boxes=BOXES.safetensors
   python benchmarks/readouts.py --dense=A.safetensors,B.safetensors --markdown=docs/results.md
 
-Held-out scenes of the synthetic world, 64 x 64. Files are those of `scripts/export.py`, learnt by
-`configs/tracking.py:tiny_dense` and `:tiny_boxes`. Each stands beside what one says who does not
-look: the mean depth, no flow, the commonest class (of these very scenes), a box that stays.
+Held-out scenes of the synthetic world, 64 x 64. Files are those of `scripts/export.py`, trained by
+`configs/tracking.py:tiny_dense` and `:tiny_boxes`. Baselines use no input: the mean depth, zero flow
+and the most common class (of these very scenes), and a box that does not move.
 """
 
 import pathlib
@@ -49,12 +49,12 @@ def held_out(level: str, num: int, ticks: int, side: int) -> Scenes:
 
 
 def things(ids: np.ndarray) -> np.ndarray:
-  """Returns 1 where there is a thing, 0 where there is ground: ids mean nothing else."""
+  """Returns 1 for objects and 0 for the background; ids have no other meaning."""
   return (ids != 0).astype(np.int32)
 
 
 def unseeing(scenes: Scenes) -> Reading:
-  """Returns what reads the same out of every frame, the best there is for these scenes."""
+  """Returns a read-out with the same output for every frame, the best one for these scenes."""
   metres = np.mean([np.mean(s["depth"]) for s in scenes])
   commonest = np.mean([np.mean(things(s["segmentation"])) for s in scenes]) > 0.5
 
@@ -72,7 +72,7 @@ def unseeing(scenes: Scenes) -> Reading:
 def numbers(read: Reading, scenes: Scenes) -> list[float]:
   """Returns AbsRel, share within 1.25 (%), end-point error, outliers (%), mIoU and wrong pixels (%).
 
-  The first tick of a scene is left out: nothing has moved yet.
+  The first tick of a scene is left out, because nothing has moved yet.
   """
   said = [read(scene["pixels"]) for scene in scenes]
   each = {
@@ -99,36 +99,36 @@ DENSE = ["level", "read by", "AbsRel", "δ1", "EPE, px", "Fl-all", "mIoU", "wron
 def dense_table(
   readers: dict[str, Reading], levels: Sequence[str], num: int, ticks: int, side: int
 ) -> common.Table:
-  """Returns how well dense labels are read out, level by level."""
+  """Returns the table of dense labels, level by level."""
   rows: list[list[Any]] = []
   for level in levels:
     scenes = held_out(level, num, ticks, side)
     beside = numbers(unseeing(scenes), scenes)
-    every = {"without looking": beside} | {n: numbers(r, scenes) for n, r in readers.items()}
+    every = {"without input": beside} | {n: numbers(r, scenes) for n, r in readers.items()}
     rows += [
       [level, name, *map(float, found), found[0] / beside[0]] for name, found in every.items()
     ]
   note = f"{num} scenes a level, {ticks} ticks. Depth in metres, without alignment; shares in %."
-  return common.Table("Dense labels read out", [*DENSE, "x AbsRel without looking"], rows, note)
+  return common.Table("Dense labels read out", [*DENSE, "x AbsRel without input"], rows, note)
 
 
 def boxes_table(
   methods: dict[str, Callable[..., Any]], levels: Sequence[str], num: int, ticks: int, side: int
 ) -> common.Table:
-  """Returns how well boxes are followed."""
+  """Returns the table of tracked boxes."""
   each = {}
   for level in levels:
     scenes = held_out(level, num, ticks, side)
     seen = ({n: s[n][t] for n in s} for s in scenes for t in range(ticks))
     each[level] = list(datasets.boxes_from_ticks(seen, ticks))
   rows = []
-  for name, method in ({"a box that stays": scoring.static_boxes} | methods).items():
+  for name, method in ({"a static box": scoring.static_boxes} | methods).items():
     found = [100 * scoring.boxes(method, clips)["IoU"] for clips in each.values()]
     rows.append([name, *found, found[-1] / rows[0][len(levels)] if rows else 1.0])
   note = (
-    f"{num} scenes a level, {ticks} ticks; mean IoU after the first frame with the thing, in %."
+    f"{num} scenes a level, {ticks} ticks; mean IoU after the first frame with the object, in %."
   )
-  return common.Table("Boxes followed", ["by", *levels, f"x staying, {levels[-1]}"], rows, note)
+  return common.Table("Boxes tracked", ["by", *levels, f"x static, {levels[-1]}"], rows, note)
 
 
 def untrained(what: str) -> tuple[Any, Any]:

@@ -1,10 +1,10 @@
-"""CPU seconds until a stream that stopped deep inside a file gives its next tick again.
+"""CPU seconds until a stream, stopped deep inside a file, yields its next tick again.
 
   python benchmarks/resume.py
   python benchmarks/resume.py --hours=2 --path=MY.mp4
 
 Files of `--hours` are written for the purpose: a short clip, its packets repeated, so that writing
-costs little. Each is read once to its end, to have the states of a run that never stopped; the
+costs little. Each is read once to its end for the states of an uninterrupted run; the
 states at half and at the end are then restored in processes of their own, and the ticks compared.
 """
 
@@ -27,7 +27,7 @@ TICKS = 3  # compared
 
 
 class Case(NamedTuple):
-  """A file: its suffix and codecs, options of the container, and what is special about it."""
+  """A file: its suffix and codecs, options of the container, and a note."""
 
   suffix: str
   pictures: str
@@ -61,7 +61,7 @@ TINY = CASES[:1] + CASES[5:6]
 
 
 def write_clip(path: pathlib.Path, case: Case) -> None:
-  """Writes a texture that slides, a key frame every two seconds, with chords and noise."""
+  """Writes a moving texture with a key frame every two seconds, and chords and noise."""
   scene = np.random.default_rng(0).integers(0, 256, (12, 40, 3), np.uint8).repeat(4, 0).repeat(4, 1)
   fast = {"preset": "ultrafast", "bf": "0"} if case.pictures == "libx264" else {}
   fast = {"deadline": "realtime", "cpu-used": "8"} if "vpx" in case.pictures else fast
@@ -114,7 +114,7 @@ def write_long(path: pathlib.Path, case: Case, clips: int) -> None:
 
 
 def moved(packet: Any, turn: int, track: Any) -> av.Packet:
-  """Returns a copy of a packet, so many clips later."""
+  """Returns a copy of a packet, shifted by so many clips."""
   copy: Any = av.Packet(bytes(packet))
   shift = round(turn * CLIP_S / packet.time_base)
   copy.time_base, copy.duration = packet.time_base, packet.duration
@@ -141,12 +141,12 @@ def open_stream(path: str) -> Any:
 
 
 def checksum(tick: dict[str, Any]) -> int:
-  """Returns a number for what a tick holds."""
+  """Returns a checksum of a tick."""
   return zlib.crc32(tick["audio"].tobytes(), zlib.crc32(tick["pixels"].tobytes()))
 
 
 def read_through(path: str, seconds: float) -> dict[str, Any]:
-  """Reads a file once; returns the states at half and near its end, and what comes after them."""
+  """Reads a file once; returns the states at half and near its end, and the ticks after them."""
   length = int(seconds * PICTURES_HZ)
   places = (length // 2, length - 10 * TICKS)
   start, ticks = time.process_time(), open_stream(path)
@@ -164,7 +164,7 @@ def read_through(path: str, seconds: float) -> dict[str, Any]:
 
 
 def restore(path: str, state: dict[str, Any]) -> dict[str, Any]:
-  """Restores a state; returns the CPU seconds to the next tick, and what came."""
+  """Restores a state; returns the CPU seconds to the next tick, and the ticks."""
   start, ticks = time.process_time(), open_stream(path)
   ticks.set_state(state)
   crcs = [checksum(next(ticks))]
@@ -208,10 +208,10 @@ def main(argv: list[str] | None = None) -> None:
   half, end = f"{hours / 2:g} h", f"{hours:g} h"
   columns = ["file", "", "MB", "CPU s to read it", f"CPU s to resume at {half}", f"at {end}"]
   note = (
-    f"64 x 48 pictures at {PICTURES_HZ} Hz, a key frame every two seconds, mono sound of 24 kHz "
-    f"where nothing else is stated; ticks of 32 x 32 and 16 kHz. From `set_state` to the next tick, in a new "
-    f"process, without starting Python. The {TICKS} ticks after it are those of the run that read "
-    "the file through; the script stops with an error where they are not."
+    f"64 x 48 images at {PICTURES_HZ} Hz, a key frame every two seconds, mono sound of 24 kHz "
+    f"unless stated; ticks of 32 x 32 and 16 kHz. From `set_state` to the next tick, in a new "
+    f"process, without starting Python. The {TICKS} ticks after it equal those of the run that read "
+    "the whole file; the script stops with an error where they differ."
   )
   columns.append("x reading it")
   table = common.Table("Resuming deep inside a file", columns, rows, note)

@@ -1,9 +1,9 @@
-"""Scoring: what every metric of a clip takes, beside one run of trackers.
+"""Time of every metric of a clip, compared with one run of trackers.
 
   python benchmarks/scoring.py
 
-A clip has 24 frames of 128 x 128 pixels, 64 points, 5 things; answers are the truth with noise. The
-frozen model, with an untrained point read-out, watches the clip at its own size.
+A clip has 24 frames of 128 x 128 pixels, 64 points, 5 objects; predictions are the truth with noise.
+The frozen model, with an untrained point read-out, processes the clip at its own size.
 """
 
 import functools
@@ -38,7 +38,7 @@ LK, DIS, FROZEN = "LK tracker", "DIS tracker", "stream_perceiver/tiny_world"
 
 
 def problem(ticks: int, side: int, num_points: int) -> dict[str, np.ndarray]:
-  """Returns a piece of the synthetic world, its truth and noisy answers."""
+  """Returns a clip of the synthetic world, its ground truth and noisy predictions."""
   names = ("pixels", "flow", "segmentation", "depth", "points", "points_visible")
   config = streams.synthetic.Config(
     modalities=names, height=side, width=side, num_points=num_points, seed=0
@@ -57,7 +57,7 @@ def problem(ticks: int, side: int, num_points: int) -> dict[str, np.ndarray]:
 
 
 def scorers(p: dict[str, np.ndarray]) -> dict[str, Callable[[], Any]]:
-  """Returns what scores a clip, by name."""
+  """Returns the scoring functions of a clip, by name."""
   asked, track = tapvid.queries_first(p["tracks"], p["occluded"])
   often, again = tapvid.queries_strided(p["tracks"], p["occluded"])
   pair = lambda track: tuple(  # noqa: E731

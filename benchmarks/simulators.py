@@ -1,12 +1,12 @@
-"""How fast the simulators make ticks, and what knowing nothing but averages is worth on ViZDoom.
+"""Speed of the simulators, and the scores of averages without any input on ViZDoom.
 
   python benchmarks/simulators.py
-  python benchmarks/simulators.py --run=runs/vizdoom_tiny    # and draw the curves of a run beside it
+  python benchmarks/simulators.py --run=runs/vizdoom_tiny    # and draw the curves of a run with them
 
 The second table is of the stream of `configs/vizdoom.py:tiny`: errors over the last quarter, in the
-metrics of the run, of copying and of predictors that look at nothing: per pixel (or per band of the
-spectrum) the commonest class, and the mean of the logarithm, of all ticks before. A simulator that
-is not installed is left out.
+metrics of the run, of copying and of predictors without input: per pixel (or per band of the
+spectrum) the most common class, and the mean of the logarithm, of all earlier ticks. A simulator
+that is not installed is left out.
 """
 
 import itertools
@@ -29,9 +29,9 @@ CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "vizdoom.py"
 
 
 def speed(config: streams.StreamConfig, num: int) -> tuple[float, float] | None:
-  """Returns ticks per second, of the wall's clock and of the processor's, the game's included.
+  """Returns ticks per second of wall time and of CPU time, the game's included.
 
-  The start counts only for the processor. None where the simulator does not start.
+  The start counts only for the CPU. None if the simulator does not start.
   """
   used = sum(os.times()[:4])
   iterator = iter(streams.open_rows(config)[0])
@@ -56,7 +56,7 @@ def speeds(num: int) -> list[list[Any]]:
     "rooms, 64 x 64, hard": rooms.Config(level="hard"),
     "ViZDoom, 64 x 64, 35 Hz": vizdoom.Config(**doom),
     "ViZDoom, 64 x 64, 5 Hz": vizdoom.Config(**doom, rate_hz=5.0),
-    "ViZDoom, 64 x 64, 5 Hz, pictures only": vizdoom.Config(
+    "ViZDoom, 64 x 64, 5 Hz, images only": vizdoom.Config(
       **doom, rate_hz=5.0, modalities=("pixels",)
     ),
     "MuJoCo, 64 x 64, 25 Hz": mujoco.Config(),
@@ -69,17 +69,17 @@ def speeds(num: int) -> list[list[Any]]:
 
 
 class Average:
-  """The mean of all values so far, or of their one-hot classes the commonest."""
+  """The mean of all values so far, or the most common of their one-hot classes."""
 
   def __init__(self, num_classes: int = 0):
     self.num_classes, self.count, self.sum = num_classes, 0, np.zeros(())
 
   def predict(self) -> np.ndarray:
-    """Returns what is expected of any tick to come."""
+    """Returns the prediction for any later tick."""
     return self.sum if self.num_classes else self.sum / max(1, self.count)
 
   def add(self, value: np.ndarray) -> None:
-    """Takes a tick in."""
+    """Adds a tick."""
     hot = value[..., None] == np.arange(self.num_classes) if self.num_classes else value
     self.sum, self.count = self.sum + hot.astype(np.float64), self.count + 1
 
@@ -123,14 +123,14 @@ def blind(config: training.ExperimentConfig, num: int) -> list[list[Any]]:
 
 
 def _error(metric: Any, guess: np.ndarray, target: np.ndarray, reader: Any) -> float:
-  if reader.metric_name == "pixel_error":  # of classes, or of how common each was
+  if reader.metric_name == "pixel_error":  # of classes, or of their frequencies
     classes = guess if guess.ndim == target.ndim else np.argmax(guess, -1)
     return float(np.mean(classes != target))
   return float(metric(guess[None].astype(np.float32), target[None])[0])
 
 
 def draw(run: pathlib.Path, rows: list[list[Any]], path: pathlib.Path) -> None:
-  """Writes the curves of a run, smoothed over a minute or so, beside copying and averages."""
+  """Writes the curves of a run, smoothed over about a minute, with copying and averages."""
   from matplotlib import pyplot
 
   lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

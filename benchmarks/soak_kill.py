@@ -1,19 +1,20 @@
-"""Kills a learning run at random moments, saves included, and compares it with one left alone.
+"""Kills a training run at random moments, saves included, and compares it with an uninterrupted one.
 
   python benchmarks/soak_kill.py --kills=200
   python benchmarks/soak_kill.py --kills=40 --learner=nano      # starts slowly
 
 A run learns from a looping video and saves after every window. It is killed (SIGKILL) at a random
-moment while it starts, while it learns, or while a checkpoint is being written, and started again
-with the same config until it is finished; then another run begins, until there were enough kills.
-Each finished run must have the log, film strips, parameters, optimiser, recurrent state and
-baselines of the run left alone, byte for byte, no timing twice, and each start must go on from the newest checkpoint there was.
+moment while it starts, while it trains, or while a checkpoint is being written, and started again
+with the same config until it is finished; then another run begins, until the number of kills is
+reached. Each finished run must have the log, film strips, parameters, optimiser, recurrent state and
+baselines of the uninterrupted run, byte for byte, no timing twice, and each start must resume from
+the newest checkpoint.
 
-What is learnt is a linear map, which compiles at once (`--learner=nano`: the smallest model); all
-else is the real thing: video, prefetching, baselines of optical flow, log, checkpoints.
+The model is a linear map, which compiles at once (`--learner=nano`: the smallest model); everything
+else is as in a real run: video, prefetching, baselines of optical flow, log, checkpoints.
 
-Sessions are forked from a process that has imported the libraries and not yet touched a device,
-and find their program compiled: a kill costs seconds, and hits the parts that write.
+Sessions are forked from a process that has imported the libraries and not yet used a device,
+and their program is already compiled: a kill costs seconds, and mostly hits the parts that write.
 """
 
 import collections
@@ -52,7 +53,7 @@ def config_of(run_dir: str, path: str, num_windows: int) -> Any:
 
 
 class Linear:
-  """Predicts pixels by a linear map of a leaky average; noise on the loss uses up `rng`."""
+  """A linear map of a leaky average predicts pixels; noise on the loss depends on `rng`."""
 
   def __init__(self, config: Any):
     self.config = config
@@ -64,13 +65,13 @@ class Linear:
     return {"map": {"w": 0.1 * jax.random.normal(rng, (SIDE * SIDE * 3, 8))}}
 
   def initial_state(self, params: Any, batch_size: int = 1, rng: Any = None) -> Any:
-    """Returns the average before anything was seen."""
+    """Returns the average before the first observation."""
     import jax.numpy as jnp
 
     return jnp.zeros((batch_size, 8))
 
   def loss(self, params: Any, state: Any, window: Any, rng: Any) -> Any:
-    """Returns the loss of one window, and what goes with it."""
+    """Returns the loss of one window and its auxiliary outputs."""
     import jax
     import jax.numpy as jnp
 
@@ -90,7 +91,7 @@ class Linear:
 
 
 def start(config: Any, log: pathlib.Path, learner: str) -> int:
-  """Starts a session of the run in a process of its own and returns its number."""
+  """Starts a session of the run in a process of its own and returns its process id."""
   from perceiver_stream.training import make_parts, train
 
   child = os.fork()
@@ -113,7 +114,7 @@ def start(config: Any, log: pathlib.Path, learner: str) -> int:
 
 
 class Killer:
-  """Takes one run to its end, through as many kills as are left to do."""
+  """Runs one run to its end, with as many kills as remain."""
 
   def __init__(self, config: Any, learner: str, rng: random.Random, deadline_s: float):
     from perceiver_stream.reporting.run_files import CHECKPOINTS
@@ -128,7 +129,7 @@ class Killer:
     self.redone = self.restarts = 0
 
   def go(self, kills: int) -> None:
-    """Kills up to so many times and returns when the run has come to its end."""
+    """Kills at most the given number of times and returns when the run has ended."""
     while True:
       before = self._newest()
       self._child, self._code = start(self._config, self._log, self._learner), None
@@ -142,7 +143,7 @@ class Killer:
       return
 
   def _kill(self, kind: str) -> bool:
-    """Kills the session at a random moment; returns False if it had ended by then."""
+    """Kills the session at a random moment; returns False if it had already ended."""
     if kind == "start":
       self._wait(lambda: False, self._rng.uniform(0, 4))
     else:
@@ -176,7 +177,7 @@ class Killer:
     return self._code is not None
 
   def _check_start(self, before: int | None) -> None:
-    """Checks that the session went on from the newest checkpoint there was."""
+    """Checks that the session resumed from the newest checkpoint."""
     text = self._log.read_text() if self._log.exists() else ""
     if "damaged" in text:
       raise AssertionError(f"a kill left a damaged checkpoint:\n{text[-3000:]}")
@@ -202,7 +203,7 @@ class Killer:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
   def result(self) -> dict[str, Any]:
-    """Returns what must be the same in all finished runs."""
+    """Returns the data that must be the same in all finished runs."""
     from perceiver_stream.reporting import run_files
 
     timed = [
@@ -294,8 +295,8 @@ def main(argv: list[str] | None = None) -> None:
   note = (
     f"Runs of {num_windows} windows of the {options.learner} learner, saved after each. The script stops with an error at the first "
     "difference in log, film strips, parameters, optimiser, recurrent state, baselines, running scores or "
-    "position in the stream, at a damaged checkpoint, and where a session does not go on from the "
-    f"newest checkpoint ({found['restarts']} of them got as far as saying where they go on)."
+    "position in the stream, at a damaged checkpoint, and where a session does not resume from the "
+    f"newest checkpoint ({found['restarts']} of them got as far as printing where they resume)."
   )
   common.publish("soak_kill", options, [common.Table("Kills", columns, [row], note)], about)
 

@@ -4,11 +4,11 @@
   python benchmarks/soak_media.py --files=2400 --path=media/demo,MY.mp4
 
 Small clips of several containers and codecs, and copies of the files of `--path`, are damaged by
-flipped bits, runs of noise, cuts, pieces taken out or put in twice, and headers of other files,
-and read with `on_damage="skip"` in a process that is watched: a file that takes too long, uses too
+flipped bits, runs of noise, cuts, parts removed or duplicated, and headers of other files,
+and read with `on_damage="skip"` in a supervised process: a file that takes too long, uses too
 much memory, ends the process or fails in any way but `DamagedError` is a failure, and so is one
-whose ticks are fewer than those of the whole file without a word. Damage that changes pixels and
-that the decoder does not notice cannot be noticed by anybody but the eye; it is counted.
+with fewer ticks than the whole file and no report. Damage that changes pixels and
+that the decoder does not detect cannot be detected by the reader either; it is counted.
 """
 
 import collections
@@ -76,7 +76,7 @@ def write_clip(path: pathlib.Path, codec: str, sound: str, options: dict[str, st
 
 
 def flip_bits(data: bytearray, other: bytes, rng: random.Random) -> bytes:
-  """Turns 1 to 200 bits over, anywhere."""
+  """Flips 1 to 200 bits at random positions."""
   for _ in range(round(10 ** rng.uniform(0, 2.3))):
     data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
   return bytes(data)
@@ -91,7 +91,7 @@ def flip_header(data: bytearray, other: bytes, rng: random.Random) -> bytes:
 
 
 def noise(data: bytearray, other: bytes, rng: random.Random) -> bytes:
-  """Writes noise, or zeros, over a stretch."""
+  """Overwrites a range with noise or zeros."""
   at, length = rng.randrange(len(data)), round(10 ** rng.uniform(0.5, 3.5))
   length = min(length, len(data) - at)
   data[at : at + length] = bytes(length) if rng.random() < 0.3 else rng.randbytes(length)
@@ -99,13 +99,13 @@ def noise(data: bytearray, other: bytes, rng: random.Random) -> bytes:
 
 
 def cut(data: bytearray, other: bytes, rng: random.Random) -> bytes:
-  """Leaves out the end, or the start."""
+  """Removes the end or the start."""
   at = rng.randrange(len(data))
   return bytes(data[:at] if rng.random() < 0.8 else data[at:])
 
 
 def splice(data: bytearray, other: bytes, rng: random.Random) -> bytes:
-  """Takes a piece out, or puts it in again elsewhere."""
+  """Removes a part, or copies it to another position."""
   at, to = rng.randrange(len(data)), rng.randrange(len(data))
   piece = bytes(data[at : at + round(10 ** rng.uniform(1, 3.5))])
   if rng.random() < 0.5:
@@ -115,7 +115,7 @@ def splice(data: bytearray, other: bytes, rng: random.Random) -> bytes:
 
 
 def foreign_header(data: bytearray, other: bytes, rng: random.Random) -> bytes:
-  """Puts the start of another file over this one's, or before it."""
+  """Writes the start of another file over this one's, or before it."""
   length = round(10 ** rng.uniform(0.7, 3.2))
   return other[:length] + bytes(data[length if rng.random() < 0.7 else 0 :])
 
@@ -134,7 +134,7 @@ WAYS: tuple[Callable[..., bytes], ...] = (
 
 
 def read(path: str) -> dict[str, Any]:
-  """Returns checksums and flags of all ticks, and what was reported."""
+  """Returns checksums and flags of all ticks, and the reports."""
   from perceiver_stream.streams import video
   from perceiver_stream.streams.damage import DamagedError
 
@@ -158,14 +158,14 @@ def read(path: str) -> dict[str, Any]:
 
 
 class Heard(logging.Handler):
-  """Keeps warnings, but for those of the sound, which need not mean damage."""
+  """Records warnings, except those about sound, which need not be damage."""
 
   def __init__(self) -> None:
     super().__init__()
     self.messages: list[str] = []
 
   def emit(self, record: logging.LogRecord) -> None:
-    """Takes in a warning."""
+    """Records a warning."""
     if " sound " not in record.getMessage():
       self.messages.append(record.getMessage())
 
@@ -189,7 +189,7 @@ class Reader:
     self._process: subprocess.Popen | None = None
 
   def __call__(self, path: str) -> dict[str, Any]:
-    """Returns what reading a file gave: `died` and `hung` where it gave nothing."""
+    """Returns the result of reading a file: `died` and `hung` without a result."""
     process = self._start() if self._process is None else self._process
     self._process = process
     assert process.stdin is not None
@@ -236,11 +236,11 @@ class Reader:
       self._process = None
 
 
-# --- judging
+# --- outcomes
 
 
 def judge(whole: dict[str, Any], got: dict[str, Any]) -> str:
-  """Returns in a word how reading a damaged file went."""
+  """Returns the outcome of reading a damaged file in a word."""
   for word in ("hung", "died", "failed", "refused"):
     if word in got:
       return word
@@ -253,7 +253,7 @@ def judge(whole: dict[str, Any], got: dict[str, Any]) -> str:
 
 
 def sources(folder: pathlib.Path, path: str) -> list[pathlib.Path]:
-  """Returns the files to damage: clips written here, and those of `path` that are small enough."""
+  """Returns the files to damage: clips written here, and small files of `path`."""
   from perceiver_stream.streams import playlist
 
   found = []
@@ -265,7 +265,7 @@ def sources(folder: pathlib.Path, path: str) -> list[pathlib.Path]:
 
 
 def soak(folder: pathlib.Path, files: int, path: str, seed: int) -> dict[str, Any]:
-  """Returns counts by damage and outcome, and a list of failures, whose files are kept."""
+  """Returns counts by damage and outcome, and a list of failures, whose files are stored."""
   folder.mkdir(parents=True, exist_ok=True)
   rng, reader = random.Random(seed), Reader(folder / "errors.log")
   originals = sources(folder, path)
@@ -302,10 +302,10 @@ def main(argv: list[str] | None = None) -> None:
   found = soak(folder, files, options.path, options.seed)
   words = {
     "unharmed": "unharmed",
-    "told": "damage told",
+    "told": "damage reported",
     "refused": "refused",
     "changed": "changed, unnoticed by the decoder",
-    "silent": "fewer ticks, untold",
+    "silent": "fewer ticks, not reported",
     "failed": "other error",
     "hung": "hung",
     "died": "process died",
@@ -315,7 +315,7 @@ def main(argv: list[str] | None = None) -> None:
     [way.replace("_", " "), sum(c.values()), *(c[word] for word in words), c["told"] / files]
     for way, c in (*found["counts"].items(), ("all", total))
   ]
-  columns = ["damage", "files", *words.values(), "x told of all"]
+  columns = ["damage", "files", *words.values(), "x reported of all"]
   failures = "; ".join(found["failures"][:20]) or "none"
   note = f"{found['originals']} originals, of {len(CLIPS)} containers and codecs, seed {options.seed}. Failures: {failures}."
   common.publish("soak_media", options, [common.Table("Damaged files", columns, rows, note)], about)

@@ -1,13 +1,13 @@
-"""Reads endless streams for half an hour and watches whether the process grows.
+"""Reads endless streams for half an hour and measures the growth of the process.
 
   python benchmarks/soak_memory.py --minutes=30 --path=MY.mp4
   python benchmarks/soak_memory.py --minutes=30 --kinds=vizdoom
 
 Each kind runs in a process of its own, at most `--pace` times as fast as its clock: `video` loops
 over files for ever (prefetched windows with sound), `learning` trains a small model on it and
-saves as it goes, any other name is that of a stream of the library with its own settings. Resident
-memory is read every second; the first fifth of the time is warming up. The peer of a row is the
-memory it had just after that.
+saves from time to time, any other name is that of a stream of the library with its own settings.
+Resident memory is read every second; the first fifth of the time is warm-up. The reference of a row
+is the memory just after that.
 """
 
 import os
@@ -21,20 +21,20 @@ from typing import Any
 
 import common
 
-LEARNING_PACE = 0.2  # of the pace of the others: it computes
+LEARNING_PACE = 0.2  # of the pace of the others, because it computes
 
 WARM_UP = 0.2  # of the time
 TOLERANCE = 2.0  # per cent
 
 
 def resident() -> float:
-  """Returns the memory this process holds, in MB."""
+  """Returns the resident memory of this process, in MB."""
   match = re.search(r"VmRSS:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())
   return int(match.group(1)) * 1024 / common.MB if match else 0.0
 
 
 class Watched:
-  """Windows at a pace, with an eye on memory, until the time is over."""
+  """Windows at a given rate until the time is over, with samples of the memory."""
 
   def __init__(self, windows: Iterable[Any], minutes: float, pace: float):
     self._source, self._windows = windows, iter(windows)
@@ -64,7 +64,7 @@ class Watched:
     return getattr(self._windows, name)
 
   def result(self) -> dict[str, Any]:
-    """Returns MB once warm, the lowest, highest and last from then on, and the growth an hour."""
+    """Returns MB after warm-up, the lowest, highest and last from then on, and the growth an hour."""
     warm = [(s, mb) for s, mb in self.samples if s >= WARM_UP * self._seconds]
     tenth = max(1, len(warm) // 10)
     memory = [mb for _, mb in warm]
@@ -92,7 +92,7 @@ def stream_config(kind: str, path: str) -> Any:
 
 
 def watch(kind: str, path: str, minutes: float, pace: float, folder: str) -> dict[str, Any]:
-  """Reads one kind of stream and returns how memory went."""
+  """Reads one kind of stream and returns its memory statistics."""
   from perceiver_stream import streams
 
   config = stream_config(kind, path)
@@ -106,7 +106,7 @@ def watch(kind: str, path: str, minutes: float, pace: float, folder: str) -> dic
 
 
 def learn(stream: Any, minutes: float, pace: float, folder: str) -> dict[str, Any]:
-  """Trains the smallest model on the stream, saving often, and returns how memory went."""
+  """Trains the smallest model on the stream, with frequent saves, and returns memory statistics."""
   from perceiver_stream.training import load_config, make_parts, train
 
   config = load_config(str(pathlib.Path(__file__).parents[1] / "configs/synthetic.py:nano"))

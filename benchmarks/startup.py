@@ -1,11 +1,11 @@
-"""CPU seconds of scripts that start with an empty compile cache, and of their second start.
+"""CPU seconds of scripts: the start with an empty compilation cache, and the second start.
 
   python benchmarks/startup.py
   python benchmarks/startup.py --path=MY.mp4 --repeats=3
 
-Each row is a command that compiles and then does little: two windows of learning, 16 frames of
+Each row is a command that compiles and then does little: two windows of training, 16 frames of
 tracking. It runs in a process of its own, first with an empty cache and then again; both do the same
-work, so the difference is what the cache saves.
+work, so the difference is the saving of the cache.
 """
 
 import os

@@ -1,11 +1,11 @@
-"""Do frozen latents follow points? Read-outs beside classical trackers, on held-out scenes.
+"""Point tracking by read-outs of frozen latents and by classical trackers, on held-out scenes.
 
   python benchmarks/tracking.py
   python benchmarks/tracking.py --models=stream_perceiver/tiny_world,MY.safetensors --markdown=docs/results.md
 
 Scenes of the synthetic world, 64 x 64, that no config trains on; TAP-Vid scores, queries where a
-point is first seen, thresholds in a picture of 256 x 256. Models are names of bundled weights, or
-files of `scripts/export.py`. Long clips are longer than any window that the trackers learnt from.
+point is first visible, thresholds in an image of 256 x 256. Models are names of bundled weights, or
+files of `scripts/export.py`. Long clips are longer than any training window of the trackers.
 With `--photographs=16`, also that many clips of a window that moves over photographs, which come
 with scikit-image (extra `eval`); `--clips=0` leaves the scenes out.
 """
@@ -31,7 +31,7 @@ LAST_AJ = -4  # its column
 
 
 def held_out(level: str, num: int, ticks: int, side: int, num_points: int) -> list[clips.Clip]:
-  """Returns clips of as many scenes."""
+  """Returns a clip of each of so many scenes."""
   config = streams.synthetic.Config(
     height=side,
     width=side,
@@ -50,7 +50,7 @@ def held_out(level: str, num: int, ticks: int, side: int, num_points: int) -> li
 def rows_of(methods: dict[str, clips.Method], each: dict[str, list[clips.Clip]]) -> list[list[Any]]:
   """Returns AJ, mean share within thresholds and OA in percent, by method and level; time; ratio.
 
-  The ratio is that of the last AJ to the peer's.
+  The ratio is that of the last AJ to the reference's.
   """
   rows = []
   for name, method in methods.items():
@@ -66,7 +66,7 @@ def rows_of(methods: dict[str, clips.Method], each: dict[str, list[clips.Clip]])
 
 
 def ratio(one: float, other: float) -> float | None:
-  """Returns how many times as much; None where there is nothing to compare."""
+  """Returns `one / other`; None if a ratio is meaningless."""
   return one / other if other > 0 and one >= 0 else None
 
 
@@ -107,10 +107,10 @@ def main(argv: list[str] | None = None) -> None:
     if not num or not length:
       continue
     each = {level: held_out(level, count, length, SIDE, points) for level in LEVELS}
-    tables.append(table_of(f"Points followed over {length} ticks", methods, each, points))
+    tables.append(table_of(f"Points tracked over {length} ticks", methods, each, points))
   if options.photographs:
     each = {"photographs": photographs.held_out(options.photographs, ticks, SIDE, points)}
-    title = f"Points followed over {ticks} ticks on moved photographs"
+    title = f"Points tracked over {ticks} ticks on moved photographs"
     tables.append(table_of(title, methods, each, points))
   common.publish("tracking", options, tables, about)
 

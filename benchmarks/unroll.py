@@ -1,9 +1,9 @@
-"""What T ticks cost: time, compile time, program size and memory of `stream_perceiver`.
+"""Costs of T ticks of `stream_perceiver`: time, compile time, program size and memory.
 
   python benchmarks/unroll.py
 
-Peers: a Python loop over T inside `jit` (its program and compile time grow with T, and compiling
-it for T = 64 is what takes longest here); `step`, tick by tick; learning without remat.
+References: a Python loop over T inside `jit` (its program and compile time grow with T; most of the
+time here is compiling it for T = 64); `step`, tick by tick; learning without remat.
 """
 
 import dataclasses
@@ -24,13 +24,13 @@ MAX_SHARE = 0.6  # of free memory that a program may set aside to be run at all
 
 
 def blank(model: Model, *leading: int) -> dict[str, np.ndarray]:
-  """Returns observations of zeros `[*leading, ...]`, of all that the model reads."""
+  """Returns observations of zeros `[*leading, ...]`, of all inputs of the model."""
   specs = {name: modality.spec for name, modality in model.modalities.items()}
   return {n: np.zeros((*leading, *spec.shape), spec.dtype) for n, spec in specs.items()}
 
 
 def config_of(name: str, **changes: Any) -> Any:
-  """Returns the config of a model of the zoo; `nano` only sees, so that it compiles in seconds."""
+  """Returns the config of a model of the zoo; `nano` reads pixels only, to compile in seconds."""
   config = perceiver_stream.config(name)
   if name.endswith("/nano"):
     changes |= {"modalities": {"pixels": config.modalities["pixels"]}, "displacements": (1,)}
@@ -92,11 +92,11 @@ def programs(name: str, lengths: list[int], loops: list[int], repeats: int) -> l
   ]
 
 
-# --- memory of watching
+# --- memory of inference
 
 
 def watch_by_step(name: str, lengths: list[int]) -> list[int]:
-  """Returns how many bytes the process has grown by after each number of ticks."""
+  """Returns the growth of the process in bytes after each number of ticks."""
   model, params, state = started(name)
   call = common.program(model.step, params, state, blank(model, 1)).call
   observation = blank(model, 1)
@@ -112,7 +112,7 @@ def watch_by_step(name: str, lengths: list[int]) -> list[int]:
 
 
 def watch_by_unroll(name: str, length: int, use_predictions: bool) -> int:
-  """Returns how many bytes the process grows by in one call of `unroll`."""
+  """Returns the growth of the process in bytes in one call of `unroll`."""
   model, params, state = started(name)
   function = model.unroll if use_predictions else partial(model.unroll, displacements=())
   observations = blank(model, length, 1)
@@ -137,7 +137,7 @@ def watching(name: str, lengths: list[int], inside: bool) -> list[list[Any]]:
 
 
 def learn(name: str, window: int, remat: bool, remat_decode: bool) -> dict[str, Any]:
-  """Returns what the gradient of one window takes."""
+  """Returns the cost of the gradient of one window."""
   _, params, state = started(name)
   model = perceiver_stream.build(config_of(name, remat=remat))
   objective = FuturePrediction(model, ObjectiveConfig(window=window, remat_decode=remat_decode))
@@ -208,7 +208,7 @@ def main(argv: list[str] | None = None) -> None:
   program_columns = ["by", "T", "trace + compile s", f"x T = {lengths[0]}", "instructions"]
   program_columns += [f"x T = {lengths[0]}", "ms a tick", "x step", "temp MB", "results MB"]
   learn_columns = ["window", "ticks", "what", "temp MB", "x stored", "growth MB", "x stored"]
-  learn_columns += ["ms a tick learnt", "x stored"]
+  learn_columns += ["ms a tick trained", "x stored"]
   state_columns = ["model", "state kB", "of it latents kB", "one tick of input kB", "state x tick"]
   state_columns += ["parameters MB", "state x parameters"]
   tables = [
@@ -216,14 +216,14 @@ def main(argv: list[str] | None = None) -> None:
       f"Programs for T ticks ({name})",
       program_columns,
       programs(name, lengths, loops, 1 if options.tiny else 3),
-      "One row of pictures and sound; every tick predicts all displacements. Compile time and "
-      "instructions are beside those of `unroll` at its shortest. Temp is what XLA sets aside.",
+      "One row of images and sound; every tick predicts all displacements. Compile time and "
+      "instructions are relative to those of the shortest `unroll`. Temp is XLA's temporary memory.",
     ),
     common.Table(
-      f"Watching: growth of the process with the length of the stream ({name})",
+      f"Inference: growth of the process with the length of the stream ({name})",
       ["by", "ticks", "growth MB", "x step"],
       watching(name, fed, options.tiny),
-      "Resident memory at its highest, over that after compiling (and, for `step`, one tick), in a "
+      "Peak resident memory minus that after compiling (and, for `step`, one tick), in a "
       "fresh process.",
     ),
     common.Table(
@@ -231,7 +231,7 @@ def main(argv: list[str] | None = None) -> None:
       learn_columns,
       learning(name, windows, kinds, options.tiny),
       "Loss and gradient of one window + 16 ticks, in a fresh process. Growth is resident memory "
-      "over that after compiling; a dash: not run, for want of free memory.",
+      "minus that after compiling; a dash: not run, too little free memory.",
     ),
     common.Table(
       "Bytes of state, one row", state_columns, sizes([f"{family}/{v}" for v in variants])

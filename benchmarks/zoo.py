@@ -3,7 +3,7 @@
   python benchmarks/zoo.py
   python benchmarks/zoo.py --parts=flow,learning     # some of it; the other tables are kept
 
-Peers: the Hugging Face port of flow and autoencoder in torch with as many threads (extra `parity`;
+References: the Hugging Face port of flow and autoencoder in torch with as many threads (extra `parity`;
 without it those rows are left out), and for MooG and RVM a Python loop over the ticks that stores
 everything, as the released code does. Every row is measured in an own process.
 """
@@ -36,11 +36,11 @@ from perceiver_stream.nn import attention
 
 OURS, PORT = "perceiver_stream", "Hugging Face, torch"
 PARTS = ("flow", "autoencoder", "large", "tiles", "watching", "following", "learning")
-CHUNKS = 128  # in which the released colab and the port decode a clip
+CHUNKS = 128  # of a clip, in the released colab and the port
 
 
 def peak_bytes() -> int:
-  """Returns the most memory that this process has held, imports and compiling included."""
+  """Returns the peak memory of this process, imports and compilation included."""
   return common.Peak._highest()
 
 
@@ -54,7 +54,7 @@ def timed(call: Callable[[], Any], repeats: int) -> dict[str, float]:
 
 
 def ours(name: str, repeats: int, written_out: bool) -> dict[str, float]:
-  """Returns what a forward pass takes; `written_out` leaves out our shortcuts."""
+  """Returns the cost of a forward pass; `written_out` disables our shortcuts."""
   config, inputs = perceiver_stream.config(name), inputs_of(perceiver_stream.config(name))
   if written_out:
     attention.TILE_BYTES = 2**62
@@ -68,7 +68,7 @@ def ours(name: str, repeats: int, written_out: bool) -> dict[str, float]:
 
 
 def port(name: str, repeats: int) -> dict[str, float]:
-  """Returns what a forward pass of the Hugging Face port takes; of a clip, one chunk of it."""
+  """Returns the cost of a forward pass of the Hugging Face port; of a clip, one chunk of it."""
   torch, transformers = map(importlib.import_module, ("torch", "transformers"))
   torch.set_num_threads(len(os.sched_getaffinity(0)))
   config, inputs = perceiver_stream.config(name), inputs_of(perceiver_stream.config(name))
@@ -126,7 +126,7 @@ def perceiver(name: str, what: str, chunks: int, tiny: bool, has_port: bool) -> 
 
 
 def large(name: str, height: int, width: int) -> dict[str, float]:
-  """Returns what flow of a large image takes, tile after tile, and how many tiles are twice."""
+  """Returns the cost of flow of a large image, tile after tile, and the number of repeated tiles."""
   config = perceiver_stream.config(name)
   network = hk.without_apply_rng(hk.transform(lambda x: perceiver_flow.FlowPerceiver(config)(x)))
   frames = 2 * pictures(1, 2, height, width, config.channels) - 1
@@ -135,7 +135,7 @@ def large(name: str, height: int, width: int) -> dict[str, float]:
   apply = jax.jit(network.apply)
 
   def flow(window: np.ndarray) -> jax.Array:
-    seen.append(hash(window.tobytes()))  # of noise: only the same place has the same
+    seen.append(hash(window.tobytes()))  # of noise: only the same position has the same
     return apply(params, window)
 
   wall, cpu = time.perf_counter(), time.process_time()
@@ -161,7 +161,7 @@ def large_rows(name: str, size: tuple[int, int], tiny: bool) -> list[list[Any]]:
 def watch(
   name: str, ticks: int, repeats: int, looped: bool, compile_only: bool = False
 ) -> dict[str, float]:
-  """Returns what latents of `ticks` frames take, in one scan or in a Python loop."""
+  """Returns the cost of the latents of `ticks` frames, in one scan or in a Python loop."""
   model, params, state = started(name)
   frames = {"pixels": np.zeros((ticks, 1, *model.modalities["pixels"].spec.shape), np.uint8)}
 
@@ -185,7 +185,7 @@ def watch(
 def compiled(
   function: Callable, *arguments: Any, donate: Sequence[int] = ()
 ) -> tuple[common.Program, dict[str, float]]:
-  """Returns the program, and what compiling took of the processor, tracing included."""
+  """Returns the program, and the CPU seconds of compiling it, tracing included."""
   start = time.process_time()
   found = common.program(function, *arguments, donate=donate)
   common.give_back()
@@ -209,7 +209,7 @@ def follow(name: str, ticks: int) -> list[int]:
 def learn(
   name: str, ticks: int, repeats: int, looped: bool, compile_only: bool = False
 ) -> dict[str, float]:
-  """Returns what one training step takes: loss, gradient, AdamW, in place as in training.
+  """Returns the cost of one training step: loss, gradient, AdamW, in place as in training.
 
   `looped` is a Python loop over the ticks of the recurrence that recomputes nothing.
   """
@@ -263,7 +263,7 @@ def recurrent(
 def recurrent_rows(
   kind: Callable, name: str, cases: list[dict[str, Any]], tiny: bool
 ) -> list[list[Any]]:
-  """Returns a row per case; the first is what times are compared with."""
+  """Returns a row per case; times are relative to the first."""
   rows, first = [], {}
   for case in cases:
     asked = {"name": name, "repeats": 0, "looped": False} | case
@@ -296,11 +296,11 @@ def following(names: list[str], ticks: int, tiny: bool) -> list[list[Any]]:
 # --- tables -----------------------------------------------------------------------------------------
 
 PEAK = (
-  "A peak is that of the whole process: imports, weights and compiling included; what compiling "
-  "used is given back before the first call."
+  "A peak is that of the whole process: imports, weights and compilation included; the "
+  "compiler's memory is released before the first call."
 )
 PERCEIVER_COLUMNS = [
-  "what", "by", "compile CPU s", "wall s", "CPU s", "x port CPU", "temp MB", "peak MB"
+  "model", "by", "compile CPU s", "wall s", "CPU s", "x port CPU", "temp MB", "peak MB"
 ]  # fmt: skip
 LARGE_COLUMNS = [
   "image", "tiles", "x released", "repeated", "wall s", "CPU s", "CPU s a tile", "peak MB"
@@ -322,20 +322,20 @@ def table(part: str, tiny: bool) -> common.Table:
       "Optical flow of one pair",
       PERCEIVER_COLUMNS,
       perceiver(flow, flow, 1, tiny, has_port),
-      f"{PEAK} 'No shortcuts' writes all tokens out and attends to all heads at once.",
+      f"{PEAK} 'No shortcuts' computes all tokens and attends to all heads at once.",
     ),
     "autoencoder": lambda: common.Table(
       "Autoencoding one clip",
       PERCEIVER_COLUMNS,
       perceiver(autoencoder, autoencoder, CHUNKS, tiny, has_port),
       f"{PEAK} The port encodes the clip again for each of {CHUNKS} chunks: one chunk is measured "
-      f"and multiplied. 'No shortcuts' writes all tokens out and attends to all heads at once.",
+      f"and multiplied. 'No shortcuts' computes all tokens and attends to all heads at once.",
     ),
     "large": lambda: common.Table(
       "Optical flow of a large image",
       LARGE_COLUMNS,
       large_rows(flow, (40, 60) if tiny else (1080, 1920), tiny),
-      f"Compiling included. {PEAK} The released code fails at this size.",
+      f"Compilation included. {PEAK} The released code fails at this size.",
     ),
     "tiles": lambda: common.Table(
       "Tiles of a large image",
@@ -343,19 +343,19 @@ def table(part: str, tiny: bool) -> common.Table:
       tile_rows("perceiver_flow/published"),
     ),
     "watching": lambda: common.Table(
-      "Watching T frames",
+      "Inference on T frames",
       TICK_COLUMNS,
       recurrent(watch, names, WATCHED, tiny),
       f"Latents only, first call. {PEAK} 'Python loop': over the ticks, inside one compiled "
       f"program. Rows without times were compiled, not run.",
     ),
     "following": lambda: common.Table(
-      "Following a stream tick by tick",
+      "Streaming tick by tick",
       ["model", "ticks", "peak MB, second tick", "peak MB, last tick", "x second"],
       following(names, 3 if tiny else 64, tiny),
     ),
     "learning": lambda: common.Table(
-      "Learning from T frames",
+      "Training on T frames",
       TICK_COLUMNS,
       recurrent(learn, names, LEARNT, tiny),
       f"Loss, gradient and AdamW in place, one row, first call. {PEAK} 'Python loop' recomputes nothing. Rows without "

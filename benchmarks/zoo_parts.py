@@ -1,4 +1,4 @@
-"""What `zoo.py` gives the models, and how many tiles cover an image."""
+"""Inputs of the models for `zoo.py`, and the number of tiles that cover an image."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ def pictures(*shape: int) -> np.ndarray:
 
 
 def inputs_of(config: Any) -> Any:
-  """Returns what the network is called with: two frames, or a clip."""
+  """Returns the inputs of the network: two frames, or a clip."""
   if isinstance(config, perceiver_flow.Config):
     return 2 * pictures(1, 2, config.height, config.width, config.channels) - 1
   return {
@@ -25,13 +25,13 @@ def inputs_of(config: Any) -> Any:
 
 
 def released_tiles(size: tuple[int, int], config: perceiver_flow.Config, overlap: int = 20) -> int:
-  """Returns how many tiles the released colab takes, or would if it did not fail."""
+  """Returns the number of tiles of the released colab, or of its rule where it fails."""
   steps = (config.height - overlap, config.width - overlap)
   return math.prod(len(range(0, n, max(step, 1))) for n, step in zip(size, steps, strict=True))
 
 
 def tile_rows(name: str) -> list[list[Any]]:
-  """Returns how many tiles cover an image, beside the released rule, which repeats some."""
+  """Returns the number of tiles that cover an image, and that of the released rule, which repeats some."""
   config, rows = perceiver_stream.config(name), []
   for height, width in ((368, 496), (720, 1280), (1080, 1920), (2160, 3840)):
     starts = [
