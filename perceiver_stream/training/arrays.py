@@ -1,4 +1,4 @@
-"""Pytrees as plain arrays by name, which load anywhere, and back."""
+"""Pytrees as plain arrays by name, and back."""
 
 import zlib
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
-# Fields of states that checkpoints of older versions name otherwise.
+# Fields of states with other names in checkpoints of older versions.
 _MOVED = {"start": "extra", "inner": "extra", "clip": "extra"}
 
 
 class CheckpointError(RuntimeError):
-  """A checkpoint could not be written, read or used; the message says what to do."""
+  """A checkpoint could not be written, read or used; the message has advice."""
 
 
 def flatten(tree: PyTree) -> dict[str, np.ndarray]:
@@ -23,19 +23,19 @@ def flatten(tree: PyTree) -> dict[str, np.ndarray]:
 
 
 def named(tree: PyTree) -> dict[str, Any]:
-  """Returns all arrays of a tree where they are, by the path to each."""
+  """Returns all arrays of a tree on their devices, by the path to each."""
   return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def whole(array: Any) -> np.ndarray:
-  """Returns an array on the host, also one divided between processes, if all of them ask."""
+  """Returns an array on the host; if it is sharded between processes, all of them must call it."""
   if isinstance(array, jax.Array) and not array.is_fully_addressable:
     array = multihost_utils.process_allgather(array, tiled=True)
   return np.asarray(array)
 
 
 def unflatten(arrays: Mapping[str, Any], template: PyTree, what: str = "arrays") -> PyTree:
-  """Returns the tree `flatten` was given, in the structure of `template`.
+  """Returns the tree that `flatten` got, in the structure of `template`.
 
   Raises:
     CheckpointError: Names, shapes or dtypes differ; the message lists them.
@@ -71,7 +71,7 @@ def _name(path: tuple[Any, ...]) -> str:
 
 
 def _moved(name: str, expected: Mapping[str, Any]) -> str:
-  """Returns the name that an array has today, if the tree expects that and not its old one."""
+  """Returns the current name of an array if the tree expects it instead of its old one."""
   today = "/".join(_MOVED.get(part, part) for part in name.split("/"))
   return today if name not in expected and today in expected else name
 

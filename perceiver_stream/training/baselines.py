@@ -1,4 +1,4 @@
-"""Baselines of whole windows, row by row, in step with the loop and kept in its checkpoints."""
+"""Baselines of whole windows, row by row, computed with the loop and stored in its checkpoints."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -26,26 +26,26 @@ class Baseline(Protocol):
   def score(
     self, value: np.ndarray, /, *, is_first: bool = False, valid: bool = True
   ) -> dict[int, dict[str, float]]:
-    """Takes in the next tick; returns the errors of what was predicted of it, where there are any."""
+    """Adds the next tick; returns the errors of its predictions, if there were any."""
     ...
 
   def state(self) -> dict[str, Any]:
-    """Returns all that is remembered, arrays of fixed shapes."""
+    """Returns the whole state, arrays of fixed shapes."""
     ...
 
   def restore(self, state: Mapping[str, Any]) -> None:
-    """Goes on from what `state` returned."""
+    """Restores a result of `state`."""
     ...
 
 
 class BaselineSet:
-  """All baselines of the rows of this process; any process can go on with any row."""
+  """All baselines of the rows of this process; any process can continue any row."""
 
   def __init__(self, make: Mapping[str, Callable[[], Baseline]], hop: int, rows: Rows):
-    """Makes them for windows that advance by `hop` ticks.
+    """Makes the baselines for windows that advance by `hop` ticks.
 
     Args:
-      make: By modality, returns a baseline of one row.
+      make: By modality, a function that returns a baseline of one row.
       hop: Ticks from one window to the next.
       rows: The rows of this process among all.
     """
@@ -57,7 +57,7 @@ class BaselineSet:
     """Returns errors `[K, B]` for the last `hop` ticks, K, of the own rows, B.
 
     Args:
-      window: Arrays `[W, B, ...]`. Of the first all ticks are taken in, then the last `hop`.
+      window: Arrays `[W, B, ...]`. All ticks of the first window are used, then the last `hop`.
 
     Returns:
       By `"<modality>@<displacement>"` and predictor, without `copy`, which objectives score; NaN
@@ -80,14 +80,14 @@ class BaselineSet:
     return errors
 
   def state(self) -> dict[str, Any]:
-    """Returns what is remembered of all rows; all processes must call it at once."""
+    """Returns the state of all rows; all processes must call it at once."""
     begun = np.array(self._has_begun)
     mine = [{n: one.state() for n, one in row.items()} | {"begun": begun} for row in self._rows]
     states = self._all_rows.joined(mine, gather_tree)
     return {f"row_{i}": state for i, state in enumerate(states)}
 
   def restore(self, state: Mapping[str, Any]) -> None:
-    """Goes on with the own rows from what `state` returned."""
+    """Restores the own rows from a result of `state`."""
     for number, row in zip(self._all_rows.own, self._rows, strict=True):
       saved = state[f"row_{number}"]
       self._has_begun = bool(saved["begun"])
@@ -108,7 +108,7 @@ def _scores(
 def _note(
   errors: Errors, name: str, scores: Mapping[int, Mapping[str, float]], at: int, row: int
 ) -> None:
-  """Writes the errors of one tick of one row where they belong."""
+  """Writes the errors of one tick of one row into the arrays."""
   for displacement, by_name in scores.items():
     for predictor, array in errors[str(ScoreKey(name, displacement))].items():
       array[at, row] = by_name[predictor]

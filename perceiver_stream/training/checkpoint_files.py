@@ -1,4 +1,4 @@
-"""One checkpoint on disk: reading it back, and telling whether it is whole.
+"""One checkpoint on disk: reading it, and checking that it is complete.
 
 A checkpoint is a folder `<step>/` with the arrays `params` and `learner` (optimiser, recurrent
 state, rng, counters) by name, and `meta`: version, config, stream position, log length, checksums.
@@ -27,18 +27,18 @@ from perceiver_stream.version import __version__
 
 KIND = "perceiver_stream checkpoint"
 FORMAT = f"{KIND} 1"
-META = "meta"  # name of what lies beside the arrays, also among the checksums
+META = "meta"  # name of the metadata, also among the checksums
 EMPTY = "is empty"
 _ORBAX = "_CHECKPOINT_METADATA"
 
 
 class Restored(NamedTuple):
-  """A checkpoint read back.
+  """A checkpoint that was read.
 
   Attributes:
     step: Its number, in windows.
     trees: The arrays, by the names given to `save`, in the structure of the template.
-    meta: What was saved beside them.
+    meta: The metadata saved with them.
   """
 
   step: int
@@ -47,7 +47,7 @@ class Restored(NamedTuple):
 
 
 class DamagedError(CheckpointError):
-  """A checkpoint is there but cannot be read as it was written."""
+  """A checkpoint exists but cannot be read as it was written."""
 
 
 def read(
@@ -60,7 +60,7 @@ def read(
 
   Raises:
     DamagedError: It cannot be read, or its checksums differ.
-    CheckpointError: It is of another kind, or names and shapes are not those of the templates.
+    CheckpointError: It is of another kind, or names and shapes differ from the templates.
   """
   path = folder / str(step)
   if problem := why_odd(path):
@@ -72,7 +72,7 @@ def read(
   for name, template in templates.items():
     try:
       with ocp.StandardCheckpointer() as reader:
-        # A target of numpy arrays: what many devices wrote is read without any of them.
+        # A target of numpy arrays: a checkpoint of many devices can be read without them.
         there = ocp.StandardCheckpointHandler().metadata(path / name).tree  # type: ignore[arg-type]
         _check_size(there, template, path / name)
         target = {key: np.zeros(kind.shape, kind.dtype) for key, kind in there.items()}
@@ -88,7 +88,7 @@ def read(
 
 
 def _check_size(there: Mapping[str, Any], template: PyTree, path: pathlib.Path) -> None:
-  """Raises CheckpointError, before memory is taken, where arrays are larger than could fit."""
+  """Raises CheckpointError, before memory is allocated, if arrays are larger than could fit."""
   size = lambda arrays: sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in arrays)  # noqa: E731
   if size(there.values()) > 2 * size(jax.tree.leaves(template)) + 2**20:
     unflatten(there, template, str(path))
@@ -99,7 +99,7 @@ def newest_whole(
   templates: Mapping[str, PyTree],
   check: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> tuple[Restored | None, dict[int, str]]:
-  """Returns the newest checkpoint that is not damaged, and what is wrong with newer ones.
+  """Returns the newest checkpoint that is not damaged, and the defects of newer ones.
 
   Raises:
     CheckpointError: All are damaged, or as `read` raises it.
@@ -116,7 +116,7 @@ def newest_whole(
 
 
 def none_readable(folder: pathlib.Path, problems: Iterable[str]) -> CheckpointError:
-  """Returns the error of a folder all of whose checkpoints are damaged."""
+  """Returns the error for a folder with only damaged checkpoints."""
   return CheckpointError(
     f"No checkpoint in {folder} can be read: {' '.join(problems)} "
     f"Start again with another run_dir, or delete this one."
@@ -124,7 +124,7 @@ def none_readable(folder: pathlib.Path, problems: Iterable[str]) -> CheckpointEr
 
 
 def read_meta(path: pathlib.Path) -> dict[str, Any]:
-  """Returns what lies beside the arrays of a checkpoint.
+  """Returns the metadata of a checkpoint.
 
   Raises:
     DamagedError: It cannot be read, or its checksum differs.
@@ -155,7 +155,7 @@ def read_meta(path: pathlib.Path) -> dict[str, Any]:
 
 
 def sum_of(meta: Mapping[str, Any]) -> int:
-  """Returns a checksum of what lies beside the arrays, as it is once it has been JSON."""
+  """Returns a checksum of the metadata as JSON."""
   return zlib.crc32(json.dumps(json.loads(json.dumps(meta)), sort_keys=True).encode())
 
 
@@ -170,7 +170,7 @@ def _warn_of_later(path: pathlib.Path, version: Any) -> None:
 
 
 def why_odd(path: pathlib.Path) -> str:
-  """Returns what is wrong with the folder of a checkpoint before anything is read, or ""."""
+  """Returns a defect of a checkpoint's folder, found before anything is read; "" if it has none."""
   try:
     inner = list(path.rglob("*"))
     if not any(each.is_file() for each in inner):

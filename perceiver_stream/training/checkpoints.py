@@ -1,7 +1,7 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped.
+"""Checkpoints: everything needed to resume a run exactly where it stopped.
 
 They are written in the background, and a folder appears under its name only when it is complete;
-`checkpoint_files` says what is in it.
+`checkpoint_files` describes its content.
 """
 
 import contextlib
@@ -42,11 +42,11 @@ SCORE, BAD_RUN = "score", "bad_run"
 
 @dataclass(kw_only=True)
 class CheckpointConfig:
-  """When the run is saved and what is kept.
+  """Interval and number of checkpoints.
 
   Attributes:
     every: Windows between checkpoints; one is also written at the end and on ctrl-C.
-    keep: Newest checkpoints kept; beside them stay the best so far, and the newest two from before
+    keep: Newest checkpoints kept, in addition to the best so far and the newest two from before
       windows were no longer finite.
   """
 
@@ -61,26 +61,26 @@ class CheckpointConfig:
 
 
 class Worth(NamedTuple):
-  """What decides how long a checkpoint is kept: its score, and the windows that were not finite."""
+  """Score and number of non-finite windows of a checkpoint, which decide how long it is kept."""
 
   score: float
   bad_run: int
 
 
 class Kept(checkpoint_managers.PreservationPolicy):
-  """Keeps the newest checkpoints, the best, and the last two from before trouble.
+  """Retention policy: the newest checkpoints, the best, and the last two from before a divergence.
 
-  Those are the newest two that no window which was not finite came right before. Of the newest of
-  them nobody knows yet whether its parameters give anything finite; of the one before, a later
-  window has shown it.
+  Those are the newest two that were not directly preceded by a window which was not finite. Whether
+  the parameters of the newest of them give finite results is not known yet; the one before was
+  followed by a finite window.
   """
 
   def __init__(self, keep: int, worth: Mapping[int, Worth]):
-    """Goes by what is known of checkpoints, by number, at the moment of deciding."""
+    """Uses the known `Worth` of checkpoints, by number, at the time of the decision."""
     self.keep, self.worth = keep, worth
 
   def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-    """Returns which of the checkpoints, oldest first, are kept."""
+    """Returns for each checkpoint, oldest first, whether it is kept."""
     del context
     there = [info.step for info in checkpoints]
     finite = [step for step in there if step not in self.worth or not self.worth[step].bad_run]
@@ -100,8 +100,8 @@ class Checkpoints:
     self.config = config
     self._worth: dict[int, Worth] = {}
     policy = Kept(config.keep, self._worth)
-    # Directories made in the background would leave threads that wait for one that failed, for many
-    # minutes and past the end of the program. A folder that went away gets no whole checkpoint.
+    # Directories made in the background would leave threads that wait for a failed one, for many
+    # minutes and past the end of the program. A deleted folder gets no complete checkpoint.
     background = ocp.AsyncOptions(
       create_directories_asynchronously=False,
       post_finalization_callback=self.run_folder.check_place,
@@ -113,7 +113,7 @@ class Checkpoints:
       undo.callback(self.run_folder.close)
       self._set_aside_odd()
       for step in steps(self.folder):
-        with contextlib.suppress(CheckpointError):  # what is wrong with it is said when it is read
+        with contextlib.suppress(CheckpointError):  # its defect is reported when it is read
           self._worth[step] = _worth_of(read_meta(self.folder / str(step)))
       self._manager = ocp.CheckpointManager(self.folder, options=options)
       undo.pop_all()
@@ -134,7 +134,7 @@ class Checkpoints:
     Args:
       step: Number of the checkpoint, in windows.
       trees: Pytrees of arrays by name.
-      meta: What JSON can hold.
+      meta: JSON values.
       score: Higher is better; decides which checkpoint is the best.
       bad_run: Windows before it, in a row, that were not finite.
 
@@ -146,7 +146,7 @@ class Checkpoints:
     sums = {name: checksum(arrays) for name, arrays in flat.items()}
     meta = {"format": FORMAT, "version": __version__, "checksums": sums, **meta}
     meta |= {SCORE: float(score), BAD_RUN: bad_run}
-    meta = copy.deepcopy(meta)  # it is written later, while the caller's may change
+    meta = copy.deepcopy(meta)  # it is written later, and the caller's may change meanwhile
     meta["checksums"][META] = sum_of(meta)
     items = {name: ocp.args.StandardSave(arrays) for name, arrays in flat.items()}
     args = ocp.args.Composite(meta=ocp.args.JsonSave(meta), **items)
@@ -160,13 +160,13 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def wait(self) -> None:
-    """Returns when all is written; raises CheckpointError if it could not be."""
+    """Returns when everything is written; raises CheckpointError if that failed."""
     with self._writing():
       self._manager.wait_until_finished()
       self._manager.check_for_errors()
 
   def close(self) -> None:
-    """Waits for what is being written, whatever comes of it, and lets go of the folder."""
+    """Waits for pending writes, whether they succeed or not, and releases the folder."""
     try:
       self._manager.close()
     except Exception as error:
@@ -184,16 +184,16 @@ class Checkpoints:
   def restore(
     self, templates: Mapping[str, PyTree], check: Callable[[dict[str, Any]], None] = lambda _: None
   ) -> Restored | None:
-    """Returns the newest checkpoint that is whole, or None where there is none.
+    """Returns the newest complete checkpoint, or None if there is none.
 
-    A damaged one is set aside, with a warning, and the one before is taken.
+    A damaged one is set aside, with a warning, and the previous one is used.
 
     Args:
       templates: Trees of arrays of the right structure, shapes and dtypes, by name.
-      check: Called with `meta` before the arrays are compared; raises what it does not like.
+      check: Called with `meta` before the arrays are compared; raises if it does not accept it.
 
     Raises:
-      CheckpointError: All are damaged, or one is whole but of another kind or another model.
+      CheckpointError: All are damaged, or one is complete but of another kind or another model.
     """
     restored, problems = newest_whole(self.folder, templates, check)
     if restored is not None:
@@ -211,7 +211,7 @@ class Checkpoints:
     return there
 
   def _writing(self) -> contextlib.AbstractContextManager[None]:
-    """Turns any error of the block, as Orbax has its own kinds, into CheckpointError."""
+    """Turns any error of the block, including Orbax's own kinds, into CheckpointError."""
     return self.run_folder.writing("A checkpoint", Exception)
 
   def _set_aside(self, step: int, name: str = "damaged") -> None:
@@ -222,7 +222,7 @@ class Checkpoints:
     self._manager.reload()
 
   def _set_aside_odd(self) -> None:
-    """Renames folders that Orbax must not look into, since it would wait for ever or fail.
+    """Renames folders that Orbax must not read, since it would wait for ever or fail.
 
     Raises:
       CheckpointError: There is no other, and they are not empty.
@@ -245,7 +245,7 @@ class Checkpoints:
 
 
 def _told_anyway(record: logging.LogRecord) -> bool:
-  """Keeps Orbax's threads from logging the tracebacks of an error that is raised as well."""
+  """Filters out Orbax's tracebacks of an error that is raised as well."""
   return record.levelno != logging.ERROR or "orbax" not in record.pathname
 
 

@@ -1,4 +1,4 @@
-"""One dataclass that says all of an experiment; as JSON it lies beside every result."""
+"""The dataclass of a whole experiment; its JSON is stored with every result."""
 
 import dataclasses
 import json
@@ -15,8 +15,8 @@ from perceiver_stream.training.objectives import ObjectiveConfig
 from perceiver_stream.training.optimizers import OptimizerConfig
 from perceiver_stream.types import Range
 
-# What may differ between the run that wrote a checkpoint and the one that resumes it: fields on
-# which the result does not depend, and fields whose change is written to the log. No other may.
+# The fields that may differ between the run that wrote a checkpoint and the one that resumes it:
+# those that do not affect the result, and those whose change is written to the log.
 FREE = ("run_dir", "max_windows", "max_bad_windows", "prefetch", "checkpoints", "logging", "mesh")
 CHANGEABLE = tuple(
   f"optimizer.{name}"
@@ -36,11 +36,11 @@ SEQUENTIAL, PIPELINED, SIDEWAYS, SKIP_SIDEWAYS = EXECUTIONS = (
 
 @dataclass(kw_only=True)
 class LogConfig:
-  """What is shown and how often.
+  """Output of a run and its intervals.
 
   Attributes:
-    print_every: Windows between lines where the output is not a terminal, and between timings.
-    strips_every: Windows between film strips kept for the report; 0 is none.
+    print_every: Windows between printed lines if the output is not a terminal, and between timings.
+    strips_every: Windows between film strips for the report; 0 is none.
     use_tensorboard: Whether event files are written to `run_dir/tensorboard`.
     use_report: Whether `report.html` is written at the end.
   """
@@ -66,23 +66,23 @@ class ExperimentConfig:
   Attributes:
     model: Config of a model of the zoo; its sizes are fitted to the stream.
     stream: Config of a stream; its type chooses the kind.
-    objective: What is learnt: the config of one of `training.objectives.OBJECTIVES`.
-    optimizer: How.
-    execution: How depth is run: `"sequential"`, the ordinary network; `"pipelined"`, all stages at
-      once, with exact gradients; `"sideways"` or `"skip_sideways"`, with pseudo-gradients that flow
+    objective: Config of one of `training.objectives.OBJECTIVES`.
+    optimizer: Optimiser, learning rate and update interval.
+    execution: Execution of the depth: `"sequential"`, the ordinary network; `"pipelined"`, all
+      stages at once, with exact gradients; `"sideways"` or `"skip_sideways"`, with pseudo-gradients that flow
       back through the pipeline, without or with shortcuts in time. See docs/depth_parallel.md.
-    num_stages: Stages that work at once; 0 makes each layer one.
-    mesh: How rows, parameters and latents are divided between devices.
-    checkpoints: When the run is saved.
-    logging: What is shown and how often.
+    num_stages: Stages that run in parallel; 0 makes each layer one.
+    mesh: Sharding of rows, parameters and latents over devices.
+    checkpoints: Interval and number of checkpoints.
+    logging: Output of the run.
     use_baselines: Whether flow extrapolation and its mix with copying are scored too.
-    num_rows: Streams watched side by side, the batch size.
+    num_rows: Streams in parallel, the batch size.
     max_windows: Windows after which the run ends; 0 is the whole stream.
     max_bad_windows: Windows with a non-finite loss in a row that end the run with an error.
     prefetch: Windows read ahead.
-    seed: Of the parameters and everything random after.
+    seed: Seed of the parameters and all later random numbers.
     weights: Parameters to start from: a file, or the name of bundled weights; "" is random ones.
-    run_dir: Where everything is written; a run found there is continued.
+    run_dir: Folder for all output; a run found there is resumed.
   """
 
   model: Any
@@ -159,12 +159,12 @@ def differences(old: Any, new: Any) -> list[str]:
   """Returns a line for each key that a resumed run may not change; see `FREE`, `CHANGEABLE`.
 
   Args:
-    old: What `codec.to_dict` returned for the run; a field that it was written without, because there
-      was none yet, has its default.
-    new: What `codec.to_dict` returns for the run that resumes it.
+    old: Result of `codec.to_dict` for the run; a field that did not exist yet when it was written has
+      its default.
+    new: Result of `codec.to_dict` for the run that resumes it.
 
   Raises:
-    ValueError: `old` has a key or type that is not known; see `codec.from_dict`.
+    ValueError: `old` has an unknown key or type; see `codec.from_dict`.
   """
   return [f"{k}: {change}" for k, change in _changes(old, new).items() if k not in CHANGEABLE]
 

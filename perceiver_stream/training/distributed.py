@@ -1,8 +1,8 @@
-"""Several processes as one run: finding each other, agreeing, and sharing out the rows.
+"""Several processes as one run: finding each other, agreeing, and dividing the rows.
 
-Each process reads the streams of its own rows. What is about all rows, such as stream positions
-and scores, is gathered; only the process that leads writes logs and reports. With one process,
-nothing here talks to anybody.
+Each process reads the streams of its own rows. Data about all rows, such as stream positions
+and scores, is gathered; only the leading process writes logs and reports. With one process
+there is no communication.
 """
 
 import io
@@ -28,16 +28,16 @@ SLURM_COUNT = "SLURM_STEP_NUM_TASKS"  # set by srun, not by sbatch
 def start(environment: Mapping[str, str] | None = None, *, find: bool = False) -> bool:
   """Joins the other processes of this run, if there are any; call it before using jax.
 
-  Where `JAX_COORDINATOR_ADDRESS` is set, it says where (`host:port` of process 0), with
-  `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`. Under `srun` with several tasks SLURM says it. Else
-  this is one process alone.
+  `JAX_COORDINATOR_ADDRESS` (`host:port` of process 0), with `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`,
+  is used if it is set. Otherwise, under `srun` with several tasks, SLURM's variables are used.
+  Otherwise this is a single process.
 
   Args:
     environment: Variables; None is those of this process.
-    find: Whether jax shall look for others by itself, as it can on TPU pods and under Open MPI.
+    find: Let jax detect the others by itself, as it can on TPU pods and under Open MPI.
 
   Returns:
-    Whether there are several processes.
+    True if there are several processes.
 
   Raises:
     ValueError: A variable is missing or no number.
@@ -57,18 +57,18 @@ def start(environment: Mapping[str, str] | None = None, *, find: bool = False) -
 
 
 def leads() -> bool:
-  """Returns whether this is the process that writes logs and reports."""
+  """Returns True in the process that writes logs and reports."""
   return jax.process_index() == 0
 
 
 def wait_for_all(where: str) -> None:
-  """Returns when all processes have come here."""
+  """Returns when all processes have called it."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(where)
 
 
 def gather(value: bytes) -> list[bytes]:
-  """Returns what each process gave, by its index; all must call it."""
+  """Returns the arrays of all processes, by index; all must call it."""
   if jax.process_count() == 1:
     return [value]
   lengths = multihost_utils.process_allgather(np.array([len(value)], np.int32)).ravel()
@@ -79,7 +79,7 @@ def gather(value: bytes) -> list[bytes]:
 
 
 def gather_json(value: Any) -> list[Any]:
-  """Returns what each process gave, which JSON can hold."""
+  """Returns the JSON values of all processes, by index; all must call it."""
   return [json.loads(part) for part in gather(json.dumps(value).encode())]
 
 
@@ -96,14 +96,14 @@ def gather_tree(tree: PyTree) -> list[PyTree]:
 
 
 def any_of(value: bool) -> bool:
-  """Returns whether it is true in some process; all must call it."""
+  """Returns True if the value is true in some process; all must call it."""
   if jax.process_count() == 1:
     return value
   return bool(multihost_utils.process_allgather(np.array([value], np.int32)).any())
 
 
 class Rows:
-  """Which rows are this process's, and how to put all together."""
+  """Rows of this process, and the joining of values of all rows."""
 
   def __init__(self, own: Sequence[int], num_rows: int):
     """Makes it; all processes must do so at once."""
@@ -111,7 +111,7 @@ class Rows:
     self._owners = gather_json(self.own)
 
   def joined(self, mine: Sequence[Any], collect: Callable[[Any], list[Any]]) -> list[Any]:
-    """Returns one value per row of all, from the values of the own rows."""
+    """Returns one value per row of all processes, from the values of the own rows."""
     by_row: dict[int, Any] = {}
     for rows, values in zip(self._owners, collect(list(mine)), strict=True):
       by_row |= {row: value for row, value in zip(rows, values, strict=True) if row not in by_row}
@@ -129,11 +129,11 @@ class Rows:
 class SharedWindows:
   """Iterates over the windows of the own rows until the rows of all processes have ended.
 
-  Its state is that of the windows of all rows, whoever read them.
+  Its state is that of the windows of all rows, independent of the process that read them.
   """
 
   def __init__(self, windows: Iterable[Mapping[str, np.ndarray]], rows: Rows, hop: int):
-    """Makes it of windows that go on after their end (`streams.windows(goes_on=True)`)."""
+    """Makes it from windows that continue after their end (`streams.windows(goes_on=True)`)."""
     self._windows: Any = iter(windows)
     self._rows, self._hop = rows, hop
     self._state = self._windows.get_state()
@@ -150,11 +150,11 @@ class SharedWindows:
     return window
 
   def get_state(self) -> dict[str, Any]:
-    """Returns where the next window starts, for all rows; all processes must ask at once."""
+    """Returns the position of the next window, for all rows; all processes must call it at once."""
     return self._state | {"rows": self._rows.joined(self._state["rows"], gather_json)}
 
   def set_state(self, state: Mapping[str, Any]) -> None:
-    """Goes to where a window starts."""
+    """Continues at the position of a window."""
     self._state = dict(state) | {"rows": [state["rows"][row] for row in self._rows.own]}
     self._windows.set_state(self._state)
 

@@ -20,7 +20,7 @@ from perceiver_stream.utils.warn import warn
 
 FLAG = "--config"
 PACKAGE = pathlib.Path(__file__).parents[1]
-RENAMED = {"painters": "frame_predictors"}  # of configs, known until version 0.2
+RENAMED = {"painters": "frame_predictors"}  # of configs, accepted until version 0.2
 CONFIG_HELP = (
   "config of the package, as online:tiny, or Python file with get_config(variant); "
   "any of its fields: --config.FIELD=VALUE"
@@ -28,14 +28,14 @@ CONFIG_HELP = (
 
 
 def config_files() -> dict[str, pathlib.Path]:
-  """Returns the configs that come with the package, by name: of `configs`, and of model families."""
+  """Returns the configs in the package, by name: of `configs`, and of model families."""
   files = {path.stem: path for path in PACKAGE.glob("configs/[!_]*.py")}
   files |= {path.parent.name: path for path in PACKAGE.glob("models/*/experiments.py")}
   return dict(sorted(files.items()))
 
 
 def load_config(source: str, overrides: Sequence[str] = ()) -> Any:
-  """Returns the experiment that `get_config(variant)` of a config makes.
+  """Returns the experiment of `get_config(variant)` of a config.
 
   Args:
     source: A config of the package, `"online"`, or the path of a Python file, `"configs/mine.py"`;
@@ -78,7 +78,7 @@ def resume_config(run_dir: str, overrides: Sequence[str] = ()) -> Any:
 
 
 def changed(config: Any, overrides: Sequence[str]) -> Any:
-  """Returns a config with the fields that arguments such as `--config.seed=1` set.
+  """Returns a config with fields changed by arguments such as `--config.seed=1`.
 
   Raises:
     ValueError: An argument is none of these, the config has no such field (the nearest name is
@@ -121,7 +121,7 @@ def check_key(config: Any, key: str, where: str = "config") -> None:
 
 
 def _strip_ranges(config: Any) -> None:
-  """Leaves plain types in the fields of a config's classes: config_flags knows no `Annotated`.
+  """Leaves plain types in the fields of a config's classes, because config_flags has no `Annotated`.
 
   What `files.codec` checks is in the classes' annotations, which stay as they are.
   """
@@ -130,7 +130,9 @@ def _strip_ranges(config: Any) -> None:
       _strip_ranges(value)
   elif dataclasses.is_dataclass(config):
     plain = {}
-    with contextlib.suppress(NameError):  # of one's own class, that names what is imported nowhere
+    with contextlib.suppress(
+      NameError
+    ):  # of a custom class, with annotations that are imported nowhere
       plain = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
       field.type = plain.get(field.name, field.type)
@@ -138,7 +140,7 @@ def _strip_ranges(config: Any) -> None:
 
 
 def _file_of(name: str) -> pathlib.Path:
-  """Returns the file of a config: its path, or the name of one that comes with the package."""
+  """Returns the file of a config: its path, or the name of one in the package."""
   if name in RENAMED:
     warn(
       f"{FLAG}={name} is now {FLAG}={RENAMED[name]}; version 0.2 will not know the old name.",

@@ -1,4 +1,4 @@
-"""What a process that does not lead keeps of a run: running scores in memory, no files."""
+"""Journal of a process that does not lead: running scores in memory, no files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,11 +14,11 @@ class Silent:
   """A display that shows nothing."""
 
   def say(self, text: str) -> None:
-    """Says nothing."""
+    """Prints nothing."""
 
 
 class Follower:
-  """Stands in for `Journal`: the same scores, so that all agree on the best checkpoint."""
+  """Replaces `Journal`: the same scores, so that all processes agree on the best checkpoint."""
 
   def __init__(
     self,
@@ -31,7 +31,7 @@ class Follower:
     state: Mapping[str, Any] | None = None,
     changed: Mapping[str, str] | None = None,
   ):
-    """Goes on from what the `Journal` of the process that leads kept in a checkpoint."""
+    """Restores the state of the leading process's `Journal` from a checkpoint."""
     del folder, first, changed
     self.metric_names = metric_names
     self.running = RunningScores(*running_of(state))
@@ -39,7 +39,7 @@ class Follower:
     self.display = Silent()
 
   def state(self) -> dict[str, Any]:
-    """Returns nothing: the process that leads writes what is kept."""
+    """Returns nothing, because the leading process writes the state."""
     return {}
 
   def record(self, told: PendingWindow) -> StepInfo:
@@ -49,9 +49,9 @@ class Follower:
     return info
 
   def summary(self, **known: Any) -> dict[str, Any]:
-    """Returns what `Journal.summary` does, without the last quarter, which is in its files."""
+    """Returns the result of `Journal.summary` without the last quarter, which is in its files."""
     gains = {key: self.running.gain(key) for key in self.running.means}
     return known | {"gains": gains, "last_quarter": {}}
 
   def close(self) -> None:
-    """Has nothing to close."""
+    """Does nothing: there are no files."""

@@ -1,4 +1,4 @@
-"""Everything a run tells, window by window: log lines, running scores, strips, the display."""
+"""Output of a run, window by window: log lines, running scores, strips, the display."""
 
 import json
 import time
@@ -25,13 +25,13 @@ Window = Mapping[str, np.ndarray]
 
 
 class PendingWindow(NamedTuple):
-  """A window that the device has been given and the log has not yet.
+  """A window that was dispatched to the device and is not logged yet.
 
   Attributes:
     number: Counted from 1 over all sessions of the run.
     window: As it came from the stream, `[W, B, ...]`.
-    info: What the step returned, possibly still being computed.
-    baselines: Waits for the errors of the host's predictors and returns them; or None.
+    info: Output of the step, possibly still being computed.
+    baselines: A function that waits for the errors of the host's baselines and returns them; or None.
     non_finite: Observations that were not finite so far, by modality.
   """
 
@@ -43,9 +43,9 @@ class PendingWindow(NamedTuple):
 
 
 class Stopwatch:
-  """Measures frames per second, and how much of the time was spent waiting for the host.
+  """Measures frames per second and the share of time spent waiting for the host.
 
-  That is for data, and for baselines that are not ready when the model's own results are. The
+  It waits for data, and for baselines that are not ready when the model's own results are. The
   first window, which compiles, is not counted.
   """
 
@@ -68,7 +68,7 @@ class Stopwatch:
         self._start, self._waited = time.perf_counter(), 0.0
 
   def wait(self, get: Callable[[], Any]) -> Any:
-    """Returns what `get` does; the time it takes is waiting."""
+    """Returns the result of `get`, timed as waiting."""
     before = time.perf_counter()
     result = get()
     self._waited += time.perf_counter() - before
@@ -88,7 +88,7 @@ class Stopwatch:
 
 
 def results(told: PendingWindow, watch: Stopwatch) -> tuple[StepInfo, Errors]:
-  """Waits for a window and returns what the step told, as numpy, and the errors of all."""
+  """Waits for a window and returns the output of the step as numpy, and the errors of all."""
   info = jax.device_get(told.info._replace(predictions={}))
   errors = {key: info.scores[key].errors() for key in sorted(info.scores, key=ScoreKey.parse)}
   if told.baselines is not None:
@@ -99,17 +99,17 @@ def results(told: PendingWindow, watch: Stopwatch) -> tuple[StepInfo, Errors]:
 
 
 def running_of(state: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], float]:
-  """Returns means and share of windows that were not finite, of what `Journal.state` returned."""
+  """Returns means and the share of non-finite windows from a result of `Journal.state`."""
   return (state["running"], state.get("not_finite", 0.0)) if state else ({}, 0.0)
 
 
 def non_finite_of(state: Mapping[str, Any] | None) -> dict[str, int]:
-  """Returns the observations that were not finite, by modality, of what `Journal.state` returned."""
+  """Returns the number of non-finite observations by modality from a result of `Journal.state`."""
   return dict(state.get("non_finite", {})) if state else {}
 
 
 class Journal:
-  """The open files of a run and what it shows."""
+  """The open files of a run and its display."""
 
   def __init__(
     self,
@@ -122,16 +122,16 @@ class Journal:
     state: Mapping[str, Any] | None = None,
     changed: Mapping[str, str] | None = None,
   ):
-    """Opens them, cut back to what a checkpoint knew where the run is resumed.
+    """Opens the files, truncated to the state of the checkpoint if the run is resumed.
 
     Args:
       folder: Of the run.
       config: Of the run.
       metric_names: Of each modality.
       hop: Ticks from one window to the next.
-      first: Windows already seen.
-      state: What `state` returned then; None starts afresh.
-      changed: Fields of the config that are not as they were then, each with "old -> new"; they
+      first: Windows already processed.
+      state: Result of `state` then; None starts afresh.
+      changed: Fields of the config that have changed since, each with "old -> new"; they
         are written into the next line of the log.
 
     Raises:
@@ -156,7 +156,7 @@ class Journal:
     self.display = Display(config.max_windows or None, first, config.logging.print_every)
 
   def state(self) -> dict[str, Any]:
-    """Returns what to give the constructor to go on from here, as JSON."""
+    """Returns the argument `state` of the constructor that resumes here, as JSON."""
     with self.folder.writing("The log"):
       self.metrics.sync()
     return {

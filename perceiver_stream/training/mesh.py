@@ -1,4 +1,4 @@
-"""Which device holds what: rows, parameters and latents divided along named axes of a mesh."""
+"""Sharding of rows, parameters and latents over the named axes of a device mesh."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,19 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 DATA, FSDP, LATENTS = "data", "fsdp", "latents"
-MIN_SHARDED = 1024  # numbers; smaller arrays are copied to all devices, which is faster
+MIN_SHARDED = 1024  # numbers; smaller arrays are replicated on all devices, which is faster
 
 
 @dataclass(kw_only=True)
 class MeshConfig:
-  """How many devices each axis has; one of them may be 0, all that are left.
+  """Number of devices of each axis; one of them may be 0, all remaining devices.
 
   Attributes:
-    data: Rows (streams) are divided over these; where it is 0, over as many devices as divide
+    data: Rows (streams) are sharded over these; if it is 0, over as many devices as divide
       the rows, and the others are idle.
-    fsdp: Each parameter and its optimiser state is divided over these and gathered for use. Rows
-      are divided over them too where they are a multiple of `data` × `fsdp`.
-    latents: Latents, and the queries that are decoded, are divided over these.
+    fsdp: Each parameter and its optimiser state is sharded over these and gathered for use. Rows
+      are sharded over them too if they are a multiple of `data` × `fsdp`.
+    latents: Latents, and the queries that are decoded, are sharded over these.
   """
 
   data: int = 0
@@ -49,8 +49,8 @@ def make_mesh(config: MeshConfig, num_rows: int, devices: Sequence[Any] = ()) ->
 
   Args:
     config: Sizes of the axes.
-    num_rows: Streams side by side.
-    devices: To be used, process by process; none means all there are.
+    num_rows: Streams in parallel.
+    devices: The devices to use, process by process; none means all.
 
   Raises:
     ValueError: As `axis_sizes` raises it.
@@ -64,10 +64,10 @@ def make_mesh(config: MeshConfig, num_rows: int, devices: Sequence[Any] = ()) ->
 def axis_sizes(
   config: MeshConfig, num_rows: int, num_devices: int, num_processes: int
 ) -> dict[str, int]:
-  """Returns the sizes of the axes for so many devices, of so many processes.
+  """Returns the sizes of the axes for a number of devices and processes.
 
   Raises:
-    ValueError: The sizes do not fit the devices or the rows; the message says what would.
+    ValueError: The sizes do not fit the devices or the rows; the message has valid ones.
   """
   config.validate()
   sizes = {DATA: config.data, FSDP: config.fsdp, LATENTS: config.latents}
@@ -97,32 +97,32 @@ def axis_sizes(
 
 
 def row_axes(mesh: Mesh, num_rows: int) -> tuple[str, ...]:
-  """Returns the mesh axes over which rows are divided."""
+  """Returns the mesh axes over which rows are sharded."""
   both = num_rows % (mesh.shape[DATA] * mesh.shape[FSDP]) == 0
   return (DATA, FSDP) if both else (DATA,)
 
 
 def copied(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of what every device has a copy of."""
+  """Returns the sharding of replicated arrays."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def rows_sharding(mesh: Mesh, num_rows: int, axis: int = 0) -> NamedSharding:
-  """Returns the sharding of arrays whose `axis` is the rows."""
+  """Returns the sharding of arrays with the rows at `axis`."""
   return NamedSharding(mesh, PartitionSpec(*[None] * axis, row_axes(mesh, num_rows)))
 
 
 def own_rows(mesh: Mesh, num_rows: int) -> tuple[int, ...]:
-  """Returns the rows that devices of this process work on, which it must read, in order."""
+  """Returns the rows on devices of this process, which it must read, in order."""
   places = rows_sharding(mesh, num_rows).addressable_devices_indices_map((num_rows,))
   slices = {index[0].indices(num_rows) for index in places.values() if index}
   return tuple(sorted({row for s in slices for row in range(*s)}))
 
 
 def divided(mesh: Mesh, tree: PyTree) -> PyTree:
-  """Returns the sharding of each array of parameters or optimiser: the longest axis that can be.
+  """Returns the sharding of each array of parameters or optimiser, along the longest divisible axis.
 
-  It depends on nothing but the shape, so a parameter and its moments lie in the same way.
+  It depends only on the shape, so a parameter and its moments are sharded in the same way.
   """
   size = mesh.shape[FSDP]
 
@@ -137,7 +137,7 @@ def divided(mesh: Mesh, tree: PyTree) -> PyTree:
 
 
 def check_divided(mesh: Mesh, params: PyTree) -> None:
-  """Checks shardings that `divided` returned; raises ValueError if nothing could be divided."""
+  """Checks the shardings of `divided`; raises ValueError if no array is sharded."""
   size = mesh.shape[FSDP]
   if size > 1 and all(sharding.is_fully_replicated for sharding in jax.tree.leaves(params)):
     raise ValueError(
@@ -149,7 +149,7 @@ def check_divided(mesh: Mesh, params: PyTree) -> None:
 def carried(mesh: Mesh, state: PyTree, num_rows: int) -> PyTree:
   """Returns the sharding of each array of a model's state, rows first.
 
-  What is called `latents`, `[B, L, D]`, is divided over the axis `latents` too.
+  Arrays named `latents`, `[B, L, D]`, are sharded over the axis `latents` too.
 
   Raises:
     ValueError: `latents` has several devices and L is not a multiple.
@@ -194,7 +194,7 @@ def place(mesh: Mesh, num_rows: int, window: Mapping[str, np.ndarray]) -> dict[s
 
 
 def put(tree: PyTree, shardings: PyTree) -> PyTree:
-  """Returns arrays that every process has whole as arrays that lie as `shardings` say."""
+  """Returns arrays with the given shardings from arrays that every process has completely."""
 
   def one(x: Any, sharding: NamedSharding) -> Array:
     host = np.asarray(x)
@@ -204,7 +204,7 @@ def put(tree: PyTree, shardings: PyTree) -> PyTree:
 
 
 def shape_of(mesh: Mesh) -> str:
-  """Returns the axes with several devices in words.
+  """Returns the axes with several devices as text.
 
   >>> shape_of(Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1, 1), (DATA, FSDP, LATENTS)))
   '1 device'

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by name: one list of each, opened by a config."""
+"""Optimisers and learning-rate schedules by name: one table of each, selected by a config."""
 
 import math
 from collections.abc import Callable
@@ -15,24 +15,24 @@ from perceiver_stream.utils.suggest import check_choice
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
-  """Which optimiser, how fast, and how often.
+  """Optimiser, learning rate and update interval.
 
   Attributes:
     name: One of `OPTIMIZERS`.
     learning_rate: Peak learning rate.
     schedule: One of `SCHEDULES`.
     warmup_steps: Optimiser steps of linear warm-up from zero; every schedule begins with it.
-    decay_steps: Optimiser steps, warm-up included, after which a decaying schedule has arrived.
-    final_fraction: Where it arrives, as a fraction of the peak.
+    decay_steps: Optimiser steps, warm-up included, after which a decaying schedule is constant.
+    final_fraction: Its final value, as a fraction of the peak.
     b1: Momentum, or decay of the first moment.
     b2: Decay of the second moment.
     eps: Added to the root of the second moment.
     weight_decay: Decoupled weight decay; matrices decay, biases and scales do not.
     clip_norm: Largest global norm of a gradient; 0 means no clipping.
     cadence: Windows whose gradients are averaged into one optimiser step.
-    orthogonal: What is taken out of a gradient before it is used: its share along the average of
-      those before it, over all parameters as one vector ("global") or array by array ("tensor");
-      "" is nothing.
+    orthogonal: Projection of a gradient before it is used: removes the component along the average
+      of earlier gradients, over all parameters as one vector ("global") or array by array
+      ("tensor"); "" is none.
     orthogonal_decay: Of that average.
   """
 
@@ -92,7 +92,7 @@ def _decay(c: OptimizerConfig) -> tuple[float, int]:
   return c.learning_rate * c.final_fraction, c.decay_steps - c.warmup_steps
 
 
-# What follows the warm-up, counted from its end.
+# The schedules after the warm-up, counted from its end.
 SCHEDULES: dict[str, Callable[[OptimizerConfig], optax.Schedule]] = {
   "constant": lambda c: optax.constant_schedule(c.learning_rate),
   "linear": lambda c: optax.linear_schedule(c.learning_rate, *_decay(c)),
@@ -115,7 +115,7 @@ def _momentum(c: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def make_schedule(config: OptimizerConfig) -> optax.Schedule:
-  """Returns the learning rate as a function of the number of optimiser steps made."""
+  """Returns the learning rate as a function of the number of optimiser steps."""
   after = SCHEDULES[config.schedule](config)
   if not config.warmup_steps:
     return after
@@ -124,7 +124,7 @@ def make_schedule(config: OptimizerConfig) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Returns all of a config in one, stepping every `cadence` windows.
+  """Returns the optimiser of a config, stepping every `cadence` windows.
 
   The order: orthogonal gradients, clipping, optimiser, decay, schedule. The state is the same with
   and without clipping and decay, so that a run can be resumed with other values of them.
@@ -142,7 +142,7 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
 def _decayed(
   direction: optax.GradientTransformation, weight_decay: float
 ) -> optax.GradientTransformation:
-  """Returns `direction` and decay of the weights, which has no state of its own."""
+  """Returns `direction` with stateless weight decay."""
   if not weight_decay:
     return direction
   decay = optax.add_decayed_weights(weight_decay, mask=_matrices)
@@ -155,21 +155,21 @@ def _decayed(
 
 
 class OrthogonalState(NamedTuple):
-  """State of `orthogonal`: the average of the gradients as they came."""
+  """State of `orthogonal`: the average of the unprojected gradients."""
 
   average: Any
 
 
 def orthogonal(decay: float, *, by_tensor: bool = False) -> optax.GradientTransformation:
-  """Returns gradients without their share along the average c of those before: ⟨u, c⟩ = 0.
+  """Returns gradients without their component along the average c of earlier ones: ⟨u, c⟩ = 0.
 
-  u = g - ⟨g, c⟩ / ⟨c, c⟩ c, then c ← decay c + (1 - decay) g. Successive clips of a stream agree,
-  and what they agree on would be learnt over and over.
+  u = g - ⟨g, c⟩ / ⟨c, c⟩ c, then c ← decay c + (1 - decay) g. Successive clips of a stream have similar
+  gradients, and their common component would be applied over and over.
 
   Args:
     decay: Of the average.
-    by_tensor: Whether each array is a vector of its own; else all together are one. Which of them
-      the paper means is not known.
+    by_tensor: Project each array as a vector of its own; otherwise all together as one. The paper
+      does not specify which.
 
   Source: Learning from Streaming Video with Orthogonal Gradients (CVPR 2025), 2504.01961.
   """
@@ -200,7 +200,7 @@ class EveryState(NamedTuple):
 
 
 def every(cadence: int, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-  """Returns `optimizer` stepping on the mean of `cadence` gradients; between, updates are zero.
+  """Returns `optimizer` stepping on the mean of `cadence` gradients; other updates are zero.
 
   Not `optax.MultiSteps`, which computes the whole step at every window and then discards it.
   """
@@ -229,7 +229,7 @@ def every(cadence: int, optimizer: optax.GradientTransformation) -> optax.Gradie
 
 
 def _relaxed(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-  """Returns `optimizer`, also where dtype promotion is strict, which optax's adam is not."""
+  """Returns `optimizer` without strict dtype promotion, which optax's adam does not support."""
 
   def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
     with jax.numpy_dtype_promotion("standard"):

@@ -1,4 +1,4 @@
-"""The folder of a run: one process holds it, and every write to it goes through one place.
+"""The folder of a run: one process locks it, and every write to it goes through one function.
 
 A full disk, a read-only folder, or a folder that was deleted or renamed meanwhile is always the
 same error, with the folder, the last good checkpoint and what to do.
@@ -23,7 +23,7 @@ except ImportError:  # Windows
 
 
 class RunFolder:
-  """The folder of a run, held until it is closed.
+  """The folder of a run, locked until it is closed.
 
   Attributes:
     path: Of the folder, absolute.
@@ -47,15 +47,15 @@ class RunFolder:
         after.callback(probe.unlink, missing_ok=True)
         probe.write_bytes(b"x" * 4096)
       self._identity = _identity(self.path)
-    if jax.process_index() == 0:  # of several processes of one run only the first
+    if jax.process_index() == 0:  # only the first process of a run
       self._handle = lock(self.path)
 
   @contextlib.contextmanager
   def writing(self, what: str, errors: type[Exception] = OSError) -> Iterator[None]:
-    """Turns an error of the block, which writes to the folder, into one that says what to do.
+    """Turns an error of the block, which writes to the folder, into one with advice.
 
     Args:
-      what: The name of what is written, at the start of a sentence.
+      what: The name of the written file, at the start of a sentence.
       errors: The type of the errors that mean a failed write.
 
     Raises:
@@ -82,7 +82,7 @@ class RunFolder:
     return f"The last good checkpoint is {whole[-1]}, and it is kept."
 
   def close(self) -> None:
-    """Gives the folder back."""
+    """Releases the folder."""
     if self._handle is not None:
       os.close(self._handle)
       self._handle = None
@@ -99,7 +99,7 @@ class RunFolder:
     self.close()
 
   def check_place(self) -> None:
-    """Raises CheckpointError where the path no longer leads to the folder that was opened."""
+    """Raises CheckpointError if the path no longer leads to the folder that was opened."""
     if self._identity is None:
       return
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -120,7 +120,7 @@ def steps(folder: pathlib.Path) -> list[int]:
 
 
 def is_step(name: str) -> bool:
-  """Returns whether this is the name of a checkpoint: a number as Python writes it.
+  """Returns True for the name of a checkpoint: a number as Python writes it.
 
   >>> [is_step(name) for name in ("0", "102", "007", "²", "-1", "damaged-3")]
   [True, True, False, False, False, False]
@@ -129,11 +129,11 @@ def is_step(name: str) -> bool:
 
 
 def lock(folder: pathlib.Path) -> int | None:
-  """Returns an open file that holds the folder; None where the system or disk has no locks.
+  """Returns an open file that locks the folder; None if the system or disk has no locks.
 
-  It is a lock of the operating system, on the folder itself: it goes with its process, however
-  ended, and no file that somebody could delete stands for it. Where only files can be locked (some
-  network disks), it is `.lock` in the folder.
+  It is a lock of the operating system on the folder itself: it ends with its process, and does not
+  depend on a file that could be deleted. If only files can be locked (some
+  network disks), it is on `.lock` in the folder.
 
   Raises:
     CheckpointError: Another process has it.

@@ -1,6 +1,6 @@
-"""Stopping politely: signals ask, and the loop stops when its window is done.
+"""Graceful stop: a signal sets a request, and the loop stops when its window is done.
 
-Heard are SIGINT (ctrl-C), SIGTERM (a scheduler) and SIGHUP (the terminal or connection is gone).
+The signals are SIGINT (ctrl-C), SIGTERM (a scheduler) and SIGHUP (the terminal or connection is gone).
 """
 
 import signal
@@ -14,7 +14,7 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
 
 class StopRequest:
-  """Whether somebody asked to stop, and how."""
+  """A request to stop, and its cause."""
 
   def __init__(self) -> None:
     self.reason = ""
@@ -27,7 +27,7 @@ class StopRequest:
 def stop_on_signals() -> Iterator[StopRequest]:
   """Yields a request that becomes true on a signal; a second one ends the process.
 
-  Outside the main thread, where Python cannot listen to signals, it never becomes true.
+  Outside the main thread, where Python cannot handle signals, it never becomes true.
   """
   request = StopRequest()
   before: dict[int, Any] = {}
