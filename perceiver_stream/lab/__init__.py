@@ -1,6 +1,6 @@
 """The one-stream laboratory: can learning in order catch up with shuffling?
 
-A learner sees RGB clips and paints an RGB picture per frame. It watches one stream in order, clip
-by clip, once; it is scored in the stream before every update, and frozen on streams it never saw.
+A learner reads RGB clips and predicts an RGB image per frame. It gets one stream in order, clip
+by clip, once; it is scored in the stream before every update, and frozen on held-out streams.
 `perceiver-stream lab TABLE` runs a grid of such runs and writes `docs/lab/TABLE.md`.
 """

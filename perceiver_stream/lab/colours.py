@@ -1,9 +1,8 @@
-"""Everything as an RGB picture, exactly: class ids as far-apart colours, depth as a way through
-the cube.
+"""Class ids and depth as RGB images, without loss: distant colours, and a path through the colour cube.
 
-With these, one network with three output channels and one loss learns to foresee pixels, to
-segment and to measure, and no head ever changes ("Learning from one continuous video stream",
-2312.00598). Which colours the paper takes is not known; these are our reading.
+With these, one network with three output channels and one loss learns to predict pixels, to
+segment and to estimate depth, with the same head ("Learning from one continuous video stream",
+2312.00598). The paper does not specify its colours; these are our choice.
 """
 
 import itertools
@@ -12,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-# A way along the edges of the colour cube that meets every corner once: black, blue, cyan, green,
-# yellow, red, magenta, white. It has 7 · 255 + 1 whole colours.
+# A path along the edges of the colour cube through every corner once: black, blue, cyan, green,
+# yellow, red, magenta, white. It has 7 · 255 + 1 integer colours.
 CORNERS = np.array(
   [(0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0), (1, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 1)]
 )
@@ -47,9 +46,9 @@ def paint_classes(ids: Int[np.ndarray, "*n"], num: int) -> UInt8[np.ndarray, "*n
 
 
 def read_classes(picture: Float[Array, "*n 3"], num: int) -> Int[Array, "*n"]:
-  """Returns the class whose colour is nearest; colours in [0, 1]."""
+  """Returns the class of the nearest colour; colours in [0, 1]."""
   colours = jnp.asarray(palette(num), jnp.float32) / 255
-  alike = 2 * picture @ colours.T  # |x - c|² is |x|², which all have in common, + |c|² - 2 x·c
+  alike = 2 * picture @ colours.T  # |x - c|² is |x|², the same for all c, + |c|² - 2 x·c
   size = jnp.broadcast_to(jnp.sum(jnp.square(colours), -1), alike.shape)
   return jnp.argmin(size - alike, axis=-1).astype(jnp.int32)
 
@@ -57,7 +56,7 @@ def read_classes(picture: Float[Array, "*n 3"], num: int) -> Int[Array, "*n"]:
 def paint_depth(
   metres: Float[np.ndarray, "*n"], nearest: float, farthest: float
 ) -> UInt8[np.ndarray, "*n 3"]:
-  """Returns depth as colours, its logarithm evenly spread over the way; NaN is the farthest."""
+  """Returns depth as colours, logarithmically spaced along the path; NaN is the largest depth."""
   metres = np.clip(np.nan_to_num(metres, nan=farthest), nearest, farthest)
   way = EDGES * np.log(metres / nearest) / np.log(farthest / nearest)
   edge = np.minimum(way.astype(int), EDGES - 1)
@@ -68,7 +67,7 @@ def paint_depth(
 def read_depth(
   picture: Float[Array, "*n 3"], nearest: float, farthest: float
 ) -> Float[Array, "*n"]:
-  """Returns the metres at the place on the way that is nearest to each colour in [0, 1]."""
+  """Returns metres at the point of the path that is nearest to each colour in [0, 1]."""
   lead = (1,) * (picture.ndim - 1)
   start = jnp.asarray(CORNERS[:-1], jnp.float32).reshape(*lead, EDGES, 3)
   step = jnp.asarray(np.diff(CORNERS, axis=0), jnp.float32).reshape(*lead, EDGES, 3)

@@ -1,4 +1,4 @@
-"""Numbers out of results: the fair choice of a learning rate, intervals, and effects with signs."""
+"""Statistics of results: the choice of a learning rate, intervals, and effects with signs."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 WHERE = ("in_stream", "out_of_stream")
-LEAST = 1e-12  # errors below are taken for it: ratios have logarithms
+LEAST = 1e-12  # smaller errors are replaced by it, because ratios have logarithms
 # 97.5 % quantiles of Student's t by degrees of freedom.
 _T = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
@@ -17,7 +17,7 @@ class Chosen(NamedTuple):
   """A trial at the learning rates chosen for it, one value per seed.
 
   Attributes:
-    errors: At the rate that was best with the other seeds.
+    errors: At the rate that was best for the other seeds.
     rates: Those.
   """
 
@@ -38,9 +38,9 @@ class Effect:
   """A published comparison of two learners.
 
   Attributes:
-    about: The claim, and whose it is.
+    about: The claim and its source.
     first: Name of a trial.
-    second: Name of the trial, the baseline or the rival in flow that it is compared with.
+    second: Name of the trial, baseline or reference flow that it is compared with.
     where: "in_stream", "out_of_stream", or one of `motion.SCORES`.
     lower: True if the published error of the first is lower than that of the second.
     published: Size of the published effect, in words; empty where unknown.
@@ -55,10 +55,10 @@ class Effect:
 
 
 def choose(results: Sequence[dict[str, Any]], where: str) -> Chosen:
-  """Returns the errors of a trial, each seed at the learning rate best with the *other* seeds.
+  """Returns the errors of a trial, each seed at the learning rate best for the *other* seeds.
 
-  So no seed has a say in how it is tuned. Runs that were not finite are the worst. Scores of motion
-  have no say at all: the rate is that best out of the stream.
+  So no seed affects its own tuning. Runs that were not finite count as the worst. Scores of motion
+  are not used for tuning: the rate is that best out of the stream.
   """
   rates = list(results[0]["runs"])
   by = where if where in WHERE else "out_of_stream"
@@ -74,7 +74,7 @@ def choose(results: Sequence[dict[str, Any]], where: str) -> Chosen:
 
 
 def given(results: Sequence[dict[str, Any]], name: str, where: str) -> list[float]:
-  """Returns the errors of a baseline or of a rival in flow, as results of any trial have them."""
+  """Returns the errors of a baseline or of a reference flow, in the form of a trial's results."""
   kind = "baselines" if where in WHERE else "rivals"
   return [_error(r[kind][name][where]) for r in results]
 
@@ -96,14 +96,14 @@ def ratio(first: Sequence[float], second: Sequence[float]) -> Interval:
 
 
 def verdict(effect: Effect, measured: Interval) -> str:
-  """Returns whether an effect was found here."""
+  """Returns the result of an effect in words."""
   if not (measured.high < 1 or measured.low > 1):
     return "null: the interval holds 1"
   return "yes" if (measured.high < 1) == effect.lower else "no: the opposite"
 
 
 def at_edge(rates: Sequence[str], tried: Sequence[str]) -> bool:
-  """Returns whether a chosen learning rate is the least or largest tried, so may not be the best."""
+  """Returns True if the chosen learning rate is the least or largest tried, so may not be the best."""
   return len(tried) > 1 and any(rate in (tried[0], tried[-1]) for rate in rates)
 
 

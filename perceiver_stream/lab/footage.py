@@ -53,7 +53,7 @@ def watch(config: StreamConfig, rows: int, ticks: int) -> Footage:
 
 
 def kept(folder: pathlib.Path, config: StreamConfig, rows: int, ticks: int) -> Footage:
-  """Returns the result of `watch`, from a file where one exists; files appear whole."""
+  """Returns the result of `watch`, from a cache file if it exists; files appear when complete."""
   about = repr((type(config).__module__, dataclasses.asdict(config), rows, ticks))
   path = folder / f"footage_{hashlib.sha256(about.encode()).hexdigest()[:16]}.npz"
   if not path.exists():

@@ -1,5 +1,4 @@
-"""Grids of trials that can be stopped at any moment: what is done lies in files, one per trial and
-seed, that appear whole."""
+"""Grids of trials that can be stopped at any moment; results are files, one per trial and seed."""
 
 import concurrent.futures
 import hashlib
@@ -24,15 +23,15 @@ def run(
   tell: Callable[[str], None] = print,
   workshop: Callable[..., Any] = Workshop,
 ) -> Results:
-  """Returns the results of all trials with all seeds; those found in `folder` are not made again.
+  """Returns the results of all trials with all seeds; those in `folder` are not computed again.
 
   Args:
-    trials: By name; the name has no say in the result.
+    trials: By name; the result does not depend on the name.
     size: Of all of them.
     folder: Of results and footage; several processes may share it.
     workers: Trials at a time, in threads.
     tell: Receives progress messages.
-    workshop: Makes what carries out one trial: `workshop(trial, size, folder)(seed)`.
+    workshop: Factory of the function that runs one trial: `workshop(trial, size, folder)(seed)`.
   """
   lock, stopped = threading.Lock(), threading.Event()
 
@@ -53,17 +52,17 @@ def run(
   with concurrent.futures.ThreadPoolExecutor(workers) as pool:
     try:
       return dict(zip(trials, pool.map(all_seeds, trials), strict=True))
-    finally:  # stopped in the middle: what is being made is finished, nothing else is begun
+    finally:  # interrupted: running trials are finished, no other is started
       stopped.set()
 
 
 def path_of(folder: pathlib.Path, trial: Trial, size: Size, seed: int) -> pathlib.Path:
-  """Returns the path of a trial's result; all that it depends on is in the name."""
+  """Returns the path of a trial's result; its name depends on everything the result depends on."""
   digest = hashlib.sha256(key_of(trial, size, seed).encode()).hexdigest()[:16]
   return folder / f"result_{digest}.json"
 
 
 def write(path: pathlib.Path, result: Mapping[str, Any]) -> None:
-  """Writes a result so that it is there whole or not at all."""
+  """Writes a result to a file that appears only when complete."""
   path.parent.mkdir(parents=True, exist_ok=True)
   atomic.write_text(path, json.dumps(result), shared=True)

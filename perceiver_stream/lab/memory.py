@@ -1,4 +1,4 @@
-"""Bounded replay memories, as indices: replay does not depend on learning."""
+"""Bounded replay memories, as indices, because replay does not depend on learning."""
 
 import numpy as np
 from jaxtyping import Int
@@ -7,7 +7,7 @@ NOTHING = -1  # in an order: no clip
 
 
 class Reservoir:
-  """Holds a uniform sample of all it was shown (Vitter 1985, algorithm R)."""
+  """A uniform sample of all clips added so far (Vitter 1985, algorithm R)."""
 
   def __init__(self, capacity: int, rng: np.random.Generator):
     self.capacity, self._rng = capacity, rng
@@ -15,7 +15,7 @@ class Reservoir:
     self._shown = 0
 
   def add(self, clip: int) -> None:
-    """Shows it the next clip."""
+    """Adds the next clip."""
     self._shown += 1
     if len(self._held) < self.capacity:
       self._held.append(clip)
@@ -25,12 +25,12 @@ class Reservoir:
       self._held[place] = clip
 
   def clips(self) -> list[int]:
-    """Returns its contents."""
+    """Returns the clips in memory."""
     return self._held
 
 
 class TwoTier:
-  """The newest `short` clips, and a reservoir of `long` of those that left them.
+  """The newest `short` clips, and a reservoir of `long` of the older ones.
 
   Source: Memory Storyboard (CoLLAs 2025), without its segmentation of the stream.
   """
@@ -41,22 +41,22 @@ class TwoTier:
     self._older = Reservoir(long, rng)
 
   def add(self, clip: int) -> None:
-    """Shows it the next clip."""
+    """Adds the next clip."""
     self._newest.append(clip)
     if len(self._newest) > self._short:
       self._older.add(self._newest.pop(0))
 
   def clips(self) -> list[int]:
-    """Returns its contents, the older ones first."""
+    """Returns the clips in memory, the older ones first."""
     return self._older.clips() + self._newest
 
 
 def with_replay(
   order: Int[np.ndarray, " n"], memory: Reservoir | TwoTier, num: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "n B"]:
-  """Returns each clip with `num` out of the memory of those before it, or `NOTHING` where none is.
+  """Returns each clip with `num` from the memory of earlier clips, or `NOTHING` if there is none.
 
-  A clip is learnt from first and remembered after.
+  A clip is added to the memory after its own step.
   """
   rows = np.full((len(order), 1 + num), NOTHING, np.int32)
   for row, clip in zip(rows, order, strict=True):

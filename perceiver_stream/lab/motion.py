@@ -1,4 +1,4 @@
-"""Scores of a learner's flow: against the truth, and by labels moved along it."""
+"""Scores of a learner's flow: against the true flow, and by labels moved along it."""
 
 import contextlib
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from perceiver_stream.lab.sources import MOTION
 from perceiver_stream.nn import roughness, sample_bilinear
 from perceiver_stream.types import IS_FIRST
 
-AFTER = (1, 4, 8, 16)  # ticks that labels are moved on
-# By name of the score, all of them lower for better, what it is called.
+AFTER = (1, 4, 8, 16)  # numbers of ticks over which labels are moved
+# Titles by name of the score; lower is better for all.
 SCORES = {
   "epe": "end-point error, px",
-  "epe_things": "end-point error of things, px",
+  "epe_things": "end-point error of objects, px",
   "roughness": "roughness of the flow, px",
 } | {f"lost@{k}": f"1 - IoU of labels after {k} tick{'s' * (k > 1)}" for k in AFTER}
 
@@ -28,11 +28,11 @@ Flows = Float[np.ndarray, "R N H W 2"]
 class Judge:
   """Scores the predicted flow of each tick of held-out footage.
 
-  Said at tick t is where each pixel of tick t + 1 is in tick t, from its own place, (x, y) pixels.
-  Ticks that the next recording follows do not count.
+  The flow predicted at tick t points from each pixel of tick t + 1 to its source in tick t, (x, y) pixels.
+  The last tick of a recording does not count.
 
   Args:
-    held_out: R rows of ticks, with segmentation and the truth of motion.
+    held_out: R rows of ticks, with segmentation and the true motion.
   """
 
   def __init__(self, held_out: Footage):
@@ -57,10 +57,10 @@ class Judge:
     return found | {f"lost@{after}": value for after, value in lost.items()}
 
   def rivals(self) -> dict[str, dict[str, float | None]]:
-    """Returns the scores of flows that nobody learns: the truth, none, and OpenCV's DIS.
+    """Returns the scores of reference flows: the truth, none, and OpenCV's DIS.
 
-    DIS, which has to be installed, reads the next frame in one of its two rows. In the other it
-    takes the flow between the last two frames for that to come.
+    DIS, which must be installed, reads the next frame in one of its two rows. In the other, the
+    flow between the last two frames is used for the next.
     """
     flows = {"the truth": self.truth, "no flow": np.zeros_like(self.truth)}
     with contextlib.suppress(ImportError):
@@ -77,12 +77,12 @@ def labels_lost(
 ) -> dict[int, float]:
   """Returns 1 - IoU of objects whose labels were moved along successive flows, by number of ticks.
 
-  Labels start from the truth every `max(after)` ticks of a row. The mean is over all things there.
+  Labels start from the truth every `max(after)` ticks of a row. The mean is over all objects there.
 
   Args:
     flow: See `Judge`.
-    labels: Of every tick; 0 is the ground.
-    same: True where tick t + 1 is of the recording of tick t.
+    labels: Of every tick; 0 is the background.
+    same: True if tick t + 1 is of the same recording as tick t.
     after: Numbers of ticks.
   """
   most = max(after)
@@ -106,7 +106,7 @@ def labels_lost(
 
 @jax.jit
 def _followed(flow: Float[Array, "S K H W 2"]) -> Float[Array, "K S H W 2"]:
-  """Returns, after each of K ticks, where each pixel was at the start, (row, column)."""
+  """Returns, after each of K ticks, the position of each pixel at the start, (row, column)."""
   shape = (flow.shape[0], *flow.shape[2:4])
   rows, columns = (
     jnp.broadcast_to(i.astype(jnp.float32)[None], shape) for i in jnp.mgrid[: shape[1], : shape[2]]

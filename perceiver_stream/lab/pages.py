@@ -1,4 +1,4 @@
-"""Results as a page: a table, what reproduced, curves, and how to make it again."""
+"""Results as a page: a table, the effects that were reproduced, curves, and the command."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ from perceiver_stream.lab.trials import Size
 from perceiver_stream.utils.paths import user_path
 
 Results = Mapping[str, list[dict[str, Any]]]
-_STYLES = ("-", ":", "--")  # of ten lines each, which is how many colours there are
+_STYLES = ("-", ":", "--")  # of ten lines each, the number of colours
 _TITLES = {"in_stream": "in the stream", "out_of_stream": "out of the stream"} | motion.SCORES
 
 
 class Made(NamedTuple):
-  """The request.
+  """The parameters of a request for a page.
 
   Attributes:
     table: By its name.
@@ -30,12 +30,12 @@ class Made(NamedTuple):
 
   @property
   def name(self) -> str:
-    """Of its files, without an ending."""
+    """Name of its files, without an ending."""
     return "_".join(filter(None, (self.table, user_path(self.source).name)))
 
   @property
   def command(self) -> str:
-    """Makes it again."""
+    """The command that makes it."""
     size = "" if self.size == "default" else f" --size={self.size}"
     source = f" --source={self.source}" if self.source else ""
     return f"perceiver-stream lab {self.table}{size}{source}"
@@ -58,10 +58,10 @@ def page(made: Made, sizes: Size, table: Table, results: Results) -> str:
     f"(of worlds, parameters and order), {sizes.num_rates} learning rates each; "
     f"{seconds / 60:.0f} minutes of learning.",
     rows(table, results),
-    "Error: mean over seeds ± half of the 95 % interval, lower is better. Each seed is learnt at the "
-    "rate that is best with the *other* seeds; * marks the least or largest rate tried. "
-    "In the stream: the whole pass, every clip scored before it is learnt from. Out of it: the "
-    "learner after the pass, frozen, on worlds of its own.",
+    "Error: mean over seeds ± half of the 95 % interval, lower is better. Each seed is "
+    "trained at the rate that is best for the *other* seeds; * marks the least or largest "
+    "rate tried. In the stream: the whole pass, every clip scored before the update that "
+    "uses it. Out of it: the learner after the pass, frozen, on held-out worlds.",
     flows(results),
     effects(table.effects, results),
     *table.remarks,
@@ -106,7 +106,7 @@ def rows(table: Table, results: Results) -> str:
 
 
 def flows(results: Results) -> str:
-  """Returns the scores of each trial's flow, where it has one, with those of its baselines."""
+  """Returns the scores of each trial's flow, if it has one, with those of the reference flows."""
   moving = moving_of(results)
   if not moving:
     return ""
@@ -122,9 +122,10 @@ def flows(results: Results) -> str:
     errors = {where: comparing.given(found, name, where) for where in motion.SCORES}
     lines.append(f"| *{name}* | {_cells(errors)} |")
   lines.append(
-    "\nOut of the stream, at the learning rate that is best for the error there; no truth of motion "
-    "was learnt from or tuned by. Labels are those of the things in a frame, moved along the flow of "
-    "the ticks that follow, each foretold before its frame is seen."
+    "\nOut of the stream, at the learning rate that is best for the error there; the true "
+    "motion was not used for training or tuning. Labels are those of the objects in a "
+    "frame, moved along the flow of the following ticks, each predicted before its frame "
+    "is input."
   )
   return "\n".join(lines)
 
@@ -140,7 +141,7 @@ def _cells(errors: Mapping[str, list[float]]) -> str:
 
 
 def effects(expected: Sequence[Effect], results: Results) -> str:
-  """Returns the published finding, and whether it is reproduced here."""
+  """Returns the published findings, and whether each is reproduced here."""
   if not expected:
     return ""
   lines = [
@@ -158,7 +159,7 @@ def effects(expected: Sequence[Effect], results: Results) -> str:
 
 
 def measure(effect: Effect, results: Results) -> Interval:
-  """Returns the ratio of errors that an effect is about."""
+  """Returns the ratio of errors of an effect."""
   first = results[effect.first]
   if effect.second in results:
     second = comparing.choose(results[effect.second], effect.where).errors
@@ -174,9 +175,9 @@ def plus_minus(value: Interval) -> str:
 
 
 def draw(table: Table, results: Results, path: pathlib.Path) -> None:
-  """Draws errors as the stream goes by, each learner at its most chosen learning rate.
+  """Draws errors over the stream, each learner at its most frequently chosen learning rate.
 
-  Where flow was judged, also what it loses of labels, by the ticks that they were moved on.
+  If flow was scored, also draws the errors of labels, by the number of ticks they were moved.
   """
   from matplotlib.figure import Figure
 
@@ -205,7 +206,7 @@ def draw(table: Table, results: Results, path: pathlib.Path) -> None:
 
 
 def _draw_labels(moving: Results, num_learners: int, axes: Any) -> None:
-  """Draws what is lost of labels that are moved along each flow, rivals dashed in other colours."""
+  """Draws errors of labels that are moved along each flow, reference flows dashed in other colours."""
   some = next(iter(moving.values()))
   losses = {
     name: [comparing.choose(found, f"lost@{k}").errors for k in motion.AFTER]

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from perceiver_stream.lab import memory
 from perceiver_stream.training.optimizers import OptimizerConfig, make_optimizer
 
-# Every learner may try as many learning rates as every other: five, half a decade apart.
+# Every learner is run with the same number of learning rates: five, half a decade apart.
 RATES = {
   "sgd": (1e-2, 3e-2, 1e-1, 3e-1, 1.0),
   "rmsprop": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
@@ -26,9 +26,9 @@ class Rule:
   Attributes:
     optimizer: Name, moments, cadence, orthogonal gradients; its learning rate is not used.
     shuffled: If True, the clips of the stream come in random order, each once: the reference.
-    replay: Number of clips from a memory that are learnt from with each new one.
-    short: Newest clips the memory holds; 0 leaves them out.
-    long: Clips of a uniform sample of all older ones that it holds.
+    replay: Number of clips from a memory that are used in the step of each new one.
+    short: Number of newest clips in the memory; 0 is none.
+    long: Size of the uniform sample of all older clips in the memory.
     average: Decay of the average of the parameters that is scored out of the stream, per clip; 0
       scores the parameters themselves.
   """
@@ -48,7 +48,7 @@ class Rule:
 
   @property
   def rates(self) -> tuple[float, ...]:
-    """The learning rates it may try: higher where steps are fewer, by the root of the cadence."""
+    """Learning rates to try: higher where steps are fewer, by the square root of the cadence."""
     return tuple(rate * self.optimizer.cadence**0.5 for rate in RATES[self.optimizer.name])
 
   def order(self, num_clips: int, seed: int) -> Int[np.ndarray, "n B"]:

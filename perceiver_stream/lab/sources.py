@@ -19,17 +19,17 @@ def world(seed: int, side: int, **more: Any) -> dict[str, StreamConfig]:
 
 
 def drifting(seed: int, side: int) -> dict[str, StreamConfig]:
-  """Returns synthetic worlds without a cut, whose light drifts far: one long scene each."""
+  """Returns synthetic worlds without a cut and with drifting light: one long scene each."""
   return world(seed, side, ticks_per_scene=0, lighting=0.5)
 
 
 def moving(seed: int, side: int) -> dict[str, StreamConfig]:
-  """Returns fast bouncing balls, others every 200 ticks, with the truth of their motion."""
+  """Returns fast bouncing balls, new ones every 200 ticks, with their true motion."""
   return _of(balls.Config, seed, side, speed=1.6, ticks_per_recording=200, motion=True)
 
 
 def bouncing(seed: int, side: int, ticks_per_drift: int = 4000) -> dict[str, StreamConfig]:
-  """Returns bouncing balls whose colours go once around in 4,000 ticks."""
+  """Returns bouncing balls whose hues rotate once in 4,000 ticks."""
   return _of(balls.Config, seed, side, ticks_per_drift=ticks_per_drift)
 
 
@@ -48,7 +48,7 @@ def doom(seed: int, side: int) -> dict[str, StreamConfig]:
 
 
 def videos(folder: str) -> Callable[[int, int], dict[str, StreamConfig]]:
-  """Returns a source that deals the files of a folder out to the sets; another deal per seed."""
+  """Returns a source that distributes the files of a folder over the sets; another split per seed."""
 
   def source(seed: int, side: int) -> dict[str, StreamConfig]:
     paths = sorted(str(p) for p in user_path(folder).glob("[!.]*") if p.is_file())
@@ -101,12 +101,12 @@ def sets_of(source: str, seed: int, side: int) -> dict[str, StreamConfig]:
 
 
 def rows_of(config: StreamConfig, rows: int) -> int:
-  """Returns `rows`, or what a stream can have: a folder of videos has a row per file."""
+  """Returns `rows`, or the number available in a stream: a folder of videos has a row per file."""
   return min(rows, len(config.path.split(","))) if isinstance(config, video.Config) else rows
 
 
 def _of(config: Callable[..., Any], seed: int, side: int, **more: Any) -> dict[str, StreamConfig]:
-  """Returns a silent stream of square frames for each set; none of them has the seed of another."""
+  """Returns a silent stream of square frames for each set; their seeds differ."""
   return {
     name: config(height=side, width=side, audio_rate_hz=0, seed=len(SETS) * seed + place, **more)
     for place, name in enumerate(SETS)

@@ -70,10 +70,10 @@ class Task:
     picture: Float[Array, "N H W 3"],
     counts: Bool[Array, " N"],
   ) -> Float[Array, " M"]:
-    """Returns sums that add up over clips, and of which `score` makes an error.
+    """Returns sums over a clip that can be added, and from which `score` computes an error.
 
     Args:
-      painted: By the learner.
+      painted: Prediction of the learner.
       picture: The target; in [0, 1].
       counts: True where a target counts.
     """
@@ -94,10 +94,10 @@ class Task:
   def score(
     self, sums: Float[np.ndarray, "*n M"] | Float[Array, "*n M"]
   ) -> Float[np.ndarray, "*n"]:
-    """Returns the error of sums; lower is better, and NaN of nothing."""
+    """Returns the error from sums; lower is better, NaN without any target."""
     first, second = np.split(np.asarray(sums, np.float64), 2, axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
       ratio = first / second
-      if self.shows == "segmentation":  # classes that neither has do not count
+      if self.shows == "segmentation":  # classes in neither do not count
         ratio = 1 - np.nansum(ratio, -1, keepdims=True) / np.sum(second > 0, -1, keepdims=True)
     return np.asarray(ratio[..., 0])

@@ -1,4 +1,4 @@
-"""A trial: one learner, one rule, one stream, one task; and what became of it, as plain numbers."""
+"""A trial, one learner, one rule, one stream, one task, and its results as plain numbers."""
 
 import dataclasses
 import functools
@@ -21,10 +21,10 @@ from perceiver_stream.lab.rules import Rule, optimizer
 from perceiver_stream.lab.running import Curves, Program, Runner
 from perceiver_stream.lab.tasks import Task
 
-NUM_POINTS = 20  # of a curve that is kept
+NUM_POINTS = 20  # of a stored curve
 PRETRAINING = Rule(optimizer=optimizer("adamw", 0.9), shuffled=True)
 PRETRAINING_RATE = 1e-3
-# Carry-over of the state from clip to clip: while learning, and out of the stream.
+# Carry-over of the state from clip to clip: while training, and out of the stream.
 CARRY = {"never": (False, False), "always": (True, True), "held out": (False, True)}
 
 
@@ -37,11 +37,11 @@ class Trial:
     task: Its targets.
     source: Of the footage: see `sources.sets_of`.
     rule: Its learning rule.
-    pretraining: The objective, of `OBJECTIVES`, by which it learnt before, from shuffled footage of
-      the third set; empty is none.
-    carry: When it remembers from clip to clip, one of `CARRY`.
+    pretraining: The pretraining objective, of `OBJECTIVES`, on shuffled footage of the third set;
+      empty is none.
+    carry: Carry-over of the state from clip to clip, one of `CARRY`.
     ticks: Frames of a clip.
-    smoothness: Weight in the loss of how rough the flow is, for learners that say one.
+    smoothness: Weight in the loss of the roughness of the flow, for learners with flow.
   """
 
   learner: str = "vit"
@@ -60,7 +60,7 @@ class Trial:
     if self.smoothness < 0:
       raise ValueError(f"trial: smoothness={self.smoothness}; use 0 (none) or more.")
     if self.carry == "always" and self.rule.shuffled:
-      raise ValueError("trial: shuffled clips have nothing to hand on; use carry='never'.")
+      raise ValueError("trial: shuffled clips have no state to carry over; use carry='never'.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +71,13 @@ class Size:
     side: Rows and columns of a frame.
     widths: Of each learner, chosen for about the same number of parameters.
     stream_ticks: Length of the stream.
-    held_out: Rows and ticks of the footage that is never learnt from; of videos, a row per file at most.
-    pretraining_ticks: Length of the footage that is learnt from before.
-    pretraining_batch: Its clips per step; every clip comes once per epoch.
+    held_out: Rows and ticks of the held-out footage; of videos, a row per file at most.
+    pretraining_ticks: Length of the pretraining footage.
+    pretraining_batch: Clips per pretraining step; every clip is used once per epoch.
     pretraining_epochs: Passes over the pretraining footage.
     seeds: Of worlds, parameters and orders, all at once.
     num_rates: Learning rates tried, from the middle of the rule's.
-    parts: Times that a run is scored out of the stream.
+    parts: Number of times that a run is scored out of the stream.
   """
 
   side: int
@@ -92,7 +92,7 @@ class Size:
   parts: int = 4
 
   def rates(self, rule: Rule) -> tuple[float, ...]:
-    """Returns the learning rates that a rule may try: for all rules as many."""
+    """Returns the learning rates of a rule: the same number for all rules."""
     least = (len(rule.rates) - self.num_rates) // 2
     return rule.rates[least : least + self.num_rates]
 
@@ -175,7 +175,7 @@ class Material(NamedTuple):
 
 
 class Workshop:
-  """Carries out trials of one kind: what they share is compiled and rendered once."""
+  """Runs trials of one kind: their program is compiled and their footage rendered once."""
 
   def __init__(self, trial: Trial, size: Size, cache: pathlib.Path):
     self.trial, self.size, self.cache = trial, size, cache
@@ -224,7 +224,7 @@ class Workshop:
     )
 
   def held_out(self, seed: int) -> Footage:
-    """Returns the footage that is never learnt from."""
+    """Returns the held-out footage."""
     return self._watched(seed, "out_of_stream", *self.size.held_out)
 
   def _watched(self, seed: int, name: str, rows: int, ticks: int) -> Footage:
@@ -257,7 +257,7 @@ class Workshop:
     return Runner(self._program(PRETRAINING, self.trial.pretraining))
 
   def _pretrained(self, params: Any, clips: Any, seed: int) -> Any:
-    """Returns parameters that have learnt from shuffled batches."""
+    """Returns parameters after pretraining on shuffled batches."""
     rng, size = np.random.default_rng((seed, 2)), self.size
     epochs = [rng.permutation(len(clips.frames)) for _ in range(size.pretraining_epochs)]
     order = np.concatenate(epochs).astype(np.int32)
@@ -308,9 +308,9 @@ def _plain(value: float | Float[np.ndarray, ""]) -> float | None:
 
 
 def key_of(trial: Trial, size: Size, seed: int) -> str:
-  """Returns all that a result depends on, as text."""
+  """Returns everything a result depends on, as text."""
   told = dataclasses.asdict(trial)
-  if not trial.smoothness:  # results from before there was any keep their names
+  if not trial.smoothness:  # results of versions without it keep their names
     del told["smoothness"]
   about = {"trial": told, "size": dataclasses.asdict(size), "seed": seed}
   about["size"]["widths"] = size.widths[trial.learner]

@@ -104,5 +104,5 @@ def test_errors_say_what_is_wrong():
   with pytest.raises(ValueError, match="carry='yes'; use one of never, always, held out"):
     Trial(carry="yes")
   shuffled = dataclasses.replace(Trial().rule, shuffled=True)
-  with pytest.raises(ValueError, match="shuffled clips have nothing to hand on"):
+  with pytest.raises(ValueError, match="shuffled clips have no state to carry over"):
     Trial(carry="always", rule=shuffled)

@@ -1,4 +1,4 @@
-"""The tables, one file each; this list is the only other place that knows them."""
+"""The tables, one file each; this list is the only other place that names them."""
 
 from perceiver_stream.lab.tables import (
   cadence,

@@ -11,16 +11,16 @@ from perceiver_stream.lab.trials import SIZES, Size, Trial
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-  """Trials that are compared, and what was published about them.
+  """Trials that are compared, and published results about them.
 
   Attributes:
     title: Of its page.
     about: The question, and published results; a paragraph.
     trials: By the name of their row, in their order.
-    effects: To be found, or not.
+    effects: The effects to test.
     remarks: Notes needed to read it.
-    note: Makes a paragraph of the results, where a table has more to say.
-    changes: Fields of a size, by its name, that are other ones for this table.
+    note: Function that makes a paragraph from the results, if a table has one.
+    changes: Fields of a size, by its name, that differ for this table.
   """
 
   title: str
@@ -32,14 +32,14 @@ class Table:
   changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
   def size(self, name: str) -> Size:
-    """Returns a size of `SIZES` as this table has it."""
+    """Returns a size of `SIZES` with the changes of this table."""
     return dataclasses.replace(SIZES[name], **self.changes.get(name, {}))
 
   def on(self, source: str) -> "Table":
     """Returns the table with all trials on another source of footage: see `sources.sets_of`.
 
     Raises:
-      ValueError: Its trials are of several sources, which is what it compares.
+      ValueError: Its trials are of several sources, because it compares them.
     """
     found = {trial.source for trial in self.trials.values()}
     if len(found) > 1:

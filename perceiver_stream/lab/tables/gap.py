@@ -1,4 +1,4 @@
-"""The moonshot: in order, one clip a step, no replay; how close to shuffled training?"""
+"""The gap: in order, one clip a step, no replay; how close to shuffled training?"""
 
 from collections.abc import Mapping
 
@@ -55,24 +55,23 @@ def note(results: Mapping[str, list]) -> str:
   return (
     f"**The gap is {gap.mean:.3f}** ({gap.low:.3f} to {gap.high:.3f}): the error out of the stream "
     f"of *{attempts[0]}*, in order, over that of *{best}*, the best of {len(_REFERENCES)} shuffled "
-    "learners, which had the same remedies but for those that only order needs. 1 would be "
-    "closing it. The best attempt was picked by its own mean, so take it for slightly flattered.\n\n"
-    + "\n".join(lines)
+    "learners, with the same remedies except those against order. A gap of 1 would be none. The "
+    "best attempt was selected by its own mean, which favours it slightly.\n\n" + "\n".join(lines)
   )
 
 
 TABLE = Table(
   title="The gap",
-  about="Out-of-stream error of the best learner in order, one clip a step, without replay, over that "
-  "of shuffled training on the same clips with as much computing. Published: worse than 1 "
-  "throughout; the CVPR 2024 paper says that its baby learning about matches shuffled training at "
-  "displacement 0. Every attempt made is listed.",
+  about="Out-of-stream error of the best learner in order, one clip a step, without "
+  "replay, over that of shuffled training on the same clips with the same compute. "
+  "Published: worse than 1 throughout; in the CVPR 2024 paper, baby learning about "
+  "matches shuffled training at displacement 0. All attempts are listed.",
   trials={f"{SHUFFLED}, {name}": Trial(rule=rule) for name, rule in _REFERENCES.items()}
   | {name: Trial(rule=rule) for name, rule in _ATTEMPTS.items()},
   remarks=[
-    "*Averaged*: out of the stream, an exponential average of the parameters is scored; learning "
-    "itself goes on without it, so nothing changes in the stream. It keeps one more copy of the "
-    "parameters and nothing of the stream."
+    "*Averaged*: out of the stream, an exponential average of the parameters is scored; "
+    "training itself does not use it, so nothing changes in the stream. It needs one more "
+    "copy of the parameters and no data of the stream."
   ],
   note=note,
 )

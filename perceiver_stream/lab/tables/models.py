@@ -13,7 +13,7 @@ AHEAD = Task(displacement=1)
 RULE = Rule(optimizer=optimizer("rmsprop"))
 WITHOUT_MEMORY = ("vit", "unet", "frame_by_frame")
 REMEMBERING = ("image_rnn", "conv3d", "trecvit", "rvm", "stream_perceiver")
-OVER_PIXELS = ("video_autoencoder", "conv_lstm")  # so slower by far; see their own table
+OVER_PIXELS = ("video_autoencoder", "conv_lstm")  # so much slower; see their own table
 
 
 def recurrent(name: str, carry: str = "always") -> Trial:
@@ -22,7 +22,7 @@ def recurrent(name: str, carry: str = "always") -> Trial:
 
 
 def remembering(kinds: Mapping[str, str]) -> dict[str, Trial]:
-  """Returns trials of models with memory by what is done with it, which `kinds` names."""
+  """Returns trials of models with memory by its use, as named by `kinds`."""
   return {
     f"{name}, {kind}": recurrent(name, carry)
     for name in REMEMBERING
@@ -32,11 +32,11 @@ def remembering(kinds: Mapping[str, str]) -> dict[str, Trial]:
 
 TABLE = Table(
   title="Models on one stream",
-  about="What to learn with: all have about the same number of parameters, see the same frames once, "
-  "four at a time, and say what comes a tick later. Those with memory keep it from clip to clip. *vit* "
-  "and *unet* read a clip as one picture, later frames of it too, so all but the last of their four "
-  "pictures may be of a frame that they saw. Published (RVM 2025, SSv2, models of 34 M): a gated core "
-  "beats attention over several frames, and that beats one frame.",
+  about="Models at about the same number of parameters: all read the same frames once, "
+  "four at a time, and predict one tick ahead. Those with memory carry it from clip "
+  "to clip. *vit* and *unet* read a whole clip as one image, so all but the last of "
+  "their four targets are in their input. Published (RVM 2025, SSv2, models of 34 "
+  "M): a gated core beats attention over several frames, and that beats one frame.",
   trials={
     name: Trial(learner=name, task=AHEAD, rule=RULE) if name in WITHOUT_MEMORY else recurrent(name)
     for name in LEARNERS
@@ -60,8 +60,8 @@ TABLE = Table(
   ],
   changes={"default": {"stream_ticks": 4004, "num_rates": 3}},
   remarks=[
-    "All sizes are small ones of the families in `perceiver_stream.models`, with the loss of this "
-    "laboratory, not the one that each was published with. *unet* works on cells of 4 × 4 pixels. "
-    "Only *stream_perceiver* starts from copying what it sees."
+    "All are small sizes of the families in `perceiver_stream.models`, with the loss of "
+    "this laboratory, not the published one. *unet* works on cells of 4 × 4 pixels. Only "
+    "*stream_perceiver* starts from copying its input."
   ],
 )

@@ -1,4 +1,4 @@
-"""Momentum: does it hurt where one clip is like the one before?"""
+"""Momentum: does it hurt if consecutive clips are similar?"""
 
 from perceiver_stream.lab.comparing import Effect
 from perceiver_stream.lab.rules import Rule, optimizer
@@ -18,9 +18,9 @@ _CLAIM = "CVPR 2024, S0 figure 5; sizes not known"
 
 TABLE = Table(
   title="Momentum on one stream",
-  about="Published (*Learning from one continuous video stream*, CVPR 2024): in order, momentum "
-  "hurts; RMSProp does better than AdamW, and a lower b1 wins part of it back. Every optimiser "
-  "tries as many learning rates.",
+  about="Published (*Learning from one continuous video stream*, CVPR 2024): in order, "
+  "momentum hurts; RMSProp does better than AdamW, and a lower b1 recovers part of "
+  "it. Every optimiser is run with the same number of learning rates.",
   trials={name: Trial(rule=Rule(optimizer=o)) for name, o in _OPTIMIZERS.items()}
   | {
     f"{name}, shuffled": Trial(rule=Rule(optimizer=_OPTIMIZERS[name], shuffled=True))

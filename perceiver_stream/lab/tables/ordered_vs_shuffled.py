@@ -1,4 +1,4 @@
-"""Ordered against shuffled, and every remedy known."""
+"""Ordered against shuffled training, with every known remedy."""
 
 from perceiver_stream.lab.comparing import Effect
 from perceiver_stream.lab.rules import Rule, optimizer
@@ -29,10 +29,11 @@ def _remedy(name: str, source: str) -> Effect:
 
 TABLE = Table(
   title="Ordered against shuffled",
-  about="Published: the same frames teach more when shuffled (all of the literature), orthogonal "
-  "gradients (CVPR 2025) and a bounded replay (*Lifelong learning of video diffusion models*, 2025; "
-  "Memory Storyboard, CoLLAs 2025) win much of it back; in the stream, order helps. All learners "
-  "are AdamW with b1 = 0.9, one step per clip.",
+  about="Published: training on shuffled frames gives better results (all of the "
+  "literature), orthogonal gradients (CVPR 2025) and a bounded replay (*Lifelong "
+  "learning of video diffusion models*, 2025; Memory Storyboard, CoLLAs 2025) "
+  "recover much of it; in the stream, order helps. All learners are AdamW with b1 = "
+  "0.9, one step per clip.",
   trials={name: Trial(rule=rule) for name, rule in _RULES.items()},
   effects=[
     Effect(
@@ -49,8 +50,8 @@ TABLE = Table(
       where="in_stream",
       lower=True,
     ),
-    _remedy("orthogonal, global", "CVPR 2025; which of the two is not known"),
-    _remedy("orthogonal, by tensor", "CVPR 2025; which of the two is not known"),
+    _remedy("orthogonal, global", "CVPR 2025; the paper does not specify which"),
+    _remedy("orthogonal, by tensor", "CVPR 2025; the paper does not specify which"),
     _remedy("replay, reservoir of 5 %", "Lifelong video diffusion 2025"),
     _remedy("replay, two tiers of 5 %", "Memory Storyboard 2025"),
     Effect(
@@ -62,8 +63,8 @@ TABLE = Table(
     ),
   ],
   remarks=[
-    "A step with replay learns from two clips, the new one and one from memory, and so costs twice "
-    "as much; the column *clips* has what each learnt from. A memory of 5 % holds 100 of the "
+    "A step with replay uses two clips, the new one and one from memory, and so costs "
+    "twice as much; the column *clips* has the total. A memory of 5 % holds 100 of the "
     "stream's 2,000 clips."
   ],
 )

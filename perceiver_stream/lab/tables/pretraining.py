@@ -10,10 +10,11 @@ _BABY = PRESETS["baby learning"]
 
 TABLE = Table(
   title="Pretraining objectives",
-  about="Published (CVPR 2024, ViT, pixel error in / out of the stream): from scratch .074 / .105, "
-  "ImageNet MAE .040 / .044, guided future prediction .036 / .043. Here all learn before from "
-  "shuffled batches of other worlds, then in order by RMSProp with N = 16: guided and so "
-  "on is *baby learning*. *Standard* is AdamW with N = 1 after masked prediction.",
+  about="Published (CVPR 2024, ViT, pixel error in / out of the stream): from scratch .074 "
+  "/ .105, ImageNet MAE .040 / .044, guided future prediction .036 / .043. Here all "
+  "are pretrained on shuffled batches of other worlds, then trained in order by "
+  "RMSProp with N = 16: guided and so on is *baby learning*. *Standard* is AdamW "
+  "with N = 1 after masked prediction.",
   trials={"none": Trial(rule=_BABY)}
   | {name: Trial(rule=_BABY, pretraining=name) for name in OBJECTIVES}
   | {"standard": Trial(rule=PRESETS["standard"], pretraining="masked")},
@@ -36,9 +37,10 @@ TABLE = Table(
     )
   ],
   remarks=[
-    "Our reading: *vanilla* is the task itself; *guided* shows the learner a tenth of the target's "
-    "patches of 8 × 8 beside the clip; *masked* blackens three quarters of the clip's; *masked future* "
-    "is RVM's: a twentieth of the target is shown, and only the rest counts. The paper names the "
-    "objectives without defining them, and starts from real videos."
+    "Our definitions: *vanilla* is the task itself; *guided* adds a tenth of the target's "
+    "patches of 8 × 8 to the input; *masked* sets three quarters of the clip's to black; "
+    "*masked future* is RVM's: a twentieth of the target is given, and only the rest "
+    "counts. The paper names the objectives without defining them, and starts from real "
+    "videos."
   ],
 )

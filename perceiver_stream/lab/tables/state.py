@@ -6,9 +6,9 @@ from perceiver_stream.lab.tables.base import Table
 
 TABLE = Table(
   title="State: carried or reset",
-  about="Gradients go through four frames; does it help to remember more than that? Published: "
-  "continuous state is one of the parts that made online action detection better (COAD 2025: "
-  "out-of-stream recall 69.1 to 71.6 to 76.0, all parts together).",
+  about="Gradients pass through four frames. Does a longer memory help? Published: "
+  "continuous state is one of the parts that made online action detection better "
+  "(COAD 2025: out-of-stream recall 69.1 to 71.6 to 76.0, all parts together).",
   trials=models.remembering({"carried": "always", "reset": "never"}),
   effects=[
     Effect(

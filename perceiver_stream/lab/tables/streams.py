@@ -1,4 +1,4 @@
-"""Other streams: does order hurt more where the world drifts?"""
+"""Other streams: does order hurt more if the world drifts?"""
 
 from perceiver_stream.lab.comparing import Effect
 from perceiver_stream.lab.rules import Rule, optimizer
@@ -15,10 +15,11 @@ _RULES = {
 
 TABLE = Table(
   title="Four kinds of streams",
-  about="Synthetic scenes with cuts; one long scene whose light drifts; bouncing balls whose hues go "
-  "around; a maze with day and night. Published (*Lifelong learning of video diffusion models*, "
-  "2025, on balls and a maze of its own): without replay learning in order is worse, more so where "
-  "the stream is not stationary; with it, about as good as shuffled.",
+  about="Synthetic scenes with cuts; one long scene whose light drifts; bouncing balls "
+  "with rotating hues; a maze with day and night. Published (*Lifelong learning of "
+  "video diffusion models*, 2025, on its own balls and maze): without replay, "
+  "learning in order is worse, more so where the stream is not stationary; with it, "
+  "about as good as shuffled.",
   trials={
     f"{source}: {name}": Trial(source=source, rule=rule)
     for source in _SOURCES
@@ -40,7 +41,7 @@ TABLE = Table(
   ],
   changes={"default": {"stream_ticks": 4004, "num_rates": 3}},
   remarks=[
-    "Held-out streams are of the same kind and begin at their own hue, light or hour. A step with "
-    "replay learns from two clips, and so costs twice as much."
+    "Held-out streams are of the same kind and begin at their own hue, light or hour. A "
+    "step with replay uses two clips, and so costs twice as much."
   ],
 )

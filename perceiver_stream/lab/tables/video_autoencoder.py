@@ -28,23 +28,26 @@ def _lower(about: str, first: str, second: str, where: str) -> Effect:
 
 TABLE = Table(
   title="Flow and labels by a video autoencoder",
-  about="The spatio-temporal video autoencoder (Pătrăucean et al. 2016, 1511.06309) foretells the flow "
-  "that brings the next frame out of the last; nobody tells it how things move. Published: it "
-  "foretells frames better than a ConvLSTM that says them directly, its flow is of use to move labels "
-  "on, and a Huber penalty makes the flow smooth (weights of 0.001 to 0.01 in the released code; "
-  "numbers are not known to us).",
+  about="The spatio-temporal video autoencoder (Pătrăucean et al. 2016, 1511.06309) "
+  "predicts the flow that warps the last frame to the next; there are no motion "
+  "labels. Published: it predicts frames better than a ConvLSTM that predicts them "
+  "directly, its flow propagates labels, and a Huber penalty makes the flow smooth "
+  "(weights of 0.001 to 0.01 in the released code; numbers are not known to us).",
   trials={name: _trial("video_autoencoder", w) for w, name in _BY_WEIGHT.items()}
   | {_DIRECT: _trial("conv_lstm")},
   effects=[
     *(
-      _lower(f"it foretells frames better than {other}", _FLOW, name, where)
+      _lower(f"it predicts frames better than {other}", _FLOW, name, where)
       for other, name in (("copying", "copy"), ("without flow", _DIRECT))
       for where in ("in_stream", "out_of_stream")
     ),
     *(_lower("its flow is better than none", _FLOW, "no flow", w) for w in ("epe_things", "epe")),
     *(
       _lower(
-        "labels are better moved along its flow than left alone", _FLOW, "no flow", f"lost@{k}"
+        "labels are better when moved along its flow than when static",
+        _FLOW,
+        "no flow",
+        f"lost@{k}",
       )
       for k in motion.AFTER
     ),
@@ -69,18 +72,21 @@ TABLE = Table(
     }
   },
   remarks=[
-    "All learn from the squared error of pixels, as everything here; the release learns from that of "
-    "their differences to neighbours. *Without flow* is the same net, whose ConvLSTM says how the "
-    "features of the last frame change in place of how they move: it too starts from painting the "
-    "last frame, which makes it a harder rival than the paper's. The penalty is a term of the loss, of "
-    "slope 1 beyond 0.001 pixels; the release adds its gradient only, of a size not known to us.",
-    "The stream is of bouncing balls on a ground of one colour, where any flow paints the same: the "
-    "error of *things* is over the balls. Features are those of single pixels, of the same width in "
-    "all. There is no pooling, and encoder and decoder see no neighbours: where they do, as in the "
-    "paper, they undo any constant flow, so that it is learnt up to a shift.",
-    "Labels that are moved along the truth are lost too: ground that a ball uncovers has not moved, so "
-    "it keeps the ball's label. Flow that fetches other ground there does better.",
-    "*DIS* is OpenCV's, in full resolution. The row that sees the next frame knows what the learners "
-    "have to foretell.",
+    "All are trained with the squared error of pixels, as everywhere here; the release "
+    "uses that of their differences to neighbours. *Without flow* is the same net with a "
+    "ConvLSTM that predicts the change of the last frame's features instead of their "
+    "motion: it too starts from copying the last frame, which makes it a stronger baseline "
+    "than the paper's. The penalty is a term of the loss, of slope 1 beyond 0.001 pixels; "
+    "the release adds its gradient only, of a size not known to us.",
+    "The stream is of bouncing balls on a background of one colour, where every flow gives "
+    "the same image: the error of *objects* is over the balls. Features are those of "
+    "single pixels, of the same width in all. There is no pooling, and encoder and decoder "
+    "read no neighbours: otherwise, as in the paper, they can undo any constant flow, "
+    "which is then learned only up to a shift.",
+    "Labels that are moved along the true flow get errors too: background that a ball "
+    "uncovers has not moved, so it keeps the ball's label. A flow that takes other "
+    "background there scores better.",
+    "*DIS* is OpenCV's, in full resolution. The row that reads the next frame has the "
+    "target of the learners as input.",
   ],
 )
