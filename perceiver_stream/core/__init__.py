@@ -1,4 +1,4 @@
-"""Recurrent latent arrays; every core is an `hk.RNNCore`."""
+"""Recurrent cores over latent arrays; every core is an `hk.RNNCore`."""
 
 from perceiver_stream.core.gated import Gated as Gated
 from perceiver_stream.core.gated import GatedConfig as GatedConfig
@@ -11,5 +11,5 @@ from perceiver_stream.core.predict_correct import PredictCorrectConfig as Predic
 from perceiver_stream.core.predict_correct import Step as Step
 from perceiver_stream.core.predict_correct import predict_correct as predict_correct
 
-# By the type of their config: `(config, precision, name=…) -> core`.
+# Keyed by the type of the config: `(config, precision, name=…) -> core`.
 CORES = {PredictCorrectConfig: predict_correct, GatedConfig: gated}

@@ -1,4 +1,4 @@
-"""Parts without memory: attention, blocks, norms, positions, convolutions."""
+"""Stateless network modules: attention, blocks, norms, positions, convolutions."""
 
 from perceiver_stream.nn.attention import Attention as Attention
 from perceiver_stream.nn.attention import attend as attend

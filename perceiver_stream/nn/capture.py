@@ -1,12 +1,12 @@
-"""Seeing what attention attends to, without a change to the modules that attend.
+"""Capture of attention weights, without changes to the modules that compute them.
 
   with capture_attention() as found:
     y = block(x, tokens)
   found["…/cross_attention"]  # [B, Q, N]
 
-Outside of such a block nothing is computed and no program changes. What is found belongs to the
-trace in which the block is open: open it inside the body of a scan and return what is found from
-there, for what is found inside an inner scan, map, remat or gradient cannot be used outside of it.
+Outside of such a block nothing is computed and no program changes. Captured arrays belong to the
+trace in which the block is open. For a scan, map, remat or gradient, open the block inside its body
+and return the arrays from there: tracers captured inside cannot be used outside.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ _found: contextvars.ContextVar[dict[str, Array] | None] = contextvars.ContextVar
 def capture_attention() -> Iterator[dict[str, Array]]:
   """Collects the weights of every `Attention` called inside, by module name.
 
-  They are `[B, Q, N]` float32, the mean over heads: how much of what query q gathers comes from key
-  n. They sum to 1 over the keys; to 0 for a query that sees none.
+  They are `[B, Q, N]` float32, the mean over heads of the weight of key n for query q. They sum to
+  1 over the keys, or to 0 for a query whose keys are all masked.
   """
   found: dict[str, Array] = {}
   token = _found.set(found)
@@ -37,7 +37,7 @@ def capture_attention() -> Iterator[dict[str, Array]]:
 
 
 def record(name: str, weights: Callable[[], Array]) -> None:
-  """Hands the weights of one attention to whoever collects them; called by `Attention`."""
+  """Stores the weights of one attention in the open `capture_attention`; called by `Attention`."""
   found = _found.get()
   if found is not None:
     found[name] = weights()

@@ -26,9 +26,9 @@ class Conv2D(hk.Module):
     kernel: Rows and columns of the kernel; one number for both.
     stride: Rows and columns; one number for both.
     use_bias: If True, a bias is added.
-    w_init: Of the weight; None is LeCun's.
-    in_loop: Whether it is to be a product of neighbourhoods and a matrix: the same numbers, but its
-      gradient within a loop is not slow on a CPU. Kernels are odd then.
+    w_init: Initialiser of the weight; None: LeCun's.
+    in_loop: If True, computed as a product of patches and a matrix. The result is the same, but the
+      gradient inside a loop is fast on a CPU. Kernels must be odd.
     name: Haiku name.
   """
 
@@ -71,7 +71,7 @@ def _as_convolution(
 def _as_product(
   x: Float[Array, "B H W C"], w: Float[Array, "k l C K"], stride: tuple[int, int]
 ) -> Float[Array, "B h w K"]:
-  """As `_as_convolution`: its windows are those around every `stride`-th place."""
+  """Returns the result of `_as_convolution`; windows are centred on every `stride`-th position."""
   before = [low for low, _ in jax.lax.padtype_to_pads(x.shape[1:3], w.shape[:2], stride, "SAME")]
   rows, columns = (
     slice(size // 2 - low, None, step)
@@ -82,12 +82,12 @@ def _as_product(
 
 
 def extract_patches(x: Float[Array, "*n h w C"], kernel: Pair) -> Float[Array, "*n h w K"]:
-  """Returns all of the `kernel` places around each, side by side, row by row; zeros beyond the edge.
+  """Returns the `kernel` neighbourhood of each pixel, flattened row by row; zeros beyond the edge.
 
-  Times a matrix, that is a convolution, whose gradient inside of a loop is not slow on a CPU.
+  Multiplied by a matrix this is a convolution whose gradient inside a loop is fast on a CPU.
 
   Args:
-    x: Pictures.
+    x: Images.
     kernel: Rows and columns of a neighbourhood, one number for both; odd.
   """
   rows, columns = x.shape[-3:-1]
@@ -107,8 +107,8 @@ def norm_act_conv(
   Args:
     x: Features.
     dim: Output channels.
-    prefix: In front of the names of both modules, `norm` and `conv`.
-    **how: Of `Conv2D`.
+    prefix: Prefix of the names of both modules, `norm` and `conv`.
+    **how: Further arguments of `Conv2D`.
   """
   x = gelu(LayerNorm(name=f"{prefix}norm")(x))
   return Conv2D(dim, **how, name=f"{prefix}conv")(x)
@@ -152,15 +152,15 @@ class ConvStack(hk.Module):
 def pool(
   x: Float[Array, "B H W C"], kind: str, *, window: int = 2, stride: int = 2
 ) -> Float[Array, "B h w C"]:
-  """Returns the `"max"` or the `"mean"` over windows of `window`², every `stride` places.
+  """Returns the `"max"` or the `"mean"` over windows of `window`², every `stride` pixels.
 
-  With 'SAME' padding; what lies outside counts in no maximum and in no mean.
+  With 'SAME' padding; pixels outside the image are excluded from maximum and mean.
 
   Raises:
-    ValueError: It is to be neither.
+    ValueError: `kind` is neither.
   """
   if kind not in ("max", "mean"):
-    raise ValueError(f"pooled: kind={kind!r} is not one of ('max', 'mean').")
+    raise ValueError(f"pool: kind={kind!r} is not one of ('max', 'mean').")
   shape, strides = (1, window, window, 1), (1, stride, stride, 1)
   if kind == "max":
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, shape, strides, "SAME")

@@ -1,4 +1,4 @@
-"""Arrays by batch row: choosing between two, repeating a table."""
+"""Operations per batch row: selection between two arrays, and repetition of a table."""
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ def where_rows(
   """Returns `yes` where `flags` is True and `no` elsewhere; the reset of every recurrent state.
 
   Args:
-    flags: The leading axes of `no`, such as `[B]` or `[B, N]`.
-    yes: An array shaped as `no`, or one number.
+    flags: Booleans with the leading axes of `no`, such as `[B]` or `[B, N]`.
+    yes: An array with the shape of `no`, or one number.
     no: `[*flags, ...]`.
   """
   return jnp.where(flags.reshape(flags.shape + (1,) * (no.ndim - flags.ndim)), yes, no)

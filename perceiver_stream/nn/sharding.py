@@ -1,4 +1,4 @@
-"""The axis along which a large array may be sharded; models know nothing else about devices."""
+"""Sharding of large arrays along one axis; the only device-dependent part of the models."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import jax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Shaped
 
-LATENTS = "latents"  # the mesh axis over which latents and queries are spread
+LATENTS = "latents"  # mesh axis over which latents and queries are sharded
 
 
 def shard_axis(x: Shaped[Array, "*axes"], axis: int = 1) -> Shaped[Array, "*axes"]:
-  """Returns `x` unchanged, one axis divided over the mesh axis `latents` of the mesh in use.
+  """Returns `x` with one axis sharded over the mesh axis `latents` of the current mesh.
 
-  The other axes stay as they are. Without `jax.set_mesh`, on a mesh whose `latents` has one
-  device, or where the axis is not a multiple of it, nothing is asked for.
+  The sharding of other axes is unchanged. There is no constraint without `jax.set_mesh`, if
+  `latents` has one device, or if the axis is not a multiple of it.
   """
   size = dict(jax.sharding.get_abstract_mesh().shape).get(LATENTS, 1)
   if size == 1 or x.shape[axis] % size:

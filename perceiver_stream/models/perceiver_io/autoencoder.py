@@ -1,4 +1,4 @@
-"""Perceiver IO for video, sound and a label: everything into few latents, and out again."""
+"""Perceiver IO autoencoder of video, sound and a label through few latents."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,24 +45,24 @@ class Config:
     num_outputs: Channels decoded per pixel.
     samples: Audio samples of a clip.
     samples_per_patch: Audio samples in one token.
-    audio_gain: Factor on samples that are read; decoded ones are divided by it. Sound is mostly far
-      quieter than [-1, 1], and tokens are normalised: beside positions in [-1, 1] little of it is
-      left.
+    audio_gain: Factor of input samples and divisor of decoded ones. Most sound is far quieter than
+      [-1, 1]; since tokens are normalised together with positions in [-1, 1], little of it would
+      remain without a gain.
     num_classes: Width of the label.
     space_patch: Rows and columns of a video patch.
     time_patch: Frames of a video patch.
     audio_positions: Fourier features of audio patches.
-    image_positions: Of video patches, and of the pixels asked for.
-    token_padding: Tokens are as wide as the widest modality and this.
-    query_padding: Queries are as wide as the widest modality's and this.
+    image_positions: Fourier features of video patches and of the queried pixels.
+    token_padding: Width of tokens beyond that of the widest modality.
+    query_padding: Width of queries beyond that of the widest modality's queries.
     mask_probs: By modality, probability that a token is replaced by the learned mask token.
-    padding_init_scale: Standard deviation of learned paddings and mask tokens at the start.
+    padding_init_scale: Standard deviation of the initial paddings and mask tokens.
     label_query_dim: Width of the learned label query.
-    label_query_init_scale: Its standard deviation at the start.
+    label_query_init_scale: Standard deviation of the initial label query.
     decoded_dim: Width of the shared decoder's output.
-    encoder: Reads the tokens.
-    decoder: Answers the queries.
-    decode_chunk: Most points decoded at once.
+    encoder: Sizes of the encoder.
+    decoder: Sizes of the decoder.
+    decode_chunk: Maximum number of points decoded at once.
   """
 
   num_frames: Size = 16
@@ -101,7 +101,7 @@ class Config:
 
   @property
   def query_shapes(self) -> dict[str, tuple[int, ...]]:
-    """Grid of points that can be asked for, by modality; a point of audio is a patch."""
+    """Grid of points that can be decoded, by modality; a point of audio is a patch."""
     return {
       "audio": (self.samples // self.samples_per_patch,),
       "image": (self.num_frames, self.height, self.width),
@@ -110,13 +110,13 @@ class Config:
 
 
 class Autoencoder(hk.Module):
-  """Video, audio and label of a clip, through a latent array.
+  """Autoencoder of the video, audio and label of a clip.
 
-  Encode once, then decode as many points as wanted: queries do not see each other, so any
-  partition gives the same answer.
+  The clip is encoded once; then any number of points can be decoded. Queries are independent, so
+  any partition into chunks gives the same result.
 
   Source: Jaegle et al. 2021, 2107.14795, section 4.3; deepmind-research `perceiver/`, video
-  autoencoding colab. Differs: there the clip is encoded again for every chunk.
+  autoencoding colab. Differs: the colab encodes the clip again for every chunk.
   """
 
   def __init__(self, config: Config, *, name: str = "perceiver_autoencoder"):
@@ -124,7 +124,7 @@ class Autoencoder(hk.Module):
     self.config = config
 
   def __call__(self, inputs: Mapping[str, Float[Array, "B ..."]]) -> dict[str, Array]:
-    """Returns the whole clip decoded: audio `[B, S, 1]`, image `[B, T, H, W, C]`, label `[B, K]`.
+    """Returns the decoded clip: audio `[B, S, 1]`, image `[B, T, H, W, C]`, label `[B, K]`.
 
     Args:
       inputs: `image` `[B, T, H, W, 3]` in [0, 1], `audio` `[B, S, 1]` in [-1, 1], `label`
@@ -143,7 +143,7 @@ class Autoencoder(hk.Module):
 
   @hk.name_like("__call__")
   def watch(self, inputs: Mapping[str, Float[Array, "B ..."]]) -> Float[Array, "B L D"]:
-    """Returns `encode(tokens(inputs))`, with less arithmetic where there is one head."""
+    """Returns `encode(tokens(inputs))`, with less arithmetic if there is one head."""
     c = self.config
     random_mask = any(0 < prob < 1 for prob in c.mask_probs.values())
     if hk.running_init() or c.encoder.num_cross_heads > 1 or random_mask:
@@ -159,7 +159,7 @@ class Autoencoder(hk.Module):
     dims = {n: features[n].shape[-1] + sum(len(k) for _, k in axes[n]) for n in MODALITIES}
     width, grids = max(dims.values()) + c.token_padding, []
     for name, x in features.items():
-      rows = x.ndim // 4  # a clip has time by place, sound and label one row
+      rows = x.ndim // 4  # a clip has a row per frame, sound and label have one row
       if c.mask_probs.get(name, 0.0):
         blank = [(np.zeros((n, 0)), np.zeros(0, int)) for n in x.shape[1:-1]]
         grids.append(grid_of(None, blank, self._vector(width, f"{name}_mask"), rows))
@@ -251,23 +251,23 @@ class Autoencoder(hk.Module):
 
   @hk.name_like("__call__")
   def queries(self, name: str, points: Array | np.ndarray) -> Float[Array, "Q E"]:
-    """Returns the queries for some points of a modality; as wide as those of all others."""
+    """Returns the queries for some points of a modality; all modalities have the same width."""
     c = self.config
     scale = c.label_query_init_scale
     label = LearnedPositions(1, c.label_query_dim, init_scale=scale, name="label_query")()
     shape = c.query_shapes[name]
     if name == "label":
-      asked = jnp.broadcast_to(label, (points.shape[0], c.label_query_dim))
+      query = jnp.broadcast_to(label, (points.shape[0], c.label_query_dim))
     else:
       positions = c.audio_positions if name == "audio" else c.image_positions
-      asked = positions.points(shape, points)
-    return self._pad(asked[None], self._query_dim(), f"{name}_query_padding")[0]
+      query = positions.points(shape, points)
+    return self._pad(query[None], self._query_dim(), f"{name}_query_padding")[0]
 
   @hk.name_like("__call__")
   def decoded(
     self, latents: Float[Array, "B L D"], queries: Float[Array, "Q E"]
   ) -> Float[Array, "B Q K"]:
-    """Returns the shared decoder's answers, before the modalities' own last layers."""
+    """Returns the outputs of the shared decoder, before the last layer of each modality."""
     c = self.config
     init = plain_init(queries.shape[-1])
     decoder = Decoder(c.decoder, c.decoded_dim, w_init=init, name="decoder")
@@ -277,7 +277,7 @@ class Autoencoder(hk.Module):
   def decode(
     self, latents: Float[Array, "B L D"], points: Mapping[str, Array | np.ndarray]
   ) -> dict[str, Float[Array, "B Q K"]]:
-    """Returns the asked points of the asked modalities, in chunks of bounded memory.
+    """Returns the requested points by modality, decoded in chunks of bounded memory.
 
     Args:
       latents: From `encode`.
@@ -288,17 +288,17 @@ class Autoencoder(hk.Module):
     """
     c = self.config
     written_out = hk.running_init() or c.decoder.num_heads > 1 or c.decoder.use_query_residual
-    find = self._in_chunks if written_out else self._folded
-    answers = {name: find(latents, name, points[name]) for name in MODALITIES if name in points}
-    if "audio" in answers:
-      answers["audio"] = answers["audio"] / c.audio_gain
-    return answers
+    decode = self._in_chunks if written_out else self._decode_absorbed
+    outputs = {name: decode(latents, name, points[name]) for name in MODALITIES if name in points}
+    if "audio" in outputs:
+      outputs["audio"] = outputs["audio"] / c.audio_gain
+    return outputs
 
   @hk.name_like("__call__")
-  def _folded(
+  def _decode_absorbed(
     self, latents: Float[Array, "B L D"], name: str, points: Array | np.ndarray
   ) -> Float[Array, "B Q K"]:
-    """Returns `_answer` with less arithmetic; for all points in order, with less still."""
+    """Returns the result of `_decode_points` with less arithmetic, and least for all points."""
     c, shape = self.config, self.config.query_shapes[name]
     axes, scale = self._axes(name, shape, "left"), c.label_query_init_scale
     label = LearnedPositions(1, c.label_query_dim, init_scale=scale, name="label_query")()[0]
@@ -310,12 +310,12 @@ class Autoencoder(hk.Module):
     size = {"audio": c.samples_per_patch, "image": c.num_outputs, "label": c.num_classes}[name]
     head = existing(f"{name}_output", w=(c.decoded_dim, size), b=(size,))
     decoder = GridDecoder(c.decoder, c.decoded_dim, name="decoder")
-    folded = decoder.fold(latents, width, (head[0], head[1]))
+    absorbed = decoder.absorb(latents, width, (head[0], head[1]))
     grid = grid_of(None, axes, constant, num_row_axes=len(shape) - 1)
     everything = np.arange(int(np.prod(shape)))
     if isinstance(points, np.ndarray) and np.array_equal(points, everything):
-      return answer_grid(folded, grid)
-    return answer_points(folded, grid, jnp.asarray(points), c.decode_chunk)
+      return answer_grid(absorbed, grid)
+    return answer_points(absorbed, grid, jnp.asarray(points), c.decode_chunk)
 
   def _query_dim(self) -> int:
     c = self.config
@@ -326,12 +326,12 @@ class Autoencoder(hk.Module):
   def _in_chunks(
     self, latents: Float[Array, "B L D"], name: str, points: Array | np.ndarray
   ) -> Float[Array, "B Q K"]:
-    # Queries are made inside the chunk: those of a whole published clip would take 3.3 GB.
-    answer = lambda p: self._answer(latents, name, p[0])  # noqa: E731
-    return in_chunks(answer, points[None], self.config.decode_chunk)
+    # Queries are created inside the chunk: those of a whole published clip would take 3.3 GB.
+    decode = lambda p: self._decode_points(latents, name, p[0])  # noqa: E731
+    return in_chunks(decode, points[None], self.config.decode_chunk)
 
   @hk.name_like("__call__")
-  def _answer(
+  def _decode_points(
     self, latents: Float[Array, "B L D"], name: str, points: Array | np.ndarray
   ) -> Float[Array, "B Q K"]:
     c = self.config

@@ -1,4 +1,4 @@
-"""Perceiver IO for video, sound and label: published size, and small ones."""
+"""Variants of the Perceiver IO autoencoder: the published size, and smaller ones."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -40,15 +40,14 @@ VARIANTS = {
 RELEASED = {"kinetics": "the video autoencoding .pystate"}
 
 CARD = Card(
-  summary="Video, sound and a class label of a clip, squeezed through a latent array.",
+  summary="Autoencodes video, sound and a class label of a clip through a latent array.",
   paper="Jaegle et al. 2021, Perceiver IO, 2107.14795, section 4.3",
   code="google-deepmind/deepmind-research, perceiver/, video autoencoding colab",
   inputs="pixels and audio at one tick rate (published: 224×224 at 25 Hz, 48 kHz); the state keeps "
   "the last 16 ticks",
   weights="video autoencoding .pystate of the release; Hugging Face "
   "PerceiverForMultimodalAutoencoding",
-  limits="Encodes with positions that include both ends and decodes with positions that do not, as "
-  "released.",
+  limits="Encoder positions include both ends, decoder positions do not, as in the released code.",
 )
 
 

@@ -1,4 +1,4 @@
-"""The Perceiver image classifiers: Fourier pixels, learned positions, convolutions in front."""
+"""The Perceiver image classifiers with Fourier positions, learned positions or convolutions."""
 
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ from perceiver_stream.nn.conv import Conv2D
 from perceiver_stream.nn.precision import broadcast
 from perceiver_stream.types import NonNegative, Size
 
-# ImageNet pixels are normalised with these, on the scale 0 to 255.
+# Statistics that normalise ImageNet pixels, on the scale 0 to 255.
 MEAN_RGB = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 STDDEV_RGB = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
@@ -30,8 +30,8 @@ class FourierPixels:
   """Tokens are raw pixels with Fourier positions.
 
   Attributes:
-    positions: Of the pixels.
-    downsample: Every how many rows and columns a pixel is kept.
+    positions: Position encoding of the pixels.
+    downsample: Stride of the pixels that are kept, in rows and columns.
   """
 
   positions: FourierConfig = field(default_factory=FourierConfig)
@@ -40,12 +40,12 @@ class FourierPixels:
 
 @dataclass(kw_only=True)
 class LearnedPixels:
-  """Tokens are a 1×1 convolution of the pixels beside projected learned positions.
+  """Tokens are a 1×1 convolution of the pixels, concatenated with projected learned positions.
 
   Attributes:
-    channels: Of the convolution.
-    position_dim: Of the learned positions.
-    projected_dim: Of the positions after their projection.
+    channels: Channels of the convolution.
+    position_dim: Width of the learned positions.
+    projected_dim: Width of the positions after their projection.
     downsample: Stride of the convolution.
   """
 
@@ -57,11 +57,11 @@ class LearnedPixels:
 
 @dataclass(kw_only=True)
 class ConvPixels:
-  """Tokens are a convolution 7×7 and a max pool, each of stride 2, with Fourier positions.
+  """Tokens are a 7×7 convolution and a max pool, each of stride 2, with Fourier positions.
 
   Attributes:
-    channels: Of the convolution.
-    positions: Of the cells.
+    channels: Channels of the convolution.
+    positions: Position encoding of the cells.
   """
 
   channels: Size = 64
@@ -75,13 +75,13 @@ class Config:
   Attributes:
     height: Rows of an image.
     width: Columns of an image.
-    channels: Channels of an image; under the contract of every model three, RGB.
+    channels: Channels of an image; the common model contract needs three, RGB.
     num_classes: Classes.
-    tokens: Which tokens the image becomes.
-    encoder: Reads them.
-    decoder: One learned query reads the latents.
-    query_dim: Its width.
-    query_init_scale: Its standard deviation at the start.
+    tokens: Kind and sizes of the tokens.
+    encoder: Sizes of the encoder of the tokens.
+    decoder: Sizes of the decoder with one learned query.
+    query_dim: Width of the query.
+    query_init_scale: Standard deviation of the initial query.
   """
 
   height: Size = 224
@@ -103,7 +103,7 @@ class Classifier(hk.Module):
   """Class logits of an image.
 
   Source: Jaegle et al. 2021, 2103.03206 and 2107.14795; deepmind-research `perceiver/`. Differs:
-  the convolutional one normalises with stored statistics, which training does not change.
+  the convolutional model normalises with stored statistics, which training does not update.
   """
 
   def __init__(self, config: Config, *, name: str = "perceiver_classifier"):
@@ -138,17 +138,17 @@ class Classifier(hk.Module):
 
   @hk.name_like("__call__")
   def decode(self, latents: Float[Array, "B L D"]) -> Float[Array, "B 1 K"]:
-    """Returns the answer to the one query."""
+    """Returns the output of the query."""
     c = self.config
     decoder = Decoder(c.decoder, c.num_classes, w_init=plain_init(c.query_dim), name="decoder")
     return decoder(self.query(latents.shape[0]).astype(latents.dtype), latents)
 
 
 class StoredNorm(hk.Module):
-  """Batch norm with stored mean and variance, which carry no gradient."""
+  """Batch norm with stored mean and variance, which have no gradient."""
 
   def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
-    """Returns the normalised pictures."""
+    """Returns the normalised images."""
     get = lambda name, init: hk.get_parameter(name, x.shape[-1:], jnp.float32, init)  # noqa: E731
     mean = jax.lax.stop_gradient(get("mean", jnp.zeros))
     variance = jax.lax.stop_gradient(get("variance", jnp.ones))

@@ -1,4 +1,4 @@
-"""Perceiver image classifiers: the three published ones, and a small one."""
+"""Variants of the Perceiver image classifiers: the three published ones, and a small one."""
 
 from perceiver_stream.models.family import Card, Family, fit_frames
 from perceiver_stream.models.perceiver_io.classifier import (
@@ -39,14 +39,14 @@ RELEASED = {
 }
 
 CARD = Card(
-  summary="ImageNet classes of a picture, from raw pixels, learned positions or convolutions.",
+  summary="ImageNet classes of an image, from raw pixels, learned positions or convolutions.",
   paper="Jaegle et al. 2021, Perceiver, 2103.03206, and Perceiver IO, 2107.14795",
   code="google-deepmind/deepmind-research, perceiver/, ImageNet colab",
   inputs="pixels, 224×224 centre crops; normalised inside",
   weights="ImageNet .pystate files of the release; Hugging Face "
   "PerceiverForImageClassification{Fourier,Learned,ConvProcessing}",
-  limits="The Hugging Face convolutional model is not the released one: it pads differently and has "
-  "55×55 tokens. Its weights load, its numbers differ. Batch statistics are not trained here.",
+  limits="The Hugging Face convolutional model differs from the released one: other padding and "
+  "55×55 tokens. Its weights load, but outputs differ. Batch statistics are not trained here.",
 )
 
 

@@ -1,10 +1,10 @@
-"""The same Perceiver IO with less arithmetic: tokens that are features beside positions on a grid.
+"""Attention between latents and a grid without materialising the grid's tokens.
 
-What a latent asks of a token is a product over the token's width; the share of the positions is a
-sum of one number per row and one per cell, so only the features are multiplied token by token.
-With one head, the projections of keys, values, queries and outputs move to the side that has fewer
-rows, and a linear layer behind the decoder is multiplied into it. Equal to `Encoder` and `Decoder`
-to rounding, with their parameters.
+A token is [features, row position, column position, constant], so its logit is a sum of dot
+products. The position terms are computed once per row and once per column, the feature term per
+token. With a single head, the projections of keys, values, queries and outputs are absorbed into
+the side with fewer rows, and a linear layer after the decoder is absorbed into its output layer.
+Results equal those of `Encoder` and `Decoder` up to rounding, with the same parameters.
 """
 
 import math
@@ -21,17 +21,17 @@ from perceiver_stream.models.perceiver_io.halves import EPS, Decoder, Encoder
 from perceiver_stream.nn import MLP, LayerNorm, LearnedPositions, Linear, in_chunks, repeat_rows
 from perceiver_stream.nn.precision import broadcast
 
-BLOCK_BYTES = 4 * 2**20  # logits of one block of rows; more leaves the cache
+BLOCK_BYTES = 4 * 2**20  # logits of one block of rows; larger blocks exceed the cache
 
 
 class Grid(NamedTuple):
-  """Tokens of R rows by S cells, none of which is written out.
+  """Tokens of R rows by S cells in factored form.
 
   Attributes:
     features: `[B, R, S, C]`; None if tokens have none.
-    rows: What a token has of its row, `[R, P]`.
-    cells: And of its place in the row, `[S, K]`.
-    columns: Where features, rows and cells stand in a token; together each column once.
+    rows: Part of a token that depends on its row, `[R, P]`.
+    cells: Part of a token that depends on its position in the row, `[S, K]`.
+    columns: Columns of features, rows and cells in a token; together they contain each column once.
   """
 
   features: Float[Array, "B R S C"] | None
@@ -49,7 +49,7 @@ class Grid(NamedTuple):
     return [x[..., columns] for columns in self.columns]
 
   def inverse_deviation(self) -> Float[Array, "B R S"]:
-    """Returns one over the standard deviation of every token, as a norm has it; B may be 1."""
+    """Returns the inverse standard deviation of every token as in `LayerNorm`; B may be 1."""
 
     def moment(power: int) -> Array:
       row, cell = (jnp.sum(table**power, axis=-1) for table in (self.rows, self.cells))
@@ -67,13 +67,13 @@ def grid_of(
   constant: Float[Array, " K"],
   num_row_axes: int,
 ) -> Grid:
-  """Returns the grid of tokens that are features, positions, and something they all share.
+  """Returns the grid of tokens that concatenate features, positions and a constant.
 
   Args:
-    features: Come first in a token; None if there are none.
-    axes: Positions and their columns by axis, from `FourierConfig.axes`; they come second.
-    constant: Comes last.
-    num_row_axes: How many of the axes make a row.
+    features: First part of a token; None if there are no features.
+    axes: Positions and their columns by axis, from `FourierConfig.axes`; second part of a token.
+    constant: Last part of a token.
+    num_row_axes: Number of leading axes that form the rows.
   """
   num_features = 0 if features is None else features.shape[-1]
   rows, row_columns = _product(axes[:num_row_axes])
@@ -102,15 +102,16 @@ def _product(axes: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
   return table.astype(np.float32), columns
 
 
-# --- reading ----------------------------------------------------------------------------------------
+# --- encoder
+# ----------------------------------------------------------------------------------------
 
 
 class GridEncoder(Encoder):
-  """An `Encoder` that can read grids with its one cross-attention head."""
+  """An `Encoder` with one cross-attention head that reads grids in factored form."""
 
   @hk.name_like("__call__")
   def read_grids(self, grids: Sequence[Grid], batch_size: int) -> Float[Array, "B L D"]:
-    """Returns `read` of all tokens of all grids."""
+    """Returns the result of `read` for all tokens of all grids."""
     c, width = self.config, grids[0].width
     qk_dim = c.qk_dim or (width if c.qk_from_tokens else c.latent_dim)
     table = LearnedPositions(c.num_latents, c.latent_dim, init_scale=c.init_scale, name="latents")()
@@ -120,26 +121,26 @@ class GridEncoder(Encoder):
       with hk.experimental.name_scope("attention"):
         queries = Linear(qk_dim, name="query")(normed) / math.sqrt(qk_dim)
         (key,) = existing("key", w=(width, qk_dim))  # its bias is the same for all tokens
-        asked = jnp.dot(queries, key.T)
-        seen = _gather(_centred(asked * broadcast(scale, asked)), grids, batch_size)
-        seen = seen * broadcast(scale, seen) + broadcast(offset, seen)
-        x = Linear(c.latent_dim, name="output")(Linear(c.v_dim or qk_dim, name="value")(seen))
+        token_keys = jnp.dot(queries, key.T)
+        attended = _gather(_centred(token_keys * broadcast(scale, token_keys)), grids, batch_size)
+        attended = attended * broadcast(scale, attended) + broadcast(offset, attended)
+        x = Linear(c.latent_dim, name="output")(Linear(c.v_dim or qk_dim, name="value")(attended))
       x = repeat_rows(table, batch_size) + x if c.use_query_residual else x
       normed = LayerNorm(eps=EPS, name="mlp_norm")(x)
       return x + MLP(c.cross_mlp_factor * c.latent_dim, name="mlp")(normed)
 
 
-class _Seen(NamedTuple):
-  """A softmax over some tokens: highest logit, sum of weights, weighted sum of tokens."""
+class _PartialSoftmax(NamedTuple):
+  """Partial softmax over some tokens: highest logit, sum of weights, weighted sum of tokens."""
 
   top: Float[Array, "B L"]
   total: Float[Array, "B L"]
   tokens: Float[Array, "B L F"]
 
 
-def _gather(asked: Array, grids: Sequence[Grid], batch_size: int) -> Float[Array, "B L F"]:
-  """Returns the mean of the normalised tokens, weighted by how well they fit what is asked."""
-  parts = [_gather_grid(asked, grid, batch_size) for grid in grids]
+def _gather(token_keys: Array, grids: Sequence[Grid], batch_size: int) -> Float[Array, "B L F"]:
+  """Returns the attention-weighted mean of the normalised tokens."""
+  parts = [_gather_grid(token_keys, grid, batch_size) for grid in grids]
   top = jnp.max(jnp.stack([part.top for part in parts]), axis=0)
   shares = jnp.stack([jnp.exp(part.top - top) for part in parts])
   total = jnp.sum(shares * jnp.stack([part.total for part in parts]), axis=0)
@@ -147,81 +148,82 @@ def _gather(asked: Array, grids: Sequence[Grid], batch_size: int) -> Float[Array
   return _centred(jnp.sum(tokens, axis=0) / total[..., None])
 
 
-def _gather_grid(asked: Array, grid: Grid, batch_size: int) -> _Seen:
-  num_latents, shape = asked.shape[0], (batch_size, len(grid.rows), len(grid.cells))
+def _gather_grid(token_keys: Array, grid: Grid, batch_size: int) -> _PartialSoftmax:
+  num_latents, shape = token_keys.shape[0], (batch_size, len(grid.rows), len(grid.cells))
   features = jnp.zeros((*shape, 0)) if grid.features is None else grid.features
-  ask_features, ask_row, ask_cell = grid.split(asked)
-  by_cell = jnp.dot(ask_cell, grid.cells.T)[None]
+  key_features, key_row, key_cell = grid.split(token_keys)
+  by_cell = jnp.dot(key_cell, grid.cells.T)[None]
 
   @jax.checkpoint
-  def row(seen: tuple, now: tuple) -> tuple[tuple, None]:
-    (top, sums, by_place), (features, scale, row) = seen, now
-    logits = by_cell + jnp.dot(ask_row, row)[None, :, None]
+  def row(attended: tuple, now: tuple) -> tuple[tuple, None]:
+    (top, sums, by_cell_sum), (features, scale, row) = attended, now
+    logits = by_cell + jnp.dot(key_row, row)[None, :, None]
     if features.shape[-1]:
-      logits = logits + jnp.einsum("lc,bsc->bls", ask_features, features)
+      logits = logits + jnp.einsum("lc,bsc->bls", key_features, features)
     logits = logits * scale[:, None]
     new_top = jnp.maximum(top, _highest(logits))
     weights = jnp.exp(logits - new_top)
     one, scale = jnp.ones((*scale.shape, 1)), scale[..., None]
-    beside = jnp.concatenate([one, scale, scale * features], axis=-1)
-    found = jnp.einsum("bls,bsv->blv", weights, beside)
+    columns = jnp.concatenate([one, scale, scale * features], axis=-1)
+    found = jnp.einsum("bls,bsv->blv", weights, columns)
     of_row = found[..., 1:2] * row[None, None]
     found = jnp.concatenate([found[..., :1], found[..., 2:], of_row], axis=-1)
     shrink = jnp.exp(top - new_top)
-    by_place = by_place * shrink + weights * jnp.swapaxes(scale, 1, 2)
-    return (new_top, sums * shrink + found, by_place), None
+    by_cell_sum = by_cell_sum * shrink + weights * jnp.swapaxes(scale, 1, 2)
+    return (new_top, sums * shrink + found, by_cell_sum), None
 
   lead = (batch_size, num_latents)
   width = 1 + features.shape[-1] + grid.rows.shape[-1]
   start = (jnp.full((*lead, 1), -1e30), jnp.zeros((*lead, width)), jnp.zeros((*lead, shape[2])))
   scale = jnp.broadcast_to(grid.inverse_deviation(), shape)
   by_row = (jnp.swapaxes(features, 0, 1), jnp.swapaxes(scale, 0, 1), grid.rows)
-  (top, sums, by_place), _ = jax.lax.scan(row, start, by_row)
-  of_cells = jnp.einsum("bls,sk->blk", by_place, grid.cells)
+  (top, sums, by_cell_sum), _ = jax.lax.scan(row, start, by_row)
+  of_cells = jnp.einsum("bls,sk->blk", by_cell_sum, grid.cells)
   tokens = jnp.concatenate([sums[..., 1:], of_cells], axis=-1)
   tokens = tokens[..., np.argsort(np.concatenate(grid.columns))]
-  return _Seen(top[..., 0], sums[..., 0], tokens)
+  return _PartialSoftmax(top[..., 0], sums[..., 0], tokens)
 
 
-# --- answering --------------------------------------------------------------------------------------
+# --- decoder --------------------------------------------------------------------------------------
 
 
-class Folded(NamedTuple):
-  """A decoder for given latents, in as few products as possible.
+class AbsorbedDecoder(NamedTuple):
+  """A decoder with the projections of given latents absorbed, which needs the fewest products.
 
   Attributes:
-    asked: What tokens are multiplied with to fit the latents, `[B, L, F]`.
-    bias: Of those logits, `[B, L]`.
-    values: What the latents answer, and a one, `[B, L, V + 1]`.
-    spread: From an answer to the square its layer norm divides by: `[V, V]`, `[V]`, and `[]`;
-      None where answers are as wide as the norm.
-    hidden: From an answer to the hidden layer, before the norm's division: `[V, H]`, `[H]`.
-    hidden_bias: Of the hidden layer, `[H]`.
-    outputs: From answers `[V, K]`, from the hidden layer `[H, K]`, and a bias `[K]`.
+    token_keys: Keys in the space of tokens, `[B, L, F]`; a logit is their product with a token.
+    bias: Bias of the logits, `[B, L]`.
+    values: Values of the latents, and a one, `[B, L, V + 1]`.
+    variance: Quadratic form of the variance that the layer norm divides by: `[V, V]`, `[V]`, and
+      `[]`; None if values are as wide as the norm.
+    hidden: Map from values to the hidden layer, before the norm's division: `[V, H]`, `[H]`.
+    hidden_bias: Bias of the hidden layer, `[H]`.
+    outputs: Maps to the outputs from values `[V, K]` and from the hidden layer `[H, K]`, and a bias
+      `[K]`.
   """
 
-  asked: Array
+  token_keys: Array
   bias: Array
   values: Array
-  spread: tuple[Array, Array, Array] | None
+  variance: tuple[Array, Array, Array] | None
   hidden: tuple[Array, Array]
   hidden_bias: Array
   outputs: tuple[Array, Array, Array]
 
 
 class GridDecoder(Decoder):
-  """A `Decoder` of one head and without query residual that answers tokens of a grid."""
+  """A `Decoder` with one head and no query residual for queries that are tokens of a grid."""
 
   @hk.name_like("__call__")
-  def fold(
+  def absorb(
     self, latents: Float[Array, "B L D"], width: int, head: tuple[Array, Array] | None = None
-  ) -> Folded:
-    """Returns the decoder for these latents and tokens of that width.
+  ) -> AbsorbedDecoder:
+    """Returns the decoder for these latents and for tokens of that width.
 
     Args:
-      latents: What is asked.
-      width: Of the tokens.
-      head: Weight and bias of a linear layer behind the decoder, if there is one.
+      latents: Latents to decode.
+      width: Width of the tokens.
+      head: Weight and bias of a linear layer after the decoder; None if there is none.
     """
     c = self.config
     qk_dim = c.qk_dim or latents.shape[-1]
@@ -243,20 +245,24 @@ class GridDecoder(Decoder):
       last, last_bias = jnp.dot(last, head[0]), jnp.dot(last_bias, head[0]) + head[1]
     fit = jnp.dot(keys, query.T)
     bias = jnp.dot(fit, token_offset) + jnp.dot(keys, query_bias)
-    spread, eye = None, jnp.eye(width)
+    variance, identity = None, jnp.eye(width)
     if v_dim < width:
       wide, wide_bias = _centred(project), _centred(project_bias)
-      spread = (jnp.dot(wide, wide.T), 2 * jnp.dot(wide, wide_bias), jnp.dot(wide_bias, wide_bias))
+      variance = (
+        jnp.dot(wide, wide.T),
+        2 * jnp.dot(wide, wide_bias),
+        jnp.dot(wide_bias, wide_bias),
+      )
     else:
       values = jnp.dot(values, project) + broadcast(project_bias, jnp.dot(values, project))
-      project, project_bias = eye, jnp.zeros(width)
-    into = _centred(eye) * broadcast(scale, eye) @ first  # norm and first layer, but its division
+      project, project_bias = identity, jnp.zeros(width)
+    into = _centred(identity) * broadcast(scale, identity) @ first  # without the norm's division
     ones = jnp.ones((*values.shape[:2], 1))
-    return Folded(
-      asked=_centred(fit * broadcast(token_scale, fit)),
+    return AbsorbedDecoder(
+      token_keys=_centred(fit * broadcast(token_scale, fit)),
       bias=bias,
       values=jnp.concatenate([values, ones], axis=-1),
-      spread=spread,
+      variance=variance,
       hidden=(jnp.dot(project, into), jnp.dot(project_bias, into)),
       hidden_bias=jnp.dot(offset, first) + first_bias,
       outputs=(
@@ -267,81 +273,82 @@ class GridDecoder(Decoder):
     )
 
 
-def answer_grid(folded: Folded, grid: Grid) -> Float[Array, "B N K"]:
-  """Returns the answers to all tokens of a grid, a block of rows after another."""
-  batch_size, num_latents = folded.asked.shape[:2]
+def answer_grid(absorbed: AbsorbedDecoder, grid: Grid) -> Float[Array, "B N K"]:
+  """Returns the outputs for all tokens of a grid, computed one block of rows after another."""
+  batch_size, num_latents = absorbed.token_keys.shape[:2]
   shape = (batch_size, len(grid.rows), len(grid.cells))
   features = jnp.zeros((*shape, 0)) if grid.features is None else grid.features
-  ask_features, ask_row, ask_cell = grid.split(folded.asked)
-  by_cell = jnp.einsum("sk,blk->bsl", grid.cells, ask_cell)
+  key_features, key_row, key_cell = grid.split(absorbed.token_keys)
+  by_cell = jnp.einsum("sk,blk->bsl", grid.cells, key_cell)
 
   def block(now: tuple) -> Array:
     features, scale, rows = now
-    logits = jnp.einsum("rp,blp->brl", rows, ask_row)[:, :, None] + by_cell[:, None]
+    logits = jnp.einsum("rp,blp->brl", rows, key_row)[:, :, None] + by_cell[:, None]
     if features.shape[-1]:
-      logits = logits + jnp.einsum("brsc,blc->brsl", features, ask_features)
-    logits = logits * scale[..., None] + folded.bias[:, None, None]
-    return _answers(folded, logits.reshape(batch_size, -1, num_latents))
+      logits = logits + jnp.einsum("brsc,blc->brsl", features, key_features)
+    logits = logits * scale[..., None] + absorbed.bias[:, None, None]
+    return _outputs(absorbed, logits.reshape(batch_size, -1, num_latents))
 
   size = _rows_at_once(shape[1], 4 * batch_size * num_latents * shape[2])
   scale = jnp.broadcast_to(grid.inverse_deviation(), shape)
   blocks = (_cut(features, 1, size), _cut(scale, 1, size), _cut(grid.rows, 0, size))
-  answers = jnp.moveaxis(jax.lax.map(jax.checkpoint(block), blocks), 0, 1)
-  return answers.reshape(batch_size, shape[1] * shape[2], -1)
+  outputs = jnp.moveaxis(jax.lax.map(jax.checkpoint(block), blocks), 0, 1)
+  return outputs.reshape(batch_size, shape[1] * shape[2], -1)
 
 
 def answer_points(
-  folded: Folded, grid: Grid, points: Int[Array, " Q"], size: int
+  absorbed: AbsorbedDecoder, grid: Grid, points: Int[Array, " Q"], size: int
 ) -> Float[Array, "B Q K"]:
-  """Returns the answers to some tokens of a grid without features, `size` at a time.
+  """Returns the outputs for some tokens of a grid without features, `size` at a time.
 
   Args:
-    folded: From `GridDecoder.fold`.
+    absorbed: Output of `GridDecoder.absorb`.
     grid: Only its tables are used.
-    points: Flat indices, rows first.
-    size: Most points at once.
+    points: Flat row-major indices.
+    size: Maximum number of points at once.
   """
-  _, ask_row, ask_cell = grid.split(folded.asked)
-  by_row = jnp.einsum("rp,blp->brl", grid.rows, ask_row)
-  by_cell = jnp.einsum("sk,blk->bsl", grid.cells, ask_cell)
+  _, key_row, key_cell = grid.split(absorbed.token_keys)
+  by_row = jnp.einsum("rp,blp->brl", grid.rows, key_row)
+  by_cell = jnp.einsum("sk,blk->bsl", grid.cells, key_cell)
   scale = grid.inverse_deviation()[0]
 
   def block(points: Array) -> Array:
     row, cell = jnp.divmod(points[0], len(grid.cells))
     logits = (by_row[:, row] + by_cell[:, cell]) * scale[row, cell][None, :, None]
-    return _answers(folded, logits + folded.bias[:, None])
+    return _outputs(absorbed, logits + absorbed.bias[:, None])
 
   return in_chunks(block, jnp.asarray(points)[None], size)
 
 
-def _answers(folded: Folded, logits: Float[Array, "B Q L"]) -> Float[Array, "B Q K"]:
+def _outputs(absorbed: AbsorbedDecoder, logits: Float[Array, "B Q L"]) -> Float[Array, "B Q K"]:
   weights = jnp.exp(logits - _highest(logits))
-  seen = jnp.einsum("bql,blv->bqv", weights, folded.values)
-  x = seen[..., :-1] / seen[..., -1:]
-  if folded.spread is None:
+  attended = jnp.einsum("bql,blv->bqv", weights, absorbed.values)
+  x = attended[..., :-1] / attended[..., -1:]
+  if absorbed.variance is None:
     square = jnp.mean(jnp.square(_centred(x)), axis=-1, keepdims=True)
   else:
-    product, linear, rest = folded.spread
+    product, linear, rest = absorbed.variance
     square = jnp.sum(jnp.dot(x, product) * x, axis=-1, keepdims=True)
-    square = (square + jnp.dot(x, linear[:, None]) + rest) / folded.hidden[0].shape[-1]
-  hidden = jnp.dot(x, folded.hidden[0])
-  hidden = (hidden + broadcast(folded.hidden[1], hidden)) * jax.lax.rsqrt(
+    square = (square + jnp.dot(x, linear[:, None]) + rest) / absorbed.hidden[0].shape[-1]
+  hidden = jnp.dot(x, absorbed.hidden[0])
+  hidden = (hidden + broadcast(absorbed.hidden[1], hidden)) * jax.lax.rsqrt(
     jnp.maximum(square, 0.0) + EPS
   )
-  hidden = jax.nn.gelu(hidden + broadcast(folded.hidden_bias, hidden), approximate=True)
-  from_x, from_hidden, bias = folded.outputs
-  answers = jnp.dot(x, from_x) + jnp.dot(hidden, from_hidden)
-  return answers + broadcast(bias, answers)
+  hidden = jax.nn.gelu(hidden + broadcast(absorbed.hidden_bias, hidden), approximate=True)
+  from_x, from_hidden, bias = absorbed.outputs
+  outputs = jnp.dot(x, from_x) + jnp.dot(hidden, from_hidden)
+  return outputs + broadcast(bias, outputs)
 
 
-# --- parts ------------------------------------------------------------------------------------------
+# --- parts
+# ------------------------------------------------------------------------------------------
 
 
 def _highest(logits: Float[Array, "... L"]) -> Float[Array, "... 1"]:
-  """Returns what a softmax subtracts. It cancels out, so no gradient passes through it.
+  """Returns the maximum logit, without a gradient: it cancels out in a softmax.
 
-  Nor could it safely: where the backward pass computes logits again, none may equal the maximum to
-  the last bit, and the gradient of a maximum is then 0 / 0.
+  If the backward pass recomputes logits, rounding may leave none equal to the maximum, and its
+  gradient would be 0 / 0.
   """
   return jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
 
@@ -351,19 +358,19 @@ def _centred(x: Float[Array, "... F"]) -> Float[Array, "... F"]:
 
 
 def _cut(x: Array, axis: int, size: int) -> Array:
-  """Returns blocks of `size` along an axis, one after another in front."""
+  """Returns the blocks of `size` along an axis, stacked on a new leading axis."""
   return jnp.moveaxis(
     x.reshape(*x.shape[:axis], x.shape[axis] // size, size, *x.shape[axis + 1 :]), axis, 0
   )
 
 
 def _rows_at_once(num_rows: int, row_bytes: int) -> int:
-  """Returns how many rows make a block: the largest divisor of their number within the budget."""
+  """Returns the number of rows of a block: the largest divisor of `num_rows` within the budget."""
   fits = max(1, BLOCK_BYTES // row_bytes)
   return max(n for n in range(1, num_rows + 1) if num_rows % n == 0 and n <= fits)
 
 
 def existing(name: str, **shapes: tuple[int, ...]) -> list[Array]:
-  """Returns parameters of the module of that name in this scope, which made them before."""
+  """Returns existing parameters of the module of that name in this scope."""
   with hk.experimental.name_scope(name):
     return [hk.get_parameter(leaf, s, jnp.float32, jnp.zeros) for leaf, s in shapes.items()]

@@ -1,4 +1,4 @@
-"""Perceiver IO for optical flow: every pixel of the first frame asks where it went."""
+"""Perceiver IO for optical flow, with one query per pixel of the first frame."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,16 +32,16 @@ class Config:
   """Sizes of a `FlowPerceiver`; defaults are the published model.
 
   Attributes:
-    height: Rows of a frame; larger images are worked out in tiles of this size.
+    height: Rows of a frame; larger images are computed in tiles of this size.
     width: Columns of a frame.
     channels: Channels of a frame.
-    patch_dim: Width of the features of a pixel, positions apart.
-    positions: Of the pixels.
-    encoder: Reads the pixels.
-    decoder: Answers them.
-    output_dim: Channels of the output; flow has two, x and y.
-    rescale: The decoder's output is divided by this.
-    flow_scale: And multiplied by this to give pixels.
+    patch_dim: Width of the features of a pixel, without positions.
+    positions: Position encoding of the pixels.
+    encoder: Sizes of the encoder of the pixels.
+    decoder: Sizes of the decoder, with one query per pixel.
+    output_dim: Channels of the output: two for flow, x and y.
+    rescale: Divisor of the decoder's output.
+    flow_scale: Factor that converts the result to pixels.
   """
 
   height: Size = 368
@@ -81,7 +81,7 @@ class FlowPerceiver(hk.Module):
 
   @hk.name_like("__call__")
   def watch(self, frames: Float[Array, "B 2 H W C"]) -> Float[Array, "B L D"]:
-    """Returns `encode(tokens(frames))`, with less arithmetic where there is one head."""
+    """Returns `encode(tokens(frames))`, with less arithmetic if there is one head."""
     encoder = GridEncoder(self.config.encoder, name="encoder")
     if hk.running_init() or self.config.encoder.num_cross_heads > 1:
       return encoder(self.tokens(frames))
@@ -91,13 +91,13 @@ class FlowPerceiver(hk.Module):
   def everywhere(
     self, latents: Float[Array, "B L D"], frames: Float[Array, "B 2 H W C"]
   ) -> Float[Array, "B N K"]:
-    """Returns `decode(latents, tokens(frames))`, with less arithmetic where there is one head."""
+    """Returns `decode(latents, tokens(frames))`, with less arithmetic if there is one head."""
     c = self.config
     if hk.running_init() or c.decoder.num_heads > 1 or c.decoder.use_query_residual:
       return self.decode(latents, self.tokens(frames))
     grid = self._grid(frames)
-    folded = GridDecoder(c.decoder, c.output_dim, name="decoder").fold(latents, grid.width)
-    return answer_grid(folded, grid) * (c.flow_scale / c.rescale)
+    absorbed = GridDecoder(c.decoder, c.output_dim, name="decoder").absorb(latents, grid.width)
+    return answer_grid(absorbed, grid) * (c.flow_scale / c.rescale)
 
   def _grid(self, frames: Float[Array, "B 2 H W C"]) -> Grid:
     c = self.config
@@ -135,7 +135,7 @@ class FlowPerceiver(hk.Module):
   def decode(
     self, latents: Float[Array, "B L D"], tokens: Float[Array, "B Q F"]
   ) -> Float[Array, "B Q K"]:
-    """Returns flow in pixels at the pixels whose tokens are given: all, or any subset."""
+    """Returns flow in pixels at the pixels of the given tokens: all, or any subset."""
     c = self.config
     zeros = hk.initializers.Constant(0.0)  # an untrained model predicts no motion
     answers = Decoder(c.decoder, c.output_dim, w_init=zeros, name="decoder")(tokens, latents)
@@ -151,11 +151,11 @@ def extract_patches(frames: Float[Array, "B T H W C"]) -> Float[Array, "B T H W 
 
 
 def tile_starts(size: int, tile: int, overlap: int, *, fewest: bool = False) -> list[int]:
-  """Returns where tiles start along one axis: all inside the image, none twice.
+  """Returns the start of each tile along one axis: all inside the image, without duplicates.
 
-  Every `tile - overlap` pixels, the last ones moved back to the border, as in the released colab
-  wherever that works. There, tiles stick out of 1920×1080 images, and an image of exactly one tile
-  is worked out four times.
+  Tiles start every `tile - overlap` pixels, and the last one is shifted back to the border, as in
+  the released colab. Differs: in the colab, tiles exceed the border of 1920×1080 images, and an
+  image of exactly one tile is computed four times.
 
   >>> tile_starts(1080, 368, 20)
   [0, 348, 696, 712]
@@ -165,9 +165,9 @@ def tile_starts(size: int, tile: int, overlap: int, *, fewest: bool = False) -> 
   Args:
     size: Pixels of the image along this axis.
     tile: Pixels of a tile.
-    overlap: Least overlap of neighbours.
-    fewest: Whether to take the fewest tiles, evenly spread, that overlap by at least half of that
-      instead: 6 for 1280×720 rather than 9, two rows of which would nearly coincide.
+    overlap: Minimum overlap of neighbours.
+    fewest: If True, use the fewest, evenly spaced tiles that overlap by at least half of `overlap`:
+      6 for 1280×720 instead of 9, of which two rows would nearly coincide.
 
   Raises:
     ValueError: The image is smaller than a tile, or the overlap is not smaller than a tile.
@@ -199,13 +199,13 @@ def tiled_flow(
   overlap: int = 20,
   fewest: bool = False,
 ) -> Float[np.ndarray, "B H W 2"]:
-  """Returns flow of an image of any size: weighted mean of overlapping tiles.
+  """Returns the flow of an image of any size as the weighted mean over overlapping tiles.
 
   Args:
-    flow: The model for one tile; compiled once, whatever the image.
+    flow: The model for one tile; compiled once for images of any size.
     frames: Two frames in [-1, 1], at least as large as a tile.
     tile: Rows and columns of a tile.
-    overlap: Least overlap of neighbouring tiles, pixels.
+    overlap: Minimum overlap of neighbouring tiles in pixels.
     fewest: See `tile_starts`.
 
   Raises:
@@ -226,7 +226,7 @@ def tiled_flow(
 def end_point_error(
   flow: Float[Array, "... 2"], target: Float[Array, "... 2"], valid: Int[Array, "..."] | Array
 ) -> Float[Array, ""]:
-  """Returns the mean distance between flow and target where `valid`: the training objective."""
+  """Returns the mean end-point error over `valid` pixels, the training objective."""
   valid = valid.astype(flow.dtype)
   distance = jnp.sqrt(jnp.sum(jnp.square(flow - target), axis=-1) + 1e-12)
   return jnp.sum(valid * distance) / jnp.maximum(jnp.sum(valid), 1)

@@ -1,4 +1,4 @@
-"""Perceiver IO optical flow: published size, and small ones."""
+"""Variants of Perceiver IO for optical flow: the published size, and smaller ones."""
 
 from perceiver_stream.models.family import Card, Family, fit_frames
 from perceiver_stream.models.perceiver_io.flow import Config
@@ -28,13 +28,13 @@ VARIANTS = {
 RELEASED = {"published": "the optical flow .pystate"}
 
 CARD = Card(
-  summary="Optical flow between two frames; every pixel of the first asks where it went.",
+  summary="Optical flow between two frames, with one query per pixel of the first.",
   paper="Jaegle et al. 2021, Perceiver IO, 2107.14795, section 4.2",
   code="google-deepmind/deepmind-research, perceiver/, optical flow colab",
   inputs="pixels of the config's size, two ticks; larger images in tiles (`tiled_flow`)",
   weights="optical flow .pystate of the release; Hugging Face PerceiverForOpticalFlow",
-  limits="Displacement 0 means: from the frame before the newest to the newest. Moves larger than "
-  "about a tile's overlap are lost between tiles.",
+  limits="Displacement 0 is the flow from the previous frame to the newest. Motion larger than "
+  "about the overlap of tiles is lost between tiles.",
 )
 
 

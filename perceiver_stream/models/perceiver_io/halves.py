@@ -1,10 +1,10 @@
-"""Perceiver and Perceiver IO: read any tokens into latents, think, answer any queries.
+"""Encoder and decoder of Perceiver and Perceiver IO.
 
-The two halves that all published models share; `perceiver_flow`, `perceiver_autoencoder` and
-`perceiver_classifier` put tokens in front and outputs behind.
+All published models share them: the encoder maps tokens to latents, the decoder maps queries and
+latents to outputs. `flow`, `autoencoder` and `classifier` add their own tokens and output layers.
 
 Source: Jaegle et al. 2021, 2103.03206 and 2107.14795; deepmind-research, `perceiver/perceiver.py`.
-Differs: no dropout; long query lists are answered in chunks of bounded memory.
+Differs: no dropout; long query lists are decoded in chunks of bounded memory.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from perceiver_stream.nn import (
 from perceiver_stream.nn.positions import coordinates_float32
 from perceiver_stream.types import Bands, Layers, NonNegative, Size
 
-EPS = 1e-5  # of every norm in the published models
+EPS = 1e-5  # of all norms in the published models
 
 
 @dataclass(kw_only=True)
@@ -38,18 +38,18 @@ class EncoderConfig:
   Attributes:
     num_latents: Latents, L.
     latent_dim: Width of a latent, D.
-    num_blocks: How often the same self-attention layers are applied.
-    num_layers: Self-attention layers, with their own weights each.
+    num_blocks: Number of passes through the same self-attention layers.
+    num_layers: Self-attention layers with separate weights.
     num_cross_heads: Heads of the cross-attention to the tokens.
     num_self_heads: Heads of self-attention.
     cross_mlp_factor: MLP width over `latent_dim` after the cross-attention.
-    self_mlp_factor: The same after self-attention.
-    qk_dim: Width of queries and keys, cross and self; None follows the inputs.
-    v_dim: Width of values, cross and self; None is that of queries and keys.
-    qk_from_tokens: Whether the cross-attention's default `qk_dim` is the tokens' width (all
-      published models) or the latents'.
-    use_query_residual: Whether latents are added to what they read.
-    init_scale: Standard deviation of the latents at the start.
+    self_mlp_factor: MLP width over `latent_dim` after self-attention.
+    qk_dim: Width of queries and keys, cross and self; None: that of the inputs.
+    v_dim: Width of values, cross and self; None: that of queries and keys.
+    qk_from_tokens: If True, the cross-attention's default `qk_dim` is the tokens' width (all
+      published models), otherwise the latents'.
+    use_query_residual: If True, latents are added to the output of the cross-attention.
+    init_scale: Standard deviation of the initial latents.
   """
 
   num_latents: Size = 2048
@@ -73,10 +73,10 @@ class DecoderConfig:
 
   Attributes:
     num_heads: Heads of the cross-attention to the latents.
-    qk_dim: Width of queries and keys; None is the latents' width.
-    v_dim: Width of values; None is `qk_dim`.
-    use_query_residual: Whether queries are added to what they read.
-    chunk: Most queries answered at once; None answers all together.
+    qk_dim: Width of queries and keys; None: the latents' width.
+    v_dim: Width of values; None: `qk_dim`.
+    use_query_residual: If True, queries are added to the output of the cross-attention.
+    chunk: Maximum number of queries decoded at once; None: all.
   """
 
   num_heads: Size = 1
@@ -92,10 +92,11 @@ class FourierConfig:
 
   Attributes:
     num_bands: Bands per axis.
-    max_resolution: Elements per axis that decide the highest band; None is the grid's own size.
-    sine_only: Whether cosines are left out.
-    concat_pos: Whether raw positions come first.
-    as_released: Whether tables are rounded like the released code's (float32) or made in float64.
+    max_resolution: Elements per axis that set the highest band; None: the size of the grid.
+    sine_only: If True, cosines are left out.
+    concat_pos: If True, raw positions come first.
+    as_released: If True, tables are rounded as in the released code (float32); otherwise they are
+      computed in float64.
   """
 
   num_bands: Bands = 64
@@ -112,7 +113,7 @@ class FourierConfig:
   def points(self, shape: Sequence[int], indices: PyTree) -> Float[Array, "Q F"]:
     """Returns features of some points, by flat index, in the convention of released decoders.
 
-    There -1 is the first point but +1 is never reached: not the positions of `grid`.
+    There -1 is the first point, but +1 is not the last one: positions differ from those of `grid`.
     """
     positions = coordinates(shape, "left", indices)
     positions = positions.astype(np.float32) if self.as_released else positions
@@ -121,10 +122,10 @@ class FourierConfig:
   def axes(
     self, shape: Sequence[int], convention: str = "inclusive"
   ) -> list[tuple[Float[np.ndarray, "N F"], Int[np.ndarray, " F"]]]:
-    """Returns, by axis, the features of its positions and their columns in those of a point.
+    """Returns the position features of each axis, and their columns in the features of a point.
 
     Args:
-      shape: Of the grid.
+      shape: Shape of the grid.
       convention: `"inclusive"` gives the features of `grid`, `"left"` those of `points`.
     """
     made, count = [], len(shape)
@@ -157,7 +158,7 @@ class FourierConfig:
 
 
 class Encoder(hk.Module):
-  """Latents read the tokens once, then attend to each other, layer after layer."""
+  """Cross-attention of latents to tokens, followed by self-attention layers."""
 
   def __init__(self, config: EncoderConfig, *, name: str):
     super().__init__(name=name)
@@ -166,7 +167,7 @@ class Encoder(hk.Module):
   def __call__(
     self, tokens: Float[Array, "B N C"], mask: Bool[Array, "B N"] | None = None
   ) -> Float[Array, "B L D"]:
-    """Returns the latents; tokens where `mask` is False are not seen."""
+    """Returns the latents; tokens with a False `mask` are ignored."""
     return self.process(self.read(tokens, mask))
 
   @hk.name_like("__call__")
@@ -189,7 +190,7 @@ class Encoder(hk.Module):
 
   @hk.name_like("__call__")
   def process(self, latents: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-    """Returns the latents after `num_blocks` rounds through the same layers."""
+    """Returns the latents after `num_blocks` passes through the same layers."""
     c = self.config
     layers = [
       SelfBlock(
@@ -208,7 +209,7 @@ class Encoder(hk.Module):
 
 
 class Decoder(hk.Module):
-  """Queries read the latents; one dense layer makes outputs. Queries do not see each other."""
+  """Cross-attention of queries to latents and a dense output layer. Queries are independent."""
 
   def __init__(
     self,
@@ -226,11 +227,11 @@ class Decoder(hk.Module):
   def __call__(
     self, queries: Float[Array, "B Q E"], latents: Float[Array, "B L D"]
   ) -> Float[Array, "B Q K"]:
-    """Returns the answer to each query."""
-    return in_chunks(lambda q: self._answer(q, latents), queries, self.config.chunk)
+    """Returns the output for each query."""
+    return in_chunks(lambda q: self._decode(q, latents), queries, self.config.chunk)
 
   @hk.name_like("__call__")
-  def _answer(
+  def _decode(
     self, queries: Float[Array, "B Q E"], latents: Float[Array, "B L D"]
   ) -> Float[Array, "B Q K"]:
     c = self.config

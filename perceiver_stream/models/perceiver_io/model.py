@@ -1,9 +1,8 @@
-"""The feed-forward Perceivers under the contract of every model.
+"""The feed-forward Perceivers as models of the common contract.
 
-Their state is what they look at: two frames for flow, one for classes, the last clip for the
-autoencoder, with the latents of it. So one evaluator, one tracker and one latent extractor serve
-them too; the networks themselves are in `perceiver_flow`, `perceiver_autoencoder` and
-`perceiver_classifier`.
+The state consists of the current inputs (two frames for flow, one for classification, the last clip
+for the autoencoder) and their latents, so evaluation, tracking and latent extraction work as for
+recurrent models. The Haiku modules are in `flow`, `autoencoder` and `classifier`.
 """
 
 import abc
@@ -32,11 +31,10 @@ from perceiver_stream.nn.rows import where_rows
 
 
 class AbstractFeedForward(StreamNetwork):
-  """What the three networks share; a `models.base.Network` once `encode`, `predict` and `decode`
-  exist.
+  """Base class of the three networks; subclasses add `encode`, `predict` and `decode`.
 
-  A state's latents are those of what is looked at; its `extra` is the last frames and samples for
-  the autoencoder, otherwise empty.
+  The latents of a state are those of its current inputs; its `extra` contains the last frames and
+  samples for the autoencoder and is empty otherwise.
   """
 
   def __init__(self, latent_shape: tuple[int, int], modalities: dict[str, Modality]):
@@ -45,7 +43,7 @@ class AbstractFeedForward(StreamNetwork):
 
   @abc.abstractmethod
   def encode(self, memory: dict[str, Memory], clip: dict[str, Array]) -> Array:
-    """Returns the latents of what is remembered."""
+    """Returns the latents of the remembered inputs."""
 
   def initial_latents(self, batch_size: int) -> Float[Array, "B L D"]:
     """Returns zeros."""
@@ -74,7 +72,7 @@ class AbstractFeedForward(StreamNetwork):
 
 
 class FlowNetwork(AbstractFeedForward):
-  """Flow from the frame before the newest to the newest one: what displacement 0 means here."""
+  """Flow from the previous frame to the newest one, at displacement 0."""
 
   def __init__(self, config: perceiver_flow.Config, modalities: dict[str, Modality]):
     super().__init__((config.encoder.num_latents, config.encoder.latent_dim), modalities)
@@ -95,12 +93,12 @@ class FlowNetwork(AbstractFeedForward):
     return {"flow": jnp.repeat(flow, len(displacements), axis=1)}
 
   def decode(self, state: State, queries: Mapping[str, Queries]) -> dict[str, Array]:
-    """Returns flow at some pixels, `[B, Q, 1, 1, 2]`; others are not worked out."""
+    """Returns flow at the queried pixels, `[B, Q, 1, 1, 2]`; others are not computed."""
     shape = (self.config.height, self.config.width)
     tokens = self.net.tokens(self._frames(state.memory))
     answers, scale = {}, self.modalities["flow"].config.scale
-    for name, asked in queries.items():
-      flow = self.net.decode(state.latents, tokens[:, cell_index(asked.positions, shape)])
+    for name, query in queries.items():
+      flow = self.net.decode(state.latents, tokens[:, cell_index(query.positions, shape)])
       answers[name] = flow[:, :, None, None] / scale
     return answers
 
@@ -135,7 +133,7 @@ class ClassifierNetwork(AbstractFeedForward):
 
 
 class AutoencoderNetwork(AbstractFeedForward):
-  """The newest tick of the last clip, through the latents: picture, sound and label."""
+  """Reconstruction of the newest tick of the last clip from its latents: image, sound and label."""
 
   def __init__(self, config: perceiver_autoencoder.Config, modalities: dict[str, Modality]):
     super().__init__((config.encoder.num_latents, config.encoder.latent_dim), modalities)
@@ -152,7 +150,7 @@ class AutoencoderNetwork(AbstractFeedForward):
     }
 
   def next_clip(self, clip: dict, memory: dict[str, Memory], is_first: Array) -> dict[str, Array]:
-    """Returns the clip with the newest tick at its end; at a first tick that tick repeated."""
+    """Returns the clip with the newest tick at its end; at a first tick, that tick repeated."""
     image, sound = memory["pixels"].last[:, None], memory["audio"].last[..., None]
 
     def shift(old: Array, new: Array) -> Array:
@@ -162,7 +160,7 @@ class AutoencoderNetwork(AbstractFeedForward):
     return {"image": shift(clip["image"], image), "audio": shift(clip["audio"], sound)}
 
   def encode(self, memory: dict[str, Memory], clip: dict[str, Array]) -> Array:
-    """Returns the latents of the clip; the label is masked anyway."""
+    """Returns the latents of the clip; the label is zero, since its token is always masked."""
     del memory
     label = jnp.zeros((clip["image"].shape[0], self.config.num_classes))
     return self.net.watch({**clip, "label": label})
@@ -188,30 +186,30 @@ class AutoencoderNetwork(AbstractFeedForward):
   def decode(self, state: State, queries: Mapping[str, Queries]) -> dict[str, Array]:
     """Returns pixels of the clip, `[B, Q, 1, 1, 3]`; displacement -n is n ticks before the newest.
 
-    Audio is answered by the patch of `samples_per_patch` samples at a position in the tick.
+    Audio is decoded as the patch of `samples_per_patch` samples at a position in the tick.
     """
     c = self.config
     answers = {}
-    for name, asked in queries.items():
-      back = jnp.clip(jnp.round(asked.displacement).astype(jnp.int32), 1 - c.num_frames, 0)
+    for name, query in queries.items():
+      back = jnp.clip(jnp.round(query.displacement).astype(jnp.int32), 1 - c.num_frames, 0)
       frame = c.num_frames - 1 + back
       if name == "pixels":
-        cell = cell_index(asked.positions, (c.height, c.width))
+        cell = cell_index(query.positions, (c.height, c.width))
         points = {"image": frame * (c.height * c.width) + cell}
         answers[name] = self.net.decode(state.latents, points)["image"][:, :, None, None]
       elif name == "audio":
         patches = c.samples // c.samples_per_patch // c.num_frames
-        cell = cell_index(asked.positions, (patches,))
+        cell = cell_index(query.positions, (patches,))
         points = {"audio": frame * patches + cell}
         answers[name] = self.net.decode(state.latents, points)["audio"]
       else:
-        points = {"label": jnp.zeros(asked.positions.shape[0], jnp.int32)}
+        points = {"label": jnp.zeros(query.positions.shape[0], jnp.int32)}
         answers[name] = self.net.decode(state.latents, points)["label"]
     return answers
 
 
 def build_flow(config: perceiver_flow.Config) -> Model:
-  """Returns the flow model: reads pixels, gives flow."""
+  """Returns the flow model: pixels to flow."""
   size: dict[str, Any] = {"height": config.height, "width": config.width, "patch": 1}
   return _build(
     FlowNetwork,
@@ -224,7 +222,7 @@ def build_flow(config: perceiver_flow.Config) -> Model:
 
 
 def build_classifier(config: perceiver_classifier.Config) -> Model:
-  """Returns the classifier: reads pixels, gives label logits."""
+  """Returns the classifier: pixels to label logits."""
   size: dict[str, Any] = {"height": config.height, "width": config.width, "patch": 1}
   return _build(
     ClassifierNetwork,
@@ -237,7 +235,7 @@ def build_classifier(config: perceiver_classifier.Config) -> Model:
 
 
 def build_autoencoder(config: perceiver_autoencoder.Config) -> Model:
-  """Returns the autoencoder: reads pixels and sound, gives them back, and label logits."""
+  """Returns the autoencoder: pixels and sound to their reconstruction and label logits."""
   samples = config.samples // config.num_frames
   size: dict[str, Any] = {"height": config.height, "width": config.width, "patch": 1}
   return _build(

@@ -1,4 +1,4 @@
-"""Published weights of the Perceivers: DeepMind's parameter names and Hugging Face's."""
+"""Published weights of the Perceivers: parameter names of DeepMind and of Hugging Face."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def _block(ours: str, theirs: str, norms: dict[str, str]) -> list[Rule]:
 
 
 def _core(encoder: str, decoder: str) -> list[Rule]:
-  """Rules of encoder and decoder, which differ between models only by their first name."""
+  """Returns the rules of encoder and decoder; models differ in the first part of the names only."""
   return [
     Rule(".*/encoder/latents/pos_embs", f"{encoder}/~/trainable_position_encoding/pos_embs"),
     *_block("encoder/cross", f"{encoder}/~/cross_attention", _CROSS_NORMS),
@@ -80,7 +80,7 @@ DEEPMIND = {
   ],
 }
 
-IGNORED = r".*_ema/(hidden|counter)"  # of a training run, in the conv classifier's file
+IGNORED = r".*_ema/(hidden|counter)"  # training statistics in the file of the conv classifier
 
 
 # --- Hugging Face ---------------------------------------------------------------------------------
@@ -164,22 +164,22 @@ HUGGING_FACE = {
 HF_IGNORED = r".*\.num_batches_tracked"
 
 
-# --- which config a file of DeepMind has ---
+# --- detection of DeepMind's files ---
 
 
 def detect_flow(flat: Flat) -> Detected | None:
-  """Returns the flow model, if a file is of it."""
+  """Returns the flow model if the file has its names, else None."""
   return _deepmind("perceiver_flow", flow.Config()) if _has(flat, "flow_decoder") else None
 
 
 def detect_autoencoder(flat: Flat) -> Detected | None:
-  """Returns the video autoencoder, if a file is of it."""
+  """Returns the video autoencoder if the file has its names, else None."""
   name = "perceiver_autoencoder"
   return _deepmind(name, autoencoder.Config()) if _has(flat, "multimodal_decoder") else None
 
 
 def detect_classifier(flat: Flat) -> Detected | None:
-  """Returns the image classifier, if a file is of one; its tokens follow from names."""
+  """Returns the image classifier if the file has its names, else None; they also set its tokens."""
   if not _has(flat, "classification_decoder"):
     return None
   return _deepmind("perceiver_classifier", _deepmind_classifier(flat))
