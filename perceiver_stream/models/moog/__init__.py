@@ -1,4 +1,4 @@
-"""MooG: a latent array that moves with what it sees (van Steenkiste et al. 2024)."""
+"""MooG: a recurrent latent array whose latents follow objects (van Steenkiste et al. 2024)."""
 
 from perceiver_stream.models.moog.config import Config as Config
 from perceiver_stream.models.moog.config import DecoderConfig as DecoderConfig

@@ -20,13 +20,13 @@ class EncoderConfig:
   """Sizes of the frame encoder; defaults are the published checkpoint's.
 
   Attributes:
-    channels: Of each convolution.
-    strides: Of each convolution.
-    kernels: Of each convolution; None is 3×3.
-    normalise: Whether a norm follows the convolutions.
-    hidden_dim: Width of the dense layer behind the positions.
+    channels: Output channels of each convolution.
+    strides: Stride of each convolution.
+    kernels: Kernel size of each convolution; None: 3×3.
+    normalise: If True, a norm follows the convolutions.
+    hidden_dim: Width of the dense layer after the positions.
     num_octaves: Octaves of the positions.
-    add_positions: Whether positions are projected and added; else they stand beside the features.
+    add_positions: If True, positions are projected and added; else they are concatenated.
   """
 
   channels: tuple[Size, ...] = (64, 128, 128, 256, 256, 512)
@@ -43,12 +43,12 @@ class DecoderConfig:
   """Sizes of a dense decoder: pixels, or depth.
 
   Attributes:
-    stack: Its blocks.
+    stack: Sizes of its blocks.
     num_octaves: Octaves of the positions of the queries.
     add_positions: See `EncoderConfig`.
-    use_self: Whether queries attend to each other (the notebook's decoder class; then an answer
-      depends on what else is asked).
-    chunk: Most queries (rows × queries) answered at once, if they do not attend to each other.
+    use_self: If True, queries attend to each other, as in the notebook's decoder class; an output
+      then depends on the other queries.
+    chunk: Maximum number of queries (rows × queries) decoded at once, without self-attention.
   """
 
   stack: StackConfig = field(
@@ -67,22 +67,23 @@ class Config:
   Attributes:
     height: Rows of a frame.
     width: Columns of a frame.
-    channels: Channels of a frame; under the contract of every model three, RGB.
-    num_latents: Latents.
+    channels: Channels of a frame; the common model contract needs three, RGB.
+    num_latents: Number of latents.
     latent_dim: Width of a latent.
     init_scale: Standard deviation of the state before the first frame.
-    state_eps: Added to the variance where the state is normalised.
-    norm_first: Whether the state is normalised before a step (checkpoint) or after (training code).
-    encoder: Of frames.
+    state_eps: Added to the variance when the state is normalised.
+    norm_first: If True, the state is normalised before a step (checkpoint), else after it (training
+      code).
+    encoder: Frame encoder.
     predictor: Self-attention blocks.
     corrector: Self and cross-attention blocks.
-    decoder: Of pixels; None for a file of latents only.
-    use_loss_gradient: Whether the corrector starts from the prediction together with the gradient
-      of its error.
-    sample: Every how many rows and columns are decoded to train.
+    decoder: Pixel decoder; None for a file that has latents only.
+    use_loss_gradient: If True, the corrector also reads the gradient of the prediction's error.
+    sample: Stride of the pixels that are decoded in training, in rows and columns.
     displacements: Ticks ahead that are predicted.
-    float32_positions: Whether tables are rounded as in the released code; else made in float64.
-    remat: Whether ticks are recomputed in the backward pass.
+    float32_positions: If True, tables are rounded as in the released code; else computed in
+      float64.
+    remat: If True, ticks are recomputed in the backward pass.
   """
 
   height: Size = 256

@@ -1,4 +1,4 @@
-"""MooG under the contract of every model, and its training objective."""
+"""MooG as a model of the common contract, and its training objective."""
 
 from collections.abc import Callable, Mapping
 
@@ -24,8 +24,9 @@ from perceiver_stream.types import Observation
 class MoogNetwork(RecurrentNetwork):
   """`Moog` as a `models.base.Network`.
 
-  A tick without a frame keeps the prediction; further displacements are predictions of predictions.
-  A state's `extra` is the latents that a row goes back to when a recording starts, drawn once.
+  A tick without a frame keeps the prediction; larger displacements are iterated predictions.
+  `extra` of a state is the initial latents, drawn once, to which a row is reset when a recording
+  starts.
   """
 
   def __init__(self, config: Config, modalities: dict[str, Modality]):
@@ -41,20 +42,20 @@ class MoogNetwork(RecurrentNetwork):
 
   @property
   def displacements(self) -> tuple[int, ...]:
-    """The displacements that single queries are answered at; 0 is the present."""
+    """The displacements of single queries; 0 is the present."""
     return tuple(sorted({0, *self.config.displacements}))
 
   def initial_extra(
     self, latents: Float[Array, "B L D"], memory: Mapping[str, Memory]
   ) -> Float[Array, "B L D"]:
-    """Returns the latents that a row goes back to."""
+    """Returns the latents to which a row is reset."""
     del memory
     return latents
 
   def encode(
     self, state: State, kept: Remembered, detach: Array | None = None
   ) -> tuple[CoreInputs, Float[Array, "T B L D"]]:
-    """Returns what the recurrence reads at every tick, and where rows go back to."""
+    """Returns the core's inputs at every tick, and the latents to which rows are reset."""
     frames, valid = kept.memory["pixels"].last, kept.valid["pixels"]
     start = repeat_rows(state.extra, valid.shape[0])
     inputs = CoreInputs(
@@ -89,7 +90,7 @@ class MoogNetwork(RecurrentNetwork):
     return {name: answers[..., None, None, :]}
 
   def picture(self, latents: Float[Array, "B L D"]) -> Float[Array, "B H W 3"]:
-    """Returns the whole frame that a predicted state says."""
+    """Returns the whole frame decoded from a predicted state."""
     c = self.config
     rows = repeat_rows(positions_of(c), latents.shape[0])
     return self.net.decode(latents, rows).reshape(-1, c.height, c.width, 3)
@@ -97,14 +98,14 @@ class MoogNetwork(RecurrentNetwork):
   def attention(
     self, state: State, observations: Observation, grid: tuple[int, int]
   ) -> tuple[Attended, State]:
-    """Returns what latents look at at each of T ticks, and the state after the last.
+    """Returns the attention at each of T ticks, and the state after the last.
 
-    Latents read the frame's tokens in the corrector. Cells are owned in the decoder, where pixels
-    of the tick's own frame are predicted from the predicted state; the pixel in a cell's middle
-    speaks for it.
+    Encoder attention is that of the latents to the frame's tokens in the corrector. Decoder
+    attention is that of pixels of the tick's own frame, decoded from the predicted state; a cell is
+    represented by the pixel at its centre.
 
     Raises:
-      ValueError: There is no decoder, or it would answer the grid's cells in more than one piece.
+      ValueError: There is no decoder, or the grid's cells exceed one chunk of it.
     """
     kept = self.remember(state.memory, observations)
     inputs, _ = self.encode(state, kept)
@@ -126,14 +127,14 @@ class MoogNetwork(RecurrentNetwork):
     return attended, State(last, memory, state.extra)
 
   def _cell_positions(self, grid: tuple[int, int], rows: int) -> Float[Array, "B Q P"]:
-    """Returns the features of the pixels in the middles of the cells."""
+    """Returns the features of the pixels at the centres of the cells."""
     c = self.config
     if c.decoder is None:
       raise ValueError("moog: attention needs the decoder, but config.decoder is None.")
     if rows * grid[0] * grid[1] > c.decoder.chunk:
       raise ValueError(
         f"moog: attention over {grid[0]}×{grid[1]} cells in {rows} rows is more than "
-        f"config.decoder.chunk={c.decoder.chunk}; ask for fewer cells or rows."
+        f"config.decoder.chunk={c.decoder.chunk}; use fewer cells or rows."
       )
     centres = jnp.asarray(coordinates(grid), jnp.float32)
     return repeat_rows(positions_of(c)[cell_index(centres, (c.height, c.width))], rows)
@@ -142,7 +143,7 @@ class MoogNetwork(RecurrentNetwork):
 def sample(
   config: Config, frames: Float[Array, "T B H W 3"], offsets: Array
 ) -> tuple[Float[Array, "T B Q P"], Float[Array, "T B Q 3"]]:
-  """Returns position features and colours of the pixels that are decoded to train."""
+  """Returns position features and colours of the pixels that are decoded in training."""
   shape = (config.height, config.width)
   ticks, batch = frames.shape[:2]
   cells = sampled_cells(shape, config.sample, offsets.reshape(-1, 2))
@@ -190,9 +191,9 @@ def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
   """Returns MooG's objective: mean squared error between each prediction and its frame.
 
   `loss(params, state, observations, rng, detach_prob=0.0) -> (loss, state after the last tick)`.
-  One pixel in `config.sample`² is decoded, at random offsets per row and tick; with
-  `detach_prob` the gradient into the past is cut, per row and tick. Ticks without a frame do not
-  count.
+  One pixel in `config.sample`² is decoded, at random offsets per row and tick. With probability
+  `detach_prob`, per row and tick, the gradient into the past is stopped. Ticks without a frame are
+  excluded.
   """
   modalities = modalities_of(config)
 
@@ -216,6 +217,6 @@ def build(config: Config) -> Model:
 
 
 def modalities_of(config: Config) -> dict[str, Modality]:
-  """Returns the pixels that the model reads and predicts; raises ValueError if it reads others."""
+  """Returns the pixels modality of the model; raises ValueError for frames that are not RGB."""
   check_rgb("moog", config.channels)
   return pixel_modality(config)

@@ -1,8 +1,8 @@
-"""MooG: a latent array that moves with the things it sees.
+"""Haiku modules of MooG.
 
-Two published forms share all parts and differ in where the state is normalised: the Ego4D
-checkpoint (before the step) and the training code (after it). The frame encoder does not depend on
-the state and the decoder does not feed it, so only predict and correct are inside the scan.
+The two published forms differ in the normalisation of the state: before the step in the Ego4D
+checkpoint, after it in the training code. The frame encoder does not depend on the state, and the
+state does not depend on the decoder, so only prediction and correction are inside the scan.
 
 Source: van Steenkiste et al. 2024, Moving Off-the-Grid; representations4d, `moog/modules.py`,
 `moog/configs/movi.py` and the inference notebook.
@@ -32,8 +32,8 @@ from perceiver_stream.nn import (
 class Stack(hk.Module):
   """MooG's transformer: dense, parallel blocks, norm, dense.
 
-  The first dense layer exists with `hidden_dim`, the last one with `output_dim`, or if
-  `hidden_dim` is not the input's width, which it then restores.
+  The first dense layer exists if `hidden_dim` is set. The last one exists if `output_dim` is set,
+  or if `hidden_dim` differs from the input's width, which it then restores.
   """
 
   @hk.name_like("__call__")
@@ -58,7 +58,7 @@ class Stack(hk.Module):
   def __call__(
     self, x: Float[Array, "B Q E"], y: Float[Array, "B N C"] | None = None
   ) -> Float[Array, "B Q K"]:
-    """Returns the transformed `x`; `y` is what it reads."""
+    """Returns the transformed `x`, which attends to `y`."""
     width = x.shape[-1]
     x = self.input(x) if self.input else x
     for block in self.blocks:
@@ -69,7 +69,7 @@ class Stack(hk.Module):
 
 
 class FrameEncoder(hk.Module):
-  """Convolutions, positions, one dense layer: one token per cell of a coarse grid."""
+  """Convolutions, positions and a dense layer: one token per cell of a coarse grid."""
 
   @hk.name_like("__call__")
   def __init__(self, config: EncoderConfig, *, float32_positions: bool = True, name: str):
@@ -90,7 +90,7 @@ class FrameEncoder(hk.Module):
   def tokens(
     self, x: Float[Array, "B h w C"], positions: Float[Array, "y x P"] | None = None
   ) -> Float[Array, "B N K"]:
-    """Returns the tokens of features that went through all convolutions."""
+    """Returns the tokens from the output of the last convolution."""
     c = self.config
     x = self.norm(x) if c.normalise else x
     batch, height, width, channels = x.shape
@@ -101,7 +101,7 @@ class FrameEncoder(hk.Module):
 
 
 class DenseDecoder(hk.Module):
-  """Cross-attention from positions to the latents; a query is nothing but its position."""
+  """Cross-attention from positions to the latents; a query consists of its position only."""
 
   @hk.name_like("__call__")
   def __init__(self, config: DecoderConfig, output_dim: int, *, name: str):
@@ -113,7 +113,7 @@ class DenseDecoder(hk.Module):
   def __call__(
     self, latents: Float[Array, "B L D"], positions: Float[Array, "B Q P"]
   ) -> Float[Array, "B Q K"]:
-    """Returns the answers."""
+    """Returns the outputs of the queries."""
     return self.chunked(
       lambda p: self.output(self.stack(self.queries(latents, p), latents)), positions
     )
@@ -135,7 +135,7 @@ class DenseDecoder(hk.Module):
 
 
 class Moog(hk.Module):
-  """The model: encode frames, predict and correct the state, decode pixels from any state."""
+  """The network: encodes frames, predicts and corrects the state, decodes pixels from any state."""
 
   @hk.name_like("__call__")
   def __init__(self, config: Config, *, name: str = "moog"):
@@ -159,27 +159,27 @@ class Moog(hk.Module):
   def encode(
     self, frames: Float[Array, "T B H W K"], positions: Float[Array, "h w P"] | None = None
   ) -> Float[Array, "T B N C"]:
-    """Returns tokens of all frames, values in [0, 1]; outside the scan, all at once."""
+    """Returns tokens of all frames, values in [0, 1], computed at once outside the scan."""
     tokens = self.encoder(frames.reshape(-1, *frames.shape[2:]), positions)
     return tokens.reshape(*frames.shape[:2], *tokens.shape[1:])
 
   def initial_state(self, batch_size: int) -> Float[Array, "B L D"]:
-    """Returns the first state, drawn from the call's random key if there is one."""
+    """Returns the initial state, drawn with the call's random key if there is one."""
     c = self.config
     key = hk.maybe_next_rng_key()
     key = jax.random.key(0) if key is None else key
     return self.start(jax.random.normal(key, (batch_size, c.num_latents, c.latent_dim)))
 
   def start(self, noise: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-    """Returns the first state from standard normal noise."""
+    """Returns the initial state from standard normal noise."""
     state = noise * self.config.init_scale
     return state if self.config.norm_first else self.norm(state)
 
   def unroll(self, inputs: CoreInputs, state: Float[Array, "B L D"]) -> tuple[Step, Array]:
     """Returns the states of T ticks, `[T, B, L, D]`, and the last; inputs have a leading T.
 
-    With `use_loss_gradient`, `inputs.beside` holds sampled pixels of the frames `[T, B, Q, K]` and
-    the features of their positions `[T, B, Q, P]`.
+    With `use_loss_gradient`, `inputs.beside` contains sampled pixels of the frames `[T, B, Q, K]`
+    and the features of their positions `[T, B, Q, P]`.
     """
     step = hk.remat(self.core.step) if self.config.remat else self.core.step
     unrolled: Any = hk.dynamic_unroll(step, inputs, state)
@@ -188,7 +188,7 @@ class Moog(hk.Module):
   def decode(
     self, latents: Float[Array, "B L D"], positions: Float[Array, "B Q P"]
   ) -> Float[Array, "B Q K"]:
-    """Returns the colours of the places whose position features are given.
+    """Returns the colours at the given position features.
 
     Raises:
       ValueError: There is no decoder.
@@ -200,7 +200,7 @@ class Moog(hk.Module):
   def futures(
     self, state: Float[Array, "B L D"], displacements: Sequence[int]
   ) -> Float[Array, "K B L D"]:
-    """Returns the states so many ticks later, without frames; 0 is the state itself."""
+    """Returns the states after each of the displacements, without frames; 0 is the state itself."""
     ahead = state[None]
     if any(displacements):
       ahead = jnp.concatenate([ahead, self.core.ahead(state, max(displacements))])
@@ -214,7 +214,7 @@ class Moog(hk.Module):
     return predicted + self.corrector(start, inputs.tokens)
 
   def _error_gradient(self, predicted: Array, inputs: CoreInputs) -> Array:
-    """Returns the gradient of the prediction's error, a sum over rows of mean squared errors."""
+    """Returns the gradient of the prediction's error, the sum over rows of mean squared errors."""
 
     if inputs.beside is None:
       raise ValueError("MooG: use_loss_gradient needs targets and their positions in every tick.")

@@ -1,7 +1,7 @@
-"""What is read out of MooG's states: point and box tracks of a clip, points frame by frame, depth.
+"""Read-outs of MooG's states: point and box tracks of a clip, points frame by frame, depth.
 
-Two kinds are published. The checkpoint's heads look at all frames of a clip at once, so they are
-not causal; the training code's point read-out goes frame by frame and carries its own state.
+Two kinds are published. The checkpoint's heads attend to all frames of a clip at once and are
+therefore not causal. The training code's point read-out runs frame by frame with its own state.
 
 Source: representations4d, `moog/modules.py` and the inference notebook.
 """
@@ -34,12 +34,12 @@ class ClipConfig:
 
   Attributes:
     num_frames: Frames of a clip.
-    frames_per_query: Frames that one copy of a query answers; the copies are called tiles.
-    channels: Numbers per frame: x, y, visible, certainty, of which a head may lack the last ones;
-      or four of a box.
+    frames_per_query: Frames decoded from one copy of a query; the copies are called tiles.
+    channels: Numbers per frame: x, y, visible, certainty (a head may lack the last ones), or four
+      for a box.
     dim: Width of the attention.
-    num_heads: Its heads.
-    query_dim: Width of a query before.
+    num_heads: Heads of the attention.
+    query_dim: Width of a query before the attention.
     num_octaves: Octaves of the query's coordinates.
   """
 
@@ -53,15 +53,16 @@ class ClipConfig:
 
   @property
   def num_tiles(self) -> int:
-    """Copies of a query."""
+    """Number of copies of a query."""
     return self.num_frames // self.frames_per_query
 
 
 class ClipReadout(hk.Module):
-  """Queries attend to the latents of all frames of a clip and answer for every frame.
+  """Cross-attention of queries to the latents of all frames of a clip; outputs for every frame.
 
-  Differs from the source: none in the numbers. The released box demo scales (y, x) by
-  (width, height); results here are in the query's own units.
+  Differs: raw outputs are equal. The released box demo scales (y, x) by (width, height); results
+    here
+  are in the query's own units.
   """
 
   def __init__(self, config: ClipConfig, *, name: str):
@@ -83,17 +84,17 @@ class ClipReadout(hk.Module):
     """
     c = self.config
     memory = self._memory(features)
-    asked = self._queries(queries, positions)  # [B, Q * tiles, dim]
+    tile_queries = self._queries(queries, positions)  # [B, Q * tiles, dim]
     key, value = (self._heads(Linear(c.dim, name=name)(memory)) for name in ("key", "value"))
-    gathered = attend(self._heads(asked), key, value)
-    gathered = gathered.reshape(*asked.shape[:2], c.dim)
-    token = asked + Linear(c.dim, name="attention_output")(gathered)
+    gathered = attend(self._heads(tile_queries), key, value)
+    gathered = gathered.reshape(*tile_queries.shape[:2], c.dim)
+    token = tile_queries + Linear(c.dim, name="attention_output")(gathered)
     hidden = LayerNorm(name="mlp_norm")(token)
     token = token + MLP(4 * c.dim, name="mlp")(hidden)
-    answers = Linear(c.frames_per_query * c.channels, name="output")(token)
+    outputs = Linear(c.frames_per_query * c.channels, name="output")(token)
     batch, num_queries = queries.shape[:2]
-    answers = answers.reshape(batch, num_queries, c.num_frames, c.channels)
-    return jnp.swapaxes(answers, 1, 2)
+    outputs = outputs.reshape(batch, num_queries, c.num_frames, c.channels)
+    return jnp.swapaxes(outputs, 1, 2)
 
   @hk.name_like("__call__")
   def _memory(self, features: Array) -> Float[Array, "B N D"]:
@@ -130,8 +131,8 @@ class Points(NamedTuple):
 
   Attributes:
     values: Coordinates in [0, 1], `[..., Q, 2]`, in the order of the queries.
-    visible: Logit that the point can be seen, `[..., Q, 1]`.
-    certainty: Logit that the coordinates are about right, `[..., Q, 1]`.
+    visible: Logit that the point is visible, `[..., Q, 1]`.
+    certainty: Logit that the coordinates are accurate, `[..., Q, 1]`.
   """
 
   values: Float[Array, "*N Q 2"]
@@ -139,15 +140,15 @@ class Points(NamedTuple):
   certainty: Float[Array, "*N Q 1"]
 
   def seen(self, threshold: float = 0.5) -> Bool[Array, "*N Q 1"]:
-    """Returns where a point counts as visible."""
+    """Returns True for points that count as visible."""
     return jax.nn.sigmoid(self.visible) * jax.nn.sigmoid(self.certainty) > threshold
 
 
-def as_points(answers: Float[Array, "*N Q K"]) -> Points:
-  """Returns tracks from the channels of a point head; a logit that it lacks is infinite: sure."""
-  sure = jnp.full_like(answers[..., :2], jnp.inf)
-  logits = jnp.concatenate([answers[..., 2:], sure], axis=-1)
-  return Points(jax.nn.sigmoid(answers[..., :2]), logits[..., :1], logits[..., 1:2])
+def as_points(outputs: Float[Array, "*N Q K"]) -> Points:
+  """Returns tracks from the channels of a point head; a missing logit is infinite (certain)."""
+  sure = jnp.full_like(outputs[..., :2], jnp.inf)
+  logits = jnp.concatenate([outputs[..., 2:], sure], axis=-1)
+  return Points(jax.nn.sigmoid(outputs[..., :2]), logits[..., :1], logits[..., 1:2])
 
 
 @dataclass(kw_only=True)
@@ -155,13 +156,13 @@ class PointConfig:
   """Sizes of a `PointReadout`; defaults are the training code's.
 
   Attributes:
-    stack: Its cross-attention blocks.
+    stack: Sizes of its cross-attention blocks.
     dim: Width of a query's state.
     num_octaves: Octaves of the query's coordinates.
     hidden_dim: Width inside the blocks.
-    first_dim: Hidden width of the network that makes the state of a point that starts.
-    predict_dim: Hidden width of the network that moves the state to the next frame.
-    state_eps: Added to the variance where the state is normalised.
+    first_dim: Hidden width of the network that computes the initial state of a point.
+    predict_dim: Hidden width of the network that predicts the state at the next frame.
+    state_eps: Added to the variance when the state is normalised.
   """
 
   stack: StackConfig = field(
@@ -184,7 +185,7 @@ class PointStep(NamedTuple):
 
 
 class PointReadout(hk.Module):
-  """Follows points frame by frame: causal, with one state per point."""
+  """Causal point tracking frame by frame, with one state per point."""
 
   def __init__(self, config: PointConfig, *, name: str):
     super().__init__(name=name)
@@ -201,9 +202,9 @@ class PointReadout(hk.Module):
     """Returns the tracks of T frames, `[T, B, Q, …]`, and the state after the last.
 
     Args:
-      features: Predicted and corrected latents side by side; they get no gradient from here.
-      queries: Where the points are when they start, in [0, 1].
-      starts: True where a point starts at this frame: its state is set from its query.
+      features: Predicted and corrected latents, concatenated; no gradient flows into them.
+      queries: Initial positions of the points, in [0, 1].
+      starts: True for points that start at this frame: their state is set from their query.
       state: From the last call; None for points that start with the first frame.
       positions: Replaces the computed Fourier features of the queries.
     """
@@ -217,7 +218,7 @@ class PointReadout(hk.Module):
   def first_state(
     self, queries: Float[Array, "B Q 2"], positions: Float[Array, "B Q P"] | None = None
   ) -> Float[Array, "B Q E"]:
-    """Returns the states of points that start."""
+    """Returns the initial states of points."""
     c = self.config
     if positions is None:
       positions = jnp.asarray(fourier_octaves(queries, c.num_octaves))

@@ -1,4 +1,4 @@
-"""Where MooG's tokens and pixels are, and which pixels it decodes to train."""
+"""Positions of MooG's tokens and pixels, and the pixels decoded in training."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from perceiver_stream.nn.positions import coordinates_float32
 def sampled_cells(
   shape: tuple[int, int], every: int, offsets: Int[Array, "B 2"]
 ) -> Int[Array, "B N"]:
-  """Returns which pixels are decoded: every `every`-th row and column of a rolled grid.
+  """Returns the indices of the decoded pixels: every `every`-th row and column of a rolled grid.
 
   The grid is rolled by the offset, then index `every * i + every // 2` is kept: pixel
   `every * i + every // 2 - offset`, modulo the size. Flat row-major indices.
@@ -39,7 +39,7 @@ def sampled(picture: Float[Array, "B H W C"], cells: Int[Array, "B N"]) -> Float
 
 
 def place(x: Float[Array, "B N C"], positions: Float[Array, "B N P"], *, add: bool) -> Array:
-  """Returns features with their positions: beside them, or projected and added."""
+  """Returns features with their positions, concatenated or projected and added."""
   if add:
     return x + Linear(x.shape[-1], name="position_projection")(positions)
   return jnp.concatenate([x, positions], axis=-1)
@@ -51,7 +51,7 @@ def position_table(
   as_float32: bool = True,
   given: Array | np.ndarray | None = None,
 ) -> Float[Array, "N P"]:
-  """Returns the Fourier features of a grid, row-major, or those given for it, `[*shape, P]`."""
+  """Returns the Fourier features of a grid, row-major, or the given ones, `[*shape, P]`."""
   if given is not None:
     return jnp.asarray(given).reshape(-1, given.shape[-1])
   grid = coordinates_float32(shape) if as_float32 else coordinates(shape, "inclusive")

@@ -1,4 +1,4 @@
-"""MooG: the two published forms, and small ones to train."""
+"""Variants of MooG: the two published forms, and small ones to train."""
 
 import dataclasses
 import functools
@@ -54,7 +54,7 @@ VARIANTS = {
   "ego4d": Config,
   "movi": _movi,
   "tiny": lambda: _small(64, 128, 128, (2, 2, 1), 2),
-  # As bundled: half as wide, because many small updates teach more than few large ones on a CPU.
+  # As bundled: half as wide, because on a CPU many small updates train better than few large ones.
   "tiny_world": _world,
   "nano": lambda: _small(16, 8, 16, (2, 2), 1),
 }
@@ -62,13 +62,13 @@ VARIANTS = {
 RELEASED = {"ego4d": "the flat .npz of the Ego4D backbone"}
 
 CARD = Card(
-  summary="A latent array that predicts the next frame and is corrected by it; latents follow things.",
+  summary="A latent array that predicts a frame and is corrected by it; latents follow objects.",
   paper="van Steenkiste et al. 2024, Moving Off-the-Grid, 2411.05927",
   code="google-deepmind/representations4d, moog/ and colabs/moog_inference_demo.ipynb",
   inputs="pixels of any size that the strides divide",
   weights="flat .npz of the release: the Ego4D backbone with its point and box heads (`ego4d`)",
-  limits="The published heads look at 16 frames at once (`models.moog.readouts.ClipReadout`). "
-  "Displacements beyond 1 are predictions of predictions, for which it was not trained.",
+  limits="The published heads attend to 16 frames at once (`models.moog.readouts.ClipReadout`). "
+  "Displacements beyond 1 are iterated predictions, for which it was not trained.",
 )
 
 FAMILY = Family(

@@ -1,4 +1,4 @@
-"""Published weights of MooG: names of the flat files, from our names."""
+"""Published weights of MooG: names in the flat files for each of our names."""
 
 import re
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from perceiver_stream.models.moog import readouts as moog_readouts
 
 
 def split_heads(num_heads: int) -> Callable[[Shape], Shape]:
-  """Returns how a file splits the last axis into heads."""
+  """Returns a function that maps our shape to the file's, with the last axis split into heads."""
 
   def shape(ours: Shape) -> Shape:
     return (*ours[:-1], num_heads, ours[-1] // num_heads)
@@ -18,7 +18,7 @@ def split_heads(num_heads: int) -> Callable[[Shape], Shape]:
 
 
 def merge_heads(num_heads: int) -> Callable[[Shape], Shape]:
-  """Returns how a file splits the first axis into heads."""
+  """Returns a function that maps our shape to the file's, with the first axis split into heads."""
 
   def shape(ours: Shape) -> Shape:
     return (num_heads, ours[0] // num_heads, ours[1])
@@ -27,17 +27,17 @@ def merge_heads(num_heads: int) -> Callable[[Shape], Shape]:
 
 
 def dense(ours: str, theirs: str) -> list[Rule]:
-  """Rules of one dense layer."""
+  """Returns the rules of one dense layer."""
   return [Rule(f"{ours}/w", f"{theirs}/kernel"), Rule(f"{ours}/b", f"{theirs}/bias")]
 
 
 def norm(ours: str, theirs: str) -> list[Rule]:
-  """Rules of a norm with offset."""
+  """Returns the rules of a norm with offset."""
   return [Rule(f"{ours}/scale", f"{theirs}/scale"), Rule(f"{ours}/offset", f"{theirs}/bias")]
 
 
 def mlp(ours: str, theirs: str, names: tuple[str, str] = ("Dense_0", "Dense_1")) -> list[Rule]:
-  """Rules of an MLP."""
+  """Returns the rules of an MLP."""
   hidden, output = names
   return [
     *dense(f"{ours}/hidden", f"{theirs}/{hidden}"),
@@ -46,7 +46,7 @@ def mlp(ours: str, theirs: str, names: tuple[str, str] = ("Dense_0", "Dense_1"))
 
 
 def _stack(ours: str, theirs: str, config: moog.StackConfig) -> list[Rule]:
-  """Rules of a `Stack`."""
+  """Returns the rules of a `Stack`."""
   rules = [
     *dense(f"{ours}/input", f"{theirs}/Dense_0"),
     *dense(f"{ours}/output", f"{theirs}/Dense_1"),
@@ -72,7 +72,7 @@ def _stack(ours: str, theirs: str, config: moog.StackConfig) -> list[Rule]:
 
 
 def dense_decoder(ours: str, theirs: str, config: moog.DecoderConfig) -> list[Rule]:
-  """Rules of a `DenseDecoder`."""
+  """Returns the rules of a `DenseDecoder`."""
   return [
     *dense(f"{ours}/output", f"{theirs}/recon"),
     *dense(f"{ours}/position_projection", f"{theirs}/pos_embedding/dense_pe"),
@@ -81,7 +81,7 @@ def dense_decoder(ours: str, theirs: str, config: moog.DecoderConfig) -> list[Ru
 
 
 def backbone(theirs: str, config: moog.Config) -> list[Rule]:
-  """Rules of `Moog`, below the file's prefix `theirs` (with its slash)."""
+  """Returns the rules of `Moog`, below the file's prefix `theirs` (with its slash)."""
   e = f"{theirs}encoder"
   predictor, corrector, norm = (
     ("predictor_sa", "predictor_ca", "state_layer_norm")
@@ -103,7 +103,7 @@ def backbone(theirs: str, config: moog.Config) -> list[Rule]:
 
 
 def clip_readout(ours: str, theirs: str, config: moog_readouts.ClipConfig) -> list[Rule]:
-  """Rules of a `ClipReadout`."""
+  """Returns the rules of a `ClipReadout`."""
   split = split_heads(config.num_heads)
   a, b = ours, f"{theirs}/attention_readout"
   return [
@@ -126,7 +126,7 @@ def clip_readout(ours: str, theirs: str, config: moog_readouts.ClipConfig) -> li
 
 
 def point_readout(ours: str, theirs: str, config: moog_readouts.PointConfig) -> list[Rule]:
-  """Rules of a `PointReadout`."""
+  """Returns the rules of a `PointReadout`."""
   return [
     *mlp(f"{ours}/first", f"{theirs}/initializer/layers_1"),
     *mlp(f"{ours}/values", f"{theirs}/output_values"),
@@ -137,13 +137,13 @@ def point_readout(ours: str, theirs: str, config: moog_readouts.PointConfig) -> 
   ]
 
 
-# --- which config a file has ---
+# --- detection of the config of a file ---
 
 _CONV = re.compile(r"(.*)encoder/backbone/Conv_\d+/kernel")
 
 
 def detect(flat: Flat) -> Detected | None:
-  """Returns the model of a flat file of MooG; None if it is another's."""
+  """Returns the model of a flat file of MooG; None if the file has other names."""
   conv = next(filter(None, map(_CONV.fullmatch, sorted(flat))), None)
   if conv is None:
     return None
@@ -168,8 +168,8 @@ def _moog_stack(flat: Flat, prefix: str, published: moog.StackConfig) -> moog.St
 def moog_config(flat: Flat, prefix: str) -> moog.Config:
   """Returns the config of a MooG file.
 
-  Strides, number of latents, frame size and the state's scale are not in the file: those of the
-  published models are taken.
+  Strides, number of latents, frame size and the state's scale are not in the file; they are those
+  of the published models.
   """
   norm_first = any(name.startswith(f"{prefix}predictor_sa/") for name in flat)
   names = ("predictor_sa", "predictor_ca") if norm_first else ("predictor", "corrector")

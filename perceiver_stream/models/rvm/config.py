@@ -13,8 +13,8 @@ class LayersConfig:
     num_layers: Blocks.
     num_heads: Attention heads.
     mlp_dim: Hidden width of the MLPs.
-    dim: Width; None is the tokens'.
-    qkv_dim: Width of queries, keys and values; None is that of what asks.
+    dim: Width; None: that of the tokens.
+    qkv_dim: Width of queries, keys and values; None: that of the query input.
   """
 
   num_layers: Layers
@@ -31,16 +31,16 @@ class Config:
   Attributes:
     height: Rows of a frame.
     width: Columns of a frame.
-    channels: Channels of a frame; under the contract of every model three, RGB.
+    channels: Channels of a frame; the common model contract needs three, RGB.
     patch: Rows and columns of a patch.
     base_grid: Grid on which the encoder's position table is defined; others are interpolated.
     dim: Width of a token and of the state.
-    encoder: Of frames.
-    core: Proposes the new state.
-    decoder: Paints masked targets; needs `dim`.
+    encoder: Frame encoder.
+    core: Transformer that proposes the new state.
+    decoder: Decoder of masked targets; needs `dim`.
     mask_ratio: Share of a target's patches that is hidden.
     displacements: Ticks ahead that are predicted; trained from 4 to 48.
-    remat: Whether ticks are recomputed in the backward pass.
+    remat: If True, ticks are recomputed in the backward pass.
   """
 
   height: Size = 256
@@ -76,6 +76,6 @@ class Config:
     return self.height // self.patch, self.width // self.patch
 
   def num_visible(self) -> int:
-    """Returns how many patches of a target are shown."""
+    """Returns the number of visible patches of a target."""
     rows, columns = self.grid()
     return int(rows * columns * (1 - self.mask_ratio) + 1e-6)

@@ -1,4 +1,4 @@
-"""RVM under the contract of every model, and its training objective."""
+"""RVM as a model of the common contract, and its training objective."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ from perceiver_stream.types import Observation
 class RvmNetwork(RecurrentNetwork):
   """`Rvm` as a `models.base.Network`. Latents are CLS, then one per patch.
 
-  Predictions are made with no patch of the target visible, from the newest state alone. The
+  Predictions use the newest state only; no patch of the target is visible. The
   released model was trained with 5 % of the patches visible and all source frames' states.
   """
 
@@ -34,7 +34,7 @@ class RvmNetwork(RecurrentNetwork):
     self.core = self.net.core
 
   def encode(self, state: State, kept: Remembered) -> tuple[CoreInputs, tuple[()]]:
-    """Returns what the recurrence reads at every tick; nothing is carried beside."""
+    """Returns the core's inputs at every tick, and no extra state."""
     del state
     tokens = self.net.encode(kept.memory["pixels"].last)
     return CoreInputs(tokens, is_first=kept.is_first, valid=kept.valid["pixels"]), ()
@@ -63,11 +63,11 @@ class RvmNetwork(RecurrentNetwork):
   def attention(
     self, state: State, observations: Observation, grid: tuple[int, int]
   ) -> tuple[Attended, State]:
-    """Returns what latents look at at each of T ticks, and the state after the last.
+    """Returns the attention at each of T ticks, and the state after the last.
 
-    A latent is a place: a cell is owned by the patch that holds its middle. What a latent reads is
-    the core's cross-attention from the frame's patches to those of the state before; the first
-    latent is CLS, which owns nothing, and what is read of it is left out.
+    A latent belongs to a patch. Decoder attention is 1 for the patch that contains the centre of a
+    cell. Encoder attention is the core's cross-attention from the frame's patches to those of the
+    previous state. The first latent, CLS, has no cell, and attention to it is left out.
     """
     kept = self.remember(state.memory, observations)
     inputs, _ = self.encode(state, kept)
@@ -87,7 +87,7 @@ class RvmNetwork(RecurrentNetwork):
 
 
 def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
-  """Returns RVM's objective: paint a future frame of which a few patches are visible.
+  """Returns RVM's objective: predict a future frame of which a few patches are visible.
 
   `loss(params, state, observations, rng, num_sources=…) -> (loss, state after the sources)`. The
   first `num_sources` ticks are sources; the target is one of the later ticks, drawn per call, the
@@ -109,9 +109,9 @@ def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
     rows, columns = config.grid()
     order = draw_orders(hk.next_rng_key(), batch, rows * columns)
     deltas = jnp.broadcast_to(delta, (batch,))
-    painted = network.net.paint(states.latents, target, order, deltas)
+    predicted = network.net.paint(states.latents, target, order, deltas)
     hidden = mask_of(order, config.num_visible())
-    error = jnp.mean(jnp.square(patchify(painted - target, config.patch)), axis=-1)
+    error = jnp.mean(jnp.square(patchify(predicted - target, config.patch)), axis=-1)
     error = error.reshape(batch, -1)
     same = _same_recording(observations, at, num_sources)
     weight = hidden * jax.lax.broadcast_in_dim(same, hidden.shape, (0,))
@@ -124,7 +124,7 @@ def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
 
 
 def _same_recording(observations: Observation, at: Array, num_sources: int) -> Array:
-  """Returns 1 in the rows whose target is valid and of the same recording as the last source."""
+  """Returns 1 for rows whose target is valid and in the same recording as the last source."""
   leading = observations["pixels"].shape[:2]
   later = jnp.arange(leading[0])[:, None]
   between = jnp.broadcast_to((later >= num_sources) & (later <= at), leading)
@@ -144,7 +144,7 @@ def build(config: Config) -> Model:
 
 
 def modalities_of(config: Config) -> dict[str, Modality]:
-  """Returns the pixels that the model reads and predicts; raises ValueError if it reads others."""
+  """Returns the pixels modality of the model; raises ValueError for frames that are not RGB."""
   config.grid()
   check_rgb("rvm", config.channels)
   return pixel_modality(config, config.patch)

@@ -1,4 +1,4 @@
-"""RVM: a vision transformer per frame, a gated latent grid through time, masked futures to learn.
+"""Haiku modules of RVM: a vision transformer per frame, a gated core, a decoder of masked futures.
 
 Source: Recurrent Video Masked Autoencoders 2025, 2512.13684; representations4d, the
 `rvm_inference_demo` notebook. Differs: frames are encoded outside the recurrence.
@@ -27,7 +27,7 @@ from perceiver_stream.nn import (
   unpatchify,
 )
 
-NUM_DELTAS = 64  # of the one-hot of how far ahead a target is; beyond, it is all zeros
+NUM_DELTAS = 64  # size of the one-hot encoding of a target's distance; zeros beyond it
 
 
 class ReadBlock(hk.Module):
@@ -38,7 +38,7 @@ class ReadBlock(hk.Module):
     self.config = config
 
   def __call__(self, x: Float[Array, "B N D"], y: Float[Array, "B M D"]) -> Float[Array, "B N D"]:
-    """Returns the updated tokens; `y` is what they read."""
+    """Returns the updated tokens, which attend to `y`."""
     heads, dim = self.config.num_heads, x.shape[-1]
     sizes: dict[str, int] = {"qk_dim": self.config.qkv_dim or dim, "output_dim": dim}
     cross = Attention(heads, **sizes, name="cross_attention")
@@ -58,14 +58,14 @@ class ReadStack(hk.Module):
     self.norm = LayerNorm(name="norm")
 
   def __call__(self, x: Float[Array, "B N D"], y: Float[Array, "B M D"]) -> Float[Array, "B N D"]:
-    """Returns the transformed tokens; `y` is what they read."""
+    """Returns the transformed tokens, which attend to `y`."""
     for block in self.blocks:
       x = block(x, y)
     return self.norm(x)
 
 
 class Rvm(hk.Module):
-  """The model: encode frames, fold them into the state, paint masked futures."""
+  """The network: encodes frames, updates the state, predicts masked future frames."""
 
   @hk.name_like("__call__")
   def __init__(self, config: Config, *, name: str = "rvm"):
@@ -94,12 +94,12 @@ class Rvm(hk.Module):
   # --- encoding -----------------------------------------------------------------------------------
 
   def encode(self, frames: Float[Array, "T B H W C"]) -> Float[Array, "T B N D"]:
-    """Returns the tokens of all frames, the CLS token first; outside the scan, all at once."""
+    """Returns the tokens of all frames, CLS first, computed at once outside the scan."""
     tokens = self.vit(self.patches(frames.reshape(-1, *frames.shape[2:])))
     return tokens.reshape(*frames.shape[:2], *tokens.shape[1:])
 
   def patches(self, frames: Float[Array, "B H W C"]) -> Float[Array, "B P D"]:
-    """Returns patch tokens with positions."""
+    """Returns the patch tokens with positions."""
     c = self.config
     if frames.shape[1:] != (c.height, c.width, c.channels):
       raise ValueError(
@@ -118,13 +118,13 @@ class Rvm(hk.Module):
     return x
 
   def encoded(self, i: int, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-    """Returns tokens after i blocks of the encoder, from those after one less; the last normalises."""
+    """Returns tokens after encoder block i, from those before it; the last one normalises."""
     x = self.encoder[i - 1](x) if i else x
     return self.encoder_norm(x) if i == len(self.encoder) else x
 
   @hk.name_like("__call__")
   def with_cls(self, patches: Float[Array, "B P D"]) -> Float[Array, "B N D"]:
-    """Returns the CLS token and some patches."""
+    """Returns patches with the CLS token in front."""
     cls = _vector("cls_token", patches.shape[-1]).astype(patches.dtype)
     return jnp.concatenate([repeat_rows(cls, patches.shape[0]), patches], axis=1)
 
@@ -146,25 +146,25 @@ class Rvm(hk.Module):
     delta: Int[Array, " B"] | None = None,
     num_visible: int | None = None,
   ) -> Float[Array, "B H W C"]:
-    """Returns the target frame predicted from a few of its patches and what was observed before.
+    """Returns the target frame, predicted from a few of its patches and earlier states.
 
     Args:
-      memory: States after the source frames; all of them are read.
-      target: The frame to predict; only the visible patches are looked at.
+      memory: States after the source frames; all are attended to.
+      target: The frame to predict; only its visible patches are used.
       order: Order of its patches; the first `num_visible` are visible.
       delta: Frames between the last source frame and the target; None leaves it out.
-      num_visible: Default `config.num_visible()`; 0 predicts from memory alone.
+      num_visible: Default: `config.num_visible()`; 0 predicts from memory only.
     """
     num_visible = self.config.num_visible() if num_visible is None else num_visible
-    tokens, shown = self.patches(target), order[:, :num_visible]
-    seen = self.vit(jnp.take_along_axis(tokens, shown[..., None], axis=1))
+    tokens, visible = self.patches(target), order[:, :num_visible]
+    encoded = self.vit(jnp.take_along_axis(tokens, visible[..., None], axis=1))
     sources = self.embed(rearrange(memory, "t b n d -> b (t n) d"))
-    asked = self.questions(seen, self.mask(seen.shape[0]), order, delta)
-    return self.pixels(self.decoder(asked, sources))
+    queries = self.queries(encoded, self.mask(encoded.shape[0]), order, delta)
+    return self.pixels(self.decoder(queries, sources))
 
-  def questions(
+  def queries(
     self,
-    seen: Float[Array, "B N D"],
+    encoded: Float[Array, "B N D"],
     mask: Float[Array, "B 1 E"],
     order: Int[Array, "B P"],
     delta: Int[Array, " B"] | None,
@@ -172,34 +172,35 @@ class Rvm(hk.Module):
     """Returns the queries of the decoder: CLS, then every patch of the target.
 
     Args:
-      seen: The encoder's output for the visible patches, CLS first.
+      encoded: The encoder's output for the visible patches, CLS first.
       mask: See `mask`.
       order: See `paint`.
       delta: See `paint`.
     """
-    shown_tokens = self.embed(seen)
-    x = self._fill(shown_tokens, mask, order)
+    visible = self.embed(encoded)
+    x = self._fill(visible, mask, order)
     if delta is not None:
       ahead = self.ahead(jax.nn.one_hot(delta, NUM_DELTAS, dtype=x.dtype))
       x = x + ahead[:, None]
     table = jnp.asarray(sincos_1d(order.shape[1], x.shape[-1]), x.dtype)
-    return jnp.concatenate([shown_tokens[:, :1], x + repeat_rows(table, x.shape[0])], axis=1)
+    return jnp.concatenate([visible[:, :1], x + repeat_rows(table, x.shape[0])], axis=1)
 
   def pixels(self, x: Float[Array, "B M E"]) -> Float[Array, "B H W C"]:
-    """Returns the frame of the decoder's answers; CLS is left out."""
+    """Returns the frame from the decoder's output; CLS is left out."""
     patches = self.output(x[:, 1:])
     return unpatchify(patches.reshape(x.shape[0], *self.config.grid(), -1), self.config.patch)
 
   @hk.name_like("__call__")
   def mask(self, batch_size: int) -> Float[Array, "B 1 E"]:
-    """Returns the token of a patch that is not shown."""
+    """Returns the token of a hidden patch."""
     width = self.config.decoder.dim or self.config.dim
     return repeat_rows(_vector("mask_token", width), batch_size)
 
-  def _fill(self, shown: Array, mask: Array, order: Array) -> Float[Array, "B P E"]:
-    """Returns patches in their places, with the mask token where nothing is shown."""
-    hidden = (order.shape[0], order.shape[1] - shown.shape[1] + 1, shown.shape[-1])
-    x = jnp.concatenate([shown[:, 1:], jnp.broadcast_to(mask.astype(shown.dtype), hidden)], axis=1)
+  def _fill(self, visible: Array, mask: Array, order: Array) -> Float[Array, "B P E"]:
+    """Returns patches in row-major order, with the mask token for hidden ones."""
+    hidden = (order.shape[0], order.shape[1] - visible.shape[1] + 1, visible.shape[-1])
+    parts = [visible[:, 1:], jnp.broadcast_to(mask.astype(visible.dtype), hidden)]
+    x = jnp.concatenate(parts, axis=1)
     return jnp.take_along_axis(x, jnp.argsort(order, axis=1)[..., None], axis=1)
 
 
@@ -210,7 +211,7 @@ def _vector(name: str, dim: int) -> Float[Array, "1 D"]:
 def position_table(
   base: tuple[int, int], grid: tuple[int, int], dim: int
 ) -> Float[np.ndarray | Array, "P D"]:
-  """Returns the encoder's table of numbered patches, interpolated if the grid is not its base."""
+  """Returns the encoder's position table, interpolated if the grid is not its base grid."""
   table = sincos_1d(base[0] * base[1], dim)
   if grid == base:
     return table
@@ -223,7 +224,7 @@ def position_table(
 def draw_orders(
   key: Array, batch_size: int, num_patches: int, *, shared: bool = False
 ) -> Int[Array, "B P"]:
-  """Returns random orders of patches: one per row, or the same for all as the released code has."""
+  """Returns random orders of patches: one per row, or one for all as in the released code."""
   if shared:
     order = jax.random.permutation(key, num_patches)
     return jnp.broadcast_to(order[None], (batch_size, num_patches))
@@ -232,5 +233,5 @@ def draw_orders(
 
 
 def mask_of(order: Int[Array, "B P"], num_visible: int) -> Float[Array, "B P"]:
-  """Returns 1 where a patch is hidden and 0 where it is shown."""
+  """Returns 1 for hidden patches and 0 for visible ones."""
   return (jnp.argsort(order, axis=1) >= num_visible).astype(jnp.float32)

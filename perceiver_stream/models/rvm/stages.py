@@ -1,7 +1,7 @@
-"""RVM as a list of layers: patches, encoder blocks, recurrent core, questions, decoder blocks, pixels.
+"""RVM as a list of layers: patches, encoder blocks, core, queries, decoder blocks, pixels.
 
-Parameters are those of the model itself, by name. Questions are made of the mask token, and of
-the CLS token that went through the encoder without patches, beside the frame's own tokens.
+Parameters are those of the model itself, by name. Queries are computed from the mask token and from
+a CLS token that passes the encoder without patches, in parallel to the frame's tokens.
 """
 
 import jax.numpy as jnp
@@ -14,17 +14,17 @@ from perceiver_stream.models.rvm.model import modalities_of
 from perceiver_stream.models.rvm.network import Rvm
 from perceiver_stream.models.stages import Layer, Staged, Values, layer_chain, stateless_layer
 
-Tokens = tuple[Float[Array, "B N D"], Float[Array, "B 1 D"]]  # of the frame, and of none
+Tokens = tuple[Float[Array, "B N D"], Float[Array, "B 1 D"]]  # of the frame, and CLS only
 
 
 def staged(config: Config) -> Staged:
-  """Returns the model that `config` describes as layers; its answer is the register `predictions`.
+  """Returns the model that `config` describes as layers; its output is the register `predictions`.
 
-  Its inputs are pixels with their flag, and `is_first`. What the core knows goes to every block of
-  the decoder, as a shortcut.
+  Its inputs are pixels with their flag, and `is_first`. The core's latents are a shortcut to every
+  block of the decoder.
 
   Raises:
-    ValueError: The frame is not a whole number of patches, or has not three channels.
+    ValueError: The frame is not a whole number of patches, or does not have three channels.
   """
   modalities = modalities_of(config)
   displacements = config.displacements
@@ -43,44 +43,46 @@ def staged(config: Config) -> Staged:
     return net.encoded(i + 1, tokens[0]), net.encoded(i + 1, tokens[1])
 
   def recur(latents: Array, inputs: Values) -> tuple[Values, Array]:
-    (tokens, alone), (is_first, valid) = inputs[encoded], inputs["flags"]
+    (tokens, cls_only), (is_first, valid) = inputs[encoded], inputs["flags"]
     now = CoreInputs(tokens, is_first=is_first, valid=valid)
     latents, _ = make().core(now, latents)
-    return {"latents": latents, "alone": alone}, latents
+    return {"latents": latents, "cls_only": cls_only}, latents
 
-  def ask(latents: Array, alone: Array, mask: Array) -> tuple[Array, Array]:
-    """Returns the queries of all patches at all displacements, and what they read."""
+  def make_queries(latents: Array, cls_only: Array, mask: Array) -> tuple[Array, Array]:
+    """Returns the queries of all patches at all displacements, and the tokens they attend to."""
     net, times = make(), len(displacements)
     rows, columns = config.grid()
     order = jnp.broadcast_to(
-      jnp.arange(rows * columns)[None], (alone.shape[0] * times, rows * columns)
+      jnp.arange(rows * columns)[None], (cls_only.shape[0] * times, rows * columns)
     )
-    ahead = jnp.tile(jnp.asarray(displacements, jnp.int32), alone.shape[0])
-    each = (jnp.repeat(x, times, axis=0) for x in (alone, mask))
-    asked = net.questions(*each, order, ahead)
-    return asked.reshape(-1, times, *asked.shape[1:]), net.embed(latents)
+    ahead = jnp.tile(jnp.asarray(displacements, jnp.int32), cls_only.shape[0])
+    each = (jnp.repeat(x, times, axis=0) for x in (cls_only, mask))
+    queries = net.queries(*each, order, ahead)
+    return queries.reshape(-1, times, *queries.shape[1:]), net.embed(latents)
 
-  def attend(i: int, asked: Array, sources: Array) -> Array:
-    flat = asked.reshape(-1, *asked.shape[2:])
-    sources = jnp.repeat(sources, asked.shape[1], axis=0)
-    return make().decoder.blocks[i](flat, sources).reshape(asked.shape)
+  def attend(i: int, queries: Array, sources: Array) -> Array:
+    flat = queries.reshape(-1, *queries.shape[2:])
+    sources = jnp.repeat(sources, queries.shape[1], axis=0)
+    return make().decoder.blocks[i](flat, sources).reshape(queries.shape)
 
-  def answer(asked: Float[Array, "B K M E"]) -> dict[str, Float[Array, "B K H W C"]]:
+  def decode(queries: Float[Array, "B K M E"]) -> dict[str, Float[Array, "B K H W C"]]:
     net = make()
-    pixels = net.pixels(net.decoder.norm(asked.reshape(-1, *asked.shape[2:])))
-    return {"pixels": pixels.reshape(*asked.shape[:2], *pixels.shape[1:])}
+    pixels = net.pixels(net.decoder.norm(queries.reshape(-1, *queries.shape[2:])))
+    return {"pixels": pixels.reshape(*queries.shape[:2], *pixels.shape[1:])}
 
   encoder = layer_chain("encoder", config.encoder.num_layers, "tokens", [], encode)
   encoded = encoder[-1].name if encoder else "tokens"
-  decoder = layer_chain("decoder", config.decoder.num_layers, "asked", ["sources"], attend)
-  last = decoder[-1].name if decoder else "asked"
+  decoder = layer_chain("decoder", config.decoder.num_layers, "queries", ["sources"], attend)
+  last = decoder[-1].name if decoder else "queries"
   layers = (
     remembering(modalities, read),
     *encoder,
     Layer("core", (encoded, "flags"), recur, lambda rows: make().core.initial_state(rows)),
-    stateless_layer("questions", ("latents", "alone", "mask"), ask, ("asked", "sources")),
+    stateless_layer(
+      "queries", ("latents", "cls_only", "mask"), make_queries, ("queries", "sources")
+    ),
     *decoder,
-    stateless_layer("pixels", [last], answer, "predictions"),
+    stateless_layer("pixels", [last], decode, "predictions"),
   )
   return Staged(
     "rvm",

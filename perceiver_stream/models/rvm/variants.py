@@ -1,4 +1,4 @@
-"""RVM: the four published sizes, and small ones to train."""
+"""Variants of RVM: the four published sizes, and small ones to train."""
 
 from perceiver_stream.models.family import Card, Family, fit_frames
 from perceiver_stream.models.rvm.config import Config, LayersConfig
@@ -52,7 +52,7 @@ CARD = Card(
   code="google-deepmind/representations4d, colabs/rvm_inference_demo.ipynb",
   inputs="pixels in whole patches of 16 (published: 256×256)",
   weights="flat .npz of the release, S, B, L and H; depths, widths and heads are read from the file",
-  limits="Predictions are painted from the newest state with no patch visible; the released model was "
+  limits="Predictions use the newest state with no patch visible; the released model was "
   "trained with a few visible ones and 4 to 48 frames ahead. The released code names the "
   "core's sizes for L only; those of S, B and H are chosen so that the files have their published "
   "size in bytes.",

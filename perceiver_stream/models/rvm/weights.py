@@ -1,4 +1,4 @@
-"""Published weights of RVM: names of the flat files, from our names."""
+"""Published weights of RVM: names in the flat files for each of our names."""
 
 from perceiver_stream.models.mapping import Detected, Flat, Rule, count_of, shape_of
 from perceiver_stream.models.moog.weights import dense, merge_heads, mlp, norm, split_heads
@@ -64,11 +64,11 @@ def rules(config: rvm.Config) -> list[Rule]:
   ]
 
 
-# --- which config a file has ---
+# --- detection of the config of a file ---
 
 
 def detect(flat: Flat) -> Detected | None:
-  """Returns the model of a flat file of RVM; None if it is another's."""
+  """Returns the model of a flat file of RVM; None if the file has other names."""
   if any(name.startswith("rnn_core/") for name in flat):
     return Detected(rvm_config(flat), rules)
   return None
