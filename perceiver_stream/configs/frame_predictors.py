@@ -1,13 +1,13 @@
-"""Nets that see frames and paint the next ones learn the synthetic world by future prediction.
+"""Future prediction of the synthetic world with models that predict whole frames.
 
-Variants: `trecvit`, `image_rnn`, `conv3d` and `video_autoencoder` (for a CPU), `nano` (tests). What
-  flow
-the video autoencoder learns from frames alone is judged beside no flow, as `pixels_flow@1`.
+Variants: `trecvit`, `image_rnn`, `conv3d` and `video_autoencoder` (for a CPU), `nano` (tests). The
+flow that the video autoencoder learns from frames is scored as `pixels_flow@1`, with zero flow as
+baseline.
 
   perceiver-stream train --config=frame_predictors:video_autoencoder
 
-One endless scene, four times as fast as by default, so that copying the last frame is not nearly
-right.
+The stream is one endless scene at four times the default speed, so that copying the last frame is a
+weak baseline.
 """
 
 import perceiver_stream

@@ -66,7 +66,7 @@ def from_frame_predictor(make: Callable[[], FramePredictor], convolves: bool = F
     predictor = make()
 
     def predict_frames(state: PyTree, frames: Array, is_first: Array) -> tuple[Prediction, PyTree]:
-      tokens, states = predictor.watch(frames, is_first, state)
+      tokens, states = predictor.observe(frames, is_first, state)
       flat = tokens.reshape(-1, *tokens.shape[2:])
       by_tick = lambda x: x[:, 0].reshape(*frames.shape[:4], -1)  # noqa: E731
       flow = by_tick(predictor.flow(flat)) if isinstance(predictor, FlowPredictor) else None

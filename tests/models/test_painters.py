@@ -14,7 +14,7 @@ def test_errors_say_what_is_wrong():
   frames = {"pixels": jnp.zeros((1, 8, 16, 3), jnp.uint8)}
   params = model.init(jax.random.key(0), frames)
   _, state = model.step(params, model.initial_state(params), frames)
-  with pytest.raises(ValueError, match=r"CausalConv3D: it paints \(1, 3\) ticks ahead, not 2"):
+  with pytest.raises(ValueError, match=r"CausalConv3D: it predicts \(1, 3\) ticks ahead, not 2"):
     model.predict(params, state, (2,))
   with pytest.raises(ValueError, match="frames 8×10 are not a whole number of 4×4 patches"):
     conv3d.build(conv3d.Config(height=8, width=10, patch=4)).init(

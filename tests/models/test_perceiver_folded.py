@@ -131,8 +131,8 @@ def test_a_clip_gives_the_latents_and_answers_of_written_out_tokens(label_prob):
       "label": np.zeros(1, int),
     }
     short = network.decode(latents, points)
-    long = {n: network._answer(latents, n, p) for n, p in points.items()}
-    return (network.watch(inputs), short), (latents, long)
+    long = {n: network._decode_points(latents, n, p) for n, p in points.items()}
+    return (network.encode_inputs(inputs), short), (latents, long)
 
   short, long = jax.jit(hk.transform(both).apply)(params, None, inputs)
   for one, other in zip(*map(jax.tree.leaves, (short, long)), strict=True):
@@ -144,7 +144,7 @@ def test_a_whole_clip_is_its_points():
 
   def both(inputs):
     network = make()
-    latents = network.watch(inputs)
+    latents = network.encode_inputs(inputs)
     count = int(np.prod(network.config.query_shapes["image"]))
     every = {"image": np.arange(count)}
     backwards = {"image": np.arange(count)[::-1]}

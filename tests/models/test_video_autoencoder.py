@@ -93,7 +93,7 @@ def test_kinds_of_frame_predictors():
 
 
 def test_errors_say_what_is_wrong():
-  with pytest.raises(ValueError, match=r"displacements=\(1, 4\), but it foretells the next tick"):
+  with pytest.raises(ValueError, match=r"displacements=\(1, 4\), but it predicts the next tick"):
     video_autoencoder.Config(displacements=(1, 4))
   with pytest.raises(ValueError, match="memory_kernel=4; use an odd number"):
     video_autoencoder.Config(memory_kernel=4)

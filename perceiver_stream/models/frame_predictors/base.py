@@ -1,7 +1,8 @@
-"""Models that see frames and paint a picture for each: what they share, and their contract.
+"""Contract and shared parts of models that predict whole frames.
 
-A `FramePredictor` is a Haiku module; `FramePredictorNetwork` gives it the contract of every model, in which it
-predicts frames, and the lab (`perceiver_stream.lab`) lets it paint whatever a task shows.
+A `FramePredictor` is a Haiku module. `FramePredictorNetwork` adapts it to the common model
+contract, in which it predicts frames; the lab (`perceiver_stream.lab`) trains it on other target
+images too.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,14 +23,14 @@ from perceiver_stream.types import Size, Ticks
 
 @dataclass(kw_only=True)
 class Config:
-  """Sizes that all frame predictors have.
+  """Sizes common to all frame predictors.
 
   Attributes:
     height: Rows of a frame.
     width: Columns of a frame.
-    patch: Rows and columns of a patch, of which each becomes a token.
+    patch: Rows and columns of a patch; each patch is a token.
     dim: Width of a token.
-    displacements: Ticks ahead that are painted.
+    displacements: Ticks ahead that are predicted.
   """
 
   height: Size = 64
@@ -46,37 +47,37 @@ class Config:
 
 @runtime_checkable
 class FramePredictor(Protocol):
-  """A Haiku module that watches frames and paints."""
+  """A Haiku module that reads frames and predicts images."""
 
   def initial_state(self, batch_size: int) -> PyTree:
-    """Returns what is remembered before the first tick; a pytree, `()` for no memory."""
+    """Returns the state before the first tick: a pytree, `()` for none."""
     ...
 
-  def watch(
+  def observe(
     self, frames: Float[Array, "T B H W C"], is_first: Bool[Array, "T B"], state: PyTree
   ) -> tuple[Float[Array, "T B N D"], PyTree]:
-    """Returns tokens and state after each of T ticks; frames in [0, 1], three channels or more."""
+    """Returns tokens and state after each of T ticks; frames in [0, 1], at least 3 channels."""
     ...
 
   def predict_frames(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 3"]:
-    """Returns the pictures that tokens say, one per displacement."""
+    """Returns the images decoded from tokens, one per displacement."""
     ...
 
 
 @runtime_checkable
 class FlowPredictor(FramePredictor, Protocol):
-  """A predictor that says where what it paints comes from."""
+  """A predictor that also returns the flow with which it warps the last frame."""
 
   def flow(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 2"]:
-    """Returns the place of each painted pixel in the last frame, from its own, (x, y) pixels."""
+    """Returns the offset (x, y) in pixels of each predicted pixel's source in the last frame."""
     ...
 
 
 class FramePredictorNetwork(QueriedNetwork):
   """A predictor as a `models.base.Network` that predicts frames. `config` has `displacements`.
 
-  A tick without a frame is as if the last frame had come again. A state's latents are the tokens
-  after the tick, its `extra` is what the predictor remembers.
+  At a tick without a frame, the last frame is repeated. The latents of a state are the tokens after
+  the tick; its `extra` is the state of the predictor.
   """
 
   def __init__(self, config: Any, predictor: FramePredictor, modalities: dict[str, Modality]):
@@ -85,21 +86,21 @@ class FramePredictorNetwork(QueriedNetwork):
     self.modalities = modalities
 
   def initial_latents(self, batch_size: int) -> Float[Array, "B N D"]:
-    """Returns zeros in the shape of the tokens."""
+    """Returns zeros with the shape of the tokens."""
     blank = jnp.zeros((1, batch_size, self.config.height, self.config.width, 3))
     inner = self.predictor.initial_state(batch_size)
-    tokens, _ = self.predictor.watch(blank, jnp.ones((1, batch_size), bool), inner)
+    tokens, _ = self.predictor.observe(blank, jnp.ones((1, batch_size), bool), inner)
     return jnp.zeros_like(tokens[0])
 
   def initial_extra(self, latents: Array, memory: Mapping[str, Memory]) -> PyTree:
-    """Returns what the predictor remembers before the first tick."""
+    """Returns the predictor's state before the first tick."""
     del memory
     return self.predictor.initial_state(latents.shape[0])
 
   def unroll(self, state: State, kept: Remembered) -> State:
-    """Returns the state after each of T ticks; the predictor holds its own recurrence."""
+    """Returns the state after each of T ticks; the predictor has its own recurrence."""
     frames = kept.memory["pixels"].last
-    tokens, inner = self.predictor.watch(frames, kept.is_first, state.extra)
+    tokens, inner = self.predictor.observe(frames, kept.is_first, state.extra)
     return State(tokens, kept.memory, inner)
 
   def decode_at(
@@ -109,7 +110,7 @@ class FramePredictorNetwork(QueriedNetwork):
     cells: Int[Array, " Q"] | None,
     displacements: tuple[int, ...],
   ) -> dict[str, Float[Array, "B K Q 1 1 C"]]:
-    """Returns pixels, and of a `FlowPredictor` `pixels_flow` too.
+    """Returns pixels; for a `FlowPredictor`, also `pixels_flow`.
 
     Raises:
       ValueError: The predictor does not predict one of the displacements.
@@ -118,8 +119,8 @@ class FramePredictorNetwork(QueriedNetwork):
     for d in displacements:
       if d not in known:
         raise ValueError(
-          f"{type(self.predictor).__name__}: it paints {known} ticks ahead, not {d}; build it with "
-          f"config.displacements that have it."
+          f"{type(self.predictor).__name__}: it predicts {known} ticks ahead, not {d}; build it "
+          f"with config.displacements that include it."
         )
     found = {name: self.predictor.predict_frames(state.latents)}
     if isinstance(self.predictor, FlowPredictor):
@@ -135,7 +136,7 @@ class FramePredictorNetwork(QueriedNetwork):
 
 
 class Patches(hk.Module):
-  """Frames as tokens: a linear map of every patch, plus a linear map of where it is."""
+  """Tokens of frames: a linear map of every patch plus a linear map of its position."""
 
   def __init__(self, patch: int, dim: int, *, name: str):
     super().__init__(name=name)
@@ -143,7 +144,7 @@ class Patches(hk.Module):
     self.dim = dim
 
   def __call__(self, frames: Float[Array, "T B H W C"]) -> Float[Array, "T B N D"]:
-    """Returns the tokens, row by row."""
+    """Returns the tokens, row-major."""
     p, (rows, columns) = self.patch, frames.shape[2:4]
     cut = patchify(frames, p).reshape(*frames.shape[:2], -1, p * p * frames.shape[-1])
     grid = (rows // p, columns // p)
@@ -153,23 +154,23 @@ class Patches(hk.Module):
 
 
 class PatchDecoder(hk.Module):
-  """Tokens as pictures: a linear map to every patch, around grey."""
+  """Decoder of tokens to images: a linear map to every patch, with grey as the zero point."""
 
   def __init__(self, height: int, width: int, patch: int, num: int, *, name: str):
     super().__init__(name=name)
     self.height, self.width, self.patch, self.num = height, width, patch, num
 
   def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 3"]:
-    """Returns `num` pictures."""
+    """Returns `num` images."""
     p = self.patch
     init = hk.initializers.TruncatedNormal(0.02)
-    painted = Linear(self.num * p * p * 3, w_init=init, name="patch")(tokens)
-    cells = painted.reshape(tokens.shape[0], self.height // p, self.width // p, self.num, -1)
+    patches = Linear(self.num * p * p * 3, w_init=init, name="patch")(tokens)
+    cells = patches.reshape(tokens.shape[0], self.height // p, self.width // p, self.num, -1)
     return 0.5 + unpatchify(jnp.moveaxis(cells, 3, 1), p)
 
 
 class PatchFramePredictor(hk.Module):
-  """A `FramePredictor` whose tokens are patches, each painted by a linear map; subclasses watch."""
+  """A `FramePredictor` with one token per patch and a linear decoder; subclasses add `observe`."""
 
   def __init__(self, config: Any, *, name: str):
     super().__init__(name=name)
@@ -178,7 +179,7 @@ class PatchFramePredictor(hk.Module):
 
   @hk.name_like("__call__")
   def predict_frames(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B K H W 3"]:
-    """Returns a picture per displacement."""
+    """Returns one image per displacement."""
     c = self.config
     return PatchDecoder(c.height, c.width, c.patch, len(c.displacements), name="canvas")(tokens)
 
@@ -193,7 +194,7 @@ def check_patches(what: str, config: Config) -> None:
 
 
 def build(config: Any, make: Callable[[Any], FramePredictor]) -> Model:
-  """Returns a predictor as a model; `make(config)` makes the predictor inside a Haiku transform."""
+  """Returns a predictor as a model; `make(config)` is called inside a Haiku transform."""
   modalities = pixel_modality(config)
   network = lambda: FramePredictorNetwork(config, make(config), modalities)  # noqa: E731
   return as_model(network, modalities, config.displacements, config)

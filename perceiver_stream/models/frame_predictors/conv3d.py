@@ -1,4 +1,4 @@
-"""Causal 3-D convolutions: a net whose memory is the last few ticks of every layer."""
+"""Causal 3-D convolutions: the state is the last few ticks of the input of every layer."""
 
 import math
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from perceiver_stream.types import Layers, Size
 
 @dataclass(kw_only=True)
 class Config(predictor.Config):
-  """Sizes of the net.
+  """Sizes of a `CausalConv3D`.
 
   Attributes:
-    num_layers: Convolutions of 3 × 3 patches.
-    ticks: That each of them sees.
+    num_layers: Convolutions over 3 × 3 patches.
+    ticks: Temporal extent of each convolution.
   """
 
   num_layers: Layers = 2
@@ -31,23 +31,23 @@ class Config(predictor.Config):
 
 
 class CausalConv3D(PatchFramePredictor):
-  """A `FramePredictor`: residual convolutions over time, rows and columns that see no later tick.
+  """A `FramePredictor` of residual convolutions over time, rows and columns, causal in time.
 
-  A convolution is its patches times a matrix: the gradient of one inside a loop is many times slower
-  on a CPU.
+  Convolutions are computed as patches times a matrix, because the gradient of a convolution inside
+  a loop is many times slower on a CPU.
   """
 
   def __init__(self, config: Config, *, name: str = "conv3d"):
     super().__init__(config, name=name)
 
   def initial_state(self, batch_size: int) -> tuple[Float[Array, "B K N D"], ...]:
-    """Returns zeros: the last ticks of what every layer reads."""
+    """Returns zeros: the last ticks of the input of every layer."""
     c = self.config
     num = math.prod(c.grid)
     return (jnp.zeros((batch_size, c.ticks - 1, num, c.dim)),) * c.num_layers
 
   @hk.name_like("__call__")
-  def watch(
+  def observe(
     self,
     frames: Float[Array, "T B H W C"],
     is_first: Bool[Array, "T B"],
@@ -64,7 +64,7 @@ class CausalConv3D(PatchFramePredictor):
     return LayerNorm(name="norm")(x), tuple(states)
 
   def _around(self, taps: Float[Array, "T B K N D"]) -> Float[Array, "T B N E"]:
-    """Returns all taps of the 3 × 3 places around each, side by side; zeros beyond the edge."""
+    """Returns all taps of the 3 × 3 neighbours of each patch, concatenated; zeros outside."""
     grid = jnp.moveaxis(taps, 2, 3).reshape(*taps.shape[:2], *self.config.grid, -1)
     return extract_patches(grid, 3).reshape(*taps.shape[:2], taps.shape[3], -1)
 
@@ -89,10 +89,10 @@ _VARIANTS = {
 }
 
 _CARD = Card(
-  summary="Residual convolutions over ticks, rows and columns that see no later tick.",
+  summary="Residual convolutions over ticks, rows and columns, causal in time.",
   paper="ours; a baseline",
   inputs="pixels in whole patches",
-  limits="It remembers the last few ticks of every layer, and nothing before.",
+  limits="Its memory is limited to the last few ticks of every layer.",
 )
 
 FAMILY = Family(

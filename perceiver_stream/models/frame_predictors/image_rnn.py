@@ -1,4 +1,4 @@
-"""An image encoder and a recurrent net: all that is remembered of a frame is one vector."""
+"""An image encoder and a GRU: the state is one vector per row."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +17,12 @@ from perceiver_stream.types import Layers, Size
 
 @dataclass(kw_only=True)
 class Config(predictor.Config):
-  """Sizes of the net.
+  """Sizes of an `ImageRnn`.
 
   Attributes:
-    num_layers: Blocks of self-attention, one after what is remembered came in, the others before.
+    num_layers: Self-attention blocks: one after the output of the GRU is added, the others before.
     num_heads: Attention heads.
-    mlp_factor: Hidden width of the MLPs, by `dim`.
+    mlp_factor: Hidden width of the MLPs over `dim`.
   """
 
   num_layers: Layers = 2
@@ -31,7 +31,7 @@ class Config(predictor.Config):
 
 
 class ImageRnn(PatchFramePredictor):
-  """A `FramePredictor`: frames are encoded, their mean goes through a GRU, whose output every token reads."""
+  """A `FramePredictor`: a frame's mean token updates a GRU, whose output all tokens read."""
 
   def __init__(self, config: Config, *, name: str = "image_rnn"):
     super().__init__(config, name=name)
@@ -41,7 +41,7 @@ class ImageRnn(PatchFramePredictor):
     return jnp.zeros((batch_size, self.config.dim))
 
   @hk.name_like("__call__")
-  def watch(
+  def observe(
     self,
     frames: Float[Array, "T B H W C"],
     is_first: Bool[Array, "T B"],
@@ -52,12 +52,12 @@ class ImageRnn(PatchFramePredictor):
     x = Patches(c.patch, c.dim, name="patches")(frames)
     for i in range(c.num_layers - 1):
       x = self._block(f"block_{i}", x)
-    seen = jnp.mean(LayerNorm(name="read_norm")(x), axis=2)
+    mean_token = jnp.mean(LayerNorm(name="read_norm")(x), axis=2)
     unrolled: Any = hk.dynamic_unroll(
-      hk.ResetCore(hk.GRU(c.dim, name="gru")), (seen, is_first), state
+      hk.ResetCore(hk.GRU(c.dim, name="gru")), (mean_token, is_first), state
     )
-    remembered = Linear(c.dim, name="remembered")(unrolled[0])
-    x = x + remembered[:, :, None]
+    memory = Linear(c.dim, name="remembered")(unrolled[0])
+    x = x + memory[:, :, None]
     x = self._block(f"block_{c.num_layers - 1}", x)
     return LayerNorm(name="norm")(x), unrolled[0]
 
@@ -89,10 +89,10 @@ _VARIANTS = {
 }
 
 _CARD = Card(
-  summary="A vision transformer whose frames are remembered as one vector, by a GRU.",
+  summary="A vision transformer per frame and a GRU whose state is one vector.",
   paper="ours; a baseline",
   inputs="pixels in whole patches",
-  limits="A baseline: what does not fit into one vector is forgotten.",
+  limits="A baseline: its memory is a single vector.",
 )
 
 FAMILY = Family(

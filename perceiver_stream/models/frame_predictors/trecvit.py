@@ -1,7 +1,7 @@
-"""TRecViT: a gated LRU through time per place, attention over the places of a frame.
+"""TRecViT: a gated LRU over time per patch position, attention over the positions of a frame.
 
-Source: TRecViT 2024, 2412.14294; google-deepmind/trecvit. Differs: no class token, positions by
-Fourier features, a linear predictor in place of a classifier.
+Source: TRecViT 2024, 2412.14294; google-deepmind/trecvit. Differs: no class token, Fourier
+features as positions, a linear predictor instead of a classifier.
 """
 
 import math
@@ -24,10 +24,10 @@ class Config(predictor.Config):
   """Sizes of a TRecViT.
 
   Attributes:
-    num_layers: Depth; a layer is time, then space.
+    num_layers: Depth; a layer is an LRU over time, then attention over space.
     num_heads: Attention heads.
-    mlp_factor: Hidden width of the MLPs, by `dim`.
-    lru: Of time; None leaves time out: every frame by itself.
+    mlp_factor: Hidden width of the MLPs over `dim`.
+    lru: Sizes of the LRU; None: frames are processed independently.
   """
 
   num_layers: Layers = 2
@@ -37,7 +37,7 @@ class Config(predictor.Config):
 
 
 class TRecViT(PatchFramePredictor):
-  """A `FramePredictor`: its state is that of every layer's LRU."""
+  """A `FramePredictor` whose state is that of every layer's LRU."""
 
   def __init__(self, config: Config, *, name: str = "trecvit"):
     super().__init__(config, name=name)
@@ -47,13 +47,13 @@ class TRecViT(PatchFramePredictor):
     return tuple(lru.initial_state(batch_size) for lru in self._lrus())
 
   @hk.name_like("__call__")
-  def watch(
+  def observe(
     self,
     frames: Float[Array, "T B H W C"],
     is_first: Bool[Array, "T B"],
     state: tuple[LruState, ...],
   ) -> tuple[Float[Array, "T B N D"], tuple[LruState, ...]]:
-    """Returns tokens and states after each of T ticks; all ticks in parallel."""
+    """Returns tokens and states after each of T ticks, computed in parallel."""
     c, states = self.config, []
     x = Patches(c.patch, c.dim, name="patches")(frames)
     lrus = self._lrus()
@@ -100,11 +100,11 @@ _VARIANTS = {
 }
 
 _CARD = Card(
-  summary="A gated linear recurrence through time for every place, attention over the places.",
+  summary="A gated linear recurrence over time for every position, attention over the positions.",
   paper="TRecViT 2024, 2412.14294",
   code="google-deepmind/trecvit",
   inputs="pixels in whole patches",
-  limits="Sizes are our own; the released weights are of classifiers and trackers and do not fit.",
+  limits="Sizes are our own; the released weights, of classifiers and trackers, do not fit.",
 )
 
 FAMILY = Family(

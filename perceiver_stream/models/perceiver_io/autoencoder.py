@@ -132,7 +132,7 @@ class Autoencoder(hk.Module):
     """
     c = self.config
     everything = {n: np.arange(int(np.prod(shape))) for n, shape in c.query_shapes.items()}
-    outputs = self.decode(self.watch(inputs), everything)
+    outputs = self.decode(self.encode_inputs(inputs), everything)
     return {
       "audio": outputs["audio"].reshape(-1, c.samples, 1),
       "image": outputs["image"].reshape(-1, c.num_frames, c.height, c.width, c.num_outputs),
@@ -142,7 +142,7 @@ class Autoencoder(hk.Module):
   # --- in -----------------------------------------------------------------------------------------
 
   @hk.name_like("__call__")
-  def watch(self, inputs: Mapping[str, Float[Array, "B ..."]]) -> Float[Array, "B L D"]:
+  def encode_inputs(self, inputs: Mapping[str, Float[Array, "B ..."]]) -> Float[Array, "B L D"]:
     """Returns `encode(tokens(inputs))`, with less arithmetic if there is one head."""
     c = self.config
     random_mask = any(0 < prob < 1 for prob in c.mask_probs.values())

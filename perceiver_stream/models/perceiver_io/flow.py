@@ -76,11 +76,11 @@ class FlowPerceiver(hk.Module):
     Raises:
       ValueError: The frames have another size.
     """
-    flow = self.everywhere(self.watch(frames), frames)
+    flow = self.everywhere(self.encode_frames(frames), frames)
     return flow.reshape(*frames.shape[:1], *frames.shape[2:4], -1)
 
   @hk.name_like("__call__")
-  def watch(self, frames: Float[Array, "B 2 H W C"]) -> Float[Array, "B L D"]:
+  def encode_frames(self, frames: Float[Array, "B 2 H W C"]) -> Float[Array, "B L D"]:
     """Returns `encode(tokens(frames))`, with less arithmetic if there is one head."""
     encoder = GridEncoder(self.config.encoder, name="encoder")
     if hk.running_init() or self.config.encoder.num_cross_heads > 1:

@@ -82,7 +82,7 @@ class FlowNetwork(AbstractFeedForward):
   def encode(self, memory: dict[str, Memory], clip: dict[str, Array]) -> Array:
     """Returns the latents of the last two frames."""
     del clip
-    return self.net.watch(self._frames(memory))
+    return self.net.encode_frames(self._frames(memory))
 
   def predict(self, state: State, displacements: tuple[int, ...]) -> dict[str, Array]:
     """Returns flow `[B, num_displacements, H, W, 2]` in units of the flow modality."""
@@ -163,7 +163,7 @@ class AutoencoderNetwork(AbstractFeedForward):
     """Returns the latents of the clip; the label is zero, since its token is always masked."""
     del memory
     label = jnp.zeros((clip["image"].shape[0], self.config.num_classes))
-    return self.net.watch({**clip, "label": label})
+    return self.net.encode_inputs({**clip, "label": label})
 
   def predict(self, state: State, displacements: tuple[int, ...]) -> dict[str, Array]:
     """Returns the newest tick: pixels, waveform and label logits, `[B, num_displacements, ...]`."""
