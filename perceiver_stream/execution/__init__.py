@@ -1,4 +1,4 @@
-"""Depth in parallel: a model's layers as stages that all work at once, each a tick behind the last."""
+"""Depth in parallel: a model's layers as stages that run in parallel, each one tick behind the last."""
 
 from perceiver_stream.execution.devices import DevicePipeline as DevicePipeline
 from perceiver_stream.execution.gradients import RULES as RULES

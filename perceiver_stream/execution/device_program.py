@@ -1,4 +1,4 @@
-"""The one program that every device of a pipeline runs; each chooses in it what is its own."""
+"""The one program that every device of a pipeline runs; each device selects its own branch."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -18,12 +18,12 @@ AXIS = "stage"
 
 
 class Carried(NamedTuple):
-  """All that the devices carry from tick to tick, packed.
+  """The state of the devices from tick to tick, packed.
 
   Attributes:
     own: `Own` of every device.
-    inbox: Registers received from the left, for it or for those after it.
-    back: Gradients that have arrived, of what its stages write; nothing where nothing is learnt.
+    inbox: Registers received from the left, for it or for later devices.
+    back: Gradients of its stages' outputs that have arrived; nothing in inference.
   """
 
   own: Buffers
@@ -35,7 +35,7 @@ class WindowOutput(NamedTuple):
   """The outputs of a window; only the last device has losses and answers.
 
   Attributes:
-    gradients: Of each device's parameters, the sum over ticks; nothing where nothing is learnt.
+    gradients: Of each device's parameters, the sum over ticks; nothing in inference.
     losses: Of every tick.
     answers: Of every tick.
   """
@@ -52,8 +52,8 @@ class Packings(NamedTuple):
     own: State that a device carries for its own stages.
     right: Registers that cross a link forwards.
     left: The gradients that cross it back.
-    given: Gradients that a device's stages give to what they read.
-    back: Gradients of what a device's stages write.
+    given: Gradients of the inputs of a device's stages.
+    back: Gradients of the outputs of a device's stages.
   """
 
   own: Packing
@@ -64,7 +64,7 @@ class Packings(NamedTuple):
 
   @classmethod
   def of(cls, devices: Sequence[Device], rows: int) -> "Packings":
-    """Returns those of a row of devices and so many rows of the batch."""
+    """Returns the packings for a row of devices and a number of rows of the batch."""
     return cls(
       Packing([device.blank_own(rows) for device in devices]),
       Packing([device.blank_right(rows) for device in devices[:-1]]),
@@ -89,10 +89,10 @@ def run_window(
     devices: All of them, in order.
     params_packing: The layout of parameters.
     loss: Of an answer and a target.
-    params: Of this device; as all arrays, with a leading axis of length one.
+    params: Of this device; like all arrays, with a leading axis of length one.
     carried: Before the first tick.
-    frames: Of T ticks; those of the first device count.
-    targets: Of T ticks, those of the last device count; None learns nothing.
+    frames: Of T ticks; those of the first device are used.
+    targets: Of T ticks, those of the last device are used; None is inference.
   """
   params, carried, frames, targets = jax.tree.map(
     lambda x: x[0], (params, carried, frames, targets)
@@ -123,13 +123,13 @@ class Program:
   def __init__(
     self, devices: Sequence[Device], params: Packing, packs: Packings, loss: Loss | None
   ):
-    """Takes the devices, how all of it is packed, and the loss if anything is learnt."""
+    """Takes the devices, the packings, and the loss for training."""
     self.devices, self.params, self.packs, self.loss = devices, params, packs, loss
     self.num = len(devices)
     self.hops = max(device.reach for device in devices)
 
   def fire(self, params: Buffers, carried: Carried, frame: Values) -> tuple[WindowOutput, Carried]:
-    """Returns the answer of a tick, and what is carried after it."""
+    """Returns the answer of a tick, and the state after it."""
 
     def branch(d: int) -> Callable[..., Any]:
       def fire(params: Buffers, carried: Carried, frame: Values) -> tuple[Buffers, Values]:
@@ -194,7 +194,7 @@ class Program:
     return inbox
 
   def _leftward(self, given: Buffers, own: Buffers, back: Buffers) -> Buffers:
-    """Returns the gradients that wait on every device, after all have handed theirs on."""
+    """Returns the gradients that wait on every device, after all have forwarded theirs."""
 
     def heard_by(d: int, heard: Buffers) -> PyTree:
       return self.packs.left.unpack(d, heard) if d < self.num - 1 else {}

@@ -44,7 +44,7 @@ class Done(NamedTuple):
 
   Attributes:
     own: After the tick.
-    given: The gradients that its stages give to what they read, deepest stage first.
+    given: Gradients of its stages' inputs, deepest stage first.
     found: Gradients of its parameters, by stage.
     loss: Of the answer.
     answer: The model's outputs.
@@ -58,12 +58,12 @@ class Done(NamedTuple):
 
 
 class Device:
-  """One place in the row; all methods are pure."""
+  """One position in the row; all methods are pure."""
 
   def __init__(
     self, pipeline: Pipeline, owner: Sequence[int], links: Sequence[Sequence[Entry]], place: int
   ):
-    """Takes its stages, named by `owner`, and the registers it forwards over `links`."""
+    """Takes its stages, given by `owner`, and the registers it forwards over `links`."""
     self.partition, self.clocks = pipeline.partition, pipeline.clocks
     self.stages = [i for i, device in enumerate(owner) if device == place]
     self.from_left = links[place - 1] if place else ()
@@ -79,7 +79,7 @@ class Device:
     self.observed = self.partition.stages[0].observed
     self.reach = max((place - owner[source] for (source, _), _ in self.reads), default=0)
 
-  # --- shapes: zeros of all that is carried and sent ----------------------------------------------
+  # --- shapes: zeros of all state and messages ----------------------------------------------------
 
   def blank_own(self, rows: int) -> Own:
     """Returns its stages before the first tick, with their states; see `initial_own`."""
@@ -98,7 +98,7 @@ class Device:
     return {entry: blank(self.partition.registers[entry[1]], rows) for entry in self.to_right}
 
   def blank_given(self, rows: int) -> dict[Entry, list[list[Any]]]:
-    """Returns the gradients that its stages give to what they read."""
+    """Returns the gradients of its stages' inputs."""
     given: dict[Entry, list[list[Any]]] = {}
     for entry, _ in self.reads:
       if entry[1] not in self.observed:
@@ -112,7 +112,7 @@ class Device:
     return float_arrays({e: x for e, x in message.items() if e[1] not in self.observed})
 
   def blank_back(self, rows: int) -> dict[int, FloatArrays]:
-    """Returns the gradients of what its stages write, before any has come."""
+    """Returns the gradients of its stages' outputs, before any has arrived."""
     written = self.blank_own(rows).written
     return {i: float_arrays(written[i], self.observed) for i in self.stages if i != self.last}
 
@@ -121,7 +121,7 @@ class Device:
   def fire(
     self, params: dict[int, Params], own: Own, inbox: Inbox, frame: Values
   ) -> tuple[Own, Values]:
-    """Returns its stages' outputs, and the answer if it is the last device's, else zeros."""
+    """Returns its stages' outputs, and the answer if it is the last device's, otherwise zeros."""
     written, states = {}, {}
     for i in self.stages:
       before = (own.written[i], own.states[i])
@@ -140,7 +140,7 @@ class Device:
     target: PyTree,
     loss: Loss,
   ) -> Done:
-    """Returns all of a tick of Sideways that needs no other device."""
+    """Returns the part of a tick of Sideways that needs no other device."""
     taught: dict[int, StageGradients] = {}
     given: dict[Entry, list[list[Any]]] = {}
     for i in reversed(self.stages):
@@ -158,7 +158,7 @@ class Device:
     return Done(after, given, found, value, self._answer(written, frame))
 
   def rightward(self, own: Own, inbox: Inbox) -> Inbox:
-    """Returns the registers that the next device needs and that are known here."""
+    """Returns the registers that the next device needs and that are available here."""
     return {
       (i, name): own.written[i][name] if i in self.stages else inbox[i, name]
       for i, name in self.to_right
@@ -178,7 +178,7 @@ class Device:
     back: dict[int, FloatArrays],
     tick: Int[Array, ""],
   ) -> dict[int, FloatArrays]:
-    """Returns the gradients of what its own stages wrote that wait for them after a tick.
+    """Returns the gradients of its own stages' outputs that wait for them after a tick.
 
     Args:
       given: By its own stages.

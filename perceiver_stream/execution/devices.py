@@ -5,7 +5,7 @@ within the tick; gradients come back the same way. On a CPU, numbers are those o
 `gradients("sideways")` on one device, to the last bit. Memory does not grow with time.
 
 Every device runs one program, in which it chooses what is its own; parameters and registers of all
-stages therefore lie in buffers of one shape (`packing`), sharded over the devices.
+stages are therefore stored in buffers of one shape (`packing`), sharded over the devices.
 """
 
 import functools
@@ -27,7 +27,7 @@ from perceiver_stream.models.stages import Values
 
 
 class DevicePipeline:
-  """A cut model on a row of devices; numbers are those of the simulators."""
+  """A partitioned model on a row of devices; its numbers equal those of the simulator."""
 
   def __init__(
     self,
@@ -36,12 +36,12 @@ class DevicePipeline:
     loss: Loss | None = None,
     clocks: Sequence[int] = (),
   ):
-    """Shares the stages out, as many to each device as can be.
+    """Distributes the stages, as evenly as possible, over the devices.
 
     Args:
-      cut: The model in stages.
+      partition: The model in stages.
       devices: In order of depth, of all processes; none means all there are.
-      loss: As for `gradients`; without it nothing can be learnt.
+      loss: As for `gradients`; needed for `learn` only.
       clocks: Of the stages, as for `Pipeline`.
 
     Raises:
@@ -70,7 +70,7 @@ class DevicePipeline:
       )
     )
 
-  # --- what lies where ----------------------------------------------------------------------------
+  # --- layout -------------------------------------------------------------------------------------
 
   def _links(self) -> list[list[Entry]]:
     """Returns the registers that cross from each device to the next."""
@@ -89,12 +89,12 @@ class DevicePipeline:
   # --- in and out ---------------------------------------------------------------------------------
 
   def put_params(self, params: Params) -> Buffers:
-    """Returns parameters of the whole model, or a tree like them, as they lie on the devices."""
+    """Returns parameters of the whole model, or a tree like them, placed on the devices."""
     parts = self.partition.split(params)
     return self._placed([self.params_packing.pack(d, self._of(d, parts)) for d in range(self.num)])
 
   def get_params(self, packed: Buffers) -> Params:
-    """Returns the parameters that devices of this process hold."""
+    """Returns the parameters on the devices of this process."""
     held: dict[str, Any] = {}
     for shards in zip(*(x.addressable_shards for x in packed.values()), strict=True):
       device = _place(shards[0].index)
@@ -112,11 +112,11 @@ class DevicePipeline:
     return self._on_one(targets, self.num - 1)
 
   def answers(self, answers: Values) -> Values:
-    """Returns the answers `[T, B, ...]`, which the last device gave; its process has them."""
+    """Returns the answers `[T, B, ...]` of the last device; only its process has them."""
     return jax.tree.map(lambda x: x.addressable_shards[-1].data[0], answers)
 
   def initial(self, params: Params, rows: int = 1) -> Carried:
-    """Returns the registers before the first tick; `params` is a tree, not what `put_params` gave."""
+    """Returns the registers before the first tick; `params` is a tree, not a result of `put_params`."""
     packs = Packings.of(self._devices, rows)
     own = [device.initial_own(params, rows) for device in self._devices]
     zeros = lambda pack: self._placed([pack.zeros()] * self.num)  # noqa: E731
@@ -143,12 +143,12 @@ class DevicePipeline:
   # --- over time ----------------------------------------------------------------------------------
 
   def unroll(self, params: Buffers, carried: Carried, frames: Values) -> tuple[Values, Carried]:
-    """Returns the answers at T ticks, and what is carried after them; see `answers`.
+    """Returns the answers at T ticks, and the carried state after them; see `answers`.
 
     Args:
-      params: As `put_params` gives them.
-      carried: As `initial` or the last call gives it.
-      frames: As `put_frames` gives them.
+      params: From `put_params`.
+      carried: From `initial` or the last call.
+      frames: From `put_frames`.
     """
     told, carried = self._program(params, carried, dict(frames), None)
     return told.answers, carried
@@ -156,10 +156,10 @@ class DevicePipeline:
   def learn(
     self, params: Buffers, carried: Carried, frames: Values, targets: PyTree
   ) -> tuple[Buffers, Array, Carried]:
-    """Returns the sum of T ticks' Sideways gradients, the last device's losses, and what is carried.
+    """Returns the sum of T ticks' Sideways gradients, the last device's losses, and the carried state.
 
-    Gradients lie as parameters do, so that an optimiser that looks at each number alone can be
-    applied where they are. Arguments are as for `unroll`; targets as `put_targets` gives them.
+    Gradients are placed like parameters, so that an elementwise optimiser can be applied where they
+    are. Arguments are as for `unroll`; targets are from `put_targets`.
 
     Raises:
       ValueError: The pipeline was made without a loss.

@@ -1,14 +1,14 @@
-"""Distillation: a pipeline learns from its sequential twin, whose answers are not late.
+"""Distillation: a pipeline learns from the sequential model, whose answers are not delayed.
 
-  targets, registers = shown(cut, twin_params, twin_registers, frames, targets)
+  targets, registers = shown(made, teacher_params, teacher_registers, frames, targets)
   loss = distilled(loss, agreement)        # for `gradients`, or over the answers of `Pipeline.unroll`
 
-The twin is the same model in one stage; what it says of a frame is there at that frame's tick, so that
-a pipeline that is told so learns to make up for its delay, as it does from labels of the present.
+The teacher is the same model in one stage; its answer to a frame is available at that frame's tick.
+A pipeline trained to match it learns to compensate its own delay, as with labels of the present.
 
-It can be told what every stage should leave, too: `Pipeline(cut, tells_all=True)` with `activations`.
+The outputs of every stage can be matched, too: `Pipeline(made, tells_all=True)` with `activations`.
 
-Source: our reading of Carreira et al. 2018, 1806.03863, which matches activations.
+Source: our version of Carreira et al. 2018, 1806.03863, which matches activations.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,11 +22,11 @@ from perceiver_stream.execution.pipeline import Pipeline, Registers
 from perceiver_stream.execution.teaching import Loss
 from perceiver_stream.models.stages import Values
 
-TeacherTarget = tuple[PyTree, Values]  # a target, and the twin's output
+TeacherTarget = tuple[PyTree, Values]  # a target, and the teacher's output
 
 
 def sequential_teacher(made: Partition) -> Pipeline:
-  """Returns the same model in one stage; it answers with all that the stages of `made` leave."""
+  """Returns the same model in one stage; its answer has the outputs of all stages of `made`."""
   left = {name for stage in made.stages for name in stage.writes} - set(made.staged.inputs)
   outputs = (*made.staged.outputs, *sorted(left - set(made.staged.outputs)))
   return Pipeline(partition(made.staged._replace(outputs=outputs), 1))
@@ -39,12 +39,12 @@ def shown(
   frames: Mapping[str, PyTree],
   targets: PyTree,
 ) -> tuple[TeacherTarget, Registers]:
-  """Returns the targets of T ticks with the twin's outputs, and the twin's registers after them.
+  """Returns the targets of T ticks with the teacher's outputs, and the teacher's registers after them.
 
   Args:
-    made: The pipeline's cut.
-    params: Of the twin, which learns nothing.
-    registers: As `sequential_teacher(made).initial` or the last call gives them.
+    made: The pipeline's partition.
+    params: Of the teacher, which is not trained.
+    registers: From `sequential_teacher(made).initial` or the last call.
     frames: Of T ticks, `[T, B, ...]`.
     targets: Of T ticks.
   """
@@ -55,11 +55,11 @@ def shown(
 def distilled(
   loss: Loss, agreement: Callable[[Values, Values], Float[Array, ""]], weight: float = 1.0
 ) -> Callable[[Values, TeacherTarget], Float[Array, ""]]:
-  """Returns a loss of an answer and of one tick of what `shown` returns.
+  """Returns a loss of an answer and of one tick of the targets of `shown`.
 
   Args:
     loss: `(answer, target) -> scalar`.
-    agreement: `(answer, twin's answer) -> scalar`, the smaller, the more alike.
+    agreement: `(answer, teacher's answer) -> scalar`, a distance.
     weight: Of the agreement.
   """
 
@@ -71,11 +71,11 @@ def distilled(
 
 
 def activations(answer: Values, told: Values) -> Float[Array, ""]:
-  """Returns the distance of registers from the twin's: squares over their variance, mean of all.
+  """Returns the distance of registers from the teacher's: mean squares over their variance.
 
   Args:
     answer: Of a pipeline that `tells_all`, at one tick.
-    told: The twin's. Registers that the answer does not have, and numbers that are not real, do not
+    told: The teacher's. Registers that are not in the answer, and arrays that are not real, do not
       count.
   """
   pairs = zip(jax.tree.leaves(answer), jax.tree.leaves({n: told[n] for n in answer}), strict=True)

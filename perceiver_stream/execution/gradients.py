@@ -1,23 +1,24 @@
-"""Gradient rules of pipelines: what a tick teaches every stage, under one interface.
+"""Gradient rules of pipelines: the gradients of every stage after a tick, under one interface.
 
-  rule = gradients("sideways", cut, loss)
-  registers = rule.initial(params, rows)
-  told, registers = rule.step(params, registers, frame, target)     # told.gradients, told.loss
+  rule = gradients("sideways", partition, loss)
+  state = rule.initial(params, rows)
+  output, state = rule.step(params, state, frame, target)     # output.gradients, output.loss
 
-`backprop`: all stages on the same frame, one after the other, and back: exact, and blocking.
-`sideways`: the loss's gradient travels back through the pipeline one stage a tick. Each stage pulls
-  what arrives through its activations of this very tick: nothing is stored, and what arrives comes
-  from an older frame. Where frames do not change it is `backprop`. On a cut with fresh shortcuts it
+`backprop`: all stages on the same frame, one after the other, forward and backward: exact, and
+  blocking.
+`sideways`: the loss's gradient travels back through the pipeline one stage a tick. Each stage
+  propagates it through its current activations: nothing is stored, and the gradient comes
+  from an older frame. If frames do not change it equals `backprop`. With fresh shortcuts it
   is Skip-Sideways.
-`buffered`: as `sideways`, but each stage keeps what it read until the gradient of that frame arrives
-  (GPipe's exactness at one frame a tick): exact for an older frame, and its memory grows with depth.
+`buffered`: like `sideways`, but each stage stores its inputs until the gradient of that frame arrives
+  (GPipe's exactness at one frame a tick): exact for an older frame; memory grows with depth.
 `feedback_alignment`: the gradient of the answer reaches each stage at once through a fixed random
   matrix; no stage sends another a gradient.
 
-With slow `clocks`, `sideways` teaches a stage when it fires: with the sum of the gradients that have
-arrived since it last did, and none at the other ticks.
+With slow `clocks`, `sideways` computes the gradients of a stage when it fires, from the sum of the
+gradients that have arrived since it last did; at other ticks they are zero.
 
-Source: our reading of Malinowski et al. 2020, 2001.06232 (Sideways), 2021, 2106.08318; Huang et al.
+Source: our version of Malinowski et al. 2020, 2001.06232 (Sideways), 2021, 2106.08318; Huang et al.
 2019, 1811.06965 (GPipe); Nøkland 2016, 1609.01596 (direct feedback alignment). No gradient flows
 into the state that a layer carries from tick to tick, under any rule.
 """
@@ -58,7 +59,7 @@ class TickOutput(NamedTuple):
 
   Attributes:
     gradients: Of all parameters.
-    loss: Of the answer of this tick; 0 while the pipe fills or the last stage holds.
+    loss: Of the answer of this tick; 0 while the pipeline fills or the last stage holds.
     answer: The model's outputs at this tick.
   """
 
@@ -68,12 +69,12 @@ class TickOutput(NamedTuple):
 
 
 class PipelineState(NamedTuple):
-  """Registers of a pipeline through which gradients flow back.
+  """Registers of a pipeline and the gradients in transit.
 
   Attributes:
     registers: Those of the pipeline.
-    back: The gradient of what each stage writes, which has arrived and waits for it to fire.
-    kept: Each stage's past for `buffered`, newest first; else nothing.
+    back: The gradient of each stage's outputs that has arrived and waits for it to fire.
+    kept: Each stage's past inputs for `buffered`, newest first; otherwise nothing.
   """
 
   registers: Registers
@@ -86,7 +87,7 @@ class Rule(NamedTuple):
 
   Attributes:
     initial: `(params, rows=1) -> registers`.
-    step: `(params, registers, frame, target) -> (Told, registers)`.
+    step: `(params, state, frame, target) -> (TickOutput, state)`.
   """
 
   initial: Callable[..., Any]
@@ -96,17 +97,17 @@ class Rule(NamedTuple):
 def gradients(
   rule: str, partition: Partition, loss: Loss, *, clocks: Sequence[int] = (), seed: int = 0
 ) -> Rule:
-  """Returns a gradient rule for a cut model.
+  """Returns a gradient rule for a partitioned model.
 
   Args:
     rule: One of `RULES`.
-    cut: The model in stages.
+    partition: The model in stages.
     loss: `(outputs, target) -> scalar` of one tick.
     clocks: Of the stages, as for `Pipeline`; for `sideways` alone.
     seed: Of the random matrices of `feedback_alignment`.
 
   Raises:
-    ValueError: There is no such rule, or the cut cannot have it.
+    ValueError: There is no such rule, or the partition does not support it.
   """
   if rule not in RULES:
     raise ValueError(f"gradients: rule {rule!r} is not one of {sorted(RULES)}.")
@@ -141,7 +142,7 @@ def _backprop(pipeline: Pipeline, loss: Loss, seed: int) -> Rule:
 def _at_once(
   partition: Partition, params: Params, registers: Registers, frame: Values
 ) -> tuple[Values, Registers]:
-  """Returns the answer to this very frame: the stages one after the other."""
+  """Returns the answer to the current frame: the stages one after the other."""
   check_frame(partition, frame)
   written, states = [], []
   for i, (stage, own) in enumerate(zip(partition.stages, partition.split(params), strict=True)):
@@ -203,7 +204,7 @@ def _sideways(pipeline: Pipeline, loss: Loss, seed: int, *, is_buffered: bool = 
 
 
 def _pushed(kept: PyTree, newest: PyTree) -> PyTree:
-  """Returns the past with one tick more, the oldest dropped."""
+  """Returns the past with one more tick, without the oldest."""
   return jax.tree.map(lambda old, new: jnp.concatenate([new[None], old[:-1]]), kept, newest)
 
 
@@ -230,7 +231,7 @@ def _feedback_alignment(pipeline: Pipeline, loss: Loss, seed: int) -> Rule:
 def _projected(key: Array, error: FloatArrays, written: FloatArrays) -> FloatArrays:
   """Returns the answer's gradient through a random matrix for every array written.
 
-  The matrix is normal, and scaled so that the error keeps its length on average per number.
+  The matrix is normal and scaled so that it preserves the norm of the error on average per number.
   """
   rows = jax.tree.leaves(error)[0].shape[0]
   flat = jnp.concatenate([x.reshape(rows, -1) for x in jax.tree.leaves(error)], axis=1)

@@ -1,7 +1,7 @@
 """Trees of different shapes as buffers of one shape, so that devices can run one program.
 
-All float32 arrays of a tree lie one after the other in one vector, all booleans in another; vectors
-are as long as the longest tree needs. Packing moves numbers and changes none.
+All float32 arrays of a tree are concatenated to one vector, all booleans to another; vectors have
+the length of the longest tree. Packing moves numbers and changes none.
 """
 
 import math
@@ -16,7 +16,7 @@ Buffers = dict[str, Array]  # by dtype, `[size]`
 
 
 class Packing:
-  """The layout of several trees in buffers that fit them all."""
+  """The layout of several trees in buffers that fit all of them."""
 
   def __init__(self, trees: Sequence[PyTree]):
     """Takes one tree per device; arrays or their shapes."""

@@ -1,9 +1,9 @@
-"""Cuts: a model's layers as contiguous stages, and which register each stage reads from whom.
+"""Partitions: a model's layers as contiguous stages, and the source of each stage's inputs.
 
-What a stage reads was written a tick ago by another one. What was not written by the stage right
-before is handed on by those between (so all that meets in a stage is of the same frame), unless the
-model calls it a shortcut and the cut is `fresh`: then it is read from where it was written, and is of
-a newer frame than what it meets.
+A stage reads the outputs that another stage wrote one tick ago. Registers written before the
+previous stage are delayed by the stages in between, so all inputs of a stage belong to the same
+frame. With `fresh=True`, registers marked as shortcuts skip these delays: they are read directly
+from the stage that wrote them, and are of a newer frame than the other inputs.
 """
 
 import functools
@@ -71,12 +71,12 @@ class Partition(NamedTuple):
 
   @property
   def delay(self) -> int:
-    """Ticks from a frame to the answer that has come all the way through: D - 1."""
+    """Ticks from a frame to its answer from the last stage: D - 1."""
     return len(self.stages) - 1
 
   @property
   def longest_link(self) -> int:
-    """Stages from the writer to the farthest reader of a register; 1 if nothing is read across."""
+    """Stages from the writer to the farthest reader of a register; 1 if there is no shortcut."""
     hops = [
       i - source
       for i, stage in enumerate(self.stages)
@@ -90,7 +90,7 @@ class Partition(NamedTuple):
     return tuple({name: params[name] for name in sorted(s.modules)} for s in self.stages)
 
   def init(self, rng: Array) -> Params:
-    """Returns parameters of the whole model; they do not depend on the cut."""
+    """Returns parameters of the whole model; they do not depend on the partition."""
     params = {}
     for i, layer in enumerate(self.staged.layers):
       inputs = {name: blank(self.registers[name]) for name in layer.reads}
@@ -99,18 +99,18 @@ class Partition(NamedTuple):
 
 
 def partition(model: Any, stages: int | Sequence[int] = 0, *, fresh: bool = True) -> Partition:
-  """Returns a model cut into stages.
+  """Returns a model partitioned into stages.
 
   Args:
     model: A `Staged`.
     stages: Number of stages, with equal numbers of layers where possible; 0 makes each layer a stage, 1 is the
       ordinary network. Or the index of the first layer of every stage but the first.
-    fresh: If True, shortcuts are read directly from their writer; else all inputs of a stage are
-      of the same frame.
+    fresh: If True, shortcuts are read directly from their writer; otherwise all inputs of a stage
+      are of the same frame.
 
   Raises:
     TypeError: The model is not staged.
-    ValueError: There are more stages than layers, or what a layer reads is not there or has another
+    ValueError: There are more stages than layers, or an input of a layer is missing or has another
       shape than it needs.
   """
   staged = model

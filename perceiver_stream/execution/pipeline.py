@@ -1,7 +1,7 @@
-"""A cut model as a pipeline, on one device: at every tick all stages work at once.
+"""A partitioned model as a pipeline, on one device: all stages run at every tick.
 
-Each reads what the others left a tick ago, so a tick takes as long as its slowest stage, and the
-answer at a tick is that to the frame D - 1 ticks before. A cut of one stage is the ordinary network.
+Each reads the outputs of the others from one tick ago, so a tick takes as long as its slowest stage,
+and the answer at a tick belongs to the frame D - 1 ticks before. One stage is the ordinary network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from perceiver_stream.models.stages import Values
 
 
 class Registers(NamedTuple):
-  """All that a pipeline carries from tick to tick; fixed shapes, rows first.
+  """The state of a pipeline from tick to tick; fixed shapes, rows first.
 
   Attributes:
     written: The outputs of every stage.
@@ -30,17 +30,17 @@ class Registers(NamedTuple):
 
 
 class Pipeline:
-  """A cut model over time; `step` and `unroll` are pure and can be jitted."""
+  """A partitioned model over time; `step` and `unroll` are pure and can be jitted."""
 
   def __init__(self, partition: Partition, clocks: Sequence[int] = (), tells_all: bool = False):
-    """Makes the pipeline of a cut.
+    """Makes the pipeline of a partition.
 
     Args:
-      cut: The model in stages.
-      clocks: Ticks from one firing of each stage to its next, between which it holds what it wrote;
+      partition: The model in stages.
+      clocks: Ticks from one firing of each stage to its next, between which it holds its outputs;
         none means that all fire at every tick.
-      tells_all: If True, it answers with all outputs of its stages at a tick, each register as the
-        stage that made it did, and not with the model's answer alone.
+      tells_all: If True, the answer at a tick has the outputs of all stages, each register from the
+        stage that computed it, instead of the model's answer alone.
 
     Raises:
       ValueError: There is not one clock per stage, or one is below 1.
@@ -56,11 +56,11 @@ class Pipeline:
 
   @property
   def delay(self) -> int:
-    """Ticks from a frame to the answer to it."""
+    """Ticks from a frame to its answer."""
     return self.partition.delay
 
   def initial(self, params: Params, rows: int = 1) -> Registers:
-    """Returns the registers before the first tick: the pipe is empty, which is zeros."""
+    """Returns the registers before the first tick: the pipeline is empty, which is zeros."""
     stages, shapes = self.partition.stages, self.partition.registers
     written = tuple({name: blank(shapes[name], rows) for name in s.writes} for s in stages)
     states = tuple(s.initial_states(params, rows) for s in stages)
@@ -77,7 +77,7 @@ class Pipeline:
       frame: Inputs of the tick, by register; arrays `[B, ...]`.
 
     Raises:
-      ValueError: The frame is not what the model reads.
+      ValueError: The frame differs from the model's inputs.
     """
     check_frame(self.partition, frame)
     written, states = [], []
@@ -96,7 +96,7 @@ class Pipeline:
     if not self.tells_all:
       return {name: written[-1][name] for name in staged.outputs}
     told: Values = {}
-    for values in reversed(written):  # the first that has it made it, the others hand it on
+    for values in reversed(written):  # the first stage with it computed it, the others forward it
       told |= values
     return {name: value for name, value in told.items() if name not in staged.inputs}
 
@@ -122,8 +122,8 @@ def run_stage(
 ) -> tuple[Values, PyTree]:
   """Returns a stage's outputs and states: new if it fires, else unchanged.
 
-  A stage is a program of its own to the compiler, so that its numbers are the same bits whatever is
-  around it: on one device, or on its own.
+  A stage is a program of its own for the compiler, so that its numbers are the same bits on one device
+  and on its own.
   """
   fire = lambda: stage.apply(params, before[1], inputs)  # noqa: E731
   return jax.lax.cond(fires, fire, lambda: before)
@@ -138,13 +138,13 @@ def incoming(
 
 
 def fires_at(clocks: Sequence[int], i: int, tick: Int[Array, ""]) -> Bool[Array, ""]:
-  """Returns whether stage i fires: a frame has come to it, and its clock says so."""
+  """Returns True if stage i fires: a frame has reached it, and its clock has ticked."""
   fires, clock = tick >= i, clocks[i]
   return fires if clock == 1 else fires & (tick % clock == i % clock)
 
 
 def check_frame(partition: Partition, frame: Mapping[str, PyTree]) -> None:
-  """Raises ValueError if a tick's arrays are not those that the model reads."""
+  """Raises ValueError if a tick's arrays differ from the model's inputs."""
   for name in partition.stages[0].reads:
     expected = [x.shape[1:] for x in jax.tree.leaves(partition.staged.inputs[name])]
     found = [x.shape[1:] for x in jax.tree.leaves(frame.get(name, ()))]

@@ -13,7 +13,7 @@ from perceiver_stream.models.stages import Values
 Loss = Callable[[Values, PyTree], Float[Array, ""]]
 FloatArrays = dict[
   Any, list[Any]
-]  # by register, its float arrays or their shapes: what has gradients
+]  # by register, its float arrays or their shapes: the parts with gradients
 
 
 def pull(
@@ -21,8 +21,8 @@ def pull(
 ) -> tuple[Values, PyTree, Callable[[FloatArrays], tuple[Params, FloatArrays]]]:
   """Returns the outputs of a stage, its next state, and its pull-back at these activations.
 
-  The pull-back takes the gradient of what the stage writes and returns that of its parameters and
-  of what it read, but for what is observed.
+  The pull-back takes the gradient of the stage's outputs and returns those of its parameters and
+  of its inputs, except observed ones.
   """
 
   def forward(params: Params, read: FloatArrays) -> tuple[FloatArrays, tuple[Values, PyTree]]:
@@ -42,8 +42,8 @@ class StageGradients(NamedTuple):
     written: Registers that it writes.
     states: Of its layers.
     found: Gradients of its parameters.
-    given: Gradients of what it read.
-    loss: Of the answer, if it gives one.
+    given: Gradients of its inputs.
+    loss: Of the answer, if it computes one.
   """
 
   written: Values
@@ -61,14 +61,14 @@ def differentiate_stage(
   judge: Callable[[Values], tuple[Array, FloatArrays]],
   fires: Bool[Array, ""],
 ) -> StageGradients:
-  """Returns a stage after a tick; as it was, with zero gradients, if it does not fire.
+  """Returns a stage after a tick; unchanged, with zero gradients, if it does not fire.
 
   Args:
     stage: The stage.
     params: Its parameters.
     before: Its previous outputs and states.
     inputs: Registers that it reads.
-    judge: Of what it writes, returns a loss and the gradient.
+    judge: Function of its outputs that returns a loss and the gradient.
     fires: True if it fires; see `fires_at`.
   """
 
@@ -95,13 +95,13 @@ def judge_of(
 
 
 def float_arrays(values: Mapping[Any, PyTree], but: Collection[str] = ()) -> FloatArrays:
-  """Returns the float arrays of every register, or their shapes, but for some."""
+  """Returns the float arrays of every register, or their shapes, with exceptions."""
   kept = {name: value for name, value in values.items() if name not in but}
   return {n: [x for x in jax.tree.leaves(v) if _is_float(x)] for n, v in kept.items()}
 
 
 def refilled(values: Mapping[str, PyTree], arrays: FloatArrays) -> Values:
-  """Returns `values` with other float arrays, as `float_arrays` gives them."""
+  """Returns `values` with other float arrays, in the form of `float_arrays`."""
 
   def one(value: PyTree, new: Sequence[Array]) -> PyTree:
     left = iter(new)
@@ -126,11 +126,11 @@ def waiting(
 ) -> FloatArrays:
   """Returns the gradient that waits for a stage after a tick.
 
-  What arrives while the stage holds is summed until it fires: its output was used as often.
+  Gradients that arrive while the stage holds are summed until it fires: its output was used as often.
 
   Args:
     clock: Of the stage.
-    fires: True if it fired, and so used the waiting gradients.
+    fires: True if it fired and thus used the waiting gradients.
     before: Gradients that waited.
     arrived: Gradients from its readers in this tick; zeros from those that held.
   """
@@ -140,7 +140,7 @@ def waiting(
 
 
 def arriving(partition: Partition, pulled: Sequence[FloatArrays]) -> tuple[FloatArrays, ...]:
-  """Returns the gradient of what each stage writes: the sum over its readers, deepest first.
+  """Returns the gradient of each stage's outputs: the sum over its readers, deepest first.
 
   The last stage's answer has readers outside; its gradient is not among them.
   """

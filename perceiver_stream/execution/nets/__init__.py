@@ -1,1 +1,1 @@
-"""Networks of single frames as lists of layers, to cut into stages."""
+"""Networks of single frames as lists of layers, to be partitioned into stages."""

@@ -1,11 +1,11 @@
-"""A chain of convolutions with shortcuts and short memories: the smallest net that shows it all.
+"""A chain of convolutions with shortcuts and short memories: the smallest net with all features.
 
 Layer i reads layer i - 1, and with shortcuts layer i - span too. On one frame that is an ordinary
-residual or dense net. When every layer is a stage, what comes through the shortcut is of a newer
-frame than what comes through the chain, so that one-frame layers see motion (Skip-Sideways).
+residual or dense net. When every layer is a stage, the shortcut carries a newer frame than the
+chain, so that one-frame layers can detect motion (Skip-Sideways).
 
-Source: our reading of Malinowski et al. 2021, 2106.08318, and of Carreira et al. 2018, 1806.03863
-("temporal filters": a layer also sees what it read at the ticks before).
+Source: our version of Malinowski et al. 2021, 2106.08318, and of Carreira et al. 2018, 1806.03863
+("temporal filters": a layer also reads its inputs of earlier ticks).
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class Config:
     span: Layers that a shortcut spans, 2 or more.
     taps: Number of ticks of its input that a layer reads, the newest included.
     head: `"picture"`, one output per position, or `"classes"`, one per frame.
-    output_dim: Numbers of an answer.
+    output_dim: Width of the output.
   """
 
   channels: tuple[int, ...] = (16, 16, 16, 16)
@@ -65,10 +65,10 @@ class Config:
 
 
 def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Staged:
-  """Returns the chain as layers, for frames of one size; its answer is the register `head`.
+  """Returns the chain as layers, for frames of one size; its output is the register `head`.
 
   Raises:
-    ValueError: What a shortcut joins has not the same shape.
+    ValueError: The inputs of a shortcut have different shapes.
   """
   config.validate()
   shapes = {FRAMES: (height, width, input_dim)}
@@ -92,7 +92,7 @@ def staged(config: Config, height: int, width: int, input_dim: int = 3) -> Stage
 def _layer(
   config: Config, name: str, reads: dict[str, tuple[int, int, int]], function: Callable
 ) -> Layer:
-  """Returns `function` of what is joined, of this tick and of those before, as a layer."""
+  """Returns `function` of the joined inputs, of this tick and of earlier ones, as a layer."""
   joined = _joined_shape(config, name, reads)
   past = (*joined[:2], joined[2] * (config.taps - 1))
 
@@ -132,7 +132,7 @@ def _rectified(dim: int, stride: int, *, is_raw: bool = False) -> Callable[[Arra
 
 
 def _pooled(dim: int) -> Callable[[Array], Array]:
-  """Returns a linear map of the mean over all places."""
+  """Returns a linear map of the mean over all positions."""
 
   def function(x: Float[Array, "B H W C"]) -> Float[Array, "B K"]:
     x = gelu(LayerNorm(name="norm")(x))

@@ -1,12 +1,12 @@
-"""A DenseNet that finds keypoints: images in, heat maps out; every layer reads all before it.
+"""A DenseNet for keypoints: images in, heat maps out; every layer reads all earlier ones.
 
-Blocks of layers that each add a few channels beside all those before, and transitions between them
-that halve the picture. What a layer reads past the layer before it is a shortcut: when stages work
-at once it is of a fresher frame, which makes a temporal DenseNet.
+Blocks of layers that each append a few channels to all earlier ones, and transitions between them
+that halve the image. All inputs of a layer except the previous layer's output are shortcuts: when
+stages run in parallel they are of a newer frame, which makes a temporal DenseNet.
 
-Source: Huang et al. 2017, 1608.06993; in time our reading of Carreira et al. 2018, 1806.03863.
+Source: Huang et al. 2017, 1608.06993; in time our version of Carreira et al. 2018, 1806.03863.
 Differs: normalised over channels, not over the batch; one strided convolution as the stem, heat maps
-as the answer.
+as the output.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from perceiver_stream.nn.conv import Conv2D, norm_act_conv, pool
 
 @dataclass(kw_only=True)
 class Config:
-  """Sizes of a DenseNet; the defaults are those of DenseNet-121 but for the stem's stride.
+  """Sizes of a DenseNet; the defaults are those of DenseNet-121 except the stem's stride.
 
   Attributes:
     stem_channels: Of the first convolution, which halves the image.
@@ -38,7 +38,7 @@ class Config:
     blocks: Layers of each block; the image is halved between blocks.
     bottleneck: Width of a layer's 1×1 convolution, over `growth`; 0 leaves it out.
     compression: Channels after a transition, over those before.
-    num_keypoints: Heat maps of the answer.
+    num_keypoints: Number of heat maps.
   """
 
   stem_channels: int = 64

@@ -1,10 +1,10 @@
 """Heat maps of keypoints: a head for image nets, their loss, and points from maps.
 
 Every keypoint has a map over a grid of cells, each `stride` pixels wide; a softmax over the cells
-says where it is. Points are (x, y) in raster coordinates: the centre of the first pixel is
+is the distribution of its position. Points are (x, y) in raster coordinates: the centre of the first pixel is
 (0.5, 0.5), that of the first cell `stride / 2`.
 
-Source: our reading of the keypoint task of Carreira et al. 2018, 1806.03863. Differs: cells of a
+Source: our version of the keypoint task of Carreira et al. 2018, 1806.03863. Differs: cells of a
 map compete in one softmax, against a Gaussian around the point that sums to 1.
 """
 
@@ -18,7 +18,7 @@ from perceiver_stream.nn.conv import Conv2D
 
 
 def head(name: str, reads: tuple[str, ...], num_keypoints: int) -> Layer:
-  """Returns the layer that makes logits `[B, h, w, num_keypoints]` of all features it reads."""
+  """Returns the layer that computes logits `[B, h, w, num_keypoints]` from all features it reads."""
 
   def function(*features: Float[Array, "B h w _"]) -> Float[Array, "B h w K"]:
     x = gelu(LayerNorm(name="norm")(jnp.concatenate(features, axis=-1)))
@@ -38,7 +38,7 @@ def centres(height: int, width: int, stride: int) -> Float[Array, "N 2"]:
 def gaussian(
   points: Float[Array, "B K 2"], height: int, width: int, stride: int, sigma: float = 1.0
 ) -> Float[Array, "B h w K"]:
-  """Returns the maps to learn: a Gaussian around each point, `sigma` cells wide, that sums to 1."""
+  """Returns the target maps: a Gaussian around each point, `sigma` cells wide, that sums to 1."""
   cells = centres(height, width, stride)
   shape = (points.shape[0], cells.shape[0], *points.shape[1:])
   away = jax.lax.broadcast_in_dim(cells, shape, (1, 3)) - jax.lax.broadcast_in_dim(
@@ -53,7 +53,7 @@ def loss(
   targets: Float[Array, "B h w K"],
   visible: Bool[Array, "B K"] | None = None,
 ) -> Float[Array, ""]:
-  """Returns the cross-entropy of maps against those to learn, mean over the visible keypoints.
+  """Returns the cross-entropy of maps against target maps, mean over the visible keypoints.
 
   Args:
     maps: Logits.
@@ -62,7 +62,7 @@ def loss(
   """
   rows, _, _, number = maps.shape
   visible = jnp.ones((rows, number), bool) if visible is None else visible
-  # The position of a hidden point may be anything, NaN included: it must not reach a gradient.
+  # The position of a hidden point is undefined, possibly NaN: it must not reach a gradient.
   seen = jax.lax.broadcast_in_dim(visible, targets.shape, (0, 3))
   targets = jnp.where(seen, targets, 0.0).reshape(rows, -1, number)
   logs = jax.nn.log_softmax(maps.reshape(rows, -1, number), axis=1)
@@ -81,6 +81,6 @@ def soft_argmax(maps: Float[Array, "B h w K"], stride: int) -> Float[Array, "B K
 
 
 def argmax(maps: Float[Array, "B h w K"], stride: int) -> Float[Array, "B K 2"]:
-  """Returns the (x, y) of the likeliest cell of each map."""
+  """Returns the (x, y) of the most likely cell of each map."""
   best = jnp.argmax(maps.reshape(maps.shape[0], -1, maps.shape[-1]), axis=1)
   return centres(maps.shape[1], maps.shape[2], stride)[best]

@@ -1,12 +1,12 @@
-"""An Inception net that finds keypoints: images in, heat maps out, branches of unequal depth between.
+"""An Inception net for keypoints: images in, heat maps out, with branches of unequal depth.
 
-A module filters its input by 1×1, by 3×3, by 5×5 and by pooling, and hands all four on side by side.
-Every convolution in depth is a layer, so that branches of fewer convolutions are shortcuts: when
-stages work at once they bring fresher frames than the deeper ones beside them.
+A module filters its input by 1×1, by 3×3, by 5×5 and by pooling, and concatenates the results. Every
+convolution in depth is a layer, so that branches of fewer convolutions are shortcuts: when stages
+run in parallel, they carry newer frames than the deeper branches.
 
 Source: Szegedy et al. 2015, 1409.4842 (5×5) and 2016, 1512.00567 (two 3×3 in its place); in time our
-reading of Carreira et al. 2018, 1806.03863. Differs: normalised over channels before each rectifier;
-strided convolutions as the stem; no classifiers on the way, heat maps as the answer.
+version of Carreira et al. 2018, 1806.03863. Differs: normalised over channels before each rectifier;
+strided convolutions as the stem; no auxiliary classifiers, heat maps as the output.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Config:
     modules: Channels of each module's branches: 1×1, before 3×3, 3×3, before 5×5, 5×5, after pooling.
     halve_before: Modules before which the image is halved by max-pooling.
     wide: Filters of the widest branch: `"5x5"`, or two as `"double_3x3"`.
-    num_keypoints: Heat maps of the answer.
+    num_keypoints: Number of heat maps.
   """
 
   stem: tuple[int, ...] = (64, 192)

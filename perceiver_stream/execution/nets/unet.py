@@ -1,7 +1,7 @@
 """A UNet: images in, images of the same size out; every block is a layer.
 
-The picture is halved level by level and doubled again; each level's features on the way down are
-read on the way up, which makes them shortcuts in time when stages work at once.
+The image is halved level by level and doubled again; each level's features on the way down are
+read on the way up, which makes them shortcuts in time when stages run in parallel.
 
 Source: Ronneberger et al. 2015, 1505.04597. Differs: residual blocks, normalised over channels, in
 place of pairs of plain convolutions; strided convolutions in place of pooling; nearest-neighbour
@@ -32,7 +32,7 @@ class Config:
   Attributes:
     channels: Of every level, from full size down; each level has half the size of the one before.
     num_blocks: Residual blocks of a level, on the way down and on the way up.
-    output_dim: Channels of the answer.
+    output_dim: Channels of the output.
     join: Merge of encoder features into the decoder: `"concat"` or `"add"`.
   """
 
@@ -60,7 +60,7 @@ class Config:
 
 
 def layers(config: Config) -> tuple[Layer, ...]:
-  """Returns the layers; they read the register `frames`, and the last writes the answer."""
+  """Returns the layers; they read the register `frames`, and the last writes the output."""
   config.validate()
   found = [
     scoped_layer("unet_stem", [FRAMES], lambda x: Conv2D(config.channels[0], name="conv")(x))
@@ -86,7 +86,7 @@ def layers(config: Config) -> tuple[Layer, ...]:
 
 
 def unet(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "B H W K"]:
-  """Returns the answer to every frame; call it inside a Haiku transform.
+  """Returns the output for every frame; call it inside a Haiku transform.
 
   Raises:
     ValueError: The frames cannot be halved as often as there are levels.

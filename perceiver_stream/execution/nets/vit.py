@@ -1,7 +1,7 @@
 """A vision transformer: images in, images of the same size out; every block is a layer.
 
-Source: Dosovitskiy et al. 2021, 2010.11929. Differs: no class token; a linear head gives every
-patch its pixels back, so that the answer is a picture.
+Source: Dosovitskiy et al. 2021, 2010.11929. Differs: no class token; a linear head predicts the
+pixels of every patch, so that the output is an image.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Config:
     num_layers: Blocks of self-attention.
     num_heads: Attention heads.
     mlp_dim: Width of the MLPs.
-    output_dim: Channels of the answer.
+    output_dim: Channels of the output.
   """
 
   patch: int = 16
@@ -61,7 +61,7 @@ class Config:
 
 
 def layers(config: Config, height: int, width: int) -> tuple[Layer, ...]:
-  """Returns the layers for frames of one size; they read `frames`, the last writes the answer."""
+  """Returns the layers for frames of one size; they read `frames`, the last writes the output."""
   config.validate()
   rows, columns = config.grid(height, width)
 
@@ -85,7 +85,7 @@ def layers(config: Config, height: int, width: int) -> tuple[Layer, ...]:
 
 
 def vit(config: Config, frames: Float[Array, "B H W C"]) -> Float[Array, "B H W K"]:
-  """Returns the answer to every frame; call it inside a Haiku transform.
+  """Returns the output for every frame; call it inside a Haiku transform.
 
   Raises:
     ValueError: The frames are not a whole number of patches.
