@@ -16,7 +16,7 @@ from perceiver_stream.evaluation.metrics import tapvid
 from perceiver_stream.evaluation.queries import check_queries
 from perceiver_stream.types import IS_FIRST
 
-RASTER = 256  # TAP-Vid scores in a picture of this side, whatever the clip's size
+RASTER = 256  # TAP-Vid scores in an image of this side, whatever the clip's size
 SHOWN = ("average_jaccard", "average_pts_within_thresh", "occlusion_accuracy")
 
 

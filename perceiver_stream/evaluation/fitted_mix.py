@@ -22,7 +22,7 @@ FORGET = 0.98  # weight of a pair after one more has come: some 50 pairs count
 RIDGE = (
   1.0  # the prior weighs as much as one pair whose changes are as large as the error of copying
 )
-FLOOR = 0.65  # 50 dB: the squared error of pictures that differ by little more than rounding
+FLOOR = 0.65  # 50 dB: the squared error of images that differ by little more than rounding
 
 
 class FittedMix:

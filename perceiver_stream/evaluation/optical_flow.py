@@ -1,6 +1,6 @@
-"""Optical flow without learning: OpenCV's DIS, and pictures moved along a flow.
+"""Optical flow without learning: OpenCV's DIS, and images moved along a flow.
 
-Flows are `[H, W, 2]` (x, y) in pixels: what is at pixel p of the first picture is at p + flow(p) in
+Flows are `[H, W, 2]` (x, y) in pixels: what is at pixel p of the first image is at p + flow(p) in
 the second. OpenCV is imported by the functions that use it.
 """
 
@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped, UInt8
 
 from perceiver_stream.utils.opencv import opencv
 
-MIN_SIDE = 16  # DIS has nothing to work on in smaller pictures
+MIN_SIDE = 16  # DIS has nothing to work on in smaller images
 FIXED_POINT_STEPS = 10
 
 
@@ -18,7 +18,7 @@ def dis_flow(
 ) -> Float[np.ndarray, "H W 2"]:
   """Returns the flow from `first` to `second`: DIS, medium preset, down to full resolution.
 
-  The presets stop at half or quarter resolution, which is far worse on small pictures.
+  The presets stop at half or quarter resolution, which is far worse on small images.
 
   Args:
     first: RGB.
@@ -34,15 +34,15 @@ def dis_flow(
 def extrapolate(
   picture: Shaped[np.ndarray, "H W 3"], backward: Float[np.ndarray, "H W 2"], steps: float | int
 ) -> Float[np.ndarray, "H W 3"]:
-  """Returns the picture moved on by `steps` times the reverse of a flow into the past.
+  """Returns the image moved on by `steps` times the reverse of a flow into the past.
 
   What is at p moves to p - steps * backward(p) = q. For every q that is solved by fixed-point
-  iteration, p <- q + steps * backward(p), and the picture is sampled at p, bicubically; outside of
+  iteration, p <- q + steps * backward(p), and the image is sampled at p, bicubically; outside of
   it the edge is repeated.
 
   Args:
-    picture: Any range; uint8 is taken as it is.
-    backward: Flow from this picture to the one a tick (or more) ago.
+    image: Any range; uint8 is taken as it is.
+    backward: Flow from this image to the one a tick (or more) ago.
     steps: Number of such steps.
   """
   here = pixel_grid(*picture.shape[:2])
@@ -56,14 +56,14 @@ def extrapolate(
 def sample(
   picture: Float[np.ndarray, "H W ..."], at: Float[np.ndarray, "h w 2"], *, bicubic: bool = False
 ) -> Float[np.ndarray, "h w ..."]:
-  """Returns the picture's values at positions `at`, (x, y) with pixel centres at whole numbers."""
+  """Returns the image's values at positions `at`, (x, y) with pixel centres at whole numbers."""
   cv2 = opencv()
   how = cv2.INTER_CUBIC if bicubic else cv2.INTER_LINEAR
   return cv2.remap(picture, at.astype(np.float32), None, how, borderMode=cv2.BORDER_REPLICATE)
 
 
 def blurred(picture: Float[np.ndarray, "H W 3"], sigma_px: float) -> Float[np.ndarray, "H W 3"]:
-  """Returns the picture blurred by a Gaussian of standard deviation `sigma_px`."""
+  """Returns the image blurred by a Gaussian of standard deviation `sigma_px`."""
   return opencv().GaussianBlur(picture, (0, 0), sigma_px)
 
 

@@ -20,7 +20,7 @@ def check_queries(
 
   Raises:
     ValueError: One is not (t, y, x), not finite, in a frame that does not exist, or outside the
-      picture.
+      image.
   """
   return check_queries_for_size(frames.shape[1:3], query_points, name, len(frames))
 
@@ -53,7 +53,7 @@ def check_queries_for_size(
   bad = np.asarray((beyond > MARGIN_PX).any(axis=1))
   if bad.any():
     raise ValueError(
-      f"{name}: query {_first(query_points, bad)} is outside the picture of {height} x {width} "
+      f"{name}: query {_first(query_points, bad)} is outside the image of {height} x {width} "
       f"pixels; give y from 0 to {height} and x from 0 to {width}, in pixels and not in [0, 1]."
     )
   return asked

@@ -204,7 +204,7 @@ def _at(flow: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def patch_around(frame: np.ndarray, at: np.ndarray) -> np.ndarray:
-  """Returns the picture around a place, at whole steps from it."""
+  """Returns the image around a place, at whole steps from it."""
   steps = np.arange(_PATCH) - _PATCH // 2
   grid = np.stack(np.meshgrid(steps, steps), axis=-1) + at
   return sample(frame.astype(np.float32), grid.astype(np.float32))

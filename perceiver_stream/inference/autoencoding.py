@@ -197,7 +197,7 @@ def autoencode(
       labels += [np.asarray(jax.nn.softmax(got["label"]))] if "label" in got else []
       done, count, has_sound = done + real, count + 1, has_sound or clip.has_sound
     if not count:
-      raise ValueError("autoencode: there is no tick; give a video with pictures.")
+      raise ValueError("autoencode: there is no tick; give a video with images.")
   label = np.mean(labels, axis=0) if labels else np.zeros(0, np.float32)
   return Autoencoded(user_path(path), done, count, has_sound, tally.psnr(), label)
 

@@ -72,5 +72,5 @@ def classify(loaded: Loaded, ticks: Iterable[Mapping[str, Any]]) -> Float[np.nda
     total += np.asarray(jax.nn.softmax(outputs.predictions["label"][0, 0]), np.float64)
     count += 1
   if not count:
-    raise ValueError("classify: there is no picture; give a picture or a video.")
+    raise ValueError("classify: there is no image; give an image or a video.")
   return total / count

@@ -103,11 +103,11 @@ def flow_between(
   if gives_flow(model) != "pair":
     raise ValueError(
       "flow_between: this model expects motion from what it has watched; give it a video, or use a "
-      "perceiver_flow for two pictures."
+      "perceiver_flow for two images."
     )
   if first.shape != second.shape:
     raise ValueError(
-      f"flow_between: the first picture is {first.shape[1]}×{first.shape[0]}, the second "
+      f"flow_between: the first image is {first.shape[1]}×{first.shape[0]}, the second "
       f"{second.shape[1]}×{second.shape[0]}; make them the same size."
     )
   tile, size = (model.config.height, model.config.width), first.shape[:2]
@@ -221,8 +221,8 @@ def end_point_errors(pair: Pair, truth: Float[np.ndarray, "H W 2"]) -> dict[str,
   """
   if truth.shape != pair.flow.shape:
     raise ValueError(
-      f"flow: the truth is {truth.shape[1]}×{truth.shape[0]}, the pictures are "
-      f"{pair.flow.shape[1]}×{pair.flow.shape[0]}; give the truth of these pictures."
+      f"flow: the truth is {truth.shape[1]}×{truth.shape[0]}, the images are "
+      f"{pair.flow.shape[1]}×{pair.flow.shape[0]}; give the truth of these images."
     )
   valid = np.asarray(np.isfinite(truth).all(axis=-1))
   target = np.where(valid[..., None], truth, 0.0)

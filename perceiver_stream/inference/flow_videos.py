@@ -96,7 +96,7 @@ def write_video(
   pairs = iter(pairs)
   first = next(pairs, None)
   if first is None:
-    raise ValueError("flow: the video has fewer than two pictures at this rate; raise --rate_hz.")
+    raise ValueError("flow: the video has fewer than two images at this rate; raise --rate_hz.")
   speed, scores, steps_s = float(max_speed), [], []
   with contextlib.ExitStack() as files:
     movie = files.enter_context(VideoWriter(folder / "flow.mp4"))

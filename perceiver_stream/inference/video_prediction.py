@@ -99,5 +99,5 @@ def _picture_of(loaded: Loaded, outputs: set[str]) -> str:
   """Returns the name of the output to show."""
   dense = sorted(n for n in outputs if isinstance(loaded.model.modalities[n], Dense))
   if not dense:
-    raise ValueError(f"predict_video: the model predicts {sorted(outputs)}, no picture.")
+    raise ValueError(f"predict_video: the model predicts {sorted(outputs)}, no image.")
   return "pixels" if "pixels" in outputs else dense[0]

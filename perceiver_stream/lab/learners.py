@@ -28,7 +28,7 @@ class Prediction(NamedTuple):
   """The output of a learner for a clip.
 
   Attributes:
-    pictures: One for every frame.
+    images: One for every frame.
     flow: Displacement of each of their pixels to its source in the frame, (x, y) pixels; None of
       learners that do not say.
   """
@@ -91,7 +91,7 @@ def from_frame_predictor(make: Callable[[], FramePredictor], convolves: bool = F
 def of_model(model: Model, convolves: bool = False) -> Learner:
   """Returns the learner of any model that predicts pixels at one displacement.
 
-  What it predicts is taken for the picture, whatever that shows. It sees the three colours alone:
+  What it predicts is taken for the image, whatever that shows. It sees the three colours alone:
   hints are not for it.
   """
 

@@ -173,7 +173,7 @@ def _strips(run: Run) -> str:
   parts = [
     f'<p class=note><img class=legend alt="flow colours" src="{legend}">Decoded flow: the colour '
     "is where things went since the last frame seen, white is still. Errors: black is none, light "
-    "the named mean difference of values in [0, 1]. Below each picture its score, and that of "
+    "the named mean difference of values in [0, 1]. Below each image its score, and that of "
     "the baseline in brackets.</p>"
   ]
   for index in chosen:

@@ -28,10 +28,10 @@ class Config(StreamConfig):
 
   Attributes:
     audio_rate_hz: 0: the balls are silent.
-    height: Rows of the picture.
+    height: Rows of the image.
     width: Columns.
     num_balls: Number of balls.
-    radius: Of a ball, in heights or widths of the picture, whichever is less.
+    radius: Of a ball, in heights or widths of the image, whichever is less.
     speed: Of a ball on average, in the same unit per second.
     ticks_per_drift: In which the hue of every ball goes once around; 0: colours stay.
     ticks_per_recording: Ticks after which a new box begins, with `is_first`; 0 is never.

@@ -3,7 +3,7 @@
 A stream is a `grain.IterDataset` of ticks. Tick i of a recording is what is known at the time
 i / rate_hz, and nothing later:
 
-  <modality>        the newest observation: the picture shown at that time, the sound of the
+  <modality>        the newest observation: the image shown at that time, the sound of the
                     interval ((i - 1) / rate_hz, i / rate_hz]
   <modality>_valid  bool; False: there is none, and the array holds the last one, or zeros
   is_first          bool; True at the first tick of a recording (the state resets before it)
@@ -99,7 +99,7 @@ def samples_per_tick(rate_hz: float, audio_rate_hz: int) -> int:
 
 
 def pixels_spec(config: StreamConfig, height: int, width: int) -> ModalitySpec:
-  """Returns the spec of RGB pictures."""
+  """Returns the spec of RGB images."""
   return ModalitySpec(
     shape=(height, width, 3),
     dtype="uint8",

@@ -19,16 +19,16 @@ class Damage:
   """Losses of the recordings read so far; all zero for intact ones.
 
   Attributes:
-    files: Files that could not be opened, or held no picture.
-    packets: Packets of pictures that could not be read or decoded.
+    files: Files that could not be opened, or held no image.
+    packets: Packets of images that could not be read or decoded.
     lost: Images that the file announces and that never came.
-    broken: Pictures partly made up by the decoder, or after a loss and before the next key frame.
-    late: Pictures dropped because their time lay before one already given.
+    broken: Images partly made up by the decoder, or after a loss and before the next key frame.
+    late: Images dropped because their time lay before one already given.
     jumps: Leaps of the file's clock, taken out; pauses longer than `max_gap_s` look the same.
     sound: Packets of sound that could not be read or decoded.
     gaps: Holes in the sound, longer than 20 ms, and, where the file states a constant rate, between
-      the end of a picture as it states it and the next; no error, for some recorders pause, and
-      leave out pictures of nothing new.
+      the end of an image as it states it and the next; no error, for some recorders pause, and
+      leave out images of nothing new.
   """
 
   files: int = 0

@@ -51,7 +51,7 @@ class KinectConfig:
 
 
 class Draws(NamedTuple):
-  """Randomness of one picture.
+  """Randomness of one image.
 
   Attributes:
     shift: Standard normal, `[H, W, 2]` (x, y).
@@ -91,7 +91,7 @@ class Reading(NamedTuple):
 
 
 def draw(rng: np.random.Generator, height: int, width: int) -> Draws:
-  """Returns the randomness of one picture."""
+  """Returns the randomness of one image."""
   normal = rng.normal(size=(height, width, 3))
   return Draws(normal[..., :2], normal[..., 2], rng.uniform(size=(height, width)))
 

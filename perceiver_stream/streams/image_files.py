@@ -1,4 +1,4 @@
-"""Folders of pictures with depth: which files they hold, when each was taken, and how to read one.
+"""Folders of images with depth: which files they hold, when each was taken, and how to read one.
 
 visp      image_0001.pgm or color_image_0001.jpg, with depth_image_0001.bin: uint32 rows, uint32
           columns, then uint16 values (the castel sequence of ViSP)
@@ -41,7 +41,7 @@ class Track:
   """The files of one sensor, in order of time.
 
   Attributes:
-    times: Seconds from the sequence's first picture.
+    times: Seconds from the sequence's first image.
     items: A path each, or a pose; a number where so many are missing.
   """
 
@@ -84,17 +84,17 @@ def find_sequences(path: str, layout: str) -> tuple[tuple[str, str], ...]:
       )
     found += fitting[:1] if fitting[0][0] == str(place) else fitting
   if not found:
-    raise ValueError("images: path is empty; name a folder of pictures.")
+    raise ValueError("images: path is empty; name a folder of images.")
   return tuple(found)
 
 
 def read_tracks(folder: pathlib.Path, layout: str, source_rate: Fraction) -> dict[str, Track]:
-  """Returns the tracks of a sequence by modality, on one clock that is 0 at its first picture.
+  """Returns the tracks of a sequence by modality, on one clock that is 0 at its first image.
 
   Args:
     folder: Of the sequence.
     layout: A key of `UNITS`.
-    source_rate: Pictures per second of layouts that have numbers and no times.
+    source_rate: Images per second of layouts that have numbers and no times.
   """
   if layout == "tum":
     tracks = {
@@ -112,7 +112,7 @@ def read_tracks(folder: pathlib.Path, layout: str, source_rate: Fraction) -> dic
     found = {name: dict(_numbered(folder, pattern)) for name, pattern in patterns.items()}
     tracks = {name: Track() for name in NAMES} | _on_one_grid(found, source_rate)
   if not tracks["pixels"].times:
-    raise DamagedError(f"images: {folder} has no picture where layout {layout!r} has them.")
+    raise DamagedError(f"images: {folder} has no image where layout {layout!r} has them.")
   start = tracks["pixels"].times[0]
   return {name: Track([t - start for t in x.times], x.items) for name, x in tracks.items()}
 
@@ -255,7 +255,7 @@ def read_ids(path: pathlib.Path) -> np.ndarray:
 
 
 def scaled_size(source: tuple[int, ...], size: tuple[int, int], crop: str) -> tuple[int, int]:
-  """Returns the size of the whole picture before what sticks out of `size` is cut, as `Picker`."""
+  """Returns the size of the whole image before what sticks out of `size` is cut, as `Picker`."""
   if crop == "squash":
     return size
   scale = max(Fraction(n, m) for n, m in zip(size, source, strict=True))
@@ -264,7 +264,7 @@ def scaled_size(source: tuple[int, ...], size: tuple[int, int], crop: str) -> tu
 
 
 def nearest(source: tuple[int, ...], size: tuple[int, int], crop: str) -> list[np.ndarray]:
-  """Returns the rows and the columns of the source that lie under those of a smaller picture."""
+  """Returns the rows and the columns of the source that lie under those of a smaller image."""
   full = scaled_size(source, size, crop)
   return [
     ((np.arange(n) + (f - n) // 2 + 0.5) * m / f).astype(int)

@@ -143,7 +143,7 @@ class ImageSequence:
     return self._picker(frame)
 
   def _load_as_video(self, file: pathlib.Path) -> np.ndarray:
-    """Returns the first picture of a file of a kind that FFmpeg opens as it opens videos."""
+    """Returns the first image of a file of a kind that FFmpeg opens as it opens videos."""
     try:
       pictures = Pictures(str(file), self._config, None, Ledger(str(file), "stop"))
     except OSError as error:
@@ -151,7 +151,7 @@ class ImageSequence:
     try:
       pictures.start()
       if not pictures.advance(0):
-        raise DamagedError(f"{file} has no picture in it")
+        raise DamagedError(f"{file} has no image in it")
       return pictures.pixels()
     finally:
       pictures.close()

@@ -1,6 +1,6 @@
-"""Folders of numbered or timed pictures with depth: ViSP's castel, TUM RGB-D, ScanNet.
+"""Folders of numbered or timed images with depth: ViSP's castel, TUM RGB-D, ScanNet.
 
-Tick i of a sequence comes at the time i / rate_hz after its first picture. Pictures, depth and pose
+Tick i of a sequence comes at the time i / rate_hz after its first image. Images, depth and pose
 are the last ones taken by then, each by its own clock, and valid if not older than `max_age_s`.
 What is missing or cannot be read is damage: the last one before is held, and not valid. Depth is
 in metres, NaN where the sensor had none. Layouts: `streams.image_files`.
@@ -40,13 +40,13 @@ class Config(StreamConfig):
   Attributes:
     path: A folder that is a sequence, or that holds some; or several between commas.
     layout: "visp", "tum", "scannet", or "auto".
-    audio_rate_hz: 0: pictures have no sound.
-    height: Rows of the picture and of depth.
+    audio_rate_hz: 0: images have no sound.
+    height: Rows of the image and of depth.
     width: Columns.
     crop: `"centre"` cuts what sticks out; `"squash"` keeps all.
     modalities: Modalities of a tick: "pixels", "depth", "camera" (3 x 4 matrix from camera to world, by
       rows).
-    source_rate_hz: Pictures per second where files have numbers and no times.
+    source_rate_hz: Images per second where files have numbers and no times.
     depth_unit_m: Metres of one depth value; 0 is that of the layout.
     max_age_s: Older than this, what was taken last is not valid.
     loops: Passes over the sequences; -1 is endless.
@@ -72,9 +72,7 @@ class Config(StreamConfig):
     super().validate()
     exact_rate(self.source_rate_hz)
     if self.audio_rate_hz:
-      raise ValueError(
-        f"images: audio_rate_hz={self.audio_rate_hz}; pictures have no sound, use 0."
-      )
+      raise ValueError(f"images: audio_rate_hz={self.audio_rate_hz}; images have no sound, use 0.")
     choices = (("layout", (*UNITS, "auto")), ("crop", CROPS), ("on_damage", ON_DAMAGE))
     for name, valid in choices:
       if getattr(self, name) not in valid:
@@ -131,7 +129,7 @@ class ImageStream(grain.IterDataset):
 
 
 class ImageIterator(grain.DatasetIterator):
-  """Position is all its state; pictures of one tick are kept."""
+  """Position is all its state; images of one tick are kept."""
 
   def __init__(self, config: Config, sequences: tuple[tuple[str, str], ...]):
     super().__init__()
@@ -193,7 +191,7 @@ class Sequence:
     self._read: dict[tuple[str, int], np.ndarray | None] = {}
 
   def read(self, tick: int) -> dict[str, tuple[np.ndarray, bool]] | None:
-    """Returns arrays and validity at a tick; None after the last picture."""
+    """Returns arrays and validity at a tick; None after the last image."""
     time = tick / self._rate
     if time > self._tracks["pixels"].times[-1]:
       return None

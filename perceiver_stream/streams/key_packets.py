@@ -1,6 +1,6 @@
-"""The packets of pictures from which a decoder can start, and how to come back to one.
+"""The packets of images from which a decoder can start, and how to come back to one.
 
-A decoder that starts at a key packet gives the pictures of one that never stopped, from the key
+A decoder that starts at a key packet gives the images of one that never stopped, from the key
 frame on. Neither time nor content of an image identifies that packet: still images look alike,
 and some containers give other times after seeking. So a packet is known by its bytes as well.
 """
@@ -37,9 +37,9 @@ class Shown(NamedTuple):
   """The identity of the image a clock shows, to find it again: plain ints.
 
   Attributes:
-    origin: Time of the file's first picture, in units of the time base.
+    origin: Time of the file's first image, in units of the time base.
     time: Its time.
-    longest: Longest time between two pictures up to it.
+    longest: Longest time between two images up to it.
     crc: Checksum of its pixels.
     replay: 1: to find it again, decode the file from its start.
     key: Of the packet from which to decode otherwise.

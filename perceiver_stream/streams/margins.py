@@ -19,7 +19,7 @@ from perceiver_stream.utils.paths import user_path
 _SEGMENT, _CLUSTER, _TRACKS, _TRACK = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE
 _TYPE, _VIDEO = 0x83, 0xE0  # of a track
 _CROPS = {0x54CC: "left", 0x54DD: "right", 0x54BB: "top", 0x54AA: "bottom"}
-_SAMPLE_ENTRY_BYTES = 78  # of a picture's, before the boxes in it
+_SAMPLE_ENTRY_BYTES = 78  # of an image's, before the boxes in it
 _MOST = 10_000  # elements of Matroska in one
 
 
@@ -46,7 +46,7 @@ WHOLE = Margins()
 
 
 def margins_of(container: Any, track: Any, path: str) -> Margins:
-  """Returns the margins that an open file states for a track of pictures.
+  """Returns the margins that an open file states for a track of images.
 
   FFmpeg opens no Matroska whose margins leave nothing, and does without those of such an MP4.
 
@@ -68,7 +68,7 @@ def margins_of(container: Any, track: Any, path: str) -> Margins:
 
 
 def _of_matroska(file: io.BufferedIOBase, number: int) -> Margins:
-  """Returns the margins of the track of pictures with that number."""
+  """Returns the margins of the track of images with that number."""
   end = file.seek(0, 2)
   for segment in (part for part in _elements(file, 0, end) if part[0] == _SEGMENT):
     for kind, *place in _elements(file, *segment[1:]):

@@ -30,7 +30,7 @@ class Config(StreamConfig):
 
   Attributes:
     audio_rate_hz: 0: the maze is silent.
-    height: Rows of the picture, 90° across for a square one.
+    height: Rows of the image, 90° across for a square one.
     width: Columns.
     cells: Rows and columns of corridors.
     speed: Metres per second.

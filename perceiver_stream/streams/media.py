@@ -24,7 +24,7 @@ def choose(container: av.container.InputContainer, kind: Kind, index: int, path:
 
   Args:
     container: Open.
-    kind: "video" or "audio". Cover pictures do not count as video.
+    kind: "video" or "audio". Cover images do not count as video.
     index: Of the file's tracks of this kind, from 0; -1 is the one FFmpeg thinks best, and of a
       photo in tiles the first tile.
     path: For the message.
@@ -104,7 +104,7 @@ def packets_of(
   Args:
     container: Open, at the place to start from.
     track: Of the container.
-    on_empty: Called with each packet of no bytes: recorders write one where a picture is as before.
+    on_empty: Called with each packet of no bytes: recorders write one where an image is as before.
   """
   errors = 0
   while errors < _MAX_READ_ERRORS:

@@ -60,7 +60,7 @@ class Config(StreamConfig):
   """A room with objects.
 
   Attributes:
-    height: Rows of the picture.
+    height: Rows of the image.
     width: Columns.
     num_things: Things that fall; segmentation ids 2 to `num_things` + 1.
     ticks_per_recording: Ticks after which a new room begins, with `is_first`; 0 is never. Going to a

@@ -1,4 +1,4 @@
-"""Decoded frames as pictures of one size, as players show them.
+"""Decoded frames as images of one size, as players show them.
 
 A decoder gives frames as stored. The corrections that the ffmpeg program and players make before
 showing them are made here, by FFmpeg's own filters: cut off the container's padding, undo
@@ -22,13 +22,13 @@ _FEWEST = 3  # rows and columns that can be deinterlaced
 
 
 class Picker:
-  """Makes pictures of one size, scaled by averaging, turned upright, and cut or squashed to fit."""
+  """Makes images of one size, scaled by averaging, turned upright, and cut or squashed to fit."""
 
   def __init__(self, height: int, width: int, crop: str, margins: Margins = WHOLE):
     """Makes one for frames of a file.
 
     Args:
-      height: Of the pictures, rows.
+      height: Of the images, rows.
       width: Columns.
       crop: `"centre"` keeps the shape of objects and cuts what sticks out; `"squash"` keeps all.
       margins: Rows and columns that the container wants cut off each frame.

@@ -1,4 +1,4 @@
-"""The pictures of one file, in the order of their times, and which of them a clock shows."""
+"""The images of one file, in the order of their times, and which of them a clock shows."""
 
 import dataclasses
 import functools
@@ -30,13 +30,13 @@ from perceiver_stream.streams.tiles import whole_photo
 
 logger = logging.getLogger(__name__)
 
-# Pictures held back to put unordered times in order; codecs reorder fewer.
+# Images held back to put unordered times in order; codecs reorder fewer.
 _REORDER = 8
 _BACK_S = 1  # how far back a time may lie for the clock to be unordered, not set back
-_EXACT = ("mov", "matroska", "avi")  # containers that state where their last picture ends
+_EXACT = ("mov", "matroska", "avi")  # containers that state where their last image ends
 _LATE_START_S = Fraction(1, 5)
 _TS_BYTES = (188, 192, 204)  # of a packet of a transport stream
-_UNKNOWN_HZ = Fraction(25)  # of files of which nobody knows, for how long a picture stays
+_UNKNOWN_HZ = Fraction(25)  # of files of which nobody knows, for how long an image stays
 
 
 class Picture(NamedTuple):
@@ -58,9 +58,9 @@ class Picture(NamedTuple):
 
 
 class Pictures:
-  """The pictures of one file, forwards: on a clock of `rate` ticks per second, or each its own tick.
+  """The images of one file, forwards: on a clock of `rate` ticks per second, or each its own tick.
 
-  Without a rate tick i is picture i of the file, at the picture's own time.
+  Without a rate tick i is image i of the file, at the image's own time.
   Call `start` or `find` before anything else.
   """
 
@@ -96,7 +96,7 @@ class Pictures:
     self._aspects = Aspects(self._track)
     margins = margins_of(self._container, self._track, self._path)
     self._picker = Picker(config.height, config.width, config.crop, margins)
-    self._newest: int | None = None  # time of a picture decoded
+    self._newest: int | None = None  # time of an image decoded
 
   def start(self) -> None:
     """Starts at the start of the file."""
@@ -108,13 +108,13 @@ class Pictures:
   def _start(self, frames: Iterator[Picture]) -> None:
     self.jumped = False  # the file's clock has leapt: its sound can no longer be placed
     self._disordered = False
-    self._longest = self._step  # time between two pictures
+    self._longest = self._step  # time between two images
     self._held: Picture | None = None
-    self._number = -1  # of the picture held, in the file
+    self._number = -1  # of the image held, in the file
     self._key = Key()  # from which to decode it
     self._newest = None
     self._shift = 0  # of the file's times, to take leaps out
-    self._repeated_to = 0  # end of the newest packet that repeats the picture before
+    self._repeated_to = 0  # end of the newest packet that repeats the image before
     self._pixels: np.ndarray | None = None
     self._crc = 0
     self._pictures = self._in_order(frames)
@@ -123,18 +123,18 @@ class Pictures:
 
   @property
   def origin_s(self) -> Fraction:
-    """Time of the first picture on the file's clock, seconds."""
-    # AVI has no times: FFmpeg counts pictures as they leave the decoder, which adds its delay.
+    """Time of the first image on the file's clock, seconds."""
+    # AVI has no times: FFmpeg counts images as they leave the decoder, which adds its delay.
     return (0 if self._is_avi else self._origin) * self._base
 
   def close(self) -> None:
-    """Closes the file, and lets go of its pictures at once: generators hold what holds them."""
+    """Closes the file, and lets go of its images at once: generators hold what holds them."""
     self._pictures = iter(())
     self._held = self._next = self._pixels = None
     self._container.close()
 
   def advance(self, tick: int) -> bool:
-    """Goes to the picture shown at a tick; returns False if the file is over by then.
+    """Goes to the image shown at a tick; returns False if the file is over by then.
 
     With a clock it is the last one whose time is not after the tick's. Both are rounded to the
     file's time base, for containers that round times (to milliseconds, often) round up as well as
@@ -166,17 +166,17 @@ class Pictures:
     self._next = next(self._pictures, None)
 
   def time_s(self) -> Fraction:
-    """Returns the time of the picture shown, from the file's first picture on."""
+    """Returns the time of the image shown, from the file's first image on."""
     assert self._held is not None
     return (self._held.time - self._origin) * self._base
 
   def end_s(self) -> Fraction:
-    """Returns the time at which the picture shown ends as the file states it, likewise."""
+    """Returns the time at which the image shown ends as the file states it, likewise."""
     assert self._held is not None
     return self.time_s() + (self._held.frame.duration or self._step) * self._base
 
   def pixels(self) -> np.ndarray:
-    """Returns the picture shown, uint8 `[H, W, 3]`, not to be written to."""
+    """Returns the image shown, uint8 `[H, W, 3]`, not to be written to."""
     assert self._held is not None
     if self._pixels is None:
       self._pixels = self._picker(self._held.frame, self._held.aspect)
@@ -184,7 +184,7 @@ class Pictures:
     return self._pixels
 
   def is_true(self, tick: int) -> bool:
-    """Returns False where the picture is broken, or only held because the next ones were lost."""
+    """Returns False where the image is broken, or only held because the next ones were lost."""
     assert self._held is not None
     if self._held.is_broken:
       return False
@@ -200,10 +200,10 @@ class Pictures:
     return self._origin + math.floor(tick / self._rate / self._base + Fraction(1, 2))
 
   def finish(self) -> None:
-    """Books the pictures that should have come after the last one, by the length stated."""
+    """Books the images that should have come after the last one, by the length stated."""
     if self._held is None:
       raise DamagedError(
-        f"{self._path}: not one picture of its video track ({self._track.codec_context.name}) could "
+        f"{self._path}: not one image of its video track ({self._track.codec_context.name}) could "
         f"be decoded; leave it out of path."
       )
     self._warn_of_ends()
@@ -218,7 +218,7 @@ class Pictures:
     if missing > allowed and not self.jumped and not self._is_end_of_sound(stated):
       last, lost = self._seconds(self._held.time), max(1, round(missing / self._step))
       self._ledger.book(
-        "lost", f"its pictures end at {last}, {self._seconds(missing)} (about {lost}) early", lost
+        "lost", f"its images end at {last}, {self._seconds(missing)} (about {lost}) early", lost
       )
 
   def _is_end_of_sound(self, stated: int | None) -> bool:
@@ -229,14 +229,14 @@ class Pictures:
     return sound is not None and sound.end_s > (stated - self._step) * self._base
 
   def _warn_of_ends(self) -> None:
-    """Tells of a late first picture and of a last packet cut off; neither need be damage."""
+    """Tells of a late first image and of a last packet cut off; neither need be damage."""
     start = (self._track.start_time or 0) * self._base
     late = self.origin_s - min(start, Fraction(self._container.start_time or 0, av.time_base))
     if self._container.format.name.split(",")[0] in _EXACT:  # their clocks start at 0
       late = max(late, self.origin_s)
     if late > _LATE_START_S or self.origin_s - start >= self._step * self._base:
       logger.warning(
-        "%s: its first picture comes %.2f s after its start; what lies before is left out.",
+        "%s: its first image comes %.2f s after its start; what lies before is left out.",
         self._path,
         late,
       )
@@ -255,17 +255,17 @@ class Pictures:
     return Shown(self._origin, self._held.time, self._longest, self._crc, int(replay), self._key)
 
   def find(self, shown: Shown, tick: int) -> None:
-    """Goes to a picture that was shown.
+    """Goes to an image that was shown.
 
     From the key packet before it, which is found by seeking or by reading packets up to it; or,
     should it not be there then, from the start of the file.
 
     Args:
-      shown: Of the picture.
+      shown: Of the image.
       tick: At which it was shown.
 
     Raises:
-      DamagedError: The file has another picture there: it is not the file it was.
+      DamagedError: The file has another image there: it is not the file it was.
     """
     has_key = not shown.replay and shown.key.packet >= 0
     ways = ("seek", "read", "start") if has_key else ("start",)
@@ -281,12 +281,12 @@ class Pictures:
       if self._held is not None and self.shown().crc == shown.crc:
         return
     raise DamagedError(
-      f"{self._path}: the picture at tick {tick} is not the one that was there when the state "
+      f"{self._path}: the image at tick {tick} is not the one that was there when the state "
       f"to restore was saved; restore with the same file, height, width and crop."
     )
 
   def _start_at_key(self, shown: Shown, tick: int, seek: bool) -> bool:
-    """Starts just before a picture, at the key packet before it; returns False if it is not so."""
+    """Starts just before an image, at the key packet before it; returns False if it is not so."""
     self._ledger.tried = 0
     try:
       find = functools.partial(seek_key, self._container, self._track) if seek else from_key
@@ -312,7 +312,7 @@ class Pictures:
   # --- decoding ---------------------------------------------------------------------------------
 
   def _in_order(self, frames: Iterator[Picture]) -> Iterator[Picture]:
-    """Yields pictures with their times in order.
+    """Yields images with their times in order.
 
     The decoder gives images in the order of presentation. Files whose times contradict it carry
     times of decoding (they exist in the wild): the times are sorted.
@@ -329,10 +329,10 @@ class Pictures:
         continue
       picture = waiting.popleft()._replace(time=heapq.heappop(times))
       if last is not None and picture.time < last:
-        self._ledger.book("late", f"the picture of {self._seconds(picture.time)} comes too late")
+        self._ledger.book("late", f"the image of {self._seconds(picture.time)} comes too late")
         continue
       if picture.is_broken:
-        self._ledger.book("broken", f"the picture at {self._seconds(picture.time)} is broken")
+        self._ledger.book("broken", f"the image at {self._seconds(picture.time)} is broken")
       if end is not None and not picture.after_loss:
         self._book_hole(max(end, self._repeated_to), picture.time)
       last, length = picture.time, picture.frame.duration
@@ -340,13 +340,13 @@ class Pictures:
       yield picture
 
   def _book_hole(self, end: int, time: int) -> None:
-    """Books a hole between the end of a picture and the next, where the file states a rate."""
+    """Books a hole between the end of an image and the next, where the file states a rate."""
     if self._is_constant and time - end > self._step // 2:
-      where = f"its pictures have a hole from {self._seconds(end)} to {self._seconds(time)}"
+      where = f"its images have a hole from {self._seconds(end)} to {self._seconds(time)}"
       self._ledger.book("gaps", where)
 
   def _decoded(self, packets: Iterator[Any]) -> Iterator[Picture]:
-    """Yields pictures as they come out of the decoder, leaps of the file's clock taken out."""
+    """Yields images as they come out of the decoder, leaps of the file's clock taken out."""
     photo = whole_photo(self._container, self._track, self._path)
     if photo is not None:
       yield Picture(0, photo, False, False)
@@ -361,7 +361,7 @@ class Pictures:
       yield Picture(time, frame, after_loss, is_broken, aspects.of(frame))
 
   def _placed(self, stated: int | None) -> int:
-    """Returns the time of the next picture, where the file states one, without leaps."""
+    """Returns the time of the next image, where the file states one, without leaps."""
     if self._newest is None:
       return stated or 0
     expected = max(self._newest + self._step, self._repeated_to)

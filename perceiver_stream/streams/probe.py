@@ -22,10 +22,10 @@ class Probe(NamedTuple):
   """A media file.
 
   Attributes:
-    height: Rows of its pictures, upright, in square pixels.
+    height: Rows of its images, upright, in square pixels.
     width: Columns.
-    rate_hz: Pictures per second; 0 where the file does not state a constant rate. A stream of this
-      `rate_hz` has a tick for each picture.
+    rate_hz: Images per second; 0 where the file does not state a constant rate. A stream of this
+      `rate_hz` has a tick for each image.
     has_sound: True if there is a sound track.
     is_picture: True if it is a single image, no video.
   """
@@ -45,7 +45,7 @@ def probe(path: str) -> Probe:
 
   Raises:
     FileNotFoundError: There is no such file.
-    ValueError: It has no picture, or there are several recordings.
+    ValueError: It has no image, or there are several recordings.
   """
   source = one_recording(path)
   if isinstance(source, ImageFiles):
@@ -55,7 +55,7 @@ def probe(path: str) -> Probe:
     aspects = Aspects(track) if track is not None else None
     frames, repeats = _first_two(container, track, path) if aspects else ([], 0)
     if aspects is None or not frames:
-      raise DamagedError(f"{path} has no picture in it; give a picture or a video.")
+      raise DamagedError(f"{path} has no image in it; give an image or a video.")
     size = shown_size(frames[0], margins_of(container, track, path), aspects.of(frames[0]))
     rate = float(constant_rate(track) or 0)
     is_picture = len(frames) == 1 and not repeats
@@ -85,7 +85,7 @@ def reduced(height: int, width: int, max_side: int) -> tuple[int, int]:
 
 
 def read_picture(path: str) -> UInt8[np.ndarray, "H W 3"]:
-  """Returns a picture (PNG, JPEG, ...) at its own size, upright, RGB.
+  """Returns an image (PNG, JPEG, ...) at its own size, upright, RGB.
 
   Raises:
     FileNotFoundError: There is no such file.
@@ -93,6 +93,6 @@ def read_picture(path: str) -> UInt8[np.ndarray, "H W 3"]:
   """
   about = probe(path)
   if not about.is_picture:
-    raise ValueError(f"{path} is a video, not one picture; give two pictures, or one video.")
+    raise ValueError(f"{path} is a video, not one image; give two images, or one video.")
   config = video.Config(path=path, height=about.height, width=about.width, audio_rate_hz=0)
   return next(iter(video.open_row(config)))["pixels"]

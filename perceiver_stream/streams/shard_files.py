@@ -155,7 +155,7 @@ class Index:
 class Layout:
   """The layout of a tick in a record: arrays in order of name, then flags.
 
-  Pictures hold differences to the pixel on the left, which compress to two thirds of themselves.
+  Images hold differences to the pixel on the left, which compress to two thirds of themselves.
   """
 
   def __init__(self, specs: dict[str, ModalitySpec]):

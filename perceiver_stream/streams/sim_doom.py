@@ -32,7 +32,7 @@ def start_game(
     level: Name of a level in it.
     seed: Of the game.
     tics: Tics in a tick: the sound of as many is kept.
-    size: Rows and columns of the picture wanted.
+    size: Rows and columns of the image wanted.
     audio_rate_hz: Samples per second; 0 is no sound.
     folder: For the game's own files.
 
@@ -126,17 +126,17 @@ def level_names(path: pathlib.Path) -> list[str]:
 
 
 def screen_size(size: tuple[int, int]) -> tuple[int, int]:
-  """Returns columns and rows of the smallest screen from which a picture can be scaled down."""
+  """Returns columns and rows of the smallest screen from which an image can be scaled down."""
   for columns, rows in _SCREENS:
     if rows >= size[0] and columns >= size[1]:
       return columns, rows
-  raise ValueError(f"vizdoom: a picture of {size} is larger than the largest screen, 480 x 640.")
+  raise ValueError(f"vizdoom: an image of {size} is larger than the largest screen, 480 x 640.")
 
 
 def crop_size(size: tuple[int, int]) -> tuple[float, float]:
   """Returns rows and columns of the middle part of the screen that is shown.
 
-  One pixel of the picture is `crop / size` pixels of the screen, in both directions.
+  One pixel of the image is `crop / size` pixels of the screen, in both directions.
   """
   columns, rows = screen_size(size)
   scale = min(rows / size[0], columns / size[1])
@@ -144,7 +144,7 @@ def crop_size(size: tuple[int, int]) -> tuple[float, float]:
 
 
 def focal_px(size: tuple[int, int]) -> float:
-  """Returns the focal length in pixels of the picture: the screen's width shows 90 degrees."""
+  """Returns the focal length in pixels of the image: the screen's width shows 90 degrees."""
   return screen_size(size)[0] / 2 * size[0] / crop_size(size)[0]
 
 

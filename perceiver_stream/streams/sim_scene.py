@@ -155,7 +155,7 @@ def flow_between(depth: np.ndarray, geoms: np.ndarray, now: Poses, then: Poses) 
   Args:
     depth: `[H, W]` metres along the optical axis at `now`.
     geoms: `[H, W]` geom visible at each pixel; -1 is none, which stands still.
-    now: Poses at the picture's time.
+    now: Poses at the image's time.
     then: Poses at the other time, before or after.
   """
   height, width = depth.shape

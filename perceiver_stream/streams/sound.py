@@ -1,4 +1,4 @@
-"""The sound of one file as mono samples on the clock of its pictures."""
+"""The sound of one file as mono samples on the clock of its images."""
 
 import logging
 import zlib

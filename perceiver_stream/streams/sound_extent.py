@@ -61,12 +61,12 @@ def _ends(container: Any, track: Any) -> Iterator[int]:
 
 
 def warn_of_left_out(path: str, config: Any, pictures: Extent) -> None:
-  """Warns of sound after the last picture, and of a sound track that lies elsewhere altogether.
+  """Warns of sound after the last image, and of a sound track that lies elsewhere altogether.
 
   Args:
     path: Of the file.
     config: Of the stream: which track, and how its times are shifted.
-    pictures: From when to when they last.
+    images: From when to when they last.
   """
   offset_s = Fraction(config.audio_offset_s).limit_denominator(10**6)
   sound = sound_extent(path, config.audio_track, pictures.end_s - offset_s)
@@ -74,7 +74,7 @@ def warn_of_left_out(path: str, config: Any, pictures: Extent) -> None:
     return
   sound = Extent(sound.start_s + offset_s, sound.end_s + offset_s)
   if sound.end_s <= pictures.start_s:
-    logger.warning("%s: its sound (%s) ends before its pictures (%s).", path, sound, pictures)
+    logger.warning("%s: its sound (%s) ends before its images (%s).", path, sound, pictures)
   rest_s = float(sound.end_s - max(pictures.end_s, sound.start_s))
   if rest_s > _TOLD_S:
-    logger.warning("%s: %.2f s of sound after its last picture are left out.", path, rest_s)
+    logger.warning("%s: %.2f s of sound after its last image are left out.", path, rest_s)

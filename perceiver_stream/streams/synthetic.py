@@ -36,8 +36,8 @@ class Config(StreamConfig):
   """A synthetic stream.
 
   Attributes:
-    height: Rows of the picture.
-    width: Columns of the picture.
+    height: Rows of the image.
+    width: Columns of the image.
     level: "easy", "medium" or "hard": how much there is, how far it moves, how noisy it is.
     num_things: Moving objects; class ids are 1 to `num_things`, the nearest has the largest, the
       ground is 0. -1: as many as the level has, which differs from scene to scene.
@@ -241,7 +241,7 @@ class World:
     return self._config.speed * np.array([float(time) for time in exact])
 
   def affines(self, scene: Scene, moment: Moment, ticks: list[int]) -> np.ndarray:
-    """Returns the maps of all layers to the picture, so many ticks after a moment."""
+    """Returns the maps of all layers to the image, so many ticks after a moment."""
     return scene.affines(self.times(moment, ticks))
 
   def sound(self, moment: Moment) -> np.ndarray:

@@ -95,7 +95,7 @@ class Reader:
     return {"video": video} | {n: self._shaped(raw[n], shapes.get(n, (-1,))) for n in names}
 
   def _shaped(self, values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns numbers, encoded pictures, or raw bytes as an array."""
+    """Returns numbers, encoded images, or raw bytes as an array."""
     if not isinstance(values[0], bytes):
       return np.asarray(values).reshape(shape)
     if values[0][:4] == b"\x89PNG":

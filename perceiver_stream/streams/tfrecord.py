@@ -36,9 +36,9 @@ class Config(StreamConfig):
     path: A TFRecord file, a glob pattern, a folder of them, or a TFDS folder (with
       dataset_info.json).
     split: Of a TFDS folder.
-    rate_hz: Of the clips: each picture is a tick.
+    rate_hz: Of the clips: each image is a tick.
     audio_rate_hz: 0: clips have no sound.
-    height: Rows of the picture and all that is per pixel.
+    height: Rows of the image and all that is per pixel.
     width: Columns.
     crop: `"centre"` cuts what sticks out; `"squash"` keeps all.
     modalities: Modalities of a tick, a subset of `MODALITIES`; points come with their visibility and ids.

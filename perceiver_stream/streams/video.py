@@ -1,20 +1,20 @@
 """Files that PyAV opens, with their sound, and numbered images: one or a playlist as one stream.
 
-Tick i of a file comes at the time i / rate_hz after its first picture. Its picture is the last one
+Tick i of a file comes at the time i / rate_hz after its first image. Its image is the last one
 whose timestamp is not later, whatever the file's own rate, constant or not. Its sound is what was
 recorded since the previous tick, ((i - 1) / rate_hz, i / rate_hz], so tick 0 usually has none, and the
 last interval of a file, after its last tick, is not given. Each file of a playlist starts with
 `is_first`; the stream's clock runs on.
 
-With `rate_hz=0` each picture of a file is a tick of its own, at its own time: tick i is picture i,
-however the file's pictures are spaced. Such ticks have no sound.
+With `rate_hz=0` each image of a file is a tick of its own, at its own time: tick i is image i,
+however the file's images are spaced. Such ticks have no sound.
 
-Memory does not grow with the length of the file: pictures are reduced as they are decoded, and
-pictures and sound are read independently (the file is opened twice), so that neither waits in
+Memory does not grow with the length of the file: images are reduced as they are decoded, and
+images and sound are read independently (the file is opened twice), so that neither waits in
 memory for the other, however the file interleaves them.
 
-To resume from a saved state, pictures are decoded from the key packet before (`key_packets`), or,
-where times were out of order or pictures damaged, from the start of the file. Sound is decoded from
+To resume from a saved state, images are decoded from the key packet before (`key_packets`), or,
+where times were out of order or images damaged, from the start of the file. Sound is decoded from
 the last place at which its decoder restarts, which the run that never stops does too
 (`audio_decoding`).
 """
@@ -59,7 +59,7 @@ class Config(StreamConfig):
   """A stream of video files.
 
   Attributes:
-    rate_hz: Ticks per second; 0: a tick for each picture of a file, at the picture's own time.
+    rate_hz: Ticks per second; 0: a tick for each image of a file, at the image's own time.
     audio_rate_hz: Samples per second, a whole multiple of `rate_hz`; 0, which `rate_hz=0` needs,
       leaves sound out.
     path: A file; a folder (its videos in the order of their names, or if there is none its images);
@@ -70,8 +70,8 @@ class Config(StreamConfig):
       a recording of its own, of one tick.
     image_rate_hz: Images per second of such a recording, which has no times of its own; 0: one a
       tick, and 25 where `rate_hz` is 0.
-    height: Rows of the picture.
-    width: Columns of the picture.
+    height: Rows of the image.
+    width: Columns of the image.
     crop: `"centre"` keeps the aspect ratio and cuts the longer side; `"squash"` keeps all.
     loops: Passes over the files; -1 is endless.
     on_damage: `"stop"` ends with an error at the first damage; `"skip"` continues after it, counts it
@@ -79,7 +79,7 @@ class Config(StreamConfig):
     video_track: Index of the video track, from 0; -1 is the one FFmpeg ranks best.
     audio_track: Index of the audio track, likewise.
     audio_offset_s: Added to the times of the sound, for recordings that are not in step.
-    max_gap_s: Longest time that a picture is held; a larger leap of the file's clock is taken out, and
+    max_gap_s: Longest time that an image is held; a larger leap of the file's clock is taken out, and
       stops the stream with `on_damage="stop"`.
   """
 
@@ -102,7 +102,7 @@ class Config(StreamConfig):
       super().check_rates()
     elif self.audio_rate_hz:
       raise ValueError(
-        f"video: rate_hz=0 gives each picture of the file as a tick, which has no fixed number of "
+        f"video: rate_hz=0 gives each image of the file as a tick, which has no fixed number of "
         f"samples; set audio_rate_hz=0 (it is {self.audio_rate_hz}), or a rate_hz."
       )
 
@@ -149,12 +149,12 @@ def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDatas
 
 
 def picture_by_picture(path: str, rate_hz: float = 0.0, **fields: Any) -> Config:
-  """Returns the config of a silent stream in which each picture of a recording is a tick.
+  """Returns the config of a silent stream in which each image of a recording is a tick.
 
   Args:
     path: Of one recording.
     rate_hz: If not 0, of numbered images: how many are a second; of a video: ticks per second instead
-      of its pictures.
+      of its images.
     **fields: Other fields of `Config`.
 
   Raises:
@@ -240,7 +240,7 @@ class VideoIterator(grain.DatasetIterator):
     if recording is not None:
       try:
         recording.finish()
-      except DamagedError as error:  # it has no picture
+      except DamagedError as error:  # it has no image
         if self._config.on_damage == "stop":
           raise
         self._leave_out(error)
@@ -313,7 +313,7 @@ def _rate_of(config: Config) -> Fraction | None:
 
 
 class Recording:
-  """One file, or images that are one recording: pictures and sound on one clock."""
+  """One file, or images that are one recording: images and sound on one clock."""
 
   def __init__(self, source: Source, config: Config, ledger: Ledger, state: Mapping[str, Any]):
     self.ledger = ledger

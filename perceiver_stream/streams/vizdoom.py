@@ -60,7 +60,7 @@ class Config(StreamConfig):
   Attributes:
     rate_hz: 35 or a divisor of it: 17.5, 7, 5, ...
     audio_rate_hz: 11025, 22050 or 44100.
-    height: Rows of the picture, at most 480; cut from the middle of 4:3 and scaled.
+    height: Rows of the image, at most 480; cut from the middle of 4:3 and scaled.
     width: Columns.
     wad: Levels: "freedoom1", "freedoom2", "deathmatch", ... of the package, or a path.
     maps: Names of levels; recording n of row r is in level number r + n of them, around and around.

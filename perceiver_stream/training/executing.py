@@ -222,7 +222,7 @@ class ExecutedPrediction(FuturePrediction):
   def _aux(
     self, after: State, answers: Values, lessons: dict[str, Lesson], window: Observation
   ) -> Aux:
-    """Returns scores and pictures of the pairs whose targets are the window's last ticks."""
+    """Returns scores and images of the pairs whose targets are the window's last ticks."""
     scores, shown, hop = {}, {}, self.config.window
     answers, total = jax.lax.stop_gradient(answers["predictions"]), self.num_ticks
     for k, d in enumerate(self.displacements):

@@ -22,10 +22,10 @@ BAD = {
   "endless": ([0, 5, np.inf], "is not finite"),
   "below the picture": (
     [0, 33.5, 5],
-    r"outside the picture of 32 x 64 pixels; give y from 0 to 32",
+    r"outside the image of 32 x 64 pixels; give y from 0 to 32",
   ),
-  "right of the picture": ([0, 5, 65.5], "outside the picture"),
-  "left of the picture": ([0, 5, -2], "outside the picture"),
+  "right of the image": ([0, 5, 65.5], "outside the image"),
+  "left of the image": ([0, 5, -2], "outside the image"),
   "only (y, x)": ([5, 5], r"query points \[2, 2\]; give one row \(t, y, x\) for each"),
 }
 

@@ -33,7 +33,7 @@ def test_queries_are_checked_before_the_length_is_known():
   for bad, message in (
     ((-1.0, 1, 1), r"query 0 \(t=-1, y=1, x=1\) is at a time that is not there; give finite"),
     ((0.0, np.nan, 1), r"is not finite; give finite \(t, y, x\) with t from 0\."),
-    ((0.0, 50, 1), "outside the picture of 48 x 48 pixels"),
+    ((0.0, 50, 1), "outside the image of 48 x 48 pixels"),
   ):
     with pytest.raises(ValueError, match=message):
       check_queries_for_size((48, 48), np.asarray([bad]), "track")

@@ -47,7 +47,7 @@ def test_the_likeliest_come_first_by_name(tmp_path):
 
 
 def test_mistakes_are_explained(loaded):
-  with pytest.raises(ValueError, match="there is no picture"):
+  with pytest.raises(ValueError, match="there is no image"):
     classification.classify(loaded, [])
   flow = loaded._replace(model=zoo.build("perceiver_flow/nano"))
   with pytest.raises(ValueError, match="a perceiver_flow knows no classes"):

@@ -86,7 +86,7 @@ def test_resized_flow_is_in_pixels_of_the_new_size():
 
 
 def test_pictures_that_do_not_fit_are_refused(pairwise, expecting):
-  with pytest.raises(ValueError, match="first picture is 20×16, the second 16×20"):
+  with pytest.raises(ValueError, match="first image is 20×16, the second 16×20"):
     between(pairwise, picture(16, 20), picture(20, 16))
   with pytest.raises(ValueError, match="give it a video, or use a perceiver_flow"):
     between(expecting, picture(16, 16), picture(16, 16))
@@ -143,7 +143,7 @@ def test_unknown_truth_does_not_count_and_a_wrong_size_is_refused():
   )
   truth[:5] = np.nan
   assert flow_estimation.end_point_errors(pair, truth)["model"] == pytest.approx(5, rel=1e-5)
-  with pytest.raises(ValueError, match="the truth is 24×5, the pictures are 24×20"):
+  with pytest.raises(ValueError, match="the truth is 24×5, the images are 24×20"):
     flow_estimation.end_point_errors(pair, truth[:5])
 
 
@@ -163,7 +163,7 @@ def test_the_movie_shows_pictures_beside_flow_and_keeps_all_flows(pairwise, tmp_
 
 
 def test_a_video_of_one_picture_and_a_bad_folder_are_refused(pairwise, tmp_path):
-  with pytest.raises(ValueError, match="fewer than two pictures at this rate"):
+  with pytest.raises(ValueError, match="fewer than two images at this rate"):
     flow_videos.write_video(tmp_path, flow_estimation.flows_of(pairwise, iter(ticks(1))))
   (tmp_path / "file").touch()
   with pytest.raises(OSError, match="cannot be written to .*; choose another"):

@@ -71,7 +71,7 @@ def test_extract_latents_of_every_family(run, movie, tmp_path, name):
 
 
 def test_what_has_no_picture_or_no_labels_is_told(run, movie, tmp_path):
-  with pytest.raises(SystemExit, match=r"the model predicts \['label'\], no picture"):
+  with pytest.raises(SystemExit, match=r"the model predicts \['label'\], no image"):
     run("predict", "perceiver_classifier/nano", movie, f"--output={tmp_path / 'b.mp4'}")
   with pytest.raises(SystemExit, match=r"Flow needs \['flow'\], but the stream gives"):
     run("evaluate", "perceiver_flow/nano", f"--path={movie}")

@@ -92,7 +92,7 @@ def test_a_rate_instead_of_the_files_pictures(run, tmp_path):
 @pytest.mark.parametrize(
   ("args", "message"),
   [
-    (("A.png", "C.png", NANO), "the first picture is 32×24, the second 32×20"),
+    (("A.png", "C.png", NANO), "the first image is 32×24, the second 32×20"),
     (("A.png", "gone.png", NANO), "flow.py: .*gone.png"),
     (("A.png", NANO), "is one picture; give two pictures, or one video"),
     (("A.png", "B.png", "--model=perceiver_flow/nan"), "Did you mean 'perceiver_flow/nano'"),

@@ -108,7 +108,7 @@ def test_a_grid_enlarged_with_event_files(run, movie, tmp_path):
 @pytest.mark.parametrize(
   ("points", "message"),
   [
-    ("0,65.5,3", "query 0 .* is outside the picture of 48 x 64 pixels"),
+    ("0,65.5,3", "query 0 .* is outside the image of 48 x 64 pixels"),
     ("0,1,1;19,1,1", "query 1 .*at a time that is not there, for a video of 19 frames"),
     ("-1,1,1", "t=-1, .* is at a time that is not there"),
     ("nan,1,1", "is not finite"),

@@ -82,7 +82,7 @@ def test_tracks_without_a_decoder_are_told(tmp_path, caplog):
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
 def test_no_pictures(tmp_path, suffix):
   path = write_video(tmp_path / f"v.{suffix}", num=0, sound_s=1.0)
-  refuses(path, "not one picture|cannot be opened|no video track")
+  refuses(path, "not one image|cannot be opened|no video track")
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "mov"])
@@ -99,7 +99,7 @@ def test_cut_off_files_say_so(tmp_path, caplog, suffix, sound_s):
   shown = [number_of(tick["pixels"]) for tick in ticks]
   assert shown[:-3] == list(range(kept - 3)), "those about the cut may be broken"
   assert abs(damage.lost - (100 - kept)) <= 2
-  assert "its pictures end at" in caplog.text and f"lost {damage.lost}" in caplog.text
+  assert "its images end at" in caplog.text and f"lost {damage.lost}" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts"])
@@ -182,7 +182,7 @@ def test_pictures_that_are_not_there_are_told_of(tmp_path, caplog):
   assert held > 10, "FFmpeg leaves out more, to be in step again"
   assert shown == [*range(29), *[29] * held, *range(29 + held, 60)]
   assert damage == Damage(gaps=1)
-  assert f"its pictures have a hole from 1.20 s to {(29 + held) / 25:.2f} s" in caplog.text
+  assert f"its images have a hole from 1.20 s to {(29 + held) / 25:.2f} s" in caplog.text
 
 
 def test_going_on_after_damage_is_exact_and_keeps_count(tmp_path):
@@ -223,7 +223,7 @@ def test_a_playlist_goes_on_without_the_file_of_which_nothing_decodes(tmp_path, 
   for rates in ({}, {"rate_hz": 0.0, "audio_rate_hz": 0}):
     ticks, damage = read(tmp_path, on_damage="skip", **rates)
     assert (len(ticks), damage.files) == (8, 1)
-    assert "not one picture of its video track (h264) could be decoded" in caplog.text
+    assert "not one image of its video track (h264) could be decoded" in caplog.text
   refuses(path, "is damaged")
 
 

@@ -61,7 +61,7 @@ def test_a_hole_in_a_constant_rate_is_told_and_not_called_damage(tmp_path, caplo
     assert len(list(iterator)) == 50
   assert str(iterator.damage) == "gaps 1"
   messages = [record.message for record in caplog.records]
-  assert "v.mkv: its pictures have a hole from 0.84 s to 1.24 s; a recorder" in messages[0]
+  assert "v.mkv: its images have a hole from 0.84 s to 1.24 s; a recorder" in messages[0]
   assert messages[1:] == [f"{path}: holes in all: gaps 1."]
 
 
@@ -108,7 +108,7 @@ def test_times_that_shake_are_no_constant_rate(tmp_path):
 
 
 def test_ticks_without_a_rate_have_no_sound():
-  with pytest.raises(ValueError, match=r"rate_hz=0 gives each picture .*set audio_rate_hz=0 \(it"):
+  with pytest.raises(ValueError, match=r"rate_hz=0 gives each image .*set audio_rate_hz=0 \(it"):
     video.Config(path="x.mp4", rate_hz=0.0)
   config = video.Config(path="x.mp4", rate_hz=0.0, audio_rate_hz=0)
   assert streams.specs(config)["pixels"].rate_hz == 0

@@ -54,10 +54,10 @@ def test_sizes_are_reduced_in_proportion(size, most, want):
 
 def test_what_is_no_picture_is_said(tmp_path):
   save(tmp_path / "a.mp4", (32, 48))
-  with pytest.raises(ValueError, match="is a video, not one picture; give two pictures"):
+  with pytest.raises(ValueError, match="is a video, not one image; give two images"):
     probe.read_picture(str(tmp_path / "a.mp4"))
   with pytest.raises(FileNotFoundError, match="there is no file"):
     probe.probe(str(tmp_path / "gone.mp4"))
   (tmp_path / "text.png").write_text("no picture")
-  with pytest.raises(DamagedError, match="cannot be opened|no picture in it"):
+  with pytest.raises(DamagedError, match="cannot be opened|no image in it"):
     probe.probe(str(tmp_path / "text.png"))

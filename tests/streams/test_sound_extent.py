@@ -30,7 +30,7 @@ def test_sound_after_the_last_picture_is_told_of(tmp_path, caplog, suffix, num):
   assert ticks == num
   (message,) = [m for m in messages if "sound" in m]
   left_s, _, text = message.partition(" s of sound ")
-  assert text == "after its last picture are left out."
+  assert text == "after its last image are left out."
   assert float(left_s) == pytest.approx(5 - num / 25, abs=0.15)
 
 
@@ -55,15 +55,15 @@ def test_sound_of_another_time_is_told_of_as_such(tmp_path, caplog, suffix):
   late = [3 + Fraction(n, 25) for n in range(10)]
   path = write_video(tmp_path / f"v.{suffix}", times=late, sound_s=1.0)
   messages = words(path, caplog)[1]
-  assert "its sound (0.00 to 1.00 s) ends before its pictures (3.00 to 3.40 s)." in messages
+  assert "its sound (0.00 to 1.00 s) ends before its images (3.00 to 3.40 s)." in messages
   path = write_video(tmp_path / f"w.{suffix}", num=10, sound_s=1.0, sound_start_s=2)
-  assert words(path, caplog)[1] == ["1.00 s of sound after its last picture are left out."]
+  assert words(path, caplog)[1] == ["1.00 s of sound after its last image are left out."]
 
 
 def test_an_offset_moves_what_is_left_out(tmp_path, caplog):
   path = write_video(tmp_path / "v.mkv", num=25, sound_s=2.0)
   assert words(path, caplog, audio_offset_s=-0.5)[1] == [
-    "0.50 s of sound after its last picture are left out."
+    "0.50 s of sound after its last image are left out."
   ]
   assert words(path, caplog, audio_offset_s=-1.0)[1] == []
 

@@ -190,7 +190,7 @@ def test_another_file_in_its_place_is_noticed(tmp_path):
     next(iterator)
   size, shown = (tmp_path / "v.mkv").stat().st_size, states[20]["shown"] | {"crc": 7}
   iterator.set_state(states[20] | {"size": size, "shown": shown})
-  with pytest.raises(ValueError, match="picture at tick 19 is not the one that was there"):
+  with pytest.raises(ValueError, match="image at tick 19 is not the one that was there"):
     next(iterator)
 
 

@@ -215,7 +215,7 @@ def test_what_cannot_be_answered_is_refused_before_the_model_runs(watched):
   for query, message in (
     ([5, 8, 8], "at a time that is not there, for a video of 5 frames"),
     ([0, np.nan, 8], "is not finite"),
-    ([0, 8, SIDE + 2], "outside the picture of 16 x 16"),
+    ([0, 8, SIDE + 2], "outside the image of 16 x 16"),
   ):
     with pytest.raises(ValueError, match=f"^point tracker: query 0 .*{message}"):
       method(frames, np.asarray([query], np.float64))

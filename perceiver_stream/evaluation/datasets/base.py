@@ -51,7 +51,7 @@ class BoxClip(NamedTuple):
 
   Attributes:
     frames: RGB.
-    boxes: (y1, x1, y2, x2) in [0, 1] of the picture's height and width; zeros where not present.
+    boxes: (y1, x1, y2, x2) in [0, 1] of the image's height and width; zeros where not present.
     present: True where a box is given. The first one of a track is its query.
     name: Of the clip in its data set.
   """

@@ -1,4 +1,4 @@
-"""Reading pictures, masks and videos of data sets, whole and in one size."""
+"""Reading images, masks and videos of data sets, whole and in one size."""
 
 import itertools
 import pathlib
@@ -64,12 +64,12 @@ def stacked(
 def read_frames(
   paths: Sequence[pathlib.Path], size: Size, where: str
 ) -> UInt8[np.ndarray, "T H W 3"]:
-  """Returns the pictures of files."""
+  """Returns the images of files."""
   return stacked(map(_read, paths), size, where)
 
 
 def read_video(path: pathlib.Path, size: Size) -> UInt8[np.ndarray, "T H W 3"]:
-  """Returns every picture of a video file."""
+  """Returns every image of a video file."""
   with opening.open_media(str(path)) as container:
     track = media.choose(container, "video", -1, str(path))
     if track is None:
@@ -92,7 +92,7 @@ def read_mask(path: pathlib.Path, size: Size) -> Int32[np.ndarray, "H W"]:
 
 
 def numbered(folder: pathlib.Path) -> dict[int, pathlib.Path]:
-  """Returns the pictures of a folder by the number their name ends with, in its order."""
+  """Returns the images of a folder by the number their name ends with, in its order."""
   found = {}
   for path in sorted(folder.iterdir()):
     number = re.search(r"(\d+)$", path.stem)

@@ -1,7 +1,7 @@
 """TAP-Vid: videos with the tracks of points (DAVIS, RGB-stacking, Kinetics, RoboTAP).
 
 Source: Doersch et al. 2022, arXiv 2211.03726; tapnet:tapnet/tapvid/evaluation_datasets.py. Differs:
-pictures are resized by OpenCV, by areas; tapnet uses Lanczos.
+images are resized by OpenCV, by areas; tapnet uses Lanczos.
 """
 
 import pathlib

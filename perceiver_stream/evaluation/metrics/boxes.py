@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int, Num
 from perceiver_stream.evaluation.metrics.base import Arrays, Metric, nanmean, ratio, same_shapes
 
 COCO_THRESHOLDS = tuple(0.5 + 0.05 * i for i in range(10))
-MAX_DETECTIONS = 100  # per picture and class
+MAX_DETECTIONS = 100  # per image and class
 _RECALLS = np.linspace(0, 1, 101)
 
 
@@ -29,7 +29,7 @@ def middles_of(corners: Num[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
 
 
 def around(mask: Bool[np.ndarray, "*n H W"]) -> Float[np.ndarray, "*n 4"]:
-  """Returns the boxes (y1, x1, y2, x2) around masks, in [0, 1] of the picture; zeros if empty."""
+  """Returns the boxes (y1, x1, y2, x2) around masks, in [0, 1] of the image; zeros if empty."""
   (top, bottom), (left, right) = (_extent(np.asarray(mask.any(axis=axis))) for axis in (-1, -2))
   boxes = np.stack([top, left, bottom, right], axis=-1)
   return np.where(np.asarray(mask.any(axis=(-2, -1)))[..., None], boxes, 0.0)
@@ -133,7 +133,7 @@ def average_precision(
   The reported AP is the mean over both, AP50 and AP75 of the columns 0.5 and 0.75.
 
   Args:
-    gt: (picture, class, x, y, width, height).
+    gt: (image, class, x, y, width, height).
     detections: The same and a score.
     thresholds: Of the IoU.
   """
@@ -162,7 +162,7 @@ def track_average_precision(
   Boxes are (x, y, width, height); the overlap sums intersections and unions over frames.
   """
   overlap = volume_iou(pred_boxes, pred_present, gt_boxes, gt_present)
-  # As detections in one picture, each row holding its own number where a box would be.
+  # As detections in one image, each row holding its own number where a box would be.
   truth = np.stack([np.zeros(len(gt_class)), gt_class, np.arange(len(gt_class))], axis=1)
   found = np.stack([np.zeros(len(pred_class)), pred_class, np.arange(len(pred_class))], axis=1)
   found = np.concatenate([found, np.asarray(pred_score, np.float64)[:, None]], axis=1)

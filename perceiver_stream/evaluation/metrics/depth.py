@@ -29,10 +29,10 @@ def scores(
   depth_range: tuple[float, float] = RANGE,
   alignment: str = "none",
 ) -> tuple[Float[np.ndarray, "B 8"], Float[np.ndarray, "B 2"]]:
-  """Returns the numbers of each picture, columns `KEYS`, and the scale and shift applied.
+  """Returns the numbers of each image, columns `KEYS`, and the scale and shift applied.
 
   Pixels count where the mask is and the truth lies strictly inside the range; the aligned
-  prediction is clipped to it. A picture without such a pixel is NaN; the data set's value is the
+  prediction is clipped to it. An image without such a pixel is NaN; the data set's value is the
   mean over the others.
 
   Args:
@@ -40,7 +40,7 @@ def scores(
     pred: Metres, or whatever the alignment makes metres.
     mask: True where the truth is known; None is everywhere.
     depth_range: Nearest and farthest.
-    alignment: Of each picture: none; median of the truth over that of the prediction; least
+    alignment: Of each image: none; median of the truth over that of the prediction; least
       squares in depth by a scale, or scale and shift; or scale and shift in 1 / depth.
   """
   same_shapes("depth", gt=gt, pred=pred)

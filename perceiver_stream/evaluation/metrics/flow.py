@@ -30,7 +30,7 @@ def scores(
   A pixel is an outlier if it is off by more than 3 px and by more than 5 % of the true flow; where
   nothing moved, any error above 3 px is. `px1` and so on are the shares of pixels below that error.
 
-  A picture without a valid pixel makes `epe_mean_over_images` NaN, as in the released code; the
+  An image without a valid pixel makes `epe_mean_over_images` NaN, as in the released code; the
   pooled numbers leave it out.
 
   Args:
@@ -54,7 +54,7 @@ def per_image_scores(
   pred: Num[np.ndarray, "N H W 2"],
   valid: Bool[np.ndarray, "N H W"],
 ) -> Float[np.ndarray, "N 2"]:
-  """Returns the mean end-point error and the percentage of outliers of each picture."""
+  """Returns the mean end-point error and the percentage of outliers of each image."""
   return _per_image(*errors(gt, pred), valid)
 
 

@@ -1,4 +1,4 @@
-"""Pictures: PSNR and SSIM.
+"""Images: PSNR and SSIM.
 
 Source: Wang et al. 2004; google-research/kauldron:kauldron/metrics/image.py (Gaussian window of 11
 pixels, sigma 1.5, only where it fits, variances not below 0), which is scikit-image's
@@ -10,7 +10,7 @@ from jaxtyping import Float, Num
 
 from perceiver_stream.evaluation.metrics.base import Arrays, Metric, same_shapes
 
-MSE_FLOOR = 1e-10  # so that equal pictures have 100 dB
+MSE_FLOOR = 1e-10  # so that equal images have 100 dB
 _GAUSSIAN = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
 
 
@@ -20,15 +20,15 @@ def psnr(
   value_range: float | int = 1.0,
   mse_floor: float | int = MSE_FLOOR,
 ) -> Float[np.ndarray, "*n"]:
-  """Returns the peak signal-to-noise ratio of each picture, dB, over all pixels and channels.
+  """Returns the peak signal-to-noise ratio of each image, dB, over all pixels and channels.
 
-  The mean of dB over pictures is not the dB of the mean error.
+  The mean of dB over images is not the dB of the mean error.
 
   Args:
-    pred: Pictures.
+    pred: Images.
     target: As `pred`.
     value_range: Largest minus smallest value there can be.
-    mse_floor: Smaller mean squared errors count as this; 0 lets equal pictures have inf dB.
+    mse_floor: Smaller mean squared errors count as this; 0 lets equal images have inf dB.
   """
   same_shapes("psnr", pred=pred, target=target)
   difference = np.asarray(pred, np.float64) - target
@@ -46,10 +46,10 @@ def ssim(
   use_sample_covariance: bool = False,
   clip_variance: bool = True,
 ) -> Float[np.ndarray, "*n"]:
-  """Returns the structural similarity of each picture: at most 1, the mean over all windows.
+  """Returns the structural similarity of each image: at most 1, the mean over all windows.
 
   Args:
-    pred: Pictures, at least as large as the window.
+    pred: Images, at least as large as the window.
     target: As `pred`.
     value_range: Largest minus smallest value there can be.
     weights: Of the window along each side; they are made to sum to 1.
@@ -58,17 +58,17 @@ def ssim(
     clip_variance: If True, a variance that rounding made negative becomes 0.
 
   Raises:
-    ValueError: The window is larger than the picture.
+    ValueError: The window is larger than the image.
   """
   same_shapes("ssim", pred=pred, target=target)
   if min(pred.shape[-3:-1]) < len(weights):
     raise ValueError(
-      f"ssim: pictures {list(pred.shape)} are smaller than the window of {len(weights)} pixels; "
+      f"ssim: images {list(pred.shape)} are smaller than the window of {len(weights)} pixels; "
       f"enlarge them or give fewer weights."
     )
   weights = np.asarray(weights, np.float64) / np.sum(weights)
   size = pred.shape[-3:]
-  # Picture by picture: what a window passes over several times should stay near the processor.
+  # Image by image: what a window passes over several times should stay near the processor.
   pairs = zip(pred.reshape(-1, *size), target.reshape(-1, *size), strict=True)
   found = [
     _index(
@@ -92,7 +92,7 @@ def _index(
   samples: int,
   clip_variance: bool,
 ) -> float:
-  """Returns the mean similarity of two pictures; `samples` other than 0 are of a covariance."""
+  """Returns the mean similarity of two images; `samples` other than 0 are of a covariance."""
   means = _slide(_slide(np.stack([x, y, x * x, y * y, x * y]), weights, 1), weights, 2)
   mx, my = means[:2]
   xx, yy, xy = means[2:] - np.stack([mx * mx, my * my, mx * my])

@@ -17,7 +17,7 @@ from perceiver_stream.evaluation.metrics.base import Arrays, Metric, same_shapes
 from perceiver_stream.evaluation.metrics.resize import bilinear, nearest
 from perceiver_stream.evaluation.metrics.top_k import top_k
 
-PATCH = 16  # pixels of the model's picture per patch
+PATCH = 16  # pixels of the model's image per patch
 _FAR = np.float32(-1e10)
 _SAME = 1e-6  # labels that differ by less are the same
 _ROWS = 256  # patches whose affinities are computed at once
@@ -84,7 +84,7 @@ def masks_to_labels(
 ) -> tuple[Float[np.ndarray, "h w C"], Integer[np.ndarray, " C"]]:
   """Returns soft one-hot labels of the patches, and the id of each channel.
 
-  The mask goes to the model's picture by nearest pixels, one-hot to the grid bilinearly.
+  The mask goes to the model's image by nearest pixels, one-hot to the grid bilinearly.
   """
   ids = np.unique(mask)
   large = nearest(mask, (grid[0] * patch, grid[1] * patch))
@@ -98,7 +98,7 @@ def labels_to_masks(
   size: tuple[int, int],
   patch: int = PATCH,
 ) -> Integer[np.ndarray, "T H W"]:
-  """Returns masks of `size` from soft labels: bilinear to the model's picture, then the largest."""
+  """Returns masks of `size` from soft labels: bilinear to the model's image, then the largest."""
   grid = labels.shape[1:3]
   large = (grid[0] * patch, grid[1] * patch)
   masks = [np.argmax(bilinear(frame, large), axis=-1) for frame in labels]
@@ -111,9 +111,9 @@ def pose_to_labels(
   """Returns a small Gaussian for each joint; channel 0 is 1 where there is none.
 
   Args:
-    pose: (x, y) in pixels of the original picture.
+    pose: (x, y) in pixels of the original image.
     grid: Patches (h, w).
-    size: Of the original picture, (H, W).
+    size: Of the original image, (H, W).
     sigma: Patches.
   """
   at = np.asarray(pose, np.float64) * [grid[1] / size[1], grid[0] / size[0]]

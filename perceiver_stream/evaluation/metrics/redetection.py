@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, Num
 from perceiver_stream.evaluation.metrics import tapvid
 from perceiver_stream.evaluation.metrics.base import Arrays, Metric, nanmean, ratio, same_shapes
 
-THRESHOLDS = (1, 2, 4, 8, 16)  # pixels of a 256 x 256 picture
+THRESHOLDS = (1, 2, 4, 8, 16)  # pixels of a 256 x 256 image
 MIN_DURATIONS = (1, 4, 16, 64, 256)  # frames
 
 

@@ -7,10 +7,10 @@ from jaxtyping import Float, Num, Shaped
 def nearest(
   picture: Shaped[np.ndarray, "H W *c"], size: tuple[int, int], *, use_centres: bool = False
 ) -> Shaped[np.ndarray, "h w *c"]:
-  """Returns the picture in another size, each pixel taken from one pixel.
+  """Returns the image in another size, each pixel taken from one pixel.
 
   Args:
-    picture: Any values.
+    image: Any values.
     size: (h, w).
     use_centres: If True, pixels are matched by their centres (`INTER_NEAREST_EXACT`) or by their
       upper left corners (`INTER_NEAREST`).
@@ -26,7 +26,7 @@ def nearest(
 def bilinear(
   picture: Num[np.ndarray, "H W *c"], size: tuple[int, int]
 ) -> Float[np.ndarray, "h w *c"]:
-  """Returns the picture in another size by linear interpolation, pixel centres at (i + 0.5).
+  """Returns the image in another size by linear interpolation, pixel centres at (i + 0.5).
 
   Beyond the outer centres the edge is repeated; when shrinking nothing is smoothed.
   """

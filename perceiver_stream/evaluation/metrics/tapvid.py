@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Num
 
 from perceiver_stream.evaluation.metrics.base import Arrays, Metric, nanmean, ratio, same_shapes
 
-THRESHOLDS = (1, 2, 4, 8, 16)  # pixels of a 256 x 256 picture
+THRESHOLDS = (1, 2, 4, 8, 16)  # pixels of a 256 x 256 image
 KEYS = (
   "occlusion_accuracy",
   *(f"pts_within_{k}" for k in THRESHOLDS),
@@ -109,11 +109,11 @@ def queries_strided(
 def convert_grid(
   coordinates: Num[np.ndarray, "*n C"], size: Num[np.ndarray, " C"], new_size: Num[np.ndarray, " C"]
 ) -> Float[np.ndarray, "*n C"]:
-  """Returns raster coordinates in a picture of another size: the ratio, and no half pixel.
+  """Returns raster coordinates in an image of another size: the ratio, and no half pixel.
 
   Args:
     coordinates: (x, y) or (t, y, x).
-    size: Of the picture, in the same order.
+    size: Of the image, in the same order.
     new_size: Likewise; a clip cannot change its length.
   """
   size, new_size = np.asarray(size, np.float64), np.asarray(new_size, np.float64)

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int32, Num
 from perceiver_stream.utils import moved
 
 TIE = 1e-6  # of equal shares the nearest is chosen, and all of them stay so
-STILL = 1e-5  # of the picture's side: what moves less does not move
+STILL = 1e-5  # of the image's side: what moves less does not move
 
 
 class Targets(NamedTuple):
@@ -43,7 +43,7 @@ class Binding(NamedTuple):
     correlation: Pearson, mean of the axes along which the target moves; NaN if along none.
     stability: Share of the later ticks at which the latent has the most attention in the target.
     elsewhere: The same share in the other targets; NaN if there are none.
-    distance: Mean distance of the centroid from the track, in sides of the picture.
+    distance: Mean distance of the centroid from the track, in sides of the image.
   """
 
   correlation: Float[np.ndarray, " K"]
@@ -81,7 +81,7 @@ def points(
   """Returns points, each inside the cell that holds it.
 
   Args:
-    tracks: (x, y) in [0, 1] of the picture.
+    tracks: (x, y) in [0, 1] of the image.
     visible: True where they are visible.
     grid: Of the attention.
   """
@@ -96,7 +96,7 @@ def follow(maps: Float[np.ndarray, "T L h w"], targets: Targets, min_ticks: int 
   """Returns the scores of the latents that attend most to each target in its first frame.
 
   Args:
-    maps: Attention of each latent over a grid of the picture.
+    maps: Attention of each latent over a grid of the image.
     targets: On the same grid; one that is visible at fewer than `min_ticks` ticks is left out.
     min_ticks: At least 2.
 

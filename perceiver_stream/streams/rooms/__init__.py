@@ -45,9 +45,9 @@ class Config(StreamConfig):
 
   Attributes:
     audio_rate_hz: 0: rooms are silent.
-    height: Rows of the picture.
+    height: Rows of the image.
     width: Columns.
-    field_of_view_deg: From the left edge of the picture to the right one.
+    field_of_view_deg: From the left edge of the image to the right one.
     level: "easy", "medium" or "hard": more objects, faster motion, changing light, moving balls.
     modalities: Modalities of a tick; those left out cost no time.
     ticks_per_recording: Ticks after which another room begins, with `is_first`; 0 is never.

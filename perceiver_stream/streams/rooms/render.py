@@ -160,7 +160,7 @@ _HITS = {"box": _hit_box, "ball": _hit_ball, "cylinder": _hit_cylinder}
 
 
 def shade(scene: Scene, view: View, time_s: float) -> np.ndarray:
-  """Returns RGB pictures, `[H, W, 3]` uint8: textures under one light, without shadows."""
+  """Returns RGB images, `[H, W, 3]` uint8: textures under one light, without shadows."""
   texture = np.concatenate([*scene.surfaces, *(solid.texture for solid in scene.solids)])
   flicker = scene.level.flicker * np.sin(2.1 * time_s) * np.sin(0.37 * time_s + 1)
   to_light = scene.light.astype(np.float32) - view.point

@@ -10,11 +10,11 @@ from perceiver_stream.streams.world import textures
 
 
 class Layer(NamedTuple):
-  """A layer as it lies in the picture: a box around it, and where in the layer its pixels are.
+  """A layer as it lies in the image: a box around it, and where in the layer its pixels are.
 
   Attributes:
     index: 0 is the ground.
-    box: Rows and columns of the picture.
+    box: Rows and columns of the image.
     x: Places in the layer's coordinates.
     y: The same.
     cover: Share of each pixel that is covered; at least a half where its centre is.
@@ -30,7 +30,7 @@ class Layer(NamedTuple):
 def layers(
   scene: scenes.Scene, affine: Float[np.ndarray, "K 2 3"], size: tuple[int, int]
 ) -> list[Layer]:
-  """Returns the layers that are in the picture, the farthest first."""
+  """Returns the layers that are in the image, the farthest first."""
   inverse = scenes.invert(affine)
   scale = np.sqrt(np.abs(np.linalg.det(affine[:, :, :2])))
   found = []

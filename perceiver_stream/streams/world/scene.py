@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt32
 from perceiver_stream.streams.world import textures
 
 GROUND_DEPTH, NEAREST = 10.0, 2.0  # metres
-UNIT = 128  # lengths of a level are for a picture of this size
+UNIT = 128  # lengths of a level are for an image of this size
 STAR, SUPERELLIPSE = 1, 2  # shapes; 0 is an ellipse
 _CORNER = 2**0.25  # how far out a superellipse of width 1 reaches
 
@@ -75,7 +75,7 @@ class Scene(NamedTuple):
   """A world between two cuts. Layer 0 is the ground, 1 to K the objects, the nearest last.
 
   Attributes:
-    middle: (x, y) of the picture's centre.
+    middle: (x, y) of the image's centre.
     textures: One per layer; the ground's is the first.
     depth: Metres, by layer.
     camera: x, y, roll (radians) and log zoom of the camera.
@@ -117,7 +117,7 @@ class Scene(NamedTuple):
     return self.centre + self.swing.at(time)[..., :2] + height[..., None] * self.up
 
   def affines(self, time: Float[np.ndarray, " t"]) -> Float[np.ndarray, "t L 2 3"]:
-    """Returns the maps from the coordinates of each layer to the picture."""
+    """Returns the maps from the coordinates of each layer to the image."""
     camera, swing = self.camera.at(time), self.swing.at(time)
     view = _turn(camera[:, 2], np.exp(camera[:, 3]))[:, None]
     own = np.empty((len(time), len(self.depth), 2, 3))

@@ -24,7 +24,7 @@ def sound(
     end: Seconds.
     samples: In that time; the last is at its end.
     speed: The scene's seconds per second.
-    size: Of the picture, pixels: the measure of speeds.
+    size: Of the image, pixels: the measure of speeds.
   """
   time = start + (end - start) * np.arange(1, samples + 1) / samples
   wave = _hums(scene, time, speed, size) + _thuds(scene, start, end, time, speed, size)

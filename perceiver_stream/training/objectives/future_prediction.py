@@ -35,7 +35,7 @@ class Config:
     window: Ticks between updates; gradients reach back through window + longest displacement.
     displacement_weights: Weight of each of the model's displacements; empty weights all alike.
     relative: Whether each loss is divided by that of copying in the same window, so that nearly
-      still and lively footage, near and far displacements, pictures and sound count alike.
+      still and lively footage, near and far displacements, images and sound count alike.
     relative_floor: Smallest loss of copying divided by.
     remat_decode: Whether decoding is recomputed in the backward pass instead of stored.
   """

@@ -2,7 +2,7 @@
 
 Nothing of a frame is known to the state that it is decoded from, so windows need no look-ahead, and
 every prediction is prequential. The loss is that of the released code, on sampled pixels; scores
-and pictures are of whole frames.
+and images are of whole frames.
 """
 
 from dataclasses import dataclass

@@ -105,7 +105,7 @@ class Watched(NamedTuple):
 
 
 class PointTracking:
-  """Loss and scores; `points@0` is the distance in pixels of a 256×256 picture, of what is seen."""
+  """Loss and scores; `points@0` is the distance in pixels of a 256×256 image, of what is seen."""
 
   look_ahead = 0
   baseline_displacements: tuple[int, ...] = ()
@@ -220,7 +220,7 @@ def boxes_of(
 ) -> tuple[Float[Array, "W B Q 4"], Bool[Array, "W B Q"]]:
   """Returns the boxes around what is seen of the things 1 to `num`, and whether any of it is.
 
-  Boxes are (x, y) of the centre, width and height, in [0, 1] of the picture's; zeros if unseen.
+  Boxes are (x, y) of the centre, width and height, in [0, 1] of the image's; zeros if unseen.
   """
   mask = segmentation[:, :, None] == jnp.arange(1, num + 1).reshape(1, 1, num, 1, 1)
   sides = []
