@@ -41,7 +41,7 @@ def extrapolate(
   it the edge is repeated.
 
   Args:
-    image: Any range; uint8 is taken as it is.
+    picture: Any range; uint8 is taken as it is.
     backward: Flow from this image to the one a tick (or more) ago.
     steps: Number of such steps.
   """

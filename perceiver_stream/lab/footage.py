@@ -25,7 +25,7 @@ class Clips(NamedTuple):
 
   Attributes:
     frames: RGB.
-    images: Target image of each frame.
+    pictures: Target image of each frame.
     counts: True where a target counts: its tick exists in the recording of its frame.
     is_first: True where a recording starts.
   """

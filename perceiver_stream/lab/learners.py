@@ -28,7 +28,7 @@ class Prediction(NamedTuple):
   """The output of a learner for a clip.
 
   Attributes:
-    images: One for every frame.
+    pictures: One for every frame.
     flow: Displacement of each of their pixels to its source in the frame, (x, y) pixels; None of
       learners that do not say.
   """

@@ -74,7 +74,7 @@ class Task:
 
     Args:
       painted: Prediction of the learner.
-      image: The target; in [0, 1].
+      picture: The target; in [0, 1].
       counts: True where a target counts.
     """
     weight = jax.lax.broadcast_in_dim(counts.astype(jnp.float32), picture.shape[:3], (0,))

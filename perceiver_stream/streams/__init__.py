@@ -1,4 +1,4 @@
-"""Streams: one file per kind; this list is the only other place that knows them.
+"""Streams: one file per kind; this list is the only other place that names them.
 
 To add one, write `streams/<name>.py` with a `Config` (see `base.StreamConfig`), `specs(config)`
 and `open_row(config, row, num_rows)`, and name it in `STREAMS`. `base` defines the protocol;
@@ -39,7 +39,7 @@ STREAMS = (video, synthetic, mixture, shards, images, tfrecord, vizdoom, mujoco,
 def open_rows(
   config: StreamConfig, num_rows: int = 1, only: Sequence[int] | None = None
 ) -> list[grain.IterDataset]:
-  """Returns `num_rows` streams to be watched side by side, one per batch row.
+  """Returns `num_rows` parallel streams, one per batch row.
 
   How a config is shared out between rows is up to the kind of stream: files are dealt like cards,
   row r of B gets the files r, r + B, ... of the list; synthetic rows differ in their seed. Rows

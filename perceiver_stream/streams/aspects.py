@@ -1,4 +1,4 @@
-"""The shape of the pixels of each frame."""
+"""The aspect ratio of the pixels of each frame."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -7,14 +7,14 @@ from typing import Any
 
 from perceiver_stream.streams.frame_rate import exact
 
-_MOST_ASPECT = 16  # a pixel that is longer is of no screen
+_MOST_ASPECT = 16  # no screen has longer pixels
 
 
 class Aspects:
-  """The shape of the pixels of each frame: the container's, or else the codec's, which may change.
+  """The aspect ratio of the pixels of each frame: the container's, or else the codec's, which may change.
 
-  The decoder states the shape of the frames of the packets that it was given last. It gives frames
-  out later: those shown before the first packet of another shape have the one before.
+  The decoder states the ratio of the packets that it received last. It outputs frames later: those
+  shown before the first packet of another ratio have the previous one.
   """
 
   def __init__(self, track: Any):
@@ -24,7 +24,7 @@ class Aspects:
     self._changes: deque[tuple[int | None, Fraction]] = deque([(None, _plausible(stated))])
 
   def watch(self, packets: Iterator[Any]) -> Iterator[Any]:
-    """Yields packets for the decoder, which has to receive each before the next one."""
+    """Yields packets for the decoder, which must receive each before the next one."""
     self._changes = deque([(None, self._changes[-1][1])])
     for self._packet in packets:
       yield self._packet
@@ -48,6 +48,6 @@ def _is_due(since: int | None, now: int | None) -> bool:
 
 
 def _plausible(stated: Any) -> Fraction:
-  """Returns an aspect of PyAV, or 1 where there is none, or one of no screen."""
+  """Returns an aspect of PyAV, or 1 if there is none or no screen has it."""
   aspect = exact(stated) or Fraction(1)
   return aspect if 1 <= max(aspect, 1 / aspect) <= _MOST_ASPECT else Fraction(1)

@@ -2,12 +2,12 @@
 
 Audio decoders hold state that no seek brings back: the random generator behind AAC's noise bands
 and AC-3's dither, predictors that never forget. So two minutes of sound after the last restart a
-new decoder and a new resampler take over, warmed up on the packets before. Where that is follows
-from the file alone, and what comes after it from the packets from there on alone. Resuming starts
-at the last restart and runs the same code on the same packets as the run that never stopped.
+new decoder and a new resampler take over, warmed up on the packets before. Its position depends on
+the file alone, and the sound after it on the packets from there on alone. Resuming starts
+at the last restart and runs the same code on the same packets as an uninterrupted run.
 
-A new decoder takes over only if it gives what the old one gives. Otherwise (ADPCM whose predictor
-drifts, for one) the old one stays, and resuming decodes from the restart before it, or the start.
+A new decoder takes over only if its output equals the old one's. Otherwise (for example ADPCM with
+a drifting predictor) the old one stays, and resuming decodes from the previous restart, or the start.
 """
 
 import itertools
@@ -39,7 +39,7 @@ _BACK_S = 1  # how far before a packet to seek
 
 
 class Restart(NamedTuple):
-  """A place where decoding restarts: plain ints. All zero: the start of the file.
+  """A position at which decoding restarts: plain ints. All zero: the start of the file.
 
   Attributes:
     packet: Number of the first packet given to the new decoder, of those of the track.
@@ -94,15 +94,15 @@ class AudioDecoder:
     self.restarts: deque[Restart] = deque([Restart()], maxlen=4)  # the newest
 
   def blocks(self) -> Iterator[Block]:
-    """Yields samples with their position, later and later, from the start of the file."""
+    """Yields samples with their position, in order, from the start of the file."""
     section = Section(self._track.codec_context, self._resampler(), 0)
     return self._blocks(packets_of(self._container, self._track), section)
 
   def blocks_from(self, restart: Restart, seek: bool) -> Iterator[Block] | None:
-    """Yields what `blocks` yields after a restart; None if the restart is not found.
+    """Yields the blocks after a restart; None if the restart is not found.
 
     Args:
-      restart: The place.
+      restart: The position.
       seek: If True, seek; else the packets before are read, and not decoded.
     """
     packets = self._seek(restart) if seek else self._skip(restart)
@@ -162,7 +162,7 @@ class AudioDecoder:
     return None
 
   def _placed(self, blocks: Iterator[Block]) -> Iterator[Block]:
-    """Yields blocks later and later; what overlaps is dropped."""
+    """Yields blocks in order; overlaps are dropped."""
     for position, samples in blocks:
       if self._end is not None and position < self._end:
         position, samples = self._end, samples[self._end - position :]
@@ -224,7 +224,7 @@ class AudioDecoder:
 
 
 def _drop_old(recent: deque[_Taken], resampler: Resampler) -> None:
-  """Drops packets from before what warming up and comparing need."""
+  """Drops packets that are not needed for warming up and comparing."""
   kept = resampler.source_rate * (_WARM_S + _CHECK_S)
   while len(recent) > _FEWEST and resampler.count - recent[1].count >= kept:
     recent.popleft()
@@ -243,7 +243,7 @@ def _checksum(packets: list[Any]) -> int:
 
 
 def _agree(frames: list[av.AudioFrame], expected: list[av.AudioFrame], context: Any) -> bool:
-  """Returns whether a decoder gives the output of another one, but for synthesised noise."""
+  """Returns True if two decoders have the same output, except for synthesised noise."""
   forms = [
     [(f.samples, f.sample_rate, f.format.name, f.layout.name) for f in each]
     for each in (frames, expected)

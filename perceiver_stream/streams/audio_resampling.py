@@ -18,16 +18,16 @@ Block = tuple[int, np.ndarray]  # the position of the first sample, and samples
 
 
 class Resampler:
-  """Makes frames mono samples of one rate, with their positions.
+  """Turns frames into mono samples of one rate, with their positions.
 
-  The filter looks ahead, so resampled sound comes late by its reach, 16 samples of the lower rate.
+  The filter looks ahead, so resampled sound is late by its reach, 16 samples of the lower rate.
   It starts anew where the track has a hole or changes its form.
 
   Attributes:
     position: Of the next sample.
     starts: Number of times it has started.
-    count: Samples taken in since.
-    source_rate: Of the samples taken in.
+    count: Input samples since the last start.
+    source_rate: Of the input samples.
   """
 
   def __init__(
@@ -36,12 +36,12 @@ class Resampler:
     self._rate, self._zero_s, self._ledger = rate, zero_s, ledger
     self._place, self._skip = place, skip
     self._form: tuple[str, str, int] | None = None
-    self._start_s = 0.0  # time of the first sample taken in since the start
+    self._start_s = 0.0  # time of the first input sample since the start
     self._resampler: av.AudioResampler | None = None
     self.position = self.starts = self.count = self.source_rate = 0
 
   def take(self, frame: av.AudioFrame) -> Iterator[Block]:
-    """Yields what comes out when a frame goes in."""
+    """Yields the output for an input frame."""
     if self._skip:
       skip, self._skip = self._skip, max(0, self._skip - frame.samples)
       if skip >= frame.samples:
@@ -61,24 +61,24 @@ class Resampler:
     yield from self._run(frame)
 
   def flush(self) -> Iterator[Block]:
-    """Yields what is left at the end."""
+    """Yields the remaining output."""
     return self._run(None)
 
   def in_step(self, count: int) -> tuple[int, int]:
-    """Returns the place from which a new resampler can take over, from `count` samples on.
+    """Returns the position from which a new resampler can take over, from `count` samples on.
 
-    There a sample out falls on a sample in: how many samples later, and its position.
+    There an output sample coincides with an input sample: the number of samples until it, and its position.
     """
     period = self.source_rate // math.gcd(self.source_rate, self._rate)
     at = -(-count // period) * period
     return at - count, self._first + at * self._rate // self.source_rate
 
   def _end_s(self) -> float:
-    """Returns the time at which the samples taken in end."""
+    """Returns the time at which the input samples end."""
     return self._start_s + self.count / self.source_rate if self.source_rate else 0.0
 
   def _late_s(self, frame: av.AudioFrame) -> float:
-    """Returns the time from the samples taken in to the start of a frame."""
+    """Returns the time from the end of the input samples to the start of a frame."""
     if frame.pts is None or self._place is not None:
       return 0.0
     return frame.pts * float(frame.time_base or 1) - self._end_s()

@@ -1,4 +1,4 @@
-"""Bouncing balls whose colours drift: a small world that never is what it was.
+"""Bouncing balls with drifting colours: a small non-stationary world.
 
 After the lifelong-learning literature ("Lifelong learning of video diffusion models from a single
 video stream", 2025), whose streams are not released; sizes and speeds are our own.
@@ -24,7 +24,7 @@ class Config(StreamConfig):
   """Balls in a box from above; they bounce off its walls and off each other.
 
   Ticks hold `pixels` and `segmentation`: 0 is the ground, ball k is k from 1 on. With `motion` they
-  hold `flow_backward` too: where what is at a pixel was a tick before; the ground stands still.
+  hold `flow_backward` too: the displacement to the position a tick before; the ground is static.
 
   Attributes:
     audio_rate_hz: 0: the balls are silent.
@@ -33,10 +33,10 @@ class Config(StreamConfig):
     num_balls: Number of balls.
     radius: Of a ball, in heights or widths of the image, whichever is less.
     speed: Of a ball on average, in the same unit per second.
-    ticks_per_drift: In which the hue of every ball goes once around; 0: colours stay.
+    ticks_per_drift: Ticks in which the hue of every ball rotates once; 0: constant colours.
     ticks_per_recording: Ticks after which a new box begins, with `is_first`; 0 is never.
     motion: If True, ticks hold the optical flow.
-    seed: Of where, where to and which colour.
+    seed: Of positions, velocities and colours.
   """
 
   audio_rate_hz: int = 0
@@ -115,7 +115,7 @@ class Box(Played):
     return np.array(places)
 
   def move(self) -> None:
-    """Goes on by a tick: walls turn a ball's way around, balls that meet swap along their line."""
+    """Advances by a tick: walls reflect a ball, balls that collide exchange velocities along their line."""
     self._tick += 1
     self._before = self._place
     self._place = self._before + self._velocity / float(exact_rate(self._config.rate_hz))

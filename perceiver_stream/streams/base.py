@@ -1,9 +1,9 @@
 """The protocol of a stream, and its clock.
 
-A stream is a `grain.IterDataset` of ticks. Tick i of a recording is what is known at the time
-i / rate_hz, and nothing later:
+A stream is a `grain.IterDataset` of ticks. Tick i of a recording has the observations up to the
+time i / rate_hz, and nothing later:
 
-  <modality>        the newest observation: the image shown at that time, the sound of the
+<modality>        the newest observation: the image at that time, the sound of the
                     interval ((i - 1) / rate_hz, i / rate_hz]
   <modality>_valid  bool; False: there is none, and the array holds the last one, or zeros
   is_first          bool; True at the first tick of a recording (the state resets before it)
@@ -11,7 +11,7 @@ i / rate_hz, and nothing later:
 
 Every tick has the same names, shapes and dtypes, those of `specs(config)`. Ticks come in order;
 nothing here shuffles. Iterators hold an open file and little else; `get_state` is a dict of ints
-with fixed keys, and `set_state` on a new iterator goes on with exactly the tick that would have
+with fixed keys, and `set_state` on a new iterator continues with exactly the tick that would have
 come next, in the middle of a file too. Arrays of a tick are not to be written to.
 
 Times are exact fractions: no sum of floats, so no drift.
@@ -27,7 +27,7 @@ import numpy as np
 from perceiver_stream.types import IS_FIRST, ModalitySpec, valid_key
 
 TIMESTAMP = "timestamp_s"
-ENDED = "ended"  # in windows: the row's stream is over, this tick is padding
+ENDED = "ended"  # in windows: the row's stream has ended, this tick is padding
 
 _NTSC = {float(n): Fraction(n * 1000, 1001) for n in (24, 30, 48, 60, 120)}
 
@@ -37,8 +37,8 @@ class StreamConfig:
   """Fields every stream has.
 
   Attributes:
-    rate_hz: Ticks per second. 29.97, 23.976 and their kin mean the exact NTSC fractions.
-    audio_rate_hz: Sound samples per second, a whole multiple of `rate_hz`; 0 leaves sound out.
+    rate_hz: Ticks per second. 29.97, 23.976 and similar rates stand for the exact NTSC fractions.
+    audio_rate_hz: Sound samples per second, a whole multiple of `rate_hz`; 0 is no sound.
     max_ticks: Ticks after which every row ends; 0 is no limit.
   """
 
@@ -65,7 +65,7 @@ class StreamConfig:
 
 
 def exact_rate(rate_hz: float) -> Fraction:
-  """Returns a tick rate as the fraction that is meant.
+  """Returns the exact fraction of a tick rate.
 
   >>> exact_rate(12.5), exact_rate(29.97), exact_rate(30000 / 1001)
   (Fraction(25, 2), Fraction(30000, 1001), Fraction(30000, 1001))
@@ -134,7 +134,7 @@ def make_tick(
 def check_state(what: str, state: Any, like: Mapping[str, Any]) -> None:
   """Raises ValueError unless `state` has the keys of `like`, which the same iterator made.
 
-  What lies deeper is checked where `like` has something there; numbers must be numbers.
+  Nested values are checked if `like` has them; numbers must be numbers.
   """
   if not isinstance(state, Mapping) or set(state) != set(like):
     has = sorted(state) if isinstance(state, Mapping) else repr(state)[:80]

@@ -1,4 +1,4 @@
-"""The boxes of MP4, MOV and HEIF files (ISO/IEC 14496-12): where each lies, without reading it."""
+"""The boxes of MP4, MOV and HEIF files (ISO/IEC 14496-12): their positions, without reading them."""
 
 import io
 import struct

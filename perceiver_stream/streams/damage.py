@@ -7,11 +7,11 @@ from dataclasses import dataclass
 logger = logging.getLogger(__name__)
 
 ON_DAMAGE = ("stop", "skip")
-_MAY_BE_MEANT = ("gaps", "jumps")  # kinds of `Damage` that pauses and edits look like too
+_MAY_BE_MEANT = ("gaps", "jumps")  # kinds of `Damage` that pauses and edits cause too
 
 
 class DamagedError(ValueError):
-  """A media file cannot be read as it should; the message names the place and the remedy."""
+  """A media file cannot be read correctly; the message names the position and the remedy."""
 
 
 @dataclass
@@ -21,14 +21,14 @@ class Damage:
   Attributes:
     files: Files that could not be opened, or held no image.
     packets: Packets of images that could not be read or decoded.
-    lost: Images that the file announces and that never came.
-    broken: Images partly made up by the decoder, or after a loss and before the next key frame.
-    late: Images dropped because their time lay before one already given.
-    jumps: Leaps of the file's clock, taken out; pauses longer than `max_gap_s` look the same.
+    lost: Images that the file announces but does not contain.
+    broken: Images partly invented by the decoder, or after a loss and before the next key frame.
+    late: Images dropped because their time is before that of an earlier output.
+    jumps: Jumps of the file's clock, removed; pauses longer than `max_gap_s` look the same.
     sound: Packets of sound that could not be read or decoded.
-    gaps: Holes in the sound, longer than 20 ms, and, where the file states a constant rate, between
-      the end of an image as it states it and the next; no error, for some recorders pause, and
-      leave out images of nothing new.
+    gaps: Holes in the sound, longer than 20 ms, and, if the file states a constant rate, between
+      the stated end of an image and the next; no error, because some recorders pause, and
+      skip images without change.
   """
 
   files: int = 0
@@ -57,7 +57,7 @@ class Ledger:
 
   def __init__(self, path: str, on_damage: str):
     self.path, self.damage, self._stop = path, Damage(), on_damage == "stop"
-    self.tried: int | None = None  # what went wrong in an attempt, which is not booked
+    self.tried: int | None = None  # errors of an attempt, which are not booked
     self._told: set[str] = set()
 
   def book(self, kind: str, where: str, count: int = 1) -> None:
@@ -83,7 +83,7 @@ class Ledger:
     logger.warning("%s; %s.", what, end)
 
   def close(self) -> None:
-    """Says what was lost in all."""
+    """Logs the total losses."""
     if self.damage:
       what = "holes" if self.damage == Damage(gaps=self.damage.gaps) else "damage"
       logger.warning("%s: %s in all: %s.", self.path, what, self.damage)

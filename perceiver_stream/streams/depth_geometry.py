@@ -23,7 +23,7 @@ def backproject(depth: Depth, intrinsics: Float[np.ndarray, " 4"]) -> Points:
 
 
 def _slope(points: Points, axis: int) -> tuple[Points, Bool[np.ndarray, "H W"]]:
-  """Returns central differences, one-sided at the border, and where all points of them are known."""
+  """Returns central differences, one-sided at the border, and the mask of valid ones."""
   known = points[..., 2] > 0
   last = points.shape[axis] - 1
   index = np.arange(last + 1)
@@ -40,7 +40,7 @@ def _angle(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def normals(points: Points) -> tuple[Points, Bool[np.ndarray, "H W"]]:
-  """Returns unit normals that face the camera, and where they are known (elsewhere they are 0)."""
+  """Returns unit normals that face the camera, and the mask of valid ones (others are 0)."""
   (across, known_x), (down, known_y) = _slope(points, 1), _slope(points, 0)
   normal = np.cross(across, down)
   length = np.linalg.norm(normal, axis=-1)
@@ -52,7 +52,7 @@ def normals(points: Points) -> tuple[Points, Bool[np.ndarray, "H W"]]:
 
 
 def incidence(points: Points) -> tuple[Depth, Bool[np.ndarray, "H W"]]:
-  """Returns the angle between the normal and the ray to the camera in radians, and where known."""
+  """Returns the angle between the normal and the ray to the camera in radians, and a validity mask."""
   normal, known = normals(points)
   return np.where(known, _angle(normal, -points), 0.0), known
 

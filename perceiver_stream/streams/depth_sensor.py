@@ -1,4 +1,4 @@
-"""A structured-light depth sensor: noise for rendered depth, so that what learns from it meets real one.
+"""A structured-light depth sensor: adds realistic noise to rendered depth.
 
 Two models: `kinect`, which shifts, quantises and loses pixels as a projector and a camera do, and
 `nguyen`, normal noise whose size depends on distance and slant. All randomness comes in as draws, so

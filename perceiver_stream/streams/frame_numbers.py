@@ -1,7 +1,7 @@
-"""Numbers in the names of images: natural order, and what times they stand for, if any.
+"""Numbers in the names of images: natural order, and their times, if any.
 
 Frames of one recording carry numbers in steps, of which some may be missing. Dates, times of day
-and ids are numbers too; those say in which order images come, and no more.
+and ids are numbers too; those only give the order of images.
 """
 
 import re

@@ -1,6 +1,6 @@
 """The frame rate that a video file states: its mean, and whether it is constant.
 
-FFmpeg knows two rates of a track: the mean over the file (`average_rate`), where the container
+FFmpeg has two rates of a track: the mean over the file (`average_rate`), where the container
 states a length or a rate, and the lowest rate whose multiples hold all times that it has looked at
 (`base_rate`). They agree where the rate is constant. Neither is read from the images' own times,
 so they are a statement of the file, no measurement.

@@ -1,4 +1,4 @@
-"""Folders of images with depth: which files they hold, when each was taken, and how to read one.
+"""Folders of images with depth: their files, the times of these, and a reader for each layout.
 
 visp      image_0001.pgm or color_image_0001.jpg, with depth_image_0001.bin: uint32 rows, uint32
           columns, then uint16 values (the castel sequence of ViSP)
@@ -218,12 +218,12 @@ def _pose_of_file(path: pathlib.Path) -> np.ndarray:
 
 
 def read_pixels(path: pathlib.Path, height: int, width: int, crop: str) -> np.ndarray:
-  """Returns RGB, uint8 `[H, W, 3]`; DamagedError where the file is not whole."""
+  """Returns RGB, uint8 `[H, W, 3]`; DamagedError if the file is incomplete."""
   return Picker(height, width, crop)(read_frame(path))
 
 
 def read_depth(path: pathlib.Path, height: int, width: int, crop: str, unit_m: float) -> np.ndarray:
-  """Returns metres, float32 `[H, W]`, NaN where unknown; DamagedError where the file is not whole.
+  """Returns metres, float32 `[H, W]`, NaN where unknown; DamagedError if the file is incomplete.
 
   Depth is not averaged: each pixel has the value nearest to it.
   """
@@ -239,7 +239,7 @@ def read_ids(path: pathlib.Path) -> np.ndarray:
   """Returns the numbers of a palette, grey or one-bit PNG, `[H, W]`, as they are stored.
 
   Raises:
-    DamagedError: The file is not whole, or has colours instead of numbers.
+    DamagedError: The file is incomplete, or has colours instead of numbers.
   """
   frame = read_frame(path)
   kind = frame.format.name
@@ -281,7 +281,7 @@ def _raw_depth(path: pathlib.Path) -> np.ndarray:
 
 
 def read_frame(path: pathlib.Path) -> av.VideoFrame:
-  """Returns an image as decoded; DamagedError where the file is not whole."""
+  """Returns an image as decoded; DamagedError if the file is incomplete."""
   data, name = _bytes(path), CODECS.get(path.suffix.lower(), "")
   if not name:
     raise DamagedError(f"{path} is none of {sorted(CODECS)}")

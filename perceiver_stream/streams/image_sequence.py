@@ -1,4 +1,4 @@
-"""Numbered images as one recording, with the face of `pictures.Pictures`."""
+"""Numbered images as one recording, with the interface of `pictures.Pictures`."""
 
 import bisect
 import logging
@@ -53,7 +53,7 @@ class ImageSequence:
     self._crc = 0
 
   def start(self) -> None:
-    """Tells of a rate that is assumed; the first tick shows the first image."""
+    """Warns of an assumed rate; the first tick shows the first image."""
     if self._rate is None and not self._config.image_rate_hz:
       logger.warning(
         "%s: images have no times; taken as %d a second (image_rate_hz).", self._images, ASSUMED_HZ
@@ -157,10 +157,10 @@ class ImageSequence:
       pictures.close()
 
   def finish(self) -> None:
-    """Does nothing: what cannot be decoded is booked, and no more images are promised."""
+    """Does nothing: undecodable images are booked, and no further ones are announced."""
 
   def shown(self) -> Shown:
-    """Returns what `find` needs to return to the image shown."""
+    """Returns the argument with which `find` returns to the current image."""
     self.pixels()
     return Shown(time=self._index, crc=self._crc)
 

@@ -2,7 +2,7 @@
 
 Tick i of a sequence comes at the time i / rate_hz after its first image. Images, depth and pose
 are the last ones taken by then, each by its own clock, and valid if not older than `max_age_s`.
-What is missing or cannot be read is damage: the last one before is held, and not valid. Depth is
+Missing or unreadable files are damage: the previous one is repeated, and not valid. Depth is
 in metres, NaN where the sensor had none. Layouts: `streams.image_files`.
 """
 
@@ -129,7 +129,7 @@ class ImageStream(grain.IterDataset):
 
 
 class ImageIterator(grain.DatasetIterator):
-  """Position is all its state; images of one tick are kept."""
+  """Its state is the position; images of one tick are cached."""
 
   def __init__(self, config: Config, sequences: tuple[tuple[str, str], ...]):
     super().__init__()

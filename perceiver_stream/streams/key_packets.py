@@ -1,8 +1,8 @@
-"""The packets of images from which a decoder can start, and how to come back to one.
+"""The packets of images from which a decoder can start, and the way back to one.
 
-A decoder that starts at a key packet gives the images of one that never stopped, from the key
+A decoder that starts at a key packet gives the same images as an uninterrupted one, from the key
 frame on. Neither time nor content of an image identifies that packet: still images look alike,
-and some containers give other times after seeking. So a packet is known by its bytes as well.
+and some containers give other times after seeking. So a packet is identified by its bytes as well.
 """
 
 import itertools

@@ -108,7 +108,7 @@ class Walk(Played):
     return np.array([column + 0.5 + self._came[0], line + 0.5 + self._came[1]])
 
   def move(self) -> None:
-    """Goes on by a tick: it turns to where it wants, and walks when it looks there."""
+    """Advances by a tick: turns to the goal, and walks once it faces it."""
     self._tick += 1
     seconds = 1 / float(exact_rate(self._config.rate_hz))
     away = self._goal - self._place

@@ -56,7 +56,7 @@ def choose(container: av.container.InputContainer, kind: Kind, index: int, path:
 def decode(
   packets: Iterator[Any], context: Any, ledger: Ledger, kind: str
 ) -> Iterator[tuple[Any, bool]]:
-  """Yields `(frame, after_loss)` of a track, in decoding order, past what cannot be decoded.
+  """Yields `(frame, after_loss)` of a track, in decoding order, skipping undecodable packets.
 
   Args:
     packets: As `packets_of` yields them, from where to start.

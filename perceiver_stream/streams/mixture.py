@@ -1,4 +1,4 @@
-"""Rows that watch different streams: row r of B reads the r-th of the sources, and so on in turns."""
+"""Rows of different streams: row r of B reads the r-th of the sources, and so on in turns."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from perceiver_stream.types import IS_FIRST, ModalitySpec, valid_key
 class Config(StreamConfig):
   """Several streams, shared out among the rows.
 
-  Ticks hold what all sources give in the same shape; what only some give is left out.
+  Ticks hold the modalities that all sources have in the same shape; others are left out.
 
   Attributes:
     sources: Streams by name, in the order of the rows. All must have the tick rate of this config.
@@ -59,7 +59,7 @@ def specs(config: Config) -> dict[str, ModalitySpec]:
 
 
 def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDataset:
-  """Returns the stream of one row, cut down to what all sources give."""
+  """Returns the stream of one row, with the modalities of all sources only."""
   from perceiver_stream import streams
 
   known, sources = specs(config), list(config.sources.values())

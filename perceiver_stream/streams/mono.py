@@ -7,7 +7,7 @@ import numpy as np
 class Mono:
   """Makes frames of one channel, at the same times and rate.
 
-  FFmpeg's own mix to floats adds up channels without dividing by their weights: what is loud in two
+  FFmpeg's own mix to floats adds up channels without dividing by their weights: loud sound in two
   channels is cut off at full scale. Sound of one channel is passed on as it is.
   """
 

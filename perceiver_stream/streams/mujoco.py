@@ -1,7 +1,7 @@
 """MuJoCo: objects that fall, roll and are pushed in a room, under a moving camera.
 
 Needs the `sim` extra and a library to draw with (Debian: libosmesa6, or libegl1). Everything is
-exact: the physics knows where all is.
+exact, from the simulator's state.
 
   pixels          RGB; no shadows
   audio           a click per impact, as loud as its impulse (see `sim_scene.Clicks`)
@@ -62,7 +62,7 @@ class Config(StreamConfig):
   Attributes:
     height: Rows of the image.
     width: Columns.
-    num_things: Things that fall; segmentation ids 2 to `num_things` + 1.
+    num_things: Number of falling objects; segmentation ids 2 to `num_things` + 1.
     ticks_per_recording: Ticks after which a new room begins, with `is_first`; 0 is never. Going to a
       tick costs the physics of its recording up to there.
     modalities: Modalities of a tick, a subset of `MODALITIES`.
@@ -172,7 +172,7 @@ class Room:
     return values
 
   def skip(self, ticks: int) -> None:
-    """Goes on without drawing."""
+    """Advances without rendering."""
     for _ in range(ticks):
       self._advance()
       self._past, self._now, self._shown = self._now, self._snapshot(), self._measure()

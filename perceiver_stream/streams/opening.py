@@ -1,8 +1,8 @@
 """Opening media files with PyAV: only the file itself, whatever its name or content.
 
 FFmpeg takes names for URLs, and some formats are lists of other files or addresses. A file that
-somebody else made must not reach the network, nor other files: names become `file:` URLs, `file` is
-the only protocol, and formats that open what they name are not read.
+is untrusted must not reach the network or other files: names become `file:` URLs, `file` is
+the only protocol, and formats that open other files are not read.
 """
 
 import errno
@@ -28,7 +28,7 @@ _OPTIONS = {
   "protocol_whitelist": "file",
   "pattern_type": "none",  # of `image2`: `img%03d.png` is one file
 }
-# Titles that are not UTF-8 are no error. PyAV 19 always replaces what it cannot decode.
+# Titles that are not UTF-8 are no error. PyAV 19 always replaces undecodable bytes.
 _METADATA: dict[str, Any] = (
   {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )

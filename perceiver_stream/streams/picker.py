@@ -1,4 +1,4 @@
-"""Decoded frames as images of one size, as players show them.
+"""Conversion of decoded frames to images of one size, as players show them.
 
 A decoder gives frames as stored. The corrections that the ffmpeg program and players make before
 showing them are made here, by FFmpeg's own filters: cut off the container's padding, undo
@@ -22,7 +22,7 @@ _FEWEST = 3  # rows and columns that can be deinterlaced
 
 
 class Picker:
-  """Makes images of one size, scaled by averaging, turned upright, and cut or squashed to fit."""
+  """Converts frames to images of one size: scaled by averaging, upright, cropped or squashed to fit."""
 
   def __init__(self, height: int, width: int, crop: str, margins: Margins = WHOLE):
     """Makes one for frames of a file.
@@ -30,7 +30,7 @@ class Picker:
     Args:
       height: Of the images, rows.
       width: Columns.
-      crop: `"centre"` keeps the shape of objects and cuts what sticks out; `"squash"` keeps all.
+      crop: `"centre"` keeps the aspect ratio and crops; `"squash"` keeps the whole image.
       margins: Rows and columns that the container wants cut off each frame.
     """
     self._size, self._crop, self._margins = (height, width), crop, margins

@@ -1,4 +1,4 @@
-"""The images of one file, in the order of their times, and which of them a clock shows."""
+"""The images of one file, in the order of their times, and the current one on a clock."""
 
 import dataclasses
 import functools
@@ -30,13 +30,13 @@ from perceiver_stream.streams.tiles import whole_photo
 
 logger = logging.getLogger(__name__)
 
-# Images held back to put unordered times in order; codecs reorder fewer.
+# Images buffered to sort unordered times; codecs reorder fewer.
 _REORDER = 8
-_BACK_S = 1  # how far back a time may lie for the clock to be unordered, not set back
+_BACK_S = 1  # largest step back of a time for which the clock is unordered, not reset
 _EXACT = ("mov", "matroska", "avi")  # containers that state where their last image ends
 _LATE_START_S = Fraction(1, 5)
 _TS_BYTES = (188, 192, 204)  # of a packet of a transport stream
-_UNKNOWN_HZ = Fraction(25)  # of files of which nobody knows, for how long an image stays
+_UNKNOWN_HZ = Fraction(25)  # duration of an image in files that do not state it
 
 
 class Picture(NamedTuple):
@@ -58,7 +58,7 @@ class Picture(NamedTuple):
 
 
 class Pictures:
-  """The images of one file, forwards: on a clock of `rate` ticks per second, or each its own tick.
+  """The images of one file, forwards: on a clock of `rate` ticks per second, or one tick each.
 
   Without a rate tick i is image i of the file, at the image's own time.
   Call `start` or `find` before anything else.
@@ -128,13 +128,13 @@ class Pictures:
     return (0 if self._is_avi else self._origin) * self._base
 
   def close(self) -> None:
-    """Closes the file, and lets go of its images at once: generators hold what holds them."""
+    """Closes the file, and releases its images at once: generators form reference cycles."""
     self._pictures = iter(())
     self._held = self._next = self._pixels = None
     self._container.close()
 
   def advance(self, tick: int) -> bool:
-    """Goes to the image shown at a tick; returns False if the file is over by then.
+    """Advances to the image of a tick; returns False if the file has ended by then.
 
     With a clock it is the last one whose time is not after the tick's. Both are rounded to the
     file's time base, for containers that round times (to milliseconds, often) round up as well as
@@ -166,17 +166,17 @@ class Pictures:
     self._next = next(self._pictures, None)
 
   def time_s(self) -> Fraction:
-    """Returns the time of the image shown, from the file's first image on."""
+    """Returns the time of the current image, from the file's first image on."""
     assert self._held is not None
     return (self._held.time - self._origin) * self._base
 
   def end_s(self) -> Fraction:
-    """Returns the time at which the image shown ends as the file states it, likewise."""
+    """Returns the end of the current image as stated in the file, likewise."""
     assert self._held is not None
     return self.time_s() + (self._held.frame.duration or self._step) * self._base
 
   def pixels(self) -> np.ndarray:
-    """Returns the image shown, uint8 `[H, W, 3]`, not to be written to."""
+    """Returns the current image, uint8 `[H, W, 3]`, not to be written to."""
     assert self._held is not None
     if self._pixels is None:
       self._pixels = self._picker(self._held.frame, self._held.aspect)
@@ -184,7 +184,7 @@ class Pictures:
     return self._pixels
 
   def is_true(self, tick: int) -> bool:
-    """Returns False where the image is broken, or only held because the next ones were lost."""
+    """Returns False if the image is broken, or repeated because the next ones were lost."""
     assert self._held is not None
     if self._held.is_broken:
       return False
@@ -200,7 +200,7 @@ class Pictures:
     return self._origin + math.floor(tick / self._rate / self._base + Fraction(1, 2))
 
   def finish(self) -> None:
-    """Books the images that should have come after the last one, by the length stated."""
+    """Books the images missing at the end, by the stated length."""
     if self._held is None:
       raise DamagedError(
         f"{self._path}: not one image of its video track ({self._track.codec_context.name}) could "
@@ -222,14 +222,14 @@ class Pictures:
       )
 
   def _is_end_of_sound(self, stated: int | None) -> bool:
-    """Returns whether an end that is stated for the whole file may be that of its sound alone."""
+    """Returns True if the stated end of the whole file may be that of its sound alone."""
     if stated is None or states_end_of_tracks(self._container, self._track):
       return False
     sound = sound_extent(self._path, -1, stated * self._base)
     return sound is not None and sound.end_s > (stated - self._step) * self._base
 
   def _warn_of_ends(self) -> None:
-    """Tells of a late first image and of a last packet cut off; neither need be damage."""
+    """Warns of a late first image and of a truncated last packet; neither need be damage."""
     start = (self._track.start_time or 0) * self._base
     late = self.origin_s - min(start, Fraction(self._container.start_time or 0, av.time_base))
     if self._container.format.name.split(",")[0] in _EXACT:  # their clocks start at 0
@@ -247,7 +247,7 @@ class Pictures:
   # --- finding a place again --------------------------------------------------------------------
 
   def shown(self) -> Shown:
-    """Returns what `find` needs to return to the image shown."""
+    """Returns the argument with which `find` returns to the current image."""
     assert self._held is not None
     self.pixels()
     lost = dataclasses.replace(self._ledger.damage, gaps=0, sound=0)
@@ -255,7 +255,7 @@ class Pictures:
     return Shown(self._origin, self._held.time, self._longest, self._crc, int(replay), self._key)
 
   def find(self, shown: Shown, tick: int) -> None:
-    """Goes to an image that was shown.
+    """Returns to an earlier image.
 
     From the key packet before it, which is found by seeking or by reading packets up to it; or,
     should it not be there then, from the start of the file.
@@ -265,7 +265,7 @@ class Pictures:
       tick: At which it was shown.
 
     Raises:
-      DamagedError: The file has another image there: it is not the file it was.
+      DamagedError: The file has another image there, so it has changed.
     """
     has_key = not shown.replay and shown.key.packet >= 0
     ways = ("seek", "read", "start") if has_key else ("start",)
@@ -340,13 +340,13 @@ class Pictures:
       yield picture
 
   def _book_hole(self, end: int, time: int) -> None:
-    """Books a hole between the end of an image and the next, where the file states a rate."""
+    """Books a hole between the end of an image and the next, if the file states a rate."""
     if self._is_constant and time - end > self._step // 2:
       where = f"its images have a hole from {self._seconds(end)} to {self._seconds(time)}"
       self._ledger.book("gaps", where)
 
   def _decoded(self, packets: Iterator[Any]) -> Iterator[Picture]:
-    """Yields images as they come out of the decoder, leaps of the file's clock taken out."""
+    """Yields images in the decoder's order, without jumps of the file's clock."""
     photo = whole_photo(self._container, self._track, self._path)
     if photo is not None:
       yield Picture(0, photo, False, False)
@@ -361,7 +361,7 @@ class Pictures:
       yield Picture(time, frame, after_loss, is_broken, aspects.of(frame))
 
   def _placed(self, stated: int | None) -> int:
-    """Returns the time of the next image, where the file states one, without leaps."""
+    """Returns the time of the next image, if the file states one, without jumps."""
     if self._newest is None:
       return stated or 0
     expected = max(self._newest + self._step, self._repeated_to)

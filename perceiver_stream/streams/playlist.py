@@ -106,7 +106,7 @@ def one_recording(path: str) -> Source:
 
 
 def _files_in(folder: pathlib.Path) -> list[str]:
-  """Returns the videos of a folder, else its images, and tells of the files that it leaves out."""
+  """Returns the videos of a folder, else its images, and warns of the files that it leaves out."""
   with os.scandir(folder) as entries:
     names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
   for suffixes in (VIDEO_SUFFIXES, IMAGE_SUFFIXES):

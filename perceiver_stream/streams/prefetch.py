@@ -16,7 +16,7 @@ def prefetch(dataset: grain.IterDataset, depth: int = 4) -> grain.IterDataset:
   """Returns the same elements, made ahead of time in a thread.
 
   The reader stops when `depth` elements wait to be consumed. State is that of the element last
-  consumed, not of the one last read. What goes wrong in the reader is raised by `next`.
+  consumed, not of the one last read. Errors of the reader are raised by `next`.
 
   Iterators have `waiting_s`, the seconds that `next` has waited for the reader so far, and
   `close()`, which ends the thread. A stream that gives nothing for a minute (a disk or network that
@@ -43,7 +43,7 @@ class _Prefetch(grain.IterDataset):
 
 
 class _CarriedError(Exception):
-  """Brings what is no Exception (KeyboardInterrupt, SystemExit) out of the reader's thread.
+  """Carries a KeyboardInterrupt or SystemExit out of the reader's thread.
 
   Grain forwards only `Exception`; its thread would end, and the consumer wait for ever.
   """
@@ -114,7 +114,7 @@ class PrefetchIterator(grain.DatasetIterator):
     return self._ahead[0].get_state()
 
   def set_state(self, state: dict[str, Any]) -> None:
-    """Goes on after the element at which `state` was taken."""
+    """Continues after the element at which `state` was taken."""
     self._ahead[0].set_state(state)
 
   def close(self) -> None:
@@ -126,7 +126,7 @@ class PrefetchIterator(grain.DatasetIterator):
 
 
 class _Watch:
-  """Says in the log when what is done in a `with` block takes too long, from a thread of its own."""
+  """Logs when a `with` block takes too long, from a thread of its own."""
 
   def __init__(self) -> None:
     self._since: float | None = None

@@ -5,7 +5,7 @@
   part-00000-00000.ticks     an ArrayRecord file
 
 A part is one row of the stream it was made from; its shards follow each other. Everything is
-written under a temporary name and then renamed, so a file with its final name is whole.
+written under a temporary name and then renamed, so a file with its final name is complete.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ HINT = "run perceiver-stream shards with the same arguments again, which makes w
 
 
 class ShardError(ValueError):
-  """A folder of shards is not whole; the message names the file and the remedy."""
+  """A folder of shards is incomplete; the message names the file and the remedy."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Shard:
       raise ValueError(f"{self.file}: state is a {type(self.state).__name__}, expected an object.")
 
   def is_whole(self, folder: pathlib.Path) -> bool:
-    """Returns whether the file is there with the size it was written with."""
+    """Returns True if the file exists with the size it was written with."""
     path = folder / self.file
     return path.is_file() and path.stat().st_size == self.num_bytes
 
@@ -168,7 +168,7 @@ class Layout:
     """Returns the record of a tick.
 
     Raises:
-      ValueError: An array is not what the specs say.
+      ValueError: An array differs from the specs.
     """
     pieces = []
     for name, shape, dtype in self._parts:
@@ -213,7 +213,7 @@ def check_stored(tick: dict[str, Any], specs: dict[str, ModalitySpec]) -> None:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes a file that is whole or not there."""
+  """Writes a file that appears only when complete."""
   atomic.write_text(path, json.dumps(value))
 
 

@@ -38,7 +38,7 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Task:
-  """One part: what to read, where to write it.
+  """One part: its source and its destination.
 
   Attributes:
     config: Of the stream.
@@ -65,7 +65,7 @@ def write(
 ) -> Index:
   """Writes a stream to a folder; finished shards of the same stream are kept.
 
-  What is written does not depend on the number of processes, nor on how often it was stopped.
+  The output does not depend on the number of processes or interruptions.
 
   Args:
     config: Of the stream; it must have an end.
@@ -76,7 +76,7 @@ def write(
     processes: At work at once, each on a part.
 
   Returns:
-    What was written.
+    A summary of the output.
 
   Raises:
     ValueError: The stream has no end, or the folder has shards of another one.
@@ -134,7 +134,7 @@ def _begin(config: StreamConfig, folder: pathlib.Path, num_parts: int, shard_tic
 
 
 def write_part(task: Task) -> str:
-  """Writes one part, from where it was left; returns what went wrong, or nothing."""
+  """Writes one part, from where it was interrupted; returns an error message, or nothing."""
   path = _part_path(user_path(task.folder), task.row)
   try:
     part = _whole(Part.read(path), path.parent)
@@ -155,7 +155,7 @@ def write_part(task: Task) -> str:
 
 
 def _whole(part: Part, folder: pathlib.Path) -> Part:
-  """Returns the shards before the first that is not whole."""
+  """Returns the shards before the first incomplete one."""
   for number, shard in enumerate(part.shards):
     if not shard.is_whole(folder):
       logger.warning("shards: %s is not whole; making it again.", folder / shard.file)

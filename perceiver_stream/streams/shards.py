@@ -26,7 +26,7 @@ class Config(StreamConfig):
 
   Attributes:
     path: Folder with `index.json`.
-    rate_hz: 0: as stored. Anything else must be what is stored.
+    rate_hz: 0, or the stored rate.
     audio_rate_hz: 0: as stored, likewise.
     loops: Passes over all; -1 is endless.
   """

@@ -1,4 +1,4 @@
-"""Starting the game of the ViZDoom stream, and scaling what it shows."""
+"""The game of the ViZDoom stream: starting it, and scaling its screen."""
 
 import ctypes
 import pathlib
@@ -31,7 +31,7 @@ def start_game(
     wad: See `vizdoom.Config`.
     level: Name of a level in it.
     seed: Of the game.
-    tics: Tics in a tick: the sound of as many is kept.
+    tics: Tics in a tick, which has the sound of all of them.
     size: Rows and columns of the image wanted.
     audio_rate_hz: Samples per second; 0 is no sound.
     folder: For the game's own files.
@@ -155,7 +155,7 @@ def edges(size: tuple[int, int], axis: int) -> np.ndarray:
 
 
 def nearest(picture: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-  """Returns the value in the middle of each place between edges; for what cannot be averaged."""
+  """Returns the value in the middle between edges, for values that cannot be averaged."""
   middles = [np.floor((e[1:] + e[:-1]) / 2).astype(int) for e in (rows, columns)]
   return picture[middles[0][:, None], middles[1]]
 

@@ -1,4 +1,4 @@
-"""Scripted explorers: whoever holds the camera while nobody plays.
+"""Scripted explorers that control the camera.
 
 They get the player's view, the distance to the next obstacle in each direction, and their position;
 all they do follows from that and a seed.
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 NUM_SECTORS = 9  # directions in which free distance is measured, left to right
-CLOSE, BLOCKED = 2.0, 1.0  # metres of clear way ahead that ask for turning, and for stopping
+CLOSE, BLOCKED = 2.0, 1.0  # metres of free path ahead below which it turns, and stops
 _TURN = 6.0  # degrees per tic at most
 _FORWARD, _BACK, _SIDE = 14.0, -10.0, 8.0  # of the game's speed units, 50 being the most
 
@@ -68,7 +68,7 @@ class Walker:
   def steer(self, view: View, ahead: float) -> float:
     """Returns degrees to the right per tic."""
     if ahead < CLOSE:
-      if abs(self.turn) < _TURN:  # keeps turning the way it has begun
+      if abs(self.turn) < _TURN:  # continues turning in the same direction
         half = NUM_SECTORS // 2
         right = view.clear[-half:].sum() > view.clear[:half].sum()
         return _TURN if right else -_TURN

@@ -1,7 +1,7 @@
 """Shared by simulators: recordings made while they are read; resuming replays them.
 
 A world is one recording. It follows from (config, row, number of the recording) alone, bit for bit,
-so a position is three whole numbers, and going to it means making the recording's ticks again up to
+so a position is three whole numbers, and restoring it means replaying the recording's ticks up to
 there. `ticks_per_recording` bounds how long that takes.
 """
 
@@ -23,7 +23,7 @@ class World(Protocol):
     ...
 
   def skip(self, ticks: int) -> None:
-    """Goes on by some ticks that nobody looks at."""
+    """Advances by some ticks without output."""
     ...
 
   def close(self) -> None:
@@ -40,7 +40,7 @@ class Played(abc.ABC):
 
   @abc.abstractmethod
   def move(self) -> None:
-    """Goes on by a tick."""
+    """Advances by a tick."""
 
   def read(self) -> dict[str, np.ndarray]:
     """Returns the next tick's values."""
@@ -49,7 +49,7 @@ class Played(abc.ABC):
     return values
 
   def skip(self, ticks: int) -> None:
-    """Goes on by some ticks that nobody looks at."""
+    """Advances by some ticks without output."""
     for _ in range(ticks):
       self.move()
 

@@ -150,11 +150,11 @@ class Poses(NamedTuple):
 def flow_between(depth: np.ndarray, geoms: np.ndarray, now: Poses, then: Poses) -> np.ndarray:
   """Returns the optical flow of the visible surface, `[H, W, 2]` float32 (x, y), pixels.
 
-  Exact but for the rounding of depth: each pixel's point rides on its geom, both cameras are known.
+  Exact except for the rounding of depth: each pixel's point moves with its geom, both cameras are known.
 
   Args:
     depth: `[H, W]` metres along the optical axis at `now`.
-    geoms: `[H, W]` geom visible at each pixel; -1 is none, which stands still.
+    geoms: `[H, W]` geom visible at each pixel; -1 is none, which is static.
     now: Poses at the image's time.
     then: Poses at the other time, before or after.
   """

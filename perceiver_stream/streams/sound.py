@@ -74,7 +74,7 @@ class Sound:
     self._crc = self._at = 0
 
   def close(self) -> None:
-    """Closes the file, and lets go of its samples at once: generators hold what holds them."""
+    """Closes the file, and releases its samples at once: generators form reference cycles."""
     self._blocks = iter(())
     self._container.close()
 
@@ -114,7 +114,7 @@ class Sound:
     return position + len(block)
 
   def heard(self) -> Heard:
-    """Returns what `find` needs to resume after the samples read last."""
+    """Returns the argument with which `find` resumes after the last samples."""
     before = (r for r in reversed(self._decoder.restarts) if r.position <= self._at)
     return Heard(self._crc, next(before, Restart()))
 

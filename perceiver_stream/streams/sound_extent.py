@@ -1,4 +1,4 @@
-"""From when to when the sound of a file lasts, and words about sound that no tick has."""
+"""Start and end of the sound of a file, and warnings about sound outside all ticks."""
 
 import logging
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def sound_extent(path: str, track_number: int, near_s: Fraction) -> Extent | Non
     near_s: From about where on packets are read.
 
   Returns:
-    None where there is no sound track, or none of it lies there or later.
+    None if there is no sound track, or none of it is there or later.
   """
   with open_media(path) as container:
     track = choose(container, "audio", track_number, path)
@@ -61,12 +61,12 @@ def _ends(container: Any, track: Any) -> Iterator[int]:
 
 
 def warn_of_left_out(path: str, config: Any, pictures: Extent) -> None:
-  """Warns of sound after the last image, and of a sound track that lies elsewhere altogether.
+  """Warns of sound after the last image, and of a sound track that does not overlap the images.
 
   Args:
     path: Of the file.
     config: Of the stream: which track, and how its times are shifted.
-    images: From when to when they last.
+    pictures: Start and end of the images.
   """
   offset_s = Fraction(config.audio_offset_s).limit_denominator(10**6)
   sound = sound_extent(path, config.audio_track, pictures.end_s - offset_s)

@@ -18,7 +18,9 @@ def stated_end(container: Any, track: Any) -> int | None:
   if stated:  # Matroska
     seconds = int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3])
     return int(seconds / track.time_base)
-  if container.format.name == "avi" and track.average_rate:  # `duration` is of what is there
+  if (
+    container.format.name == "avi" and track.average_rate
+  ):  # `duration` is that of the existing data
     return round(track.frames / track.average_rate / track.time_base)
   if track.duration:
     return start + track.duration
@@ -28,5 +30,5 @@ def stated_end(container: Any, track: Any) -> int | None:
 
 
 def states_end_of_tracks(container: Any, track: Any) -> bool:
-  """Returns whether a file states the length of each track, not of the whole alone."""
+  """Returns True if a file states the length of each track, not only its total length."""
   return container.format.name.split(",")[0] in ("mov", "avi") or "DURATION" in track.metadata

@@ -2,7 +2,7 @@
 
 Everything is a closed formula of (seed, row, recording, scene, tick), so any tick can be made at
 once and the truth is exact: depth, segmentation, flow both ways, tracks of points with their
-visibility, and the camera's motion. Things hum as they move and thud when they land.
+visibility, and the camera's motion. Objects hum as they move and thud when they land.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class Config(StreamConfig):
     level: "easy", "medium" or "hard": how much there is, how far it moves, how noisy it is.
     num_things: Moving objects; class ids are 1 to `num_things`, the nearest has the largest, the
       ground is 0. -1: as many as the level has, which differs from scene to scene.
-    speed: Factor on the pace of everything; at 0 the world stands still and is silent.
+    speed: Factor on all speeds; at 0 the world is static and silent.
     camera: Factor on how far the camera travels, rolls and zooms.
     noise: Standard deviation of the sensor's noise, of 255; -1: the level's.
     lighting: Largest drift of the light's gain from 1; -1: the level's.
@@ -186,7 +186,7 @@ class Moment:
 
 
 class World:
-  """All scenes of one row; keeps the last two, and the points last tracked."""
+  """All scenes of one row; caches the last two, and the last tracked points."""
 
   def __init__(self, config: Config, row: int):
     self._config, self._row = config, row
@@ -241,7 +241,7 @@ class World:
     return self._config.speed * np.array([float(time) for time in exact])
 
   def affines(self, scene: Scene, moment: Moment, ticks: list[int]) -> np.ndarray:
-    """Returns the maps of all layers to the image, so many ticks after a moment."""
+    """Returns the maps of all layers to the image, a number of ticks after a time."""
     return scene.affines(self.times(moment, ticks))
 
   def sound(self, moment: Moment) -> np.ndarray:

@@ -38,7 +38,7 @@ class Config(StreamConfig):
     split: Of a TFDS folder.
     rate_hz: Of the clips: each image is a tick.
     audio_rate_hz: 0: clips have no sound.
-    height: Rows of the image and all that is per pixel.
+    height: Rows of the image and all dense modalities.
     width: Columns.
     crop: `"centre"` cuts what sticks out; `"squash"` keeps all.
     modalities: Modalities of a tick, a subset of `MODALITIES`; points come with their visibility and ids.

@@ -1,7 +1,7 @@
 """Files that PyAV opens, with their sound, and numbered images: one or a playlist as one stream.
 
-Tick i of a file comes at the time i / rate_hz after its first image. Its image is the last one
-whose timestamp is not later, whatever the file's own rate, constant or not. Its sound is what was
+Tick i of a file is at the time i / rate_hz after its first image. Its image is the last one
+whose timestamp is not later, for any constant or variable rate of the file. Its sound is what was
 recorded since the previous tick, ((i - 1) / rate_hz, i / rate_hz], so tick 0 usually has none, and the
 last interval of a file, after its last tick, is not given. Each file of a playlist starts with
 `is_first`; the stream's clock runs on.
@@ -79,7 +79,7 @@ class Config(StreamConfig):
     video_track: Index of the video track, from 0; -1 is the one FFmpeg ranks best.
     audio_track: Index of the audio track, likewise.
     audio_offset_s: Added to the times of the sound, for recordings that are not in step.
-    max_gap_s: Longest time that an image is held; a larger leap of the file's clock is taken out, and
+    max_gap_s: Longest time that an image is repeated; a larger jump of the file's clock is removed, and
       stops the stream with `on_damage="stop"`.
   """
 
@@ -366,7 +366,7 @@ class Recording:
     return {"shown": shown.to_dict(), "sound": heard.to_dict(), "file_damage": damage}
 
   def finish(self) -> None:
-    """Books what was lost, and warns of it and of what is left out; call at the end of the file."""
+    """Books losses, and warns of them and of omitted data; call at the end of the file."""
     self.pictures.finish()
     self.ledger.close()
     if self._sound is None or self.pictures.jumped:

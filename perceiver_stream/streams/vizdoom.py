@@ -39,7 +39,7 @@ from perceiver_stream.types import ModalitySpec
 TICS_PER_S = 35
 UNITS_PER_M = 32.0  # of the map: a player is 56 high
 M_PER_LEVEL = 7.66 / UNITS_PER_M  # of the 8-bit depth; measured, docs/streams.md
-# As float32, which is what a tick holds.
+# As float32, the dtype of a tick.
 NEAREST = float(np.float32(0.5) * np.float32(M_PER_LEVEL))
 FARTHEST = float(np.float32(255) * np.float32(M_PER_LEVEL))
 CLASSES = (

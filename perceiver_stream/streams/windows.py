@@ -1,8 +1,8 @@
-"""Windows of ticks, several streams side by side.
+"""Windows of ticks of parallel streams.
 
-A window holds W = window + max_displacement ticks, and the next one starts `window` ticks on, so
-every tick lies in the last `window` ticks of exactly one window (but for the first
-`max_displacement` ticks of a stream, which no prediction that far could have as its target).
+A window has W = window + max_displacement ticks, and the next one starts `window` ticks later, so
+every tick is in the last `window` ticks of exactly one window (except the first
+`max_displacement` ticks of a stream, which cannot be targets of the longest prediction).
 """
 
 from collections import deque
@@ -36,11 +36,11 @@ def windows(
   `set_state` the ticks that two windows share are read again.
 
   Args:
-    rows: Streams whose ticks all have the same names and shapes; `next` raises ValueError at others.
+    rows: Streams whose ticks all have the same names and shapes; `next` raises ValueError otherwise.
     window: Ticks from the start of one window to that of the next.
     max_displacement: Ticks that two windows share, the longest prediction.
-    goes_on: If True, windows of padding follow without end where all rows have ended: for rows
-      that keep company with those of another process.
+    goes_on: If True, windows of padding follow without end when all rows have ended, because rows
+      of another process may continue.
 
   Raises:
     ValueError: There is no row, or a number is out of range.

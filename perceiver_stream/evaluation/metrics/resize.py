@@ -10,7 +10,7 @@ def nearest(
   """Returns the image in another size, each pixel taken from one pixel.
 
   Args:
-    image: Any values.
+    picture: Any values.
     size: (h, w).
     use_centres: If True, pixels are matched by their centres (`INTER_NEAREST_EXACT`) or by their
       upper left corners (`INTER_NEAREST`).

@@ -10,7 +10,7 @@ from perceiver_stream.streams.world import textures
 
 
 class Layer(NamedTuple):
-  """A layer as it lies in the image: a box around it, and where in the layer its pixels are.
+  """A layer in the image: its bounding box, and the layer coordinates of its pixels.
 
   Attributes:
     index: 0 is the ground.

@@ -147,7 +147,7 @@ class Scene(NamedTuple):
     return np.sqrt(x + y)
 
   def impacts(self, start: float, end: float) -> list[tuple[float, int]]:
-    """Returns when in (start, end] which layer hits what it hops on, in order."""
+    """Returns the impacts of layers in (start, end], in order."""
     found = []
     for k in np.flatnonzero(self.hop):
       first, last = (np.floor(np.array([start, end]) / self.beat[k] + self.offset[k])).astype(int)

@@ -32,7 +32,7 @@ def sound(
 
 
 def _hums(scene: Scene, time: np.ndarray, speed: float, size: int) -> np.ndarray:
-  # Speed and height change slowly: known at the interval's two ends, a line in between.
+  # Speed and height change slowly: exact at the interval's two ends, linear in between.
   ends = time[[0, -1]]
   ramp = np.linspace(0, 1, len(time))
   loud = pace(scene, ends, speed) / size
