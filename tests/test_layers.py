@@ -23,7 +23,7 @@ ROOMS = {
   "utils": set(),
   "files": {"types", "utils"},
   "nn": {"types", "utils"},
-  "core": {"nn", "types"},
+  "core": {"nn", "types", "utils"},
   "modalities": {"nn", "types", "utils"},
   "models": {"core", "modalities", "nn", "types", "utils"},
   "execution": {"models", "nn", "types", "utils"},

@@ -1,21 +1,17 @@
 """Training of the bundled weights: one small model on four streams in parallel rows.
 
-Three rows are the synthetic world at its three levels, with a new scene every 96 ticks; the fourth
-is the MuJoCo room (extra `sim`). The only input is images, so the model can process any video.
+Three rows are the synthetic world at its levels, a new scene every 96 ticks; the fourth is the
+MuJoCo room (extra `sim`). Images only, so that the model can watch any video.
 
-Variants that train a small `stream_perceiver` (a CPU):
-
-| variant | latent embedding | queries read input | latents bound to grid | windows | purpose |
+| variant | latent embedding | queries conditioned on input | latents bound to grid | windows | purpose |
 |---|---|---|---|---|---|
 | `nano` | none | yes | no | 700 | tests; without MuJoCo |
-| `tiny` | none | yes | no | 700 | bundled weights |
-| `apart` | learned | yes | no | 700 | ablation |
-| `blind` | learned | no | no | 1600 | all predicted change passes through the latents |
-| `grid` | learned | no | yes | 1600 | as `blind`, for the probes |
-
-Other models: `motion` (`stream_perceiver/tiny_motion`: one latent per token, and all motion
-information passes through the latents) and `moog` (`moog/tiny_world` with its own objective,
-started from the weights of `configs/moog.py:tiny`).
+| `tiny` | none | yes | no | 700 | `stream_perceiver/tiny_world`, on a CPU |
+| `tiny_latent_embed` | learned | yes | no | 700 | do latents stay apart? |
+| `tiny_bottleneck` | learned | no | no | 1600 | changes pass through the latents |
+| `tiny_grid_bound` | learned | no | 8 × 8 | 1600 | control of `tiny_bottleneck` in the probes |
+| `tiny_motion` | grid | no | 16 × 16 | 700 | `stream_perceiver/tiny_motion`: motion in the latents |
+| `moog` | | | | 800 | `moog/tiny_world`, from where `configs/moog.py:tiny` ends |
 
   perceiver-stream train --config=pretrain:tiny
   perceiver-stream export runs/pretrain_tiny --output=tiny.safetensors
@@ -26,23 +22,42 @@ import dataclasses
 from typing import Any
 
 import perceiver_stream
+from perceiver_stream.models.stream_perceiver import BottleneckConfig
 from perceiver_stream.streams import mixture, mujoco, synthetic
 from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
 from perceiver_stream.training.objectives import next_frame
+from perceiver_stream.utils.warn import warn
 
+CONDITIONED, BOTTLENECK = BottleneckConfig(), BottleneckConfig(condition_queries_on_input=False)
+# Model, latent embedding and bottleneck of the variants that learn by future prediction.
 MODELS = {
-  "nano": "stream_perceiver/nano",
-  "tiny": "stream_perceiver/tiny_world",
-  "apart": "stream_perceiver/tiny_world",
-  "blind": "stream_perceiver/tiny_world",
-  "grid": "stream_perceiver/tiny_grid",
+  "nano": ("stream_perceiver/nano", "none", CONDITIONED),
+  "tiny": ("stream_perceiver/tiny_world", "none", CONDITIONED),
+  "tiny_latent_embed": ("stream_perceiver/tiny_world", "learned", CONDITIONED),
+  "tiny_bottleneck": ("stream_perceiver/tiny_world", "learned", BOTTLENECK),
+  "tiny_grid_bound": (
+    "stream_perceiver/tiny_world",
+    "learned",
+    dataclasses.replace(BOTTLENECK, latent_grid=(8, 8)),
+  ),
 }
-BLIND = ("blind", "grid")
-APART = ("apart", *BLIND)
+# Known until version 0.2.
+RENAMED = {
+  "apart": "tiny_latent_embed",
+  "blind": "tiny_bottleneck",
+  "grid": "tiny_grid_bound",
+  "motion": "tiny_motion",
+}
 
 
 def get_config(variant: str = "tiny") -> ExperimentConfig:
-  others = {"moog": next_frames, "motion": motions}
+  if variant in RENAMED:
+    old, variant = variant, RENAMED[variant]
+    warn(
+      f"pretrain:{old} is now pretrain:{variant}; version 0.2 will not know the old name.",
+      DeprecationWarning,
+    )
+  others = {"moog": next_frames, "tiny_motion": motions}
   learning = others[variant]() if variant in others else futures(variant)
   shape = perceiver_stream.build(learning["model"]).modalities["pixels"].spec.shape
   same = {"height": shape[0], "width": shape[1], "audio_rate_hz": 0, "modalities": ("pixels",)}
@@ -62,14 +77,18 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
 
 
 def futures(variant: str) -> dict[str, Any]:
-  """Returns the settings of a `stream_perceiver` that predicts 1 and 4 ticks ahead."""
-  model = perceiver_stream.config(MODELS[variant])
-  core = dataclasses.replace(model.core, identity=variant in APART)
-  changes = {"core": core, "queries_see": variant not in BLIND, "displacements": (1, 4)}
-  pixels = {"pixels": model.modalities["pixels"]}
-  num = 1600 if variant in BLIND else 700
+  """Returns how a `stream_perceiver` learns: by predicting 1 and 4 ticks ahead."""
+  name, embedding, bottleneck = MODELS[variant]
+  model = perceiver_stream.config(name)
+  num = 700 if bottleneck.condition_queries_on_input else 1600
   return dict(
-    model=dataclasses.replace(model, modalities=pixels, **changes),
+    model=dataclasses.replace(
+      model,
+      modalities={"pixels": model.modalities["pixels"]},
+      core=dataclasses.replace(model.core, latent_embedding=embedding),
+      bottleneck=dataclasses.replace(bottleneck),
+      displacements=(1, 4),
+    ),
     objective=ObjectiveConfig(window=8),
     optimizer=OptimizerConfig(
       name="rmsprop",
@@ -85,7 +104,7 @@ def futures(variant: str) -> dict[str, Any]:
 
 
 def motions() -> dict[str, Any]:
-  """Returns the settings of `tiny_motion`: reconstruct the newest frame, predict the next."""
+  """Returns how latents learn motion: by reconstructing the newest frame and predicting the next."""
   num = 700
   return dict(
     model=perceiver_stream.config("stream_perceiver/tiny_motion"),

@@ -22,8 +22,10 @@ from perceiver_stream.nn import (
   where_rows,
 )
 from perceiver_stream.types import Layers, Size
+from perceiver_stream.utils.renamed_fields import Moved, renamed_fields
 
-_BANDS = 8  # of the places of latents
+EMBEDDINGS = ("none", "learned", "grid")
+_BANDS = 8  # of the positions of latents
 
 
 class CoreInputs(NamedTuple):
@@ -83,6 +85,10 @@ class CoreConfig:
       )
 
 
+@renamed_fields(
+  identity=Moved("latent_embedding", {False: "none", True: "learned"}),
+  places=Moved("latent_embedding", {True: "grid"}),
+)
 @dataclass(kw_only=True)
 class PredictCorrectConfig(CoreConfig):
   """Sizes of a `PredictCorrect` core.
@@ -90,29 +96,26 @@ class PredictCorrectConfig(CoreConfig):
   Attributes:
     num_predict_layers: Self-attention blocks that move the latents one tick on.
     num_correct_layers: Self + cross blocks that read the tokens.
-    identity: Whether a learned embedding is added to each latent at every tick. Without it the
-      latents differ only in their initial value; in our trained models they collapsed to one vector
-      within four ticks.
-    places: Whether that embedding starts as Fourier features of a regular grid instead of noise.
-      This is only an initialisation: latents remain free to move.
+    latent_embedding: Learned vector that is added to each latent at every tick. `"none"`: latents
+      differ only in their initial value; in our trained models they collapsed to one vector within
+      four ticks. `"learned"`: it is initialised with noise. `"grid"`: it is initialised with Fourier
+      features of a regular grid; latents remain free to move.
   """
 
   num_predict_layers: Layers = 1
   num_correct_layers: Layers = 1
-  identity: bool = False
-  places: bool = False
+  latent_embedding: str = "none"
 
   def validate(self) -> None:
     """Checks the fields; raises ValueError."""
     super().validate()
-    if self.places and not self.identity:
+    if self.latent_embedding not in EMBEDDINGS:
       raise ValueError(
-        "PredictCorrectConfig: places=True says where the vectors of identity start, and "
-        "identity=False; set it, or leave places off."
+        f"PredictCorrectConfig: latent_embedding {self.latent_embedding!r} is not one of {EMBEDDINGS}."
       )
 
 
-def places(num: int, dim: int) -> Float[np.ndarray, "L D"]:
+def grid_embedding(num: int, dim: int) -> Float[np.ndarray, "L D"]:
   """Returns vectors for the cells of a grid of `num` cells, as square as can be, row-major.
 
   They are Fourier features of the centres, mixed at random into `dim` numbers of about unit size.
@@ -212,7 +215,8 @@ def predict_correct(
   sizes = {"qkv_dim": c.latent_dim, "mlp_dim": c.mlp_factor * c.latent_dim}
   with hk.name_scope(name):
     first = LearnedPositions(c.num_latents, c.latent_dim, name="first_latents")
-    start = places(c.num_latents, c.latent_dim) if c.places else None
+    on_grid = c.latent_embedding == "grid"
+    start = grid_embedding(c.num_latents, c.latent_dim) if on_grid else None
     own = LearnedPositions(
       c.num_latents, c.latent_dim, init_scale=1.0, start=start, name="identity"
     )
@@ -223,7 +227,7 @@ def predict_correct(
 
   def predict(x: Array) -> Array:
     x = shard_axis(cast(x))
-    x = x + cast(own(x.shape[0])) if c.identity else x
+    x = x if c.latent_embedding == "none" else x + cast(own(x.shape[0]))
     for predictor in predictors:
       x = predictor(x)
     return x

@@ -3,7 +3,7 @@
 A dataclass becomes an object with its fields and, under `TYPE`, its public path. Only dataclasses
 of this package and registered ones are created, and every value must have the type and the range
 that its field declares; see `types.Range`. The forms `{"class": "models.moog:Config", ...}` and
-`{"dict": {...}}` of older weights are also read.
+`{"dict": {...}}` of older weights are also read, and fields under old names (`utils.renamed_fields`).
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from typing import Any
 
 from perceiver_stream.files import limits
 from perceiver_stream.files.checking import check_value
+from perceiver_stream.utils.renamed_fields import updated
 from perceiver_stream.utils.suggest import did_you_mean
 
 TYPE = "_type"
@@ -140,12 +141,15 @@ def check(config: Any, where: str = "config") -> None:
 
 def _make(kind: type, fields: dict[str, Any], where: str) -> Any:
   hints = _hints(kind)
-  for name, value in fields.items():
-    if name not in hints:
-      raise ValueError(unknown_key(f"{where}.{name}", list(hints)))
-    check_value(value, hints[name], f"{where}.{name}")
   try:
-    return kind(**fields)
+    today = updated(kind, fields)
+    for name, value in today.items():
+      if name not in hints:
+        raise ValueError(unknown_key(f"{where}.{name}", list(hints)))
+      check_value(value, hints[name], f"{where}.{name}")
+      if name not in fields and dataclasses.is_dataclass(value):
+        check(value, f"{where}.{name}")  # made of old fields
+    return kind(**today)
   except (TypeError, ArithmeticError, LookupError, AttributeError) as error:
     raise ValueError(f"{where}: no {kind.__qualname__} can be made of it ({error}).") from error
 

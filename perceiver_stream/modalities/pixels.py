@@ -33,10 +33,12 @@ from perceiver_stream.nn import (
   sample_bilinear,
 )
 from perceiver_stream.types import Layers, ModalitySpec, Positive, Size
+from perceiver_stream.utils.renamed_fields import Moved, renamed_fields
 
 TOKENIZERS = ("patch", "conv", "pixel")
 
 
+@renamed_fields(looks_back=Moved("reconstruct_motion"))
 @dataclass(kw_only=True)
 class Config(DenseConfig):
   """Sizes of the pixel modality.
@@ -49,16 +51,15 @@ class Config(DenseConfig):
       tick.
     max_displacement: Displacement at which a decoded change counts in full; nearer ones count
       less, by their share.
-    looks_back: Whether displacement 0 asks how the newest frame came out of the one before it,
-      which is then what is moved. All flow is told by the latents alone, one vector a cell:
-      nothing that was matched between frames helps.
+    reconstruct_motion: At displacement 0, reconstruct frame t by warping frame t-1. Flow is then
+      decoded from the latents only, one vector per cell; motion matched between frames is not used.
   """
 
   tokenizer: str = "patch"
   conv_channels: tuple[Size, ...] = (32, 64, 64)
   motion_levels: Layers = 3
   max_displacement: Positive = 16.0
-  looks_back: bool = False
+  reconstruct_motion: bool = False
 
   @property
   def spec(self) -> ModalitySpec:
@@ -130,11 +131,11 @@ class Pixels(Dense):
     """Returns RGB of every pixel of the queried cells, and the flow that brought it there.
 
     The flow says where each pixel comes from in the last frame, (x, y) pixels: the likeliest of
-    the hypotheses of `sources`, or of `latent_motion` where the model looks back: then, at
+    the hypotheses of `sources`, or of `latent_motion` with `reconstruct_motion`: then, at
     displacement 0, in the frame before the last. The picture is their mean.
     """
     index, ticks = self._pixel_index(queries.positions), queries.displacement
-    if self.config.looks_back:
+    if self.config.reconstruct_motion:
       past = ticks == 0
       flows, weights = latent_motion(decoded, index, jnp.where(past, 1.0, ticks), name=self.name)
     else:
@@ -186,7 +187,7 @@ class Pixels(Dense):
 
   def newest(self, memory: Memory, displacement: int) -> Float[Array, "B H W 3"]:
     """Returns the last frame; the one before it where that is what is moved."""
-    return memory.previous if self.config.looks_back and not displacement else memory.last
+    return memory.previous if self.config.reconstruct_motion and not displacement else memory.last
 
   def picture(self, prediction: np.ndarray) -> np.ndarray:
     """Returns the frame as bytes."""

@@ -15,6 +15,7 @@ from perceiver_stream.files.codec import unknown_key
 from perceiver_stream.reporting.run_files import CONFIG
 from perceiver_stream.training.config import read_config
 from perceiver_stream.utils.paths import user_path
+from perceiver_stream.utils.renamed_fields import successor
 from perceiver_stream.utils.suggest import check_choice
 from perceiver_stream.utils.warn import warn
 
@@ -105,7 +106,7 @@ def changed(config: Any, overrides: Sequence[str]) -> Any:
 
 
 def check_key(config: Any, key: str, where: str = "config") -> None:
-  """Raises ValueError, with the nearest name, unless `config` has the dotted `key`."""
+  """Raises ValueError, with the new or the nearest name, unless `config` has the dotted `key`."""
   name, _, rest = key.partition(".")
   if dataclasses.is_dataclass(config):
     valid = [f.name for f in dataclasses.fields(config)]
@@ -115,6 +116,8 @@ def check_key(config: Any, key: str, where: str = "config") -> None:
   else:
     raise ValueError(f"{where} is a single value, {config!r}; it has no key {key!r}.")
   if name not in valid:
+    if new := successor(type(config), name):
+      raise ValueError(f"{where}.{name} is now {where}.{new}.")
     raise ValueError(unknown_key(f"{where}.{name}", valid))
   if rest:
     check_key(inner, rest, f"{where}.{name}")

@@ -17,7 +17,15 @@ VARIANTS = {name: tuple(family.variants) for name, family in zoo.FAMILIES.items(
   "flow": ("nano", "tiny", "published"),
   "moog": ("nano", "tiny", "movi", "nano_future"),
   "frame_predictors": ("nano", "trecvit", "image_rnn", "conv3d", "video_autoencoder"),
-  "pretrain": ("nano", "tiny", "apart", "blind", "grid", "motion", "moog"),
+  "pretrain": (
+    "nano",
+    "tiny",
+    "tiny_latent_embed",
+    "tiny_bottleneck",
+    "tiny_grid_bound",
+    "tiny_motion",
+    "moog",
+  ),
   "rvm": ("nano", "tiny", "small", "nano_future"),
   "tracking": ("nano", "tiny_boxes", "tiny_dense", "motion_flow", "moog_latents"),
 }
@@ -82,6 +90,14 @@ def test_the_smallest_takes_two_steps(name, tmp_path, movie, sharded):
   summary = training.train(config)
   assert summary.windows == 2 and summary.finished and summary.skipped == 0
   assert SCORED.get(name, {"audio@1", "pixels@1"}) <= set(summary.gains)
+
+
+@pytest.mark.parametrize("old", ["apart", "blind", "grid", "motion"])
+def test_old_names_of_variants_are_those_of_today_with_a_warning(old):
+  with pytest.warns(DeprecationWarning, match=f"pretrain:{old} is now pretrain:tiny_") as caught:
+    config = training.load_config(f"pretrain:{old}")
+  new = str(caught[0].message).partition("now ")[2].partition(";")[0]
+  assert config == training.load_config(new)
 
 
 def test_variants_have_a_name():

@@ -261,7 +261,7 @@ def test_decoding_in_chunks_equals_decoding_at_once(name):
   assert_close(model.predict(params, last, ahead), zoo.build(small).predict(params, last, ahead))
 
 
-@pytest.mark.parametrize("name", having("queries_see"))
+@pytest.mark.parametrize("name", having("bottleneck"))
 def test_an_untrained_model_copies_the_last_observation(name):
   model, _, observed = built(name)
   params = model.init(jax.random.key(3), at(observed, 0))

@@ -7,15 +7,13 @@ import numpy as np
 import pytest
 
 from perceiver_stream.core import CORES, CoreInputs, PredictCorrectConfig
-from perceiver_stream.core.predict_correct import places
+from perceiver_stream.core.predict_correct import EMBEDDINGS, grid_embedding
 from perceiver_stream.nn import Precision
 
 ROWS, TOKENS, DIM, TICKS = 3, 6, 8, 5
 
 
-VARIANTS = [(kind, {}) for kind in CORES] + [
-  (PredictCorrectConfig, {"identity": True, "places": True})
-]
+VARIANTS = [(kind, {}) for kind in CORES] + [(PredictCorrectConfig, {"latent_embedding": "grid"})]
 
 
 @pytest.fixture(params=VARIANTS, ids=lambda c: "-".join([c[0].__name__, *c[1]]))
@@ -97,13 +95,14 @@ def test_states_stay_bounded_on_a_long_stream(core):
   assert np.max(np.abs(outputs[-50:])) < 2 * np.max(np.abs(outputs[:50])) + 1
 
 
-@pytest.mark.parametrize("identity", [False, True])
-def test_latents_that_are_one_vector_come_apart_by_their_identity_alone(identity):
-  config = PredictCorrectConfig(num_latents=4, latent_dim=DIM, num_heads=2, identity=identity)
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_latents_that_are_one_vector_come_apart_by_their_embedding_alone(embedding):
+  sizes = {"num_latents": 4, "latent_dim": DIM, "num_heads": 2}
+  config = PredictCorrectConfig(latent_embedding=embedding, **sizes)
   initial, _, unroll, params, inputs = build(config)
   same = jnp.broadcast_to(initial(params)[:, :1], (ROWS, 4, DIM))
   _, last = unroll(params, inputs, same)
-  assert (float(jnp.std(last, axis=1).mean()) > 0.3) == identity
+  assert (float(jnp.std(last, axis=1).mean()) > 0.3) == (embedding != "none")
 
 
 def test_sizes_that_do_not_divide_are_refused(core):
@@ -113,12 +112,14 @@ def test_sizes_that_do_not_divide_are_refused(core):
 
 
 @pytest.mark.parametrize("num", [1, 7, 12, 64])
-def test_latents_that_start_as_places_are_apart(num):
-  table = places(num, 256)
+def test_embeddings_that_start_on_a_grid_are_apart(num):
+  table = grid_embedding(num, 256)
   assert table.shape == (num, 256) and 0.5 < np.sqrt(np.mean(np.square(table))) < 1.5
   np.testing.assert_array_equal(np.argmax(table @ table.T, axis=1), np.arange(num))
 
 
-def test_places_without_identity_are_refused():
-  with pytest.raises(ValueError, match="places=True says where .* identity=False; set it"):
-    PredictCorrectConfig(places=True).validate()
+def test_an_unknown_embedding_is_refused():
+  with pytest.raises(
+    ValueError, match="latent_embedding 'grd' is not one of .'none', 'learned', 'gr"
+  ):
+    PredictCorrectConfig(latent_embedding="grd").validate()

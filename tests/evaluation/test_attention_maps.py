@@ -14,6 +14,7 @@ from perceiver_stream.core import GatedConfig
 from perceiver_stream.evaluation.attention import attention_maps
 from perceiver_stream.modalities import vector
 from perceiver_stream.models.input_memory import grid_mask
+from perceiver_stream.models.stream_perceiver import BottleneckConfig
 from perceiver_stream.nn import Attention, capture_attention, mean_weights
 from perceiver_stream.zoo.loading import template
 
@@ -37,7 +38,7 @@ def built(name):
     config = dataclasses.replace(config, modalities=modalities)
   if variant == "gated_grid":
     core = GatedConfig(num_latents=8, latent_dim=16, num_heads=2, num_layers=1)
-    config = dataclasses.replace(config, core=core, latent_grid=(4, 2))
+    config = dataclasses.replace(config, core=core, bottleneck=BottleneckConfig(latent_grid=(4, 2)))
   model = perceiver_stream.build(config)
   rng = np.random.default_rng(0)
   watched = {
@@ -179,4 +180,4 @@ def test_what_has_no_attention_to_show_says_so():
 def test_a_grid_of_latents_must_have_as_many_cells():
   config = perceiver_stream.config("stream_perceiver/nano")
   with pytest.raises(ValueError, match=r"latent_grid=\(3, 2\) needs 6 latents, one per cell, but"):
-    dataclasses.replace(config, latent_grid=(3, 2))
+    dataclasses.replace(config, bottleneck=BottleneckConfig(latent_grid=(3, 2)))

@@ -14,6 +14,7 @@ import staged_models
 from perceiver_stream import zoo
 from perceiver_stream.execution import Pipeline, gradients, nets, partition
 from perceiver_stream.models.stages import Staged
+from perceiver_stream.models.stream_perceiver import BottleneckConfig
 
 TICKS = 6
 
@@ -128,7 +129,10 @@ def test_parameters_are_those_of_the_model(name):
 
 
 def test_queries_that_see_nothing_see_nothing_in_layers_either():
-  config = dataclasses.replace(staged_models.stream_perceiver_config(), queries_see=False)
+  config = dataclasses.replace(
+    staged_models.stream_perceiver_config(),
+    bottleneck=BottleneckConfig(condition_queries_on_input=False),
+  )
   made = staged_models.of_zoo(config)
   once = partition(made.staged, 1)
   params = staged_models.drawn(jax.eval_shape(once.init, jax.random.key(0)))

@@ -110,10 +110,10 @@ def test_what_nothing_depends_on_is_a_field(config, key):
 
 def test_a_field_that_was_added_since_has_its_default(config):
   old = to_dict(config)
-  del old["weights"], old["model"]["core"]["identity"]
+  del old["weights"], old["model"]["core"]["latent_embedding"]
   assert differences(old, to_dict(config)) == []
-  config.weights, config.model.core.identity = "moog/tiny_world", True
-  found = ["model.core.identity: False -> True", "weights:  -> moog/tiny_world"]
+  config.weights, config.model.core.latent_embedding = "moog/tiny_world", "learned"
+  found = ["model.core.latent_embedding: none -> learned", "weights:  -> moog/tiny_world"]
   assert differences(old, to_dict(config)) == found
 
 

@@ -1,6 +1,7 @@
 """The flagship: a multimodal recurrent Perceiver that predicts what comes next."""
 
 from perceiver_stream.models.recurrent import State as State
+from perceiver_stream.models.stream_perceiver.config import BottleneckConfig as BottleneckConfig
 from perceiver_stream.models.stream_perceiver.config import Config as Config
 from perceiver_stream.models.stream_perceiver.network import StreamPerceiver as StreamPerceiver
 from perceiver_stream.models.stream_perceiver.network import build as build

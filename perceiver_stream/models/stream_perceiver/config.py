@@ -7,8 +7,44 @@ from perceiver_stream.core import CoreConfig, PredictCorrectConfig
 from perceiver_stream.modalities import ModalityConfig
 from perceiver_stream.nn import Precision
 from perceiver_stream.types import Layers, Size, Ticks
+from perceiver_stream.utils.renamed_fields import Moved, renamed_fields
 
 
+@dataclass(kw_only=True)
+class BottleneckConfig:
+  """Which information has to pass through the latents; the default leaves all short cuts open.
+
+  `core.latent_embedding` keeps latents apart, `reconstruct_motion` of pixels makes motion their task.
+
+  Attributes:
+    condition_queries_on_input: Give each query the last observation at its position, and the head
+      what was derived from it, such as motion. If False, every predicted change has to be decoded
+      from the latents; the image that is warped is still the last frame.
+    latent_grid: Rows and columns of cells to which the latents are bound: each reads only the
+      tokens of its own cell, and those that have no position in the image. None: all read all.
+    norm_tokens: Whether tokens pass a LayerNorm, which divides out how large what is in them is, and
+      so how far it has moved.
+  """
+
+  condition_queries_on_input: bool = True
+  latent_grid: tuple[Size, Size] | None = None
+  norm_tokens: bool = True
+
+  def validate(self, num_latents: int) -> None:
+    """Checks the fields against the size of the core; raises ValueError."""
+    cells = math.prod(self.latent_grid or (num_latents,))
+    if cells != num_latents:
+      raise ValueError(
+        f"stream_perceiver: bottleneck.latent_grid={self.latent_grid} needs {cells} latents, one per "
+        f"cell, but core.num_latents={num_latents}; change one of them."
+      )
+
+
+@renamed_fields(
+  queries_see=Moved("bottleneck.condition_queries_on_input"),
+  latent_grid=Moved("bottleneck.latent_grid"),
+  norm_tokens=Moved("bottleneck.norm_tokens"),
+)
 @dataclass(kw_only=True)
 class Config:
   """Sizes of a `stream_perceiver`.
@@ -25,13 +61,7 @@ class Config:
     precision: Dtype of the computation.
     remat: Whether the recurrence is recomputed in the backward pass instead of stored.
     decode_chunk: Most queries (rows × queries) decoded at once.
-    latent_grid: Rows and columns of cells to which the latents are bound: each reads only the
-      tokens of its own cell, and those that have no place in the picture. None: all read all.
-    queries_see: Whether a query is given what was last seen where it asks, and the modality's head
-      what was derived from it, such as motion. Without it, all that is foretold of a change passes
-      through the latents; what is moved or changed is still the last frame.
-    norm_tokens: Whether tokens pass a LayerNorm. It takes their size away, and so how far what
-      is in them has moved; without it they are as large as what was seen.
+    bottleneck: Which information has to pass through the latents.
   """
 
   modalities: dict[str, ModalityConfig] = field(default_factory=dict)
@@ -45,9 +75,7 @@ class Config:
   precision: Precision = field(default_factory=Precision)
   remat: bool = False
   decode_chunk: Size = 2**15
-  latent_grid: tuple[Size, Size] | None = None
-  queries_see: bool = True
-  norm_tokens: bool = True
+  bottleneck: BottleneckConfig = field(default_factory=BottleneckConfig)
 
   def __post_init__(self):
     self.validate()
@@ -67,8 +95,12 @@ class Config:
         f"stream_perceiver: query_dim={self.query_dim} is not a multiple of "
         f"num_decoder_heads={self.num_decoder_heads}."
       )
-    if self.latent_grid and math.prod(self.latent_grid) != self.core.num_latents:
+    self.bottleneck.validate(self.core.num_latents)
+    reconstructs = [
+      n for n, m in self.modalities.items() if getattr(m, "reconstruct_motion", False)
+    ]
+    if reconstructs and self.bottleneck.condition_queries_on_input:
       raise ValueError(
-        f"stream_perceiver: latent_grid={self.latent_grid} needs {math.prod(self.latent_grid)} "
-        f"latents, one per cell, but core.num_latents={self.core.num_latents}; change one of them."
+        f"stream_perceiver: {reconstructs} have reconstruct_motion=True, and queries that are given "
+        f"the frame to reconstruct; set bottleneck.condition_queries_on_input=False."
       )

@@ -151,12 +151,12 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
       tokens.append(mine + mark.astype(mine.dtype))
       visible.append(jnp.broadcast_to(valid[name][:, None], mine.shape[:2]))
     tokens = jnp.concatenate([c.precision.cast(t) for t in tokens], axis=1)
-    if c.norm_tokens:
+    if c.bottleneck.norm_tokens:
       tokens = LayerNorm(use_offset=False, name="token_norm")(tokens)
     visible = jnp.concatenate(visible, axis=1)
-    if c.latent_grid:
+    if c.bottleneck.latent_grid:
       shapes = [m.grid_shape() for m in self.inputs.values()]
-      own = jnp.asarray(grid_mask([(1,), *shapes], c.latent_grid))
+      own = jnp.asarray(grid_mask([(1,), *shapes], c.bottleneck.latent_grid))
       visible = visible[:, None] & own[None]
     return tokens, visible
 
@@ -209,9 +209,11 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
 
   @hk.name_like("__call__")
   def asked(self, name: str, state: State, queries: Queries) -> Float[Array, "B Q E"]:
-    """Returns the queries as vectors, with what was last seen there if they see it."""
+    """Returns the queries as vectors, conditioned on the last input there unless that is off."""
     x = self._embed_queries(name, queries, state.latents.shape[0])
-    return x + self._seen_at(name, queries.positions, state) if self.config.queries_see else x
+    if not self.config.bottleneck.condition_queries_on_input:
+      return x
+    return x + self._seen_at(name, queries.positions, state)
 
   @hk.name_like("__call__")
   def answered(
@@ -223,7 +225,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     if name not in self.inputs:
       return modality.head_without_input(x)
     extra = state.extra[name]
-    if not self.config.queries_see:
+    if not self.config.bottleneck.condition_queries_on_input:
       extra = jax.tree.map(jnp.zeros_like, extra)
     return modality.head(x, state.memory[name], extra, queries)
 

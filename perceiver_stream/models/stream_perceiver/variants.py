@@ -6,7 +6,7 @@ import math
 from perceiver_stream.core import PredictCorrectConfig
 from perceiver_stream.modalities import audio, pixels
 from perceiver_stream.models.family import Card, Family
-from perceiver_stream.models.stream_perceiver.config import Config
+from perceiver_stream.models.stream_perceiver.config import BottleneckConfig, Config
 from perceiver_stream.models.stream_perceiver.network import build, fitted
 from perceiver_stream.models.stream_perceiver.stages import staged
 
@@ -34,7 +34,7 @@ def _config(
 
 
 def _grid(config: Config, grid: tuple[int, int]) -> Config:
-  return dataclasses.replace(config, latent_grid=grid)
+  return dataclasses.replace(config, bottleneck=BottleneckConfig(latent_grid=grid))
 
 
 def _world(config: Config) -> Config:
@@ -43,15 +43,16 @@ def _world(config: Config) -> Config:
 
 
 def _motion(config: Config, grid: tuple[int, int], dim: int) -> Config:
-  places = {"num_latents": math.prod(grid), "latent_dim": dim, "identity": True, "places": True}
-  pixels = dataclasses.replace(config.modalities["pixels"], looks_back=True)  # type: ignore[type-var]
+  sizes = {"num_latents": math.prod(grid), "latent_dim": dim}
+  motion = {"reconstruct_motion": True}
+  pixels = dataclasses.replace(config.modalities["pixels"], **motion)  # type: ignore[type-var]
   return dataclasses.replace(
     config,
     modalities={"pixels": pixels},
-    core=dataclasses.replace(config.core, **places),
-    latent_grid=grid,
-    queries_see=False,
-    norm_tokens=False,
+    core=dataclasses.replace(config.core, latent_embedding="grid", **sizes),
+    bottleneck=BottleneckConfig(
+      condition_queries_on_input=False, latent_grid=grid, norm_tokens=False
+    ),
     displacements=(0, 1),
   )
 

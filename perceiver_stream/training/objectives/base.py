@@ -81,10 +81,10 @@ def check_window(name: str, window: int) -> None:
     raise ValueError(f"{name}: window={window} ticks; use at least 1.")
 
 
-def looks_back(model: Model) -> bool:
-  """Returns whether displacement 0 asks how the newest frame came out of the one before it."""
+def reconstructs_motion(model: Model) -> bool:
+  """Returns whether a model's frames at displacement 0 are those before them, warped."""
   pixels = model.modalities.get("pixels")
-  return bool(getattr(pixels and pixels.config, "looks_back", False))
+  return bool(getattr(pixels and pixels.config, "reconstruct_motion", False))
 
 
 def same_recording(window: Mapping[str, Array], displacement: int, num: int) -> Bool[Array, "K B"]:

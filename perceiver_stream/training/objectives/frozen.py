@@ -12,7 +12,7 @@ from perceiver_stream import zoo
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.mapping import check_names, flatten
 from perceiver_stream.models.point_readout import Sight
-from perceiver_stream.training.objectives.base import looks_back
+from perceiver_stream.training.objectives.base import reconstructs_motion
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
 from perceiver_stream.zoo.loading import blank_tick, shapes
 
@@ -77,7 +77,7 @@ def look(
   each place has moved.
 
   Raises:
-    ValueError: `flow`, and the model does not look back.
+    ValueError: `flow`, and the model does not reconstruct motion.
   """
   states, after = model.observe(params, state, observations)
   latents = model.latents(params, states)
@@ -90,12 +90,12 @@ def flow_of(model: Model, params: PyTree, states: PyTree) -> Float[Array, "T B H
   """Returns where each place was one tick before, (x, y) pixels, as decoded from the latents.
 
   Raises:
-    ValueError: The model does not look back.
+    ValueError: The model does not reconstruct motion.
   """
-  if not looks_back(model):
+  if not reconstructs_motion(model):
     raise ValueError(
-      "read-out: use_flow=True asks the model how places have moved, and this one does not look "
-      "back; use one trained with pixels.Config.looks_back, or use_flow=False."
+      "read-out: use_flow=True reads the motion that the model decodes, and this one reconstructs "
+      "none; use one trained with pixels.Config.reconstruct_motion, or use_flow=False."
     )
   ticks, rows = jax.tree.leaves(states)[0].shape[:2]
   flat = jax.tree.map(lambda x: x.reshape(ticks * rows, *x.shape[2:]), states)

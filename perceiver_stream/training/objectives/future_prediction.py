@@ -20,8 +20,8 @@ from perceiver_stream.training.objectives.base import (
   check_window,
   flag,
   known,
-  looks_back,
   mean_where,
+  reconstructs_motion,
   same_recording,
 )
 from perceiver_stream.types import Observation, valid_key
@@ -71,7 +71,9 @@ class FuturePrediction:
         f"objective: {len(weights)} displacement_weights {weights} for the displacements "
         f"{self.displacements}; give one each."
       )
-    self.judged = (0, 1) if looks_back(model) else (1,)  # of these, flow is that of one tick
+    self.judged = (
+      (0, 1) if reconstructs_motion(model) else (1,)
+    )  # of these, flow is that of one tick
     self.weights = dict(zip(self.displacements, weights, strict=True))
 
   @property

@@ -1,4 +1,4 @@
-"""A model that looks back tells from its latents alone how the newest frame came about."""
+"""Motion reconstruction: frame t is frame t-1, warped by flow that is decoded from the latents alone."""
 
 import dataclasses
 
@@ -12,6 +12,7 @@ import perceiver_stream
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.mapping import flatten
 from perceiver_stream.models.point_readout import Sight, TrackCommands
+from perceiver_stream.models.stream_perceiver import BottleneckConfig
 from perceiver_stream.training.objectives import ObjectiveConfig
 from perceiver_stream.training.objectives.frozen import first_sight, look
 from perceiver_stream.training.objectives.future_prediction import FuturePrediction
@@ -19,13 +20,13 @@ from perceiver_stream.training.objectives.future_prediction import FuturePredict
 TICKS, ROWS = 3, 2
 
 
-def looking(*, back: bool = True, by: float = 0.0, **changes):
+def watched(*, reconstruct: bool = True, by: float = 0.0, **bottleneck):
   """Returns a model, its parameters (shaken), frames `[T, B, H, W, 3]`, and the states."""
   config = perceiver_stream.config("stream_perceiver/nano")
-  pixels = dataclasses.replace(config.modalities["pixels"], looks_back=back)
-  model = perceiver_stream.build(
-    dataclasses.replace(config, modalities={"pixels": pixels}, displacements=(0, 1), **changes)
-  )
+  pixels = dataclasses.replace(config.modalities["pixels"], reconstruct_motion=reconstruct)
+  changes = {"modalities": {"pixels": pixels}, "displacements": (0, 1)}
+  bottleneck = BottleneckConfig(**{"condition_queries_on_input": False} | bottleneck)
+  model = perceiver_stream.build(dataclasses.replace(config, bottleneck=bottleneck, **changes))
   rng = np.random.default_rng(0)
   seen = {"pixels": jnp.asarray(model.modalities["pixels"].random_observation(rng, (TICKS, ROWS)))}
   params = model.init(jax.random.key(0), {"pixels": seen["pixels"][0]})
@@ -34,14 +35,14 @@ def looking(*, back: bool = True, by: float = 0.0, **changes):
 
 
 def test_untrained_it_copies_the_frame_before_for_now_and_the_newest_for_later():
-  model, params, seen, state = looking()
+  model, params, seen, state = watched()
   told = model.predict(params, state, (0, 1))["pixels"]
   np.testing.assert_allclose(told[:, 0], np.asarray(seen["pixels"][-2]) / 255.0, atol=1e-6)
   np.testing.assert_allclose(told[:, 1], np.asarray(seen["pixels"][-1]) / 255.0, atol=1e-6)
 
 
 def test_flow_is_one_vector_a_cell_and_does_not_follow_what_was_matched():
-  model, params, _, state = looking(by=0.3, queries_see=False)
+  model, params, _, state = watched(by=0.3)
   moved = state._replace(extra=jax.tree.map(lambda x: x + 1.0, state.extra))
   for ahead in (0, 1):
     flow, other, turned = (
@@ -55,7 +56,7 @@ def test_flow_is_one_vector_a_cell_and_does_not_follow_what_was_matched():
 
 
 def test_the_frame_before_is_what_now_is_compared_with():
-  model, params, _, _ = looking()
+  model, params, _, _ = watched()
   objective = FuturePrediction(model, ObjectiveConfig(window=2))
   rng = np.random.default_rng(1)
   ticks = objective.num_ticks
@@ -70,7 +71,7 @@ def test_the_frame_before_is_what_now_is_compared_with():
 
 
 def test_the_norm_of_tokens_can_be_left_out():
-  normed, plain = looking(), looking(norm_tokens=False)
+  normed, plain = watched(), watched(norm_tokens=False)
   named = [{n for n in flatten(x[1]) if "token_norm" in n} for x in (normed, plain)]
   assert len(named[0]) == 1 and not named[1]
 
@@ -91,7 +92,7 @@ def test_a_tracker_goes_where_the_decoded_motion_says():
 
 
 def test_what_a_tracker_sees_is_what_the_decoder_says():
-  model, params, seen, _ = looking(by=0.3)
+  model, params, seen, _ = watched(by=0.3)
   state = model.initial_state(params, ROWS)
   sight, after = look(model, params, state, seen, flow=True)
   assert sight.flow is not None and sight.flow.shape == (TICKS, ROWS, 16, 16, 2)
@@ -101,9 +102,13 @@ def test_what_a_tracker_sees_is_what_the_decoder_says():
 
 
 def test_errors_say_what_to_do():
-  model, params, seen, _ = looking(back=False)
-  with pytest.raises(ValueError, match="does not look back; use one trained with pixels.Config"):
+  model, params, seen, _ = watched(reconstruct=False)
+  with pytest.raises(
+    ValueError, match="this one reconstructs none; use one trained with pixels.Config"
+  ):
     first_sight(model, params, {"pixels": seen["pixels"][0]}, flow=True)
+  with pytest.raises(ValueError, match=r"\['pixels'\] have reconstruct_motion=True, and queries"):
+    watched(condition_queries_on_input=True)
   with pytest.raises(ValueError, match="use_frames and use_flow are both on; use one"):
     point_readout.Config(use_flow=True).validate()
   tracker = point_readout.build(point_readout.Config(use_frames=False, use_flow=True))
