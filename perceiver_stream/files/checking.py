@@ -59,6 +59,11 @@ def words(hint: Any) -> str:
   return f"a {base.__module__.removeprefix('perceiver_stream.')}.{base.__qualname__}"
 
 
+def is_float(hint: Any) -> bool:
+  """Returns whether a declared type is that of a float, with or without a range."""
+  return _split(hint)[0] is float
+
+
 def _split(hint: Any) -> tuple[Any, list[Range]]:
   """Returns a type and its ranges."""
   if typing.get_origin(hint) is not Annotated:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perceiver_stream.files import limits
-from perceiver_stream.files.checking import check_value
+from perceiver_stream.files.checking import check_value, is_float
 from perceiver_stream.utils.renamed_fields import updated
 from perceiver_stream.utils.suggest import did_you_mean
 
@@ -147,6 +147,8 @@ def _make(kind: type, fields: dict[str, Any], where: str) -> Any:
       if name not in hints:
         raise ValueError(unknown_key(f"{where}.{name}", list(hints)))
       check_value(value, hints[name], f"{where}.{name}")
+      if type(value) is int and is_float(hints[name]):
+        today[name] = float(value)
       if name not in fields and dataclasses.is_dataclass(value):
         check(value, f"{where}.{name}")  # made of old fields
     return kind(**today)

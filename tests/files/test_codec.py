@@ -80,6 +80,13 @@ def leaves(value, path=()):
         yield from leaves(inner, (*path, key))
 
 
+def test_a_whole_number_is_a_float_where_one_is_declared():
+  stored = codec.to_dict(zoo.config("stream_perceiver/nano"))
+  stored["modalities"]["pixels"]["rate_hz"] = 30
+  rate = codec.from_dict(stored).modalities["pixels"].rate_hz
+  assert (rate, type(rate)) == (30, float)
+
+
 @pytest.mark.parametrize("name", NANO)
 def test_odd_values_are_refused_by_the_name_of_their_field(name):
   plain = codec.to_dict(zoo.config(name))
