@@ -19,7 +19,7 @@ def attention_maps(
   observations: Observation,
   grid: tuple[int, int] = (16, 16),
 ) -> tuple[Attended, PyTree]:
-  """Returns what the latents attend to at each of T ticks, and the state after the last.
+  """Returns the attention of the latents at each of T ticks, and the state after the last.
 
   Args:
     model: One whose latents may follow objects, such as `stream_perceiver` and `moog`, or `rvm`.

@@ -104,14 +104,14 @@ class FrameBaselines:
     return {"past": self._past.state(), "fits": fits}
 
   def restore(self, state: Mapping[str, Any]) -> None:
-    """Goes on from what `state` returned, exactly."""
+    """Restores a result of `state`."""
     self._past.restore(state["past"])
     for d, fit in self._fits.items():
       fit.restore(state["fits"][str(d)])
     self._flows = {}
 
   def _score(self, displacement: int, frame: np.ndarray) -> dict[str, float]:
-    """Returns the errors of what was predicted `displacement` ticks ago; then learns from them."""
+    """Returns the errors of the predictions made `displacement` ticks ago; then learns from them."""
     source = self._past.newest(self._past.tick - displacement)
     if source is None:
       return {}
@@ -154,7 +154,7 @@ def window_baselines(
   is_first: Bool[np.ndarray, "W B"] | None = None,
   valid: Bool[np.ndarray, "W B"] | None = None,
 ) -> dict[int, dict[str, Float[np.ndarray, "W B"]]]:
-  """Returns the mean squared errors of the baselines for every tick of a clip that stands alone.
+  """Returns the mean squared errors of the baselines for every tick of a single clip.
 
   Args:
     frames: RGB.
@@ -163,7 +163,7 @@ def window_baselines(
     valid: True where a frame was observed; None is everywhere.
 
   Returns:
-    By displacement and baseline; NaN for what cannot be predicted.
+    By displacement and baseline; NaN without a prediction.
   """
   flags = np.zeros(frames.shape[:2], bool)
   is_first = flags if is_first is None else is_first

@@ -1,4 +1,4 @@
-"""Clips with known tracks, and how well any method follows their points.
+"""Clips with known tracks, and scores of point trackers on them.
 
 A method is a function of (frames, query points) that returns tracks and where they are hidden, as
 `trackers.track` does; so classical trackers and read-outs of frozen latents are scored alike.
@@ -57,7 +57,7 @@ def from_ticks(ticks: Iterable[Mapping[str, np.ndarray]], num_ticks: int) -> Ite
 def pieces(
   ticks: Iterable[Mapping[str, np.ndarray]], num_ticks: int
 ) -> Iterator[list[Mapping[str, np.ndarray]]]:
-  """Yields successive `num_ticks` ticks of one recording; what is left over at its end is not."""
+  """Yields successive `num_ticks` ticks of one recording, without the rest at its end."""
   kept: list[Mapping[str, np.ndarray]] = []
   for tick in ticks:
     if tick.get(IS_FIRST, False):
@@ -75,7 +75,7 @@ def score(
 
   Args:
     method: The method that tracks the points.
-    clips: To follow them in; one without a visible point is NaN.
+    clips: The clips; one without a visible point scores NaN.
     mode: `"first"` or `"strided"`; see `tapvid`.
 
   Raises:

@@ -10,7 +10,7 @@ The weights minimise, over all pairs (s, s + d) with s + d <= t, so whose target
 
 where n_s is how many later pairs there are and |.|^2 a mean over pixels of values in [0, 255].
 Dividing by the error of copying lets still and lively ticks weigh alike, as dB do. Without any
-pair the weights are the prior's. Only the normal equations are kept, (K + 1) K numbers.
+pair the weights are the prior's. Only the normal equations are stored, (K + 1) K numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ FLOOR = 0.65  # 50 dB: the squared error of images that differ by little more th
 class FittedMix:
   """The weights for one displacement of one stream.
 
-  Call `begin` at every tick, then `predict` what had been predicted of it, then `learn` from it.
+  Call `begin` at every tick, then `predict` with the predictions of it, then `learn` from it.
   """
 
   def __init__(self, displacement: int, num_changes: int):
@@ -37,7 +37,7 @@ class FittedMix:
     self._known = np.zeros((displacement + 1, num_changes, num_changes + 1))
 
   def begin(self) -> None:
-    """Goes on to the next tick."""
+    """Advances to the next tick."""
     self._known[1:] = self._known[:-1].copy()
 
   def predict(
@@ -47,7 +47,7 @@ class FittedMix:
 
     Args:
       changes: Differences of the other guesses from copying, of values in [0, 255].
-      prior: Weights of the changes while nothing has been learnt.
+      prior: Weights of the changes before any training.
     """
     matrix, vector = self._known[-1, :, :-1], self._known[-1, :, -1]
     start = np.asarray(prior, np.float64)
@@ -67,5 +67,5 @@ class FittedMix:
     return {"known": self._known.copy()}
 
   def restore(self, state: Mapping[str, np.ndarray]) -> None:
-    """Goes on from what `state` returned, exactly."""
+    """Restores a result of `state`."""
     self._known[:] = state["known"]

@@ -1,6 +1,6 @@
 """Optical flow without learning: OpenCV's DIS, and images moved along a flow.
 
-Flows are `[H, W, 2]` (x, y) in pixels: what is at pixel p of the first image is at p + flow(p) in
+Flows are `[H, W, 2]` (x, y) in pixels: the content of pixel p of the first image is at p + flow(p) in
 the second. OpenCV is imported by the functions that use it.
 """
 
@@ -36,7 +36,7 @@ def extrapolate(
 ) -> Float[np.ndarray, "H W 3"]:
   """Returns the image moved on by `steps` times the reverse of a flow into the past.
 
-  What is at p moves to p - steps * backward(p) = q. For every q that is solved by fixed-point
+  The content of p moves to p - steps * backward(p) = q. For every q that is solved by fixed-point
   iteration, p <- q + steps * backward(p), and the image is sampled at p, bicubically; outside of
   it the edge is repeated.
 

@@ -9,7 +9,7 @@ _NEVER = -(2**60)
 
 
 class Past:
-  """A ring of observations; arrays of fixed shapes, so that it can be kept in a checkpoint.
+  """A ring buffer of observations; arrays of fixed shapes, so that it can be stored in a checkpoint.
 
   Attributes:
     tick: The newest tick, counted from 0; -1 before the first.
@@ -56,7 +56,7 @@ class Past:
     return {"values": self._values.copy(), "ticks": self._ticks.copy(), "counters": counters}
 
   def restore(self, state: Mapping[str, np.ndarray]) -> None:
-    """Goes on from what `state` returned, exactly."""
+    """Restores a result of `state`."""
     self._values[:], self._ticks[:] = state["values"], state["ticks"]
     self.tick, self._start = map(int, state["counters"])
 

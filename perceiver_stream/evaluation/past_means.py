@@ -44,10 +44,10 @@ class PastMeans:
 
     Args:
       displacements: Ticks, each 1 or more.
-      shape: Of what `average` returns.
+      shape: Of the results of `average`.
       read: Returns an observation in the space of the prediction.
       average: Maps the output of `read` to the values that are averaged over ticks.
-      error: Of a mean as prediction, and of what `read` returned of the target.
+      error: Function of a mean as prediction and of the result of `read` for the target.
       recent: Ticks in the mean of the last ones; 0 leaves it out.
     """
     self.displacements = tuple(displacements)
@@ -95,7 +95,7 @@ class PastMeans:
     }
 
   def restore(self, state: Mapping[str, Any]) -> None:
-    """Goes on from what `state` returned, exactly."""
+    """Restores a result of `state`."""
     self._past.restore(state["past"])
     self._means[:], self._count = state["means"], int(state["count"])
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Num, UInt8
 
-MARGIN_PX = 1.0  # points of the field's data sets lie up to so much outside by rounding
+MARGIN_PX = 1.0  # points of the field's data sets are up to this far outside by rounding
 
 
 def check_queries(
@@ -31,7 +31,7 @@ def check_queries_for_size(
   name: str = "queries",
   num: int | None = None,
 ) -> Float[np.ndarray, "Q 3"]:
-  """Returns the same of a video of which only the size is known, (H, W), and maybe its length."""
+  """Returns the same for a video given by its size (H, W), and optionally its length."""
   height, width = size
   if query_points.shape[1] != 3:
     raise ValueError(

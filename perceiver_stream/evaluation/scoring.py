@@ -1,6 +1,6 @@
 """Scores of any method over the clips of `datasets`, as each benchmark has them.
 
-Points are scored by `clips.score`. What a method is given and answers is in the types below; the
+Points are scored by `clips.score`. The inputs and outputs of methods are in the types below; the
 static baselines accompany every number.
 
 | clips | score | number |
@@ -9,7 +9,7 @@ static baselines accompany every number.
 | masks, VIP | `classes` | mIoU of 20 classes, one confusion matrix over the data set, all frames |
 | joints, JHMDB | `joints` | PCK@0.1 to 0.5, per joint over the data set, then mean; first frame left out |
 | boxes | `boxes` | IoU after the query's frame, mean per track, clip and data set |
-| points, as they come | `streaming` | TAP-Vid of what was known at each frame's time |
+| points, as they come | `streaming` | TAP-Vid of the tracks available at each frame's time |
 """
 
 import time
@@ -37,7 +37,7 @@ JointMethod = Callable[
 ]
 # From a video and queries (t, y1, x1, y2, x2) to boxes in all frames, in [0, 1].
 BoxMethod = Callable[[Video, Float[np.ndarray, "Q 5"]], Float[np.ndarray, "Q T 4"]]
-# From a video and queries (t, y, x) to what answers a frame's number: where each is, and hidden.
+# From a video and queries (t, y, x) to a function of a frame's number: positions and occlusions.
 Step = Callable[[int], tuple[Float[np.ndarray, "Q 2"], Bool[np.ndarray, " Q"]]]
 StreamMethod = Callable[[Video, Num[np.ndarray, "Q 3"]], Step]
 
@@ -129,14 +129,14 @@ def streaming(
   clock: Callable[[], float] = time.perf_counter,
   sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Float[np.ndarray, " V"]]:
-  """Returns the TAP-Vid numbers of each clip (queries first) of what was known in time.
+  """Returns the TAP-Vid numbers of each clip (queries first) for tracks available in time.
 
   Frames come at `fps`; whenever the method is free it gets the newest, and each frame is scored
   with the newest answer finished by its time. Until there is one a point stays at its query.
 
   Args:
     method: The method that tracks points frame by frame.
-    clips: To follow them in.
+    clips: The clips.
     fps: Frames per second.
     clock: Seconds; the real one, or a `metrics.streaming.SimulatedClock`.
     sleep: Waits so many of them.
@@ -150,7 +150,7 @@ def streaming(
     tracks = np.repeat(asked[:, None, :0:-1], len(clip.frames), axis=1)
     hidden = np.zeros(tracks.shape[:2], bool)
     for t, (places, unseen) in zip(outputs.input_frames, outputs.values, strict=True):
-      begun = asked[:, 0] <= t  # before, it knows nothing of the point
+      begun = asked[:, 0] <= t  # earlier frames have no information about the point
       tracks[begun, t], hidden[begun, t] = places[begun], unseen[begun]
     known = streams.associate(outputs.input_frames, outputs.finish_times, len(clip.frames), fps)
     late = streams.stream_tracks(asked[None], tracks[None], hidden[None], known)

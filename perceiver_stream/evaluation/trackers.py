@@ -1,6 +1,6 @@
 """Point tracking without learning: the baselines of read-outs of frozen latents.
 
-All use OpenCV. They follow each query forwards and backwards from its frame; a point that is lost
+All use OpenCV. They track each query forwards and backwards from its frame; a point that is lost
 stays lost ("sticky"), save where it is found again by its template.
 
 Positions are (x, y) in raster coordinates of the video given: the first pixel has its centre at
@@ -42,7 +42,7 @@ class Points(NamedTuple):
 
 Patches = Float[np.ndarray, "Q p p 3"]
 Frame = UInt8[np.ndarray, "H W 3"]
-# What is known of a pair of frames (or None), and a step by it.
+# Data of a pair of frames (or None), and a step with it.
 Prepare = Callable[[Frame, Frame], tuple[np.ndarray, np.ndarray] | None]
 Step = Callable[[Frame, Frame, Points, Patches, tuple[np.ndarray, np.ndarray] | None], Points]
 
@@ -71,7 +71,7 @@ def track(
     tracker: One of `TRACKERS`.
 
   Raises:
-    ValueError: A query cannot be answered; see `check_queries`.
+    ValueError: A query is invalid; see `check_queries`.
   """
   num_frames, asked = len(video), check_queries(video, query_points, "track")
   frame, start = asked[:, 0].astype(int), asked[:, :0:-1] - 0.5
@@ -166,7 +166,7 @@ def _dis(
 def _template(
   first: Frame, second: Frame, points: Points, patches: Patches, flow: object
 ) -> Points:
-  """The place that looks most like the point did, near where it was heading."""
+  """The position most similar to the point's template, near its extrapolated position."""
   expected = points.positions + points.velocities
   found, likeness = _match(second, patches, expected, _SEARCH_PX)
   seen = likeness >= _MIN_LIKENESS
@@ -194,7 +194,7 @@ def _dis_and_template(
 
 
 def _moved(points: Points, there: np.ndarray, good: np.ndarray, shape: tuple[int, ...]) -> Points:
-  """Returns the points at new places; those not good, or outside, are lost for good."""
+  """Returns the points at new positions; those not good, or outside, are lost permanently."""
   inside = ((there >= -0.5) & (there <= [shape[1] - 0.5, shape[0] - 0.5])).all(axis=-1)
   return Points(there, points.visible & good & inside, there - points.positions)
 
@@ -204,7 +204,7 @@ def _at(flow: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def patch_around(frame: np.ndarray, at: np.ndarray) -> np.ndarray:
-  """Returns the image around a place, at whole steps from it."""
+  """Returns the image around a position, at whole steps from it."""
   steps = np.arange(_PATCH) - _PATCH // 2
   grid = np.stack(np.meshgrid(steps, steps), axis=-1) + at
   return sample(frame.astype(np.float32), grid.astype(np.float32))

@@ -16,7 +16,7 @@ class TrackChunk(NamedTuple):
     tracks: (x, y) in raster coordinates of the frames, or of another kind of target; NaN before the
       frame of its query.
     visible: True where it is predicted visible.
-    certainty: Probability that the place is about right; NaN from methods that do not say.
+    certainty: Probability that the position is about right; NaN from methods without one.
   """
 
   tracks: Float[np.ndarray, "N T K"]

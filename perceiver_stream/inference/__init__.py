@@ -1,4 +1,4 @@
-"""Trained models at work: load, watch a stream, predict, track, estimate flow, read latents.
+"""Inference with trained models: load, run on a stream, predict, track, estimate flow, read latents.
 
   from perceiver_stream import inference
   loaded = inference.load("stream_perceiver/tiny_world")

@@ -1,4 +1,4 @@
-"""A looped animation of a video: what a model reads, what it predicted, and tracked points."""
+"""A looped animation of a video: the input of a model, its prediction, and tracked points."""
 
 import dataclasses
 import itertools
@@ -67,7 +67,7 @@ class Tick(NamedTuple):
 
 
 def predictions(loaded: Loaded, config: Any, options: Options) -> Iterator[Tick]:
-  """Yields the ticks of a video with what the model predicted for them.
+  """Yields the ticks of a video with the model's predictions of them.
 
   Args:
     loaded: A model that predicts pixels.

@@ -49,7 +49,7 @@ class Autoencoded(NamedTuple):
     has_sound: True if the input has sound.
     psnr: By output, of the reconstruction (`model`) and of a constant (`mean colour` of the clip,
       `silence`), dB, from the mean squared error of all ticks; sound has the range 2.
-    label: Mean probability of each class, `[K]`; empty if not asked for.
+    label: Mean probability of each class, `[K]`; empty if not requested.
   """
 
   path: pathlib.Path

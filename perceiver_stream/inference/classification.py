@@ -13,7 +13,7 @@ from perceiver_stream.files import limits
 from perceiver_stream.inference.model_loading import Loaded
 from perceiver_stream.models.perceiver_io import classifier as perceiver_classifier
 
-CROP = 224 / 256  # of the shorter side: what the released classifiers were given
+CROP = 224 / 256  # of the shorter side: the input of the released classifiers
 
 
 def read_names(path: str | pathlib.Path, count: int) -> list[str]:
@@ -48,7 +48,7 @@ def size_to_read(loaded: Loaded) -> tuple[int, int]:
   c = loaded.model.config
   if not isinstance(c, perceiver_classifier.Config):
     family = zoo.family(c).name
-    raise ValueError(f"classify: a {family} knows no classes; use a perceiver_classifier.")
+    raise ValueError(f"classify: a {family} has no classes; use a perceiver_classifier.")
   return round(c.height / CROP), round(c.width / CROP)
 
 

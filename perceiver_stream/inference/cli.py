@@ -26,7 +26,7 @@ WATCHED = 8  # ticks of a window for a frozen model
 def readable_errors() -> Iterator[None]:
   """Ends the process with one message instead of a traceback for errors that the user can fix.
 
-  Compiled programs are kept for the next start; see `utils.compile_cache`. Warnings about random
+  Compiled programs are cached for the next start; see `utils.compile_cache`. Warnings about random
   weights and old names of models are one line, too.
   """
   compile_cache.enable()

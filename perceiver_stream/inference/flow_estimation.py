@@ -102,7 +102,7 @@ def flow_between(
   """
   if gives_flow(model) != "pair":
     raise ValueError(
-      "flow_between: this model expects motion from what it has watched; give it a video, or use a "
+      "flow_between: this model predicts motion from earlier frames; give it a video, or use a "
       "perceiver_flow for two images."
     )
   if first.shape != second.shape:

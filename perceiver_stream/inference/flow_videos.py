@@ -79,7 +79,7 @@ def write_video(
   max_speed: float | int = 0,
   save_flows: bool = False,
 ) -> FlowSummary:
-  """Writes `flow.mp4`, each frame beside its flow, and on request all flows to `flows.npz`.
+  """Writes `flow.mp4`, each frame and its flow side by side, and on request all flows to `flows.npz`.
 
   Each frame is shown at its time, from the first on, and `flows.npz` holds the times as `time_s`.
   Memory does not grow with the length of the video.

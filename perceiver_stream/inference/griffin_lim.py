@@ -13,7 +13,7 @@ def waveform(
 ) -> Float[np.ndarray, " S"]:
   """Returns a waveform whose log-mel energies are near those given, `[T * num_samples]` in [-1, 1].
 
-  Frames lie inside ticks, so their spacing is wider where one tick ends: energies are first
+  Frames are inside ticks, so their spacing is wider at the end of a tick: energies are first
   interpolated to an even hop. Mel bands go back to frequency bins by least squares, and phases
   come from Griffin and Lim's iteration. Mel bands hold no phase, so the original waveform is not
   recovered, only one that sounds alike.

@@ -100,7 +100,7 @@ def warn_untrained(name: str) -> None:
   file = zoo.released(name)
   trained = f"load {file} by its path" if file else f"bundled are {', '.join(bundled.names())}"
   warn(
-    f"{name} has random weights: it shows that all runs, not what the model can do. For trained "
+    f"{name} has random weights, which is enough for a check but not for results. For trained "
     f"weights {trained}, or train it and load the run's folder. To want random weights, use "
     f"perceiver_stream.build({name!r}) and model.init.",
     UntrainedWarning,
@@ -143,8 +143,7 @@ def _load_run(folder: pathlib.Path, changes: Mapping[str, Any]) -> Loaded:
   config = read_config(folder)
   if isinstance(config.objective, FrozenConfig):
     raise ValueError(
-      f"{folder} learnt to read something out of a model; perceiver-stream export writes both into "
-      f"a file."
+      f"{folder} trained a read-out of a model; perceiver-stream export writes both to a file."
     )
   model = zoo.build(config.model)
   if changes:

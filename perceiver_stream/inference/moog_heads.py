@@ -33,7 +33,7 @@ class Head(NamedTuple):
   def __call__(
     self, features: Float[Array | np.ndarray, "B T L D"], queries: Float[np.ndarray, "B Q d"]
   ) -> Float[Array, "B T Q K"]:
-    """Returns raw numbers for every frame and query; see `models.moog.readouts.ClipReadout`."""
+    """Returns raw outputs for every frame and query; see `models.moog.readouts.ClipReadout`."""
     readout = hk.transform(lambda *a: ClipReadout(self.config, name="head")(*a))
     return readout.apply(self.params, None, *map(jnp.asarray, (features, queries)))
 

@@ -36,7 +36,7 @@ def load_tracker(
   file = find(name_or_path)
   model, params = zoo.load(file)
   if why := check_sees(model):
-    raise ValueError(f"{name_or_path} cannot follow {follows}: {why}.")
+    raise ValueError(f"{name_or_path} cannot track {follows}: {why}.")
   readout = load_readout(file, follows)
   tracker = point_readout.build(readout.config)
   return Watched(model, params, tracker, num_slots), readout.params

@@ -23,7 +23,7 @@ from perceiver_stream.utils.paths import user_path
 
 @dataclass(kw_only=True)
 class Options:
-  """Output of `write_tracks` beside the tracks.
+  """Further output of `write_tracks`.
 
   Attributes:
     trail: Length of trails, ticks.

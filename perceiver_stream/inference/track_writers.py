@@ -29,7 +29,7 @@ class Chunk(NamedTuple):
     first: Number of the first frame in the video.
     times_s: Of the frames, seconds.
     frames: RGB.
-    drawn: Frames with points drawn, enlarged if asked for.
+    drawn: Frames with points drawn, enlarged on request.
     tracks: Tracks in these frames.
   """
 

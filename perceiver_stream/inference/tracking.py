@@ -150,7 +150,7 @@ def untrained(
 ) -> tuple[Watched, PyTree]:
   """Returns a model of the zoo that observes pixels, and a tracker, both with random weights.
 
-  With features from frames, the default, the tracker follows their motion even untrained.
+  With features from frames, the default, even an untrained tracker follows their motion.
 
   Raises:
     ValueError: There is no such model, or its states have no feature map to read.
@@ -160,7 +160,7 @@ def untrained(
     sizes = dataclasses.replace(sizes, modalities={"pixels": sizes.modalities["pixels"]})
   model = zoo.build(sizes)
   if reason := check_sees(model):
-    raise ValueError(f"{name} cannot follow points: {reason}; use stream_perceiver, moog or rvm.")
+    raise ValueError(f"{name} cannot track points: {reason}; use stream_perceiver, moog or rvm.")
   tracker = point_readout.build(config or point_readout.Config())
   watched = Watched(model, frozen(model, ""), tracker, num_slots)
   return watched, watched.init(jax.random.PRNGKey(0), blank_tick(model))
@@ -174,7 +174,7 @@ def make_tracker(name: str, num_points: int) -> tuple[TrackerFactory, str]:
     num_points: Number of queries.
 
   Raises:
-    FileNotFoundError: There is no such tracker; the message lists what there is.
+    FileNotFoundError: There is no such tracker; the message lists the available ones.
     ValueError: The model cannot track points.
   """
   key = SHORT.get(name, name)

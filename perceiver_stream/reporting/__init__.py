@@ -1,1 +1,1 @@
-"""The files of a run and what is made of them: logs, film strips, curves, images, the report."""
+"""The files of a run and their presentation: logs, film strips, curves, images, the report."""

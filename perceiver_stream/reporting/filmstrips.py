@@ -68,7 +68,7 @@ def _pictures(arrays: Arrays, modality: Modality, key: ScoreKey) -> str:
   before = picture(known[np.maximum(source, 0)])
   before[source < 0] = _GREY  # the strip does not reach back so far
   rows = {
-    "last frame seen": before,
+    "last input frame": before,
     "target": picture(targets[shown]),
     "prediction": picture(predicted[shown]),
   }

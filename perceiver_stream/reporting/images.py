@@ -15,7 +15,7 @@ from jaxtyping import Float, Integer, Num, UInt8
 from perceiver_stream.utils.opencv import opencv
 
 # Number of steps between the six hues of the Middlebury wheel: red, yellow, green, cyan, blue,
-# magenta, and red again; as many as the eye tells apart.
+# magenta, and red again; as many as can be distinguished by eye.
 _WHEEL_STEPS = (15, 6, 4, 11, 13, 6)
 _HUES = ((255, 0, 0), (255, 255, 0), (0, 255, 0), (0, 255, 255), (0, 0, 255), (255, 0, 255))
 
@@ -53,8 +53,8 @@ def flow_to_rgb(
 ) -> UInt8[np.ndarray, "*n 3"]:
   """Returns flow in the Middlebury colours: direction as hue, speed as saturation.
 
-  Right is red, down yellow, left cyan-blue, up violet; standing still is white, and what is faster
-  than `max_speed` darker. What is not finite is black.
+  Right is red, down yellow, left cyan-blue, up violet; no motion is white, and speeds above
+  `max_speed` are darker. Non-finite flow is black.
 
   Args:
     flow: (x, y), y down.

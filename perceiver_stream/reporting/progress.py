@@ -95,7 +95,7 @@ def describe(running: RunningScores, timing: Mapping[str, Any]) -> str:
 
 
 def speed(timing: Mapping[str, Any]) -> list[str]:
-  """Returns the frames per second as text, or nothing before they are known."""
+  """Returns the frames per second as text, or nothing before they are measured."""
   return [f"{timing['frames_per_s']:.1f} frames/s"] if "frames_per_s" in timing else []
 
 
@@ -124,7 +124,7 @@ def score_lines(running: RunningScores) -> list[str]:
 
 def last_quarter(scores: Mapping[str, Mapping[str, Any]]) -> str:
   """Returns a line per output and displacement: the model's score and those of the baselines."""
-  lines = ["Over the last quarter, each prediction scored before it was learnt from:"]
+  lines = ["Over the last quarter, each prediction scored before the update that uses it:"]
   for key, row in scores.items():
     names = [n for n, value in row.items() if isinstance(value, float) and f"gain_over_{n}" in row]
     names = ["model", *(n for n in names if not n.startswith("extrap"))]
@@ -138,7 +138,7 @@ def last_quarter(scores: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def eta(window: int, total: int | None, timing: Mapping[str, Any]) -> str:
-  """Returns the time left as text, or nothing where it cannot be known."""
+  """Returns the time left as text, or nothing if it is unknown."""
   if not total or not timing.get("windows_per_s"):
     return ""
   seconds = round((total - window) / timing["windows_per_s"])

@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained HTML file; it can be written while the run goes on."""
+"""The report of a run: one self-contained HTML file; it can be written during the run."""
 
 import html
 import importlib.metadata
@@ -172,7 +172,7 @@ def _strips(run: Run) -> str:
   legend = images.data_uri(images.png_bytes(images.flow_legend()))
   parts = [
     f'<p class=note><img class=legend alt="flow colours" src="{legend}">Decoded flow: the colour '
-    "is where things went since the last frame seen, white is still. Errors: black is none, light "
+    "is the direction of motion since the last input frame, white is no motion. Errors: black is none, light "
     "the named mean difference of values in [0, 1]. Below each image its score, and that of "
     "the baseline in brackets.</p>"
   ]

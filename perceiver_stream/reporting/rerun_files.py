@@ -41,7 +41,7 @@ class RerunFile:
     self._stream.save(path)
 
   def set_time(self, tick: int, time_s: float | int) -> None:
-    """Sets the tick, and its time in seconds, for the calls that follow."""
+    """Sets the tick, and its time in seconds, for the next calls."""
     self._stream.set_time("tick", sequence=tick)
     self._stream.set_time("time", duration=float(time_s))
 

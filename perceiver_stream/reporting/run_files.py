@@ -17,7 +17,7 @@ A strip's file holds arrays of one row:
   <output>@<displacement>               [K, ...]  predictions for the last K ticks
   <modality>@<displacement>/<predictor> [K]       their errors; `valid` where there was a target
 
-Any file may be missing and a last line half written: readers leave out what cannot be read.
+Any file may be missing and a last line half written: readers skip unreadable parts.
 """
 
 import json
@@ -44,7 +44,7 @@ TENSORBOARD = "tensorboard"
 STRIPS = "strips"
 
 _COUNTS = ("window", "ticks", "skipped")  # of a line, where it has them
-_LARGEST = 1e300  # of what counts as a number, NaN aside
+_LARGEST = 1e300  # of numbers, except NaN
 _STRIP_NAME = re.compile(r"(\d{8,18})(?:-(\d{8,18}))?\.npz")
 
 
@@ -77,10 +77,10 @@ class Appended:
 
 
 class JsonLines(Appended):
-  """A file of one JSON object per line that can be cut back to what a checkpoint knew."""
+  """A file of one JSON object per line that can be truncated to the state of a checkpoint."""
 
   def __init__(self, path: pathlib.Path, keep_lines: int = 0):
-    """Opens the file and keeps its first lines.
+    """Opens the file, truncated to its first lines.
 
     Raises:
       ValueError: It has fewer.
@@ -91,7 +91,7 @@ class JsonLines(Appended):
       kept = [line for line in lines if line.endswith(b"\n")]
     if len(kept) < keep_lines:
       raise ValueError(
-        f"{path} has {len(kept)} lines where the checkpoint knows of {keep_lines}; it was "
+        f"{path} has {len(kept)} lines, but the checkpoint needs {keep_lines}; it was "
         f"changed since. Restore it, or start again in another run_dir."
       )
     self.num_lines = len(kept)
@@ -137,7 +137,7 @@ def read_lines(path: pathlib.Path) -> Lines:
 
 
 def lines_until(path: pathlib.Path, window: int) -> int:
-  """Returns how many lines of a file that `JsonLines` wrote are about windows up to a number.
+  """Returns the number of lines, in a file of `JsonLines`, about windows up to a number.
 
   Only lines before the first that is damaged or of a later window count.
   """
@@ -163,7 +163,7 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
 
 
 def is_number(value: Any) -> bool:
-  """Returns whether a value of JSON is a number, NaN included, of which means can be taken."""
+  """Returns True for JSON values that are numbers, NaN included, and can be averaged."""
   good = isinstance(value, int | float) and not isinstance(value, bool)
   return good and not abs(value) > _LARGEST
 
@@ -238,7 +238,7 @@ def write_strip_window(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> 
 
 
 def _is_scored(name: str) -> bool:
-  """Returns whether an array of a strip holds predictions or their errors, not input."""
+  """Returns True if an array of a strip holds predictions or their errors, not input."""
   return is_score_key(name) or is_score_key(name.rpartition("/")[0])
 
 

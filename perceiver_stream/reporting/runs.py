@@ -29,7 +29,7 @@ SHARE = 0.25  # of the run, at its end, that the headline is taken from
 
 
 class Series(NamedTuple):
-  """One output at one displacement over a run, scored before it was learnt from.
+  """One output at one displacement over a run, scored prequentially.
 
   Attributes:
     modality: Name of the output.
@@ -82,7 +82,7 @@ class Run:
   Attributes:
     folder: Path of the folder.
     config: The experiment's config as JSON.
-    summary: Contents of summary.json; empty while the run goes on.
+    summary: Contents of summary.json; empty during the run.
     lines: Records of metrics.jsonl.
     timing: Records of timing.jsonl.
     strips: Film strips, in order.
@@ -122,7 +122,7 @@ class Run:
     return np.asarray(pairs, float).reshape(-1, 2)
 
   def non_finite(self) -> dict[str, int]:
-    """Returns how many observations were not finite in the whole run, by modality."""
+    """Returns the number of non-finite observations of the whole run, by modality."""
     found: dict[str, int] = {}
     for line in self.lines:
       counts = line.get("non_finite")
@@ -176,7 +176,7 @@ def summarise(run_dir: str | pathlib.Path) -> dict[str, Any]:
 
 
 def summarise_run(run: Run) -> dict[str, Any]:
-  """Returns the mean scores over the last quarter of a run, beside the baselines.
+  """Returns the mean scores over the last quarter of a run, with the baselines.
 
   Returns:
     `windows`, `ticks`, `skipped`, `loss` (last quarter), `frames_per_s`, `wait_share`, and

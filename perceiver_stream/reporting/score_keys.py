@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-MODEL = "model"  # the predictor that learns; all others are baselines
+MODEL = "model"  # the trained predictor; all others are baselines
 COUNT, VALID = "count", "valid"  # targets that were scored, and where there was one
 PSNR = "_psnr"
 _TEXT = re.compile(r"([^@]+)@(0|[1-9][0-9]{0,8})")
@@ -47,7 +47,7 @@ class ScoreKey(NamedTuple):
 
 
 def is_score_key(text: str) -> bool:
-  """Returns whether `text` is a `ScoreKey`.
+  """Returns True if `text` is a `ScoreKey`.
 
   >>> [is_score_key(text) for text in ("pixels@4", "pixels", "pixels@4/model", "pixels@04")]
   [True, False, False, False]

@@ -45,11 +45,11 @@ def window_scores(
 
   Args:
     errors: Arrays `[K, B]` by key and predictor (`model`, `copy`, …), and `valid`.
-    metric_names: Of each modality; an `mse` of pixels or a waveform is reported beside its `psnr`.
+    metric_names: Of each modality; an `mse` of pixels or a waveform is reported with its `psnr`.
 
   Returns:
     By key: `count`, then `<predictor>` in the metric's unit and, for images,
-    `<predictor>_psnr`, the mean over frames or ticks. None stands for a mean that is not finite.
+    `<predictor>_psnr`, the mean over frames or ticks. None is a mean that is not finite.
   """
   scores: Scores = {}
   for key, by_predictor in errors.items():
@@ -67,7 +67,7 @@ def window_scores(
 
 
 class RunningScores:
-  """Exponentially fading means of all scores; kept in the checkpoint."""
+  """Exponential moving averages of all scores; stored in the checkpoint."""
 
   def __init__(
     self, means: Mapping[str, Mapping[str, float]] | None = None, not_finite: float = 0.0
@@ -92,7 +92,7 @@ class RunningScores:
           mine[name] = DECAY * mine[name] + (1 - DECAY) * value if name in mine else value
 
   def gain(self, key: str) -> float | None:
-    """Returns how much smaller the error is than the reference's, dB; above 0 is better.
+    """Returns the gain over the reference's error in dB; above 0 is better.
 
     For images it is the difference of the mean PSNRs, for all else the ratio of the errors; see
     `reference` for the baseline.

@@ -10,7 +10,7 @@ import numpy as np
 from perceiver_stream.reporting import run_files
 
 MIN_TICKS = 8  # in a strip; short windows are joined
-MAX_STRIPS = 16  # kept; beyond that every other old one is deleted
+MAX_STRIPS = 16  # stored; beyond that every other old one is deleted
 
 Errors = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -30,7 +30,7 @@ class WindowRecord(NamedTuple):
 
 
 class StripRecorder:
-  """Keeps a strip of at least `MIN_TICKS` ticks, every so many windows.
+  """Records a strip of at least `MIN_TICKS` ticks, every so many windows.
 
   The set of files depends only on the number of the newest window, so a run that was killed and
   resumed has the same files as one that never stopped.

@@ -22,7 +22,7 @@ class TensorBoard:
   """
 
   def __init__(self, folder: pathlib.Path, first_step: int):
-    """Starts a file beside those of earlier sessions, whose later steps TensorBoard then hides."""
+    """Starts a new file; TensorBoard then hides later steps of earlier sessions."""
     from tensorboardX.proto import event_pb2, summary_pb2
 
     events: Any = event_pb2  # made at run time: type checkers see nothing in them

@@ -110,7 +110,7 @@ def attention_heat(
   *,
   share: float = 0.65,
 ) -> UInt8[np.ndarray, "T H W2 3"]:
-  """Returns attention of tokens as heat maps on the frames, one token beside the other.
+  """Returns attention of tokens as heat maps on the frames, one token next to the other.
 
   Each token has one scale over the whole video, from 0 to its maximum.
 
@@ -229,7 +229,7 @@ def _blended(frames: np.ndarray, colours: np.ndarray, share: float) -> np.ndarra
 
 
 def _resized(places: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-  """Returns a map at the size of the image: each pixel takes the cell that its centre lies in."""
+  """Returns a map at the size of the image: each pixel takes the cell that contains its centre."""
   rows, columns = (
     ((np.arange(new) + 0.5) * old / new).astype(int)
     for new, old in zip(size, places.shape[1:3], strict=True)

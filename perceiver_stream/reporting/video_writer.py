@@ -12,13 +12,13 @@ from jaxtyping import Float, UInt8
 from perceiver_stream.utils import atomic, moved
 from perceiver_stream.utils.paths import file_url, user_path
 
-SOUND_HZ = 48000  # every AAC player knows it
+SOUND_HZ = 48000  # every AAC player supports it
 _TIMES_HZ = 90000  # unit of the times of frames that have their own
-_NOMINAL_HZ = 25  # of such a movie, for encoders ask for a rate
+_NOMINAL_HZ = 25  # of such a video, because encoders need a rate
 
 
 class VideoWriter:
-  """A movie being written.
+  """A video being written.
 
     with VideoWriter("grey.mp4", rate_hz=25, audio_rate_hz=16000) as movie:
       for i in range(5):
@@ -39,9 +39,9 @@ class VideoWriter:
     """Starts the file.
 
     Args:
-      path: Of the movie; its ending chooses the container.
+      path: Of the video; its ending chooses the container.
       rate_hz: Frames per second; 0: each frame comes with its time.
-      audio_rate_hz: Samples per second; 0 is a silent movie.
+      audio_rate_hz: Samples per second; 0 is a silent video.
       min_side: Smaller frames are enlarged, pixel by pixel, by a whole number.
 
     Raises:
@@ -56,7 +56,7 @@ class VideoWriter:
       self._container = av.open(file_url(part), "w")
     except ValueError as error:
       raise ValueError(
-        f"{self.path}: its ending names no kind of movie ({error}); end it in .mp4, for instance."
+        f"{self.path}: its ending names no kind of video ({error}); end it in .mp4, for instance."
       ) from error
     rate = Fraction(rate_hz or _NOMINAL_HZ).limit_denominator(100000)
     # Without reordering a frame lasts exactly until the next, which MP4 cannot state otherwise.
@@ -82,15 +82,15 @@ class VideoWriter:
 
     Args:
       rgb: Of the size of the first.
-      time_s: When it is shown, seconds from the start; only where the movie has no `rate_hz`. One
+      time_s: When it is shown, seconds from the start; only if the video has no `rate_hz`. One
         that is not later than the frame before comes 1/90000 s after it.
 
     Raises:
-      ValueError: There is a time beside a rate, or neither.
+      ValueError: There is both a time and a rate, or neither.
     """
     if self._is_timed == (time_s is None):
       raise ValueError(
-        f"VideoWriter {self.path}: time_s={time_s}; a movie has a rate_hz, or a time_s for each "
+        f"VideoWriter {self.path}: time_s={time_s}; a video has a rate_hz, or a time_s for each "
         f"frame."
       )
     scale = -(-self.min_side // min(rgb.shape[:2]))
@@ -106,7 +106,7 @@ class VideoWriter:
     self._container.mux(self._video.encode(frame))
 
   def write_sound(self, samples: Float[np.ndarray, " S"]) -> None:
-    """Adds sound, float in [-1, 1], where the last piece ended; the first starts with the movie."""
+    """Adds sound, float in [-1, 1], where the last piece ended; the first starts with the video."""
     if self._sound is None:
       raise ValueError(f"VideoWriter {self.path}: made without sound; give it an audio_rate_hz.")
     data = np.ascontiguousarray(samples, np.float32)[None]
@@ -117,7 +117,7 @@ class VideoWriter:
     self._hear(frame)
 
   def _hear(self, frame: av.AudioFrame | None) -> None:
-    """Encodes a piece of sound; None is what the resampler still holds, and the end."""
+    """Encodes a piece of sound; None flushes the resampler and ends the sound."""
     if self._sound is not None and self._samples:
       for piece in self._resampler.resample(frame):
         self._container.mux(self._sound.encode(piece))
@@ -125,7 +125,7 @@ class VideoWriter:
         self._container.mux(self._sound.encode(None))
 
   def _end_frames(self) -> None:
-    """Writes what the encoder holds; the last frame stays as long as the one before it."""
+    """Flushes the encoder; the last frame lasts as long as the one before it."""
     for packet in self._video.encode(None):
       if self._is_timed:
         packet.duration = self._step

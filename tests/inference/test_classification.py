@@ -50,5 +50,5 @@ def test_mistakes_are_explained(loaded):
   with pytest.raises(ValueError, match="there is no image"):
     classification.classify(loaded, [])
   flow = loaded._replace(model=zoo.build("perceiver_flow/nano"))
-  with pytest.raises(ValueError, match="a perceiver_flow knows no classes"):
+  with pytest.raises(ValueError, match="a perceiver_flow has no classes"):
     classification.size_to_read(flow)

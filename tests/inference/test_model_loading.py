@@ -167,7 +167,7 @@ def test_a_movie_shows_pictures_at_their_times(tmp_path, times):
     for time_s in times:
       movie.write_frame(np.zeros((20, 32, 3), np.uint8), time_s)
     with pytest.raises(
-      ValueError, match="time_s=None; a movie has a rate_hz, or a time_s for each"
+      ValueError, match="time_s=None; a video has a rate_hz, or a time_s for each"
     ):
       movie.write_frame(np.zeros((20, 32, 3), np.uint8))
   with av.open(str(tmp_path / "a.mp4")) as file:
@@ -178,7 +178,7 @@ def test_a_movie_shows_pictures_at_their_times(tmp_path, times):
   np.testing.assert_allclose(shown, times, atol=2e-5)
   with VideoWriter(tmp_path / "b.mp4", rate_hz=10, min_side=1) as movie:
     movie.write_frame(np.zeros((20, 32, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"time_s=1.0; a movie has a rate_hz"):
+    with pytest.raises(ValueError, match=r"time_s=1.0; a video has a rate_hz"):
       movie.write_frame(np.zeros((20, 32, 3), np.uint8), 1.0)
 
 

@@ -41,7 +41,7 @@ def test_a_tracker_comes_back_with_the_model_that_it_reads(run, tmp_path):
 
 
 def test_a_run_that_read_something_out_is_no_model(run):
-  with pytest.raises(ValueError, match="learnt to read something out .* perceiver-stream export"):
+  with pytest.raises(ValueError, match="trained a read-out .* perceiver-stream export"):
     load(run[0].run_dir)
 
 

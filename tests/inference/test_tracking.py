@@ -170,7 +170,7 @@ def test_models_are_found_by_name_or_file(made, tmp_path, monkeypatch):
   ("name", "error", "message"),
   [
     ("lk_grey", FileNotFoundError, "one of static, .*Did you mean 'lk_gray'"),
-    ("perceiver_flow/nano", ValueError, "perceiver_flow/nano cannot follow points"),
+    ("perceiver_flow/nano", ValueError, "perceiver_flow/nano cannot track points"),
   ],
 )
 def test_what_cannot_follow_points_is_refused(name, error, message):

@@ -46,7 +46,7 @@ def test_a_line_cut_short_is_dropped(tmp_path):
 
 def test_a_log_that_lost_lines_is_refused(tmp_path):
   path = write(tmp_path / "a", 2)
-  with pytest.raises(ValueError, match="has 2 lines where the checkpoint knows of 3"):
+  with pytest.raises(ValueError, match="has 2 lines, but the checkpoint needs 3"):
     JsonLines(path, 3)
 
 

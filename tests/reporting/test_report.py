@@ -87,7 +87,7 @@ def test_every_displacement_has_its_film_and_sound(folder):
   titles = re.findall("<h4>(.*?)</h4>", text)
   assert titles == ["pixels, 1 ahead", "pixels, 4 ahead", "audio, 1 ahead", "audio, 4 ahead"]
   labels = re.findall("<span>([^<]*)</span><img", text)
-  assert labels[:3] == ["last frame seen", "target", "prediction"]
+  assert labels[:3] == ["last input frame", "target", "prediction"]
   assert labels[3].startswith("decoded flow (to") and labels[4].startswith("error (to")
   assert labels[-3:] == ["true sound", "predicted", "difference"]
 

@@ -82,14 +82,14 @@ def test_a_picture_and_a_video_are_classified(command, movies):
     (
       "autoencode",
       ("loud.mp4", NANO, "--output=x.txt"),
-      "x.txt: its ending names no kind of movie",
+      "x.txt: its ending names no kind of video",
     ),
     (
       "autoencode",
       ("loud.mp4", NANO, "--output=x.mp4", "--labels=names.txt"),
       "the model 10 classes",
     ),
-    ("classify", ("a.png", NANO), "knows no classes; use a perceiver_classifier"),
+    ("classify", ("a.png", NANO), "has no classes; use a perceiver_classifier"),
     ("classify", ("names.txt", CLASSES), "classify.py: .*names.txt"),
   ],
 )

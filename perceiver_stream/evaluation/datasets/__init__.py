@@ -1,4 +1,4 @@
-"""Loaders of the field's tracking data: one file each; this list is the only other place that knows.
+"""Loaders of the field's tracking data: one file each; this list is the only other place that names them.
 
 A loader takes the folder of the data, already fetched, and returns an iterator of clips: of points
 (`evaluation.clips.Clip`), masks, joints or boxes. To add one, write `datasets/<name>.py` with an

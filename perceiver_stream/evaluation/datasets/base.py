@@ -67,7 +67,7 @@ class About(NamedTuple):
 
   Attributes:
     name: Of the data set.
-    source: Where it can be obtained, in words.
+    source: Where it can be obtained.
     layout: The layout of its folder.
   """
 

@@ -1,4 +1,4 @@
-"""Reading images, masks and videos of data sets, whole and in one size."""
+"""Readers of images, masks and videos of data sets, in one size."""
 
 import itertools
 import pathlib
@@ -49,7 +49,7 @@ def stacked(
 
   Raises:
     ValueError: There is none, or their sizes differ.
-    RefusedError: They take too much memory for what is stored.
+    RefusedError: They take too much memory for their stored size.
   """
   frames, budget = [], limits.ClipBudget(where)
   for stored, picture in pictures:

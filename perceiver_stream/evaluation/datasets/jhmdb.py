@@ -87,7 +87,7 @@ def _joints(file: pathlib.Path) -> np.ndarray:
   """Returns the array `pos_img`; DamagedError where there is none, or one far too large."""
   try:
     scipy_io, data = _scipy_io(), io.BytesIO(limits.read_bytes(file, _MAX_MAT_BYTES))
-    listed = scipy_io.whosmat(data)  # packed: sizes are known before anything is unpacked
+    listed = scipy_io.whosmat(data)  # packed: sizes are read before anything is unpacked
     if sum(8 * math.prod(shape) for _, shape, _ in listed) > limits.max_unpacked_bytes(0):
       raise limits.RefusedError(f"{[shape for _, shape, _ in listed]} is far too large")
     joints = scipy_io.loadmat(data, variable_names=["pos_img"])["pos_img"]

@@ -67,7 +67,7 @@ def _clips(file: pathlib.Path, size: Size) -> Iterator[Clip]:
 
 
 def clip_of(stored: Any, where: str, size: Size) -> Clip:
-  """Returns a clip of what is stored of a video; ValueError where its arrays do not fit.
+  """Returns a clip from a stored video; ValueError if its arrays do not fit.
 
   Args:
     stored: A mapping with `KEYS`.
@@ -116,7 +116,7 @@ def _decoded(video: list | tuple | np.ndarray, where: str) -> Iterator[tuple[int
 
 
 def _numbers(value: Any, where: str) -> np.ndarray:
-  """Returns an array of numbers; ValueError where it is none. Lists could repeat what they hold."""
+  """Returns an array of numbers; ValueError if it is none. Lists could repeat their elements."""
   kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
   if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
     raise ValueError(f"{where}: a {kind}, expected an array of numbers.")

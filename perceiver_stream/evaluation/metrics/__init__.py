@@ -1,4 +1,4 @@
-"""One file per family of metrics; this list is the only other place that knows them.
+"""One file per family of metrics; this list is the only other place that names them.
 
 All are numpy, in float64. To add one, write `metrics/<name>.py` with its functions and a `METRIC`,
 and name it in `METRICS`; the conformance tests pick it up from here.

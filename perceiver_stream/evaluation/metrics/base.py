@@ -35,7 +35,7 @@ def ratio(above: Numbers, below: Numbers) -> np.ndarray:
 
 
 def nanmean(values: Numbers, axis: int | None = None) -> np.ndarray:
-  """Returns the mean of what is not NaN; NaN where nothing is left, without a warning."""
+  """Returns the mean of values that are not NaN; NaN if there are none, without a warning."""
   values = np.asarray(values, np.float64)
   known = ~np.isnan(values)
   return ratio(np.where(known, values, 0.0).sum(axis=axis), known.sum(axis=axis))

@@ -31,7 +31,7 @@ def scores(
 ) -> tuple[Float[np.ndarray, "B 8"], Float[np.ndarray, "B 2"]]:
   """Returns the numbers of each image, columns `KEYS`, and the scale and shift applied.
 
-  Pixels count where the mask is and the truth lies strictly inside the range; the aligned
+  Pixels count if the mask is set and the truth is strictly inside the range; the aligned
   prediction is clipped to it. An image without such a pixel is NaN; the data set's value is the
   mean over the others.
 

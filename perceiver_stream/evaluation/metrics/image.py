@@ -68,7 +68,7 @@ def ssim(
     )
   weights = np.asarray(weights, np.float64) / np.sum(weights)
   size = pred.shape[-3:]
-  # Image by image: what a window passes over several times should stay near the processor.
+  # Image by image: data that a window reads several times should stay in the cache.
   pairs = zip(pred.reshape(-1, *size), target.reshape(-1, *size), strict=True)
   found = [
     _index(

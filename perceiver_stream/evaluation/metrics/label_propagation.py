@@ -1,7 +1,7 @@
 """Label propagation: following labels through a video by the likeness of frozen features.
 
 Training-free: the labels of the first frame are propagated to the nearest features of each next
-frame, which hand them on in turn. What comes out is scored by `davis`, `miou` and `pck`.
+frame, which propagate them in turn. The result is scored by `davis`, `miou` and `pck`.
 
 Source: the evaluation colab of RVM in google-deepmind/representations4d, after Jabri et al. 2020
 (CRW) and Caron et al. 2021 (DINO).
@@ -71,7 +71,7 @@ def propagate(
   out = []
   for frame in range(num_frames):
     handed = _hand_on(flat, frame, [(0, first), *memory], near, settings)
-    if settings.use_norm:  # also what is remembered, as in the source
+    if settings.use_norm:  # also the context, as in the source
       handed = handed - handed.min(axis=-1, keepdims=True)
       handed = handed / handed.max(axis=-1, keepdims=True)
     memory = [*memory, (frame, handed)][1:]
@@ -133,7 +133,7 @@ def labels_to_pose(
 
   The position is the mean of the indices of the best patches, weighted by their labels, without
   the half patch to their centres; -1 where no patch has the label. Of patches that are equal in
-  float32, those are taken that the source takes; see `top_k`.
+  float32, the choice is that of the source; see `top_k`.
   """
   num_frames, height, width, channels = labels.shape
   flat = np.asarray(labels[..., 1:], np.float64).reshape(num_frames, -1, channels - 1)

@@ -1,7 +1,7 @@
 """Streaming evaluation: each frame is scored with the newest output that was finished by its time.
 
 A method that takes longer than a frame answers with something older; the difference to its offline
-score is what latency costs.
+score is the cost of latency.
 
 Source: Li et al. 2020, "Towards Streaming Perception", arXiv 2005.10420; mtli/sAP.
 """
@@ -95,7 +95,7 @@ def run(
 
 
 class SimulatedClock:
-  """A simulated clock: it advances by waiting, or by work of known length."""
+  """A simulated clock: it advances by waiting, or by work of a given duration."""
 
   def __init__(self):
     self.now_s = 0.0
@@ -124,7 +124,7 @@ def stream_tracks(
   pred_occluded: Bool[np.ndarray, "B N T"],
   association: Int[np.ndarray, " T"],
 ) -> tuple[Float[np.ndarray, "B N T 2"], Bool[np.ndarray, "B N T"]]:
-  """Returns the tracks as they were known at each frame's time.
+  """Returns the tracks available at each frame's time.
 
   Before the first output the point stays at its query, visible.
 
@@ -144,7 +144,7 @@ def stream_tracks(
 def stream_detections(
   detections: Num[np.ndarray, "M 7"], association: Int[np.ndarray, " T"]
 ) -> Float[np.ndarray, "L 7"]:
-  """Returns detections as they were known at each frame's time.
+  """Returns the detections available at each frame's time.
 
   Args:
     detections: (frame, class, x, y, width, height, score) of offline predictions.
@@ -159,7 +159,7 @@ def stream_detections(
 
 
 def _score(finish_times: np.ndarray, **arrays: np.ndarray) -> dict[str, float]:
-  """Returns the TAP-Vid numbers of tracks that were known late, at one frame per second."""
+  """Returns the TAP-Vid numbers of late tracks, at one frame per second."""
   frames = np.arange(len(finish_times))
   association = associate(frames, finish_times, len(frames), 1.0)
   known = {name: arrays[name] for name in ("query_points", "pred_tracks", "pred_occluded")}

@@ -1,4 +1,4 @@
-"""TAP-Vid: how well points are followed, and known to be hidden.
+"""TAP-Vid: scores of point tracks and of predicted occlusion.
 
 Source: Doersch et al. 2022, arXiv 2211.03726; tapnet:tapnet/tapvid/evaluation_datasets.py. Differs:
 nothing; 0/0 is NaN.

@@ -1,7 +1,7 @@
 """The largest values of an array; among equal ones, those that the released code's library takes.
 
 Which of several equal values are among the k largest decides where a joint is put and whose label
-is kept. `torch.topk` on a CPU takes those that the selection of the C++ library leaves: a
+is kept. `torch.topk` on a CPU takes those left by the selection of the C++ library: a
 heap of k where k is small compared with the number of values, a partition around pivots elsewhere. Both
 are redone here on indices, one comparison after the other, so that the same values are taken.
 
@@ -35,7 +35,7 @@ def top_k(values: Num[np.ndarray, " N"], k: int) -> Integer[np.ndarray, " K"]:
 
 
 def _by_heap(values: list[float], k: int) -> list[int]:
-  """Keeps the best k so far in a heap, the worst of them on top."""
+  """Builds a heap of the best k so far, the worst of them on top."""
   heap = list(range(k))
   for hole in reversed(range(k // 2)):
     _sift(heap, values, hole, heap[hole])
@@ -46,7 +46,7 @@ def _by_heap(values: list[float], k: int) -> list[int]:
 
 
 def _sift(heap: list[int], values: list[float], top: int, index: int) -> None:
-  """Puts an index in the place of `top`: the hole goes down to a leaf, the index up from there."""
+  """Replaces `top` by an index: the hole sinks to a leaf, the index rises from there."""
   size, hole = len(heap), top
   while (child := 2 * hole + 2) < size:
     child -= values[heap[child]] > values[heap[child - 1]]
@@ -87,7 +87,7 @@ def _pivot_to_front(order: list[int], values: list[float], first: int, last: int
 
 
 def _partition(order: list[int], values: list[float], first: int, last: int) -> int:
-  """Brings what is above the pivot, which is first, to the left; returns where the rest begins."""
+  """Moves elements above the pivot, which is first, to the left; returns the start of the rest."""
   pivot, left, right = values[order[first]], first + 1, last
   while True:
     while values[order[left]] > pivot:

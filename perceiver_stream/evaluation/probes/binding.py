@@ -1,13 +1,13 @@
-"""Binding: is an object followed by the latent that attended to it most in its first frame?
+"""Binding: does the latent with the most attention on an object in its first frame track it?
 
 For every target (an object by its mask, or a point) the latent with the most attention inside it at
-its first tick is chosen, once. Asked is then how well the centroid of that latent's attention goes
-with the true track, and at how many later ticks it is still the one with the most attention there.
+its first tick is selected, once. We report (a) the correlation of that latent's attention centroid
+with the true track and (b) the share of later ticks at which it still has the most attention there.
 
-A latent that is bound to a place has a centroid that does not move: its correlation is 0. All
-latents move with the camera if they move at all, so the mean over all latents, which is what a
-random one has, is reported with it. A latent that has the most attention everywhere is the same at every
-tick and follows nothing: with the stability we report how often the latent also leads elsewhere.
+A latent that is bound to a position has a static centroid: its correlation is 0. Free latents may
+all move with the camera, so the mean over all latents, the value of a random one, is reported with
+it. A latent with the most attention everywhere is stable and tracks nothing: with the stability we
+report the share of ticks at which the latent also has the most attention elsewhere.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from jaxtyping import Bool, Float, Int32, Num
 from perceiver_stream.utils import moved
 
 TIE = 1e-6  # of equal shares the nearest is chosen, and all of them stay so
-STILL = 1e-5  # of the image's side: what moves less does not move
+STILL = 1e-5  # of the image's side: smaller motion counts as none
 
 
 class Targets(NamedTuple):
-  """The targets that are followed.
+  """The targets that are tracked.
 
   Attributes:
     inside: Share of each cell of the attention's grid that belongs to the target.
@@ -132,7 +132,7 @@ def join(found: Sequence[Binding]) -> Binding:
 
 
 def static_maps(num_ticks: int, grid: tuple[int, int]) -> Float[np.ndarray, "T L h w"]:
-  """Returns the attention of latents that are the cells of a grid: fixed places."""
+  """Returns the attention of latents that are the cells of a grid: fixed positions."""
   cells = np.eye(grid[0] * grid[1]).reshape(-1, *grid)
   return np.repeat(cells[None], num_ticks, axis=0)
 

@@ -46,7 +46,7 @@ def joint_method(features: Features, settings: Settings = SETTINGS["synthetic"])
 
 
 def ceiling(masks: Int32[np.ndarray, "T H W"], grid: tuple[int, int]) -> Int32[np.ndarray, "T H W"]:
-  """Returns true masks as they are after passing through a grid: what the best features reach."""
+  """Returns true masks after passing through a grid: the upper bound for any features."""
   patch, through = masks.shape[1] // grid[0], []
   for mask in masks:
     labels, ids = label_propagation.masks_to_labels(mask, grid, patch)

@@ -57,7 +57,7 @@ def features(
   """Returns the feature maps of a model.
 
   RVM's latents are on its grid of patches, so they are the map (without CLS), whatever `grid` is.
-  Latents without a place are decoded to one: each cell gets the mean of the latents weighted by how
+  Latents without a position are decoded to a grid: each cell gets the mean of the latents weighted by how
   much of it they own.
   """
   on_grid = model.config.grid() if isinstance(model.config, rvm.Config) else None
@@ -75,7 +75,7 @@ def raw_patches(grid: tuple[int, int] = (16, 16), overlap: float = 1.5) -> Featu
   """Returns features that are nothing but the pixels around each cell's middle.
 
   Args:
-    grid: Cells; the frames must be a whole number of them.
+    grid: Cells; the frames must be a multiple of it.
     overlap: Side of a patch over the side of a cell; 1.5 makes 12×12 patches of cells of 8×8.
   """
 
