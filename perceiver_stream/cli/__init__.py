@@ -1,8 +1,9 @@
 """The command line: `perceiver-stream COMMAND ...`, one module for each command.
 
-A command is a module here with a docstring, which is its help and whose first line is its entry in
-the list, and a function `main()`, which reads `sys.argv`. Its name in `COMMANDS` adds it. A module is
-imported only when its command runs, so the list of commands needs neither jax nor a video decoder.
+A command is a module of this package with a function `main()`, which reads `sys.argv`, and a
+docstring: its help, with the first line as its entry in the list. Adding its name to `COMMANDS`
+registers it. A module is imported only when its command runs, so listing commands needs neither jax
+nor a video decoder.
 """
 
 import ast
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   elif name == "--version":
     print(f"{PROGRAM} {__version__}")
   elif name in COMMANDS:
-    sys.argv = [f"{PROGRAM} {name}", *rest]  # argparse and error messages name the command by it
+    sys.argv = [f"{PROGRAM} {name}", *rest]  # shown by argparse and in error messages
     importlib.import_module(f"{__name__}.{name}").main()
   else:
     print(
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def overview() -> str:
-  """Returns the list of commands with a line on each."""
+  """Returns the list of commands, one line each."""
   lines = (f"  {name:<12}{summary(name)}" for name in COMMANDS)
   return "\n".join(
     (

@@ -3,9 +3,9 @@
   perceiver-stream animate runs/demo MY.mp4 --output=demo.webp
   perceiver-stream animate runs/demo MY.mp4 --output=demo.webp --start_s=6 --seconds=4 --grid=10
 
-The prediction shown beside each frame was made --displacement ticks before it by the model, which is
-frozen. Points of a --grid on the first frame are tracked by --tracker, a name or a file as in
-`perceiver-stream track`. The animation is a WebP image, which browsers and GitHub show.
+Next to each frame is the prediction that the frozen model made --displacement ticks earlier. Points
+of a --grid on the first frame are tracked by --tracker, a name or a file as in `perceiver-stream
+track`. The animation is a WebP image, which browsers and GitHub display.
 """
 
 from perceiver_stream import inference
@@ -26,9 +26,9 @@ def main() -> None:
   parser.add_argument("--seconds", type=float, default=4.0, help="length (default: 4)")
   parser.add_argument("--side", type=int, default=256, help="pixels of a panel (default: 256)")
   parser.add_argument("--grid", type=int, default=8, help="points along a side (default: 8)")
-  parser.add_argument("--quality", type=int, default=60, help="of the image (default: 60)")
+  parser.add_argument("--quality", type=int, default=60, help="quality of the image (default: 60)")
   parser.add_argument(
-    "--tracker", default="stream_perceiver/tiny_motion", help="what tracks points"
+    "--tracker", default="stream_perceiver/tiny_motion", help="model that tracks points"
   )
   args = parser.parse_args()
   with readable_errors():

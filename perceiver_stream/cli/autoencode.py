@@ -3,12 +3,12 @@
   perceiver-stream autoencode MY.mp4 --model=video_autoencoder.pystate --output=x.mp4
   perceiver-stream autoencode MY.mp4 --model=perceiver_autoencoder/tiny --output=x.mp4 --decode=pixels
 
---model is a file of weights (DeepMind's pickle or ours), a Hugging Face folder, the folder of a run,
-or a name of the zoo (bundled weights, or random ones with a warning). The video is resampled to the
-model's size and rates (published: 224×224, 25 Hz, 48 kHz, 16 frames a clip). Each clip is encoded
-once, so memory does not grow with the length of the video. The last clip is padded with its last
-frame and silence; padding is not written. --decode selects what is decoded; what is left out is
-copied from the original. PSNR is over all ticks; sound counts as having the range 2.
+--model is a file of weights (DeepMind's pickle or ours), a Hugging Face folder, the folder of a
+run, or a name of the zoo (bundled weights, or random ones with a warning). The video is resampled
+to the model's size and rates (published: 224×224, 25 Hz, 48 kHz, 16 frames a clip). Each clip is
+encoded once, so memory does not grow with the length of the video. The last clip is padded with its
+last frame and silence; padding is not written. --decode selects the outputs; others are copied from
+the original. PSNR is over all ticks; the range of sound is 2.
 """
 
 from perceiver_stream import inference, streams
@@ -25,12 +25,14 @@ def main() -> None:
     "video", help="a file with video, a folder of them or of images, or a pattern"
   )
   parser.add_argument("--model", required=True, help="weights, folder of a run, or name of the zoo")
-  parser.add_argument("--output", required=True, help="movie to write, for instance x.mp4")
-  parser.add_argument("--decode", default="pixels,audio,label", help="some of these, with commas")
+  parser.add_argument("--output", required=True, help="video to write, for instance x.mp4")
+  parser.add_argument(
+    "--decode", default="pixels,audio,label", help="outputs to decode, with commas"
+  )
   parser.add_argument("--rate_hz", type=float, default=0, help="ticks per second (default: 25)")
-  parser.add_argument("--max_ticks", type=int, default=0, help="0 is all")
+  parser.add_argument("--max_ticks", type=int, default=0, help="ticks to process; 0: all")
   parser.add_argument("--labels", default="", help="text file with the name of a class per line")
-  parser.add_argument("--top", type=int, default=5, help="how many labels to print")
+  parser.add_argument("--top", type=int, default=5, help="number of labels to print")
   args = parse(parser, {"--out": "--output", "--outputs": "--decode"})
   with readable_errors():
     loaded = inference.load(args.model)
@@ -48,7 +50,7 @@ def main() -> None:
     ticks = streams.open_rows(stream)[0]
     outputs = args.decode.split(",")
     done = autoencoding.autoencode(loaded, ticks, args.output, rate_hz=rate, outputs=outputs)
-  print(f"{done.path}: {done.ticks} pictures in {done.clips} clips, {loaded.about}.")
+  print(f"{done.path}: {done.ticks} frames in {done.clips} clips, {loaded.about}.")
   if not done.has_sound:
     print("The video has no sound: it was encoded as silence.")
   for name, scores in done.psnr.items():

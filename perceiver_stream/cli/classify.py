@@ -3,10 +3,10 @@
   perceiver-stream classify CAT.jpg --model=imagenet_fourier.pystate --labels=imagenet.txt
   perceiver-stream classify MY.mp4 --model=perceiver_classifier/nano --rate_hz=2
 
---model is a file of weights (DeepMind's pickle or ours), a Hugging Face folder, the folder of a run,
-or a name of the zoo (random weights, with a warning). The model sees the centre of each image, 224/256
-of the shorter side, as in the released code. Probabilities of a video are the mean over its ticks.
---labels is a text file with one class per line; without it, classes are numbers.
+--model is a file of weights (DeepMind's pickle or ours), a Hugging Face folder, the folder of a
+run, or a name of the zoo (random weights, with a warning). The input is the centre of each image,
+224/256 of the shorter side, as in the released code. Probabilities of a video are the mean over its
+ticks. --labels is a text file with one class per line; without it, classes are numbers.
 """
 
 from perceiver_stream import inference, streams
@@ -18,12 +18,14 @@ from perceiver_stream.utils.options import make_parser
 def main() -> None:
   """Runs the command."""
   parser = make_parser(__doc__)
-  parser.add_argument("input", help="a picture, a video, or a folder of either")
+  parser.add_argument("input", help="an image, a video, or a folder of either")
   parser.add_argument("--model", required=True, help="weights, folder of a run, or name of the zoo")
   parser.add_argument("--labels", default="", help="text file with the name of a class per line")
-  parser.add_argument("--top", type=int, default=5, help="how many classes to print")
-  parser.add_argument("--rate_hz", type=float, default=1.0, help="looks per second of a video")
-  parser.add_argument("--max_ticks", type=int, default=0, help="of a video; 0 is all")
+  parser.add_argument("--top", type=int, default=5, help="number of classes to print")
+  parser.add_argument(
+    "--rate_hz", type=float, default=1.0, help="frames per second of a video to classify"
+  )
+  parser.add_argument("--max_ticks", type=int, default=0, help="ticks of a video; 0: all")
   args = parser.parse_args()
   with readable_errors():
     loaded = inference.load(args.model)

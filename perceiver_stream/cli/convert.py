@@ -5,7 +5,7 @@
   perceiver-stream convert path/to/hugging_face_folder --output=flow.safetensors
 
 Reads the flat .npz files of MooG and RVM, DeepMind's Perceiver pickles, and Hugging Face Perceivers
-(.safetensors with config.json beside it). Nothing in a file is executed. The file written holds
+(.safetensors with config.json in the same folder). Nothing in a file is executed. The output has
 parameters, config and card.
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
     type=assignment,
     default=[],
     metavar="NAME=VALUE",
-    help="fields of the config that the source does not say, e.g. height=128 width=128",
+    help="fields of the config that the source does not contain, e.g. height=128 width=128",
   )
   args = parse(parser, last=True)
   if not args.output.endswith(".safetensors"):

@@ -1,15 +1,16 @@
-"""Score a frozen model on a stream, beside the baselines.
+"""Score a frozen model and the baselines on a stream.
 
   perceiver-stream evaluate runs/online_tiny --path=OTHER.mp4
   perceiver-stream evaluate stream_perceiver/tiny_world --path=MY.mp4 --max_windows=50 --output=out.json
 
 The model is that of a run, with its newest parameters, of a file of weights, or a name of the zoo
-(bundled weights, or random ones with a warning). It watches the video in order and carries its state;
-predictions at each of its displacements are compared with what came. Baselines: copy is the last
-frame, extrap the last frame moved on by optical flow, mix the mean of both, fitted_mix a mix whose
-weights are fitted as the stream advances; recent_mean and past_mean are the mean of the last 8 ticks
-and of all earlier ones (sound, depth). The table gives PSNR in dB for images (higher is better) and
-the modality's error for all else (lower is better); the best of each line is bold.
+(bundled weights, or random ones with a warning). It processes the video in order with its state;
+predictions at each of its displacements are compared with the later observations. Baselines: copy
+is the last frame, extrap the last frame extrapolated by optical flow, mix the mean of both,
+fitted_mix a mix with weights that are fitted as the stream advances; recent_mean and past_mean are
+the mean of the last 8 ticks and of all earlier ones (sound, depth). The table has PSNR in dB for
+images (higher is better) and the modality's error otherwise (lower is better); the best value of
+each line is bold.
 """
 
 import json
@@ -28,9 +29,9 @@ def main() -> None:
   parser.add_argument(
     "--path", default="", help="file, folder or pattern; default: the run's stream"
   )
-  parser.add_argument("--max_windows", type=int, default=0, help="windows to look at; 0 is all")
-  parser.add_argument("--num_rows", type=int, default=1, help="streams side by side")
-  parser.add_argument("--output", default="", help="JSON file to write the scores to, too")
+  parser.add_argument("--max_windows", type=int, default=0, help="windows to evaluate; 0: all")
+  parser.add_argument("--num_rows", type=int, default=1, help="parallel streams")
+  parser.add_argument("--output", default="", help="JSON file to which scores are also written")
   args = parse(parser, {"--json": "--output"})
   with readable_errors():
     loaded = inference.load(args.model)

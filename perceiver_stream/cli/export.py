@@ -3,8 +3,9 @@
   perceiver-stream export runs/world_tiny --output=world.safetensors
   perceiver-stream export runs/tracking_tiny --output=tracker.safetensors --note="how it was trained"
 
-The file holds parameters, config and card; `perceiver_stream.load(FILE)` reads the model. The file of a run that trained a read-out on a frozen
-model holds both; `perceiver-stream track --model=FILE` follows points with a read-out of points.
+The file has parameters, config and card; `perceiver_stream.load(FILE)` reads the model. For a run
+that trained a read-out on a frozen model it has both; `perceiver-stream track --model=FILE` tracks
+points with a point read-out.
 """
 
 from perceiver_stream.inference import pretrained

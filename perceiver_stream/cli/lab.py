@@ -5,8 +5,8 @@
   perceiver-stream lab cadence --source=doom        # another stream, or a folder of your videos
   perceiver-stream lab --list
 
-The page is docs/lab/TABLE.md, or in --output. Finished trials are kept in --folder: a stopped table resumes with the same command, and tables share
-the trials they have in common.
+The page is docs/lab/TABLE.md, or in --output. Finished trials are stored in --folder: a stopped
+table resumes with the same command, and tables share common trials.
 """
 
 import sys
@@ -24,9 +24,11 @@ def main() -> None:
   parser = make_parser(__doc__)
   parser.add_argument("table", nargs="?", choices=sorted(TABLES))
   parser.add_argument("--size", choices=sorted(SIZES), default="default")
-  parser.add_argument("--source", default="", help="of all footage: balls, maze, doom, a folder …")
-  parser.add_argument("--workers", type=int, default=1, help="trials at a time")
-  parser.add_argument("--folder", default="runs/lab", help="of results and footage")
+  parser.add_argument(
+    "--source", default="", help="source of footage: balls, maze, doom, a folder …"
+  )
+  parser.add_argument("--workers", type=int, default=1, help="parallel trials")
+  parser.add_argument("--folder", default="runs/lab", help="folder of results and footage")
   parser.add_argument("--output", default="docs/lab", help="folder to write the page to")
   parser.add_argument("--list", action="store_true", help="only list the tables")
   args = parse(parser, {"--to": "--output"})
@@ -41,5 +43,5 @@ def main() -> None:
       made = pages.Made(args.table, args.size, args.source)
       pages.write(made, size, table, results, user_path(args.output))
   except KeyboardInterrupt:
-    sys.exit(f"Stopped; what is done is in {args.folder}, and the same command goes on.")
+    sys.exit(f"Stopped; finished trials are in {args.folder}, and the same command resumes.")
   print((user_path(args.output) / f"{made.name}.md").read_text())

@@ -3,11 +3,11 @@
   perceiver-stream latents runs/online_tiny LONG.mp4 --output=latents/long
   perceiver-stream latents runs/online_tiny LONG.mp4 --output=latents/long --dtype=float16
 
-latents/long then holds latents-00000.npz, … with `latents` [T, 1, L, D], `timestamp_s` and
+latents/long then contains latents-00000.npz, … with `latents` [T, 1, L, D], `timestamp_s` and
 `is_first` [T, 1], and index.json. Memory does not grow with the length of the video. ctrl-C stops
 after the shard; the same command resumes, and the files are the same as without a stop. In Python,
-`inference.read_shards("latents/long")` reads them in order. The model is that of a run, of a file of
-weights, or a name of the zoo (bundled weights, or random ones with a warning).
+`inference.read_shards("latents/long")` reads them in order. The model is that of a run, of a file
+of weights, or a name of the zoo (bundled weights, or random ones with a warning).
 """
 
 from perceiver_stream import inference
@@ -25,7 +25,7 @@ def main() -> None:
     "video", help="a file with video, a folder of them or of images, or a pattern"
   )
   parser.add_argument("--output", help="folder to write to (required)")
-  parser.add_argument("--shard_ticks", type=int, default=256, help="ticks in a shard, at least")
+  parser.add_argument("--shard_ticks", type=int, default=256, help="minimum ticks in a shard")
   parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
   args = parse(parser, last=True)
   with readable_errors(), stop_on_signals() as stop:
@@ -40,5 +40,5 @@ def main() -> None:
       identity={"stream": to_dict(stream)},
       should_stop=lambda: bool(stop),
     )
-  end = "" if done.finished else " Stopped; the same command goes on."
+  end = "" if done.finished else " Stopped; the same command resumes."
   print(f"{done.folder}: {done.ticks} ticks in {done.shards} shards.{end}")

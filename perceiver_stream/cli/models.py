@@ -5,9 +5,10 @@
   perceiver-stream models --json
 
 `state` is the size of the recurrent state of one stream. `weights` is "bundled" with the package,
-"released file" (`perceiver_stream.load` reads the published file), or "none". `released` is "yes" if
-tests compare the architecture with the released code, "no" if they do not, "ours" if there is none.
-Nothing is downloaded and no weights are made: sizes are derived from shapes, a second or less each.
+"released file" (`perceiver_stream.load` reads the published file), or "none". `released` is "yes"
+if tests compare the architecture with the released code, "no" if they do not, "ours" if there is
+none. Nothing is downloaded and no weights are created: sizes are computed from shapes, in about a
+second each.
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ def main() -> None:
 
 
 def select(wanted: Sequence[str]) -> list[str]:
-  """Returns the names of the models that are wanted, or whose family is; all if nothing is.
+  """Returns the names of the requested models, or of all models of requested families.
 
   >>> select(["trecvit", "moog/nano"])
   ['moog/nano', 'trecvit/nano', 'trecvit/tiny']
@@ -55,7 +56,7 @@ def select(wanted: Sequence[str]) -> list[str]:
 
 
 def row(of: Summary) -> str:
-  """Returns the line of a model in the table."""
+  """Returns the table row of a model."""
   inputs = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in of.inputs.items())
   state = f"{of.state_bytes / 1024:,.0f} KiB"
   return ROW.format(

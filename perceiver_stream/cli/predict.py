@@ -3,12 +3,12 @@
   perceiver-stream predict runs/online_tiny MY.mp4 --output=out.mp4
   perceiver-stream predict runs/online_tiny MY.mp4 --output=out.mp4 --displacement=16 --beside
 
-Each frame of out.mp4 was predicted --displacement ticks before the moment at which it is shown, so it
-runs in step with MY.mp4; the first frames, which nothing has predicted, are grey. Sound is made from
-the predicted log-mel energies: loudness and spectrum are predicted, phase is not. Frames have the
-model's size, enlarged to at least 256 pixels; flow is shown in colours. The model is that of a run,
-of a file of weights, or a name of the zoo (bundled weights, or random ones with a warning: an
-untrained stream_perceiver predicts that nothing will change).
+Each frame of out.mp4 was predicted --displacement ticks before the time at which it is shown, so
+out.mp4 is synchronous with MY.mp4; the first frames have no prediction and are grey. Sound is
+synthesised from the predicted log-mel energies: loudness and spectrum are predicted, phase is not.
+Frames have the model's size, enlarged to at least 256 pixels; flow is shown in colours. The model
+is that of a run, of a file of weights, or a name of the zoo (bundled weights, or random ones with a
+warning: an untrained stream_perceiver predicts that nothing will change).
 """
 
 from perceiver_stream import inference
@@ -23,7 +23,7 @@ def main() -> None:
   parser.add_argument(
     "video", help="a file with video, a folder of them or of images, or a pattern"
   )
-  parser.add_argument("--output", help="movie to write, for instance out.mp4 (required)")
+  parser.add_argument("--output", help="video to write, for instance out.mp4 (required)")
   parser.add_argument(
     "--displacement", type=int, help="ticks ahead (default: 4, or the model's longest)"
   )
@@ -43,4 +43,4 @@ def main() -> None:
       beside=args.beside,
     )
   sound = "with sound" if done.has_sound else "silent"
-  print(f"{done.path}: {done.ticks} pictures, {sound}, {ahead} ticks ahead.")
+  print(f"{done.path}: {done.ticks} frames, {sound}, {ahead} ticks ahead.")

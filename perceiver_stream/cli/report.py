@@ -1,4 +1,4 @@
-"""Write report.html of a run, also while it is training.
+"""Write report.html of a run, also during training.
 
   perceiver-stream report runs/online_tiny
 

@@ -4,10 +4,11 @@
   perceiver-stream shards --config=vizdoom:tiny --config.stream.max_ticks=63000 --output=shards/doom
   perceiver-stream train --config=shards:tiny --config.stream.path=shards/walk
 
-The stream, which reads back exactly, is that of an experiment's config, with all its flags. --processes videos are decoded at
-once, one file each, and stay in order; other streams are written as --parts rows. If it is killed,
-the same command resumes: finished shards are kept, missing or truncated ones are written again. The
-result does not depend on any of that.
+The stream is that of an experiment's config, with all its flags, and reads back exactly.
+--processes videos are decoded in parallel, one file each, and stay in order; other streams are
+written as --parts rows. If it is killed, the same command resumes: finished shards are kept,
+missing or truncated ones are written again. The result does not depend on the number of processes
+or on interruptions.
 """
 
 from perceiver_stream.inference.cli import readable_errors
@@ -21,7 +22,7 @@ def main() -> None:
   parser = make_parser(__doc__)
   parser.add_argument("--config", metavar="NAME:VARIANT", required=True, help=CONFIG_HELP)
   parser.add_argument("--output", required=True, help="folder to write to")
-  parser.add_argument("--processes", type=int, default=1, help="processes at work, each on a part")
+  parser.add_argument("--processes", type=int, default=1, help="parallel processes, one part each")
   parser.add_argument("--parts", type=int, default=0, help="rows to write; 0: one per file, else 1")
   parser.add_argument("--shard_ticks", type=int, default=4096, help="ticks in a shard")
   args, overrides = parse_known(parser, {"--to": "--output"})

@@ -6,22 +6,22 @@
   perceiver-stream train --resume=runs/online_tiny
   perceiver-stream train --resume=runs/online_tiny --config.max_windows=9000  # and further
 
---config is the name of a config of the package or a Python file with get_config(variant), and a
-variant: usually `nano` for tests, `tiny` for a CPU, `small` and `base` for a GPU. Every field of the
-config is a flag: --config.optimizer.learning_rate=3e-4, --config.optimizer.cadence=4,
---config.objective.window=16, --config.num_rows=2. An unknown name is an error that gives the nearest
-one.
+--config is NAME:VARIANT, the name of a config of the package or a Python file with
+get_config(variant), and a variant: usually `nano` for tests, `tiny` for a CPU, `small` and `base`
+for a GPU. Every field of the config is a flag: --config.optimizer.learning_rate=3e-4,
+--config.optimizer.cadence=4, --config.objective.window=16, --config.num_rows=2. An unknown name is
+an error; the message suggests the nearest name.
 
 ctrl-C (or SIGTERM) finishes the window, saves, and prints the command that resumes; the result is
 that of a run that was never stopped. The same command on the same run_dir resumes, too.
 
-run_dir then holds report.html, metrics.jsonl (each prediction is scored before the update that uses
-its target, beside copying and flow extrapolation), summary.json, config.json, strips/, checkpoints/
-and tensorboard/ (to show it: tensorboard --logdir runs).
+run_dir then contains report.html, metrics.jsonl (each prediction is scored before the update that
+uses its target; copying and flow extrapolation are baselines), summary.json, config.json, strips/,
+checkpoints/ and tensorboard/ (to show it: tensorboard --logdir runs).
 
-Many devices: --config.mesh.data, .fsdp and .latents say how many share rows, parameters and latents.
-Many processes: the same command in each; SLURM or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-JAX_PROCESS_ID say where the others are, or --find_processes asks jax.
+Many devices: --config.mesh.data, .fsdp and .latents set the number of devices that share rows,
+parameters and latents. Many processes: the same command in each; SLURM or JAX_COORDINATOR_ADDRESS,
+JAX_NUM_PROCESSES and JAX_PROCESS_ID locate the others, or --find_processes uses jax's detection.
 """
 
 import faulthandler
@@ -40,7 +40,9 @@ def main() -> None:
   source.add_argument("--config", metavar="NAME:VARIANT", help=CONFIG_HELP)
   source.add_argument("--resume", metavar="RUN_DIR", help="folder of a run to resume")
   parser.add_argument(
-    "--find_processes", action="store_true", help="let jax find the others (TPU pod, Open MPI)"
+    "--find_processes",
+    action="store_true",
+    help="use jax's detection of processes (TPU pod, Open MPI)",
   )
   args, overrides = parse_known(parser)
   faulthandler.enable()
@@ -50,4 +52,4 @@ def main() -> None:
     distributed.start(find=args.find_processes)
     summary = training.train(config)
   if summary.finished and distributed.leads():
-    print(f"Done after {summary.windows} windows; everything is in {summary.run_dir}.")
+    print(f"Done after {summary.windows} windows; all files are in {summary.run_dir}.")

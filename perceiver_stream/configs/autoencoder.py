@@ -1,7 +1,7 @@
 """Autoencoding of clips of the synthetic world with a Perceiver IO: images and sound, few latents.
 
 Variants: `nano` (tests), `tiny` (a CPU), `shards` (as `tiny`, from shards, in half the time),
-  `kinetics` (the size of the released model; a GPU).
+`kinetics` (the size of the released model; a GPU).
 
   perceiver-stream shards --config=autoencoder:tiny --config.stream.max_ticks=512 --parts=32 --output=shards/clips
   perceiver-stream train --config=autoencoder:shards --config.model.encoder.num_latents=16

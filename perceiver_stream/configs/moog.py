@@ -1,8 +1,7 @@
 """Next-frame prediction of the synthetic world with MooG and its own objective.
 
-Variants: `nano` (tests), `tiny` (a CPU), `movi` (the published training configuration; a GPU).
-With the suffix `_future`, a variant trains with `future_prediction`, which pipelined execution
-supports.
+Variants: `nano` (tests), `tiny` (a CPU), `movi` (the published training configuration; a GPU). With
+the suffix `_future`, a variant trains with `future_prediction`, which pipelined execution supports.
 
   perceiver-stream train --config=moog:tiny
   perceiver-stream train --config=moog:tiny_future --config.execution=skip_sideways

@@ -2,8 +2,7 @@
 
 Images, impact sounds, depth, labels and the pusher's proprioception are inputs and targets; its
 actions are inputs only. Needs `pip install -e ".[sim]"` and a rendering library (Debian:
-libosmesa6).
-Variants: `nano` (tests), `tiny` (a CPU), `small` and `base` (a GPU).
+libosmesa6). Variants: `nano` (tests), `tiny` (a CPU), `small` and `base` (a GPU).
 
   perceiver-stream train --config=mujoco:tiny
 """

@@ -1,8 +1,7 @@
 """Masked future prediction of the synthetic world with RVM and its own objective.
 
-Variants: `nano` (tests), `tiny` (a CPU), `small` (the published size; a GPU).
-With the suffix `_future`, a variant trains with `future_prediction`, which pipelined execution
-supports.
+Variants: `nano` (tests), `tiny` (a CPU), `small` (the published size; a GPU). With the suffix
+`_future`, a variant trains with `future_prediction`, which pipelined execution supports.
 
   perceiver-stream train --config=rvm:tiny
   perceiver-stream train --config=rvm:tiny_future --config.execution=skip_sideways

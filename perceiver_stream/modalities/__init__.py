@@ -1,7 +1,7 @@
-"""One file per modality; this list is the only other place that knows them.
+"""Modalities, one file each, and the list that registers them.
 
 To add one, write `modalities/<name>.py` with a `Config`, a `Modality` and `MODALITY = (Config,
-Class)`, and name it in `MODALITIES`. The conformance tests pick it up from here.
+Class)`, and add it to `MODALITIES`, from which the conformance tests collect it.
 """
 
 from perceiver_stream.modalities import audio, depth, flow, pixels, segmentation, vector

@@ -1,7 +1,7 @@
-"""Audio: one tick of sound, read as raw patches or as log-mel frames.
+"""Audio: one tick of sound, encoded as raw patches or as log-mel frames.
 
-Predicted in one of two spaces: log-mel energies (what a copy-last baseline can be compared with
-tick by tick: sound has phase, pictures do not) or the waveform itself.
+The prediction space is log-mel energies or the waveform. Log-mel energies can be compared with a
+copy-last baseline tick by tick; waveforms cannot, because of their phase.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from perceiver_stream.types import Bands, ModalitySpec, Positive, Size
 
 SPACES = ("log_mel", "waveform")
 TOKENIZERS = ("patch", "log_mel")
-FLOOR = 1e-5  # energy below which log-mel does not go: about -50 dB
+FLOOR = 1e-5  # minimum energy in log-mel: about -50 dB
 DB = 10 / np.log(10)  # decibels in one natural logarithm of energy
 
 
@@ -36,8 +36,8 @@ class Config(ModalityConfig):
     window: Samples in a spectral frame.
     hop: Samples between spectral frames; all frames lie inside the tick.
     num_mels: Mel bands between 0 Hz and half of `rate_hz`.
-    slow_ticks: As in every modality, but long: far ahead, what sounds is best guessed by the mean
-      of long times.
+    slow_ticks: As in every modality, with a long default: sound far ahead is best predicted by its
+      long-term mean.
   """
 
   num_samples: Size = 640
@@ -111,7 +111,7 @@ class Audio(Modality):
     return self._embed(precision.cast(cells), positions, dim, "tokens")
 
   def split(self, prediction: Float[Array, "B ..."]) -> Float[Array, "B Q ..."]:
-    """Returns log-mel frames as they are, a waveform in patches."""
+    """Returns log-mel frames unchanged, or a waveform in patches."""
     if self.config.predict == "log_mel":
       return prediction
     return rearrange(prediction, "b (n p) -> b n p", p=self.config.patch)
@@ -123,7 +123,7 @@ class Audio(Modality):
     return rearrange(cells, "b n p -> b (n p)")
 
   def copy(self, value: Num[Array, "..."]) -> Float[Array, "..."]:
-    """Returns this tick's log-mel, or its waveform."""
+    """Returns the log-mel of this tick, or its waveform."""
     return self.log_mel(value) if self.config.predict == "log_mel" else value
 
   def target(self, value: Num[Array, "..."]) -> Float[Array, "..."]:
@@ -146,7 +146,7 @@ class Audio(Modality):
     return DB * jnp.sqrt(squared) if self.config.predict == "log_mel" else squared
 
   def log_mel(self, samples: Float[Array, "... S"]) -> Float[Array, "... F M"]:
-    """Returns the log-mel frames of `log_mel` below."""
+    """Returns the output of the function `log_mel` for this config."""
     return log_mel(samples, self.config)
 
   def picture(self, prediction: np.ndarray) -> np.ndarray:
@@ -176,7 +176,7 @@ def log_mel(samples: Any, config: Config, xp: Any = jnp) -> Any:
   Args:
     samples: `[..., S]` float in [-1, 1].
     config: Sizes of frames and bands.
-    xp: `jax.numpy` or `numpy`: what computes.
+    xp: `jax.numpy` or `numpy`, used for the computation.
 
   Returns:
     `[..., frames, num_mels]`, natural logarithms of energy.

@@ -3,7 +3,8 @@
 A model holds one `Modality` per name and calls, in this order,
 
   canonical → remember → enrich → tokens          on the way in,
-  query_grid → local → head → assemble            on the way out (`head_without_input` where `use_input`
+  query_grid → local → head → assemble            on the way out (`head_without_input` where
+  `use_input`
                                                   is off),
   target, copy, loss, metric, picture             to learn and to judge.
 

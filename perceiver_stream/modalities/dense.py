@@ -1,4 +1,4 @@
-"""What all picture-like modalities share: a grid of square cells."""
+"""Base of image-like modalities: a grid of square cells."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,12 +14,12 @@ from perceiver_stream.types import ModalitySpec, Positive, Size
 
 @dataclass(kw_only=True)
 class DenseConfig(ModalityConfig):
-  """Sizes of a picture.
+  """Sizes of an image.
 
   Attributes:
     height: Rows.
     width: Columns.
-    rate_hz: Pictures per second.
+    rate_hz: Images per second.
     patch: Side of a cell: one token and one query per cell.
   """
 
@@ -40,32 +40,32 @@ class DenseConfig(ModalityConfig):
       if size % self.patch:
         low, high = size // self.patch * self.patch, -(-size // self.patch) * self.patch
         raise ValueError(
-          f"{type(self).__module__.rsplit('.', 1)[-1]}: picture {side} {size} is not a multiple "
+          f"{type(self).__module__.rsplit('.', 1)[-1]}: image {side} {size} is not a multiple "
           f"of patch={self.patch}; use {low} or {high}, or change patch."
         )
 
 
 class Dense(Modality):
-  """A picture `[H, W, C]` (or `[H, W]`) cut into cells of `patch`² pixels."""
+  """An image `[H, W, C]` (or `[H, W]`) divided into cells of `patch`² pixels."""
 
   def grid_shape(self) -> tuple[int, ...]:
     """Cells by row and column."""
     return (self.config.height // self.config.patch, self.config.width // self.config.patch)
 
   def split(self, prediction: Float[Array, "B H W ..."]) -> Float[Array, "B Q p p ..."]:
-    """Returns the cells of a picture, row-major."""
+    """Returns the cells of an image, row-major."""
     p, channels = self.config.patch, prediction.shape[3:]
     patches = patchify(prediction if channels else prediction[..., None], p)
     return patches.reshape(patches.shape[0], -1, p, p, *channels)
 
   def assemble(self, cells: Float[Array, "B Q p p ..."]) -> Float[Array, "B H W ..."]:
-    """Returns the picture of all its cells."""
+    """Returns the image assembled from all its cells."""
     patches = cells.reshape(cells.shape[0], *self.grid_shape(), -1)
     image = unpatchify(patches, self.config.patch)
     return image.reshape(*image.shape[:3], *cells.shape[4:])
 
   def channels(self, memory: Memory, derived: Any) -> Float[Array, "B H W C"]:
-    """Returns what the tokens are made of: newest value, change, distance from the average."""
+    """Returns the inputs of the tokens: newest value, change, difference from the slow average."""
     del derived
     last, previous = self.copy(memory.last), self.copy(memory.previous)
     parts = [last, last - previous, memory.slow - last]

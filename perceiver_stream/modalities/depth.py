@@ -1,4 +1,4 @@
-"""Depth: metric depth pictures, learnt in the logarithm."""
+"""Depth: metric depth images, predicted as logarithms."""
 
 from dataclasses import dataclass, replace
 
@@ -16,8 +16,8 @@ class Config(DenseConfig):
   """Sizes and range of the depth modality.
 
   Attributes:
-    nearest: Smallest depth told apart, metres; nearer is clipped.
-    farthest: Largest depth told apart, metres; farther, infinite and NaN are clipped to it.
+    nearest: Smallest depth in metres; smaller values are clipped.
+    farthest: Largest depth in metres; larger, infinite and NaN values are clipped to it.
   """
 
   nearest: Positive = 0.1
@@ -35,7 +35,7 @@ class Config(DenseConfig):
     )
 
   def fitted(self, spec: ModalitySpec) -> "Config":
-    """Returns this config with the size and rate of `spec`, and its range where it states one."""
+    """Returns this config with the size and rate of `spec`, and its range if it has one."""
     config = replace(self, height=spec.shape[0], width=spec.shape[1], rate_hz=spec.rate_hz)
     if not 0 < spec.minimum < spec.maximum < float("inf"):
       return config
@@ -60,8 +60,8 @@ class Depth(Dense):
   def loss(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
     """Returns the mean squared difference of log depth.
 
-    The absolute difference would end at the median, mostly that of the background: measured, a
-    small model does not leave it in 3,000 ticks.
+    The absolute difference would converge to the median, mostly that of the background: a small
+    model did not leave it within 3,000 ticks.
     """
     return mean_over_element(jnp.square(prediction - target))
 
@@ -70,7 +70,7 @@ class Depth(Dense):
     return mean_over_element(jnp.abs(jnp.expm1(prediction - target)))
 
   def picture(self, prediction: np.ndarray) -> np.ndarray:
-    """Returns near in white and far in black, on the log scale."""
+    """Returns an image on the log scale: near is white, far is black."""
     low, high = np.log(self.config.nearest), np.log(self.config.farthest)
     grey = np.clip(1 - (prediction - low) / (high - low), 0, 1)
     return np.repeat((grey * 255).astype(np.uint8)[..., None], 3, axis=-1)

@@ -1,4 +1,4 @@
-"""Observations that are not finite: they count as not valid, and are counted."""
+"""Handling of non-finite observations: they are marked as invalid and counted."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ from perceiver_stream.utils.warn import warn
 
 
 class NonFiniteWarning(UserWarning):
-  """A stream gave NaN or infinity where a modality needs numbers."""
+  """Warning about NaN or infinity in an observation."""
 
 
 class NonFinite:
-  """Makes observations that are not finite not valid, on the host, and counts them.
+  """Marks non-finite observations as invalid, on the host, and counts them.
 
   Attributes:
-    counts: Valid observations found so far that were not finite, by modality; one is one tick of
-      one row.
+    counts: Number of valid but non-finite observations so far, by modality; one is one tick of one
+      row.
   """
 
   def __init__(self, modalities: Mapping[str, Modality], counts: Mapping[str, int] | None = None):
@@ -33,14 +33,15 @@ class NonFinite:
   def __call__(
     self, observations: Mapping[str, np.ndarray], new: int | None = None
   ) -> dict[str, np.ndarray]:
-    """Returns the observations, those that are not finite as zeros that are not valid.
+    """Returns the observations, with non-finite ones replaced by invalid zeros.
 
-    A value counts as its modality computes with it: what depth and flow take for "not known" stays.
+    Values are checked after `Modality.preprocess`: values that depth and flow use for "unknown" are
+    kept.
 
     Args:
       observations: Arrays `[T, B, ...]` by name, with or without `<name>_valid` `[T, B]` bool; or
         those of one tick, `[B, ...]`.
-      new: How many of the last ticks have not been counted before; None is all.
+      new: Number of the last ticks that have not been counted before; None: all.
     """
     result = dict(observations)
     for name, modality in self._modalities.items():
@@ -65,13 +66,13 @@ class NonFinite:
     if not self._has_warned:
       self._has_warned = True
       warn(
-        f"an observation of '{name}' is not finite (NaN or infinity): it counts as not valid, as do "
-        f"all others like it, which are counted. Mend the stream if there should be none.",
+        f"an observation of '{name}' is not finite (NaN or infinity): it counts as invalid, as do "
+        f"all later ones, which are counted. Fix the stream if there should be none.",
         NonFiniteWarning,
       )
 
 
 def _usable(modality: Modality, value: Shaped[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
-  """Returns which observations are finite as the modality computes with them."""
+  """Returns True for observations that are finite after the modality's `preprocess`."""
   computed = np.asarray(modality.preprocess(jnp.asarray(value)))
   return np.all(np.isfinite(computed), axis=tuple(range(-len(modality.spec.shape), 0)))

@@ -1,4 +1,4 @@
-"""Optical flow as an observation: given by a simulator or another method."""
+"""Optical flow as an observation, from a simulator or another method."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ class Flow(Dense):
   metric_name = "epe"
 
   def preprocess(self, raw: Num[Array, "..."]) -> Float[Array, "..."]:
-    """Returns the flow in units of `scale`; what is not finite becomes zero."""
+    """Returns the flow in units of `scale`; non-finite values become zero."""
     finite = jnp.nan_to_num(raw.astype(jnp.float32), nan=0.0, posinf=0.0, neginf=0.0)
     return finite / self.config.scale
 
@@ -58,7 +58,7 @@ class Flow(Dense):
     return mean_over_element(jnp.sqrt(squared)) * self.config.scale
 
   def picture(self, prediction: np.ndarray) -> np.ndarray:
-    """Returns direction as hue and speed as saturation; white is still."""
+    """Returns an image with direction as hue and speed as saturation; white is no motion."""
     x, y = prediction[..., 0], prediction[..., 1]
     hue = np.arctan2(-y, -x) / np.pi  # [-1, 1]
     speed = np.clip(np.hypot(x, y), 0, 1)[..., None]

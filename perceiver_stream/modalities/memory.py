@@ -1,7 +1,7 @@
-"""What a model keeps of its raw input: the last two observations and a slow average.
+"""Memory of the raw input of a model: the last two observations and a slow average.
 
-A memory has no parameters. It belongs to the state, is updated tick by tick, holds its values
-through ticks without an observation, and starts afresh where a recording starts.
+A memory has no parameters. It is part of the state and is updated at every tick. Ticks without an
+observation leave it unchanged, and the start of a recording resets it.
 """
 
 from typing import NamedTuple
@@ -19,9 +19,9 @@ class Memory(NamedTuple):
   Attributes:
     last: The newest valid observation, `[B, *shape]`, float32.
     previous: The valid observation before it; equals `last` after the first.
-    slow: Average of the observations in the modality's prediction space, `[B, ...]`: of all since
-      the last reset while they are few, then exponential.
-    count: How many there have been since the last reset, `[B]`; stops at 2³⁰.
+    slow: Average of the observations in the modality's prediction space, `[B, ...]`: a running mean
+      for the first `slow_ticks` observations, then an exponential moving average.
+    count: Number of observations since the last reset, `[B]`; stops at 2³⁰.
   """
 
   last: Num[Array, "B ..."]
@@ -31,12 +31,12 @@ class Memory(NamedTuple):
 
   @property
   def seen(self) -> Bool[Array, "*T B"]:
-    """Returns whether there has been an observation since the last reset; also of stacked states."""
+    """True if there has been an observation since the last reset; also for stacked states."""
     return self.count > 0
 
 
 def initial_memory(last: Num[Array, "B ..."], slow: Float[Array, "B ..."]) -> Memory:
-  """Returns a memory that has seen nothing, of the shapes and dtypes of the two arrays."""
+  """Returns an empty memory with the shapes and dtypes of the two arrays."""
   zeros = jnp.zeros_like(last)
   return Memory(zeros, zeros, jnp.zeros_like(slow), jnp.zeros(last.shape[0], jnp.int32))
 
@@ -52,13 +52,13 @@ def remember(
   """Returns the memory after one tick.
 
   Args:
-    memory: Before the tick.
-    value: The observation; whatever stands in rows that are not valid is ignored, NaN included.
+    memory: Memory before the tick.
+    value: The observation; rows that are not valid are ignored, even if they contain NaN.
     slow_value: The observation in the prediction space.
     valid: Rows that were observed.
-    is_first: Rows in which a new recording starts at this tick: what was before is forgotten.
-    slow_ticks: Time constant of the slow average, in observed ticks; until there were so many, it
-      is the plain mean.
+    is_first: Rows in which a new recording starts at this tick; they are reset.
+    slow_ticks: Time constant of the slow average, in observed ticks; the first `slow_ticks`
+      observations are averaged with equal weights.
   """
   blank = initial_memory(memory.last, memory.slow)
   memory = jax.tree.map(lambda new, old: where_rows(is_first, new, old), blank, memory)

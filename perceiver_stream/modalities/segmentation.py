@@ -11,7 +11,8 @@ from perceiver_stream.modalities.base import mean_over_element
 from perceiver_stream.modalities.dense import Dense, DenseConfig
 from perceiver_stream.types import ModalitySpec, Size
 
-# Log-odds of a copied class: sure enough to be an answer, not so sure that a change cannot be learnt.
+# Log-odds of a copied class: large enough for a prediction, small enough that changes can be
+# learned.
 _COPY_LOGIT = 4.0
 
 
@@ -20,9 +21,9 @@ class Config(DenseConfig):
   """Sizes of the segmentation modality.
 
   Attributes:
-    num_classes: Classes told apart; ids outside [0, num_classes) count as class 0.
-    foreground: Whether there are two classes, 0 and all else: where ids only number the things of a
-      scene, nobody can know which is which.
+    num_classes: Number of classes; ids outside [0, num_classes) count as class 0.
+    foreground: If True, there are two classes, 0 and all other ids. For ids that only number the
+      objects of a scene, which cannot be predicted.
   """
 
   num_classes: Size = 16
@@ -33,7 +34,7 @@ class Config(DenseConfig):
     super().validate()
     if self.foreground and self.num_classes != 2:
       raise ValueError(
-        f"segmentation: foreground=True tells things from ground, which are 2 classes, but "
+        f"segmentation: foreground=True separates objects from ground, which are 2 classes, but "
         f"num_classes={self.num_classes}; set num_classes=2."
       )
 
@@ -67,11 +68,11 @@ class Segmentation(Dense):
     return _COPY_LOGIT * jax.nn.one_hot(value, self.config.num_classes, dtype=jnp.float32)
 
   def prior(self, batch_size: int) -> Float[Array, "B ..."]:
-    """Returns equal logits."""
+    """Returns zero logits."""
     return jnp.zeros_like(super().prior(batch_size))
 
   def postprocess(self, prediction: np.ndarray) -> np.ndarray:
-    """Returns the likeliest class ids."""
+    """Returns the most likely class ids."""
     return np.argmax(prediction, axis=-1).astype(np.int32)
 
   def loss(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:

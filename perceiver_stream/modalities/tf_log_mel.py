@@ -1,9 +1,9 @@
-"""Log-mel frames by tensorflow-io, for pipelines that prepare sound in tf.data: equal to ours.
+"""Log-mel frames with tensorflow-io, equal to ours, for pipelines that prepare sound in tf.data.
 
-tensorflow-io's own mel scale has triangles in mel where ours are in hertz, and its window another
-last sample; so its spectrogram is given frames weighted beforehand, and our filters follow. Its
-native library does not load beside the TensorFlow that JAX can live with; what is used here needs
-none, and its warnings about that can be ignored.
+tensorflow-io's mel filters are triangles in mel instead of hertz, and its window has a different
+last sample. Its spectrogram is therefore computed from windowed frames, followed by our filters.
+Its native library does not load with the TensorFlow versions that are compatible with JAX. The
+functions used here do not need it, so its warnings can be ignored.
 """
 
 import warnings
@@ -20,11 +20,11 @@ def log_mel(samples: Float[np.ndarray, " S"], config: Config) -> Any:
   """Returns log(energy + floor), a float32 tensor `[F, M]`, as `Audio.log_mel` does.
 
   Args:
-    samples: Of one tick; also a tensor, in a function that tf.data maps.
-    config: Of the audio modality; its `window` is even.
+    samples: Samples of one tick; may be a tensor inside a function mapped by tf.data.
+    config: Config of the audio modality; its `window` is even.
 
   Raises:
-    ImportError: The `tf` extra is not there; the message says how to install it.
+    ImportError: The `tf` extra is not installed; the message has the command that installs it.
   """
   try:
     tf = require("tensorflow", "tf")
@@ -40,7 +40,7 @@ def log_mel(samples: Float[np.ndarray, " S"], config: Config) -> Any:
   theirs = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(c.window) / c.window)
   ratio = np.divide(np.hanning(c.window), theirs, out=np.zeros(c.window), where=theirs > 0)
   frames = tf.signal.frame(samples, c.window, c.hop) * ratio.astype(np.float32)
-  # One frame after the other: nothing overlaps.
+  # Frames one after another, without overlap.
   spectrum = tfio.audio.spectrogram(
     tf.reshape(frames, [-1]), nfft=c.window, window=c.window, stride=c.window
   )

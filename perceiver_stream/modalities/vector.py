@@ -1,4 +1,4 @@
-"""Vectors: proprioception, actions, poses; anything that is a handful of numbers per tick."""
+"""Vectors: proprioception, actions, poses, or any other small set of numbers per tick."""
 
 from dataclasses import dataclass, replace
 

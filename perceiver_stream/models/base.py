@@ -1,7 +1,7 @@
-"""The contract every model keeps: pure functions over one parameter tree.
+"""The contract of all models: pure functions over one parameter tree.
 
-A model is written as a `Network`, made of ordinary Haiku modules, and `as_model` turns
-it into a `Model`. Users see only the functions; no Haiku transform, no hidden state.
+A model is implemented as a `Network` of ordinary Haiku modules; `as_model` converts it to a
+`Model`. Users only need the functions of `Model`: no Haiku transform and no hidden state.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from perceiver_stream.utils.suggest import did_you_mean
 
 
 class Outputs(NamedTuple):
-  """What a tick gives; in `unroll` every array has a leading T.
+  """Outputs of one tick; in `unroll` every array has a leading T.
 
   Attributes:
     predictions: By modality, `[B, num_displacements, ...]`, each in its modality's prediction
@@ -33,7 +33,7 @@ class Outputs(NamedTuple):
 
 @runtime_checkable
 class Network(Protocol):
-  """What a Haiku module must offer to become a `Model`. States are pytrees of fixed shapes."""
+  """Interface of networks that `as_model` converts. States are pytrees of fixed shapes."""
 
   def initial_state(self, batch_size: int) -> PyTree:
     """Returns the state before the first tick."""
@@ -48,7 +48,7 @@ class Network(Protocol):
     ...
 
   def decode(self, state: PyTree, queries: Mapping[str, Queries]) -> dict[str, Array]:
-    """Returns answers to the queries, `[B, Q, ...]`."""
+    """Returns the predictions for the queries, `[B, Q, ...]`."""
     ...
 
   def predict(self, state: PyTree, displacements: tuple[int, ...]) -> dict[str, Array]:
@@ -57,24 +57,24 @@ class Network(Protocol):
 
 
 class Model(NamedTuple):
-  """A model as pure, jitted functions of (params, …). Batch rows are streams side by side.
+  """A model as pure, jitted functions of (params, …). Batch rows are independent streams.
 
   Attributes:
     init: `(rng, observation) -> params`; observation arrays `[B, ...]`.
     initial_state: `(params, batch_size=1, rng=None) -> state`.
     step: `(params, state, observation) -> (Outputs, state)`; one tick, arrays `[B, ...]`.
     unroll: `(params, state, observations, displacements=None) -> (Outputs, state)`; arrays
-      `[T, B, ...]`; `displacements=()` leaves predictions out. Each T is compiled once: for lengths that
-      keep changing use `unroll_any`.
+      `[T, B, ...]`; `displacements=()` leaves predictions out. Each T is compiled once; use
+      `unroll_any` for varying lengths.
     observe: `(params, state, observations) -> (states, state)`; the state after every tick.
     decode: `(params, state, queries) -> {modality: [B, Q, ...]}`; see `queries`.
     predict: `(params, state, displacements) -> {modality: [B, num_displacements, ...]}`.
     latents: `(params, state) -> [B, L, D]`; of the states of T ticks, `[T, B, L, D]`.
-    modalities: What the model reads and predicts, by name, with losses, metrics and pictures.
-    displacements: The displacements it was made for.
-    config: What it was built from.
-    network: Makes the `Network` inside a Haiku transform, for capabilities beyond this contract such
-      as `evaluation.attention.attention_maps`.
+    modalities: Inputs and outputs by name, with losses, metrics and images.
+    displacements: Displacements that `step` and `unroll` predict by default.
+    config: Config from which it was built.
+    network: Creates the `Network` inside a Haiku transform, for capabilities beyond this contract
+      such as `evaluation.attention.attention_maps`.
   """
 
   init: Callable[..., hk.MutableParams]
@@ -97,14 +97,14 @@ class Model(NamedTuple):
     observations: Observation,
     displacements: Sequence[int] | None = None,
   ) -> tuple[Outputs, PyTree]:
-    """Returns what `unroll` does, compiling for lengths that are powers of two alone.
+    """Returns the result of `unroll`, compiled only for lengths that are powers of two.
 
-    T ticks are cut into pieces of 2^k ticks, longest first, so all lengths up to T need at most
+    T ticks are split into pieces of 2^k ticks, longest first, so all lengths up to T need at most
     log2(T) + 1 programs.
 
     Args:
-      params: Of the model.
-      state: From `initial_state` or the last call.
+      params: Parameters of the model.
+      state: State from `initial_state` or the last call.
       observations: Arrays `[T, B, ...]`, any T of at least 1.
       displacements: As in `unroll`.
 
@@ -134,8 +134,8 @@ class Model(NamedTuple):
 
     Args:
       modality: One of `modalities`.
-      displacement: Ticks from the newest observation to the moment asked for.
-      cells: Flat row-major indices of the cells wanted; None is all of them.
+      displacement: Ticks from the newest observation to the queried time.
+      cells: Flat row-major indices of the requested cells; None: all cells.
 
     Raises:
       ValueError: The modality is not one of the model's.
@@ -151,7 +151,7 @@ class Model(NamedTuple):
 
 
 class Functions(NamedTuple):
-  """The functions of `Model` as a Haiku transform sees them: of a network, without parameters."""
+  """The functions of `Model` inside a Haiku transform, without parameters."""
 
   initial_state: Callable[..., PyTree]
   step: Callable[..., tuple[Outputs, PyTree]]
@@ -200,9 +200,9 @@ def as_model(
 
   Args:
     make_network: Called inside a Haiku transform; must return the same modules every time.
-    modalities: What the network reads and predicts.
+    modalities: Inputs and outputs of the network by name.
     displacements: Ticks ahead that `step` and `unroll` predict.
-    config: Kept for reference.
+    config: Stored for reference.
   """
 
   def transformed() -> tuple[Callable, Functions]:
@@ -247,22 +247,22 @@ def as_model(
 
 
 class ObservationCheck:
-  """Keeps what the model reads of an observation, and explains what does not fit."""
+  """Selects the inputs of the model from an observation and checks their shapes."""
 
   def __init__(self, modalities: dict[str, Modality]):
     self.modalities = modalities
 
   def __call__(self, observation: Observation, leading: int) -> dict[str, Any]:
-    """Returns the known arrays; names that no modality of the model has are left out.
+    """Returns the known arrays; names that are not modalities of the model are left out.
 
     Raises:
-      ValueError: A shape does not fit its modality, a name is misspelt, or nothing is known.
+      ValueError: A shape does not match its modality, a name is misspelt, or no name is known.
     """
     known = {IS_FIRST} | set(self.modalities) | {valid_key(name) for name in self.modalities}
     for name in sorted(set(observation) - known):
       hint = did_you_mean(name, known, cutoff=0.8)
       if hint and not name.endswith(VALID_SUFFIX):
-        raise ValueError(f"observation has '{name}', which this model does not know.{hint}")
+        raise ValueError(f"observation has '{name}', which is not an input of this model.{hint}")
     kept = {name: observation[name] for name in sorted(known & set(observation))}
     if not set(kept) & set(self.modalities):
       raise ValueError(

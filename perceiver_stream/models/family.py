@@ -48,7 +48,8 @@ class Family:
     released: The published file of a variant, in words.
     equals_released: Variants whose architecture the tests compare with released code, as small
       random instances (`tests/golden`).
-    detect: `(flat arrays of a published file) -> Detected`, or None where they are not of the family.
+    detect: `(flat arrays of a published file) -> Detected`, or None where they are not of the
+      family.
     rules: `(config) -> rules`: the names in a published file, as the release writes them.
     objective: Dotted name of the module with the family's own objective, as those in
       `training.objectives`; imported where models learn.

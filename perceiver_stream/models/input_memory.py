@@ -1,4 +1,4 @@
-"""What models of one stream of frames share: remembering them, and picking cells of a picture."""
+"""Memory of the inputs after every tick, and selection of cells and displacements."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -29,16 +29,16 @@ def remember_ticks(
   *,
   resets_at_cuts: bool = False,
 ) -> Remembered:
-  """Returns what is remembered after every tick; an absent modality is held.
+  """Returns the memories after every tick; that of a missing modality is unchanged.
 
-  An observation that is not finite, as its modality computes with it, is as if it were not valid.
+  An observation that is not finite after `Modality.preprocess` counts as invalid.
 
   Args:
-    modalities: What is remembered.
-    memory: Before the first tick.
+    modalities: Modalities to remember, by name.
+    memory: Memories before the first tick.
     observations: Arrays `[T, B, ...]`; see `types.Observation`.
-    resets_at_cuts: If True, memory is also reset at a cut within a recording, so that motion, change
-      and the slow average never span two shots. Costs a motion search per tick.
+    resets_at_cuts: If True, memory is also reset at a cut within a recording, so that motion,
+      change and the slow average never span two shots. Costs a motion search per tick.
   """
   present = {n: observations[n] for n in modalities if n in observations}
   leading = next(iter(present.values())).shape[:2]
@@ -73,13 +73,13 @@ def remember_ticks(
 def remember_tick(
   modalities: Mapping[str, Modality], memory: Mapping[str, Memory], observation: Observation
 ) -> Remembered:
-  """Returns what `remember_ticks` does, of one tick: arrays `[B, ...]`."""
+  """Returns the result of `remember_ticks` for one tick: arrays `[B, ...]`."""
   once = jax.tree.map(lambda x: x[None], dict(observation))
   return jax.tree.map(lambda x: x[0], remember_ticks(modalities, memory, once))
 
 
 def tick_shapes(modalities: Mapping[str, Modality]) -> dict[str, jax.ShapeDtypeStruct]:
-  """Returns what comes with every tick, with one row: observations, their flags and `is_first`."""
+  """Returns the shapes of a tick's inputs with one row: observations, flags and `is_first`."""
   shapes = {
     n: jax.ShapeDtypeStruct((1, *m.spec.shape), m.spec.dtype) for n, m in modalities.items()
   }
@@ -90,7 +90,7 @@ def tick_shapes(modalities: Mapping[str, Modality]) -> dict[str, jax.ShapeDtypeS
 def remembering(
   modalities: Mapping[str, Modality], call: Callable[[PyTree, Values], tuple[Values, PyTree]]
 ) -> Layer:
-  """Returns the first layer of a model; its state is what is remembered, see `staged.Layer`."""
+  """Returns the first layer of a model, whose state is the memory of its inputs."""
 
   def start(rows: int) -> dict[str, Memory]:
     return {n: m.initial_memory(rows) for n, m in modalities.items()}
@@ -99,19 +99,19 @@ def remembering(
 
 
 def nearest(
-  answers: Float[Array, "B K Q ..."], displacements: tuple[int, ...], asked: Float[Array, " Q"]
+  outputs: Float[Array, "B K Q ..."], displacements: tuple[int, ...], requested: Float[Array, " Q"]
 ) -> Float[Array, "B Q ..."]:
-  """Returns, for every query, the answer at the displacement nearest to the one asked for."""
+  """Returns the output of every query at the displacement nearest to the requested one."""
   table = jnp.asarray(displacements, jnp.float32)
-  chosen = jnp.argmin(jnp.abs(asked[None] - table[:, None]), axis=0)  # [Q]
-  return jax.vmap(lambda a, k: a[:, k], in_axes=(2, 0), out_axes=1)(answers, chosen)
+  chosen = jnp.argmin(jnp.abs(requested[None] - table[:, None]), axis=0)  # [Q]
+  return jax.vmap(lambda a, k: a[:, k], in_axes=(2, 0), out_axes=1)(outputs, chosen)
 
 
 def grid_mask(shapes: Sequence[tuple[int, ...]], grid: tuple[int, int]) -> Bool[np.ndarray, "L N"]:
-  """Returns which tokens lie in each cell of a coarse grid, or have no place in the picture.
+  """Returns True for tokens in each cell of a coarse grid, or without a position in the image.
 
   Args:
-    shapes: Of the grids of tokens that follow each other; two axes are places in the picture.
+    shapes: Shapes of the concatenated grids of tokens; grids with two axes are image grids.
     grid: Rows and columns of cells.
   """
   own, cells = [], np.arange(math.prod(grid))[:, None]

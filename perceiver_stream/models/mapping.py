@@ -1,7 +1,8 @@
-"""Parameter names and layouts: ours on one side, a published file's on the other.
+"""Mapping between our parameter names and layouts and those of published files.
 
-A family of published weights is a list of `Rule`s. They are applied to our own parameter tree, so
-what a file must contain follows from the model, and every difference can be named.
+Published weights of a family are described by a list of `Rule`s. They are applied to our own
+parameter tree, so the model determines the required contents of a file, and errors can list every
+difference.
 """
 
 import re
@@ -15,13 +16,13 @@ Flat = dict[str, np.ndarray]
 
 
 class Rule(NamedTuple):
-  """How one kind of parameter is called and laid out in a published file.
+  """Name and layout of one kind of parameter in a published file.
 
   Attributes:
     ours: Regular expression for our name, `module/path/leaf`.
     theirs: Name in the file; `\\1` and so on are groups of `ours`.
-    shape: Shape in the file, from ours (after `axes`); default the same.
-    axes: Order of our axes in the file before reshaping; None keeps it.
+    shape: Function from our shape (after `axes`) to the shape in the file; default: the same shape.
+    axes: Order of our axes in the file before reshaping; None: unchanged.
   """
 
   ours: str
@@ -31,11 +32,12 @@ class Rule(NamedTuple):
 
 
 class Detected(NamedTuple):
-  """What a file turned out to be.
+  """Model detected in a published file.
 
   Attributes:
-    config: Of the model; what the file cannot tell is that of the published model.
-    rules: How a model's parameters are called in the file, from its final config.
+    config: Config of the model; fields that the file does not determine are those of the published
+      model.
+    rules: Function from the final config to the rules of the file.
     ignore: Regular expression of names in the file that no model needs.
   """
 
@@ -45,7 +47,7 @@ class Detected(NamedTuple):
 
 
 class Published(NamedTuple):
-  """Where one of our parameters is found: name, shape there, order of our axes there."""
+  """Location of one of our parameters in a file: its name, its shape, and the order of our axes."""
 
   name: str
   shape: Shape
@@ -67,14 +69,14 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def published_names(template: Mapping, rules: Sequence[Rule]) -> dict[str, Published]:
-  """Returns where each of our parameters is found, by our flat name.
+  """Returns the location of each of our parameters, keyed by our flat name.
 
   Args:
     template: Our parameters, or their shapes (`jax.eval_shape` of `init`).
-    rules: The first that matches decides.
+    rules: Rules; the first match is used.
 
   Raises:
-    KeyError: A parameter matches no rule: the rules and the model do not belong together.
+    KeyError: A parameter matches no rule: the rules do not belong to the model.
   """
   names = {}
   for ours, value in flatten(template).items():
@@ -85,7 +87,7 @@ def published_names(template: Mapping, rules: Sequence[Rule]) -> dict[str, Publi
         names[ours] = Published(match.expand(rule.theirs), rule.shape(shape), rule.axes)
         break
     else:
-      raise KeyError(f"zoo: no rule says how '{ours}' is called in the published file.")
+      raise KeyError(f"zoo: no rule gives the name of '{ours}' in the published file.")
   return names
 
 
@@ -103,15 +105,15 @@ def import_params(
     published: Arrays by their name in the file.
     template: Our parameters or their shapes.
     rules: See `Rule`.
-    source: What the file is called in errors.
+    source: Name of the file in errors.
     ignore: Regular expression of names in the file that no model needs.
 
   Raises:
-    ValueError: Names are missing, extra, or of the wrong shape; all are listed.
+    ValueError: Arrays are missing, extra, or misshaped; all are listed.
   """
   names = published_names(template, rules)
-  wanted = {p.name: p.shape for p in names.values()}
-  check_names(published, wanted, source=source, ignore=ignore)
+  expected = {p.name: p.shape for p in names.values()}
+  check_names(published, expected, source=source, ignore=ignore)
   shapes = {k: tuple(v.shape) for k, v in flatten(template).items()}
   flat = {}
   for ours, there in names.items():
@@ -124,7 +126,7 @@ def import_params(
 
 
 def export_params(params: Mapping, rules: Sequence[Rule]) -> Flat:
-  """Returns the arrays of a published file from our parameters; the inverse of importing."""
+  """Returns the arrays of a published file from our parameters; the inverse of `import_params`."""
   flat = flatten(params)
   exported = {}
   for ours, there in published_names(params, rules).items():
@@ -135,26 +137,26 @@ def export_params(params: Mapping, rules: Sequence[Rule]) -> Flat:
 
 
 def check_names(
-  published: Mapping[str, Any], wanted: Mapping[str, Shape], *, source: str, ignore: str = ""
+  published: Mapping[str, Any], expected: Mapping[str, Shape], *, source: str, ignore: str = ""
 ) -> None:
-  """Checks that a file has exactly the wanted arrays; of those given only the shapes are read.
+  """Checks that a file has exactly the expected arrays; only shapes are read.
 
   Raises:
-    ValueError: Names are missing, extra, or of the wrong shape; all are listed.
+    ValueError: Arrays are missing, extra, or misshaped; all are listed.
   """
   known = {name for name in published if not (ignore and re.fullmatch(ignore, name))}
-  missing = [f"{name} {list(wanted[name])}" for name in sorted(set(wanted) - known)]
-  extra = [f"{name} {list(published[name].shape)}" for name in sorted(known - set(wanted))]
+  missing = [f"{name} {list(expected[name])}" for name in sorted(set(expected) - known)]
+  extra = [f"{name} {list(published[name].shape)}" for name in sorted(known - set(expected))]
   wrong = [
-    f"{name} is {list(published[name].shape)}, expected {list(wanted[name])}"
-    for name in sorted(known & set(wanted))
-    if tuple(published[name].shape) != tuple(wanted[name])
+    f"{name} is {list(published[name].shape)}, expected {list(expected[name])}"
+    for name in sorted(known & set(expected))
+    if tuple(published[name].shape) != tuple(expected[name])
   ]
   lists = {"missing": missing, "not expected": extra, "wrong shape": wrong}
-  said = [f"{len(x)} {what}: {'; '.join(_shorten(x))}" for what, x in lists.items() if x]
-  if said:
+  problems = [f"{len(x)} {what}: {'; '.join(_shorten(x))}" for what, x in lists.items() if x]
+  if problems:
     raise ValueError(
-      f"{source}: parameters do not fit the model. {'. '.join(said)}. Build the model from the "
+      f"{source}: parameters do not fit the model. {'. '.join(problems)}. Build the model from the "
       f"config that belongs to the file, or give the right file."
     )
 
@@ -163,14 +165,13 @@ def _shorten(names: list[str], most: int = 40) -> list[str]:
   return names if len(names) <= most else [*names[:most], f"and {len(names) - most} more"]
 
 
-# --- sizes out of names and shapes ---
+# --- sizes from names and shapes ---
 
 
 def shape_of(flat: Flat, pattern: str, default: Shape) -> Shape:
   """Returns the shape of the first array of that name and rank.
 
-  If a file lacks it, the published size stands in, so that reading goes on to list all that is
-  missing.
+  If a file lacks it, the published size is used, so that `check_names` can list all missing arrays.
   """
   for name in sorted(flat):
     if re.fullmatch(pattern, name) and len(flat[name].shape) == len(default):
@@ -179,5 +180,5 @@ def shape_of(flat: Flat, pattern: str, default: Shape) -> Shape:
 
 
 def count_of(flat: Flat, pattern: str) -> int:
-  """Returns how many there are, from the highest number: one in the middle may be missing."""
+  """Returns one more than the highest number in matching names; one in between may be missing."""
   return 1 + max((int(m[1]) for m in map(re.compile(pattern).match, flat) if m), default=-1)

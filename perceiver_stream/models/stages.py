@@ -1,8 +1,8 @@
 """A model's depth as a list of layers with named registers between them.
 
-A layer reads registers that earlier layers (or the input) wrote, and writes its own. Run one after
-the other on the same frame, layers are an ordinary network; `execution` cuts the list into stages
-that all work at once, each on what the others left a tick ago.
+A layer reads registers written by earlier layers or the input, and writes its own. Run one after
+another on the same frame, layers form an ordinary network. `execution` partitions the list into
+stages that run in parallel, each on the outputs that the others wrote one tick ago.
 """
 
 import functools
@@ -16,19 +16,19 @@ from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream.utils import moved
 
-FRAMES = "frames"  # the register that nets of pictures read
+FRAMES = "frames"  # the register that image networks read
 
 Values = dict[str, PyTree]
 
 
 def no_state(batch_size: int) -> PyTree:
-  """Returns the state of a layer that carries nothing from tick to tick."""
+  """Returns the empty state of a stateless layer."""
   del batch_size
   return ()
 
 
 class Layer(NamedTuple):
-  """The smallest piece of depth; Haiku functions, to be called inside a transform.
+  """The smallest unit of depth: Haiku functions, called inside a transform.
 
   Attributes:
     name: Unique in its model.
@@ -48,12 +48,14 @@ class Staged(NamedTuple):
   """A model as layers.
 
   Attributes:
-    name: Of the model, for messages.
-    layers: In order of depth.
-    inputs: What comes with every tick, by register: shapes and dtypes with one row.
-    outputs: Registers that are the model's answer.
-    shortcuts: Registers that may be read fresher than what a layer reads beside them.
-    observed: Registers made of the input alone, without parameters: no gradient flows into them.
+    name: Name of the model, for messages.
+    layers: Layers in order of depth.
+    inputs: Inputs of every tick by register: shapes and dtypes with one row.
+    outputs: Registers of the model's outputs.
+    shortcuts: Registers that may skip the pipeline's delays: a reader gets the value that was
+      written one tick ago, computed from a newer frame than its other inputs.
+    observed: Registers that depend on the input only, without parameters: no gradient flows into
+      them.
   """
 
   name: str
@@ -70,13 +72,13 @@ def stateless_layer(
   function: Callable[..., PyTree],
   write: str | tuple[str, ...] = "",
 ) -> Layer:
-  """Returns a layer without state: it writes `function(*what it reads)`.
+  """Returns a layer without state that writes `function(*values of the registers it reads)`.
 
   Args:
-    name: Of the layer.
-    reads: Registers.
-    function: Of their values.
-    write: Register written, by default of the layer's name; or one per value that it returns.
+    name: Name of the layer.
+    reads: Registers it reads.
+    function: Function of their values.
+    write: Register written, or one per returned value; default: the name of the layer.
   """
 
   def call(state: PyTree, inputs: Values) -> tuple[Values, PyTree]:
@@ -94,7 +96,7 @@ def scoped_layer(
   function: Callable[..., PyTree],
   write: str | tuple[str, ...] = "",
 ) -> Layer:
-  """Returns a `stateless_layer`; modules that its function makes get the layer's name in front."""
+  """Returns a `stateless_layer` whose name is the prefix of modules created by its function."""
 
   def named(*values: PyTree) -> PyTree:
     with hk.name_scope(name):
@@ -106,14 +108,14 @@ def scoped_layer(
 def layer_chain(
   name: str, number: int, first: str, beside: Sequence[str], function: Callable[..., PyTree]
 ) -> tuple[Layer, ...]:
-  """Returns so many `stateless_layer`s named after their index, each of which reads the one before.
+  """Returns `number` indexed `stateless_layer`s, each of which reads the previous one.
 
   Args:
-    name: In front of the index.
-    number: Of layers.
-    first: Register that the first of them reads.
-    beside: Registers that all of them read besides.
-    function: `(index, what the one before wrote, *what stands beside) -> what it writes`.
+    name: Prefix of the index in names.
+    number: Number of layers.
+    first: Register that the first layer reads.
+    beside: Further registers that all layers read.
+    function: `(index, output of the previous layer, *further registers) -> output`.
   """
   before = (first, *(f"{name}_{i}" for i in range(number)))
   return tuple(
@@ -123,7 +125,7 @@ def layer_chain(
 
 
 def check_halvings(name: str, height: int, width: int, times: int, fewer: str) -> None:
-  """Raises ValueError if frames cannot be halved so often; `fewer` says of what there is too much."""
+  """Raises ValueError if frames cannot be halved `times` times; `fewer` is for the message."""
   factor = 2**times
   if height % factor or width % factor:
     raise ValueError(
@@ -135,9 +137,9 @@ def check_halvings(name: str, height: int, width: int, times: int, fewer: str) -
 def image_net(
   name: str, layers: Sequence[Layer], height: int, width: int, input_dim: int
 ) -> Staged:
-  """Returns a net that reads frames of one size; its last layer answers.
+  """Returns a network that reads frames of one size; the output is that of its last layer.
 
-  What a layer reads first came to it through all layers before; the rest are shortcuts.
+  The first register that a layer reads has passed all previous layers; the others are shortcuts.
   """
   frames = jax.ShapeDtypeStruct((1, height, width, input_dim), jnp.float32)
   sides = frozenset(register for layer in layers for register in layer.reads[1:])
@@ -145,12 +147,12 @@ def image_net(
 
 
 def apply_image_net(net: Staged, frames: Float[Array, "B H W C"]) -> Float[Array, "B h w K"]:
-  """Returns the answer of a net of `image_net` to every frame, all layers at once."""
+  """Returns the output of an `image_net` for every frame, all layers at once."""
   return forward(net.layers, {FRAMES: frames})[net.outputs[0]]
 
 
 def forward(layers: Sequence[Layer], inputs: Mapping[str, PyTree]) -> Values:
-  """Returns all registers after layers without state ran on one frame; inside a transform."""
+  """Returns all registers after running layers without state on one frame, inside a transform."""
   registers = dict(inputs)
   for layer in layers:
     written, _ = layer.call((), {name: registers[name] for name in layer.reads})

@@ -27,7 +27,7 @@ def observation(**changes):
   [
     ({"pixels": jnp.zeros((1, 17, 16, 3))}, r"'pixels' has shape \[1, 17, 16, 3\], expected \[1, 16, 16, 3\]"),
     ({"pixels": jnp.zeros((16, 16, 3))}, r"without its batch axis; add the leading axes \[B\]"),
-    ({"pixles": jnp.zeros(1)}, "'pixles', which this model does not know. Did you mean 'pixels'"),
+    ({"pixles": jnp.zeros(1)}, "'pixles', which is not an input of this model. Did you mean 'pixels'"),
     ({"audio": jnp.zeros((2, 640))}, r"'audio' has shape \[2, 640\], expected \[1, 640\]"),
   ],
 )  # fmt: skip

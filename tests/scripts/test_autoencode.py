@@ -38,7 +38,7 @@ def _beside_the_movies(movies, monkeypatch):
 
 def test_a_video_comes_out_beside_itself_with_sound(command, movies, tmp_path):
   out = command("autoencode", "loud.mp4", UNTRAINED, f"--output={tmp_path / 'x.mp4'}", "--top=2")
-  assert "x.mp4: 7 pictures in 4 clips, perceiver_autoencoder/nano, untrained." in out
+  assert "x.mp4: 7 frames in 4 clips, perceiver_autoencoder/nano, untrained." in out
   assert "pixels, PSNR dB: model " in out
   assert "mean colour " in out and "audio, PSNR dB: model " in out and "silence " in out
   assert out.count("%  class") == 2
@@ -60,7 +60,7 @@ def test_the_sound_of_the_original_stays_if_only_pictures_are_decoded(command, m
 def test_another_rate_and_no_sound(command, movies, tmp_path):
   options = (f"--output={tmp_path / 'x.mp4'}", "--rate_hz=12.5", "--decode=pixels,audio")
   out = command("autoencode", "deaf.mp4", NANO, *options)
-  assert "x.mp4: 2 pictures in 1 clips" in out and "The video has no sound" in out
+  assert "x.mp4: 2 frames in 1 clips" in out and "The video has no sound" in out
 
 
 def test_a_picture_and_a_video_are_classified(command, movies):

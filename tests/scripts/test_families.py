@@ -57,7 +57,7 @@ def run(monkeypatch, capsys):
 @pytest.mark.parametrize("name", SHOWN)
 def test_predict_shows_what_a_family_predicts(run, movie, tmp_path, name):
   out = run("predict", name, movie, f"--output={tmp_path / 'b.mp4'}")
-  assert f"{TICKS} pictures, {SHOWN[name]}" in out
+  assert f"{TICKS} frames, {SHOWN[name]}" in out
   with av.open(str(tmp_path / "b.mp4")) as file:
     assert len(list(file.decode(video=0))) == TICKS
 

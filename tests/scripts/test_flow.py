@@ -67,7 +67,7 @@ def test_a_video_gives_a_movie_and_all_flows(run, model, tmp_path):
   options = ("--max_ticks=4", "--max_side=20", "--save_flows", "--max_speed=2")
   out = run(movie, f"--model={model}", f"--output={tmp_path / 'out'}", *options)
   assert "flow.mp4: 3 flows, 20×15" in out
-  assert "Watched one tick for each picture, 0.040 s apart on average." in out
+  assert "Read one tick per frame, 0.040 s apart on average." in out
   assert "Full colour is 2.0 pixels per tick." in out
   with np.load(tmp_path / "out" / "flows.npz") as file:
     assert len(file.files) == 4 and file["flow_000000"].shape == (15, 20, 2)
@@ -94,7 +94,7 @@ def test_a_rate_instead_of_the_files_pictures(run, tmp_path):
   [
     (("A.png", "C.png", NANO), "the first image is 32×24, the second 32×20"),
     (("A.png", "gone.png", NANO), "flow.py: .*gone.png"),
-    (("A.png", NANO), "is one picture; give two pictures, or one video"),
+    (("A.png", NANO), "is one image; give two images, or one video"),
     (("A.png", "B.png", "--model=perceiver_flow/nan"), "Did you mean 'perceiver_flow/nano'"),
     (("A.png", "B.png", "--model=rvm/nano"), "a rvm gives no flow"),
     (("A.png", "B.png", "--model=stream_perceiver/nano"), "give it a video"),
@@ -113,4 +113,4 @@ def test_three_pictures_or_a_truth_of_a_video_are_refused(run, capsys):
   for args in (("a", "b", "c"), ("a", "--truth=b.flo")):
     with pytest.raises(SystemExit):
       run(*args, NANO, "--output=x")
-    assert "give two pictures, with or without --truth" in capsys.readouterr().err
+    assert "give two images, with or without --truth" in capsys.readouterr().err

@@ -81,5 +81,5 @@ def test_stopping_says_how_to_go_on(tmp_path, monkeypatch):
     raise KeyboardInterrupt
 
   monkeypatch.setattr(grid, "run", stopped)
-  with pytest.raises(SystemExit, match="the same command goes on"):
+  with pytest.raises(SystemExit, match="the same command resumes"):
     call(monkeypatch, "lab", "gap", f"--folder={tmp_path}", f"--output={tmp_path}")

@@ -79,7 +79,7 @@ def test_predict_writes_a_movie_with_sound(run, movie, tmp_path):
   out = run(
     "predict", NANO, movie, f"--output={tmp_path / 'b.mp4'}", "--displacement=2", "--beside"
   )
-  assert "30 pictures, with sound, 2 ticks ahead" in out
+  assert "30 frames, with sound, 2 ticks ahead" in out
   with av.open(str(tmp_path / "b.mp4")) as file:
     assert file.streams.video[0].width == 2 * file.streams.video[0].height
     assert len(file.streams.audio) == 1

@@ -131,7 +131,7 @@ def test_what_is_no_video_is_refused(run, movie, tmp_path):
   synthetic_movie(picture, 1, SIZE)
   for path, message in (
     (text, "cannot be opened as video"),
-    (picture, "is one picture; give a video"),
+    (picture, "is one image; give a video"),
     (tmp_path, r"holds 2 recordings \(.*one.mp4, .*text.mp4, ...\); give one video"),
     (tmp_path / "gone.mp4", "gone.mp4"),
   ):

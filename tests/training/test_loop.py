@@ -149,7 +149,7 @@ def test_observations_that_are_not_finite_are_not_valid_and_counted(tmp_path):
   def go(folder, windows):
     config = make_config(folder, max_windows=windows)
     parts = make_parts(config, Windows(total=9, bad=(2, 5)), modalities=known)
-    with pytest.warns(modalities.NonFiniteWarning, match="'x' is not finite.*not valid") as found:
+    with pytest.warns(modalities.NonFiniteWarning, match="'x' is not finite.*invalid") as found:
       summary = train(config, parts)
     assert len([w for w in found if w.category is modalities.NonFiniteWarning]) == 1
     return summary

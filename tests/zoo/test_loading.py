@@ -320,7 +320,7 @@ def test_unknown_arrays_are_described():
 
 
 def test_a_parameter_without_a_rule_is_our_mistake_and_says_so():
-  with pytest.raises(KeyError, match="no rule says how 'a/b/w' is called"):
+  with pytest.raises(KeyError, match="no rule gives the name of 'a/b/w'"):
     translation.published_names({"a/b": {"w": np.zeros(1)}}, [])
 
 

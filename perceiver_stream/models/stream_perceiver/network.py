@@ -50,7 +50,8 @@ _READS = r"/core/(read/attention|correct_\d+/cross_attention)$"
 class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  # it is an ABCMeta
   """The network; `build` makes the `Model` of it.
 
-  A state's `extra` is what the modalities derived from the memory, kept so that it is computed once.
+  A state's `extra` is what the modalities derived from the memory, kept so that it is computed
+  once.
   """
 
   def __init__(self, config: Config, modalities: dict[str, Modality], *, name: str):
