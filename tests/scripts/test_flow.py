@@ -80,7 +80,7 @@ def test_numbered_images_are_a_video(run, tmp_path):
   for number, tick in enumerate(streams.open_rows(config)[0]):
     (tmp_path / f"frame{8 + number}.png").write_bytes(images.png_bytes(tick["pixels"]))
   out = run(tmp_path, NANO, f"--output={tmp_path / 'out'}", "--rate_hz=10")
-  assert "2 flows, 32×24" in out and "one tick for each picture, 0.100 s apart" in out
+  assert "2 flows, 32×24" in out and "one tick per frame, 0.100 s apart" in out
 
 
 def test_a_rate_instead_of_the_files_pictures(run, tmp_path):
