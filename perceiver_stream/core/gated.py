@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from perceiver_stream.core.predict_correct import CoreConfig, CoreInputs
+from perceiver_stream.core.base import Core, CoreConfig, CoreInputs
 from perceiver_stream.nn import (
   CrossBlock,
   LayerNorm,
@@ -33,7 +33,7 @@ class GatedConfig(CoreConfig):
   num_layers: Layers = 2
 
 
-class Gated(hk.RNNCore):
+class Gated(Core):
   """s ← (1 - u) s + u h, with h a transformer of the input vectors and of r ⊙ norm(s).
 
   u and r are gates, see `gate`; the state starts at zero. The submodules own the parameters,

@@ -9,8 +9,9 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float
 
+from perceiver_stream.core.base import Core, CoreConfig, CoreInputs
 from perceiver_stream.nn import (
   LayerNorm,
   LearnedPositions,
@@ -21,35 +22,11 @@ from perceiver_stream.nn import (
   shard_axis,
   where_rows,
 )
-from perceiver_stream.types import Layers, Size
+from perceiver_stream.types import Layers
 from perceiver_stream.utils.renamed_fields import Moved, renamed_fields
 
 EMBEDDINGS = ("none", "learned", "grid")
 _BANDS = 8  # of the positions of latents
-
-
-class CoreInputs(NamedTuple):
-  """What a core reads at one tick; what is None is left out of the program.
-
-  Attributes:
-    tokens: `[B, N, C]` of all modalities; at least one token is visible in every row.
-    visible: `[B, N]` bool, or `[B, L, N]` by latent; tokens of what was not observed are not. None:
-      all are.
-    is_first: `[B]` bool; True resets that row's state before the tick.
-    start: `[B, L, D]`, the state of a reset row; None: the core's initial state.
-    detach: `[B]` bool; True stops the gradient into the past.
-    valid: `[B]` bool; False where nothing was observed: the prediction, or without one the state
-      before, is kept.
-    beside: Further inputs of the corrector.
-  """
-
-  tokens: Float[Array, "B N C"]
-  visible: Bool[Array, "B N"] | Bool[Array, "B L N"] | None = None
-  is_first: Bool[Array, " B"] | None = None
-  start: Float[Array, "B L D"] | None = None
-  detach: Bool[Array, " B"] | None = None
-  valid: Bool[Array, " B"] | None = None
-  beside: PyTree = None
 
 
 class Step(NamedTuple):
@@ -58,31 +35,6 @@ class Step(NamedTuple):
   before: Float[Array, "B L D"]
   predicted: Float[Array, "B L D"]
   corrected: Float[Array, "B L D"]
-
-
-@dataclass(kw_only=True)
-class CoreConfig:
-  """Sizes every core has.
-
-  Attributes:
-    num_latents: Latents in the array, L.
-    latent_dim: Width of a latent, D.
-    num_heads: Attention heads.
-    mlp_factor: MLP width over `latent_dim`.
-  """
-
-  num_latents: Size = 64
-  latent_dim: Size = 128
-  num_heads: Size = 4
-  mlp_factor: Size = 2
-
-  def validate(self) -> None:
-    """Checks the fields; raises ValueError."""
-    if self.latent_dim % self.num_heads:
-      raise ValueError(
-        f"{type(self).__name__}: latent_dim={self.latent_dim} is not a multiple of "
-        f"num_heads={self.num_heads}; change one of them."
-      )
 
 
 @renamed_fields(
@@ -127,7 +79,7 @@ def grid_embedding(num: int, dim: int) -> Float[np.ndarray, "L D"]:
   return features @ mix / np.sqrt(np.mean(np.sum(np.square(features), axis=1)))
 
 
-class PredictCorrect(hk.RNNCore):
+class PredictCorrect(Core):
   """s ← norm(correct(predict(s), tokens)), or with `norm_first` s ← correct(predict(norm(s)), tokens).
 
   The state is an array `[B, L, D]`, float32. The parts own the parameters, so their names are those

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
 from perceiver_stream.modalities.memory import Memory, initial_memory, remember
-from perceiver_stream.nn import Linear, Precision, coordinates, fourier_linear
+from perceiver_stream.nn import FramePair, Linear, Precision, coordinates, fourier_linear
 from perceiver_stream.types import Bands, ModalitySpec, NonNegative, Positive
 
 
@@ -132,6 +132,11 @@ class Modality:
     """Returns what can be computed from the memory without parameters, or nothing."""
     del memory
     return ()
+
+  def frame_pair(self, memory: Memory, extra: Any, valid: Bool[Array, " B"]) -> FramePair | None:
+    """Returns the last two images and the motion between them, for cores that follow it; or None."""
+    del memory, extra, valid
+    return None
 
   def tokens(
     self, memory: Memory, derived: Any, dim: int, precision: Precision

@@ -24,6 +24,7 @@ from perceiver_stream.modalities.memory import Memory
 from perceiver_stream.modalities.sources import latent_motion, sources
 from perceiver_stream.nn import (
   ConvStack,
+  FramePair,
   LayerNorm,
   Linear,
   Precision,
@@ -108,6 +109,11 @@ class Pixels(Dense):
   def derive(self, memory: Memory) -> Float[Array, "B H W 3"]:
     """Returns motion features between the last two frames; see `nn.local_motion`."""
     return local_motion(memory.previous, memory.last, levels=self.config.motion_levels)
+
+  def frame_pair(self, memory: Memory, extra: Any, valid: Bool[Array, " B"]) -> FramePair:
+    """Returns the last two frames and the motion between them, both ways."""
+    forward = local_motion(memory.last, memory.previous, levels=self.config.motion_levels)
+    return FramePair(memory.previous, memory.last, forward[..., :2], extra[..., :2], valid)
 
   def tokens(
     self, memory: Memory, derived: Any, dim: int, precision: Precision

@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from perceiver_stream import modalities as modality_room
-from perceiver_stream.core import CoreInputs
+from perceiver_stream.core import Core, CoreInputs
 from perceiver_stream.modalities import Memory, Modality, Queries, pixels
 from perceiver_stream.modalities.base import cell_index
 from perceiver_stream.models.input_memory import Remembered, nearest, remember_ticks
@@ -21,12 +20,12 @@ class State(NamedTuple):
   """All that is carried from tick to tick; fixed shapes, exportable.
 
   Attributes:
-    latents: `[B, L, D]` float32, what read-outs read.
+    latents: State of the core: `[B, L, D]` float32, or a pytree of which `Core.latents` makes that.
     memory: Remembered input by modality.
     extra: Whatever else the network carries: see its `initial_extra`.
   """
 
-  latents: Float[Array, "*T B L D"]
+  latents: Any
   memory: dict[str, Memory]
   extra: PyTree = ()
 
@@ -45,10 +44,10 @@ class StreamNetwork(abc.ABC):
   resets_at_cuts = False
 
   @abc.abstractmethod
-  def initial_latents(self, batch_size: int) -> Float[Array, "B L D"]:
-    """Returns the latents before the first tick."""
+  def initial_latents(self, batch_size: int) -> PyTree:
+    """Returns the latents before the first tick, as `State` has them."""
 
-  def initial_extra(self, latents: Float[Array, "B L D"], memory: Mapping[str, Memory]) -> PyTree:
+  def initial_extra(self, latents: PyTree, memory: Mapping[str, Memory]) -> PyTree:
     """Returns what is carried beside latents and memory; nothing by default."""
     del latents, memory
     return ()
@@ -135,25 +134,29 @@ class RecurrentNetwork(QueriedNetwork):
   holds the core alone.
 
   Attributes:
-    core: The recurrence, an `hk.RNNCore` over `CoreInputs`.
+    core: The recurrence over `CoreInputs`.
   """
 
-  core: hk.RNNCore
+  core: Core
 
   @abc.abstractmethod
   def encode(self, state: State, kept: Remembered) -> tuple[CoreInputs, PyTree]:
     """Returns what the core reads at each of T ticks, and what is carried beside after each."""
 
-  def initial_latents(self, batch_size: int) -> Float[Array, "B L D"]:
+  def initial_latents(self, batch_size: int) -> PyTree:
     """Returns the initial state of the core."""
-    return self.core.initial_state(batch_size)  # type: ignore[return-value]
+    return self.core.initial_state(batch_size)
+
+  def latents(self, state: State) -> Float[Array, "*T B L D"]:
+    """Returns the latent array of the core's state."""
+    return self.core.latents(state.latents)
 
   def unroll(self, state: State, kept: Remembered) -> State:
     """Returns the state after each of T ticks."""
     inputs, extra = self.encode(state, kept)
     core = hk.remat(self.core) if self.config.remat else self.core
     latents, _ = hk.dynamic_unroll(core, inputs, state.latents)
-    return State(jnp.asarray(latents), kept.memory, extra)
+    return State(latents, kept.memory, extra)
 
 
 def assembled(modality: Modality, cells: Float[Array, "B K Q ..."]) -> Float[Array, "B K ..."]:

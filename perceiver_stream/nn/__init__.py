@@ -14,6 +14,11 @@ from perceiver_stream.nn.layers import LayerNorm as LayerNorm
 from perceiver_stream.nn.layers import Linear as Linear
 from perceiver_stream.nn.layers import RMSNorm as RMSNorm
 from perceiver_stream.nn.layers import gelu as gelu
+from perceiver_stream.nn.matching import PatchMatch as PatchMatch
+from perceiver_stream.nn.matching import match_patches as match_patches
+from perceiver_stream.nn.matching import patches_at as patches_at
+from perceiver_stream.nn.matching import unit_length as unit_length
+from perceiver_stream.nn.motion import FramePair as FramePair
 from perceiver_stream.nn.motion import has_stopped as has_stopped
 from perceiver_stream.nn.motion import is_cut as is_cut
 from perceiver_stream.nn.motion import local_motion as local_motion
@@ -26,6 +31,7 @@ from perceiver_stream.nn.positions import fourier_linear as fourier_linear
 from perceiver_stream.nn.positions import fourier_octaves as fourier_octaves
 from perceiver_stream.nn.positions import sincos_1d as sincos_1d
 from perceiver_stream.nn.precision import Precision as Precision
+from perceiver_stream.nn.relative import RelativeCrossBlock as RelativeCrossBlock
 from perceiver_stream.nn.rows import repeat_rows as repeat_rows
 from perceiver_stream.nn.rows import where_rows as where_rows
 from perceiver_stream.nn.sampling import sample_bilinear as sample_bilinear

@@ -97,7 +97,8 @@ def _logits(queries: Array, keys: Array, mask: Array | None) -> Array:
   return jnp.where(mask, logits, _MASKED)
 
 
-def _weights(queries: Array, keys: Array, mask: Array | None) -> Float[Array, "B M Q N"]:
+def attention_weights(queries: Array, keys: Array, mask: Array | None) -> Float[Array, "B M Q N"]:
+  """Returns the weights by which `attend` averages the values, for the same arguments."""
   logits = _logits(queries, keys, mask)
   weights = jax.nn.softmax(logits, axis=-1)
   if mask is not None:  # also gives zeros to a query without keys
@@ -106,7 +107,7 @@ def _weights(queries: Array, keys: Array, mask: Array | None) -> Float[Array, "B
 
 
 def _attend_at_once(queries: Array, keys: Array, values: Array, mask: Array | None) -> Array:
-  weights = _weights(queries, keys, mask)
+  weights = attention_weights(queries, keys, mask)
   return jnp.einsum("bmqn,bnmg->bqmg", weights.astype(values.dtype), values)
 
 
@@ -228,7 +229,7 @@ class Attention(hk.Module):
     v = self._heads(keys_values, v_dim, "value")
     if self.qk_norm:
       q, k = RMSNorm(name="query_norm")(q), RMSNorm(name="key_norm")(k)
-    record(self.module_name, lambda: jnp.mean(_weights(q, k, mask), axis=1))
+    record(self.module_name, lambda: jnp.mean(attention_weights(q, k, mask), axis=1))
     gathered = rearrange(attend(q, k, v, mask), "b q m g -> b q (m g)")
     return Linear(self.output_dim or v_dim, name="output")(gathered)
 

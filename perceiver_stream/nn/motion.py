@@ -5,6 +5,7 @@ and not a final estimate: it is wrong at occlusions, in flat regions and under c
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,25 @@ from perceiver_stream.nn.sampling import sample_bilinear
 CUT_SHARE = 0.5  # of an image's variance; matched motion leaves more of it only across a cut
 STILL = 1.5e-5  # mean squared difference of a grey level, 1 / 255
 CUT_FLOOR = 1e-3  # mean squared difference: less is noise of a nearly uniform image
+
+
+class FramePair(NamedTuple):
+  """Two successive images and the motion between them.
+
+  Attributes:
+    previous: RGB in [0, 1].
+    newest: Likewise; equal to `previous` at the start of a recording.
+    forward: Displacement (x, y) in pixels from each pixel of `previous` to `newest`.
+    backward: Displacement from each pixel of `newest` to `previous`.
+    observed: False where there is no new image at this tick, so that the pair is that of an earlier
+      one.
+  """
+
+  previous: Float[Array, "*T B H W 3"]
+  newest: Float[Array, "*T B H W 3"]
+  forward: Float[Array, "*T B H W 2"]
+  backward: Float[Array, "*T B H W 2"]
+  observed: Bool[Array, "*T B"]
 
 
 # Traced once per shape and not at each call, which would take a fifth of a model's tracing time.

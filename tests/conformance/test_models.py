@@ -15,7 +15,7 @@ import pytest
 from trees import assert_close, shaken
 
 from perceiver_stream import zoo
-from perceiver_stream.core import GatedConfig, PredictCorrectConfig
+from perceiver_stream.core import GatedConfig, PositionedConfig, PredictCorrectConfig
 from perceiver_stream.modalities import audio, depth, flow, pixels, segmentation, vector
 from perceiver_stream.models import stream_perceiver
 from perceiver_stream.nn import Precision
@@ -60,9 +60,15 @@ def gated_and_conv() -> stream_perceiver.Config:
   )
 
 
+def with_positions() -> stream_perceiver.Config:
+  core = PositionedConfig(num_latents=5, latent_dim=8, num_heads=2, global_share=0.4, patch=3)
+  return mixture(core, pixels=frame(), audio=audio.Config())
+
+
 MIXTURES = {
   "everything": everything,
   "gated_and_conv": gated_and_conv,
+  "with_positions": with_positions,
   "per_pixel": lambda: mixture(pixels=frame(height=4, width=6, tokenizer="pixel", patch=1)),
 }
 ZOO = [name for name in zoo.names() if name.endswith("/nano")]
@@ -314,7 +320,10 @@ def test_bfloat16_is_close_and_keeps_the_state_in_float32(name):
   exact = unrolled(name)[1]
   rough = zoo.build(config)
   near, state = rough.unroll(params, rough.initial_state(params, ROWS), observed)
-  assert state.latents.dtype == jnp.float32
+  assert {x.dtype for x in jax.tree.leaves(state.latents)} <= {
+    jnp.dtype("float32"),
+    jnp.dtype("int32"),
+  }
   assert np.max(np.abs(near.latents - exact.latents)) < 0.25
   for a, b in zip(
     jax.tree.leaves(near.predictions), jax.tree.leaves(exact.predictions), strict=True

@@ -29,6 +29,7 @@ from perceiver_stream.models.recurrent import RecurrentNetwork, State
 from perceiver_stream.models.stream_perceiver.config import Config
 from perceiver_stream.nn import (
   CrossBlock,
+  FramePair,
   LayerNorm,
   LearnedPositions,
   Linear,
@@ -74,7 +75,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
 
   # --- encoding -----------------------------------------------------------------------------------
 
-  def initial_extra(self, latents: Array, memory: Mapping[str, Memory]) -> dict[str, PyTree]:
+  def initial_extra(self, latents: PyTree, memory: Mapping[str, Memory]) -> dict[str, PyTree]:
     """Returns what the modalities derive from the memory."""
     del latents
     return {n: m.derive(memory[n]) for n, m in self.modalities.items()}
@@ -90,7 +91,29 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     tokens, visible = self._tokens(flat, extra, valid)
     by_tick = lambda x: x.reshape(ticks, batch, *x.shape[1:])  # noqa: E731
     inputs = CoreInputs(by_tick(tokens), by_tick(visible), kept.is_first)
+    if self.core.uses_positions:
+      placed = (self._token_positions(ticks * batch), self._frames(flat, extra, valid))
+      positions, frames = jax.tree.map(by_tick, placed)
+      inputs = inputs._replace(positions=positions, frames=frames)
     return inputs, jax.tree.map(by_tick, extra)
+
+  def _token_positions(self, rows: int) -> Float[Array, "B N 2"]:
+    """Returns the centres of all tokens; NaN for those that have none in the image."""
+    parts = [np.full((1, 2), np.nan)]
+    for modality in self.inputs.values():
+      grid = modality.query_grid()
+      parts.append(grid if grid.shape[1] == 2 else np.full((len(grid), 2), np.nan))
+    return repeat_rows(jnp.asarray(np.concatenate(parts), jnp.float32), rows)
+
+  def _frames(
+    self, memory: dict[str, Memory], extra: dict[str, PyTree], valid: dict[str, Array]
+  ) -> FramePair | None:
+    """Returns the last two images of the first input that has any."""
+    for name, modality in self.inputs.items():
+      pair = modality.frame_pair(memory[name], extra[name], valid[name])
+      if pair is not None:
+        return pair
+    return None
 
   def attention(
     self, state: State, observations: Observation, grid: tuple[int, int]
@@ -118,11 +141,12 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
         self._decode_some("pixels", before, queries)
       owns = mean_weights(found, r"/decoder_\d+/attention$")
       with capture_attention() as found:
-        latents, _ = self.core(now[0], before.latents)
+        core_state, _ = self.core(now[0], before.latents)
       reads = mean_weights(found, _READS)[..., self._places("pixels")]
       shape = self.modalities["pixels"].grid_shape()
       reads, owns = reads.reshape(*reads.shape[:2], *shape), owns.reshape(-1, *grid, owns.shape[-1])
-      return State(latents, *now[1:]), Attended(reads, owns, latents)
+      latents = self.core.latents(core_state)
+      return State(core_state, *now[1:]), Attended(reads, owns, latents)
 
     last, attended = hk.scan(tick, state, (inputs, kept.memory, extra))
     return attended, last
@@ -197,13 +221,13 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     def answer(chunk: Queries) -> dict[str, Array]:
       return self._decode_some(name, state, jax.tree.map(lambda x: x[0], chunk))
 
-    size = max(1, self.config.decode_chunk // state.latents.shape[0])
+    size = max(1, self.config.decode_chunk // _rows(state))
     return in_chunks(answer, jax.tree.map(lambda x: x[None], queries), size)
 
   @hk.name_like("__call__")
   def _decode_some(self, name: str, state: State, queries: Queries) -> dict[str, Array]:
     x = shard_axis(self.asked(name, state, queries))
-    latents = self.config.precision.cast(state.latents)
+    latents = self.config.precision.cast(self.latents(state))
     for block in self.decoder:
       x = block(x, latents)
     return self.answered(name, x, state, queries)
@@ -211,7 +235,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
   @hk.name_like("__call__")
   def asked(self, name: str, state: State, queries: Queries) -> Float[Array, "B Q E"]:
     """Returns the queries as vectors, conditioned on the last input there unless that is off."""
-    x = self._embed_queries(name, queries, state.latents.shape[0])
+    x = self._embed_queries(name, queries, _rows(state))
     if not self.config.bottleneck.condition_queries_on_input:
       return x
     return x + self._seen_at(name, queries.positions, state)
@@ -243,7 +267,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     near = {n: m for n, m in self.inputs.items() if len(m.grid_shape()) == dims}
     if name in self.inputs:
       near = {name: self.inputs[name]}
-    seen = jnp.zeros((state.latents.shape[0], positions.shape[0], c.query_dim))
+    seen = jnp.zeros((_rows(state), positions.shape[0], c.query_dim))
     seen = c.precision.cast(seen)
     for n, modality in near.items():
       where = (state.memory[n], state.extra[n], positions, c.query_dim, c.precision)
@@ -262,6 +286,10 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
       self.config.precision.cast(jnp.concatenate([where, when], axis=-1))
     )
     return repeat_rows(asked, rows)
+
+
+def _rows(state: State) -> int:
+  return next(iter(state.memory.values())).count.shape[0]
 
 
 def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:

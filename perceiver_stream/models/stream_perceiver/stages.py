@@ -40,9 +40,10 @@ def staged(config: Config) -> Staged:
     inputs, extra, memory = jax.tree.map(lambda x: x[0], found)
     return {"tokens": inputs, "seen": (memory, extra)}, memory
 
-  def recur(latents: Array, inputs: Values) -> tuple[Values, PyTree]:
-    latents, state = make().core(inputs["tokens"], latents)
-    return {"latents": latents}, state
+  def recur(latents: PyTree, inputs: Values) -> tuple[Values, PyTree]:
+    core = make().core
+    output, state = core(inputs["tokens"], latents)
+    return {"latents": core.latents(output)}, state
 
   def ask(latents: Array, seen: PyTree) -> Asked:
     net, state = make(), State(latents, *seen)

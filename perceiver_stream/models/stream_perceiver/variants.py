@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from perceiver_stream.core import PredictCorrectConfig
+from perceiver_stream.core import PositionedConfig, PredictCorrectConfig
 from perceiver_stream.modalities import audio, pixels
 from perceiver_stream.models.family import Card, Family
 from perceiver_stream.models.stream_perceiver.config import BottleneckConfig, Config
@@ -37,6 +37,16 @@ def _grid(config: Config, grid: tuple[int, int]) -> Config:
   return dataclasses.replace(config, bottleneck=BottleneckConfig(latent_grid=grid))
 
 
+def _positions(config: Config, positioned: int, without: int) -> Config:
+  core = PositionedConfig(
+    num_latents=positioned + without,
+    latent_dim=config.core.latent_dim,
+    num_heads=config.core.num_heads,
+    global_share=without / (positioned + without),
+  )
+  return dataclasses.replace(config, core=core)
+
+
 def _world(config: Config) -> Config:
   pixels = {"pixels": config.modalities["pixels"]}
   return dataclasses.replace(config, modalities=pixels, displacements=(1, 4))
@@ -64,6 +74,9 @@ VARIANTS = {
   # Each latent bound to one cell of the picture: what the free ones are compared with.
   "nano_grid": lambda: _grid(VARIANTS["nano"](), (4, 2)),
   "tiny_grid": lambda: _grid(VARIANTS["tiny"](), (8, 8)),
+  # Latents with positions that follow what they lie on, and a share without.
+  "nano_positions": lambda: _positions(VARIANTS["nano"](), 6, 2),
+  "tiny_positions": lambda: _positions(_world(VARIANTS["tiny"]()), 256, 32),
   # As bundled: pictures only, so that the model can watch any video.
   "tiny_world": lambda: _world(VARIANTS["tiny"]()),
   # As bundled: pictures only; one latent per token; motion has to pass through the latents.

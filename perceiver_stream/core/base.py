@@ -1,0 +1,80 @@
+"""Inputs and sizes that all recurrent cores share."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import haiku as hk
+from jaxtyping import Array, Bool, Float, PyTree
+
+from perceiver_stream.nn import FramePair
+from perceiver_stream.types import Size
+
+
+class CoreInputs(NamedTuple):
+  """What a core reads at one tick; what is None is left out of the program.
+
+  Attributes:
+    tokens: `[B, N, C]` of all modalities; at least one token is visible in every row.
+    visible: `[B, N]` bool, or `[B, L, N]` by latent; tokens of what was not observed are not. None:
+      all are.
+    is_first: `[B]` bool; True resets that row's state before the tick.
+    start: `[B, L, D]`, the state of a reset row; None: the core's initial state.
+    detach: `[B]` bool; True stops the gradient into the past.
+    valid: `[B]` bool; False where nothing was observed: the prediction, or without one the state
+      before, is kept.
+    beside: Further inputs of the corrector.
+    positions: `[B, N, 2]`, centres of the tokens, (y, x) in [-1, 1]; NaN where a token has none. Only
+      for cores with `uses_positions`.
+    frames: The images of the tick and the motion between them; likewise.
+  """
+
+  tokens: Float[Array, "B N C"]
+  visible: Bool[Array, "B N"] | Bool[Array, "B L N"] | None = None
+  is_first: Bool[Array, " B"] | None = None
+  start: Float[Array, "B L D"] | None = None
+  detach: Bool[Array, " B"] | None = None
+  valid: Bool[Array, " B"] | None = None
+  beside: PyTree = None
+  positions: Float[Array, "B N 2"] | None = None
+  frames: FramePair | None = None
+
+
+@dataclass(kw_only=True)
+class CoreConfig:
+  """Sizes every core has.
+
+  Attributes:
+    num_latents: Latents in the array, L.
+    latent_dim: Width of a latent, D.
+    num_heads: Attention heads.
+    mlp_factor: MLP width over `latent_dim`.
+  """
+
+  num_latents: Size = 64
+  latent_dim: Size = 128
+  num_heads: Size = 4
+  mlp_factor: Size = 2
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    if self.latent_dim % self.num_heads:
+      raise ValueError(
+        f"{type(self).__name__}: latent_dim={self.latent_dim} is not a multiple of "
+        f"num_heads={self.num_heads}; change one of them."
+      )
+
+
+class Core(hk.RNNCore):
+  """A recurrence over `CoreInputs`; its output is its next state.
+
+  A state is an array `[B, L, D]`, or a pytree from which `latents` makes one.
+
+  Attributes:
+    uses_positions: True if `CoreInputs.positions` and `.frames` must be given where there are any.
+  """
+
+  uses_positions = False
+
+  def latents(self, state: Any) -> Float[Array, "*T B L D"]:
+    """Returns the latent array of a state: the state itself, by default."""
+    return state

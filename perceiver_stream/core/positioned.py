@@ -1,0 +1,351 @@
+"""A predict-correct core most of whose latents have a position in the image and follow what is there.
+
+A latent with a position carries its velocity, the appearance of its place when it started ("birth
+key") and a slow average of it, whether that place can be seen and how sure the position is. Fixed
+rules move it: along matched motion, drawn towards the place that looks as at birth. Learned
+corrections of these rules start at zero, so an untrained core tracks points. The other latents have
+no position and behave as in `PredictCorrect`; sound, vectors and what concerns the whole scene have
+a place there.
+
+Source: ours. Nearest relatives: invariant slot attention (2302.04973; positions, relative
+features), deep dynamic latent particles (2306.05957; a position with an appearance), TAPIR
+(2306.08637; a template of the query beside a local search).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from perceiver_stream.core.base import Core, CoreConfig, CoreInputs
+from perceiver_stream.core.following import (
+  DAMPING,
+  SURE,
+  Evidence,
+  PositionedState,
+  follow,
+  less_sure,
+  to_pixels,
+  to_positions,
+  within,
+)
+from perceiver_stream.nn import (
+  MLP,
+  FramePair,
+  LayerNorm,
+  LearnedPositions,
+  Linear,
+  ParallelBlock,
+  Precision,
+  RelativeCrossBlock,
+  gelu,
+  patches_at,
+  repeat_rows,
+  shard_axis,
+  sincos_1d,
+  unit_length,
+  where_rows,
+)
+from perceiver_stream.types import Layers, Share, Size
+
+STARTS = ("grid", "random")
+_STEPS = 5  # of `Evidence.steps`
+_CORRECTIONS = (
+  _STEPS,
+  2,
+  1,
+  1,
+  1,
+)  # weights of steps, offset, visible, confidence, rate of the key
+_KEY_RATE = 0.2  # largest share of the slow key that is replaced in a tick
+_MAX_OFFSET_PX = 1.0  # of the learned correction, in a tick
+_CODE_DIM = 32  # of the number of a latent without position
+
+
+@dataclass(kw_only=True)
+class PositionedConfig(CoreConfig):
+  """Sizes of a `Positioned` core. No parameter depends on `num_latents`.
+
+  Attributes:
+    num_predict_layers: Self-attention blocks that move the content of the latents one tick on.
+    num_correct_layers: Cross-attention blocks that read the tokens.
+    global_share: Share of latents without position.
+    start: `"grid"`, evenly spaced initial positions, or `"random"`, uniform ones (the same in every
+      row and recording).
+    patch: Side of the keys, pixels; odd.
+    reach: Largest distance in pixels at which a key is searched for around the expected position.
+  """
+
+  num_predict_layers: Layers = 1
+  num_correct_layers: Layers = 1
+  global_share: Share = 0.25
+  start: str = "grid"
+  patch: Size = 7
+  reach: Size = 2
+
+  @property
+  def num_positioned(self) -> int:
+    """Latents with a position; they come first in the array."""
+    return self.num_latents - round(self.global_share * self.num_latents)
+
+  def validate(self) -> None:
+    """Checks the fields; raises ValueError."""
+    super().validate()
+    if self.start not in STARTS:
+      raise ValueError(f"PositionedConfig: start={self.start!r} is not one of {STARTS}.")
+    if self.patch % 2 == 0:
+      raise ValueError(f"PositionedConfig: patch={self.patch} is even; use an odd side.")
+    if not self.num_positioned:
+      raise ValueError(
+        f"PositionedConfig: global_share={self.global_share} leaves none of {self.num_latents} "
+        "latents a position; use a smaller share, or PredictCorrectConfig."
+      )
+
+
+class Positioned(Core):
+  """latents ← norm(correct(predict(latents))), and those with a position follow their place.
+
+  Args:
+    config: Sizes.
+    start: From the number of rows to the content before the first tick.
+    predict: From the content to the one expected at the next tick.
+    judge: From the expected content of latents with a position, and facts of their places, to
+      corrections of the rules; zero if untrained.
+    hear: From these facts to what is added to the content.
+    correct: From the content, positions `[B, L, 2]` (NaN: none) and the inputs of the tick to the
+      corrected one.
+    norm: Normalises the content.
+    name: Haiku name.
+  """
+
+  uses_positions = True
+
+  def __init__(
+    self,
+    config: PositionedConfig,
+    *,
+    start: Callable[[int], Array],
+    predict: Callable[[Array], Array],
+    judge: Callable[[Array, Array], Array],
+    hear: Callable[[Array], Array],
+    correct: Callable[[Array, Array, CoreInputs], Array],
+    norm: Callable[[Array], Array],
+    name: str,
+  ):
+    super().__init__(name=name)
+    self.config = config
+    self.start = start
+    self.predict = predict
+    self.judge = judge
+    self.hear = hear
+    self.correct = correct
+    self.norm = norm
+
+  def initial_state(self, batch_size: int) -> PositionedState:
+    """Returns latents at their initial positions that have seen nothing yet."""
+    c = self.config
+    points = (batch_size, c.num_positioned)
+    start = jnp.asarray(initial_positions(c.num_positioned, c.start), jnp.float32)
+    position = jnp.broadcast_to(start[None], (*points, 2))
+    unsure, keys = jnp.full(points, -SURE), jnp.zeros((*points, 3 * c.patch**2))
+    return PositionedState(
+      latents=self.start(batch_size),
+      position=position,
+      velocity=jnp.zeros_like(position),
+      visible=unsure,
+      confidence=unsure,
+      birth=keys,
+      slow=keys,
+      age=jnp.zeros(points, jnp.int32),
+    )
+
+  def latents(self, state: PositionedState) -> Float[Array, "*T B L D"]:
+    """Returns the content and, in six more columns, what is known of the positions.
+
+    These are position, velocity, visible and confidence; the logits are divided by 4. They are zero
+    for latents without position.
+    """
+    logits = jnp.stack([state.visible, state.confidence], axis=-1) / SURE
+    known = jnp.concatenate([state.position, state.velocity, logits], axis=-1)
+    return jnp.concatenate([state.latents, self._padded(known, 0.0)], axis=-1)
+
+  def __call__(
+    self, inputs: CoreInputs, prev_state: PositionedState
+  ) -> tuple[PositionedState, PositionedState]:
+    """Returns the next state twice: as output and as state."""
+    state = self._before(inputs, prev_state)
+    content = self.predict(state.latents)
+    if inputs.frames is None:
+      state = state._replace(**_unseen(state))
+    else:
+      content, state = self._follow(content, state, inputs.frames)
+    corrected = self.correct(content, self._padded(state.position, jnp.nan), inputs)
+    if inputs.valid is not None:
+      corrected = where_rows(inputs.valid, corrected, content.astype(jnp.float32))
+    state = state._replace(latents=self.norm(corrected))
+    return state, state
+
+  def _before(self, inputs: CoreInputs, state: PositionedState) -> PositionedState:
+    """Returns the state before a tick: rows are reset, and the content of latents that start.
+
+    No gradient passes through positions from tick to tick: errors would be blamed on all ticks
+    before.
+    """
+    first = self.initial_state(state.age.shape[0])
+    if inputs.is_first is not None:
+      start = first if inputs.start is None else inputs.start
+      reset = inputs.is_first
+      state = jax.tree.map(lambda new, old: where_rows(reset, new, old), start, state)
+    if inputs.frames is not None:
+      fresh = self._padded((state.age == 0)[..., None], False)[..., 0]
+      state = state._replace(latents=where_rows(fresh, first.latents, state.latents))
+    if inputs.detach is not None:
+      cut = inputs.detach
+      state = jax.tree.map(lambda x: where_rows(cut, jax.lax.stop_gradient(x), x), state)
+    position, velocity = map(jax.lax.stop_gradient, (state.position, state.velocity))
+    return state._replace(position=position, velocity=velocity)
+
+  def _follow(
+    self, content: Array, state: PositionedState, frames: FramePair
+  ) -> tuple[Array, PositionedState]:
+    """Returns the content with the facts of its places in it, and the state after the image."""
+    c = self.config
+    evidence = follow(frames, state, side=c.patch, reach=c.reach)
+    facts = evidence.facts(state)
+    learned = self.judge(content[:, : c.num_positioned], facts)
+    changes = self._moved(learned, state, evidence, frames)
+    fresh = state.age == 0
+    changes = jax.tree.map(
+      lambda new, old: where_rows(fresh, new, old), self._born(state, frames), changes
+    )
+    unseen = {name: getattr(state, name) for name in changes} | _unseen(state)
+    changes = {n: where_rows(frames.observed, x, unseen[n]) for n, x in changes.items()}
+    known = frames.observed[:, None] & ~fresh
+    heard = where_rows(~known, 0.0, self.hear(facts).astype(content.dtype))
+    return content + self._padded(heard, 0.0), state._replace(**changes)
+
+  def _moved(
+    self, learned: Array, state: PositionedState, evidence: Evidence, frames: FramePair
+  ) -> dict[str, Array]:
+    """Returns what changes in latents that have started: rules, corrected by what was learned."""
+    size, found = frames.newest.shape[1:3], evidence.found
+    weights, offset, seen, sure, rate = jnp.split(learned, np.cumsum(_CORRECTIONS)[:-1], axis=-1)
+    weights = jax.nn.softmax(evidence.log_weights + weights, axis=-1)
+    step = jnp.sum(weights[..., None] * evidence.steps, axis=2)
+    step = step + _MAX_OFFSET_PX * jnp.tanh(offset)
+    pixels = within(to_pixels(state.position, size) + step, size)
+    position = to_positions(pixels, size)
+    patch = patches_at(frames.newest, pixels, self.config.patch)
+    rate = where_rows(~found, 0.0, _KEY_RATE * jax.nn.sigmoid(rate))
+    return {
+      "position": position,
+      "velocity": where_rows(found, position - state.position, DAMPING * state.velocity),
+      "visible": evidence.visible + seen[..., 0],
+      "confidence": evidence.confidence + sure[..., 0],
+      "birth": state.birth,
+      "slow": unit_length(state.slow + rate * (patch - state.slow)),
+      "age": state.age + 1,
+    }
+
+  def _born(self, state: PositionedState, frames: FramePair) -> dict[str, Array]:
+    """Returns what changes in latents that start with this image: it gives them their keys."""
+    at = to_pixels(state.position, frames.newest.shape[1:3])
+    key = patches_at(frames.newest, at, self.config.patch)
+    sure = jnp.full_like(state.visible, SURE)
+    return {
+      "position": state.position,
+      "velocity": jnp.zeros_like(state.velocity),
+      "visible": sure,
+      "confidence": sure,
+      "birth": key,
+      "slow": key,
+      "age": jnp.ones_like(state.age),
+    }
+
+  def _padded(self, x: Array, value: float | bool) -> Array:
+    """Returns what latents with a position have, `[..., P, K]`, for all; the others have `value`."""
+    pad = [(0, 0)] * x.ndim
+    pad[-2] = (0, self.config.num_latents - self.config.num_positioned)
+    return jnp.pad(x, pad, constant_values=value)
+
+
+def _unseen(state: PositionedState) -> dict[str, Array]:
+  """Returns what changes in a tick without an image: latents wait, less and less sure."""
+  age = state.age + (state.age > 0).astype(state.age.dtype)
+  return {"confidence": less_sure(state.confidence), "age": age}
+
+
+def initial_positions(num: int, start: str = "grid") -> Float[np.ndarray, "P 2"]:
+  """Returns (y, x) in [-1, 1] of any number of latents: evenly spaced rows, or uniform noise."""
+  if start == "random":
+    return np.random.default_rng(0).uniform(-1, 1, (num, 2))
+  rows = max(1, round(num**0.5))
+  ends = [i * num // rows for i in range(rows + 1)]
+  lines = []
+  for row, count in enumerate(np.diff(ends)):
+    x = (2 * np.arange(count) + 1) / count - 1
+    lines.append(np.stack([np.full(count, (2 * row + 1) / rows - 1), x], axis=-1))
+  return np.concatenate(lines)
+
+
+def positioned(config: PositionedConfig, precision: Precision, *, name: str) -> Positioned:
+  """Returns the core of self-attention among latents and relative cross-attention to tokens."""
+  c, cast = config, precision.cast
+  c.validate()
+  sizes = {"mlp_dim": c.mlp_factor * c.latent_dim}
+  codes = sincos_1d(c.num_latents - c.num_positioned, _CODE_DIM).astype(np.float32)
+  zero = hk.initializers.Constant(0.0)
+  with hk.name_scope(name):
+    first = LearnedPositions(1, c.latent_dim, name="first_latent")
+    identity = Linear(c.latent_dim, name="identity")
+    predictors = [
+      ParallelBlock(c.num_heads, qkv_dim=c.latent_dim, **sizes, name=f"predict_{i}")
+      for i in range(c.num_predict_layers)
+    ]
+    judge_norm = LayerNorm(use_offset=False, name="judge_norm")
+    judge_hidden = Linear(c.latent_dim, name="judge_hidden")
+    judge_output = Linear(sum(_CORRECTIONS), w_init=zero, name="judge_output")
+    hear = MLP(c.latent_dim, output_dim=c.latent_dim, name="facts")
+    correctors = [
+      RelativeCrossBlock(c.num_heads, qk_dim=c.latent_dim, **sizes, name=f"correct_{i}")
+      for i in range(c.num_correct_layers)
+    ]
+    norm = LayerNorm(use_offset=False, eps=1e-4, name="state_norm")
+
+  def start(rows: int) -> Array:
+    own = jnp.pad(identity(jnp.asarray(codes)), [(c.num_positioned, 0), (0, 0)])
+    return repeat_rows(jnp.broadcast_to(first(), own.shape) + own, rows)
+
+  def predict(x: Array) -> Array:
+    own = jnp.pad(identity(jnp.asarray(codes)), [(c.num_positioned, 0), (0, 0)])
+    x = shard_axis(cast(x)) + repeat_rows(cast(own), x.shape[0])
+    for predictor in predictors:
+      x = predictor(x)
+    return x
+
+  def judge(x: Array, facts: Array) -> Array:
+    heard = jnp.concatenate([judge_norm(x), facts.astype(x.dtype)], axis=-1)
+    return judge_output(gelu(judge_hidden(heard))).astype(jnp.float32)
+
+  def correct(x: Array, positions: Array, inputs: CoreInputs) -> Array:
+    tokens, rows = inputs.tokens, inputs.tokens.shape[0]
+    places = inputs.positions
+    places = jnp.full((rows, tokens.shape[1], 2), jnp.nan) if places is None else places
+    for corrector in correctors:
+      x = corrector(x, tokens, positions, places, inputs.visible)
+    return x.astype(jnp.float32)
+
+  return Positioned(
+    c,
+    start=start,
+    predict=predict,
+    judge=judge,
+    hear=lambda facts: hear(cast(facts)),
+    correct=correct,
+    norm=lambda x: shard_axis(norm(x)),
+    name=f"{name}_recurrence",
+  )

@@ -1,0 +1,128 @@
+"""Normalised correlation of small patches with an image, around given positions; no parameters."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from perceiver_stream.nn.sampling import sample_bilinear
+
+_MIN_NORM = 0.03  # root of the sum of squares over a patch: flat patches match nothing
+_DAMPING = 0.01  # of the refinement; patches have unit length
+_MAX_REFINEMENT = 0.7  # pixels from the best whole offset
+
+
+class PatchMatch(NamedTuple):
+  """Best match of each patch.
+
+  Attributes:
+    offset: (y, x) in pixels from the centre of the search.
+    likeness: Normalised correlation there, in [-1, 1].
+  """
+
+  offset: Float[Array, "B P 2"]
+  likeness: Float[Array, "B P"]
+
+
+def patches_at(
+  image: Float[Array, "B H W C"], centre: Float[Array, "B P 2"], side: int
+) -> Float[Array, "B P K"]:
+  """Returns the patch around each position, each channel without its mean, at unit length.
+
+  A flat patch is zeros.
+
+  Args:
+    image: Values in [0, 1].
+    centre: (y, x) in pixels, whole numbers at pixel centres.
+    side: Rows and columns of a patch; odd. K = side² C.
+  """
+  window = _window(image, centre, side // 2)
+  rows, points = centre.shape[:2]
+  patch = window.reshape(rows, points, side**2, -1)
+  patch = (patch - jnp.mean(patch, axis=2, keepdims=True)).reshape(rows, points, -1)
+  return unit_length(patch)
+
+
+def unit_length(patch: Float[Array, "*n K"]) -> Float[Array, "*n K"]:
+  """Returns patches divided by their length; those that are nearly flat become zeros."""
+  squared = jnp.sum(jnp.square(patch), axis=-1, keepdims=True)
+  # No root of zero: its gradient is not finite.
+  scale = jax.lax.rsqrt(jnp.maximum(squared, _MIN_NORM**2))
+  return jnp.where(squared > _MIN_NORM**2, patch * scale, jnp.zeros_like(patch))
+
+
+def match_patches(
+  image: Float[Array, "B H W C"],
+  patches: list[Float[Array, "B P K"]],
+  centre: Float[Array, "B P 2"],
+  *,
+  side: int,
+  reach: int,
+) -> list[PatchMatch]:
+  """Returns the best match of each patch within `reach` pixels of its position.
+
+  The best whole offset is refined by a least-squares step, so that a patch is found exactly where it
+  was taken.
+
+  Args:
+    image: Values in [0, 1].
+    patches: Sets of patches as `patches_at` returns them, one patch per position in each.
+    centre: Centres of the search, (y, x) in pixels.
+    side: Rows and columns of a patch; odd.
+    reach: Largest offset, in pixels.
+  """
+  steps = 2 * reach + 1
+  window = _window(image, centre, reach + side // 2)
+  shifted = [window[:, :, i : i + steps, j : j + steps] for i in range(side) for j in range(side)]
+  stack = jnp.stack(shifted, axis=4)  # [B, P, steps, steps, side², C]
+  mean = jnp.mean(stack, axis=4)
+  squared = jnp.sum(jnp.square(stack), axis=(4, 5)) - side**2 * jnp.sum(jnp.square(mean), axis=-1)
+  flat = squared <= _MIN_NORM**2
+  scale = jax.lax.rsqrt(jnp.maximum(squared, _MIN_NORM**2))
+  stack = stack.reshape(*stack.shape[:4], -1)
+  matches = []
+  for patch in patches:  # patches have no mean, so that of the windows need not be taken off
+    scores = jnp.einsum("bpijk,bpk->bpij", stack, patch) * scale
+    offset, likeness = _peak(jnp.where(flat, jnp.zeros_like(scores), scores), reach)
+    offset = offset + _refined(image, patch, centre + offset, side)
+    matches.append(PatchMatch(offset, likeness))
+  return matches
+
+
+def _window(image: Array, centre: Array, reach: int) -> Float[Array, "B P s s C"]:
+  """Returns the image at whole steps from each centre; beyond the edge the edge repeats."""
+  steps = jnp.arange(-reach, reach + 1.0)
+  shape = (*centre.shape[:2], len(steps), len(steps))
+  y = jnp.broadcast_to(centre[..., 0][..., None, None] + steps.reshape(1, 1, -1, 1), shape)
+  x = jnp.broadcast_to(centre[..., 1][..., None, None] + steps.reshape(1, 1, 1, -1), shape)
+  return sample_bilinear(image, y, x)
+
+
+def _peak(scores: Float[Array, "B P s s"], reach: int) -> tuple[Array, Array]:
+  """Returns the whole offset (y, x) of the best score, and the score."""
+  flat = scores.reshape(*scores.shape[:2], -1)
+  best = jnp.argmax(flat, axis=-1)
+  offset = jnp.stack(jnp.divmod(best, 2 * reach + 1), axis=-1) - reach
+  return offset.astype(jnp.float32), jnp.max(flat, axis=-1)
+
+
+def _refined(image: Array, patch: Array, centre: Array, side: int) -> Float[Array, "B P 2"]:
+  """Returns how far from `centre` a patch lies: one damped least-squares step, zero at a match."""
+  wide = _window(image, centre, side // 2 + 1)
+  rows, points = centre.shape[:2]
+  flat = lambda x: x.reshape(rows, points, side**2, -1)  # noqa: E731
+  here = flat(wide[:, :, 1:-1, 1:-1])
+  here = (here - jnp.mean(here, axis=2, keepdims=True)).reshape(patch.shape)
+  squared = jnp.sum(jnp.square(here), axis=-1, keepdims=True)
+  scale = jax.lax.rsqrt(jnp.maximum(squared, _MIN_NORM**2))
+  gy = flat(wide[:, :, 2:, 1:-1] - wide[:, :, :-2, 1:-1]).reshape(patch.shape) * scale / 2
+  gx = flat(wide[:, :, 1:-1, 2:] - wide[:, :, 1:-1, :-2]).reshape(patch.shape) * scale / 2
+  rest = patch - here * scale
+  yy, xy, xx, y, x = (
+    jnp.sum(one * other, axis=-1)
+    for one, other in ((gy, gy), (gy, gx), (gx, gx), (gy, rest), (gx, rest))
+  )
+  yy, xx = yy + _DAMPING, xx + _DAMPING
+  step = jnp.stack([xx * y - xy * x, yy * x - xy * y], axis=-1) / (yy * xx - xy * xy)[..., None]
+  return jnp.clip(step, -_MAX_REFINEMENT, _MAX_REFINEMENT)
