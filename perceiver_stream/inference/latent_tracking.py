@@ -4,6 +4,7 @@ A query is followed by a latent that starts at it with the frame of the query, o
 visible latent nearest to it in that frame, at a constant offset.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -11,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree, UInt8
 
+from perceiver_stream import zoo
 from perceiver_stream.evaluation.trackers_online import TrackChunk
 from perceiver_stream.models.base import Model
 from perceiver_stream.types import IS_FIRST
 from perceiver_stream.utils.opencv import resized
+from perceiver_stream.zoo.loading import blank_tick
 
 CHUNK = 8  # frames observed in one call
 
@@ -23,6 +26,20 @@ def num_positioned(model: Model) -> int:
   """Returns how many latents of a model have a position that `LatentTracker` can read."""
   reads = "pixels" in model.modalities and model.modalities["pixels"].config.use_input
   return getattr(getattr(model.config, "core", None), "num_positioned", 0) if reads else 0
+
+
+def untrained_model(name: str) -> tuple[Model, PyTree] | None:
+  """Returns a model of the zoo that observes pixels alone, and random parameters.
+
+  Its latents follow places by fixed rules, which random parameters do not change. None if it has no
+  latents with positions.
+  """
+  config = zoo.config(name)
+  if not getattr(getattr(config, "core", None), "num_positioned", 0):
+    return None
+  pixels = {"pixels": config.modalities["pixels"]}
+  model = zoo.build(dataclasses.replace(config, modalities=pixels))
+  return model, model.init(jax.random.key(0), blank_tick(model))
 
 
 class LatentTracker:
@@ -71,12 +88,17 @@ class LatentTracker:
   def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> TrackChunk:
     """Returns the tracks in the next frames, in raster coordinates; NaN before the query.
 
+    Fewer frames than a chunk end the video; the chunk is padded with the last frame.
+
     Raises:
-      ValueError: There are more frames than a chunk.
+      ValueError: There are more frames than a chunk, or the video has ended.
     """
     count, size = len(frames), np.array(frames.shape[1:3], np.float32)
-    if not 0 < count <= self._chunk:
-      raise ValueError(f"LatentTracker: {count} frames; give 1 to {self._chunk} at a time.")
+    if not 0 < count <= self._chunk or self._ticks % self._chunk:
+      raise ValueError(
+        f"LatentTracker: {count} frames after {self._ticks}; give {self._chunk} at a time, fewer "
+        "only at the end."
+      )
     shape = self._model.modalities["pixels"].spec.shape[:2]
     pixels = np.stack([resized(frame, (shape[0], shape[1])) for frame in frames])
     pixels = np.concatenate([pixels, np.repeat(pixels[-1:], self._chunk - count, axis=0)])

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Num, PyTree, UInt8
 from perceiver_stream import zoo
 from perceiver_stream.evaluation.trackers import TRACKERS
 from perceiver_stream.evaluation.trackers_online import OnlineTracker, TrackChunk
+from perceiver_stream.inference.latent_tracking import CHUNK, LatentTracker, untrained_model
 from perceiver_stream.inference.model_loading import warn_untrained
 from perceiver_stream.inference.pretrained import load_tracker
 from perceiver_stream.models import point_readout
@@ -25,7 +26,6 @@ from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.zoo import bundled
 from perceiver_stream.zoo.loading import blank_tick
 
-CHUNK = 8  # frames observed in one call
 MAX_SLOTS = 64  # points tracked at once; more are tracked in turns
 SHORT = {"lk": "lk_gray", "dis": "dis_finest0"}
 
@@ -189,6 +189,9 @@ def make_tracker(name: str, num_points: int) -> tuple[TrackerFactory, str]:
       f"model {name!r} is neither a file nor one of {', '.join(known)}.{did_you_mean(name, known)} Names "
       f"of the zoo have random weights: {', '.join(zoo.names())}."
     )
+  found = untrained_model(name) if random else None
+  if found is not None:
+    return lambda asked: LatentTracker(*found, asked), f"{name}, by the fixed rules of its latents"
   watched, params = untrained(name, slots) if random else load_tracker(name, slots)
   if random:
     warn_untrained(name)

@@ -7,7 +7,13 @@ from perceiver_stream.evaluation.clips import Method
 from perceiver_stream.evaluation.metrics import boxes
 from perceiver_stream.evaluation.queries import check_queries
 from perceiver_stream.evaluation.scoring import BoxMethod
-from perceiver_stream.inference.tracking import CHUNK, FrameTracker, TrackerRunner, track_points
+from perceiver_stream.inference.tracking import (
+  CHUNK,
+  FrameTracker,
+  TrackerFactory,
+  TrackerRunner,
+  track_points,
+)
 from perceiver_stream.training.objectives.point_tracking import Watched
 
 
@@ -26,8 +32,17 @@ def as_method(
     chunk: Ticks at a time; the last chunk is padded.
   """
 
+  return method_of(lambda asked: track_points(watched, params, asked, chunk), both_ways, chunk)
+
+
+def method_of(start: TrackerFactory, both_ways: bool = False, chunk: int = CHUNK) -> Method:
+  """Returns any tracker of points as a method of `evaluation.clips`; see `as_method`.
+
+  Before its query a point stands still and hidden, unless `both_ways`.
+  """
+
   def follow(frames: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    tracks, visible = _followed(track_points(watched, params, asked, chunk), frames, chunk)
+    tracks, visible = _followed(start(asked), frames, chunk)
     return tracks, ~visible
 
   def method(frames: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
