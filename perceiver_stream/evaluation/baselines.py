@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import UInt8
 
 from perceiver_stream.evaluation.fitted_mix import FittedMix
 from perceiver_stream.evaluation.optical_flow import blurred, dis_flow, extrapolate
@@ -146,37 +146,6 @@ class FrameBaselines:
     slow = self._past.last(SLOW_FRAMES, source)
     guesses["slow"] = np.add.reduce(slow, axis=0, dtype=np.float32) / np.float32(len(slow))
     return guesses
-
-
-def window_baselines(
-  frames: UInt8[np.ndarray, "W B H V 3"],
-  displacements: Sequence[int],
-  is_first: Bool[np.ndarray, "W B"] | None = None,
-  valid: Bool[np.ndarray, "W B"] | None = None,
-) -> dict[int, dict[str, Float[np.ndarray, "W B"]]]:
-  """Returns the mean squared errors of the baselines for every tick of a single clip.
-
-  Args:
-    frames: RGB.
-    displacements: Ticks.
-    is_first: True where a recording starts; None is only at the first tick.
-    valid: True where a frame was observed; None is everywhere.
-
-  Returns:
-    By displacement and baseline; NaN without a prediction.
-  """
-  flags = np.zeros(frames.shape[:2], bool)
-  is_first = flags if is_first is None else is_first
-  valid = ~flags if valid is None else valid
-  errors = {d: {name: np.full(flags.shape, np.nan) for name in NAMES} for d in displacements}
-  for row in range(frames.shape[1]):
-    mine = FrameBaselines(displacements, *frames.shape[2:4])
-    for tick, frame in enumerate(frames[:, row]):
-      is_start, was_seen = bool(is_first[tick, row]), bool(valid[tick, row])
-      for displacement, by_name in mine.score(frame, is_first=is_start, valid=was_seen).items():
-        for name, value in by_name.items():
-          errors[displacement][name][tick, row] = value
-  return errors
 
 
 def _mse(prediction: np.ndarray, target: np.ndarray) -> float:

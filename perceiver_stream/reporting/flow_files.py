@@ -11,7 +11,7 @@ import contextlib
 import pathlib
 import struct
 import zipfile
-from types import TracebackType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -104,13 +104,8 @@ class FlowArchive:
   def __enter__(self) -> "FlowArchive":
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: TracebackType | None,
-  ) -> None:
+  def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
     if self._times_s and kind is None:
       self._write("time_s", np.asarray(self._times_s, np.float64))
     self._zip.close()
-    self._files.__exit__(kind, error, trace)
+    self._files.__exit__(kind, *error)

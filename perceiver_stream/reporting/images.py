@@ -95,14 +95,6 @@ def heat(
   return np.where(known[..., None], np.round(np.stack(channels, axis=-1)), 128).astype(np.uint8)
 
 
-def depth_to_rgb(
-  depth: Num[np.ndarray, "*n"], nearest: float | int, farthest: float | int
-) -> UInt8[np.ndarray, "*n 3"]:
-  """Returns metres as colours on a scale of inverse depth: near is light; unknown (<= 0) grey."""
-  inverse = np.divide(1.0, depth, where=depth > 0, out=np.full(np.shape(depth), np.nan))
-  return heat(inverse, 1 / farthest, 1 / nearest)
-
-
 def spectrogram(
   log_mel: Float[np.ndarray, "frames mels"],
   low_db: float | int = -50,

@@ -10,7 +10,7 @@
 
 import importlib
 import pathlib
-from types import ModuleType, TracebackType
+from types import ModuleType
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -75,12 +75,7 @@ class RerunFile:
   def __enter__(self) -> "RerunFile":
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: TracebackType | None,
-  ) -> None:
+  def __exit__(self, *error: object) -> None:
     self._stream.flush()
     self._stream.disconnect()
 

@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 from fractions import Fraction
-from types import TracebackType
+from typing import Any
 
 import av
 import numpy as np
@@ -134,17 +134,12 @@ class VideoWriter:
   def __enter__(self) -> "VideoWriter":
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: TracebackType | None,
-  ) -> None:
+  def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
     if kind is None:
       self._hear(None)
       self._end_frames()
     self._container.close()
-    self._files.__exit__(kind, error, trace)
+    self._files.__exit__(kind, *error)
 
 
 __getattr__ = moved.renamed_names(

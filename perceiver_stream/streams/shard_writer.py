@@ -4,7 +4,6 @@ import dataclasses
 import json
 import logging
 import multiprocessing
-import os
 import pathlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from perceiver_stream.streams.shard_files import (
   check_stored,
 )
 from perceiver_stream.types import IS_FIRST
+from perceiver_stream.utils import atomic
 from perceiver_stream.utils.paths import user_path
 
 logger = logging.getLogger(__name__)
@@ -167,26 +167,24 @@ def _write_shard(stream: Any, specs: Any, task: Task, number: int) -> tuple[Shar
   """Returns the shard that was written, and whether the stream was over."""
   layout = Layout(specs)
   path = user_path(task.folder) / f"part-{task.row:05d}-{number:05d}.ticks"
-  beside = path.with_name(path.name + ".part")
-  writer, firsts, ticks, finished = ArrayRecordWriter(str(beside), OPTIONS), [], 0, False
-  while ticks < task.shard_ticks and not finished:
-    tick = _next(stream, task.config)
-    finished = tick is None
-    if tick is not None:
+  tick, firsts, ticks = _next(stream, task.config), [], 0
+  if tick is None:
+    return Shard(path.name, 0, 0, (), {}), True
+  with atomic.replacing(path) as part:
+    writer = ArrayRecordWriter(str(part), OPTIONS)
+    while tick is not None:
       check_stored(tick, specs)
       writer.write(layout.encode(tick))
       firsts += [ticks] if tick[IS_FIRST] else []
       ticks += 1
-  writer.close()
-  if not ticks:
-    beside.unlink()
-    return Shard(path.name, 0, 0, (), {}), True
-  reader = ArrayRecordReader(str(beside))
-  if reader.num_records() != ticks:
-    raise ShardError(f"{beside} has {reader.num_records()} ticks of {ticks}; is the disk full?")
-  reader.close()
-  os.replace(beside, path)
-  return Shard(path.name, ticks, path.stat().st_size, tuple(firsts), stream.get_state()), finished
+      tick = _next(stream, task.config) if ticks < task.shard_ticks else None
+    writer.close()
+    reader = ArrayRecordReader(str(part))
+    if reader.num_records() != ticks:
+      raise ShardError(f"{part} has {reader.num_records()} ticks of {ticks}; is the disk full?")
+    reader.close()
+  finished, state = ticks < task.shard_ticks, stream.get_state()
+  return Shard(path.name, ticks, path.stat().st_size, tuple(firsts), state), finished
 
 
 def _next(stream: Any, config: StreamConfig) -> dict[str, np.ndarray] | None:

@@ -8,7 +8,6 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Iterator
-from types import TracebackType
 
 import jax
 
@@ -90,12 +89,7 @@ class RunFolder:
   def __enter__(self) -> "RunFolder":
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: TracebackType | None,
-  ) -> None:
+  def __exit__(self, *error: object) -> None:
     self.close()
 
   def check_place(self) -> None:

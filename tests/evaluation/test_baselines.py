@@ -115,28 +115,13 @@ def test_going_on_from_a_state_is_never_having_stopped():
   assert [second.score(frame) for frame in frames[5:]] == whole[5:]
 
 
-def make_rows(ticks):
-  frames = np.stack([scenes.moving(ticks, SIZE, 1, seed) for seed in range(2)], axis=1)
-  is_first = np.zeros((ticks, 2), bool)
-  is_first[0], is_first[7, 1] = True, True
-  return frames, is_first
+def test_what_cannot_be_predicted_is_left_out():
+  def scored(**flags):
+    ticks = enumerate(fed(scenes.moving(9, SIZE), (2,), **flags))
+    return [tick for tick, errors in ticks if "mix" in errors.get(2, {})]
 
-
-def test_rows_do_not_see_each_other():
-  frames, is_first = make_rows(8)
-  both = baselines.window_baselines(frames, (1, 2), is_first)
-  alone = baselines.window_baselines(frames[:, 1:], (1, 2), is_first[:, 1:])
-  for displacement, name in itertools.product((1, 2), baselines.NAMES):
-    np.testing.assert_array_equal(both[displacement][name][:, 1:], alone[displacement][name])
-
-
-def test_what_cannot_be_predicted_is_nan():
-  frames, is_first = make_rows(9)
-  valid = np.ones((9, 2), bool)
-  valid[5, 0] = False
-  errors = baselines.window_baselines(frames, (2,), is_first, valid)[2]["mix"]
-  assert np.isnan(errors[:2]).all() and np.isnan(errors[5, 0]) and np.isnan(errors[7:9, 1]).all()
-  assert np.isfinite(errors[2:5]).all() and np.isfinite(errors[6:, 0]).all()
+  assert scored(missing=(5,)) == [2, 3, 4, 6, 7, 8]
+  assert scored(is_first=(0, 7)) == [2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("displacements", [(), (0, 1), (-1,)])

@@ -67,12 +67,6 @@ def test_heat_gets_lighter_and_marks_what_is_unknown():
   assert images.heat(np.asarray([np.nan]), 0, 1)[0].tolist() == [128] * 3
 
 
-def test_near_is_lighter_than_far_and_no_depth_is_grey():
-  rgb = images.depth_to_rgb(np.asarray([1.0, 2, 5, 10, 0, np.nan]), 1.0, 10.0).astype(int)
-  assert (np.diff(rgb[:4].sum(-1)) < 0).all()
-  assert (rgb[4:] == 128).all()
-
-
 def test_a_spectrogram_has_low_notes_below_and_time_to_the_right():
   log_mel = np.full((3, 4), np.log(1e-5))
   log_mel[2, 0] = 0.0  # last frame, lowest band, 0 dB

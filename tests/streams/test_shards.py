@@ -277,11 +277,11 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_shards(tmp_path):
   folder = tmp_path / "a"
   command = [sys.executable, "-c", KILLED.format(folder=str(folder))]
   process = subprocess.Popen(command)
-  while len(list(folder.glob("*.ticks"))) < 3 and process.poll() is None:
+  while len(list(folder.glob("part-*.ticks"))) < 3 and process.poll() is None:
     time.sleep(0.01)
   process.send_signal(signal.SIGKILL)
   assert process.wait() == -signal.SIGKILL
-  kept = {p.name: p.stat().st_ino for p in folder.glob("*.ticks")}
+  kept = {p.name: p.stat().st_ino for p in folder.glob("part-*.ticks")}
   subprocess.run(command, check=True)
   config = synthetic.Config(height=64, width=64, max_ticks=400)
   shard_writer.write(config, str(tmp_path / "b"), shard_ticks=20)

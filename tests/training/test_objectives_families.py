@@ -124,6 +124,9 @@ def test_flow_is_that_from_the_frame_before_and_unknown_pixels_do_not_count():
   length = np.linalg.norm(np.asarray(window["flow"][:-1]), axis=-1)
   np.testing.assert_allclose(score.baselines["zero_flow"], length.mean(axis=(2, 3)), rtol=1e-4)
   np.testing.assert_allclose(score.model, score.baselines["zero_flow"], rtol=1e-4)  # untrained
+  agrees = dict(window, flow=jnp.zeros_like(window["flow"]))  # as the untrained model says
+  _, gradient = loss(params, state, agrees, jax.random.key(1))
+  assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
   holes = dict(window, flow=window["flow"].at[0, 0, :8].set(jnp.nan).at[1, 1].set(jnp.nan))
   (value, aux), gradient = loss(params, state, holes, jax.random.key(1))
   assert np.isfinite(value) and all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))

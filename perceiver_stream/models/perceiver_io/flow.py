@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import haiku as hk
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from perceiver_stream.models.perceiver_io.factored_attention import (
   Grid,
@@ -221,12 +221,3 @@ def tiled_flow(
       total[:, rows, columns] += weights * np.asarray(flow(frames[:, :, rows, columns]))
       weight[:, rows, columns] += weights
   return total / weight
-
-
-def end_point_error(
-  flow: Float[Array, "... 2"], target: Float[Array, "... 2"], valid: Int[Array, "..."] | Array
-) -> Float[Array, ""]:
-  """Returns the mean end-point error over `valid` pixels, the training objective."""
-  valid = valid.astype(flow.dtype)
-  distance = jnp.sqrt(jnp.sum(jnp.square(flow - target), axis=-1) + 1e-12)
-  return jnp.sum(valid * distance) / jnp.maximum(jnp.sum(valid), 1)
