@@ -135,7 +135,8 @@ def untrained(what: str) -> tuple[Any, Any]:
   """Returns a nano model with a read-out, both with random weights."""
   config = training.load_config(f"{ROOT}/configs/tracking.py:nano_{what}")
   parts = training.make_parts(config)
-  return parts.model, parts.model.init(jax.random.key(0), parts.observation)
+  learner = parts.objective.learner
+  return learner, learner.init_params(jax.random.key(0), parts.observation)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -32,7 +32,7 @@ from perceiver_stream.evaluation.metrics import (
 )
 from perceiver_stream.inference.tracking_methods import as_method
 from perceiver_stream.models import point_readout
-from perceiver_stream.training.objectives.point_tracking import Watched
+from perceiver_stream.training.objectives.point_tracking import TrackerLearner
 
 LK, DIS, FROZEN = "LK tracker", "DIS tracker", "stream_perceiver/tiny_world"
 
@@ -104,8 +104,8 @@ def frozen(p: dict[str, np.ndarray], asked: np.ndarray) -> Callable[[], Any]:
   rng = jax.random.PRNGKey(0)
   observation = {"pixels": frames[:1], "is_first": np.ones(1, bool)}
   tracker = point_readout.build(point_readout.Config())
-  watched = Watched(model, model.init(rng, observation), tracker, asked.shape[0])
-  method = as_method(watched, watched.init(rng, observation))
+  watched = TrackerLearner(model, model.init(rng, observation), tracker, num_slots=asked.shape[0])
+  method = as_method(watched, watched.init_params(rng, observation))
   return lambda: method(frames, asked)
 
 

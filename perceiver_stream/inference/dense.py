@@ -7,13 +7,14 @@ import numpy as np
 from jaxtyping import PyTree, UInt8
 
 from perceiver_stream.inference.tracking import CHUNK, FeatureExtractor
-from perceiver_stream.training.objectives.dense_reading import Watched
+from perceiver_stream.models.dense_readout import Reader
+from perceiver_stream.training.objectives.readout_base import ReadoutLearner
 
 # From the frames of a whole video to the predictions by modality, `[T, ...]`.
 Reading = Callable[[UInt8[np.ndarray, "T H W 3"]], dict[str, np.ndarray]]
 
 
-def as_reading(watched: Watched, params: PyTree, chunk: int = CHUNK) -> Reading:
+def as_reading(watched: ReadoutLearner[Reader], params: PyTree, chunk: int = CHUNK) -> Reading:
   """Returns a function from the frames of a video to predictions in units of the stream.
 
   Args:
@@ -26,10 +27,10 @@ def as_reading(watched: Watched, params: PyTree, chunk: int = CHUNK) -> Reading:
     eye, told = FeatureExtractor(watched.model, watched.params, chunk), []
     for at in range(0, len(frames), chunk):
       sight = jax.tree.map(lambda x: x[:, 0], eye(frames[at : at + chunk]))
-      told.append(jax.device_get(watched.reader.read(params, sight)))
+      told.append(jax.device_get(watched.readout.read(params, sight)))
     return {
       name: modality.postprocess(np.concatenate([piece[name] for piece in told])[: len(frames)])
-      for name, modality in watched.reader.modalities.items()
+      for name, modality in watched.readout.modalities.items()
     }
 
   return read

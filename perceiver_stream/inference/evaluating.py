@@ -33,7 +33,7 @@ def evaluate(parts: Parts, params: PyTree, max_windows: int = 0) -> Scores:
     _, aux = parts.objective.loss(params, state, window, key)
     return aux.next_state, aux.scores
 
-  state = parts.model.initial_state(params, batch_size=parts.config.num_rows)
+  state = parts.objective.initial_state(params, batch_size=parts.config.num_rows)
   collected: dict[str, dict[str, list[np.ndarray]]] = {}
   for number, window in enumerate(itertools.islice(parts.windows, max_windows or None)):
     key = jax.random.key(number)  # random targets are the same for every model

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ from perceiver_stream.reporting.run_files import CHECKPOINTS, CONFIG
 from perceiver_stream.training import checkpoint_files
 from perceiver_stream.training.arrays import CheckpointError
 from perceiver_stream.training.config import ExperimentConfig, read_config
-from perceiver_stream.training.objectives.frozen import FrozenConfig
+from perceiver_stream.training.objectives.readout_base import ReadoutConfig
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.utils.warn import warn
@@ -141,7 +141,7 @@ def ticks_left(window: Mapping[str, np.ndarray]) -> int:
 
 def _load_run(folder: pathlib.Path, changes: Mapping[str, Any]) -> Loaded:
   config = read_config(folder)
-  if isinstance(config.objective, FrozenConfig):
+  if isinstance(config.objective, ReadoutConfig):
     raise ValueError(
       f"{folder} trained a read-out of a model; perceiver-stream export writes both to a file."
     )
@@ -151,22 +151,22 @@ def _load_run(folder: pathlib.Path, changes: Mapping[str, Any]) -> Loaded:
     config = dataclasses.replace(config, model=changed(config.model, changes))
     model = zoo.build(config.model)
     check_names(learnt, shapes(model), source=str(folder))
-  params, about = restore(folder, model)
+  params, about = restore(folder, model, model.init)
   return Loaded(model, params, config, about)
 
 
-def restore(folder: pathlib.Path, learner: Any, model: Model | None = None) -> tuple[PyTree, str]:
+def restore(folder: pathlib.Path, model: Model, init: Callable[..., PyTree]) -> tuple[PyTree, str]:
   """Returns the newest parameters of a run, and a description.
 
   Args:
     folder: Folder of the run.
-    learner: The trained module: a model, or a read-out.
-    model: The frozen model, if the learner is a read-out.
+    model: The model of the run.
+    init: `(rng, observation) -> params`, of what was trained: `model.init`, or that of a read-out.
 
   Raises:
     CheckpointError: There is no complete checkpoint.
   """
-  template = jax.eval_shape(learner.init, jax.random.PRNGKey(0), blank_tick(model or learner))
+  template = jax.eval_shape(init, jax.random.PRNGKey(0), blank_tick(model))
   restored, problems = checkpoint_files.newest_whole(
     folder.absolute() / CHECKPOINTS, {"params": template}
   )

@@ -2,26 +2,29 @@
 
 import dataclasses
 import pathlib
-from typing import Any
 
 from jaxtyping import PyTree
 
 from perceiver_stream import zoo
 from perceiver_stream.inference.model_loading import restore
 from perceiver_stream.models import dense_readout, point_readout
+from perceiver_stream.models.dense_readout import Reader
 from perceiver_stream.models.family import Card
 from perceiver_stream.training import objectives
 from perceiver_stream.training.config import read_config
-from perceiver_stream.training.objectives import dense_reading, point_tracking
-from perceiver_stream.training.objectives.frozen import check_sees, split
-from perceiver_stream.training.objectives.point_tracking import Watched
+from perceiver_stream.training.objectives.point_tracking import TrackerLearner
+from perceiver_stream.training.objectives.readout_base import (
+  ReadoutLearner,
+  ReadoutObjective,
+  why_unreadable,
+)
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.zoo.loading import Readout, card_of, find, load_readout
 
 
 def load_tracker(
   name_or_path: str | pathlib.Path, num_slots: int = 64, follows: str = "points"
-) -> tuple[Watched, PyTree]:
+) -> tuple[TrackerLearner, PyTree]:
   """Returns a frozen model with a trained tracker on its states, and the tracker's parameters.
 
   Args:
@@ -35,14 +38,14 @@ def load_tracker(
   """
   file = find(name_or_path)
   model, params = zoo.load(file)
-  if why := check_sees(model):
-    raise ValueError(f"{name_or_path} cannot track {follows}: {why}.")
+  if reason := why_unreadable(model):
+    raise ValueError(f"{name_or_path} cannot track {follows}. {reason}")
   readout = load_readout(file, follows)
   tracker = point_readout.build(readout.config)
-  return Watched(model, params, tracker, num_slots), readout.params
+  return TrackerLearner(model, params, tracker, num_slots=num_slots), readout.params
 
 
-def load_reader(name_or_path: str | pathlib.Path) -> tuple[dense_reading.Watched, PyTree]:
+def load_reader(name_or_path: str | pathlib.Path) -> tuple[ReadoutLearner[Reader], PyTree]:
   """Returns a frozen model with a trained dense read-out, and the read-out's parameters.
 
   Args:
@@ -55,7 +58,7 @@ def load_reader(name_or_path: str | pathlib.Path) -> tuple[dense_reading.Watched
   file = find(name_or_path)
   model, params = zoo.load(file)
   readout = load_readout(file, "dense")
-  return dense_reading.Watched(model, params, dense_readout.build(readout.config)), readout.params
+  return ReadoutLearner(model, params, dense_readout.build(readout.config)), readout.params
 
 
 def export(run: str | pathlib.Path, target: str | pathlib.Path, note: str = "") -> str:
@@ -78,14 +81,11 @@ def export(run: str | pathlib.Path, target: str | pathlib.Path, note: str = "") 
   config = read_config(folder)
   model = zoo.build(config.model)
   objective = objectives.make(model, config.objective)
-  learner: Any = getattr(objective, "learner", None)
-  params, about = restore(folder, learner or model, model)
+  params, about = restore(folder, model, objective.init_params)
   readouts: dict[str, Readout] = {}
-  if learner:
-    tracks = isinstance(config.objective, point_tracking.Config)
-    name = config.objective.readout.follows if tracks else "dense"
-    params, readout = split(learner, params)
-    readouts[name] = Readout(config.objective.readout, readout)
+  if isinstance(objective, ReadoutObjective):
+    params, readout = objective.learner.split(params)
+    readouts[objective.readout_name] = Readout(config.objective.readout, readout)
   card = card_of(model) or Card(summary="", paper="", inputs="")
   card = dataclasses.replace(card, weights=note) if note else card
   zoo.save(target, model, params, card=card, readouts=readouts)

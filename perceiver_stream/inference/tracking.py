@@ -15,9 +15,10 @@ from perceiver_stream.inference.model_loading import warn_untrained
 from perceiver_stream.inference.pretrained import load_tracker
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.point_readout import Sight, TrackCommands, Tracks
-from perceiver_stream.training.objectives.frozen import check_sees, frozen, look
-from perceiver_stream.training.objectives.point_tracking import Watched
+from perceiver_stream.models.point_readout import Features, TrackCommands, Tracks
+from perceiver_stream.training.objectives.base import model_params
+from perceiver_stream.training.objectives.point_tracking import TrackerLearner
+from perceiver_stream.training.objectives.readout_base import observe_features, why_unreadable
 from perceiver_stream.types import IS_FIRST
 from perceiver_stream.utils import moved
 from perceiver_stream.utils.opencv import resized
@@ -43,12 +44,12 @@ class FeatureExtractor:
   """
 
   def __init__(self, model: Model, params: PyTree, chunk: int = CHUNK, *, flow: bool = False):
-    """Starts before the first frame; with `flow` the features have motion, see `frozen.look`."""
+    """Starts before the first frame; with `flow` the features have motion, see `observe_features`."""
     self.ticks = 0
     self._model, self._params, self._chunk, self._flow = model, params, chunk, flow
     self._state = model.initial_state(params, 1)
 
-  def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Sight:
+  def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Features:
     """Returns the input of a read-out after each frame, `[chunk, 1, ...]`.
 
     Fewer frames than a chunk end the video; the chunk is padded with the last frame.
@@ -68,7 +69,9 @@ class FeatureExtractor:
     start = np.zeros((chunk, 1), bool)
     start[0] = self.ticks == 0
     seen = {"pixels": pixels[:, None], IS_FIRST: start}
-    sight, self._state = look(self._model, self._params, self._state, seen, flow=self._flow)
+    sight, self._state = observe_features(
+      self._model, self._params, self._state, seen, flow=self._flow
+    )
     self.ticks += count
     return sight
 
@@ -81,7 +84,7 @@ class TrackerRunner:
 
   def __init__(
     self,
-    watched: Watched,
+    watched: TrackerLearner,
     params: PyTree,
     times: Num[np.ndarray, " N"],
     places: Float[np.ndarray, "N K"],
@@ -90,10 +93,9 @@ class TrackerRunner:
     """Starts before the first frame, with the frames and positions of the queries."""
     self._watched, self._params, self._chunk = watched, params, chunk
     self._times, self._places = times.astype(int), places.astype(np.float32)
-    flow = watched.tracker.config.use_flow
-    self._eye = FeatureExtractor(watched.model, watched.params, chunk, flow=flow)
+    self._eye = FeatureExtractor(watched.model, watched.params, chunk, flow=watched.use_flow)
     turns = max(1, -(-len(times) // watched.num_slots))  # one, of nothing, without a query
-    self._slots = [watched.tracker.initial_state(1, watched.num_slots) for _ in range(turns)]
+    self._slots = [watched.readout.initial_state(1, watched.num_slots) for _ in range(turns)]
 
   def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> TrackChunk:
     """Returns the tracks in the next frames; see `FeatureExtractor`."""
@@ -102,7 +104,9 @@ class TrackerRunner:
     told = [self._told(turn, sight, first) for turn in range(len(self._slots))]
     return TrackChunk(*(np.concatenate(x)[:, : len(frames)] for x in zip(*told, strict=True)))
 
-  def _told(self, turn: int, sight: Sight, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  def _told(
+    self, turn: int, sight: Features, first: int
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns positions `[N, chunk, K]`, visibility and certainty of the queries of a turn."""
     slots, state = self._watched.num_slots, self._slots[turn]
     some = slice(turn * slots, (turn + 1) * slots)
@@ -114,7 +118,7 @@ class TrackerRunner:
     place[: len(asked)] = asked
     place = np.broadcast_to(place, (self._chunk, 1, *place.shape))
     orders = TrackCommands(*jax.device_put((start, place, np.zeros_like(start))))
-    said, self._slots[turn] = self._watched.tracker.unroll(self._params, state, sight, orders)
+    said, self._slots[turn] = self._watched.readout.unroll(self._params, state, sight, orders)
     found = _answers(said)
     position, seen, sure = (np.asarray(x)[:, 0, : len(asked)].swapaxes(0, 1) for x in found)
     return position, seen, np.where(np.isnan(position[..., 0]), np.float32(np.nan), sure)
@@ -127,7 +131,7 @@ def _answers(said: Tracks) -> tuple[Array, Array, Array]:
 
 
 def track_points(
-  watched: Watched, params: PyTree, asked: Float[np.ndarray, "N 3"], chunk: int = CHUNK
+  watched: TrackerLearner, params: PyTree, asked: Float[np.ndarray, "N 3"], chunk: int = CHUNK
 ) -> FrameTracker:
   """Returns a tracker of points by a read-out, for queries as `check_queries` returns them.
 
@@ -147,7 +151,7 @@ def track_points(
 
 def untrained(
   name: str, num_slots: int = MAX_SLOTS, config: point_readout.Config | None = None
-) -> tuple[Watched, PyTree]:
+) -> tuple[TrackerLearner, PyTree]:
   """Returns a model of the zoo that observes pixels, and a tracker, both with random weights.
 
   With features from frames, the default, even an untrained tracker follows their motion.
@@ -159,11 +163,11 @@ def untrained(
   if "pixels" in getattr(sizes, "modalities", {}):
     sizes = dataclasses.replace(sizes, modalities={"pixels": sizes.modalities["pixels"]})
   model = zoo.build(sizes)
-  if reason := check_sees(model):
-    raise ValueError(f"{name} cannot track points: {reason}; use stream_perceiver, moog or rvm.")
+  if reason := why_unreadable(model):
+    raise ValueError(f"{name} cannot track points. {reason} Use stream_perceiver, moog or rvm.")
   tracker = point_readout.build(config or point_readout.Config())
-  watched = Watched(model, frozen(model, ""), tracker, num_slots)
-  return watched, watched.init(jax.random.PRNGKey(0), blank_tick(model))
+  watched = TrackerLearner(model, model_params(model, ""), tracker, num_slots=num_slots)
+  return watched, watched.init_params(jax.random.PRNGKey(0), blank_tick(model))
 
 
 def make_tracker(name: str, num_points: int) -> tuple[TrackerFactory, str]:
@@ -202,7 +206,7 @@ def make_tracker(name: str, num_points: int) -> tuple[TrackerFactory, str]:
 __getattr__ = moved.renamed_names(
   __name__,
   {
-    "follow_points": "inference.tracking.track_points",
+    "track_points": "inference.tracking.track_points",
     "starter": "inference.tracking.make_tracker",
   },
 )

@@ -14,11 +14,11 @@ from perceiver_stream.inference.tracking import (
   TrackerRunner,
   track_points,
 )
-from perceiver_stream.training.objectives.point_tracking import Watched
+from perceiver_stream.training.objectives.point_tracking import TrackerLearner
 
 
 def as_method(
-  watched: Watched, params: PyTree, *, both_ways: bool = False, chunk: int = CHUNK
+  watched: TrackerLearner, params: PyTree, *, both_ways: bool = False, chunk: int = CHUNK
 ) -> Method:
   """Returns a point tracker as a method of `evaluation.clips`, for models that read pixels.
 
@@ -60,7 +60,7 @@ def method_of(start: TrackerFactory, both_ways: bool = False, chunk: int = CHUNK
   return method
 
 
-def as_box_method(watched: Watched, params: PyTree, chunk: int = CHUNK) -> BoxMethod:
+def as_box_method(watched: TrackerLearner, params: PyTree, chunk: int = CHUNK) -> BoxMethod:
   """Returns a box tracker as a method of `scoring.boxes`; boxes are static before the query."""
 
   def method(frames: np.ndarray, asked: np.ndarray) -> np.ndarray:

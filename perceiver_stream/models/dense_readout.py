@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream import modalities as modality_room
 from perceiver_stream.modalities import Modality, ModalityConfig
-from perceiver_stream.models.point_readout import Sight, seen_maps
+from perceiver_stream.models.point_readout import Features, seen_maps
 from perceiver_stream.nn import CrossBlock, LayerNorm, Linear, fourier_linear, patchify, repeat_rows
 from perceiver_stream.types import Layers, Size
 
@@ -86,7 +86,7 @@ class Decoder(hk.Module):
     super().__init__(name=name)
     self.config, self.modalities = config, modalities
 
-  def __call__(self, sight: Sight) -> dict[str, Array]:
+  def __call__(self, sight: Features) -> dict[str, Array]:
     """Returns whole predictions, `[B, ...]`."""
     maps = seen_maps(sight) if self.config.use_frames else None
     return {n: self._read(n, m, sight.latents, maps) for n, m in self.modalities.items()}

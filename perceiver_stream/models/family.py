@@ -51,8 +51,8 @@ class Family:
     detect: `(flat arrays of a published file) -> Detected`, or None where they are not of the
       family.
     rules: `(config) -> rules`: the names in a published file, as the release writes them.
-    objective: Dotted name of the module with the family's own objective, as those in
-      `training.objectives`; imported where models learn.
+    objective: Dotted name of the family's own `training.objectives.Objective`, module and class;
+      imported where models are trained.
   """
 
   name: str

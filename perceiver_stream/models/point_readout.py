@@ -78,7 +78,7 @@ class Config:
       )
 
 
-class Sight(NamedTuple):
+class Features(NamedTuple):
   """What a tracker sees of a state.
 
   Attributes:
@@ -169,14 +169,14 @@ def build(config: Config) -> Tracker:
       jnp.zeros((batch_size, num_slots), bool),
     )
 
-  def unroll(state: TrackState, sight: Sight, orders: TrackCommands) -> Any:
+  def unroll(state: TrackState, sight: Features, orders: TrackCommands) -> Any:
     slots = Slots(config, name="tracker")
     seen = (*slots.look(sight), orders)
     return hk.dynamic_unroll(lambda now, before: slots(before, *now), seen, state)
 
   function = hk.without_apply_rng(hk.transform(unroll))
 
-  def init(rng: Array, sight: Sight) -> PyTree:
+  def init(rng: Array, sight: Features) -> PyTree:
     batch = sight.latents.shape[0]
     start = jnp.zeros((1, batch, 1), bool)
     orders = TrackCommands(start, jnp.full((1, batch, 1, channels), 0.5), start)
@@ -184,7 +184,7 @@ def build(config: Config) -> Tracker:
       rng, initial_state(batch, 1), jax.tree.map(lambda x: x[None], sight), orders
     )
 
-  def step(params: PyTree, state: TrackState, sight: Sight, orders: TrackCommands) -> Any:
+  def step(params: PyTree, state: TrackState, sight: Features, orders: TrackCommands) -> Any:
     once = jax.tree.map(lambda x: x[None], (sight, orders))
     tracks, state = function.apply(params, state, *once)
     return jax.tree.map(lambda x: x[0], tracks), state
@@ -199,7 +199,7 @@ class Slots(hk.Module):
     super().__init__(name=name)
     self.config = config
 
-  def look(self, sight: Sight) -> tuple[Array, Array]:
+  def look(self, sight: Features) -> tuple[Array, Array]:
     """Returns latents and maps of what is where, `[T, B, H, W, F]`, made for all ticks at once.
 
     The first two channels are motion. Without frames and flow there is nothing in the maps.
@@ -209,7 +209,7 @@ class Slots(hk.Module):
     """
     if self.config.use_flow:
       if sight.flow is None:
-        raise ValueError("read-out: use_flow=True, but the sight has no flow; give Sight.flow.")
+        raise ValueError("read-out: use_flow=True, but the sight has no flow; give Features.flow.")
       return sight.latents, sight.flow
     if not self.config.use_frames:
       ticks, rows = sight.latents.shape[:2]
@@ -288,7 +288,7 @@ class Slots(hk.Module):
     return hidden, Linear(2 + SHAPES[c.follows], w_init=zero, name="output")(said)
 
 
-def seen_maps(sight: Sight) -> Float[Array, "B H W 9"]:
+def seen_maps(sight: Features) -> Float[Array, "B H W 9"]:
   """Returns what the frames of a sight show at each pixel: motion, misfit, RGB and its change.
 
   Raises:
@@ -297,7 +297,7 @@ def seen_maps(sight: Sight) -> Float[Array, "B H W 9"]:
   if sight.last is None or sight.previous is None:
     raise ValueError(
       "read-out: use_frames=True, but this model's state remembers no frames; use "
-      "use_frames=False, or give Sight.last and Sight.previous."
+      "use_frames=False, or give Features.last and Features.previous."
     )
   motion = local_motion(sight.previous, sight.last)
   return jnp.concatenate([motion, sight.last, sight.last - sight.previous], axis=-1)

@@ -88,16 +88,12 @@ class Learner:
     self.num_rows = config.num_rows
     self.mesh = make_mesh(config.mesh, config.num_rows)
     optimizer = make_optimizer(config.optimizer)
-    self.state, self.sharding = step.placed_train_state(
-      self.mesh, parts.model, optimizer, parts.observation, config.seed
-    )
     objective = parts.objective
+    self.state, self.sharding = step.placed_train_state(
+      self.mesh, objective, optimizer, parts.observation, config.seed, parts.params
+    )
     self._step = step.make_train_step(
-      objective.loss,
-      optimizer,
-      self.sharding,
-      config.num_rows,
-      getattr(objective, "gradient", None),
+      objective.loss_and_grad, optimizer, self.sharding, config.num_rows
     )
     self._observation = parts.observation
 

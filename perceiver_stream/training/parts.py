@@ -8,18 +8,20 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from perceiver_stream import streams, zoo
 from perceiver_stream.evaluation.baselines import FrameBaselines
 from perceiver_stream.evaluation.past_means import depth_means, sound_means
 from perceiver_stream.modalities import Modality, audio, depth
+from perceiver_stream.models.base import Model
 from perceiver_stream.training import objectives
 from perceiver_stream.training.baselines import Baseline, BaselineSet
 from perceiver_stream.training.config import ExperimentConfig
 from perceiver_stream.training.distributed import Rows
-from perceiver_stream.training.executing import executed
 from perceiver_stream.training.mesh import make_mesh, own_rows
-from perceiver_stream.training.objectives.frozen import frozen
+from perceiver_stream.training.objectives import Objective
+from perceiver_stream.training.pipelined_training import pipelined
 from perceiver_stream.types import ModalitySpec
 
 
@@ -28,8 +30,7 @@ class Parts(NamedTuple):
 
   Attributes:
     config: The experiment, the model's sizes fitted to the stream.
-    model: What learns: with `init` and `initial_state`.
-    objective: With `loss(params, state, window, rng) -> (loss, aux)`, and `config.window`.
+    objective: What is trained, on which model.
     windows: Iterable of dicts `[W, B, ...]`, of the rows of this process; its iterators have
       `get_state` and `set_state`.
     observation: One tick as it comes, `[B, ...]`; names and shapes count, values do not.
@@ -37,16 +38,22 @@ class Parts(NamedTuple):
     baselines: What is scored beside the model, of the rows of this process, or None.
     modalities: Of what the model and the objective read, by name: their observations that are not
       finite count as not valid.
+    params: Parameters to start from; None is random ones.
   """
 
   config: ExperimentConfig
-  model: Any
-  objective: Any
+  objective: Objective
   windows: Iterable[Mapping[str, np.ndarray]]
   observation: dict[str, np.ndarray]
   metric_names: dict[str, str]
   baselines: BaselineSet | None = None
   modalities: Mapping[str, Modality] = MappingProxyType({})
+  params: PyTree | None = None
+
+  @property
+  def model(self) -> Model:
+    """The model that the objective trains, or reads out of."""
+    return self.objective.model
 
 
 def make_parts(config: ExperimentConfig) -> Parts:
@@ -60,10 +67,8 @@ def make_parts(config: ExperimentConfig) -> Parts:
   model_config = fit(config.model, specs)
   config = dataclasses.replace(config, model=model_config)
   model = zoo.build(model_config)
-  if config.weights:
-    params = frozen(model, config.weights)
-    model = model._replace(init=lambda rng, observation: params)
-  objective = executed(objectives.make(model, config.objective), model, config)
+  objective = pipelined(objectives.make(model, config.objective), config)
+  params = objective.load_params(config.weights) if config.weights else None
   check_needs(objective, specs)
   rows = own_rows(make_mesh(config.mesh, config.num_rows), config.num_rows)
   opened = streams.open_rows(config.stream, config.num_rows, rows)
@@ -76,23 +81,22 @@ def make_parts(config: ExperimentConfig) -> Parts:
   baselines = None
   if config.use_baselines and (kinds := baselines_of(objective, specs)):
     baselines = BaselineSet(kinds, config.objective.window, Rows(rows, config.num_rows))
-  labels = getattr(objective, "labels", {})
-  names = {*model.modalities, *objective.needs, *labels} & set(specs)
+  names = {*model.modalities, *objective.needs, *objective.labels} & set(specs)
   metric_names = {name: m.metric_name for name, m in objective.outputs.items()}
   return Parts(
     config=config,
-    model=getattr(objective, "learner", model),
     objective=objective,
     windows=streams.prefetch(windows, config.prefetch),
     observation=blank(specs, names, config.num_rows),
-    metric_names=metric_names | dict(labels.values()),
+    metric_names=metric_names | dict(objective.labels.values()),
     baselines=baselines,
     modalities={**objective.outputs, **model.modalities},
+    params=params,
   )
 
 
 def baselines_of(
-  objective: Any, specs: Mapping[str, ModalitySpec]
+  objective: Objective, specs: Mapping[str, ModalitySpec]
 ) -> dict[str, Callable[[], Baseline]]:
   """Returns makers of the baselines of one row that stand beside an objective, by modality."""
   ahead = tuple(d for d in objective.baseline_displacements if d > 0)
@@ -109,7 +113,7 @@ def baselines_of(
   return kinds
 
 
-def check_needs(objective: Any, specs: Mapping[str, ModalitySpec]) -> None:
+def check_needs(objective: Objective, specs: Mapping[str, ModalitySpec]) -> None:
   """Raises ValueError if the stream does not give all that an objective needs."""
   if missing := sorted(set(objective.needs) - set(specs)):
     raise ValueError(

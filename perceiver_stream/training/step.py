@@ -16,7 +16,7 @@ from perceiver_stream.training.mesh import (
   divided,
   rows_sharding,
 )
-from perceiver_stream.training.objectives import Score
+from perceiver_stream.training.objectives import Aux, Objective, Score
 
 
 class TrainState(NamedTuple):
@@ -63,17 +63,29 @@ class StepInfo(NamedTuple):
   predictions: dict[str, Array]
 
 
-LossFn = Callable[..., tuple[Array, Any]]
+LossAndGrad = Callable[..., tuple[tuple[Array, Aux], PyTree]]
 
 
 def initial_train_state(
-  model: Any, optimizer: optax.GradientTransformation, observation: Mapping[str, Any], seed: int
+  objective: Objective,
+  optimizer: optax.GradientTransformation,
+  observation: Mapping[str, Any],
+  seed: int,
+  params: PyTree | None = None,
 ) -> TrainState:
-  """Returns the state before the first window; `observation` is one tick, `[B, ...]`."""
+  """Returns the state before the first window.
+
+  Args:
+    objective: What is trained.
+    optimizer: As `make_optimizer` makes it.
+    observation: One tick, `[B, ...]`.
+    seed: Of everything random.
+    params: To start from; None is `objective.init_params`.
+  """
   init_key, state_key, rng = jax.random.split(jax.random.PRNGKey(seed), 3)
-  params = model.init(init_key, observation)
+  params = objective.init_params(init_key, observation) if params is None else params
   rows = next(iter(observation.values())).shape[0]
-  model_state = model.initial_state(params, batch_size=rows, rng=state_key)
+  model_state = objective.initial_state(params, batch_size=rows, rng=state_key)
   # One zero each: donated buffers must not be shared.
   zero = lambda: jnp.array(0, jnp.int32)  # noqa: E731
   return TrainState(params, optimizer.init(params), model_state, rng, zero(), zero(), zero())
@@ -96,27 +108,28 @@ def state_sharding(mesh: Mesh, state: TrainState, num_rows: int) -> TrainState:
 
 def placed_train_state(
   mesh: Mesh,
-  model: Any,
+  objective: Objective,
   optimizer: optax.GradientTransformation,
   observation: Mapping[str, Any],
   seed: int,
+  params: PyTree | None = None,
 ) -> tuple[TrainState, TrainState]:
   """Returns the first state, made where it lies so that no device ever holds it whole, and how.
 
   See `initial_train_state` and `state_sharding`.
   """
   rows = next(iter(observation.values())).shape[0]
-  make = lambda seen: initial_train_state(model, optimizer, seen, seed)  # noqa: E731
-  sharding = state_sharding(mesh, jax.eval_shape(make, dict(observation)), rows)
-  return jax.jit(make, out_shardings=sharding)(dict(observation)), sharding
+  make = lambda tick, params: initial_train_state(objective, optimizer, tick, seed, params)  # noqa: E731
+  inputs = dict(observation), params
+  sharding = state_sharding(mesh, jax.eval_shape(make, *inputs), rows)
+  return jax.jit(make, out_shardings=sharding)(*inputs), sharding
 
 
 def make_train_step(
-  loss: LossFn,
+  loss_and_grad: LossAndGrad,
   optimizer: optax.GradientTransformation,
   sharding: TrainState,
   num_rows: int,
-  gradient: LossFn | None = None,
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, StepInfo]]:
   """Returns the jitted step; its first argument is donated.
 
@@ -124,14 +137,11 @@ def make_train_step(
   counters: also the recurrent state stays, so that one broken tick does not poison all that follow.
 
   Args:
-    loss: `(params, model_state, window, rng) -> (loss, aux)`; aux has `next_state`, `scores` and
-      `predictions`.
+    loss_and_grad: `(params, model_state, window, rng) -> ((loss, aux), gradients)`; see `Objective`.
     optimizer: As `make_optimizer` makes it.
     sharding: Of the train state.
     num_rows: Streams side by side.
-    gradient: `(…) -> ((loss, aux), gradients)`, where that is not the derivative of `loss`.
   """
-  differentiate: Callable[..., Any] = gradient or jax.value_and_grad(loss, has_aux=True)
   mesh = sharding.rng.mesh  # type: ignore[attr-defined]
   in_rows = rows_sharding(mesh, num_rows, axis=1)
 
@@ -141,7 +151,7 @@ def make_train_step(
 
   def step(state: TrainState, window: Mapping[str, Array]) -> tuple[TrainState, StepInfo]:
     rng, key = jax.random.split(state.rng)
-    (value, aux), grads = differentiate(state.params, state.model_state, window, key)
+    (value, aux), grads = loss_and_grad(state.params, state.model_state, window, key)
     grads = jax.lax.with_sharding_constraint(grads, sharding.params)
     norm = optax.tree.norm(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -33,7 +33,7 @@ def test_a_tracker_comes_back_with_the_model_that_it_reads(run, tmp_path):
   watched, params = load_tracker(target, num_slots=8)
   learner = parts.objective.learner
   jax.tree.map(np.testing.assert_array_equal, learner.params, watched.params)
-  first = learner.init(jax.random.PRNGKey(0), parts.observation)
+  first = learner.init_params(jax.random.PRNGKey(0), parts.observation)
   assert jax.tree.structure(first) == jax.tree.structure(params)
   assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (first, params)), strict=True))
   assert zoo.loading.read_card(target)["weights"] == "seed 0, two windows"
@@ -66,8 +66,7 @@ def test_a_run_starts_from_the_weights_of_a_file(run, tmp_path):
   config = load_config("configs/pretrain.py:nano")
   config.weights = str(target)
   parts = make_parts(config)
-  first = parts.model.init(jax.random.PRNGKey(1), parts.observation)
-  jax.tree.map(np.testing.assert_array_equal, first, run[1].objective.learner.params)
+  jax.tree.map(np.testing.assert_array_equal, parts.params, run[1].objective.learner.params)
   config.weights = "stream_perceiver/tiny_world"
-  with pytest.raises(ValueError, match="stream_perceiver/tiny_world, to watch this stream"):
+  with pytest.raises(ValueError, match="stream_perceiver/tiny_world, for this stream"):
     make_parts(config)

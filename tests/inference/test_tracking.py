@@ -16,8 +16,8 @@ from perceiver_stream.inference.tracking_methods import as_method
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import TrackCommands
-from perceiver_stream.training.objectives.frozen import look
-from perceiver_stream.training.objectives.point_tracking import Watched
+from perceiver_stream.training.objectives.point_tracking import TrackerLearner
+from perceiver_stream.training.objectives.readout_base import observe_features
 from perceiver_stream.types import IS_FIRST
 from perceiver_stream.utils.opencv import resized
 from perceiver_stream.zoo import bundled
@@ -72,9 +72,9 @@ def fake_model():
 @pytest.fixture(scope="module")
 def made():
   """A model with a memory, and a tracker with shaken parameters."""
-  watched = Watched(fake_model(), {}, point_readout.build(READOUT), SLOTS)
+  watched = TrackerLearner(fake_model(), {}, point_readout.build(READOUT), num_slots=SLOTS)
   frame = np.zeros((1, 16, 16, 3), np.uint8)
-  return watched, shaken(watched.init(jax.random.PRNGKey(0), {"pixels": frame}), by=0.2)
+  return watched, shaken(watched.init_params(jax.random.PRNGKey(0), {"pixels": frame}), by=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -126,14 +126,17 @@ def test_pictures_are_squashed_about_their_raster():
 
 def test_queries_come_and_go_at_any_tick_without_a_second_compilation(made, frames):
   """A session in which slots are given out and taken back at random."""
-  (model, weights, tracker, *_), params = made
+  watched, params = made
+  model, weights, tracker = watched.model, watched.params, watched.readout
   watch, state = model.initial_state(weights, 1), tracker.initial_state(1, SLOTS)
   rng, history, sizes = np.random.default_rng(3), [], []
   for tick, frame in enumerate(frames):
     flags = rng.uniform(size=(2, 1, SLOTS)) < 0.4
     place = rng.uniform(size=(1, SLOTS, 2)).astype(np.float32)
     start = np.asarray([[tick == 0]])
-    sight, watch = look(model, weights, watch, {"pixels": frame[None, None], IS_FIRST: start})
+    sight, watch = observe_features(
+      model, weights, watch, {"pixels": frame[None, None], IS_FIRST: start}
+    )
     orders = TrackCommands(*map(jnp.asarray, (flags[0], place, flags[1])))
     tracks, state = tracker.step(params, state, jax.tree.map(lambda x: x[0], sight), orders)
     history.append((orders, jax.device_get(tracks)))

@@ -9,7 +9,7 @@ from trees import shaken
 from perceiver_stream.modalities import audio, depth, flow, pixels, segmentation, vector
 from perceiver_stream.models import dense_readout
 from perceiver_stream.models.dense_readout import Config
-from perceiver_stream.models.point_readout import Sight
+from perceiver_stream.models.point_readout import Features
 
 SIZE = {"height": 8, "width": 12, "patch": 4}
 READ = {
@@ -25,7 +25,7 @@ READ = {
 def sight(seed=0):
   rng = np.random.default_rng(seed)
   real = lambda *shape: jnp.asarray(rng.uniform(size=shape), jnp.float32)  # noqa: E731
-  return Sight(real(2, 5, 8), real(2, 8, 12, 3), real(2, 8, 12, 3))
+  return Features(real(2, 5, 8), real(2, 8, 12, 3), real(2, 8, 12, 3))
 
 
 @pytest.mark.parametrize("use_frames", [True, False])
@@ -64,7 +64,7 @@ def test_untrained_it_says_the_prior():
     ),
     (
       Config(modalities=READ),
-      Sight(jnp.zeros((2, 5, 8))),
+      Features(jnp.zeros((2, 5, 8))),
       "state remembers no frames; use use_frames=False",
     ),
   ],

@@ -11,11 +11,11 @@ from trees import shaken
 import perceiver_stream
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.mapping import flatten
-from perceiver_stream.models.point_readout import Sight, TrackCommands
+from perceiver_stream.models.point_readout import Features, TrackCommands
 from perceiver_stream.models.stream_perceiver import BottleneckConfig
 from perceiver_stream.training.objectives import ObjectiveConfig
-from perceiver_stream.training.objectives.frozen import first_sight, look
 from perceiver_stream.training.objectives.future_prediction import FuturePrediction
+from perceiver_stream.training.objectives.readout_base import first_features, observe_features
 
 TICKS, ROWS = 3, 2
 
@@ -80,7 +80,7 @@ def test_a_tracker_goes_where_the_decoded_motion_says():
   config = point_readout.Config(dim=8, num_heads=2, use_frames=False, use_flow=True)
   tracker = point_readout.build(config)
   flow = jnp.zeros((4, 1, 8, 16, 2)).at[..., 0].set(-2.0)  # what is here was 2 pixels to the left
-  sight = Sight(jnp.zeros((4, 1, 3, 8)), flow=flow)
+  sight = Features(jnp.zeros((4, 1, 3, 8)), flow=flow)
   params = tracker.init(jax.random.key(0), jax.tree.map(lambda x: x[0], sight))
   start = np.zeros((4, 1, 1), bool)
   start[0] = True
@@ -94,11 +94,11 @@ def test_a_tracker_goes_where_the_decoded_motion_says():
 def test_what_a_tracker_sees_is_what_the_decoder_says():
   model, params, seen, _ = watched(by=0.3)
   state = model.initial_state(params, ROWS)
-  sight, after = look(model, params, state, seen, flow=True)
+  sight, after = observe_features(model, params, state, seen, flow=True)
   assert sight.flow is not None and sight.flow.shape == (TICKS, ROWS, 16, 16, 2)
   told = model.predict(params, after, (0,))["pixels_flow"][:, 0]
   np.testing.assert_allclose(sight.flow[-1], told, atol=1e-5)
-  assert look(model, params, state, seen)[0].flow is None
+  assert observe_features(model, params, state, seen)[0].flow is None
 
 
 def test_errors_say_what_to_do():
@@ -106,11 +106,11 @@ def test_errors_say_what_to_do():
   with pytest.raises(
     ValueError, match="this one reconstructs none; use one trained with pixels.Config"
   ):
-    first_sight(model, params, {"pixels": seen["pixels"][0]}, flow=True)
+    first_features(model, params, {"pixels": seen["pixels"][0]}, flow=True)
   with pytest.raises(ValueError, match=r"\['pixels'\] have reconstruct_motion=True, and queries"):
     watched(condition_queries_on_input=True)
   with pytest.raises(ValueError, match="use_frames and use_flow are both on; use one"):
     point_readout.Config(use_flow=True).validate()
   tracker = point_readout.build(point_readout.Config(use_frames=False, use_flow=True))
   with pytest.raises(ValueError, match="use_flow=True, but the sight has no flow"):
-    tracker.init(jax.random.key(0), Sight(jnp.zeros((1, 3, 8))))
+    tracker.init(jax.random.key(0), Features(jnp.zeros((1, 3, 8))))

@@ -7,7 +7,7 @@ import pytest
 from trees import shaken
 
 from perceiver_stream.models import point_readout
-from perceiver_stream.models.point_readout import Config, Sight, TrackCommands
+from perceiver_stream.models.point_readout import Config, Features, TrackCommands
 
 ROWS, SLOTS, TICKS, SIZE = 2, 4, 5, 16
 KINDS = {
@@ -22,7 +22,7 @@ def made(config):
   rng = np.random.default_rng(0)
   real = lambda *shape: jnp.asarray(rng.uniform(size=shape), jnp.float32)  # noqa: E731
   frames = [real(TICKS, ROWS, SIZE, SIZE, 3) for _ in range(2)]
-  sight = Sight(real(TICKS, ROWS, 6, 8), *frames)
+  sight = Features(real(TICKS, ROWS, 6, 8), *frames)
   tracker = point_readout.build(config)
   params = shaken(tracker.init(jax.random.PRNGKey(0), at(sight, 0)), by=0.2)
   channels = point_readout.SHAPES[config.follows]
@@ -124,7 +124,7 @@ def test_untrained_it_follows_a_picture_that_moves():
   for axis in (0, 1, 0, 1):
     coarse = np.apply_along_axis(lambda v: np.convolve(v, kernel, "same"), axis, coarse)
   clip = np.stack([coarse[16:64, 32 - t : 80 - t] for t in range(6)])[:, None].astype(np.float32)
-  sight = Sight(jnp.zeros((5, 1, 4, 8)), jnp.asarray(clip[1:]), jnp.asarray(clip[:-1]))
+  sight = Features(jnp.zeros((5, 1, 4, 8)), jnp.asarray(clip[1:]), jnp.asarray(clip[:-1]))
   tracker = point_readout.build(Config(dim=16, num_heads=2))
   params = tracker.init(jax.random.PRNGKey(0), at(sight, 0))
   start = jnp.zeros((5, 1, 1), bool).at[0].set(True)

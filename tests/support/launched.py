@@ -6,7 +6,6 @@ the devices, the environment where other processes are. Prints how the run ended
 
 import json
 import sys
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +20,7 @@ from perceiver_stream.training.baselines import BaselineSet
 from perceiver_stream.training.loop import Run
 from perceiver_stream.training.mesh import make_mesh, own_rows
 from perceiver_stream.training.objectives import Aux, ObjectiveConfig, Score
+from perceiver_stream.training.objectives import Objective as Base
 from perceiver_stream.training.parts import Parts
 from perceiver_stream.training.signals import StopRequest
 
@@ -32,10 +32,26 @@ class State(NamedTuple):
   count: Any
 
 
-class Objective:
+class Objective(Base):
   config = ObjectiveConfig(window=HOP)
 
-  def loss(self, params, state, window, rng):
+  def __init__(self):
+    pass  # without a model
+
+  def init_params(self, rng, observation):
+    del observation
+    keys, shapes = jax.random.split(rng, 3), [(3 * SIDE**2, DIM), (DIM, DIM), (DIM, 3 * SIDE**2)]
+    made = [0.1 * jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+    return dict(zip(("read", "mix", "write"), made, strict=True))
+
+  def initial_state(self, params, batch_size=1, rng=None):
+    del params, rng
+    start = jnp.linspace(-1, 1, LATENTS)[None, :, None]
+    return State(
+      jnp.broadcast_to(start, (batch_size, LATENTS, DIM)), jnp.zeros(batch_size, jnp.int32)
+    )
+
+  def loss(self, params, state, window, rng=None):
     del rng
     x = window["pixels"].astype(jnp.float32) / 255
     seen = x.reshape(*x.shape[:2], -1)
@@ -55,21 +71,6 @@ class Objective:
     scores = {f"pixels@{AHEAD}": Score(error, {"copy": copy}, valid)}
     shaped = {f"pixels@{AHEAD}": told.reshape(*told.shape[:2], SIDE, SIDE, 3)}
     return loss, Aux(State(latents[HOP - 1], state.count + 1), scores, shaped)
-
-
-def init(rng, observation):
-  del observation
-  keys, shapes = jax.random.split(rng, 3), [(3 * SIDE**2, DIM), (DIM, DIM), (DIM, 3 * SIDE**2)]
-  made = [0.1 * jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
-  return dict(zip(("read", "mix", "write"), made, strict=True))
-
-
-def initial_state(params, batch_size=1, rng=None):
-  del params, rng
-  start = jnp.linspace(-1, 1, LATENTS)[None, :, None]
-  return State(
-    jnp.broadcast_to(start, (batch_size, LATENTS, DIM)), jnp.zeros(batch_size, jnp.int32)
-  )
 
 
 def make_config(run_dir, mesh=None, **fields):
@@ -97,7 +98,6 @@ def make_parts(config):
   frames = {"pixels": lambda: FrameBaselines((AHEAD,), SIDE, SIDE)}
   return Parts(
     config,
-    SimpleNamespace(init=init, initial_state=initial_state),
     Objective(),
     streams.prefetch(windows, 2),
     {name: np.zeros((ROWS, *shape), kind) for name, shape, kind in SEEN},

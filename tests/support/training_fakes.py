@@ -1,7 +1,6 @@
 """A stream, model and objective small enough to train in milliseconds, with the real contracts."""
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 
 from perceiver_stream.training.config import ExperimentConfig
 from perceiver_stream.training.objectives import Aux, ObjectiveConfig, Score
+from perceiver_stream.training.objectives import Objective as Base
 from perceiver_stream.training.parts import Parts
 
 DIM, HOP, AHEAD = 3, 4, 1
@@ -114,12 +114,23 @@ class State(NamedTuple):
   count: Any
 
 
-class Objective:
+class Objective(Base):
   """Predicts the next `x` from a leaky average; noise on the state uses up `rng`."""
 
   config = ObjectiveConfig(window=HOP)
 
-  def loss(self, params, state, window, rng):
+  def __init__(self):
+    pass  # without a model
+
+  def init_params(self, rng, observation):
+    del observation
+    return {"in": {"w": 0.3 * jax.random.normal(rng, (DIM, DIM)), "b": jnp.zeros(DIM)}}
+
+  def initial_state(self, params, batch_size=1, rng=None):
+    del params, rng
+    return State(jnp.zeros((batch_size, DIM)), jnp.zeros((batch_size,), jnp.int32))
+
+  def loss(self, params, state, window, rng=None):
     def tick(h, x):
       h = 0.5 * h + x @ params["in"]["w"] + jnp.broadcast_to(params["in"]["b"], x.shape)
       return h, h
@@ -135,19 +146,6 @@ class Objective:
     return loss, Aux(State(h, state.count + 1), {"x@1": score}, {"x@1": states[:-AHEAD]})
 
 
-def init(rng, observation):
-  del observation
-  return {"in": {"w": 0.3 * jax.random.normal(rng, (DIM, DIM)), "b": jnp.zeros(DIM)}}
-
-
-def initial_state(params, batch_size=1, rng=None):
-  del params, rng
-  return State(jnp.zeros((batch_size, DIM)), jnp.zeros((batch_size,), jnp.int32))
-
-
-MODEL = SimpleNamespace(init=init, initial_state=initial_state)
-
-
 def make_config(run_dir, **fields):
   config = ExperimentConfig(model=None, stream=None, run_dir=str(run_dir), **fields)
   config.checkpoints.every = 3
@@ -160,6 +158,4 @@ def make_parts(config, windows=None, baselines=None, modalities=None):
   windows = windows or Windows(config.num_rows)
   observation = {"x": np.zeros((config.num_rows, DIM), np.float32)}
   metrics = {"x": "mse"}
-  return Parts(
-    config, MODEL, Objective(), windows, observation, metrics, baselines, modalities or {}
-  )
+  return Parts(config, Objective(), windows, observation, metrics, baselines, modalities or {})

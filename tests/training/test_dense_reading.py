@@ -47,7 +47,7 @@ def window(seed=0, ticks=4):
 
 def test_it_learns_more_than_one_who_has_seen_nothing_knows(objective):
   learner, first = objective.learner, window()
-  params = learner.init(jax.random.PRNGKey(0), {"pixels": first["pixels"][0]})
+  params = learner.init_params(jax.random.PRNGKey(0), {"pixels": first["pixels"][0]})
   frozen = jax.tree.map(np.array, learner.params)
   optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2, warmup_steps=1))
   memory = optimizer.init(params)
@@ -70,7 +70,7 @@ def test_it_learns_more_than_one_who_has_seen_nothing_knows(objective):
 
 def test_what_is_not_valid_counts_for_nothing(objective):
   learner, good = objective.learner, window()
-  params = learner.init(jax.random.PRNGKey(0), {"pixels": good["pixels"][0]})
+  params = learner.init_params(jax.random.PRNGKey(0), {"pixels": good["pixels"][0]})
   flags = np.ones((4, 1), bool)
   flags[2] = False
   bad = good | {"depth": good["depth"].copy(), "depth_valid": flags}
@@ -85,7 +85,7 @@ def test_what_is_not_valid_counts_for_nothing(objective):
 
 def test_a_video_is_read_in_pieces_and_in_the_units_of_the_stream(objective):
   learner, frames = objective.learner, window(1, ticks=6)["pixels"]
-  params = learner.init(jax.random.PRNGKey(0), {"pixels": frames[0]})
+  params = learner.init_params(jax.random.PRNGKey(0), {"pixels": frames[0]})
   params = jax.tree.map(lambda x: x + 0.05 * jax.random.normal(jax.random.key(1), x.shape), params)
   found = as_reading(learner, params, chunk=4)(frames[:, 0])
   first = np.arange(6)[:, None] == 0

@@ -8,7 +8,6 @@ from trees import shaken
 
 from perceiver_stream.inference.pretrained import export, load_tracker
 from perceiver_stream.training import load_config, make_parts, train
-from perceiver_stream.training.objectives.frozen import split
 
 
 def config_of(variant, finetune, folder="unused"):
@@ -24,8 +23,8 @@ def config_of(variant, finetune, folder="unused"):
 def test_the_model_is_among_what_learns_only_if_it_learns_too(variant, finetune):
   parts = make_parts(config_of(variant, finetune))
   learner = parts.objective.learner
-  params = learner.init(jax.random.key(0), parts.observation)
-  own, readout = split(learner, params)
+  params = learner.init_params(jax.random.key(0), parts.observation)
+  own, readout = learner.split(params)
   jax.tree.map(np.testing.assert_array_equal, own, learner.params)
   assert readout and not set(own) & set(readout)
   assert set(params) == (set(own) | set(readout) if finetune else set(readout))
@@ -35,14 +34,24 @@ def test_the_model_is_among_what_learns_only_if_it_learns_too(variant, finetune)
 def test_gradients_reach_a_model_that_learns_too(variant):
   parts = make_parts(config_of(variant, True))
   learner = parts.objective.learner
-  params = shaken(learner.init(jax.random.key(0), parts.observation))
+  params = shaken(learner.init_params(jax.random.key(0), parts.observation))
   window = jax.tree.map(jnp.asarray, dict(next(iter(parts.windows))))
   state = learner.initial_state(params, parts.config.num_rows)
   loss = jax.jit(jax.grad(lambda p: parts.objective.loss(p, state, window)[0]))
   reached = {name for name, x in loss(params).items() if any(map(np.any, x.values()))}
-  own, readout = split(learner, params)
+  own, readout = learner.split(params)
   assert reached & set(readout)
   assert any("core" in name for name in reached & set(own))
+
+
+@pytest.mark.parametrize("variant, name", [("", "point_tracking"), ("_dense", "dense_reading")])
+def test_weights_of_a_model_are_no_start_for_a_readout(variant, name):
+  config = config_of(variant, False)
+  config.weights = "stream_perceiver/tiny_world"
+  with pytest.raises(
+    ValueError, match=f"tiny_world' are of a model, and {name} trains .*objective.w"
+  ):
+    make_parts(config)
 
 
 def test_what_is_exported_is_the_model_that_has_learnt(tmp_path):

@@ -112,9 +112,9 @@ def learnt(sizes):
   shape = model.modalities["pixels"].spec.shape
   optimizer = make_optimizer(OptimizerConfig(eps=1e-3))
   observation = {"pixels": np.zeros((rows, *shape), np.uint8)}
-  state, sharding = step.placed_train_state(mesh, model, optimizer, observation, 0)
-  loss = FuturePrediction(model, ObjectiveConfig(window=2)).loss
-  run = step.make_train_step(loss, optimizer, sharding, rows)
+  objective = FuturePrediction(model, ObjectiveConfig(window=2))
+  state, sharding = step.placed_train_state(mesh, objective, optimizer, observation, 0)
+  run = step.make_train_step(objective.loss_and_grad, optimizer, sharding, rows)
   rng = np.random.default_rng(0)
   for _ in range(2):
     seen["pixels"] = rng.integers(0, 255, (3, rows, *shape), dtype=np.uint8)

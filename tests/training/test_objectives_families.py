@@ -154,7 +154,7 @@ def test_autoencoding_scores_both_modalities_beside_their_means():
 def test_a_misfit_is_refused_with_what_fits():
   rvm = zoo.build("rvm/nano")
   with pytest.raises(
-    ValueError, match="next_frame: rvm cannot learn it: it is MooG's. It can learn"
+    ValueError, match="objective next_frame cannot train rvm: It is no MooG. Objectives for it: fut"
   ):
     objectives.make(rvm, next_frame.Config())
   with pytest.raises(ValueError, match="predicts no future"):

@@ -5,6 +5,7 @@ import sys
 import textwrap
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -34,16 +35,10 @@ class Config(future_prediction.Config):
   target: float = 0.0
 
 
-class Shrink:
+class Shrink(objectives.Objective):
   """Loss: the mean squared distance of all parameters from a target."""
 
-  look_ahead = 0
-  outputs = {}
   needs = ("pixels",)
-  baseline_displacements = ()
-
-  def __init__(self, model, config):
-    self.config = config
 
   def loss(self, params, state, window, rng=None):
     far = [jnp.mean((x - self.config.target) ** 2) for x in jax.tree.leaves(params)]
@@ -121,6 +116,37 @@ def test_a_config_that_extends_one_of_ours_is_not_taken_for_it():
 def test_what_cannot_be_registered_is_refused(name, config, error, text):
   with pytest.raises(error, match=text):
     objectives.register(name, config, object)
+
+
+class Old:
+  """An objective as it was written before `Objective` was a class to extend."""
+
+  look_ahead, outputs, needs, baseline_displacements = 0, {}, ("pixels",), ()
+
+  def __init__(self, model, config):
+    self.config = config
+    if config.window == 5:
+      self.learner = model
+
+  def loss(self, params, state, window, rng=None):
+    return sum(x.sum() for x in jax.tree.leaves(params)), objectives.Aux(state, {}, {})
+
+
+def test_an_objective_of_the_older_form_is_taken_with_a_warning(monkeypatch):
+  monkeypatch.setattr(objectives, "_KINDS", dict(objectives._KINDS))
+  model, no_rvm = zoo.build("moog/nano"), "It is RVM's."
+  with pytest.warns(DeprecationWarning, match="let Old extend objectives.Objective"):
+    objectives.register("older", Longer, Old, lambda m: no_rvm * (m.config != model.config))
+  made = objectives.make(model, Longer())
+  tick = {"pixels": np.zeros((1, *model.modalities["pixels"].spec.shape), np.uint8)}
+  params = jax.eval_shape(made.init_params, jax.random.key(0), tick)
+  (loss, aux), grads = jax.eval_shape(made.loss_and_grad, params, (), {})
+  assert loss.shape == () and aux.next_state == () and made.labels == {}
+  assert jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, params)
+  with pytest.raises(ValueError, match="objective older cannot train rvm: It is RVM's. Objectives"):
+    objectives.make(zoo.build("rvm/nano"), Longer())
+  with pytest.raises(TypeError, match="objective Old: extend .* initial_state instead of learner"):
+    objectives.make(model, Longer(window=5))
 
 
 def test_overrides_of_ones_own_config_are_checked(experiment):

@@ -85,14 +85,14 @@ def test_a_point_starts_where_it_is_first_seen_and_ends_when_its_slot_changes():
 
 def test_the_tick_of_the_query_does_not_count(watched, objective):
   window = next(windows(1, ticks=1))
-  params = watched.init(jax.random.PRNGKey(0), {"pixels": window["pixels"][0]})
+  params = watched.init_params(jax.random.PRNGKey(0), {"pixels": window["pixels"][0]})
   loss, aux = objective.loss(params, watched.initial_state(params), window)
   assert float(loss) == 0 and not aux.scores["points@0"].valid.any()
 
 
 def test_learning_changes_the_tracker_and_beats_a_static_point(watched, objective):
   first = next(windows(1))
-  params = watched.init(jax.random.PRNGKey(0), {"pixels": first["pixels"][0]})
+  params = watched.init_params(jax.random.PRNGKey(0), {"pixels": first["pixels"][0]})
   frozen = jax.tree.map(np.array, watched.params)
   optimizer = make_optimizer(OptimizerConfig(learning_rate=3e-3, warmup_steps=1))
   memory = optimizer.init(params)
@@ -119,7 +119,7 @@ def test_learning_changes_the_tracker_and_beats_a_static_point(watched, objectiv
 
 
 def test_carrying_the_state_over_windows_is_one_long_window(watched, objective):
-  params = watched.init(jax.random.PRNGKey(0), {"pixels": next(windows(1))["pixels"][0]})
+  params = watched.init_params(jax.random.PRNGKey(0), {"pixels": next(windows(1))["pixels"][0]})
   loss = jax.jit(objective.loss)
   _, long = loss(params, watched.initial_state(params), whole())
   state, parts = watched.initial_state(params), []
@@ -164,7 +164,7 @@ def test_boxes_are_followed_by_the_same_objective(objective):
   window["segmentation"] = np.zeros((4, 1, SIDE, SIDE), np.int32)
   for tick in range(4):
     window["segmentation"][tick, 0, 4:9, tick : tick + 5] = 1
-  params = boxes.learner.init(jax.random.PRNGKey(0), {"pixels": window["pixels"][0]})
+  params = boxes.learner.init_params(jax.random.PRNGKey(0), {"pixels": window["pixels"][0]})
   state = boxes.learner.initial_state(params)
   loss, aux = boxes.loss(params, state, window)
   score = aux.scores["boxes@0"]
@@ -174,7 +174,7 @@ def test_boxes_are_followed_by_the_same_objective(objective):
 
 
 def test_as_a_method_it_answers_all_queries_whatever_the_slots_and_the_length(watched):
-  params = watched.init(jax.random.PRNGKey(0), {"pixels": next(windows(1))["pixels"][0]})
+  params = watched.init_params(jax.random.PRNGKey(0), {"pixels": next(windows(1))["pixels"][0]})
   frames = whole(2)["pixels"][:11, 0]
   rng = np.random.default_rng(1)
   asked = np.column_stack([rng.integers(0, 11, 7), rng.uniform(1, 15, (7, 2))])
@@ -195,8 +195,8 @@ def test_as_a_method_it_answers_all_queries_whatever_the_slots_and_the_length(wa
 
 def test_boxes_are_followed_as_a_method_of_scoring(watched):
   tracker = point_readout.build(dataclasses.replace(READOUT, follows="boxes"))
-  both = watched._replace(tracker=tracker, num_slots=2)
-  params = both.init(jax.random.PRNGKey(0), {"pixels": next(windows(1))["pixels"][0]})
+  both = dataclasses.replace(watched, readout=tracker, num_slots=2)
+  params = both.init_params(jax.random.PRNGKey(0), {"pixels": next(windows(1))["pixels"][0]})
   frames = whole(2)["pixels"][:11, 0]
   asked = np.asarray([[0, 0.1, 0.2, 0.5, 0.4], [6, 0.5, 0.3, 0.9, 0.8], [3, 0.0, 0.0, 0.25, 1.0]])
   method = tracking_methods.as_box_method(both, params, chunk=4)

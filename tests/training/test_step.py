@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from training_fakes import DIM, MODEL, Objective, Windows
+from training_fakes import DIM, Objective, Windows
 
 from perceiver_stream.training import step
 from perceiver_stream.training.mesh import MeshConfig, make_mesh, place
@@ -14,8 +14,8 @@ def setup(rows=1, devices=(), optimizer=None):
   mesh = make_mesh(MeshConfig(), rows, devices)
   observation = {"x": np.zeros((rows, DIM), np.float32)}
   with jax.numpy_dtype_promotion("standard"):
-    state, sharding = step.placed_train_state(mesh, MODEL, optimizer, observation, seed=0)
-  run = step.make_train_step(Objective().loss, optimizer, sharding, rows)
+    state, sharding = step.placed_train_state(mesh, Objective(), optimizer, observation, seed=0)
+  run = step.make_train_step(Objective().loss_and_grad, optimizer, sharding, rows)
   windows = [place(mesh, rows, {"x": w["x"]}) for w in Windows(rows, 4)]
   return state, run, windows
 
@@ -69,7 +69,7 @@ def test_a_gradient_that_is_not_finite_is_seen_where_the_loss_is():
 
   state, _, windows = setup()
   sharding = step.state_sharding(make_mesh(MeshConfig(), 1), state, 1)
-  run = step.make_train_step(loss, optax.adam(0.01), sharding, 1)
+  run = step.make_train_step(jax.value_and_grad(loss, has_aux=True), optax.adam(0.01), sharding, 1)
   _, info = run(state, windows[0])
   assert jnp.isfinite(info.loss) and not jnp.isfinite(info.grad_norm) and not info.finite
 

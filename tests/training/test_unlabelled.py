@@ -18,8 +18,8 @@ def made():
   config.objective.window = 3
   parts = make_parts(config)
   window = next(iter(parts.windows))
-  params = parts.model.init(jax.random.PRNGKey(0), parts.observation)
-  state = parts.model.initial_state(params, 1)
+  params = parts.objective.init_params(jax.random.PRNGKey(0), parts.observation)
+  state = parts.objective.initial_state(params, 1)
   loss = jax.jit(parts.objective.loss)
   return parts, window, lambda w: loss(params, state, visible(w, parts.observation))
 

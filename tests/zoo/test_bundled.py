@@ -12,7 +12,7 @@ from perceiver_stream.inference import model_loading, pretrained
 from perceiver_stream.models import mapping as translation
 from perceiver_stream.models import point_readout
 from perceiver_stream.streams import synthetic
-from perceiver_stream.training.objectives import frozen
+from perceiver_stream.training.objectives import readout_base
 from perceiver_stream.zoo import bundled, loading
 
 NAMES = bundled.names()
@@ -76,15 +76,15 @@ def test_they_are_small_finite_and_watch_pictures(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_they_come_with_a_tracker_of_points(name):
   watched, params = pretrained.load_tracker(name, num_slots=3)
-  assert watched.num_slots == 3 and watched.tracker.config.follows == "points"
+  assert watched.num_slots == 3 and watched.readout.config.follows == "points"
   blank = {"pixels": np.zeros((1, *watched.model.modalities["pixels"].spec.shape), np.uint8)}
-  wanted = jax.eval_shape(watched.init, jax.random.key(0), blank)
+  wanted = jax.eval_shape(watched.init_params, jax.random.key(0), blank)
   assert jax.tree.map(lambda x: x.shape, wanted) == jax.tree.map(lambda x: x.shape, params)
 
 
 def test_how_places_moved_is_in_the_latents_of_tiny_motion():
   watched, _ = pretrained.load_tracker("stream_perceiver/tiny_motion")
-  seen = watched.tracker.config
+  seen = watched.readout.config
   assert seen.use_flow and not seen.use_frames
   model, params = watched.model, watched.params
   names = ("pixels", "flow_backward")
@@ -93,12 +93,12 @@ def test_how_places_moved_is_in_the_latents_of_tiny_motion():
   ticks = list(itertools.islice(row, 6))
   frames = np.stack([tick["pixels"] for tick in ticks])[:, None]
   states, _ = model.observe(params, model.initial_state(params, 1), {"pixels": frames})
-  told = frozen.flow_of(model, params, states)[-1, 0]
+  told = readout_base.flow_of(model, params, states)[-1, 0]
   truth = ticks[-1]["flow_backward"]
   miss, still = (np.linalg.norm(x, axis=-1).mean() for x in (told - truth, truth))
   assert still > 0.5 and miss < 0.6 * still
   blank = states._replace(memory=jax.tree.map(np.zeros_like, states.memory))
-  np.testing.assert_array_equal(frozen.flow_of(model, params, blank)[-1, 0], told)
+  np.testing.assert_array_equal(readout_base.flow_of(model, params, blank)[-1, 0], told)
 
 
 def test_a_name_without_weights_lists_those_that_have_some():

@@ -1,80 +1,68 @@
-"""What can be learnt: one file each, listed here; the type of its config chooses it.
+"""Objectives: one class each, listed here; the type of its config chooses it.
 
-An objective's file holds `OBJECTIVE`: its config, its class `(model, config) -> base.Objective`, and
-`misfit(model)`, which says why a model cannot learn it, or nothing. One outside the package is made
-known by `register(name, Config, Class)`; the file that `--config` names is a good place for both.
+One from outside the package is registered with `register(name, Config, Class)`, best in the file that
+`--config` names.
 """
 
 import dataclasses
 import importlib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from perceiver_stream import zoo
 from perceiver_stream.files import codec
 from perceiver_stream.models.base import Model
-from perceiver_stream.training.objectives import (
-  autoencoding,
-  dense_reading,
-  flow,
-  future_prediction,
-  masked_future,
-  next_frame,
-  point_tracking,
-)
+from perceiver_stream.training.objectives import legacy
+from perceiver_stream.training.objectives.autoencoding import Autoencoding
 from perceiver_stream.training.objectives.base import Aux as Aux
 from perceiver_stream.training.objectives.base import Objective as Objective
 from perceiver_stream.training.objectives.base import Score as Score
 from perceiver_stream.training.objectives.base import same_recording as same_recording
+from perceiver_stream.training.objectives.dense_reading import DenseReading
+from perceiver_stream.training.objectives.flow import Flow
 from perceiver_stream.training.objectives.future_prediction import Config as ObjectiveConfig
-from perceiver_stream.training.objectives.future_prediction import (
-  FuturePrediction as FuturePrediction,
+from perceiver_stream.training.objectives.future_prediction import FuturePrediction
+from perceiver_stream.training.objectives.masked_future import MaskedFuture
+from perceiver_stream.training.objectives.next_frame import NextFrame
+from perceiver_stream.training.objectives.point_tracking import PointTracking
+
+OBJECTIVES: tuple[type[Objective], ...] = (
+  FuturePrediction,
+  NextFrame,
+  MaskedFuture,
+  Flow,
+  Autoencoding,
+  PointTracking,
+  DenseReading,
 )
-
-OBJECTIVES = (
-  future_prediction,
-  next_frame,
-  masked_future,
-  flow,
-  autoencoding,
-  point_tracking,
-  dense_reading,
-)
-
-
-Misfit = Callable[[Model], str]  # why a model cannot learn by an objective, or nothing
 
 
 class _Kind(NamedTuple):
   name: str
-  objective: Callable[[Model, Any], Objective]
-  misfit: Misfit
+  objective: type[Objective]
 
 
-_KINDS: dict[type, _Kind] = {
-  m.OBJECTIVE[0]: _Kind(m.__name__.rsplit(".", 1)[-1], *m.OBJECTIVE[1:]) for m in OBJECTIVES
-}
+_KINDS: dict[type, _Kind] = {o.config_type: _Kind(o.name, o) for o in OBJECTIVES}
 _OURS = tuple(kind.name for kind in _KINDS.values())
 
 
 def register(
   name: str,
   config: type,
-  objective: Callable[[Model, Any], Objective],
-  misfit: Misfit = lambda model: "",
+  objective: type,
+  misfit: legacy.Misfit | None = None,
 ) -> None:
   """Makes an objective from outside this package usable as `config.objective`.
 
   Call it where the objective is defined, so that it runs before a run's config is read back.
 
   Args:
-    name: How the config is called in a run's config.json; an identifier.
-    config: A dataclass with a `window`; may extend the `Config` of another objective.
-    objective: Makes the objective of a model and a config; see `base.Objective`.
-    misfit: Returns why a model cannot learn by it, or nothing.
+    name: Of the config in a run's config.json; an identifier.
+    config: A dataclass with a `window`; may extend the config of another objective.
+    objective: Subclass of `Objective`.
+    misfit: Deprecated; define `Objective.check_model`.
 
   Raises:
-    TypeError: `config` is not a dataclass.
+    TypeError: `config` is not a dataclass, or `objective` no class that can be an `Objective`.
     ValueError: The name is no identifier, or name or config belong to an objective of this package.
   """
   if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
@@ -87,7 +75,7 @@ def register(
     raise ValueError(
       f"objectives.register: {_KINDS[config].name}.Config is in use; subclass it, and register that."
     )
-  _KINDS[config] = _Kind(name, objective, misfit)
+  _KINDS[config] = _Kind(name, legacy.as_objective(objective, misfit))
   codec.register(name, config)
 
 
@@ -95,8 +83,9 @@ def _kinds() -> dict[type, _Kind]:
   """Returns the objectives by the type of their config, those of model families included."""
   for family in zoo.FAMILIES.values():
     if family.objective:  # imported late: it imports this package
-      config, *parts = importlib.import_module(family.objective).OBJECTIVE
-      _KINDS.setdefault(config, _Kind(family.name, *parts))
+      module, _, name = family.objective.rpartition(".")
+      objective: type[Objective] = getattr(importlib.import_module(module), name)
+      _KINDS.setdefault(objective.config_type, _Kind(family.name, objective))
   return _KINDS
 
 
@@ -105,7 +94,7 @@ def make(model: Model, config: Any) -> Objective:
 
   Raises:
     TypeError: No objective has exactly this type of config.
-    ValueError: The model cannot learn it; the message names those that it can.
+    ValueError: The model cannot be trained by it; the message names the objectives for it.
   """
   if type(config) not in _kinds():
     raise TypeError(
@@ -114,25 +103,21 @@ def make(model: Model, config: Any) -> Objective:
       f"perceiver_stream.training.objectives, or call objectives.register(name, Config, "
       f"YourObjective)."
     )
-  kind = _KINDS[type(config)]
-  if why := kind.misfit(model):
+  name, objective = _KINDS[type(config)]
+  if reason := objective.check_model(model):
     raise ValueError(
-      f"objective {kind.name}: {_family(model)} cannot learn it: {why}. It can learn by "
-      f"{', '.join(fitting(model)) or 'none of our objectives'}; set config.objective."
+      f"objective {name} cannot train {zoo.family(model.config).name}: {reason} Objectives for it: "
+      f"{', '.join(fitting(model)) or 'none'}; set config.objective."
     )
-  return kind.objective(model, config)
+  return objective(model, config)
 
 
 def fitting(model: Model) -> list[str]:
-  """Returns the names of the objectives that a model can learn by."""
-  return [kind.name for kind in _kinds().values() if not kind.misfit(model)]
+  """Returns the names of the objectives that can train a model."""
+  return [kind.name for kind in _kinds().values() if not kind.objective.check_model(model)]
 
 
 def default(model: Model) -> Any:
   """Returns the config of the first objective that fits; `ObjectiveConfig()` if none does."""
-  fit = [module for module in OBJECTIVES if not module.OBJECTIVE[2](model)]
-  return fit[0].OBJECTIVE[0]() if fit else ObjectiveConfig()
-
-
-def _family(model: Model) -> str:
-  return zoo.family(model.config).name
+  fit = (o.config_type for o in OBJECTIVES if not o.check_model(model))
+  return next(fit, ObjectiveConfig)()

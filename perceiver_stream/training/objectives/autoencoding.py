@@ -22,6 +22,7 @@ from perceiver_stream.models.perceiver_io import model as perceiver_models
 from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import (
   Aux,
+  Objective,
   Score,
   check_window,
   flag,
@@ -68,30 +69,33 @@ class Config:
       )
 
 
-class Autoencoding:
+class Autoencoding(Objective):
   """Loss and scores of giving back a clip; displacement 0."""
 
-  look_ahead = 0
+  name, config_type = "autoencoding", Config
   needs = ("pixels", "audio")
-  baseline_displacements: tuple[int, ...] = ()
 
   def __init__(self, model: Model, config: Config):
-    config.validate()
+    super().__init__(model, config)
     frames = model.config.num_frames
     if config.window > frames:
       raise ValueError(
         f"autoencoding: window={config.window} ticks, but the model's clip has {frames}; use at "
         f"most {frames}."
       )
-    self.model = model
-    self.config = config
     self.outputs = {name: model.modalities[name] for name in self.needs}
     self._apply = hk.transform(self._watch).apply
+
+  @classmethod
+  def check_model(cls, model: Model) -> str | None:
+    """Returns why a model is no Perceiver IO autoencoder, a sentence; None if it is one."""
+    fits = isinstance(model.config, perceiver_autoencoder.Config)
+    return None if fits else "It is no Perceiver IO autoencoder."
 
   def loss(
     self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
   ) -> tuple[Float[Array, ""], Aux]:
-    """Returns the weighted error of the drawn points, and what else the window tells."""
+    """Returns the weighted error of the drawn points, with its other results."""
     return self._apply(params, rng, jax.lax.stop_gradient(state), window)
 
   def _watch(self, state: PyTree, window: Observation) -> tuple[Array, Aux]:
@@ -162,12 +166,3 @@ class Autoencoding:
       scores[key] = Score(error(predicted), beside, valid)
       predictions[key] = predicted
     return scores, predictions
-
-
-def misfit(model: Model) -> str:
-  """Returns why a model cannot learn this, or nothing."""
-  fits = isinstance(model.config, perceiver_autoencoder.Config)
-  return "" if fits else "it is that of the Perceiver IO autoencoder"
-
-
-OBJECTIVE = (Config, Autoencoding, misfit)

@@ -1,14 +1,18 @@
-"""What all objectives share: scores, what a window gives, and which pairs of ticks count."""
+"""`Objective`, its loss's results, and helpers that find the pairs of ticks that count."""
 
+import abc
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num, PyTree
 
 from perceiver_stream.modalities import Modality
 from perceiver_stream.models.base import Model
+from perceiver_stream.models.mapping import check_names, flatten
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
+from perceiver_stream.zoo import loading
 
 
 class Score(NamedTuple):
@@ -31,7 +35,7 @@ class Score(NamedTuple):
 
 
 class Aux(NamedTuple):
-  """What a window gives besides its loss.
+  """Results of a window besides its loss.
 
   Attributes:
     next_state: State after the window's first `window` ticks, where the next window starts.
@@ -45,34 +49,102 @@ class Aux(NamedTuple):
   predictions: dict[str, Array]
 
 
-@runtime_checkable
-class Objective(Protocol):
-  """What the loop, the evaluator and the report ask of an objective.
+class Objective(abc.ABC):
+  """Loss of a window, and the parameters and state that it is a function of.
 
-  One that reads something out of a model that only watches also has `learner`: what learns in its
-  place, with `init` and `initial_state`. One that uses labels which are no modality of the model
-  has `labels`: by name in the stream, the name of their score and its metric.
+  A subclass defines `loss` and usually sets `outputs`. By default the model's parameters are trained,
+  from its own initial ones, by the derivative of `loss`; override `init_params` and `initial_state`
+  to train something else, `loss_and_grad` for another gradient.
 
   Attributes:
-    config: With `window`: ticks from one window to the next.
-    look_ahead: Ticks that a window holds beyond that.
-    outputs: Modalities it scores, by name.
+    name: Of the objective, in messages.
+    config_type: Type of its config, a dataclass with `window` (ticks from one window to the next)
+      and `validate`; the type of `config.objective` chooses the objective.
+    model: The model, fitted to the stream.
+    config: A `config_type`.
+    look_ahead: Ticks that a window holds beyond `config.window`.
+    outputs: Modalities that are scored, by name.
     needs: Names that the stream must give.
-    baseline_displacements: Displacements at which its outputs can be compared with the host's
+    labels: Of keys of the stream that are no modality of the model but are used for scores or
+      learning: name of the score and of its metric.
+    baseline_displacements: Displacements at which `outputs` can be compared with the host's
       baselines: predictions from nothing later than so many ticks before.
   """
 
-  config: Any
-  look_ahead: int
-  outputs: dict[str, Modality]
-  needs: tuple[str, ...]
-  baseline_displacements: tuple[int, ...]
+  name: ClassVar[str] = ""
+  config_type: ClassVar[type]
 
+  model: Model
+  config: Any
+  look_ahead: int = 0
+  outputs: dict[str, Modality]
+  needs: tuple[str, ...] = ()
+  labels: Mapping[str, tuple[str, str]] = {}
+  baseline_displacements: tuple[int, ...] = ()
+
+  def __init__(self, model: Model, config: Any):
+    """Checks the config; raises ValueError."""
+    config.validate()
+    self.model, self.config, self.outputs = model, config, {}
+
+  @classmethod
+  def check_model(cls, model: Model) -> str | None:
+    """Returns why a model cannot be trained by this objective, a sentence; None if it can."""
+    del model
+    return None
+
+  @property
+  def num_ticks(self) -> int:
+    """Ticks in a window, W."""
+    return self.config.window + self.look_ahead
+
+  def load_params(self, weights: str) -> PyTree:
+    """Returns parameters to start from instead of those of `init_params`.
+
+    Args:
+      weights: A file, or the name of bundled weights.
+
+    Raises:
+      ValueError: They are those of another model; the names that differ are listed.
+    """
+    return model_params(self.model, weights)
+
+  def init_params(self, rng: Array, observation: Observation) -> PyTree:
+    """Returns the parameters before the first step, for one tick `[B, ...]`."""
+    return self.model.init(rng, observation)
+
+  def initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> PyTree:
+    """Returns the state before the first window, rows first."""
+    return self.model.initial_state(params, batch_size, rng)
+
+  @abc.abstractmethod
   def loss(
     self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
   ) -> tuple[Float[Array, ""], Aux]:
-    """Returns the loss of one window `[window + look_ahead, B, ...]`, and what else it tells."""
-    ...
+    """Returns the loss of one window `[window + look_ahead, B, ...]`, with its other results."""
+
+  def loss_and_grad(
+    self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
+  ) -> tuple[tuple[Float[Array, ""], Aux], PyTree]:
+    """Returns the results of `loss`, and its gradient with respect to the parameters."""
+    return jax.value_and_grad(self.loss, has_aux=True)(params, state, window, rng)
+
+
+def model_params(model: Model, weights: str) -> PyTree:
+  """Returns trained parameters for a model.
+
+  Args:
+    model: As fitted to the stream.
+    weights: A file, or the name of bundled weights; "" makes random ones, the control.
+
+  Raises:
+    ValueError: They are those of another model; the names that differ are listed.
+  """
+  if not weights:
+    return model.init(jax.random.key(0), loading.blank_tick(model))
+  _, params = loading.load(weights)
+  check_names(flatten(params), loading.shapes(model), source=f"{weights}, for this stream")
+  return params
 
 
 def check_window(name: str, window: int) -> None:

@@ -1,12 +1,10 @@
-"""Learning to read depth, flow, segmentation, or any other modality out of a model's states.
+"""Training a readout of depth, flow, segmentation, or any other modality on a model's states.
 
-The model watches and stays as it is, unless `finetune`; the read-out learns, by the loss of each
-modality, from what the stream gives at the same tick. Beside each: what one who has seen nothing
-would say.
+Targets are the labels that the stream gives at the same tick, the loss is that of each modality. The
+baseline is each modality's prior: the best guess without any input.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,22 +21,18 @@ from perceiver_stream.training.objectives.base import (
   flag,
   known,
   mean_where,
+  model_params,
 )
-from perceiver_stream.training.objectives.frozen import (
-  FrozenConfig,
-  check_sees,
-  first_params,
-  first_sight,
-  frozen,
-  look,
-  seen,
-  split,
+from perceiver_stream.training.objectives.readout_base import (
+  ReadoutConfig,
+  ReadoutLearner,
+  ReadoutObjective,
 )
 from perceiver_stream.types import Observation
 
 
 @dataclass(kw_only=True)
-class Config(FrozenConfig):
+class Config(ReadoutConfig):
   """What is read out.
 
   Attributes:
@@ -55,51 +49,31 @@ class Config(FrozenConfig):
     self.readout.validate()
 
 
-class Watched(NamedTuple):
-  """A model with a read-out, as the loop wants a model: `init` and `initial_state`."""
-
-  model: Model
-  params: PyTree
-  reader: Reader
-  finetune: bool = False
-
-  def init(self, rng: Array, observation: Observation) -> PyTree:
-    """Returns parameters of the read-out, with the model's if it learns too."""
-    readout = self.reader.init(rng, first_sight(self.model, self.params, observation))
-    return first_params(self, readout)
-
-  def initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> PyTree:
-    """Returns the model's state before the first window; the read-out has none."""
-    del params
-    return self.model.initial_state(self.params, batch_size, rng)
-
-
-class DenseReading:
+class DenseReading(ReadoutObjective[Reader]):
   """Loss and scores; `depth@0` is the depth of the newest tick."""
 
-  look_ahead = 0
-  baseline_displacements: tuple[int, ...] = ()
+  name, config_type = "dense_reading", Config
+  readout_name = "dense"
 
   def __init__(self, model: Model, config: Config):
-    config.validate()
-    self.config = config
+    super().__init__(model, config)
     reader = dense_readout.build(config.readout)
-    self.outputs: dict[str, Any] = dict(reader.modalities)
+    self.outputs = dict(reader.modalities)
     self.needs = ("pixels", *reader.modalities)
-    self.learner = Watched(model, frozen(model, config.weights), reader, config.finetune)
+    params = model_params(model, config.weights)
+    self.learner = ReadoutLearner(model, params, reader, config.finetune)
 
   def loss(
     self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
   ) -> tuple[Float[Array, ""], Aux]:
-    """Returns the loss of a window `[W, B, ...]`, and what else it tells."""
+    """Returns the loss of a window `[W, B, ...]`, with its other results."""
     del rng
-    watched = self.learner
-    own, readout = split(watched, params)
-    sight, after = look(watched.model, own, state, seen(watched.model, window))
+    own, readout = self.learner.split(params)
+    sight, after = self.learner.observe(own, state, window)
     ticks, rows = sight.latents.shape[:2]
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), sight)
     total, scores, shown = jnp.float32(0.0), {}, {}
-    for name, prediction in watched.reader.read(readout, flat).items():
+    for name, prediction in self.learner.readout.read(readout, flat).items():
       modality, raw = self.outputs[name], jnp.asarray(window[name])
       valid = flag(window, name)
       target = modality.target(modality.preprocess(raw.reshape(-1, *raw.shape[2:])))
@@ -116,6 +90,3 @@ class DenseReading:
       scores[key] = Score(errors["model"], {"prior": errors["prior"]}, valid)
       shown[key] = prediction.reshape(ticks, rows, *prediction.shape[1:])
     return total, Aux(*jax.lax.stop_gradient((after, scores, shown)))
-
-
-OBJECTIVE = (Config, DenseReading, check_sees)

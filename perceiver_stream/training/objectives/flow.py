@@ -16,6 +16,7 @@ from perceiver_stream.models.perceiver_io import flow as perceiver_flow
 from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import (
   Aux,
+  Objective,
   Score,
   check_window,
   flag,
@@ -40,23 +41,27 @@ class Config:
     check_window("flow", self.window)
 
 
-class Flow:
+class Flow(Objective):
   """Loss and scores of supervised optical flow; `flow@0` is from the frame before to the newest."""
 
+  name, config_type = "flow", Config
   look_ahead = 1
   needs = ("pixels", "flow")
-  baseline_displacements: tuple[int, ...] = ()
 
   def __init__(self, model: Model, config: Config):
-    config.validate()
-    self.model = model
-    self.config = config
+    super().__init__(model, config)
     self.outputs = {"flow": model.modalities["flow"]}
+
+  @classmethod
+  def check_model(cls, model: Model) -> str | None:
+    """Returns why a model is no Perceiver IO for flow, a sentence; None if it is one."""
+    fits = isinstance(model.config, perceiver_flow.Config)
+    return None if fits else "It is no Perceiver IO for flow."
 
   def loss(
     self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
   ) -> tuple[Float[Array, ""], Aux]:
-    """Returns the mean end-point error of one window, and what else it tells."""
+    """Returns the mean end-point error of one window, with its other results."""
     del rng
     frames = {name: value for name, value in window.items() if not name.startswith("flow")}
     states, _ = self.model.observe(params, jax.lax.stop_gradient(state), frames)
@@ -84,13 +89,3 @@ def _end_point_error(
   distance = jnp.sqrt(jnp.sum(jnp.square(flow - target), axis=-1) + 1e-12)
   count = jnp.maximum(jnp.sum(known.astype(jnp.float32), axis=(2, 3)), 1.0)
   return jnp.sum(jnp.where(known, distance, 0.0), axis=(2, 3)) / count
-
-
-def misfit(model: Model) -> str:
-  """Returns why a model cannot learn this, or nothing."""
-  return (
-    "" if isinstance(model.config, perceiver_flow.Config) else "it is that of Perceiver IO flow"
-  )
-
-
-OBJECTIVE = (Config, Flow, misfit)

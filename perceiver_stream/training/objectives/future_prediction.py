@@ -16,6 +16,7 @@ from perceiver_stream.models.base import Model
 from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import (
   Aux,
+  Objective,
   Score,
   check_window,
   flag,
@@ -51,16 +52,14 @@ class Config:
     check_window("objective", self.window)
 
 
-class FuturePrediction:
+class FuturePrediction(Objective):
   """Loss and scores of predicting every output modality at every displacement of a model."""
 
-  needs: tuple[str, ...] = ()
-  labels = {"flow_backward": ("pixels_flow", "epe")}  # judges, if the stream has it, teaches never
+  name, config_type = "future_prediction", Config
+  labels = {"flow_backward": ("pixels_flow", "epe")}  # of a score alone: flow learns without labels
 
   def __init__(self, model: Model, config: Config):
-    config.validate()
-    self.model = model
-    self.config = config
+    super().__init__(model, config)
     self.displacements = model.displacements
     self.outputs = {n: m for n, m in model.modalities.items() if m.config.use_output}
     self.look_ahead = max(self.displacements)
@@ -71,20 +70,23 @@ class FuturePrediction:
         f"objective: {len(weights)} displacement_weights {weights} for the displacements "
         f"{self.displacements}; give one each."
       )
-    self.judged = (
-      (0, 1) if reconstructs_motion(model) else (1,)
-    )  # of these, flow is that of one tick
+    # Displacements at which decoded flow is that of one tick, and scored as such.
+    self.judged = (0, 1) if reconstructs_motion(model) else (1,)
     self.weights = dict(zip(self.displacements, weights, strict=True))
 
-  @property
-  def num_ticks(self) -> int:
-    """Ticks in a window, W."""
-    return self.config.window + self.look_ahead
+  @classmethod
+  def check_model(cls, model: Model) -> str | None:
+    """Returns why a model predicts no future, a sentence; None if it does."""
+    if not any(m.config.use_output for m in model.modalities.values()):
+      return "It predicts nothing."
+    if max(model.displacements) < 1:
+      return f"It predicts no future: its displacements are {model.displacements}."
+    return None
 
   def loss(
     self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
   ) -> tuple[Float[Array, ""], Aux]:
-    """Returns the mean relative loss of one window, and what else it tells.
+    """Returns the mean relative loss of one window, with its other results.
 
     Args:
       params: Of the model.
@@ -177,15 +179,3 @@ def judge_flow(
   """Returns end-point errors of flow that was learnt without labels, beside those of no flow."""
   epe = lambda error: jnp.mean(jnp.linalg.norm(error, axis=-1), axis=(2, 3))  # noqa: E731
   return jax.lax.stop_gradient(Score(epe(flow - truth), {"zero_flow": epe(truth)}, valid))
-
-
-def misfit(model: Model) -> str:
-  """Returns why a model cannot learn this, or nothing."""
-  if not any(m.config.use_output for m in model.modalities.values()):
-    return "the model predicts nothing"
-  if max(model.displacements) < 1:
-    return f"it predicts no future (displacements {model.displacements})"
-  return ""
-
-
-OBJECTIVE = (Config, FuturePrediction, misfit)

@@ -16,7 +16,14 @@ from perceiver_stream.models import rvm
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.rvm import model as rvm_model
 from perceiver_stream.reporting.score_keys import ScoreKey
-from perceiver_stream.training.objectives.base import Aux, Score, check_window, flag, mean_where
+from perceiver_stream.training.objectives.base import (
+  Aux,
+  Objective,
+  Score,
+  check_window,
+  flag,
+  mean_where,
+)
 from perceiver_stream.types import IS_FIRST, Observation
 
 
@@ -43,25 +50,28 @@ class Config:
       raise ValueError(f"masked_future: displacements={self.displacements}; use 1 or more.")
 
 
-class MaskedFuture:
+class MaskedFuture(Objective):
   """Loss and scores of painting the hidden patches of future frames."""
 
+  name, config_type = "masked_future", Config
   needs = ("pixels",)
-  baseline_displacements = ()
 
   def __init__(self, model: Model, config: Config):
-    config.validate()
-    self.model = model
-    self.config = config
+    super().__init__(model, config)
     self.displacements = tuple(config.displacements or model.displacements)
     self.look_ahead = max(self.displacements)
     self.outputs = {"pixels": model.modalities["pixels"]}
     self._apply = hk.transform(self._watch).apply
 
+  @classmethod
+  def check_model(cls, model: Model) -> str | None:
+    """Returns why a model is no RVM, a sentence; None if it is one."""
+    return None if isinstance(model.config, rvm.Config) else "It is no RVM."
+
   def loss(
     self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
   ) -> tuple[Float[Array, ""], Aux]:
-    """Returns the mean squared error of the hidden patches, and what else the window tells."""
+    """Returns the mean squared error of the hidden patches, with its other results."""
     return self._apply(params, rng, jax.lax.stop_gradient(state), window)
 
   def _watch(self, state: PyTree, window: Observation) -> tuple[Array, Aux]:
@@ -129,11 +139,3 @@ class MaskedFuture:
       str(ScoreKey("pixels", d)): Score(errors["model"], beside, valid & (deltas == d))
       for d in self.displacements
     }
-
-
-def misfit(model: Model) -> str:
-  """Returns why a model cannot learn this, or nothing."""
-  return "" if isinstance(model.config, rvm.Config) else "it is RVM's"
-
-
-OBJECTIVE = (Config, MaskedFuture, misfit)

@@ -16,7 +16,7 @@ from perceiver_stream.models import moog
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.moog import model as moog_model
 from perceiver_stream.reporting.score_keys import ScoreKey
-from perceiver_stream.training.objectives.base import Aux, Score, check_window, flag
+from perceiver_stream.training.objectives.base import Aux, Objective, Score, check_window, flag
 from perceiver_stream.types import IS_FIRST, Observation
 
 
@@ -45,24 +45,29 @@ class Config:
       )
 
 
-class NextFrame:
+class NextFrame(Objective):
   """Loss and scores of predicting the next frame."""
 
-  look_ahead = 0
+  name, config_type = "next_frame", Config
   needs = ("pixels",)
   baseline_displacements = (1,)
 
   def __init__(self, model: Model, config: Config):
-    config.validate()
-    self.model = model
-    self.config = config
+    super().__init__(model, config)
     self.outputs = {"pixels": model.modalities["pixels"]}
     self._apply = hk.transform(self._watch).apply
+
+  @classmethod
+  def check_model(cls, model: Model) -> str | None:
+    """Returns why a model is not a MooG with a decoder, a sentence; None if it is one."""
+    if not isinstance(model.config, moog.Config):
+      return "It is no MooG."
+    return None if model.config.decoder else "This MooG has no decoder (config.decoder is None)."
 
   def loss(
     self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
   ) -> tuple[Float[Array, ""], Aux]:
-    """Returns the mean squared error of the sampled pixels, and what else the window tells."""
+    """Returns the mean squared error of the sampled pixels, with its other results."""
     return self._apply(params, rng, jax.lax.stop_gradient(state), window)
 
   def _watch(self, state: PyTree, window: Observation) -> tuple[Array, Aux]:
@@ -87,13 +92,3 @@ class NextFrame:
     valid = flag(window, "pixels")[-num:] & seen & ~jnp.asarray(first, bool)
     error = lambda x: jnp.mean(jnp.square(x - after.last[-num:]), axis=(2, 3, 4))  # noqa: E731
     return Score(error(predicted), {"copy": error(copy)}, valid)
-
-
-def misfit(model: Model) -> str:
-  """Returns why a model cannot learn this, or nothing."""
-  if not isinstance(model.config, moog.Config):
-    return "it is MooG's"
-  return "" if model.config.decoder else "this MooG has no decoder (config.decoder is None)"
-
-
-OBJECTIVE = (Config, NextFrame, misfit)

@@ -1,4 +1,4 @@
-"""Learning to follow points or boxes in the states of a model that watches, and is frozen or not.
+"""Training a readout that tracks points or boxes in the states of a model.
 
 A point is asked for at the first tick at which it is seen, and followed until its slot changes
 hands. A box is that around what can be seen of a labelled thing of the segmentation.
@@ -20,16 +20,11 @@ from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import TrackCommands, Tracker, TrackState
 from perceiver_stream.reporting.score_keys import ScoreKey
-from perceiver_stream.training.objectives.base import Aux, Score, check_window
-from perceiver_stream.training.objectives.frozen import (
-  FrozenConfig,
-  check_sees,
-  first_params,
-  first_sight,
-  frozen,
-  look,
-  seen,
-  split,
+from perceiver_stream.training.objectives.base import Aux, Score, check_window, model_params
+from perceiver_stream.training.objectives.readout_base import (
+  ReadoutConfig,
+  ReadoutLearner,
+  ReadoutObjective,
 )
 from perceiver_stream.types import IS_FIRST, Observation
 
@@ -41,7 +36,7 @@ LABELS = {
 
 
 @dataclass(kw_only=True)
-class Config(FrozenConfig):
+class Config(ReadoutConfig):
   """What is learnt.
 
   Attributes:
@@ -80,65 +75,54 @@ class State(NamedTuple):
   start: Float[Array, "B Q K"]
 
 
-class Watched(NamedTuple):
-  """A model with a tracker, as the loop wants a model: `init` and `initial_state`."""
+@dataclass(frozen=True)
+class TrackerLearner(ReadoutLearner[Tracker]):
+  """A model with a tracker.
 
-  model: Model
-  params: PyTree
-  tracker: Tracker
-  num_slots: int
-  finetune: bool = False
+  Attributes:
+    num_slots: Points or boxes tracked at a time.
+  """
 
-  def init(self, rng: Array, observation: Observation) -> PyTree:
-    """Returns parameters of the tracker, with the model's if it learns too."""
-    flow = self.tracker.config.use_flow
-    readout = self.tracker.init(rng, first_sight(self.model, self.params, observation, flow=flow))
-    return first_params(self, readout)
+  num_slots: int = 64
+
+  @property
+  def use_flow(self) -> bool:
+    """If True, features hold the motion that the model decodes from its latents."""
+    return self.readout.config.use_flow
 
   def initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> State:
-    """Returns the state before the first window."""
-    del params
-    slots = (batch_size, self.num_slots)
-    tracks = self.tracker.initial_state(*slots)
-    watched = self.model.initial_state(self.params, batch_size, rng)
-    return State(watched, tracks, jnp.full(slots, -1, jnp.int32), jnp.zeros_like(tracks.position))
+    """Returns the state before the first window: nothing is tracked."""
+    watched = super().initial_state(params, batch_size, rng)
+    tracks = self.readout.initial_state(batch_size, self.num_slots)
+    ids = jnp.full((batch_size, self.num_slots), -1, jnp.int32)
+    return State(watched, tracks, ids, jnp.zeros_like(tracks.position))
 
 
-class PointTracking:
-  """Loss and scores; `points@0` is the distance in pixels of a 256×256 image, of what is seen."""
+class PointTracking(ReadoutObjective[Tracker]):
+  """Loss and scores; `points@0` is the distance in pixels of a 256×256 image, where visible."""
 
-  look_ahead = 0
-  baseline_displacements: tuple[int, ...] = ()
+  name, config_type = "point_tracking", Config
 
   def __init__(self, model: Model, config: Config):
-    config.validate()
-    self.config = config
-    follows = config.readout.follows
-    self.key = str(ScoreKey(follows, 0))
-    self.outputs: dict[str, Any] = {}
-    self.needs = ("pixels", *LABELS[follows])
-    self.labels = {name: (follows, f"px{RASTER}") for name in LABELS[follows]}
-    tracker = point_readout.build(config.readout)
-    weights = frozen(model, config.weights)
-    self.learner = Watched(model, weights, tracker, config.num_slots, config.finetune)
+    super().__init__(model, config)
+    readout = config.readout
+    self.readout_name = readout.follows
+    self.key = str(ScoreKey(readout.follows, 0))
+    self.needs = ("pixels", *LABELS[readout.follows])
+    self.labels = {name: (readout.follows, f"px{RASTER}") for name in LABELS[readout.follows]}
+    params, tracker = model_params(model, config.weights), point_readout.build(readout)
+    self.learner = TrackerLearner(model, params, tracker, config.finetune, config.num_slots)
 
   def loss(
     self, params: PyTree, state: State, window: Observation, rng: Array | None = None
   ) -> tuple[Float[Array, ""], Aux]:
-    """Returns the loss of a window `[W, B, ...]`, and what else it tells."""
+    """Returns the loss of a window `[W, B, ...]`, with its other results."""
     del rng
-    watched = self.learner
-    own, readout = split(watched, params)
-    sight, after = look(
-      watched.model,
-      own,
-      state.watched,
-      seen(watched.model, window),
-      flow=self.config.readout.use_flow,
-    )
+    own, readout = self.learner.split(params)
+    sight, after = self.learner.observe(own, state.watched, window)
     truth, visible, names = self._truth(window)
     orders, ids, start = queries(window, truth, visible, names, state.ids, state.start)
-    tracks, tracked = watched.tracker.unroll(readout, state.tracks, sight, orders)
+    tracks, tracked = self.learner.readout.unroll(readout, state.tracks, sight, orders)
     follows = (ids >= 0) & ~orders.start
     loss, errors = self._judge(tracks, truth, visible, follows)
     count = follows & visible
@@ -244,6 +228,3 @@ def _distance(one: Array, other: Array) -> Float[Array, "..."]:
 def _mean(values: Float[Array, "W B Q"], counted: Bool[Array, "W B Q"]) -> Float[Array, "W B"]:
   total = jnp.sum(jnp.where(counted, values, 0.0), axis=-1)
   return total / jnp.maximum(jnp.sum(counted.astype(jnp.float32), axis=-1), 1.0)
-
-
-OBJECTIVE = (Config, PointTracking, check_sees)

@@ -12,9 +12,9 @@ from perceiver_stream import training, zoo
 from perceiver_stream.core import PredictCorrectConfig
 from perceiver_stream.files.codec import to_dict
 from perceiver_stream.modalities import pixels
-from perceiver_stream.models.stream_perceiver.config import Config
+from perceiver_stream.models.stream_perceiver.config import BottleneckConfig, Config
 from perceiver_stream.streams import synthetic
-from perceiver_stream.training import executing, objectives
+from perceiver_stream.training import objectives, pipelined_training
 from perceiver_stream.training.checkpoints import Checkpoints
 from perceiver_stream.training.config import differences
 from perceiver_stream.training.loop import Learner
@@ -74,19 +74,35 @@ def test_a_run_goes_on_from_a_checkpoint_to_the_last_bit(execution, tmp_path):
   assert any(jax.tree.leaves(changed))
 
 
-def test_one_stage_is_the_ordinary_objective():
-  """Loss, scores, pictures and gradient, over two windows, with a new recording in between."""
+@pytest.mark.parametrize("back", [False, True])
+def test_one_stage_is_the_ordinary_objective(back):
+  """Loss, scores, images and gradient, over two windows, with a new recording and a cut in between.
+
+  With `reconstruct_motion` the baseline of displacement 0 is the frame before, which a cut resets.
+  """
   config = make_config()
+  if back:
+    frames = dataclasses.replace(config.model.modalities["pixels"], reconstruct_motion=True)
+    config.model = dataclasses.replace(
+      config.model,
+      modalities={"pixels": frames},
+      displacements=(0, 2),
+      bottleneck=BottleneckConfig(condition_queries_on_input=False),
+    )
   model = zoo.build(config.model)
   plain = objectives.make(model, config.objective)
-  piped = executing.executed(plain, model, make_config("pipelined", num_stages=1))
+  piped = pipelined_training.pipelined(plain, make_config("pipelined", num_stages=1))
   windows = [{n: jnp.asarray(x) for n, x in w.items() if n != "ended"} for w in watched()[:2]]
   windows = [{n: w[n] for n in ("pixels", "is_first")} for w in windows]
   windows[0]["is_first"] = windows[0]["is_first"].at[2, 1].set(True)
+  noise = np.random.default_rng(0).integers(0, 255, windows[0]["pixels"].shape[2:])
+  windows[0]["pixels"] = windows[0]["pixels"].at[3:, 0].set(noise.astype(np.uint8))
   params = jax.jit(model.init)(jax.random.key(0), {"pixels": windows[0]["pixels"][0]})
   params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), params)
-  states = [model.initial_state(params, 2), piped.learner.initial_state(params, 2)]
-  both = [jax.jit(jax.value_and_grad(o.loss, has_aux=True)) for o in (plain, piped)]
+  states = [model.initial_state(params, 2), piped.initial_state(params, 2)]
+  cut = model.observe(params, states[0], windows[0])[0].memory["pixels"]
+  np.testing.assert_array_equal(cut.previous[3, 0], cut.last[3, 0])
+  both = [jax.jit(o.loss_and_grad) for o in (plain, piped)]
   for window in windows:
     (one, a), (two, b) = (f(params, s, window) for f, s in zip(both, states, strict=True))
     states = [one[1].next_state, two[1].next_state]
@@ -107,9 +123,9 @@ def test_published_families_learn_by_pipelines_too(model):
   window = {n: jnp.asarray(x) for n, x in watched()[0].items() if n in ("pixels", "is_first")}
 
   def taught(window):
-    params = parts.model.init(jax.random.key(0), {"pixels": window["pixels"][0]})
-    state = parts.model.initial_state(params, 2)
-    (loss, aux), found = parts.objective.gradient(params, state, window)
+    params = parts.objective.init_params(jax.random.key(0), {"pixels": window["pixels"][0]})
+    state = parts.objective.initial_state(params, 2)
+    (loss, aux), found = parts.objective.loss_and_grad(params, state, window)
     return params, found, (loss, state, aux)
 
   params, found, (loss, state, aux) = jax.eval_shape(taught, window)
@@ -127,7 +143,9 @@ def _deeper(decoder):
 
 
 def test_a_pair_counts_once_the_pipe_is_full():
-  since = executing.ticks_since(jnp.array([-1, 7]), jnp.zeros((4, 2), bool).at[2, 1].set(True))
+  since = pipelined_training.ticks_since_reset(
+    jnp.array([-1, 7]), jnp.zeros((4, 2), bool).at[2, 1].set(True)
+  )
   assert since.T.tolist() == [[0, 1, 2, 3], [8, 9, 0, 1]]
 
 
@@ -163,7 +181,7 @@ def test_runs_of_older_versions_were_sequential():
           make_config("sideways"), model="moog/nano", objective=objectives.next_frame.Config()
         )
       ),
-      "execution=sideways: NextFrame learns sequentially alone",
+      "execution=sideways: NextFrame has no pipelined form",
     ),
   ],
 )

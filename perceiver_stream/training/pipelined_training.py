@@ -1,17 +1,17 @@
 """Future prediction by a model whose stages all work at once: `config.execution` other than sequential.
 
-What comes out of a pipeline at tick t has seen frame t - (D - 1) and is judged by tick t + d, as ever:
-so the model learns to make up for its own delay. `pipelined` takes the exact gradient of a window,
-back through the ticks; `sideways` and `skip_sideways` take pseudo-gradients that flow through the
-pipeline while it runs, summed over the window. Registers, gradients under way among them, are state:
-they are carried from window to window and kept in checkpoints.
+The output of a pipeline of D stages at tick t depends on frame t - (D - 1), and its target is tick
+t + d, as without a pipeline: the model learns to compensate its own delay. `pipelined` takes the exact
+gradient of a window, back through the ticks; `sideways` and `skip_sideways` take pseudo-gradients that
+flow through the pipeline while it runs, summed over the window. Registers, with the gradients in them,
+are state: they are carried from window to window and kept in checkpoints.
 """
 
 import functools
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import haiku as hk
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
@@ -20,7 +20,8 @@ from perceiver_stream import zoo
 from perceiver_stream.execution import Pipeline, gradients, partition
 from perceiver_stream.modalities import Memory
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.input_memory import Remembered, remember_ticks
+from perceiver_stream.models.input_memory import Remembered
+from perceiver_stream.models.recurrent import StreamNetwork
 from perceiver_stream.models.stages import Staged, Values
 from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.config import (
@@ -30,12 +31,10 @@ from perceiver_stream.training.config import (
   SKIP_SIDEWAYS,
   ExperimentConfig,
 )
-from perceiver_stream.training.objectives import FuturePrediction, ObjectiveConfig
+from perceiver_stream.training.objectives import FuturePrediction, Objective, ObjectiveConfig
 from perceiver_stream.training.objectives.base import Aux, Score, flag
 from perceiver_stream.training.objectives.future_prediction import judge_flow
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
-
-_FLOW_KEY = str(ScoreKey("pixels_flow", 1))
 
 
 class State(NamedTuple):
@@ -52,8 +51,8 @@ class State(NamedTuple):
   since: Int[Array, " B"]
 
 
-class Lesson(NamedTuple):
-  """What a tick's predictions of one modality are compared with, by displacement.
+class Target(NamedTuple):
+  """Targets of a tick's predictions of one modality, by displacement.
 
   Attributes:
     target: In the modality's target space.
@@ -68,8 +67,8 @@ class Lesson(NamedTuple):
   valid: Bool[Array, "*T K B"]
 
 
-class ExecutedPrediction(FuturePrediction):
-  """`FuturePrediction` by a pipeline; `learner` makes its parameters and state."""
+class PipelinedPrediction(FuturePrediction):
+  """`FuturePrediction` by a pipeline; the registers are part of its state."""
 
   def __init__(
     self, model: Model, config: ObjectiveConfig, staged: Staged, mode: str, num_stages: int = 0
@@ -98,60 +97,65 @@ class ExecutedPrediction(FuturePrediction):
     self.rule = (
       None if mode == PIPELINED else gradients("sideways", self.partition, self._tick_loss)
     )
-    self.learner = SimpleNamespace(init=model.init, initial_state=self._initial_state)
-    if self.rule is not None:
-      self.gradient = self._gradient
+    self._remember = hk.without_apply_rng(hk.transform(self._remembered)).apply
 
   def loss(
     self, params: PyTree, state: State, window: Observation, rng: Array | None = None
   ) -> tuple[Float[Array, ""], Aux]:
-    """Returns the mean loss of one window, and what else it tells; exact where it is differentiated."""
+    """Returns the mean loss of one window, with its other results; its derivative is exact."""
     del rng
-    lessons, memory, since = self._lessons(state, window)
+    targets, memory, since = self._targets(state, window)
 
     def tick(registers: PyTree, now: tuple) -> tuple[PyTree, tuple[Array, Values]]:
       answer, registers = self.pipeline.step(params, registers, now[0])
       return registers, (self._tick_loss(answer, now[1]), answer)
 
     start = jax.lax.stop_gradient(state.flowing)
-    flowing, _, (losses, answers) = self._over(tick, start, (self._frames(window), lessons))
+    flowing, _, (losses, answers) = self._over(tick, start, (self._frames(window), targets))
     after = jax.lax.stop_gradient(State(flowing, memory, since))
-    return jnp.sum(losses), self._aux(after, answers, lessons, window)
+    return jnp.sum(losses), self._aux(after, answers, targets, window)
 
-  def _gradient(
+  def loss_and_grad(
     self, params: PyTree, state: State, window: Observation, rng: Array | None = None
   ) -> tuple[tuple[Float[Array, ""], Aux], PyTree]:
-    """Returns what `loss` returns, and the sum of the ticks' pseudo-gradients."""
-    del rng
+    """Returns the results of `loss`, and its gradient or the sum of the ticks' pseudo-gradients."""
     rule = self.rule
-    assert rule is not None
-    lessons, memory, since = self._lessons(state, window)
+    if rule is None:
+      return super().loss_and_grad(params, state, window, rng)
+    targets, memory, since = self._targets(state, window)
     nothing = jax.tree.map(jnp.zeros_like, params)
 
     def tick(flowing: PyTree, now: tuple) -> tuple[PyTree, tuple[Array, Values]]:
       told, after = rule.step(params, flowing[0], *now)
       return (after, jax.tree.map(jnp.add, flowing[1], told.gradients)), (told.loss, told.answer)
 
-    seen = (self._frames(window), lessons)
+    seen = (self._frames(window), targets)
     (flowing, _), (_, found), told = self._over(tick, (state.flowing, nothing), seen)
     losses, answers = told
-    aux = self._aux(State(flowing, memory, since), answers, lessons, window)
+    aux = self._aux(State(flowing, memory, since), answers, targets, window)
     return (jnp.sum(losses), aux), found
 
-  def _initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> State:
+  def initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> State:
+    """Returns the state before the first window."""
     del rng
     flows = self.pipeline if self.rule is None else self.rule
     memory = {n: m.initial_memory(batch_size) for n, m in self.model.modalities.items()}
     since = jnp.full(batch_size, -1, jnp.int32)
     return State(flows.initial(params, batch_size), memory, since)
 
+  def _remembered(self, memory: dict[str, Memory], window: Observation) -> Remembered:
+    """Returns the memory of the inputs after every tick, reset where the model resets its own."""
+    network = self.model.network()
+    assert isinstance(network, StreamNetwork)  # as all that have stages
+    return network.remember(memory, window)
+
   def _over(
     self, tick: Callable[[PyTree, Any], tuple[PyTree, Any]], first: PyTree, ticks: PyTree
   ) -> tuple[PyTree, PyTree, Any]:
     """Returns what is carried where the next window starts, at the end, and what ticks gave."""
-    hop = self.config.window
-    middle, told = jax.lax.scan(tick, first, jax.tree.map(lambda x: x[:hop], ticks))
-    last, more = jax.lax.scan(tick, middle, jax.tree.map(lambda x: x[hop:], ticks))
+    num = self.config.window
+    middle, told = jax.lax.scan(tick, first, jax.tree.map(lambda x: x[:num], ticks))
+    last, more = jax.lax.scan(tick, middle, jax.tree.map(lambda x: x[num:], ticks))
     return middle, last, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), told, more)
 
   def _frames(self, window: Observation) -> Values:
@@ -167,25 +171,24 @@ class ExecutedPrediction(FuturePrediction):
     frames[IS_FIRST] = jnp.asarray(window.get(IS_FIRST, jnp.zeros(leading, bool)), bool)
     return frames
 
-  def _lessons(
+  def _targets(
     self, state: State, window: Observation
-  ) -> tuple[dict[str, Lesson], dict[str, Memory], Int[Array, " B"]]:
-    """Returns what every tick is compared with, and memory and `since` for the next window."""
-    kept = remember_ticks(self.model.modalities, state.memory, window)
-    since = ticks_since(state.since, kept.is_first)
+  ) -> tuple[dict[str, Target], dict[str, Memory], Int[Array, " B"]]:
+    """Returns the targets of every tick, and memory and `since` for the next window."""
+    kept = self._remember({}, state.memory, window)
+    since = ticks_since_reset(state.since, kept.is_first)
     known = [name for name in self.outputs if name in window]
-    lessons = {name: self._lesson(name, kept, since, window) for name in known}
+    targets = {name: self._target(name, kept, since, window) for name in known}
     at = self.config.window - 1
-    return lessons, jax.tree.map(lambda x: x[at], kept.memory), since[at]
+    return targets, jax.tree.map(lambda x: x[at], kept.memory), since[at]
 
-  def _lesson(
+  def _target(
     self, name: str, kept: Remembered, since: Int[Array, "T B"], window: Observation
-  ) -> Lesson:
+  ) -> Target:
     modality, memory = self.outputs[name], kept.memory[name]
     total, rows = since.shape
     by_tick = lambda f, x: jax.vmap(f)(x)  # noqa: E731
     truth = by_tick(lambda x: modality.target(modality.preprocess(x)), window[name])
-    copy = by_tick(modality.copy, memory.last)
     recording = jnp.cumsum(kept.is_first.astype(jnp.int32), axis=0)
     found = []
     for d in self.displacements:
@@ -198,75 +201,82 @@ class ExecutedPrediction(FuturePrediction):
       count = jnp.maximum(jnp.sum(valid.astype(jnp.float32)), 1)
       share = self.weights[d] * modality.config.loss_weight
       share = share / (sum(self.weights.values()) * max(1, len(self.outputs)))
+      copy = by_tick(lambda m, d=d: modality.copy(modality.newest(m, d)), memory)
       # What was not observed may hold anything, NaN included: it must not reach a gradient.
       target = later(truth)
       usable = jax.lax.broadcast_in_dim(valid, target.shape, (0, 1))
       target = jnp.where(usable, target, jnp.zeros_like(target))
-      found.append(Lesson(target, copy, share * valid.astype(jnp.float32) / count, valid))
+      found.append(Target(target, copy, share * valid.astype(jnp.float32) / count, valid))
     return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *found)
 
-  def _tick_loss(self, answer: Values, lessons: dict[str, Lesson]) -> Float[Array, ""]:
+  def _tick_loss(self, answer: Values, targets: dict[str, Target]) -> Float[Array, ""]:
     """Returns what one tick adds to the loss of its window."""
     total = jnp.float32(0)
-    for name, lesson in lessons.items():
+    for name, one in targets.items():
       modality = self.outputs[name]
       predicted = jnp.moveaxis(answer["predictions"][name], 1, 0)  # [K, B, ...]
-      losses = jax.vmap(modality.loss)(predicted, lesson.target)
+      losses = jax.vmap(modality.loss)(predicted, one.target)
       if self.config.relative:
-        base = jax.lax.stop_gradient(jax.vmap(modality.loss)(lesson.copy, lesson.target))
+        base = jax.lax.stop_gradient(jax.vmap(modality.loss)(one.copy, one.target))
         floor = self.config.relative_floor
         losses = jnp.log(losses + floor) - jnp.log(base + floor)
-      total = total + jnp.sum(jnp.where(lesson.valid, losses * lesson.weight, 0.0))
+      total = total + jnp.sum(jnp.where(one.valid, losses * one.weight, 0.0))
     return total
 
   def _aux(
-    self, after: State, answers: Values, lessons: dict[str, Lesson], window: Observation
+    self, after: State, answers: Values, targets: dict[str, Target], window: Observation
   ) -> Aux:
     """Returns scores and images of the pairs whose targets are the window's last ticks."""
-    scores, shown, hop = {}, {}, self.config.window
+    scores, shown, num = {}, {}, self.config.window
     answers, total = jax.lax.stop_gradient(answers["predictions"]), self.num_ticks
     for k, d in enumerate(self.displacements):
-      source = slice(total - hop - d, total - d)
+      source = slice(total - num - d, total - d)
       for name, value in answers.items():
         shown[str(ScoreKey(name, d))] = value[source, :, k]
-      for name, lesson in lessons.items():
+      for name, every in targets.items():
         metric = jax.vmap(self.outputs[name].metric)
-        one = jax.tree.map(lambda x: x[source, k], lesson)  # noqa: B023
+        one = jax.tree.map(lambda x: x[source, k], every)  # noqa: B023
         key = str(ScoreKey(name, d))
         error = metric(shown[key], one.target)
         scores[key] = Score(error, {"copy": metric(one.copy, one.target)}, one.valid)
-        if key == str(ScoreKey("pixels", 1)) and {"pixels_flow"} <= set(answers):
-          scores |= self._flow_score(shown[_FLOW_KEY], one.valid, window)
+        if name == "pixels" and d in self.judged and "pixels_flow" in answers:
+          scores |= self._flow_score(d, shown, one.valid, window)
     return Aux(after, scores, shown)
 
   def _flow_score(
-    self, flow: Array, valid: Bool[Array, "K B"], window: Observation
+    self,
+    displacement: int,
+    shown: dict[str, Array],
+    valid: Bool[Array, "K B"],
+    window: Observation,
   ) -> dict[str, Score]:
     if "flow_backward" not in window:
       return {}
-    hop = self.config.window
-    judged = valid & flag(window, "flow_backward")[-hop:]
-    return {_FLOW_KEY: judge_flow(flow, window["flow_backward"][-hop:], judged)}
+    key, num = str(ScoreKey("pixels_flow", displacement)), self.config.window
+    judged = valid & flag(window, "flow_backward")[-num:]
+    return {key: judge_flow(shown[key], window["flow_backward"][-num:], judged)}
 
 
-def executed(objective: Any, model: Model, config: ExperimentConfig) -> Any:
+def pipelined(objective: Objective, config: ExperimentConfig) -> Objective:
   """Returns an objective as `config.execution` says: itself where that is sequential.
 
   Raises:
-    ValueError: The objective or the model cannot be executed so.
+    ValueError: The objective or its model cannot be pipelined.
   """
   if config.execution == SEQUENTIAL:
     return objective
   if not isinstance(objective, FuturePrediction):
     raise ValueError(
-      f"execution={config.execution}: {type(objective).__name__} learns sequentially alone; set "
+      f"execution={config.execution}: {type(objective).__name__} has no pipelined form; set "
       f"execution=sequential, or objective to that of future_prediction."
     )
-  staged = zoo.staged(model.config)
-  return ExecutedPrediction(model, objective.config, staged, config.execution, config.num_stages)
+  staged = zoo.staged(objective.model.config)
+  return PipelinedPrediction(
+    objective.model, objective.config, staged, config.execution, config.num_stages
+  )
 
 
-def ticks_since(before: Int[Array, " B"], is_first: Bool[Array, "T B"]) -> Int[Array, "T B"]:
+def ticks_since_reset(before: Int[Array, " B"], is_first: Bool[Array, "T B"]) -> Int[Array, "T B"]:
   """Returns ticks since each row's recording began: 0 at its first tick."""
 
   def tick(since: Array, first: Array) -> tuple[Array, Array]:

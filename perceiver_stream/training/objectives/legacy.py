@@ -1,0 +1,52 @@
+"""Objectives written before `Objective` was a class to extend; version 0.2 will not take them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from perceiver_stream.models.base import Model
+from perceiver_stream.training.objectives.base import Objective
+from perceiver_stream.utils.warn import warn
+
+Misfit = Callable[[Model], str]  # why a model cannot be trained, or ""
+
+
+def as_objective(kind: Any, misfit: Misfit | None = None) -> type[Objective]:
+  """Returns a class as a subclass of `Objective`: itself, or with a DeprecationWarning an adapted one.
+
+  Args:
+    kind: A subclass of `Objective`, or a class of a model and a config with `loss` and `look_ahead`.
+    misfit: What `check_model` returned before it was a method.
+
+  Raises:
+    TypeError: It is no class.
+  """
+  if not isinstance(kind, type):
+    raise TypeError(
+      f"objectives.register: objective={kind!r} is no class; give a subclass of objectives.Objective."
+    )
+  if issubclass(kind, Objective) and misfit is None:
+    return kind
+  warn(
+    f"objectives.register: let {kind.__name__} extend objectives.Objective, with check_model instead "
+    f"of misfit; version 0.2 will take nothing else.",
+    DeprecationWarning,
+  )
+
+  class Adapted(kind, Objective):  # type: ignore[misc]
+    """The class, with the methods of `Objective` that it lacks."""
+
+    def __init__(self, model: Model, config: Any):
+      self.model = model
+      super().__init__(model, config)
+      if hasattr(self, "learner") or hasattr(self, "gradient"):
+        raise TypeError(
+          f"objective {kind.__name__}: extend objectives.Objective, and define init_params and "
+          f"initial_state instead of learner, loss_and_grad instead of gradient."
+        )
+
+    @classmethod
+    def check_model(cls, model: Model) -> str | None:
+      """Returns what `misfit` does, or None."""
+      return misfit(model) or None if misfit else super().check_model(model)
+
+  return Adapted
