@@ -3,7 +3,7 @@
 A tracker has a fixed number of slots. A slot is given a query, at any tick, follows it, and can be
 given up and used again: shapes stay, nothing is compiled twice. Slots do not see each other, so
 what one says does not depend on the others. Whether the model that is watched learns too is up to
-who trains (`training.objectives.frozen`).
+who trains (`training.objectives.readout_base`).
 
 What a tracker sees of a state is its latents and, if `use_frames`, the last two frames that the
 state remembers. The former asks whether the latents follow things; the latter adds what motion
