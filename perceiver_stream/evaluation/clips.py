@@ -81,17 +81,17 @@ def score(
   Raises:
     ValueError: There is no such mode, or `check_queries` refuses the queries of a clip.
   """
-  asks = {"first": tapvid.queries_first, "strided": tapvid.queries_strided}
-  if mode not in asks:
+  modes = {"first": tapvid.queries_first, "strided": tapvid.queries_strided}
+  if mode not in modes:
     raise ValueError(f"clips.score: mode {mode!r} is not one of {tapvid.MODES}.")
   rows = []
   for clip in clips:
-    asked, track = asks[mode](clip.tracks, clip.occluded)
-    check_queries(clip.frames, asked, "clips.score")
-    tracks, hidden = method(clip.frames, asked)
+    queries, track = modes[mode](clip.tracks, clip.occluded)
+    check_queries(clip.frames, queries, "clips.score")
+    tracks, hidden = method(clip.frames, queries)
     scale = RASTER / np.array(clip.frames.shape[2:0:-1])
     numbers = tapvid.scores(
-      asked[None],
+      queries[None],
       clip.tracks[None, track] * scale,
       clip.occluded[None, track],
       tracks[None] * scale,
@@ -113,9 +113,9 @@ def table(results: Mapping[str, Mapping[str, np.ndarray]]) -> str:
 
 def _clip(ticks: list[Mapping[str, np.ndarray]]) -> Clip:
   tracks = np.stack([tick["points"] for tick in ticks], axis=1).astype(np.float64)
-  seen = np.stack([tick["points_visible"] for tick in ticks], axis=1)
+  visible = np.stack([tick["points_visible"] for tick in ticks], axis=1)
   if "points_id" in ticks[0]:
     ids = np.stack([tick["points_id"] for tick in ticks], axis=1)
     same = (ids == ids[:, :1]).all(axis=1)
-    tracks, seen = tracks[same], seen[same]
-  return Clip(np.stack([tick["pixels"] for tick in ticks]), tracks, ~seen)
+    tracks, visible = tracks[same], visible[same]
+  return Clip(np.stack([tick["pixels"] for tick in ticks]), tracks, ~visible)

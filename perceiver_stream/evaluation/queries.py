@@ -37,26 +37,26 @@ def check_queries_for_size(
     raise ValueError(
       f"{name}: query points {list(query_points.shape)}; give one row (t, y, x) for each, [Q, 3]."
     )
-  asked = np.array(query_points, np.float64)
-  asked[:, 0] = np.round(asked[:, 0])
+  queries = np.array(query_points, np.float64)
+  queries[:, 0] = np.round(queries[:, 0])
   about = "" if num is None else f", for a video of {num} frames"
   here = "give finite (t, y, x) with t from 0" + ("" if num is None else f" to {num - 1}")
-  bad = np.asarray(~np.isfinite(asked).all(axis=1))
+  bad = np.asarray(~np.isfinite(queries).all(axis=1))
   if bad.any():
     raise ValueError(f"{name}: query {_first(query_points, bad)} is not finite{about}; {here}.")
-  bad = (asked[:, 0] < 0) | (asked[:, 0] >= (np.inf if num is None else num))
+  bad = (queries[:, 0] < 0) | (queries[:, 0] >= (np.inf if num is None else num))
   if bad.any():
     raise ValueError(
       f"{name}: query {_first(query_points, bad)} is at a time that is not there{about}; {here}."
     )
-  beyond = np.maximum(-asked[:, 1:], asked[:, 1:] - (height, width))
+  beyond = np.maximum(-queries[:, 1:], queries[:, 1:] - (height, width))
   bad = np.asarray((beyond > MARGIN_PX).any(axis=1))
   if bad.any():
     raise ValueError(
       f"{name}: query {_first(query_points, bad)} is outside the image of {height} x {width} "
       f"pixels; give y from 0 to {height} and x from 0 to {width}, in pixels and not in [0, 1]."
     )
-  return asked
+  return queries
 
 
 def _first(query_points: np.ndarray, bad: np.ndarray) -> str:

@@ -54,11 +54,11 @@ def masks(method: MaskMethod, clips: Iterable[MaskClip]) -> dict[str, float]:
   """
   rows = []
   for clip in clips:
-    said = _answer("masks", method(clip.frames, np.maximum(clip.masks[0], 0)), clip.masks)
+    predicted = _answer("masks", method(clip.frames, np.maximum(clip.masks[0], 0)), clip.masks)
     counted = _with_mask(clip)[1:-1]
-    truth, said = clip.masks[counted], said[counted]
-    for thing in np.unique(clip.masks[clip.masks > 0]) if counted.size else ():
-      pair = truth == thing, said == thing, truth == UNKNOWN
+    truth, predicted = clip.masks[counted], predicted[counted]
+    for identity in np.unique(clip.masks[clip.masks > 0]) if counted.size else ():
+      pair = truth == identity, predicted == identity, truth == UNKNOWN
       measured = np.stack([davis.jaccard(*pair), davis.boundary_f(*pair)])
       rows.append(davis.statistics(measured))
   j, f = np.mean(_some("masks", rows), axis=0).tolist()
@@ -78,8 +78,8 @@ def classes(
   """
   matrices = []
   for clip in clips:
-    said = _answer("classes", method(clip.frames, np.maximum(clip.masks[0], 0)), clip.masks)
-    matrices.append(miou.confusion(clip.masks, said, num_classes))
+    predicted = _answer("classes", method(clip.frames, np.maximum(clip.masks[0], 0)), clip.masks)
+    matrices.append(miou.confusion(clip.masks, predicted, num_classes))
   return {"mIoU": miou.mean_iou(np.sum(_some("classes", matrices), axis=0))}
 
 
@@ -90,15 +90,16 @@ def joints(method: JointMethod, clips: Iterable[JointClip]) -> dict[str, float]:
     method: The method that tracks the joints.
     clips: Of any lengths.
   """
-  truth, said, there = [], [], []
+  truth, predicted, there = [], [], []
   for clip in clips:
-    places, seen = method(clip.frames, clip.joints[0])
+    places, visible = method(clip.frames, clip.joints[0])
     truth.append(clip.joints)
-    said.append(_answer("joints", places, clip.joints))
-    there.append(seen)
+    predicted.append(_answer("joints", places, clip.joints))
+    there.append(visible)
   _some("joints", truth)
   return {
-    f"PCK@{share}": float(np.mean(pck.pck(truth, said, there, share))) for share in pck.THRESHOLDS
+    f"PCK@{share}": float(np.mean(pck.pck(truth, predicted, there, share)))
+    for share in pck.THRESHOLDS
   }
 
 
@@ -114,9 +115,11 @@ def boxes(method: BoxMethod, clips: Iterable[BoxClip]) -> dict[str, float]:
     some = clip.present.any(axis=1)
     truth, present = clip.boxes[some], clip.present[some]
     at = present.argmax(axis=1)
-    asked = np.concatenate([at[:, None], truth[np.arange(len(at)), at]], axis=1).astype(np.float64)
-    said = _answer("boxes", method(clip.frames, asked), truth)
-    pair = (np.swapaxes(x, 0, 1)[None] for x in (truth, said, present))  # [1, T, N, ...]
+    queries = np.concatenate([at[:, None], truth[np.arange(len(at)), at]], axis=1).astype(
+      np.float64
+    )
+    predicted = _answer("boxes", method(clip.frames, queries), truth)
+    pair = (np.swapaxes(x, 0, 1)[None] for x in (truth, predicted, present))  # [1, T, N, ...]
     means.append(float(box_metrics.track_means(*box_metrics.track_iou(*pair))["mean_over_videos"]))
   return {"IoU": tapvid.data_set_mean(np.asarray(_some("boxes", means)))}
 
@@ -143,20 +146,20 @@ def streaming(
   """
   rows = []
   for clip in clips:
-    asked, track = tapvid.queries_first(clip.tracks, clip.occluded)
-    asked = check_queries(clip.frames, asked, "scoring.streaming")
-    step = method(clip.frames, asked)
+    queries, track = tapvid.queries_first(clip.tracks, clip.occluded)
+    queries = check_queries(clip.frames, queries, "scoring.streaming")
+    step = method(clip.frames, queries)
     outputs = streams.run(step, len(clip.frames), fps, clock=clock, sleep=sleep)
-    tracks = np.repeat(asked[:, None, :0:-1], len(clip.frames), axis=1)
+    tracks = np.repeat(queries[:, None, :0:-1], len(clip.frames), axis=1)
     hidden = np.zeros(tracks.shape[:2], bool)
     for t, (places, unseen) in zip(outputs.input_frames, outputs.values, strict=True):
-      begun = asked[:, 0] <= t  # earlier frames have no information about the point
+      begun = queries[:, 0] <= t  # earlier frames have no information about the point
       tracks[begun, t], hidden[begun, t] = places[begun], unseen[begun]
     known = streams.associate(outputs.input_frames, outputs.finish_times, len(clip.frames), fps)
-    late = streams.stream_tracks(asked[None], tracks[None], hidden[None], known)
+    late = streams.stream_tracks(queries[None], tracks[None], hidden[None], known)
     scale = RASTER / np.array(clip.frames.shape[2:0:-1])
     truth = clip.tracks[None, track] * scale, clip.occluded[None, track]
-    rows.append(tapvid.scores(asked[None], *truth, late[0] * scale, late[1]))
+    rows.append(tapvid.scores(queries[None], *truth, late[0] * scale, late[1]))
   return {key: np.array([float(row[key][0]) for row in rows]) for key in tapvid.KEYS}
 
 
@@ -172,9 +175,9 @@ def static_joints(
   return np.repeat(first[None], len(frames), axis=0), np.ones((len(frames), len(first)), bool)
 
 
-def static_boxes(frames: Video, asked: Float[np.ndarray, "Q 5"]) -> Float[np.ndarray, "Q T 4"]:
+def static_boxes(frames: Video, queries: Float[np.ndarray, "Q 5"]) -> Float[np.ndarray, "Q T 4"]:
   """Leaves boxes where they were: a `BoxMethod`."""
-  return np.repeat(asked[:, None, 1:], len(frames), axis=1)
+  return np.repeat(queries[:, None, 1:], len(frames), axis=1)
 
 
 def _with_mask(clip: MaskClip) -> np.ndarray:

@@ -73,8 +73,8 @@ def track(
   Raises:
     ValueError: A query is invalid; see `check_queries`.
   """
-  num_frames, asked = len(video), check_queries(video, query_points, "track")
-  frame, start = asked[:, 0].astype(int), asked[:, :0:-1] - 0.5
+  num_frames, queries = len(video), check_queries(video, query_points, "track")
+  frame, start = queries[:, 0].astype(int), queries[:, :0:-1] - 0.5
   flows = [tracker.prepare(a, b) for a, b in zip(video[:-1], video[1:], strict=True)]
   tracks, hidden = _follow(video, frame, start, tracker.step, flows)
   flows = [None if flow is None else flow[::-1] for flow in flows[::-1]]
@@ -121,11 +121,11 @@ def _follow(
   video: np.ndarray, frame: np.ndarray, start: np.ndarray, step: Step, flows: list
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns positions in every frame, and whether hidden, tracked forwards."""
-  following, told = TrackingState(step, frame, start), []
+  following, results = TrackingState(step, frame, start), []
   for image, known in zip(video, [None, *flows], strict=True):
     following(image, known)
-    told.append((following.points.positions.copy(), ~following.points.visible))
-  tracks, hidden = (np.stack(x, axis=1) for x in zip(*told, strict=True))
+    results.append((following.points.positions.copy(), ~following.points.visible))
+  tracks, hidden = (np.stack(x, axis=1) for x in zip(*results, strict=True))
   return tracks, hidden
 
 
@@ -169,9 +169,9 @@ def _template(
   """The position most similar to the point's template, near its extrapolated position."""
   expected = points.positions + points.velocities
   found, likeness = _match(second, patches, expected, _SEARCH_PX)
-  seen = likeness >= _MIN_LIKENESS
-  positions = np.where(seen[:, None], found, expected)
-  return Points(positions, seen, positions - points.positions)
+  visible = likeness >= _MIN_LIKENESS
+  positions = np.where(visible[:, None], found, expected)
+  return Points(positions, visible, positions - points.positions)
 
 
 def _dis_and_template(

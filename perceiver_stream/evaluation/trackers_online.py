@@ -27,20 +27,20 @@ class TrackChunk(NamedTuple):
 class OnlineTracker:
   """A tracker of `trackers.TRACKERS` that is fed frames; its answers are those of `track`."""
 
-  def __init__(self, tracker: Tracker, asked: Float[np.ndarray, "N 3"]):
+  def __init__(self, tracker: Tracker, queries: Float[np.ndarray, "N 3"]):
     """Starts before the first frame, with queries as `check_queries` returns them."""
     self._tracker = tracker
     self._last: np.ndarray | None = None
-    frame, start = asked[:, 0].astype(int), asked[:, :0:-1] - 0.5
+    frame, start = queries[:, 0].astype(int), queries[:, :0:-1] - 0.5
     self._following = TrackingState(tracker.step, frame, start)
 
   def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> TrackChunk:
     """Returns the tracks of the points in the next frames."""
-    told = [self._told(frame) for frame in frames]
-    tracks, visible = (np.stack(x, axis=1) for x in zip(*told, strict=True))
+    results = [self._track_frame(frame) for frame in frames]
+    tracks, visible = (np.stack(x, axis=1) for x in zip(*results, strict=True))
     return TrackChunk(tracks, visible, np.full(visible.shape, np.nan, np.float32))
 
-  def _told(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  def _track_frame(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     following, last = self._following, self._last
     known = (
       self._tracker.prepare(last, frame) if last is not None and following.active.any() else None

@@ -107,14 +107,14 @@ def run_window(
   def tick(carry: tuple, now: tuple) -> tuple[tuple, tuple[Array, Values]]:
     carried, sums = carry
     if learns:
-      told, carried = program.learn(params, carried, *now)
-      sums = jax.tree.map(jnp.add, sums, told.gradients)
+      output, carried = program.learn(params, carried, *now)
+      sums = jax.tree.map(jnp.add, sums, output.gradients)
     else:
-      told, carried = program.fire(params, carried, now[0])
-    return (carried, sums), (told.losses, told.answers)
+      output, carried = program.fire(params, carried, now[0])
+    return (carried, sums), (output.losses, output.answers)
 
-  (carried, sums), told = jax.lax.scan(tick, (carried, nothing), (frames, targets))
-  return jax.tree.map(lambda x: x[None], (WindowOutput(sums, *told), carried))
+  (carried, sums), output = jax.lax.scan(tick, (carried, nothing), (frames, targets))
+  return jax.tree.map(lambda x: x[None], (WindowOutput(sums, *output), carried))
 
 
 class Program:
@@ -165,14 +165,14 @@ class Program:
           target,
           loss,
         )
-        told = WindowOutput(self.params.pack(d, done.found), done.loss, done.answer)
-        return told, self.packs.own.pack(d, done.own), self.packs.given.pack(d, done.given)
+        output = WindowOutput(self.params.pack(d, done.found), done.loss, done.answer)
+        return output, self.packs.own.pack(d, done.own), self.packs.given.pack(d, done.given)
 
       return learn
 
-    told, own, given = self._choose(branch, params, carried, frame, target)
+    output, own, given = self._choose(branch, params, carried, frame, target)
     back = self._leftward(given, own, carried.back)
-    return told, Carried(own, self._rightward(own, carried.inbox), back)
+    return output, Carried(own, self._rightward(own, carried.inbox), back)
 
   def _inbox(self, d: int, inbox: Buffers) -> PyTree:
     return self.packs.right.unpack(d - 1, inbox) if d else {}
@@ -184,8 +184,8 @@ class Program:
       def send(own: Buffers, inbox: Buffers) -> Buffers:
         if d == self.num - 1:
           return self.packs.right.zeros()
-        mine, told = self.packs.own.unpack(d, own), self._inbox(d, inbox)
-        return self.packs.right.pack(d, self.devices[d].rightward(mine, told))
+        mine, received = self.packs.own.unpack(d, own), self._inbox(d, inbox)
+        return self.packs.right.pack(d, self.devices[d].rightward(mine, received))
 
       return send
 
@@ -196,31 +196,31 @@ class Program:
   def _leftward(self, given: Buffers, own: Buffers, back: Buffers) -> Buffers:
     """Returns the gradients that wait on every device, after all have forwarded theirs."""
 
-    def heard_by(d: int, heard: Buffers) -> PyTree:
-      return self.packs.left.unpack(d, heard) if d < self.num - 1 else {}
+    def received_by(d: int, received: Buffers) -> PyTree:
+      return self.packs.left.unpack(d, received) if d < self.num - 1 else {}
 
     def branch(d: int) -> Callable[..., Any]:
-      def send(given: Buffers, heard: Buffers) -> Buffers:
+      def send(given: Buffers, received: Buffers) -> Buffers:
         if d == 0:
           return self.packs.left.zeros()
         mine = self.packs.given.unpack(d, given)
-        return self.packs.left.pack(d - 1, self.devices[d].leftward(mine, heard_by(d, heard)))
+        return self.packs.left.pack(d - 1, self.devices[d].leftward(mine, received_by(d, received)))
 
       return send
 
     def last(d: int) -> Callable[..., Any]:
-      def arrive(given: Buffers, heard: Buffers, own: Buffers, back: Buffers) -> Buffers:
+      def arrive(given: Buffers, received: Buffers, own: Buffers, back: Buffers) -> Buffers:
         mine, before = self.packs.given.unpack(d, given), self.packs.back.unpack(d, back)
         fired = self.packs.own.unpack(d, own).tick - 1
-        found = self.devices[d].arrived(mine, heard_by(d, heard), before, fired)
+        found = self.devices[d].arrived(mine, received_by(d, received), before, fired)
         return self.packs.back.pack(d, found)
 
       return arrive
 
-    heard = self.packs.left.zeros()
+    received = self.packs.left.zeros()
     for _ in range(self.hops):
-      heard = self._moved(self._choose(branch, given, heard), -1)
-    return self._choose(last, given, heard, own, back)
+      received = self._moved(self._choose(branch, given, received), -1)
+    return self._choose(last, given, received, own, back)
 
   def _choose(self, branch: Callable[[int], Callable[..., Any]], *args: Any) -> Any:
     """Returns each device's result on its part, by its own branch."""

@@ -165,16 +165,16 @@ class Device:
     }
 
   def leftward(
-    self, given: dict[Entry, list[list[Array]]], heard: dict[Entry, list[Array]]
+    self, given: dict[Entry, list[list[Array]]], received: dict[Entry, list[Array]]
   ) -> dict[Entry, list[Array]]:
     """Returns the gradients of inputs from the left: those received from the right, and its own."""
     sent = [entry for entry in self.from_left if entry[1] not in self.observed]
-    return {entry: total(given.get(entry, []), heard.get(entry)) for entry in sent}
+    return {entry: total(given.get(entry, []), received.get(entry)) for entry in sent}
 
   def arrived(
     self,
     given: dict[Entry, list[list[Array]]],
-    heard: dict[Entry, list[Array]],
+    received: dict[Entry, list[Array]],
     back: dict[int, FloatArrays],
     tick: Int[Array, ""],
   ) -> dict[int, FloatArrays]:
@@ -182,14 +182,14 @@ class Device:
 
     Args:
       given: By its own stages.
-      heard: Gradients received from the right.
+      received: Gradients received from the right.
       back: Gradients that waited before.
       tick: The tick's number.
     """
     new: dict[int, FloatArrays] = {i: {} for i in back}
-    for i, name in {*given, *heard}:
+    for i, name in {*given, *received}:
       if i in new:
-        new[i][name] = total(given.get((i, name), []), heard.get((i, name)))
+        new[i][name] = total(given.get((i, name), []), received.get((i, name)))
     fired = {i: fires_at(self.clocks, i, tick) for i in back}
     return {i: waiting(self.clocks[i], fired[i], back[i], new[i]) for i in back}
 
@@ -208,7 +208,7 @@ class Device:
     return blank(shapes, rows_of(frame))
 
 
-def total(given: Sequence[list[Array]], heard: list[Array] | None) -> list[Array]:
+def total(given: Sequence[list[Array]], received: list[Array] | None) -> list[Array]:
   """Returns the sum; gradients received from deeper stages come first."""
-  parts = [*([] if heard is None else [heard]), *given]
+  parts = [*([] if received is None else [received]), *given]
   return [functools.reduce(jnp.add, arrays) for arrays in zip(*parts, strict=True)]

@@ -150,8 +150,8 @@ class DevicePipeline:
       carried: From `initial` or the last call.
       frames: From `put_frames`.
     """
-    told, carried = self._program(params, carried, dict(frames), None)
-    return told.answers, carried
+    output, carried = self._program(params, carried, dict(frames), None)
+    return output.answers, carried
 
   def learn(
     self, params: Buffers, carried: Carried, frames: Values, targets: PyTree
@@ -166,8 +166,8 @@ class DevicePipeline:
     """
     if self.loss is None:
       raise ValueError("DevicePipeline.learn: it was made without a loss; give it one.")
-    told, carried = self._program(params, carried, dict(frames), targets)
-    return told.gradients, told.losses, carried
+    output, carried = self._program(params, carried, dict(frames), targets)
+    return output.gradients, output.losses, carried
 
 
 def _place(index: Any) -> int:

@@ -63,22 +63,24 @@ def distilled(
     weight: Of the agreement.
   """
 
-  def total(answer: Values, lesson: TeacherTarget) -> Float[Array, ""]:
-    target, told = lesson
-    return loss(answer, target) + weight * agreement(answer, told)
+  def total(answer: Values, targets: TeacherTarget) -> Float[Array, ""]:
+    target, teacher_answer = targets
+    return loss(answer, target) + weight * agreement(answer, teacher_answer)
 
   return total
 
 
-def activations(answer: Values, told: Values) -> Float[Array, ""]:
+def activations(answer: Values, teacher_answer: Values) -> Float[Array, ""]:
   """Returns the distance of registers from the teacher's: mean squares over their variance.
 
   Args:
     answer: Of a pipeline that `tells_all`, at one tick.
-    told: The teacher's. Registers that are not in the answer, and arrays that are not real, do not
+    teacher_answer: The teacher's. Registers that are not in the answer, and arrays that are not real, do not
       count.
   """
-  pairs = zip(jax.tree.leaves(answer), jax.tree.leaves({n: told[n] for n in answer}), strict=True)
+  pairs = zip(
+    jax.tree.leaves(answer), jax.tree.leaves({n: teacher_answer[n] for n in answer}), strict=True
+  )
   real = [(mine, its) for mine, its in pairs if jnp.issubdtype(its.dtype, jnp.floating)]
   apart = [jnp.mean(jnp.square(mine - its)) / (jnp.var(its) + 1e-6) for mine, its in real]
   return jnp.mean(jnp.stack(apart))

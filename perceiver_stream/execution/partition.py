@@ -181,9 +181,9 @@ def _trace(staged: Staged) -> _Traced:
       params, state = jax.eval_shape(functools.partial(_init, layer), jax.random.key(0), inputs)
       written, _ = jax.eval_shape(hk.transform(layer.call).apply, params, None, state, inputs)
     except (TypeError, ValueError) as error:
-      told = {name: jax.tree.map(lambda x: x.shape, value) for name, value in inputs.items()}
+      shapes = {name: jax.tree.map(lambda x: x.shape, value) for name, value in inputs.items()}
       raise ValueError(
-        f"partition: the registers {told} do not fit layer '{layer.name}' of {staged.name}, which reads "
+        f"partition: the registers {shapes} do not fit layer '{layer.name}' of {staged.name}, which reads "
         f"them together: {str(error).splitlines()[0]}"
       ) from error
     modules[layer.name], writes[layer.name] = frozenset(params), frozenset(written)

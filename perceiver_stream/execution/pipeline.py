@@ -88,17 +88,17 @@ class Pipeline:
       after = run_stage(self.partition.stages[i], own, before, inputs, fires)
       written.append(after[0])
       states.append(after[1])
-    return self._told(written), Registers(tuple(written), tuple(states), registers.tick + 1)
+    return self._answer(written), Registers(tuple(written), tuple(states), registers.tick + 1)
 
-  def _told(self, written: Sequence[Values]) -> Values:
+  def _answer(self, written: Sequence[Values]) -> Values:
     """Returns the answer of a tick from each stage's outputs."""
     staged = self.partition.staged
     if not self.tells_all:
       return {name: written[-1][name] for name in staged.outputs}
-    told: Values = {}
+    answer: Values = {}
     for values in reversed(written):  # the first stage with it computed it, the others forward it
-      told |= values
-    return {name: value for name, value in told.items() if name not in staged.inputs}
+      answer |= values
+    return {name: value for name, value in answer.items() if name not in staged.inputs}
 
   def unroll(
     self, params: Params, registers: Registers, frames: Mapping[str, PyTree]

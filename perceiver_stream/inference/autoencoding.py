@@ -84,27 +84,27 @@ def clips_of(ticks: Iterable[Mapping[str, Any]], length: int) -> Iterator[Clip]:
   """
   frames: list[np.ndarray] = []
   sound: list[np.ndarray] = []
-  heard, silence = False, np.zeros(0, np.float32)
+  with_sound, silence = False, np.zeros(0, np.float32)
   for tick in ticks:
     silence = np.zeros_like(tick["audio"])
     starts = bool(tick["is_first"])
     valid = bool(tick.get("audio_valid", True)) and not starts
     if frames:
       sound.append(tick["audio"] if valid else silence)
-      heard |= valid
+      with_sound |= valid
     if frames and (starts or len(frames) == length):
-      yield _filled(frames, sound, length, heard)
-      frames, sound, heard = [], [], False
+      yield _filled(frames, sound, length, with_sound)
+      frames, sound, with_sound = [], [], False
     frames.append(np.asarray(tick["pixels"]))
   if frames:
-    yield _filled(frames, [*sound, silence], length, heard)
+    yield _filled(frames, [*sound, silence], length, with_sound)
 
 
-def _filled(frames: list, sound: list, length: int, heard: bool) -> Clip:
+def _filled(frames: list, sound: list, length: int, with_sound: bool) -> Clip:
   missing = length - len(frames)
   pixels = np.stack(frames + [frames[-1]] * missing)
   audio = np.concatenate([*sound, *[np.zeros_like(sound[0])] * missing])
-  return Clip(pixels, audio.astype(np.float32), len(frames), heard)
+  return Clip(pixels, audio.astype(np.float32), len(frames), with_sound)
 
 
 def encode_clip(model: Model, params: PyTree, clip: Clip) -> PyTree:
@@ -146,11 +146,11 @@ def decode_clip(
   patches = c.samples // c.samples_per_patch // c.num_frames
   for tick in range(c.num_frames):
     back = float(tick + 1 - c.num_frames)
-    asked = {}
+    queries = {}
     for name in [n for n in outputs if n != "label" or tick == 0]:
-      asked |= model.queries(name, back, np.arange(patches) if name == "audio" else None)
-    if asked:
-      for name, answer in model.decode(params, state, asked).items():
+      queries |= model.queries(name, back, np.arange(patches) if name == "audio" else None)
+    if queries:
+      for name, answer in model.decode(params, state, queries).items():
         found[name].append(np.asarray(answer)[0])
   shapes = {"pixels": (-1, c.height, c.width, c.num_outputs), "audio": (-1,), "label": (-1,)}
   return {name: np.concatenate(parts).reshape(shapes[name]) for name, parts in found.items()}

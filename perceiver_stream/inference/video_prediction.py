@@ -67,7 +67,7 @@ def predict_video(
   sound: list[np.ndarray] = []
   late: deque[np.ndarray] = deque()
   ticks, start_s = 0, None
-  with VideoWriter(path, rate_hz=rate_hz, audio_rate_hz=audio.rate_hz if audio else 0) as movie:
+  with VideoWriter(path, rate_hz=rate_hz, audio_rate_hz=audio.rate_hz if audio else 0) as writer:
     for window, out, _ in watch(loaded, windows, (displacement,)):
       new = ticks_left(window)
       late.extend(map(shows.picture, np.asarray(out.predictions[shows.name])[:new, 0, 0]))
@@ -75,12 +75,12 @@ def predict_video(
         sound.extend(np.asarray(out.predictions["audio"])[:new, 0, 0])
       start_s = window[TIMESTAMP][0, 0] if start_s is None else start_s
       times_s = [None] * new if rate_hz else window[TIMESTAMP][:new, 0] - start_s
-      for seen, time_s in zip(np.asarray(window["pixels"])[:new, 0], times_s, strict=True):
-        shown = np.full_like(seen, GREY) if ticks < displacement else late.popleft()
-        movie.write_frame(np.concatenate([seen, shown], axis=1) if beside else shown, time_s)
+      for frame, time_s in zip(np.asarray(window["pixels"])[:new, 0], times_s, strict=True):
+        shown = np.full_like(frame, GREY) if ticks < displacement else late.popleft()
+        writer.write_frame(np.concatenate([frame, shown], axis=1) if beside else shown, time_s)
         ticks += 1
     if audio and ticks:
-      movie.write_sound(_sound(sound, displacement, audio))
+      writer.write_sound(_sound(sound, displacement, audio))
   return Predicted(user_path(path), ticks, audio is not None)
 
 

@@ -45,10 +45,12 @@ def watch(config: StreamConfig, rows: int, ticks: int) -> Footage:
   names = [name for name in (*TRUTH, MOTION) if name in streams.specs(config)]
   watched = []
   for row in streams.open_rows(config, rows):
-    seen = [tick for tick, _ in zip(row, range(ticks), strict=False)]
-    if len(seen) < ticks:
-      raise ValueError(f"lab: a row has {len(seen)} ticks of {ticks}; give more footage, or rows.")
-    watched.append({n: np.stack([tick[n] for tick in seen]) for n in (*names, IS_FIRST)})
+    collected = [tick for tick, _ in zip(row, range(ticks), strict=False)]
+    if len(collected) < ticks:
+      raise ValueError(
+        f"lab: a row has {len(collected)} ticks of {ticks}; give more footage, or rows."
+      )
+    watched.append({n: np.stack([tick[n] for tick in collected]) for n in (*names, IS_FIRST)})
   return {n: np.stack([row[n] for row in watched]) for n in (*names, IS_FIRST)}
 
 

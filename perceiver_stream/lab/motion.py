@@ -119,10 +119,10 @@ def _followed(flow: Float[Array, "S K H W 2"]) -> Float[Array, "K S H W 2"]:
   return jax.lax.scan(tick, jnp.stack([rows, columns], -1), jnp.moveaxis(flow, 1, 0))[1]
 
 
-def _ious(first: np.ndarray, said: np.ndarray, truth: np.ndarray) -> list[float]:
+def _ious(first: np.ndarray, predicted: np.ndarray, truth: np.ndarray) -> list[float]:
   """Returns the IoU of predicted and true masks of every object of the first image."""
   found = []
-  for labels, *pair in zip(first, said, truth, strict=True):
+  for labels, *pair in zip(first, predicted, truth, strict=True):
     for thing in np.unique(labels[labels > 0]):
       one, other = (x == thing for x in pair)
       if either := np.sum(one | other):

@@ -77,7 +77,7 @@ def rows(table: Table, results: Results) -> str:
     "| learner | error in the stream | at rate | out of the stream | at rate | parameters | clips |",
     "|---|---|---|---|---|---|---|",
   ]
-  seen: dict[tuple, None] = {}
+  tasks: dict[tuple, None] = {}
   for name, found in results.items():
     cells = []
     for where in WHERE:
@@ -88,8 +88,8 @@ def rows(table: Table, results: Results) -> str:
     lines.append(
       f"| {name} | {' | '.join(cells)} | {found[0]['parameters']:,} | {found[0]['clips']:,} |"
     )
-    seen[(table.trials[name].task, table.trials[name].source)] = None
-  for task, source in seen:
+    tasks[(table.trials[name].task, table.trials[name].source)] = None
+  for task, source in tasks:
     found = next(
       r
       for n, r in results.items()
@@ -100,7 +100,7 @@ def rows(table: Table, results: Results) -> str:
         plus_minus(comparing.interval([r["baselines"][baseline][where] for r in found]))
         for where in WHERE
       ]
-      what = f", {source}, {task.shows}" if len(seen) > 1 else ""
+      what = f", {source}, {task.shows}" if len(tasks) > 1 else ""
       lines.append(f"| *{baseline}{what}* | {errors[0]} | | {errors[1]} | | 0 | |")
   return "\n".join(lines)
 

@@ -79,16 +79,20 @@ class Task:
     """
     weight = jax.lax.broadcast_in_dim(counts.astype(jnp.float32), picture.shape[:3], (0,))
     if self.shows == "segmentation":
-      said, is_so = (
+      predicted, truth = (
         jax.nn.one_hot(colours.read_classes(x, self.num_classes), self.num_classes)
         for x in (painted, picture)
       )
-      either = jnp.maximum(said, is_so)
-      return jnp.concatenate([jnp.einsum("nhw,nhwk->k", weight, x) for x in (said * is_so, either)])
+      either = jnp.maximum(predicted, truth)
+      return jnp.concatenate(
+        [jnp.einsum("nhw,nhwk->k", weight, x) for x in (predicted * truth, either)]
+      )
     error = jnp.mean(jnp.square(painted - picture), -1)
     if self.shows == "depth":
-      said, is_so = (colours.read_depth(x, self.nearest, self.farthest) for x in (painted, picture))
-      error = jnp.abs(said - is_so) / is_so
+      predicted, truth = (
+        colours.read_depth(x, self.nearest, self.farthest) for x in (painted, picture)
+      )
+      error = jnp.abs(predicted - truth) / truth
     return jnp.stack([jnp.sum(weight * error), jnp.sum(weight)])
 
   def score(

@@ -294,10 +294,10 @@ def baselines(task: Task, material: Material) -> dict[str, dict[str, float | Non
     clips: Clips = getattr(material, name)
     flat = lambda x: np.asarray(x).reshape(-1, *x.shape[3:])  # noqa: E731
     pictures, counts = flat(clips.pictures).astype(np.float32) / 255, flat(clips.counts)
-    said = {"mean picture": np.broadcast_to(mean, pictures.shape)}
+    predictions = {"mean picture": np.broadcast_to(mean, pictures.shape)}
     if task.shows == "pixels":
-      said["copy"] = flat(clips.frames).astype(np.float32) / 255
-    for baseline, painted in said.items():
+      predictions["copy"] = flat(clips.frames).astype(np.float32) / 255
+    for baseline, painted in predictions.items():
       sums = task.measure(jnp.asarray(painted), jnp.asarray(pictures), jnp.asarray(counts))
       found[baseline][name] = _plain(task.score(np.asarray(sums)))
   return found
@@ -309,10 +309,10 @@ def _plain(value: float | Float[np.ndarray, ""]) -> float | None:
 
 def key_of(trial: Trial, size: Size, seed: int) -> str:
   """Returns everything a result depends on, as text."""
-  told = dataclasses.asdict(trial)
+  fields = dataclasses.asdict(trial)
   if not trial.smoothness:  # results of versions without it keep their names
-    del told["smoothness"]
-  about = {"trial": told, "size": dataclasses.asdict(size), "seed": seed}
+    del fields["smoothness"]
+  about = {"trial": fields, "size": dataclasses.asdict(size), "seed": seed}
   about["size"]["widths"] = size.widths[trial.learner]
   about["rates"] = size.rates(trial.rule)
   del about["size"]["seeds"]

@@ -144,11 +144,11 @@ class Box(Played):
     cover = cells / np.maximum(cells.sum(-1, keepdims=True), 1)
     picture = (1 - cover.sum(-1, keepdims=True)) * BACKGROUND + 255 * cover @ np.array(colours)
     label = np.where(cover.sum(-1) >= 0.5, 1 + cover.argmax(-1), 0)
-    seen = {
+    values = {
       "pixels": np.rint(picture).astype(np.uint8),
       "segmentation": label.astype(np.int32),
     }
     if config.motion:
       back = min(config.height, config.width) * (self._before - self._place)
-      seen["flow_backward"] = np.concatenate([[[0, 0]], back]).astype(np.float32)[label]
-    return seen
+      values["flow_backward"] = np.concatenate([[[0, 0]], back]).astype(np.float32)[label]
+    return values

@@ -58,7 +58,7 @@ class Ledger:
   def __init__(self, path: str, on_damage: str):
     self.path, self.damage, self._stop = path, Damage(), on_damage == "stop"
     self.tried: int | None = None  # errors of an attempt, which are not booked
-    self._told: set[str] = set()
+    self._reported: set[str] = set()
 
   def book(self, kind: str, where: str, count: int = 1) -> None:
     """Counts damage of one kind.
@@ -76,9 +76,9 @@ class Ledger:
         f"{what}. Use on_damage='skip' to go on past such places and have them counted, or repair the "
         f"file."
       )
-    if kind in self._told:
+    if kind in self._reported:
       return
-    self._told.add(kind)
+    self._reported.add(kind)
     end = "a recorder may have paused" if kind == "gaps" else "going on past it"
     logger.warning("%s; %s.", what, end)
 

@@ -156,12 +156,12 @@ class _Watch:
 
 
 def _say_stalls(reference: "weakref.ref[_Watch]", ended: threading.Event) -> None:
-  told = 0
+  reported = 0
   while not ended.wait(STALL_S / 4) and (watch := reference()) is not None:
     stalls = int(watch.stalled_s() / STALL_S)
-    if stalls > told:
+    if stalls > reported:
       logger.warning("The stream has given nothing for %.3g s; waiting for it.", stalls * STALL_S)
-    told = stalls
+    reported = stalls
     del watch
 
 

@@ -168,9 +168,9 @@ def flow_between(depth: np.ndarray, geoms: np.ndarray, now: Poses, then: Poses) 
     mask = geoms == g
     own = (world[mask] - now.place[g]) @ now.turn[g]
     moved[mask] = own @ then.turn[g].T + then.place[g]
-  seen = (moved - then.eye) @ then.eye_turn
-  ahead = np.maximum(-seen[..., 2], NEAR_M)
-  at = np.stack([seen[..., 0], -seen[..., 1]], -1) * (focal / ahead)[..., None]
+  local = (moved - then.eye) @ then.eye_turn
+  ahead = np.maximum(-local[..., 2], NEAR_M)
+  at = np.stack([local[..., 0], -local[..., 1]], -1) * (focal / ahead)[..., None]
   return (at + (width / 2, height / 2) - np.stack([x, y], -1)).astype(np.float32)
 
 

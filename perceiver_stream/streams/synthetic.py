@@ -203,17 +203,17 @@ class World:
     config, moment = self._config, Moment(self._config, tick)
     scene = self.scene(moment)
     before, now, after = self.affines(scene, moment, [-1, 0, 1])
-    seen = render.layers(scene, now, self._size)
-    label = render.segmentation(seen, self._size)
+    visible = render.layers(scene, now, self._size)
+    label = render.segmentation(visible, self._size)
     known: dict[str, Callable[[], tuple[np.ndarray, bool]]] = {
-      "pixels": lambda: (self._pixels(scene, seen, moment), True),
+      "pixels": lambda: (self._pixels(scene, visible, moment), True),
       "audio": lambda: (self.sound(moment), True),
       "depth": lambda: (render.depth(scene, label), True),
       "flow": lambda: (
-        render.flow(seen, now, after, self._size),
+        render.flow(visible, now, after, self._size),
         Moment(config, tick + 1).scene == moment.scene,
       ),
-      "flow_backward": lambda: (render.flow(seen, now, before, self._size), moment.into > 0),
+      "flow_backward": lambda: (render.flow(visible, now, before, self._size), moment.into > 0),
       "segmentation": lambda: (label, True),
       "camera": lambda: (self._camera(scene, moment), True),
     }
@@ -247,15 +247,15 @@ class World:
   def sound(self, moment: Moment) -> np.ndarray:
     """Returns the sound since the previous tick, that of the scene shown there."""
     config = self._config
-    heard = Moment(config, moment.tick - 1) if moment.inside else moment
+    earlier = Moment(config, moment.tick - 1) if moment.inside else moment
     start, end = (float(Fraction(moment.inside - 1 + i) / self._rate) for i in range(2))
     samples = int(config.audio_rate_hz / self._rate)
-    return sound.sound(self.scene(heard), start, end, samples, config.speed, max(self._size))
+    return sound.sound(self.scene(earlier), start, end, samples, config.speed, max(self._size))
 
-  def _pixels(self, scene: Scene, seen: list[render.Layer], moment: Moment) -> np.ndarray:
+  def _pixels(self, scene: Scene, visible: list[render.Layer], moment: Moment) -> np.ndarray:
     gain = 1 + float(scene.light.at(self.times(moment, [0]))[0])
     rng = np.random.default_rng((self._config.seed, self._row, moment.tick, 1))
-    picture = render.pixels(scene, seen, self._size)
+    picture = render.pixels(scene, visible, self._size)
     return render.develop(picture, gain, self._level.noise, rng)
 
   def _camera(self, scene: Scene, moment: Moment) -> np.ndarray:
@@ -270,9 +270,9 @@ class World:
       if self._spots.get(slot, (-1,))[0] != birth:
         self._spots[slot] = (birth, self._new_spot(scene, moment, slot, birth))
     spots = [self._spots[slot][1] for slot in range(config.num_points)]
-    place, seen = points.track(scene, now, self._size, spots)
+    place, visible = points.track(scene, now, self._size, spots)
     ids = (born * config.num_points + np.arange(config.num_points)) % 2**31
-    values = (place.astype(np.float32), seen, ids.astype(np.int32))
+    values = (place.astype(np.float32), visible, ids.astype(np.int32))
     return dict(zip(POINTS, values, strict=True))
 
   def _new_spot(self, scene: Scene, moment: Moment, slot: int, birth: int) -> points.Spot:

@@ -50,8 +50,8 @@ class Reader:
         return None
       return self._parsed(record) if self._features is None else self._deserialised(record)
     except (errors.DataLossError, errors.InvalidArgumentError, DecodeError, ValueError) as error:
-      said = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*", "", str(error).partition("\n")[0])
-      raise DamagedError(f"{where} is damaged: {said}.") from error
+      reason = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*", "", str(error).partition("\n")[0])
+      raise DamagedError(f"{where} is damaged: {reason}.") from error
 
   def _deserialised(self, record: bytes) -> dict[str, np.ndarray]:
     flat: dict[str, Any] = {}

@@ -74,7 +74,7 @@ def axis_sizes(
   given = math.prod(size for size in sizes.values() if size)
   if given > num_devices:
     raise ValueError(
-      f"mesh {_told(sizes)} needs {given} devices, there are {num_devices}; make an axis smaller."
+      f"mesh {_describe(sizes)} needs {given} devices, there are {num_devices}; make an axis smaller."
     )
   left = num_devices // given
   for name in (name for name, size in sizes.items() if not size):
@@ -84,13 +84,13 @@ def axis_sizes(
     sizes[DATA] = max(n for n in range(1, left + 1) if num_rows % n == 0)
   if num_rows % sizes[DATA]:
     raise ValueError(
-      f"mesh {_told(sizes)}: num_rows={num_rows} cannot be divided over data={sizes[DATA]}; make "
+      f"mesh {_describe(sizes)}: num_rows={num_rows} cannot be divided over data={sizes[DATA]}; make "
       f"num_rows a multiple of it, or set mesh.data to one of {_divisors(num_rows)}."
     )
   used = math.prod(sizes.values())
   if used != num_devices and not is_alone:
     raise ValueError(
-      f"mesh {_told(sizes)} uses {used} of {num_devices} devices, and some process would have "
+      f"mesh {_describe(sizes)} uses {used} of {num_devices} devices, and some process would have "
       f"none; let the sizes multiply to {num_devices}."
     )
   return sizes
@@ -215,7 +215,7 @@ def shape_of(mesh: Mesh) -> str:
   return f"{mesh.size} devices ({axes})"
 
 
-def _told(sizes: Mapping[str, int]) -> str:
+def _describe(sizes: Mapping[str, int]) -> str:
   return ", ".join(f"{name}={size}" for name, size in sizes.items())
 
 

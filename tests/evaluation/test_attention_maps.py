@@ -164,7 +164,7 @@ def refused(config, grid=(16, 16)):
 
 def test_what_has_no_attention_to_show_says_so():
   moog = perceiver_stream.config("moog/nano")
-  with pytest.raises(ValueError, match="is more than config.decoder.chunk=32768; ask for fewer"):
+  with pytest.raises(ValueError, match="is more than config.decoder.chunk=32768; use fewer"):
     refused(moog, (256, 256))
   with pytest.raises(ValueError, match="attention needs the decoder"):
     refused(dataclasses.replace(moog, decoder=None))

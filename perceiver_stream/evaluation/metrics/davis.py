@@ -108,8 +108,8 @@ def objects(
   """
   same_shapes("davis.objects", gt=gt, pred=pred)
   ids = np.arange(1, int(gt.max(initial=0)) + 1)[:, None, None, None]
-  truth, said = gt[1:-1] == ids, pred[1:-1] == ids
-  return {"J": jaccard(truth, said), "F": boundary_f(truth, said)}
+  truth, predicted = gt[1:-1] == ids, pred[1:-1] == ids
+  return {"J": jaccard(truth, predicted), "F": boundary_f(truth, predicted)}
 
 
 def _f(gt: np.ndarray, pred: np.ndarray, radius: int) -> float:

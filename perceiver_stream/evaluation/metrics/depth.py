@@ -49,15 +49,15 @@ def scores(
   mask = np.ones(gt.shape, bool) if mask is None else mask
   low, high = depth_range
   rows, applied = [], []
-  for truth, said, known in zip(gt, pred, mask, strict=True):
+  for truth, predicted, known in zip(gt, pred, mask, strict=True):
     valid = known & (truth > low) & (truth < high)
-    truth, said = truth[valid].astype(np.float64), said[valid].astype(np.float64)
+    truth, predicted = truth[valid].astype(np.float64), predicted[valid].astype(np.float64)
     if not truth.size:
       rows.append([np.nan] * len(KEYS))
       applied.append([np.nan, np.nan])
       continue
-    said, scale_and_shift = _align(truth, said, depth_range, alignment)
-    rows.append(_numbers(truth, np.clip(said, low, high)))
+    predicted, scale_and_shift = _align(truth, predicted, depth_range, alignment)
+    rows.append(_numbers(truth, np.clip(predicted, low, high)))
     applied.append(scale_and_shift)
   return np.asarray(rows), np.asarray(applied)
 
@@ -70,11 +70,11 @@ def pooled(
   Source: google-research/kauldron:kauldron/contrib/metrics/depth_estimation.py: a truth of 0 counts
   as 1e-6, and a ratio of exactly 1.25 is within.
   """
-  truth, said = gt[mask].astype(np.float64), pred[mask].astype(np.float64)
-  positive = np.maximum(said, 0.0)
+  truth, predicted = gt[mask].astype(np.float64), pred[mask].astype(np.float64)
+  positive = np.maximum(predicted, 0.0)
   worse = np.maximum(ratio(truth, positive + 1e-6), ratio(positive, truth + 1e-6))
   return {
-    "abs_rel": float(nanmean(ratio(np.abs(said - truth), truth + 1e-6))),
+    "abs_rel": float(nanmean(ratio(np.abs(predicted - truth), truth + 1e-6))),
     "delta1": float(nanmean(np.where(np.isnan(worse), np.nan, worse < 1.25))),
   }
 

@@ -218,8 +218,8 @@ def _score(
 ) -> dict[str, float]:
   same_shapes("label_propagation", frames=features[:, 0, 0, 0], masks=masks[:, 0, 0])
   labels, ids = masks_to_labels(masks[0], features.shape[1:3])
-  said = labels_to_masks(propagate(features, labels, settings), ids, masks.shape[1:])
-  found = davis.objects(masks, said)
+  predicted = labels_to_masks(propagate(features, labels, settings), ids, masks.shape[1:])
+  found = davis.objects(masks, predicted)
   j, f = float(found["J"].mean()), float(found["F"].mean())
   return {"J": j, "F": f, "J&F": (j + f) / 2}
 

@@ -21,13 +21,13 @@ def confusion(
   """
   same_shapes("confusion", gt=gt, pred=pred)
   known = (gt >= 0) & (gt < num_classes)
-  truth, said = gt[known].astype(np.int64), pred[known].astype(np.int64)
-  if said.size and (said.min() < 0 or said.max() >= num_classes):
+  truth, predicted = gt[known].astype(np.int64), pred[known].astype(np.int64)
+  if predicted.size and (predicted.min() < 0 or predicted.max() >= num_classes):
     raise ValueError(
-      f"confusion: predictions from {said.min()} to {said.max()} for {num_classes} classes, "
+      f"confusion: predictions from {predicted.min()} to {predicted.max()} for {num_classes} classes, "
       f"expected 0 to {num_classes - 1}."
     )
-  counts = np.bincount(num_classes * truth + said, minlength=num_classes**2)
+  counts = np.bincount(num_classes * truth + predicted, minlength=num_classes**2)
   return counts.reshape(num_classes, num_classes).astype(np.float64)
 
 

@@ -19,9 +19,9 @@ def body_size(
 ) -> Float[np.ndarray, " T"]:
   """Returns 0.6 times the diagonal of the box around the visible joints; 0 where there is none."""
   points = np.asarray(gt, np.float64)
-  seen = visible[..., None]
-  low = np.where(seen, points, np.inf).min(axis=1)
-  high = np.where(seen, points, -np.inf).max(axis=1)
+  mask = visible[..., None]
+  low = np.where(mask, points, np.inf).min(axis=1)
+  high = np.where(mask, points, -np.inf).max(axis=1)
   some = np.asarray(visible.any(axis=1))
   extent = np.where(some[:, None], high, 0.0) - np.where(some[:, None], low, 0.0)
   return 0.6 * np.sqrt(np.sum(np.square(extent), axis=-1))
@@ -44,12 +44,12 @@ def pck(
     threshold: Largest distance, in body sizes.
   """
   found, counted = [], []
-  for truth, said, seen in zip(gt, pred, visible, strict=True):
-    same_shapes("pck", gt=truth, pred=said)
-    distance = np.sqrt(np.sum(np.square(said.astype(np.float64) - truth), axis=-1))
-    relative = ratio(distance, body_size(truth, seen)[:, None])
-    found.append(((relative <= threshold) & seen)[1:].sum(axis=0))
-    counted.append(seen[1:].sum(axis=0))
+  for truth, predicted, mask in zip(gt, pred, visible, strict=True):
+    same_shapes("pck", gt=truth, pred=predicted)
+    distance = np.sqrt(np.sum(np.square(predicted.astype(np.float64) - truth), axis=-1))
+    relative = ratio(distance, body_size(truth, mask)[:, None])
+    found.append(((relative <= threshold) & mask)[1:].sum(axis=0))
+    counted.append(mask[1:].sum(axis=0))
   return 100 * ratio(np.sum(found, axis=0), np.sum(counted, axis=0))
 
 

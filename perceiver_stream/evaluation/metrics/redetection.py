@@ -52,23 +52,23 @@ def redetection(
   """
   same_shapes("redetection", gt_tracks=gt_tracks, pred_tracks=pred_tracks)
   same_shapes("redetection", gt_occluded=gt_occluded, pred_occluded=pred_occluded)
-  seen, said = ~np.asarray(gt_occluded, bool), ~np.asarray(pred_occluded, bool)
-  events, durations = reappearances(seen)
-  jaccard = _jaccard(gt_tracks, pred_tracks, seen, said, events)
+  visible, predicted = ~np.asarray(gt_occluded, bool), ~np.asarray(pred_occluded, bool)
+  events, durations = reappearances(visible)
+  jaccard = _jaccard(gt_tracks, pred_tracks, visible, predicted, events)
   table = np.stack([nanmean(jaccard[durations >= d], axis=0) for d in MIN_DURATIONS], axis=1)
   by_duration = nanmean(table, axis=0)
   return Redetection(float(nanmean(by_duration)), by_duration, table, events, durations)
 
 
 def reappearances(
-  seen: Bool[np.ndarray, "B N T"],
+  visible: Bool[np.ndarray, "B N T"],
 ) -> tuple[Int[np.ndarray, "E 3"], Int[np.ndarray, " E"]]:
   """Returns (video, frame, track) of the reappearances that count, and the frames hidden before."""
-  frames = np.arange(seen.shape[2])
-  last_seen = np.maximum.accumulate(np.where(seen, frames, -1), axis=2)
-  hidden = np.zeros(seen.shape, int)  # frames hidden just before each
-  hidden[..., 1:] = (frames - last_seen)[..., :-1]
-  gap = np.where(seen, hidden, 0)
+  frames = np.arange(visible.shape[2])
+  last_visible = np.maximum.accumulate(np.where(visible, frames, -1), axis=2)
+  hidden = np.zeros(visible.shape, int)  # frames hidden just before each
+  hidden[..., 1:] = (frames - last_visible)[..., :-1]
+  gap = np.where(visible, hidden, 0)
   longest = np.maximum.accumulate(gap, axis=2)
   counts = gap > 0
   counts[..., 1:] &= gap[..., 1:] > longest[..., :-1]
@@ -77,19 +77,19 @@ def reappearances(
 
 
 def _jaccard(
-  gt: np.ndarray, pred: np.ndarray, seen: np.ndarray, said: np.ndarray, events: np.ndarray
+  gt: np.ndarray, pred: np.ndarray, visible: np.ndarray, predicted: np.ndarray, events: np.ndarray
 ) -> Float[np.ndarray, "E K"]:
   """Returns the Jaccard of each event at each threshold."""
   video, frame, track = events.T
-  after = np.arange(seen.shape[2]) >= frame[:, None]  # [E, T]
-  seen, said = seen[video, track] & after, said[video, track] & after
+  after = np.arange(visible.shape[2]) >= frame[:, None]  # [E, T]
+  visible, predicted = visible[video, track] & after, predicted[video, track] & after
   distance = np.sqrt(np.sum(np.square(pred - gt), axis=-1))[video, track]
   columns = []
   for threshold in THRESHOLDS:
     within = distance <= threshold
-    correct = (within & seen & said).sum(axis=1)
-    false = (said & ~(within & seen)).sum(axis=1)
-    columns.append(ratio(correct, seen.sum(axis=1) + false))
+    correct = (within & visible & predicted).sum(axis=1)
+    false = (predicted & ~(within & visible)).sum(axis=1)
+    columns.append(ratio(correct, visible.sum(axis=1) + false))
   return np.stack(columns, axis=-1)
 
 

@@ -136,8 +136,8 @@ def stream_tracks(
   """
   known = association != NOTHING
   tracks = np.asarray(pred_tracks, np.float64)[:, :, association]
-  asked = np.asarray(query_points, np.float64)[:, :, None, :0:-1]  # (x, y)
-  tracks = np.where(known[:, None], tracks, asked)
+  queries = np.asarray(query_points, np.float64)[:, :, None, :0:-1]  # (x, y)
+  tracks = np.where(known[:, None], tracks, queries)
   return tracks, pred_occluded[:, :, association] & known
 
 
@@ -152,9 +152,9 @@ def stream_detections(
   """
   parts = []
   for frame, source in enumerate(association):
-    seen = np.asarray(detections[detections[:, 0] == source], np.float64)
-    seen[:, 0] = frame
-    parts.append(seen)
+    found = np.asarray(detections[detections[:, 0] == source], np.float64)
+    found[:, 0] = frame
+    parts.append(found)
   return np.concatenate(parts) if parts else np.zeros((0, 7))
 
 

@@ -49,19 +49,19 @@ def scores(
   same_shapes("tapvid", gt_tracks=gt_tracks, pred_tracks=pred_tracks)
   same_shapes("tapvid", gt_occluded=gt_occluded, pred_occluded=pred_occluded)
   counted = evaluated_frames(query_points, gt_tracks.shape[2], mode)
-  seen, said = ~np.asarray(gt_occluded, bool), ~np.asarray(pred_occluded, bool)
+  visible, predicted = ~np.asarray(gt_occluded, bool), ~np.asarray(pred_occluded, bool)
   axes = (2,) if trackwise else (1, 2)
   total = lambda x: np.sum(x & counted, axis=axes)  # noqa: E731
-  out = {"occlusion_accuracy": ratio(total(seen == said), total(counted))}
+  out = {"occlusion_accuracy": ratio(total(visible == predicted), total(counted))}
   # In the dtype of the tracks, as the reference: an error of exactly the threshold is not within.
   error = np.sum(np.square(pred_tracks - gt_tracks), axis=-1)
   within = {k: error < k**2 for k in THRESHOLDS}
-  positives = total(seen)
+  positives = total(visible)
   for k in THRESHOLDS:
-    out[f"pts_within_{k}"] = ratio(total(within[k] & seen), positives)
+    out[f"pts_within_{k}"] = ratio(total(within[k] & visible), positives)
   for k in THRESHOLDS:
-    correct = within[k] & seen & said
-    false = said & ~(within[k] & seen)
+    correct = within[k] & visible & predicted
+    false = predicted & ~(within[k] & visible)
     out[f"jaccard_{k}"] = ratio(total(correct), positives + total(false))
   out["average_jaccard"] = np.mean([out[f"jaccard_{k}"] for k in THRESHOLDS], axis=0)
   out["average_pts_within_thresh"] = np.mean([out[f"pts_within_{k}"] for k in THRESHOLDS], axis=0)
@@ -72,12 +72,12 @@ def evaluated_frames(
   query_points: Num[np.ndarray, "B N 3"], num_frames: int, mode: str
 ) -> Bool[np.ndarray, "B N T"]:
   """Returns the mask of frames that count for each query."""
-  asked = np.round(query_points[..., :1]).astype(int)
+  times = np.round(query_points[..., :1]).astype(int)
   frames = np.arange(num_frames)
   if mode == "first":
-    return frames > asked
+    return frames > times
   if mode == "strided":
-    return frames != asked
+    return frames != times
   raise ValueError(f"tapvid: mode {mode!r} is not one of {MODES}.")
 
 

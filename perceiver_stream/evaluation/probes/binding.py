@@ -113,11 +113,11 @@ def follow(maps: Float[np.ndarray, "T L h w"], targets: Targets, min_ticks: int 
   held = np.einsum("kthw,tlhw->ktl", inside, maps)
   leads = (held > held.max(axis=-1, keepdims=True) - TIE) & counted[..., None]  # [K, T, L]
   centres, rows = centroids(maps), []
-  for k, (track, seen) in enumerate(zip(tracks, counted, strict=True)):
-    path, away = track[seen], np.linalg.norm(centres[seen] - track[seen][:, None], axis=-1)
-    latent = (held[k, seen][0] - TIE * away[0]).argmax()
-    same, far = correlation(centres[seen], path), away.mean(axis=0)
-    later = seen & (np.arange(len(seen)) > seen.argmax())
+  for k, (track, visible) in enumerate(zip(tracks, counted, strict=True)):
+    path, away = track[visible], np.linalg.norm(centres[visible] - track[visible][:, None], axis=-1)
+    latent = (held[k, visible][0] - TIE * away[0]).argmax()
+    same, far = correlation(centres[visible], path), away.mean(axis=0)
+    later = visible & (np.arange(len(visible)) > visible.argmax())
     others = np.delete(counted, k, axis=0) & later
     led = np.delete(leads[..., latent], k, axis=0) & later
     elsewhere = led.sum() / others.sum() if others.any() else np.nan

@@ -63,8 +63,8 @@ def loss(
   rows, _, _, number = maps.shape
   visible = jnp.ones((rows, number), bool) if visible is None else visible
   # The position of a hidden point is undefined, possibly NaN: it must not reach a gradient.
-  seen = jax.lax.broadcast_in_dim(visible, targets.shape, (0, 3))
-  targets = jnp.where(seen, targets, 0.0).reshape(rows, -1, number)
+  mask = jax.lax.broadcast_in_dim(visible, targets.shape, (0, 3))
+  targets = jnp.where(mask, targets, 0.0).reshape(rows, -1, number)
   logs = jax.nn.log_softmax(maps.reshape(rows, -1, number), axis=1)
   return -jnp.sum(targets * logs) / jnp.maximum(jnp.sum(visible.astype(jnp.float32)), 1.0)
 

@@ -201,6 +201,6 @@ def flow(
     if solid.sway.any():
       point[view.surface == index + 6] += solid.place(then_s) - solid.place(now_s)
   pose = scene.pose(then_s)
-  seen = (point - pose[:, 3]) @ pose[:, :3]
-  ahead = np.maximum(seen[..., 2:], 1e-3)
-  return (focal * (seen[..., :2] / ahead - rays[..., :2])).astype(np.float32)
+  in_view = (point - pose[:, 3]) @ pose[:, :3]
+  ahead = np.maximum(in_view[..., 2:], 1e-3)
+  return (focal * (in_view[..., :2] / ahead - rays[..., :2])).astype(np.float32)

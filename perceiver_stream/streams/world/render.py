@@ -69,11 +69,11 @@ def _grid(
 
 
 def pixels(
-  scene: scenes.Scene, seen: list[Layer], size: tuple[int, int]
+  scene: scenes.Scene, visible: list[Layer], size: tuple[int, int]
 ) -> Float[np.ndarray, "H W 4"]:
   """Returns the colours, antialiased at the outlines; the fourth channel is of no use."""
   picture = np.empty((*size, 4), np.float32)
-  for layer in seen:
+  for layer in visible:
     colour = textures.look_up(scene.textures[layer.index], layer.x, layer.y)
     under = picture[layer.box]
     if layer.index:
@@ -96,10 +96,10 @@ def develop(
   return np.clip(exposed, 0, 255, out=exposed).astype(np.uint8)
 
 
-def segmentation(seen: list[Layer], size: tuple[int, int]) -> Int32[np.ndarray, "H W"]:
+def segmentation(visible: list[Layer], size: tuple[int, int]) -> Int32[np.ndarray, "H W"]:
   """Returns the layer at each pixel's centre."""
   label = np.zeros(size, np.int32)
-  for layer in seen[1:]:
+  for layer in visible[1:]:
     np.copyto(label[layer.box], layer.index, where=layer.cover >= 0.5)
   return label
 
@@ -110,7 +110,7 @@ def depth(scene: scenes.Scene, label: Int32[np.ndarray, "H W"]) -> Float[np.ndar
 
 
 def flow(
-  seen: list[Layer],
+  visible: list[Layer],
   now: Float[np.ndarray, "K 2 3"],
   other: Float[np.ndarray, "K 2 3"],
   size: tuple[int, int],
@@ -118,7 +118,7 @@ def flow(
   """Returns the displacement of the surface at each pixel's centre until another time."""
   move = scenes.chain(other, scenes.invert(now)) - np.eye(2, 3)
   motion = np.empty((*size, 2), np.float32)
-  for layer in seen:
+  for layer in visible:
     for axis, value in enumerate(_grid(move[layer.index], layer.box)):
       target = motion[layer.box][..., axis]
       np.copyto(target, value, casting="unsafe", where=layer.cover >= 0.5)

@@ -127,9 +127,9 @@ class Scene(NamedTuple):
     near = 1 + 0.5 * (GROUND_DEPTH - self.depth) / GROUND_DEPTH  # parallax
     own[..., 2] -= near[:, None] * camera[:, None, :2]
     # Written out: a product of 2 x 2 matrices that is the same to the last bit on any machine.
-    seen = view[..., :1] * own[..., :1, :] + view[..., 1:] * own[..., 1:, :]
-    seen[..., 2] += self.middle
-    return seen
+    product = view[..., :1] * own[..., :1, :] + view[..., 1:] * own[..., 1:, :]
+    product[..., 2] += self.middle
+    return product
 
   def gauge(
     self, k: int, x: Float[np.ndarray, "..."], y: Float[np.ndarray, "..."]
