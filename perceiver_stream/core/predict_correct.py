@@ -1,4 +1,4 @@
-"""The recurrence of MooG: predict the next latents, then correct them by what is observed."""
+"""The recurrence of MooG: predict the next latents, then correct them with the observed tokens."""
 
 import math
 from collections.abc import Callable
@@ -46,8 +46,8 @@ class PredictCorrectConfig(CoreConfig):
   """Sizes of a `PredictCorrect` core.
 
   Attributes:
-    num_predict_layers: Self-attention blocks that move the latents one tick on.
-    num_correct_layers: Self + cross blocks that read the tokens.
+    num_predict_layers: Self-attention blocks that predict the latents of the next tick.
+    num_correct_layers: Self + cross-attention blocks that read the tokens.
     latent_embedding: Learned vector that is added to each latent at every tick. `"none"`: latents
       differ only in their initial value; in our trained models they collapsed to one vector within
       four ticks. `"learned"`: it is initialised with noise. `"grid"`: it is initialised with Fourier
@@ -68,9 +68,9 @@ class PredictCorrectConfig(CoreConfig):
 
 
 def grid_embedding(num: int, dim: int) -> Float[np.ndarray, "L D"]:
-  """Returns vectors for the cells of a grid of `num` cells, as square as can be, row-major.
+  """Returns embeddings of the cells of a row-major grid of `num` cells, as square as possible.
 
-  They are Fourier features of the centres, mixed at random into `dim` numbers of about unit size.
+  They are Fourier features of the centres, projected at random to `dim` numbers of about unit size.
   """
   rows = next(r for r in range(math.isqrt(num), 0, -1) if num % r == 0)
   grid = (rows, num // rows)
@@ -82,19 +82,19 @@ def grid_embedding(num: int, dim: int) -> Float[np.ndarray, "L D"]:
 class PredictCorrect(Core):
   """s ← norm(correct(predict(s), tokens)), or with `norm_first` s ← correct(predict(norm(s)), tokens).
 
-  The state is an array `[B, L, D]`, float32. The parts own the parameters, so their names are those
-  of the module that makes them.
+  The state is an array `[B, L, D]`, float32. The submodules own the parameters, so parameter
+  names are those of the module that creates them.
 
   Source: van Steenkiste et al. 2024 (MooG); representations4d `moog/modules.py`. Differs: tokens
     are
   masked per row, several modalities; a tick without tokens keeps the prediction.
 
   Args:
-    first: From the number of rows to the initial state.
-    predict: From the state to the one expected at the next tick.
-    correct: From that and the inputs of the tick to the corrected one.
-    norm: Normalises a state, so that it stays bounded however long the stream is.
-    norm_first: Whether the state is normalised before the step, not after it.
+    first: Maps the number of rows to the initial state.
+    predict: Maps the state to the predicted state of the next tick.
+    correct: Maps the predicted state and the inputs of the tick to the corrected state.
+    norm: Normalises a state, so that it stays bounded on streams of any length.
+    norm_first: Normalise the state before the step instead of after it.
     name: Haiku name.
   """
 
@@ -116,7 +116,7 @@ class PredictCorrect(Core):
     self.norm_first = norm_first
 
   def initial_state(self, batch_size: int) -> Float[Array, "B L D"]:
-    """Returns the first state, once per row."""
+    """Returns the initial state, repeated for each row."""
     return self.first(batch_size)
 
   def __call__(
@@ -129,7 +129,7 @@ class PredictCorrect(Core):
   def step(
     self, inputs: CoreInputs, prev_state: Float[Array, "B L D"]
   ) -> tuple[Step, Float[Array, "B L D"]]:
-    """Returns the states of a tick, and the next state, which is the corrected one."""
+    """Returns the states of a tick and the next state, the corrected one."""
     state = self._reset(inputs, prev_state)
     state = self.norm(state) if self.norm_first else state
     predicted = self.predict(state)
@@ -140,7 +140,7 @@ class PredictCorrect(Core):
     return Step(state, predicted, corrected), corrected
 
   def ahead(self, state: Float[Array, "B L D"], num_ticks: int) -> Float[Array, "T B L D"]:
-    """Returns the predicted states of the next ticks, each predicted from the one before."""
+    """Returns the predicted states of the next ticks, each predicted from the previous one."""
 
     def tick(state: Array, nothing: None) -> tuple[Array, Array]:
       del nothing
@@ -161,7 +161,7 @@ class PredictCorrect(Core):
 def predict_correct(
   config: PredictCorrectConfig, precision: Precision, *, name: str
 ) -> PredictCorrect:
-  """Returns the core of `ParallelBlock`s: learned start, and an embedding of latents if wanted."""
+  """Returns a core of `ParallelBlock`s with a learned initial state and optional latent embedding."""
   c, cast = config, precision.cast
   c.validate()
   sizes = {"qkv_dim": c.latent_dim, "mlp_dim": c.mlp_factor * c.latent_dim}

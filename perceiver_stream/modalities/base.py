@@ -28,12 +28,12 @@ from perceiver_stream.types import Bands, ModalitySpec, NonNegative, Positive
 
 @dataclass(kw_only=True)
 class ModalityConfig:
-  """Fields every modality has.
+  """Fields common to all modalities.
 
   Attributes:
-    use_input: Whether the model reads it. If not, it is predicted from the other modalities alone:
-      its memory serves the copying baseline and is hidden from the network.
-    use_output: Whether the model predicts it.
+    use_input: If True, the model reads it. If False, it is predicted from the other modalities only;
+      its memory is used for the copying baseline and not by the network.
+    use_output: If True, the model predicts it.
     loss_weight: Weight of its prediction loss.
     num_bands: Fourier bands per axis of its positions.
     slow_ticks: Time constant of the slow average in the memory, ticks.
@@ -47,11 +47,11 @@ class ModalityConfig:
 
   @property
   def spec(self) -> ModalitySpec:
-    """What a stream must deliver."""
+    """Shape, dtype and rate that a stream must deliver."""
     raise TypeError(f"{type(self).__name__} has no spec; every modality's Config defines one.")
 
   def fitted(self, spec: ModalitySpec) -> "ModalityConfig":
-    """Returns this config with the sizes of what a stream delivers."""
+    """Returns this config with the sizes of a stream's observations."""
     raise TypeError(f"{type(self).__name__} cannot be fitted to {spec}; define `fitted`.")
 
   def validate(self) -> None:
@@ -63,19 +63,19 @@ class ModalityConfig:
 
 
 class Queries(NamedTuple):
-  """What to ask the latents about one modality.
+  """Queries for cells of one modality.
 
   Attributes:
-    positions: Centres of the cells asked for, `[Q, d]` in [-1, 1].
-    displacement: Ticks from the newest observation to the moment asked for, `[Q]` float32;
-      0 is reconstruction.
+    positions: Centres of the queried cells, `[Q, d]` in [-1, 1].
+    displacement: Ticks from the newest observation to the queried time, `[Q]` float32; 0 is
+      reconstruction.
   """
 
   positions: Float[Array, "Q d"]
   displacement: Float[Array, " Q"]
 
 
-# Methods that earlier versions called otherwise.
+# New names of methods, keyed by those of earlier versions.
 RENAMED = {
   "canonical": "preprocess",
   "enrich": "derive",
@@ -93,7 +93,7 @@ class Modality:
   config: Any
 
   def __init_subclass__(cls) -> None:
-    """Raises TypeError where a modality defines a method under the name of an earlier version."""
+    """Raises TypeError if a modality defines a method under the name of an earlier version."""
     for old in sorted(RENAMED.keys() & vars(cls).keys()):
       raise TypeError(f"{cls.__name__}.{old} is now called {RENAMED[old]}; rename the method.")
 
@@ -103,14 +103,14 @@ class Modality:
     self.config = config
     self.spec: ModalitySpec = config.spec
 
-  # --- the way in -------------------------------------------------------------------------------
+  # --- encoding -------------------------------------------------------------------------------
 
   def preprocess(self, raw: Num[Array, "..."]) -> Num[Array, "..."]:
-    """Returns the observation as the model computes with it; default float32, unchanged."""
+    """Returns the observation in the model's representation; by default, as float32."""
     return jnp.asarray(raw, jnp.float32)
 
   def initial_memory(self, batch_size: int) -> Memory:
-    """Returns a memory that has seen nothing."""
+    """Returns an empty memory."""
     last = self.preprocess(jnp.zeros((batch_size, *self.spec.shape), self.spec.dtype))
     return initial_memory(last, self.copy(last))
 
@@ -121,15 +121,15 @@ class Modality:
     valid: Bool[Array, " B"],
     is_first: Bool[Array, " B"],
   ) -> Memory:
-    """Returns the memory after one tick; `value` is canonical."""
+    """Returns the memory after one tick; `value` is preprocessed."""
     return remember(memory, value, self.copy(value), valid, is_first, self.config.slow_ticks)
 
   def is_cut(self, memory: Memory, value: Num[Array, "B ..."]) -> Bool[Array, " B"]:
-    """Returns the rows in which `value`, canonical, starts another shot; none by default."""
+    """Returns the rows in which the preprocessed `value` starts another shot; none by default."""
     return jnp.zeros(value.shape[0], bool)
 
   def derive(self, memory: Memory) -> Any:
-    """Returns what can be computed from the memory without parameters, or nothing."""
+    """Returns features of the memory that need no parameters; by default, none."""
     del memory
     return ()
 
@@ -141,14 +141,14 @@ class Modality:
   def tokens(
     self, memory: Memory, derived: Any, dim: int, precision: Precision
   ) -> Float[Array, "B N C"]:
-    """Returns `dim`-wide tokens of the newest observation, positions included."""
+    """Returns tokens of width `dim` of the newest observation, with positions."""
     cells = precision.cast(self._cells(memory, derived))  # [B, N, F]
     return self._embed(cells, self.query_grid(), dim, "tokens")
 
-  # --- the way out ------------------------------------------------------------------------------
+  # --- decoding ------------------------------------------------------------------------------
 
   def grid_shape(self) -> tuple[int, ...]:
-    """Shape of the grid of cells: one token and one query each."""
+    """Shape of the grid of cells; each has one token and one query."""
     return (1,)
 
   def query_grid(self) -> np.ndarray:
@@ -164,15 +164,15 @@ class Modality:
     precision: Precision,
     for_modality: str = "",
   ) -> Float[Array, "B Q E"]:
-    """Returns `dim` features of what was last seen at each queried place.
+    """Returns `dim` features of the last observation at each queried position.
 
     Args:
-      memory: Of this modality.
-      extra: From `derive`.
-      positions: Asked for, on axes that this modality's grid has too.
-      dim: Features returned.
+      memory: Memory of this modality.
+      derived: Output of `derive`.
+      positions: Queried positions, on axes that this modality's grid has too.
+      dim: Number of features.
       precision: Dtype of the computation.
-      asker: Name of the modality that is asked about, where it is another one.
+      for_modality: Name of the queried modality, if it is another one.
     """
     cells = precision.cast(self._cells(memory, derived))
     picked = jnp.take(cells, cell_index(positions, self.grid_shape()), axis=1)
@@ -187,10 +187,10 @@ class Modality:
     derived: Any,
     queries: Queries,
   ) -> dict[str, Float[Array, "B Q ..."]]:
-    """Returns the prediction for each queried cell: copying, until something better is learnt.
+    """Returns the prediction for each queried cell; with untrained parameters, a copy.
 
-    A modality may return more than its prediction, under names that start with its own
-    (`pixels_flow`); all are cells that `assemble` puts together.
+    A modality may return further outputs under names with its own as prefix (`pixels_flow`); all are cells
+    that `assemble` combines.
     """
     del derived
     cell = cell_index(queries.positions, self.grid_shape())
@@ -214,36 +214,36 @@ class Modality:
     return {self.name: jnp.broadcast_to(prior, residual.shape) + residual}
 
   def prior(self, batch_size: int) -> Float[Array, "B ..."]:
-    """Returns the prediction of one who has seen nothing: the middle of the range, by default."""
+    """Returns the prediction without any observation; by default, the middle of the range."""
     middle = (self.spec.minimum + self.spec.maximum) / 2
     raw = jnp.full((batch_size, *self.spec.shape), middle, self.spec.dtype)
     return self.copy(self.preprocess(raw))
 
   def split(self, prediction: Float[Array, "B ..."]) -> Float[Array, "B Q ..."]:
-    """Returns a whole prediction cut into its cells."""
+    """Returns a whole prediction divided into its cells."""
     return prediction[:, None]
 
   def assemble(self, cells: Float[Array, "B Q ..."]) -> Float[Array, "B ..."]:
     """Returns the whole prediction from all its cells; the inverse of `split`."""
     return cells[:, 0]
 
-  # --- learning and judging ---------------------------------------------------------------------
+  # --- training and evaluation ---------------------------------------------------------------------
 
   def target(self, value: Num[Array, "..."]) -> Num[Array, "..."]:
-    """Returns what a prediction is compared with."""
+    """Returns the target that a prediction is compared with."""
     return value
 
   def copy(self, value: Num[Array, "..."]) -> Float[Array, "..."]:
-    """Returns the prediction that copying this observation amounts to."""
+    """Returns this observation in the prediction space, as the copying baseline."""
     return value
 
   def newest(self, memory: Memory, displacement: int) -> Num[Array, "B ..."]:
-    """Returns the observation that is copied to foretell `displacement` ticks: the last."""
+    """Returns the observation that the copying baseline predicts `displacement` ticks ahead: the last."""
     del displacement
     return memory.last
 
   def postprocess(self, prediction: np.ndarray) -> np.ndarray:
-    """Returns a prediction, or several, in the units that the stream has; by default, as it is."""
+    """Returns one or more predictions in the units of the stream; by default, unchanged."""
     return prediction
 
   def loss(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
@@ -255,7 +255,7 @@ class Modality:
     return self.loss(prediction, target)
 
   def picture(self, prediction: np.ndarray) -> np.ndarray:
-    """Returns an RGB picture, uint8 `[h, w, 3]`, of one prediction or target."""
+    """Returns an RGB image, uint8 `[h, w, 3]`, of one prediction or target."""
     low, high = self.spec.minimum, self.spec.maximum
     if high <= low:
       low, high = float(np.min(prediction)), float(np.max(prediction)) + 1e-6
@@ -274,7 +274,7 @@ class Modality:
   # --- parts --------------------------------------------------------------------------------------
 
   def _cells(self, memory: Memory, derived: Any) -> Float[Array, "B N F"]:
-    """Returns the raw channels of every cell; default newest and change, in prediction space."""
+    """Returns the input channels of every cell; by default newest value and change, in prediction space."""
     del derived
     last, previous = self.copy(memory.last), self.copy(memory.previous)
     cells = [self.split(x) for x in (last, last - previous, memory.slow - last)]
@@ -289,7 +289,7 @@ class Modality:
 
 
 def blend(last: Array, direct: Array, gate: Array) -> Array:
-  """Returns `last` moved towards `direct` by tanh(gate); a gate of zero is exactly `last`."""
+  """Returns `last` interpolated towards `direct` by tanh(gate); a gate of zero gives `last` exactly."""
   return last + jnp.tanh(gate) * (direct - last)
 
 

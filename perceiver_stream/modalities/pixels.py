@@ -1,8 +1,8 @@
-"""Pixels: RGB video, read as patches, convolution features or single pixels.
+"""Pixels: RGB video, encoded as patches, convolution features or single pixels.
 
-Prediction has two paths that blend: pixels decoded straight from the latents, and the last frame
-warped by decoded flow fields (`sources`). The flow head starts at zero and the blend at the warped
-frame, so an untrained model is exactly copy-last-frame; flow comes out without labels.
+Prediction blends two paths: pixels decoded from the latents, and the last frame warped by decoded flow
+fields (`sources`). The flow head is initialised to zero and the blend to the warped frame, so an
+untrained model copies the last frame exactly. Flow is learned without labels.
 
 Source: the warp path after Pătrăucean et al. 2016 (spatio-temporal video autoencoder), where the
 flow is applied by a sampler and smoothed by a Huber penalty; the blend and the motion
@@ -48,10 +48,9 @@ class Config(DenseConfig):
     tokenizer: `"patch"` (linear map of a cell), `"conv"` (a stack of 3×3 convolutions, its stride
       equal to `patch`) or `"pixel"` (one token per pixel; `patch` is then 1).
     conv_channels: Channels of the convolutions; the first log2(patch) layers halve the size.
-    motion_levels: Pyramid levels of the motion features, which reach about 2^levels pixels per
-      tick.
-    max_displacement: Displacement at which a decoded change counts in full; nearer ones count
-      less, by their share.
+    motion_levels: Pyramid levels of the motion features, whose range is about 2^levels pixels per tick.
+    max_displacement: Displacement at which a decoded change has its full scale; smaller ones scale
+      proportionally.
     reconstruct_motion: At displacement 0, reconstruct frame t by warping frame t-1. Flow is then
       decoded from the latents only, one vector per cell; motion matched between frames is not used.
   """
@@ -96,7 +95,7 @@ class Pixels(Dense):
   metric_name = "mse"
 
   def preprocess(self, raw: Num[Array, "..."]) -> Float[Array, "..."]:
-    """Returns float32 in [0, 1]; bytes are divided by 255, numbers taken as they are."""
+    """Returns float32 in [0, 1]; uint8 is divided by 255, other values are unchanged."""
     if jnp.issubdtype(raw.dtype, jnp.integer):
       return raw.astype(jnp.float32) / 255.0
     return raw.astype(jnp.float32)
@@ -134,7 +133,7 @@ class Pixels(Dense):
   def head(
     self, decoded: Float[Array, "B Q E"], memory: Memory, derived: Any, queries: Queries
   ) -> dict[str, Float[Array, "B Q p p C"]]:
-    """Returns RGB of every pixel of the queried cells, and the flow that brought it there.
+    """Returns RGB of every pixel of the queried cells, and the flow to its source.
 
     The flow says where each pixel comes from in the last frame, (x, y) pixels: the likeliest of
     the hypotheses of `sources`, or of `latent_motion` with `reconstruct_motion`: then, at
@@ -181,7 +180,7 @@ class Pixels(Dense):
     memory: Memory,
     queries: Queries,
   ) -> Float[Array, "B Q p p C"]:
-    """Returns the moved pixels blended with pixels decoded from the latents."""
+    """Returns the warped pixels blended with pixels decoded from the latents."""
     zero = hk.initializers.Constant(0.0)
     residual = Linear(moved.shape[-3] ** 2 * 3, w_init=zero, name=f"{self.name}_residual")(decoded)
     residual = residual.astype(jnp.float32).reshape(moved.shape) * self._activity(memory, queries)
@@ -196,25 +195,25 @@ class Pixels(Dense):
     return memory.previous if self.config.reconstruct_motion and not displacement else memory.last
 
   def picture(self, prediction: np.ndarray) -> np.ndarray:
-    """Returns the frame as bytes."""
+    """Returns the frame as uint8."""
     if prediction.dtype == np.uint8:
       return prediction
     return (np.clip(prediction, 0, 1) * 255 + 0.5).astype(np.uint8)
 
   def random_observation(self, rng: np.random.Generator, batch: tuple[int, ...]) -> np.ndarray:
-    """Returns random frames of one scene, uint8 `[*batch, H, W, 3]`: one picture with noise."""
+    """Returns random frames of one scene, uint8 `[*batch, H, W, 3]`: one image with noise."""
     return (
       0.8 * super().random_observation(rng, ()) + 0.2 * super().random_observation(rng, batch)
     ).astype(np.uint8)
 
   def channels(self, memory: Memory, derived: Any) -> Float[Array, "B H W 12"]:
-    """Returns the newest frame, its change, its distance from the average, and the motion."""
+    """Returns the newest frame, its change, its difference from the slow average, and the motion."""
     last = memory.last
     change, slow = last - memory.previous, memory.slow - last
     return jnp.concatenate([2 * last - 1, 4 * change, 4 * slow, derived], axis=-1)
 
   def _activity(self, memory: Memory, queries: Queries) -> Float[Array, "B Q 1 1 1"]:
-    """Returns how much each queried cell has changed lately, root mean square in [0, 1]."""
+    """Returns the recent temporal change of each queried cell, root mean square in [0, 1]."""
     change = jnp.square(memory.last - memory.previous) + jnp.square(memory.slow - memory.last)
     cells = jnp.sqrt(jnp.mean(self.split(change), axis=(2, 3, 4), keepdims=True))
     return jnp.take(cells, cell_index(queries.positions, self.grid_shape()), axis=1)

@@ -1,4 +1,4 @@
-"""The skeleton of every network: remember, encode, recur, decode."""
+"""Base classes of networks: remember, encode, recur, decode."""
 
 import abc
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from perceiver_stream.types import Observation
 
 
 class State(NamedTuple):
-  """All that is carried from tick to tick; fixed shapes, exportable.
+  """Recurrent state of a network; fixed shapes, exportable.
 
   Attributes:
     latents: State of the core: `[B, L, D]` float32, or a pytree of which `Core.latents` makes that.
-    memory: Remembered input by modality.
-    extra: Whatever else the network carries: see its `initial_extra`.
+    memory: Memory of the inputs by modality.
+    extra: Further state of the network; see its `initial_extra`.
   """
 
   latents: Any
@@ -31,12 +31,12 @@ class State(NamedTuple):
 
 
 class StreamNetwork(abc.ABC):
-  """What all networks share: memory of the inputs, and states by tick.
+  """Base of all networks: memory of the inputs, and states by tick.
 
   Attributes:
-    config: What the network was built from.
-    modalities: What it reads and predicts, by name.
-    resets_at_cuts: True if a cut within a recording resets what is remembered of a modality.
+    config: Config from which the network was built.
+    modalities: Inputs and outputs by name.
+    resets_at_cuts: True if a cut within a recording resets the memory of a modality.
   """
 
   config: Any
@@ -48,13 +48,13 @@ class StreamNetwork(abc.ABC):
     """Returns the latents before the first tick, as `State` has them."""
 
   def initial_extra(self, latents: PyTree, memory: Mapping[str, Memory]) -> PyTree:
-    """Returns what is carried beside latents and memory; nothing by default."""
+    """Returns the initial state besides latents and memory; empty by default."""
     del latents, memory
     return ()
 
   @abc.abstractmethod
   def unroll(self, state: State, kept: Remembered) -> State:
-    """Returns the state after each of T ticks, from that before and the remembered inputs."""
+    """Returns the state after each of T ticks, from the state before and the remembered inputs."""
 
   def initial_state(self, batch_size: int) -> State:
     """Returns the state before the first tick."""
@@ -69,7 +69,7 @@ class StreamNetwork(abc.ABC):
   def observe(self, state: State, observations: Observation) -> tuple[State, State]:
     """Returns the state after each of T ticks, `[T, B, ...]`, and after the last.
 
-    A tick without an observation of a modality holds what is remembered of it.
+    A tick without an observation of a modality leaves its memory unchanged.
     """
     states = self.unroll(state, self.remember(state.memory, observations))
     return states, jax.tree.map(lambda x: x[-1], states)
@@ -80,7 +80,7 @@ class StreamNetwork(abc.ABC):
 
 
 class QueriedNetwork(StreamNetwork):
-  """A `models.base.Network` that answers by cells of its outputs' grids, through `decode_at`."""
+  """A `models.base.Network` that predicts cells of its outputs' grids with `decode_at`."""
 
   @abc.abstractmethod
   def decode_at(
@@ -90,12 +90,12 @@ class QueriedNetwork(StreamNetwork):
     cells: Int[Array, " Q"] | None,
     displacements: tuple[int, ...],
   ) -> dict[str, Float[Array, "B K Q ..."]]:
-    """Returns predictions of a modality at K displacements, and what comes with them.
+    """Returns predictions of a modality at K displacements, and further outputs such as its flow.
 
     Args:
-      name: Of the modality.
-      state: What is decoded.
-      cells: Flat row-major indices into its query grid; None is the whole grid.
+      name: Name of the modality.
+      state: State to decode.
+      cells: Flat row-major indices into its query grid; None: the whole grid.
       displacements: Ticks ahead of the newest observation.
     """
 
@@ -106,7 +106,7 @@ class QueriedNetwork(StreamNetwork):
 
   @property
   def displacements(self) -> tuple[int, ...]:
-    """The displacements at which single queries are answered, each at the nearest."""
+    """The displacements of single queries; a query is decoded at the nearest of them."""
     return tuple(self.config.displacements)
 
   def predict(self, state: State, displacements: tuple[int, ...]) -> dict[str, Array]:
@@ -118,7 +118,7 @@ class QueriedNetwork(StreamNetwork):
     return predictions
 
   def decode(self, state: State, queries: Mapping[str, Queries]) -> dict[str, Array]:
-    """Returns the answer to each query, `[B, Q, ...]`, at the nearest of `displacements`."""
+    """Returns the prediction for each query, `[B, Q, ...]`, at the nearest of `displacements`."""
     answers, ahead = {}, self.displacements
     for name, asked in queries.items():
       cells = cell_index(asked.positions, self.modalities[name].grid_shape())
@@ -130,8 +130,7 @@ class QueriedNetwork(StreamNetwork):
 class RecurrentNetwork(QueriedNetwork):
   """A `models.base.Network` over a core and two hooks, `encode` and `decode_at`.
 
-  What does not depend on the recurrence is encoded before the scan, for all ticks at once; the scan
-  holds the core alone.
+  Inputs are encoded before the scan, for all ticks at once; the scan runs the core only.
 
   Attributes:
     core: The recurrence over `CoreInputs`.
@@ -141,7 +140,7 @@ class RecurrentNetwork(QueriedNetwork):
 
   @abc.abstractmethod
   def encode(self, state: State, kept: Remembered) -> tuple[CoreInputs, PyTree]:
-    """Returns what the core reads at each of T ticks, and what is carried beside after each."""
+    """Returns the core's inputs at each of T ticks, and `extra` of the state after each."""
 
   def initial_latents(self, batch_size: int) -> PyTree:
     """Returns the initial state of the core."""
@@ -166,16 +165,16 @@ def assembled(modality: Modality, cells: Float[Array, "B K Q ..."]) -> Float[Arr
 
 
 def pixel_modality(config: Any, patch: int = 1) -> dict[str, Modality]:
-  """Returns the pixels that a model of frames reads and predicts, in cells of a patch."""
+  """Returns the pixels modality of a model of frames, with cells of one patch."""
   tokenizer = "pixel" if patch == 1 else "patch"
   sizes = pixels.Config(height=config.height, width=config.width, patch=patch, tokenizer=tokenizer)
   return {"pixels": modality_room.build("pixels", sizes)}
 
 
 def check_rgb(family: str, channels: int) -> None:
-  """Raises ValueError unless frames have three channels, as those of streams have."""
+  """Raises ValueError unless frames have three channels, as in streams."""
   if channels != 3:
     raise ValueError(
       f"{family}: channels={channels}, but streams have RGB pixels; use 3, or call the network of "
-      f"`models.{family}` itself."
+      f"`models.{family}` directly."
     )

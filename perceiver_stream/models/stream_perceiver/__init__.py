@@ -1,4 +1,4 @@
-"""The flagship: a multimodal recurrent Perceiver that predicts what comes next."""
+"""The main model: a multimodal recurrent Perceiver that predicts future observations."""
 
 from perceiver_stream.models.recurrent import State as State
 from perceiver_stream.models.stream_perceiver.config import BottleneckConfig as BottleneckConfig

@@ -12,18 +12,19 @@ from perceiver_stream.utils.renamed_fields import Moved, renamed_fields
 
 @dataclass(kw_only=True)
 class BottleneckConfig:
-  """Which information has to pass through the latents; the default leaves all short cuts open.
+  """Constraints on the information that has to pass through the latents; none by default.
 
-  `core.latent_embedding` keeps latents apart, `reconstruct_motion` of pixels makes motion their task.
+  Related: `core.latent_embedding` keeps latents distinct, and `reconstruct_motion` of pixels requires them
+  to encode motion.
 
   Attributes:
     condition_queries_on_input: Give each query the last observation at its position, and the head
       what was derived from it, such as motion. If False, every predicted change has to be decoded
       from the latents; the image that is warped is still the last frame.
-    latent_grid: Rows and columns of cells to which the latents are bound: each reads only the
-      tokens of its own cell, and those that have no position in the image. None: all read all.
-    norm_tokens: Whether tokens pass a LayerNorm, which divides out how large what is in them is, and
-      so how far it has moved.
+    latent_grid: Rows and columns of cells to which the latents are bound: each latent attends only to
+      the tokens of its own cell, and to those without a position in the image. None: to all tokens.
+    norm_tokens: Apply a LayerNorm to tokens. It removes their magnitude, and with it the magnitude of
+      motion.
   """
 
   condition_queries_on_input: bool = True
@@ -50,7 +51,7 @@ class Config:
   """Sizes of a `stream_perceiver`.
 
   Attributes:
-    modalities: By name; the order is the order of the tokens.
+    modalities: Modalities by name; their order is that of the tokens.
     core: Config of the recurrent latent array; its type chooses the core.
     token_dim: Width of a token, C.
     query_dim: Width of a query, E.
@@ -59,9 +60,9 @@ class Config:
     decoder_mlp_factor: MLP width over `query_dim`.
     displacements: Ticks ahead that are predicted.
     precision: Dtype of the computation.
-    remat: Whether the recurrence is recomputed in the backward pass instead of stored.
-    decode_chunk: Most queries (rows × queries) decoded at once.
-    bottleneck: Which information has to pass through the latents.
+    remat: Recompute the recurrence in the backward pass instead of storing it.
+    decode_chunk: Maximum number of queries (rows × queries) decoded at once.
+    bottleneck: Constraints on the information that has to pass through the latents.
   """
 
   modalities: dict[str, ModalityConfig] = field(default_factory=dict)

@@ -1,8 +1,8 @@
-"""The flagship: a multimodal recurrent Perceiver that predicts what comes next.
+"""The network of `stream_perceiver`, a multimodal recurrent Perceiver that predicts future observations.
 
-Tokens of every modality correct a latent array that predicts its own next state; queries that
-carry a position, a modality, a displacement and what was last seen there read predictions out of
-it. Any subset of modalities may be missing, in any row, at any tick.
+Tokens of all modalities correct a latent array that predicts its own next state. Queries decode
+predictions from it; a query consists of a position, a modality, a displacement and the last observation
+at its position. Any subset of modalities may be missing, in any row, at any tick.
 
 Source: the recurrence is that of MooG (van Steenkiste et al. 2024), queries and the decoder follow
 Perceiver IO (Jaegle et al. 2021, 2107.14795), the pixel head the spatio-temporal video autoencoder
@@ -44,7 +44,7 @@ from perceiver_stream.nn import (
 )
 from perceiver_stream.types import ModalitySpec, Observation
 
-# Where a core attends to the tokens, by module name.
+# Module names of the attention of cores to tokens.
 _READS = r"/core/(read/attention|correct_\d+/cross_attention)$"
 
 
@@ -76,13 +76,13 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
   # --- encoding -----------------------------------------------------------------------------------
 
   def initial_extra(self, latents: PyTree, memory: Mapping[str, Memory]) -> dict[str, PyTree]:
-    """Returns what the modalities derive from the memory."""
+    """Returns the features that modalities derive from the memory."""
     del latents
     return {n: m.derive(memory[n]) for n, m in self.modalities.items()}
 
   @hk.name_like("__call__")
   def encode(self, state: State, kept: Remembered) -> tuple[CoreInputs, dict[str, PyTree]]:
-    """Returns what the core reads at every tick, and what derives from the memory after it."""
+    """Returns the core's inputs at every tick, and the features derived from the memory after it."""
     del state
     ticks, batch = kept.is_first.shape
     flat = jax.tree.map(lambda x: x.reshape(ticks * batch, *x.shape[2:]), kept.memory)
@@ -118,17 +118,17 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
   def attention(
     self, state: State, observations: Observation, grid: tuple[int, int]
   ) -> tuple[Attended, State]:
-    """Returns what latents look at at each of T ticks, and the state after the last.
+    """Returns the attention at each of T ticks, and the state after the last.
 
-    Latents read tokens in the core. Cells are owned in the decoder of pixels, where the frame of
-    the tick is predicted from the state before it, as far ahead as the nearest displacement.
+    Encoder attention is that of the core to the tokens. Decoder attention is that of the pixel decoder
+    when it predicts the tick's frame from the previous state, at the smallest positive displacement.
 
     Raises:
       ValueError: The model does not both read and predict pixels.
     """
     if not {"pixels"} <= set(self.inputs) & set(self.outputs):
       raise ValueError(
-        "stream_perceiver: attention is that to pixels, read and predicted; give it."
+        "stream_perceiver: attention maps need pixels as input and output; add the modality."
       )
     kept = self.remember(state.memory, observations)
     inputs, extra = self.encode(state, kept)
@@ -152,7 +152,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     return attended, last
 
   def _places(self, name: str) -> slice:
-    """Returns where the tokens of an input are among all."""
+    """Returns the slice of an input's tokens among all tokens."""
     names = list(self.inputs)
     sizes = [math.prod(m.grid_shape()) for m in self.inputs.values()]
     start = 1 + sum(sizes[: names.index(name)])
@@ -162,9 +162,9 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
   def _tokens(
     self, memory: dict[str, Memory], extra: dict[str, PyTree], valid: dict[str, Array]
   ) -> tuple[Float[Array, "B N C"], Bool[Array, "B N"] | Bool[Array, "B L N"]]:
-    """Returns the tokens of all inputs side by side, and which of them may be seen (by whom).
+    """Returns the concatenated tokens of all inputs, and their mask, per latent if latents are bound.
 
-    One learned token is always visible, so a tick without any observation is well defined.
+    One learned token is always visible, so that a tick without observations is well defined.
     """
     c = self.config
     rows = next(iter(valid.values())).shape[0]
@@ -188,7 +188,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
   # --- decoding -----------------------------------------------------------------------------------
 
   def decode(self, state: State, queries: Mapping[str, Queries]) -> dict[str, Array]:
-    """Returns the answer to each query, `[B, Q, ...]`, in blocks of at most `decode_chunk`."""
+    """Returns the prediction for each query, `[B, Q, ...]`, in blocks of at most `decode_chunk`."""
     answers = {}
     for name, asked in queries.items():
       answers |= self._decode_chunked(name, state, asked)
@@ -234,7 +234,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
 
   @hk.name_like("__call__")
   def asked(self, name: str, state: State, queries: Queries) -> Float[Array, "B Q E"]:
-    """Returns the queries as vectors, conditioned on the last input there unless that is off."""
+    """Returns query vectors, by default conditioned on the last observation at their position."""
     x = self._embed_queries(name, queries, _rows(state))
     if not self.config.bottleneck.condition_queries_on_input:
       return x
@@ -244,7 +244,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
   def answered(
     self, name: str, decoded: Float[Array, "B Q E"], state: State, queries: Queries
   ) -> dict[str, Array]:
-    """Returns what the head of a modality makes of decoded queries."""
+    """Returns the output of a modality's head for decoded queries."""
     modality = self.modalities[name]
     x = LayerNorm(name=f"{name}_head_norm")(decoded)
     if name not in self.inputs:
@@ -258,9 +258,9 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
   def _seen_at(
     self, name: str, positions: Float[Array, "Q d"], state: State
   ) -> Float[Array, "B Q E"]:
-    """Returns what was last seen where `name` is asked about.
+    """Returns features of the last observation at the queried positions of `name`.
 
-    That is its own last value; for a modality which is not read, the inputs on the same axes.
+    For a modality that is not an input, they are those of the inputs with the same axes.
     """
     c = self.config
     dims = len(self.modalities[name].grid_shape())
@@ -276,7 +276,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
 
   @hk.name_like("__call__")
   def _embed_queries(self, name: str, queries: Queries, rows: int) -> Float[Array, "B Q E"]:
-    """Returns where, when and what is asked, as vectors."""
+    """Returns the embedding of position, displacement and modality of queries."""
     modality = self.modalities[name]
     shape = [max(n, 2) for n in modality.grid_shape()]
     where = fourier_linear(queries.positions, modality.config.num_bands, shape)
@@ -293,7 +293,7 @@ def _rows(state: State) -> int:
 
 
 def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
-  """Returns `config` with the sizes of a stream, without the modalities it does not have.
+  """Returns `config` with the sizes of a stream, without the modalities that the stream lacks.
 
   Raises:
     ValueError: The stream has none of the modalities.
@@ -312,7 +312,7 @@ def build(config: Config) -> Model:
 
   Raises:
     ValueError: The config contradicts itself.
-    TypeError: A modality's or the core's config is of no known type.
+    TypeError: A modality's or the core's config has an unknown type.
   """
   config.validate()
   if type(config.core) not in CORES:

@@ -1,7 +1,7 @@
-"""`stream_perceiver` as a list of layers: input, recurrent core, questions, decoder blocks, heads.
+"""`stream_perceiver` as a list of layers: input, recurrent core, queries, decoder blocks, heads.
 
-Parameters are those of the model itself, by name. The newest input goes to questions and heads as a
-shortcut: when stages work at once, predictions start from a frame that is newer than the latents.
+Parameters are those of the model itself, by name. The newest input is a shortcut to queries and heads:
+in a pipeline of stages, predictions start from a frame that is newer than the latents.
 """
 
 import jax
@@ -19,10 +19,10 @@ Asked = dict[str, Float[Array, "B Q E"]]
 
 
 def staged(config: Config) -> Staged:
-  """Returns the model that `config` describes as layers; its answer is the register `predictions`.
+  """Returns the model that `config` describes as layers; its output is the register `predictions`.
 
-  Its inputs are all modalities with their flags, and `is_first`. The core is one layer: what it
-  knows after a tick is what it needs at the next.
+  Its inputs are all modalities with their flags, and `is_first`. The core is one layer, because each of
+  its ticks depends on its previous output.
 
   Raises:
     ValueError: The config contradicts itself.

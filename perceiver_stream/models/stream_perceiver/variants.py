@@ -71,25 +71,25 @@ def _motion(config: Config, grid: tuple[int, int], dim: int) -> Config:
 VARIANTS = {
   "nano": lambda: _config(16, 8, 16, 1, heads=2, patch=4, tokenizer="patch"),
   "tiny": lambda: _config(64, 64, 128, 1, heads=4, patch=4, tokenizer="patch"),
-  # Each latent bound to one cell of the picture: what the free ones are compared with.
+  # Each latent is bound to one cell of the image, for comparison with free latents.
   "nano_grid": lambda: _grid(VARIANTS["nano"](), (4, 2)),
   "tiny_grid": lambda: _grid(VARIANTS["tiny"](), (8, 8)),
   # Latents with positions that follow what they lie on, and a share without.
   "nano_positions": lambda: _positions(VARIANTS["nano"](), 6, 2),
   "tiny_positions": lambda: _positions(_world(VARIANTS["tiny"]()), 256, 32),
-  # As bundled: pictures only, so that the model can watch any video.
+  # As bundled: images only, so that the model can process any video.
   "tiny_world": lambda: _world(VARIANTS["tiny"]()),
-  # As bundled: pictures only; one latent per token; motion has to pass through the latents.
+  # As bundled: images only; one latent per token; motion has to pass through the latents.
   "tiny_motion": lambda: _motion(VARIANTS["tiny"](), (16, 16), 64),
   "small": lambda: _config(128, 256, 256, 2, heads=8, patch=8, tokenizer="conv"),
   "base": lambda: _config(256, 1024, 512, 3, heads=8, patch=8, tokenizer="conv"),
 }
 
 CARD = Card(
-  summary="Latents that watch one stream tick by tick and foretell it, several distances ahead.",
-  paper="ours; docs/design.md says what it takes from where",
+  summary="A recurrent latent array that reads one stream tick by tick and predicts it at several displacements.",
+  paper="ours; docs/design.md lists its sources",
   inputs="pixels and sound of any stream, or one of them; sizes adapt",
-  limits="The bundled weights (pictures of 64×64) have seen synthetic worlds and nothing real.",
+  limits="The bundled weights (images of 64×64) were trained on synthetic worlds only.",
 )
 
 FAMILY = Family(
