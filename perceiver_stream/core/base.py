@@ -1,4 +1,4 @@
-"""Inputs and sizes that all recurrent cores share."""
+"""Inputs, sizes and base class common to all recurrent cores."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,21 +11,22 @@ from perceiver_stream.types import Size
 
 
 class CoreInputs(NamedTuple):
-  """What a core reads at one tick; what is None is left out of the program.
+  """Inputs of a core at one tick; fields that are None are left out of the program.
 
   Attributes:
     tokens: `[B, N, C]` of all modalities; at least one token is visible in every row.
-    visible: `[B, N]` bool, or `[B, L, N]` by latent; tokens of what was not observed are not. None:
-      all are.
+    visible: `[B, N]` bool, or `[B, L, N]` by latent; tokens of missing observations are masked.
+      None: all are visible.
     is_first: `[B]` bool; True resets that row's state before the tick.
     start: `[B, L, D]`, the state of a reset row; None: the core's initial state.
     detach: `[B]` bool; True stops the gradient into the past.
-    valid: `[B]` bool; False where nothing was observed: the prediction, or without one the state
-      before, is kept.
+    valid: `[B]` bool; False if nothing was observed: the prediction is kept, or without one the
+      previous state.
     beside: Further inputs of the corrector.
-    positions: `[B, N, 2]`, centres of the tokens, (y, x) in [-1, 1]; NaN where a token has none. Only
-      for cores with `uses_positions`.
-    frames: The images of the tick and the motion between them; likewise.
+    positions: `[B, N, 2]`, centres of the tokens, (y, x) in [-1, 1]; NaN for tokens without one.
+      Only for cores with `uses_positions`.
+    frames: The images of the tick and the motion between them. Only for cores with
+      `uses_positions`.
   """
 
   tokens: Float[Array, "B N C"]
@@ -41,7 +42,7 @@ class CoreInputs(NamedTuple):
 
 @dataclass(kw_only=True)
 class CoreConfig:
-  """Sizes every core has.
+  """Sizes common to all cores.
 
   Attributes:
     num_latents: Latents in the array, L.
@@ -67,14 +68,14 @@ class CoreConfig:
 class Core(hk.RNNCore):
   """A recurrence over `CoreInputs`; its output is its next state.
 
-  A state is an array `[B, L, D]`, or a pytree from which `latents` makes one.
+  A state is an array `[B, L, D]`, or a pytree that `latents` converts to one.
 
   Attributes:
-    uses_positions: True if `CoreInputs.positions` and `.frames` must be given where there are any.
+    uses_positions: True if the core reads `CoreInputs.positions` and `.frames`.
   """
 
   uses_positions = False
 
   def latents(self, state: Any) -> Float[Array, "*T B L D"]:
-    """Returns the latent array of a state: the state itself, by default."""
+    """Returns the latent array of a state; by default, the state itself."""
     return state

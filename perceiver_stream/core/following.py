@@ -1,7 +1,7 @@
-"""The state of latents that have positions, and the fixed rules by which they follow an image.
+"""State of latents with positions, and the fixed rules that update positions from images.
 
-Without learning: a latent moves along matched motion where the way forth and back agrees, is drawn
-towards the place that looks as it did at its start, and waits where neither finds it.
+The rules have no parameters. A latent moves along matched motion if forward and backward motion
+agree, is corrected towards the best match of its initial appearance, and stays if neither is found.
 """
 
 from typing import NamedTuple
@@ -11,15 +11,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from perceiver_stream.nn import FramePair, match_patches, sample_bilinear, where_rows
 
-SURE = 4.0  # logit of a latent that has just started
-DAMPING = 0.9  # of the velocity of what is not found, per tick
-_LOSS = 0.5  # of confidence, in each tick in which nothing is found
-_MAX_TRIP_PX = 1.0  # largest error of the way forth and back at which motion counts
-_DRAW_LIKENESS, _DRAW = 0.7, 0.4  # likeness from which the birth key draws, and how much
-_KEEP_LIKENESS = 0.4  # least likeness of what is still seen
-_FIND_LIKENESS = 0.8  # likeness at which what was hidden is seen again
-_RARE = 1e-4  # weight of what the rules do not choose, so that learning can
-_RANGE_PX = 4.0  # scale of displacements in facts
+SURE = 4.0  # logit of a new latent
+DAMPING = 0.9  # of the velocity of a latent that is not found, per tick
+_LOSS = 0.5  # of confidence, per tick without a match
+_MAX_TRIP_PX = 1.0  # largest forward-backward error of accepted motion
+_DRAW_LIKENESS, _DRAW = (
+  0.7,
+  0.4,
+)  # minimum likeness of a correction by the birth key, and its weight
+_KEEP_LIKENESS = 0.4  # minimum likeness of a visible latent
+_FIND_LIKENESS = 0.8  # minimum likeness at which a hidden latent becomes visible
+_RARE = 1e-4  # weight of steps that the rules reject, so that learned corrections can select them
+_RANGE_PX = 4.0  # scale of displacements in features
 
 
 class PositionedState(NamedTuple):
@@ -29,9 +32,9 @@ class PositionedState(NamedTuple):
     latents: Content, float32.
     position: (y, x) in [-1, 1]: cell centres are those of `nn.coordinates`.
     velocity: Change of the position per tick.
-    visible: Logit that what is followed can be seen.
-    confidence: Logit that the position is right; it falls while nothing is found.
-    birth: Appearance at the start, a patch as `nn.patches_at` returns it; zeros before the start.
+    visible: Logit that the tracked point is visible.
+    confidence: Logit that the position is accurate; it decreases while there is no match.
+    birth: Initial appearance, a patch as in `nn.patches_at`; zeros before the start.
     slow: Slow average of the appearance.
     age: Ticks since the start; 0 before the first image.
   """
@@ -48,11 +51,11 @@ class PositionedState(NamedTuple):
   def restart(
     self, start: Bool[Array, "B P"], position: Float[Array, "B P 2"]
   ) -> "PositionedState":
-    """Returns the state in which some latents start at given positions, with the next image.
+    """Returns the state with some latents restarted at given positions, from the next image on.
 
     Args:
-      start: Latents that forget what they follow.
-      position: Where they start, (y, x) in [-1, 1]; ignored elsewhere.
+      start: Latents to restart.
+      position: Their new positions, (y, x) in [-1, 1]; ignored for other latents.
     """
     return self._replace(
       position=where_rows(start, position, self.position),
@@ -66,15 +69,15 @@ class PositionedState(NamedTuple):
 
 
 class Evidence(NamedTuple):
-  """What the newest image says of each latent, and what the rules make of it.
+  """Measurements of each latent in the newest image, and the update by the rules.
 
   Attributes:
-    steps: Displacements in pixels, (y, x): matched motion, damped velocity, to the best match of the
-      birth key, to that of the slow key, none.
-    log_weights: Of the mean of these by which the rules move the latent.
+    steps: Displacements in pixels, (y, x): matched motion, damped velocity, to the best match of
+      the birth key, to that of the slow key, none.
+    log_weights: Log-weights of the steps in the mean by which the rules move the latent.
     likeness: Normalised correlation with the birth key and the slow key at their best matches.
-    trip: Error in pixels of the matched motion forth and back.
-    found: True where the rules take the latent as seen.
+    trip: Forward-backward error of the matched motion in pixels.
+    found: True if the latent is visible by the rules.
     visible: `PositionedState.visible` by the rules.
     confidence: `PositionedState.confidence` by the rules.
   """
@@ -88,7 +91,7 @@ class Evidence(NamedTuple):
   confidence: Float[Array, "B P"]
 
   def facts(self, state: PositionedState) -> Float[Array, "B P 14"]:
-    """Returns the evidence and the state before it as numbers of about unit size."""
+    """Returns the evidence and the previous state as features of about unit size."""
     steps = jnp.clip(self.steps[:, :, :4] / _RANGE_PX, -2.0, 2.0)
     single = [
       jnp.clip(self.trip, 0.0, _RANGE_PX) / _RANGE_PX,
@@ -101,13 +104,13 @@ class Evidence(NamedTuple):
 
 
 def follow(frames: FramePair, state: PositionedState, *, side: int, reach: int) -> Evidence:
-  """Returns what the newest image says of each latent.
+  """Returns the measurements of each latent in the newest image.
 
   Args:
-    frames: The image before and the newest one.
-    state: After the image before.
-    side: Rows and columns of the keys, pixels.
-    reach: Of the search for the keys around the expected place, pixels.
+    frames: The previous image and the newest one.
+    state: State after the previous image.
+    side: Rows and columns of the keys in pixels.
+    reach: Radius of the search for the keys around the expected position in pixels.
   """
   size = frames.newest.shape[1:3]
   at = to_pixels(state.position, size)
@@ -140,7 +143,7 @@ def follow(frames: FramePair, state: PositionedState, *, side: int, reach: int) 
 
 
 def less_sure(confidence: Float[Array, "B P"]) -> Float[Array, "B P"]:
-  """Returns the confidence after a tick in which nothing was found."""
+  """Returns the confidence after a tick without a match."""
   return jnp.maximum(confidence - _LOSS, -2 * SURE)
 
 
@@ -155,7 +158,7 @@ def to_positions(pixels: Float[Array, "B P 2"], size: tuple[int, ...]) -> Float[
 
 
 def within(pixels: Float[Array, "B P 2"], size: tuple[int, ...]) -> Float[Array, "B P 2"]:
-  """Returns pixels (y, x) kept within two pixels of the image."""
+  """Returns pixels (y, x) clipped to at most two pixels outside the image."""
   return jnp.clip(pixels, -2.0, _vector(size) + 1.0)
 
 
@@ -169,7 +172,7 @@ def _vector(size: tuple[int, ...]) -> Float[Array, "1 1 2"]:
 
 
 def _flow_at(flow: Float[Array, "B H W 2"], at: Float[Array, "B P 2"]) -> Float[Array, "B P 2"]:
-  """Returns a flow, (x, y), at some pixels, as (y, x)."""
+  """Returns a flow (x, y) at the given pixels, as (y, x)."""
   return jnp.flip(sample_bilinear(flow, at[..., 0], at[..., 1]), axis=-1)
 
 

@@ -1,15 +1,15 @@
-"""A predict-correct core most of whose latents have a position in the image and follow what is there.
+"""A predict-correct core in which most latents have a position and track a point of the image.
 
-A latent with a position carries its velocity, the appearance of its place when it started ("birth
-key") and a slow average of it, whether that place can be seen and how sure the position is. Fixed
-rules move it: along matched motion, drawn towards the place that looks as at birth. Learned
-corrections of these rules start at zero, so an untrained core tracks points. The other latents have
-no position and behave as in `PredictCorrect`; sound, vectors and what concerns the whole scene have
-a place there.
+A latent with a position also has a velocity, the appearance of its point at the start ("birth key")
+and a slow average of it, and logits of visibility and confidence. Fixed rules update its position:
+along matched motion, with a correction towards the best match of the birth key. Learned corrections
+of these rules are initialised to zero, so an untrained core tracks points. The other latents have
+no position and behave as in `PredictCorrect`; they can represent sound, vectors and the whole
+scene.
 
 Source: ours. Nearest relatives: invariant slot attention (2302.04973; positions, relative
 features), deep dynamic latent particles (2306.05957; a position with an appearance), TAPIR
-(2306.08637; a template of the query beside a local search).
+(2306.08637; a template of the query and a local search).
 """
 
 from collections.abc import Callable
@@ -61,9 +61,9 @@ _CORRECTIONS = (
   1,
   1,
 )  # weights of steps, offset, visible, confidence, rate of the key
-_KEY_RATE = 0.2  # largest share of the slow key that is replaced in a tick
-_MAX_OFFSET_PX = 1.0  # of the learned correction, in a tick
-_CODE_DIM = 32  # of the number of a latent without position
+_KEY_RATE = 0.2  # largest share of the slow key that is replaced per tick
+_MAX_OFFSET_PX = 1.0  # of the learned correction, per tick
+_CODE_DIM = 32  # of the index of a latent without position
 
 
 @dataclass(kw_only=True)
@@ -71,8 +71,9 @@ class PositionedConfig(CoreConfig):
   """Sizes of a `Positioned` core. No parameter depends on `num_latents`.
 
   Attributes:
-    num_predict_layers: Self-attention blocks that move the content of the latents one tick on.
-    num_correct_layers: Cross-attention blocks that read the tokens.
+    num_predict_layers: Self-attention blocks that predict the content of the latents at the next
+      tick.
+    num_correct_layers: Cross-attention blocks to the tokens.
     global_share: Share of latents without position.
     start: `"grid"`, evenly spaced initial positions, or `"random"`, uniform ones (the same in every
       row and recording).
@@ -107,17 +108,17 @@ class PositionedConfig(CoreConfig):
 
 
 class Positioned(Core):
-  """latents ← norm(correct(predict(latents))), and those with a position follow their place.
+  """latents ← norm(correct(predict(latents))), with a position update for latents with a position.
 
   Args:
     config: Sizes.
-    start: From the number of rows to the content before the first tick.
-    predict: From the content to the one expected at the next tick.
-    judge: From the expected content of latents with a position, and facts of their places, to
+    start: Maps the number of rows to the initial content.
+    predict: Maps the content to the predicted content of the next tick.
+    judge: Maps the predicted content of latents with a position, and features of their evidence, to
       corrections of the rules; zero if untrained.
-    hear: From these facts to what is added to the content.
-    correct: From the content, positions `[B, L, 2]` (NaN: none) and the inputs of the tick to the
-      corrected one.
+    hear: Maps these features to an addition to the content.
+    correct: Maps the content, positions `[B, L, 2]` (NaN: none) and the inputs of the tick to the
+      corrected content.
     norm: Normalises the content.
     name: Haiku name.
   """
@@ -146,7 +147,7 @@ class Positioned(Core):
     self.norm = norm
 
   def initial_state(self, batch_size: int) -> PositionedState:
-    """Returns latents at their initial positions that have seen nothing yet."""
+    """Returns latents at their initial positions, before any image."""
     c = self.config
     points = (batch_size, c.num_positioned)
     start = jnp.asarray(initial_positions(c.num_positioned, c.start), jnp.float32)
@@ -164,7 +165,7 @@ class Positioned(Core):
     )
 
   def latents(self, state: PositionedState) -> Float[Array, "*T B L D"]:
-    """Returns the content and, in six more columns, what is known of the positions.
+    """Returns the content and six more columns with the state of the positions.
 
     These are position, velocity, visible and confidence; the logits are divided by 4. They are zero
     for latents without position.
@@ -190,10 +191,10 @@ class Positioned(Core):
     return state, state
 
   def _before(self, inputs: CoreInputs, state: PositionedState) -> PositionedState:
-    """Returns the state before a tick: rows are reset, and the content of latents that start.
+    """Returns the state before a tick, after resets of rows and of the content of starting latents.
 
-    No gradient passes through positions from tick to tick: errors would be blamed on all ticks
-    before.
+    No gradient flows through positions from tick to tick: errors would be attributed to all earlier
+    ticks.
     """
     first = self.initial_state(state.age.shape[0])
     if inputs.is_first is not None:
@@ -212,7 +213,7 @@ class Positioned(Core):
   def _follow(
     self, content: Array, state: PositionedState, frames: FramePair
   ) -> tuple[Array, PositionedState]:
-    """Returns the content with the facts of its places in it, and the state after the image."""
+    """Returns the content with features of the evidence added, and the state after the image."""
     c = self.config
     evidence = follow(frames, state, side=c.patch, reach=c.reach)
     facts = evidence.facts(state)
@@ -231,7 +232,7 @@ class Positioned(Core):
   def _moved(
     self, learned: Array, state: PositionedState, evidence: Evidence, frames: FramePair
   ) -> dict[str, Array]:
-    """Returns what changes in latents that have started: rules, corrected by what was learned."""
+    """Returns the updated fields of latents that have started: rules with learned corrections."""
     size, found = frames.newest.shape[1:3], evidence.found
     weights, offset, seen, sure, rate = jnp.split(learned, np.cumsum(_CORRECTIONS)[:-1], axis=-1)
     weights = jax.nn.softmax(evidence.log_weights + weights, axis=-1)
@@ -252,7 +253,7 @@ class Positioned(Core):
     }
 
   def _born(self, state: PositionedState, frames: FramePair) -> dict[str, Array]:
-    """Returns what changes in latents that start with this image: it gives them their keys."""
+    """Returns the updated fields of latents that start with this image, which sets their keys."""
     at = to_pixels(state.position, frames.newest.shape[1:3])
     key = patches_at(frames.newest, at, self.config.patch)
     sure = jnp.full_like(state.visible, SURE)
@@ -267,14 +268,14 @@ class Positioned(Core):
     }
 
   def _padded(self, x: Array, value: float | bool) -> Array:
-    """Returns what latents with a position have, `[..., P, K]`, for all; the others have `value`."""
+    """Returns values `[..., P, K]` of latents with a position, padded with `value` to all latents."""
     pad = [(0, 0)] * x.ndim
     pad[-2] = (0, self.config.num_latents - self.config.num_positioned)
     return jnp.pad(x, pad, constant_values=value)
 
 
 def _unseen(state: PositionedState) -> dict[str, Array]:
-  """Returns what changes in a tick without an image: latents wait, less and less sure."""
+  """Returns the updated fields at a tick without an image: lower confidence, nothing else."""
   age = state.age + (state.age > 0).astype(state.age.dtype)
   return {"confidence": less_sure(state.confidence), "age": age}
 

@@ -50,8 +50,8 @@ class PredictCorrectConfig(CoreConfig):
     num_correct_layers: Self + cross-attention blocks that read the tokens.
     latent_embedding: Learned vector that is added to each latent at every tick. `"none"`: latents
       differ only in their initial value; in our trained models they collapsed to one vector within
-      four ticks. `"learned"`: it is initialised with noise. `"grid"`: it is initialised with Fourier
-      features of a regular grid; latents remain free to move.
+      four ticks. `"learned"`: it is initialised with noise. `"grid"`: it is initialised with
+      Fourier features of a regular grid; latents remain free to move.
   """
 
   num_predict_layers: Layers = 1
@@ -86,8 +86,7 @@ class PredictCorrect(Core):
   names are those of the module that creates them.
 
   Source: van Steenkiste et al. 2024 (MooG); representations4d `moog/modules.py`. Differs: tokens
-    are
-  masked per row, several modalities; a tick without tokens keeps the prediction.
+  of several modalities, masked per row; a tick without tokens keeps the prediction.
 
   Args:
     first: Maps the number of rows to the initial state.
@@ -161,7 +160,7 @@ class PredictCorrect(Core):
 def predict_correct(
   config: PredictCorrectConfig, precision: Precision, *, name: str
 ) -> PredictCorrect:
-  """Returns a core of `ParallelBlock`s with a learned initial state and optional latent embedding."""
+  """Returns a core of `ParallelBlock`s with learned initial state and latent embedding."""
   c, cast = config, precision.cast
   c.validate()
   sizes = {"qkv_dim": c.latent_dim, "mlp_dim": c.mlp_factor * c.latent_dim}

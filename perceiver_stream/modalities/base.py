@@ -1,14 +1,12 @@
-"""What a modality is: the only place in the house that knows one.
+"""Base class of modalities; all code that is specific to a modality is in this package.
 
-A model holds one `Modality` per name and calls, in this order,
+A model has one `Modality` per name and calls, in this order,
 
-  canonical → remember → enrich → tokens          on the way in,
-  query_grid → local → head → assemble            on the way out (`head_without_input` where
-  `use_input`
-                                                  is off),
-  target, copy, loss, metric, picture             to learn and to judge.
+  preprocess → remember → derive → tokens          to encode,
+  query_grid → query_features → head → assemble    to decode (`head_without_input` if not read),
+  target, copy, loss, metric, picture              to train and evaluate.
 
-`Modality` carries the defaults; a file of this room overrides what is special. Only `tokens`,
+`Modality` has defaults; each file of this package overrides some of them. Only `tokens`,
 `query_features` and `head` have parameters and must be called inside a Haiku transform.
 """
 
@@ -31,8 +29,8 @@ class ModalityConfig:
   """Fields common to all modalities.
 
   Attributes:
-    use_input: If True, the model reads it. If False, it is predicted from the other modalities only;
-      its memory is used for the copying baseline and not by the network.
+    use_input: If True, the model reads it. If False, it is predicted from the other modalities
+      only; its memory is used for the copying baseline and not by the network.
     use_output: If True, the model predicts it.
     loss_weight: Weight of its prediction loss.
     num_bands: Fourier bands per axis of its positions.
@@ -134,7 +132,7 @@ class Modality:
     return ()
 
   def frame_pair(self, memory: Memory, extra: Any, valid: Bool[Array, " B"]) -> FramePair | None:
-    """Returns the last two images and the motion between them, for cores that follow it; or None."""
+    """Returns the last two images and the motion between them for cores that use it, or None."""
     del memory, extra, valid
     return None
 
@@ -189,8 +187,8 @@ class Modality:
   ) -> dict[str, Float[Array, "B Q ..."]]:
     """Returns the prediction for each queried cell; with untrained parameters, a copy.
 
-    A modality may return further outputs under names with its own as prefix (`pixels_flow`); all are cells
-    that `assemble` combines.
+    A modality may return further outputs under names with its own as prefix (`pixels_flow`); all
+    are cells that `assemble` combines.
     """
     del derived
     cell = cell_index(queries.positions, self.grid_shape())
@@ -227,7 +225,8 @@ class Modality:
     """Returns the whole prediction from all its cells; the inverse of `split`."""
     return cells[:, 0]
 
-  # --- training and evaluation ---------------------------------------------------------------------
+  # --- training and evaluation
+  # ---------------------------------------------------------------------
 
   def target(self, value: Num[Array, "..."]) -> Num[Array, "..."]:
     """Returns the target that a prediction is compared with."""
@@ -238,7 +237,7 @@ class Modality:
     return value
 
   def newest(self, memory: Memory, displacement: int) -> Num[Array, "B ..."]:
-    """Returns the observation that the copying baseline predicts `displacement` ticks ahead: the last."""
+    """Returns the observation that is copied as baseline of `displacement` ticks: the last."""
     del displacement
     return memory.last
 
@@ -274,7 +273,7 @@ class Modality:
   # --- parts --------------------------------------------------------------------------------------
 
   def _cells(self, memory: Memory, derived: Any) -> Float[Array, "B N F"]:
-    """Returns the input channels of every cell; by default newest value and change, in prediction space."""
+    """Returns the input channels of every cell: newest value and change in prediction space."""
     del derived
     last, previous = self.copy(memory.last), self.copy(memory.previous)
     cells = [self.split(x) for x in (last, last - previous, memory.slow - last)]
@@ -289,7 +288,7 @@ class Modality:
 
 
 def blend(last: Array, direct: Array, gate: Array) -> Array:
-  """Returns `last` interpolated towards `direct` by tanh(gate); a gate of zero gives `last` exactly."""
+  """Returns `last` interpolated to `direct` by tanh(gate); a zero gate gives `last` exactly."""
   return last + jnp.tanh(gate) * (direct - last)
 
 

@@ -1,8 +1,8 @@
 """Pixels: RGB video, encoded as patches, convolution features or single pixels.
 
-Prediction blends two paths: pixels decoded from the latents, and the last frame warped by decoded flow
-fields (`sources`). The flow head is initialised to zero and the blend to the warped frame, so an
-untrained model copies the last frame exactly. Flow is learned without labels.
+Prediction blends two paths: pixels decoded from the latents, and the last frame warped by decoded
+flow fields (`sources`). The flow head is initialised to zero and the blend to the warped frame, so
+an untrained model copies the last frame exactly. Flow is learned without labels.
 
 Source: the warp path after Pătrăucean et al. 2016 (spatio-temporal video autoencoder), where the
 flow is applied by a sampler and smoothed by a Huber penalty; the blend and the motion
@@ -48,7 +48,8 @@ class Config(DenseConfig):
     tokenizer: `"patch"` (linear map of a cell), `"conv"` (a stack of 3×3 convolutions, its stride
       equal to `patch`) or `"pixel"` (one token per pixel; `patch` is then 1).
     conv_channels: Channels of the convolutions; the first log2(patch) layers halve the size.
-    motion_levels: Pyramid levels of the motion features, whose range is about 2^levels pixels per tick.
+    motion_levels: Pyramid levels of the motion features, whose range is about 2^levels pixels per
+      tick.
     max_displacement: Displacement at which a decoded change has its full scale; smaller ones scale
       proportionally.
     reconstruct_motion: At displacement 0, reconstruct frame t by warping frame t-1. Flow is then
@@ -135,9 +136,10 @@ class Pixels(Dense):
   ) -> dict[str, Float[Array, "B Q p p C"]]:
     """Returns RGB of every pixel of the queried cells, and the flow to its source.
 
-    The flow says where each pixel comes from in the last frame, (x, y) pixels: the likeliest of
-    the hypotheses of `sources`, or of `latent_motion` with `reconstruct_motion`: then, at
-    displacement 0, in the frame before the last. The picture is their mean.
+    The flow (x, y) in pixels points to the source of each pixel in the last frame; at displacement
+    0 with `reconstruct_motion`, in the frame before it. It is the most likely hypothesis of
+    `sources`, or of `latent_motion` with `reconstruct_motion`. The image is the mean over
+    hypotheses.
     """
     index, ticks = self._pixel_index(queries.positions), queries.displacement
     if self.config.reconstruct_motion:
@@ -160,7 +162,7 @@ class Pixels(Dense):
     flows: Float[Array, "B Q p p K 2"],
     past: Bool[Array, " Q"] | None,
   ) -> Float[Array, "B Q p p K 3"]:
-    """Returns the pixels that flows point at, of the last frame or, where `past`, of the former."""
+    """Returns the pixels at the end of flows, in the last frame or, if `past`, the one before."""
     y, x = (
       jnp.broadcast_to(i[None, ..., None], flows.shape[:-1]) for i in (index[..., 0], index[..., 1])
     )
@@ -191,7 +193,7 @@ class Pixels(Dense):
     return blend(moved, slow + residual, jnp.broadcast_to(gate, moved.shape))
 
   def newest(self, memory: Memory, displacement: int) -> Float[Array, "B H W 3"]:
-    """Returns the last frame; the one before it where that is what is moved."""
+    """Returns the last frame, or the one before it if that is warped."""
     return memory.previous if self.config.reconstruct_motion and not displacement else memory.last
 
   def picture(self, prediction: np.ndarray) -> np.ndarray:
@@ -207,7 +209,7 @@ class Pixels(Dense):
     ).astype(np.uint8)
 
   def channels(self, memory: Memory, derived: Any) -> Float[Array, "B H W 12"]:
-    """Returns the newest frame, its change, its difference from the slow average, and the motion."""
+    """Returns the newest frame, its change, its deviation from the average, and the motion."""
     last = memory.last
     change, slow = last - memory.previous, memory.slow - last
     return jnp.concatenate([2 * last - 1, 4 * change, 4 * slow, derived], axis=-1)

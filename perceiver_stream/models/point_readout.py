@@ -8,8 +8,8 @@ who trains (`training.objectives.readout_base`).
 What a tracker sees of a state is its latents and, if `use_frames`, the last two frames that the
 state remembers. The former asks whether the latents follow things; the latter adds what motion
 between two frames tells, and is the better tracker. Results say which of the two it was. With
-`use_flow` a tracker sees the flow that a model with `pixels.Config.reconstruct_motion` decodes from its
-latents alone.
+`use_flow` a tracker sees the flow that a model with `pixels.Config.reconstruct_motion` decodes from
+its latents alone.
 
 Source: an autoregressive read-out by cross-attention is MooG's (2411.05927), the frame by frame
 update of a position and two logits TAPIR's and TAPNext's; frames and their motion are ours.

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 from perceiver_stream.nn.sampling import sample_bilinear
 
 _MIN_NORM = 0.03  # root of the sum of squares over a patch: flat patches match nothing
-_DAMPING = 0.01  # of the refinement; patches have unit length
-_MAX_REFINEMENT = 0.7  # pixels from the best whole offset
+_DAMPING = 0.01  # of the refinement, for patches of unit length
+_MAX_REFINEMENT = 0.7  # pixels from the best integer offset
 
 
 class PatchMatch(NamedTuple):
@@ -28,9 +28,9 @@ class PatchMatch(NamedTuple):
 def patches_at(
   image: Float[Array, "B H W C"], centre: Float[Array, "B P 2"], side: int
 ) -> Float[Array, "B P K"]:
-  """Returns the patch around each position, each channel without its mean, at unit length.
+  """Returns the patch around each position, with zero mean per channel and unit length.
 
-  A flat patch is zeros.
+  A flat patch becomes zeros.
 
   Args:
     image: Values in [0, 1].
@@ -45,9 +45,9 @@ def patches_at(
 
 
 def unit_length(patch: Float[Array, "*n K"]) -> Float[Array, "*n K"]:
-  """Returns patches divided by their length; those that are nearly flat become zeros."""
+  """Returns patches divided by their length; nearly flat ones become zeros."""
   squared = jnp.sum(jnp.square(patch), axis=-1, keepdims=True)
-  # No root of zero: its gradient is not finite.
+  # Avoids the root of zero, whose gradient is not finite.
   scale = jax.lax.rsqrt(jnp.maximum(squared, _MIN_NORM**2))
   return jnp.where(squared > _MIN_NORM**2, patch * scale, jnp.zeros_like(patch))
 
@@ -62,12 +62,12 @@ def match_patches(
 ) -> list[PatchMatch]:
   """Returns the best match of each patch within `reach` pixels of its position.
 
-  The best whole offset is refined by a least-squares step, so that a patch is found exactly where it
-  was taken.
+  The best integer offset is refined by a least-squares step, so that a patch matches exactly at its
+  own position.
 
   Args:
     image: Values in [0, 1].
-    patches: Sets of patches as `patches_at` returns them, one patch per position in each.
+    patches: Sets of patches as in `patches_at`, each with one patch per position.
     centre: Centres of the search, (y, x) in pixels.
     side: Rows and columns of a patch; odd.
     reach: Largest offset, in pixels.
@@ -82,7 +82,7 @@ def match_patches(
   scale = jax.lax.rsqrt(jnp.maximum(squared, _MIN_NORM**2))
   stack = stack.reshape(*stack.shape[:4], -1)
   matches = []
-  for patch in patches:  # patches have no mean, so that of the windows need not be taken off
+  for patch in patches:  # patches have zero mean, so windows need no mean subtraction
     scores = jnp.einsum("bpijk,bpk->bpij", stack, patch) * scale
     offset, likeness = _peak(jnp.where(flat, jnp.zeros_like(scores), scores), reach)
     offset = offset + _refined(image, patch, centre + offset, side)
@@ -91,7 +91,7 @@ def match_patches(
 
 
 def _window(image: Array, centre: Array, reach: int) -> Float[Array, "B P s s C"]:
-  """Returns the image at whole steps from each centre; beyond the edge the edge repeats."""
+  """Returns the image at integer offsets from each centre; positions outside read the edge."""
   steps = jnp.arange(-reach, reach + 1.0)
   shape = (*centre.shape[:2], len(steps), len(steps))
   y = jnp.broadcast_to(centre[..., 0][..., None, None] + steps.reshape(1, 1, -1, 1), shape)
@@ -100,7 +100,7 @@ def _window(image: Array, centre: Array, reach: int) -> Float[Array, "B P s s C"
 
 
 def _peak(scores: Float[Array, "B P s s"], reach: int) -> tuple[Array, Array]:
-  """Returns the whole offset (y, x) of the best score, and the score."""
+  """Returns the integer offset (y, x) of the best score, and the score."""
   flat = scores.reshape(*scores.shape[:2], -1)
   best = jnp.argmax(flat, axis=-1)
   offset = jnp.stack(jnp.divmod(best, 2 * reach + 1), axis=-1) - reach
@@ -108,7 +108,7 @@ def _peak(scores: Float[Array, "B P s s"], reach: int) -> tuple[Array, Array]:
 
 
 def _refined(image: Array, patch: Array, centre: Array, side: int) -> Float[Array, "B P 2"]:
-  """Returns how far from `centre` a patch lies: one damped least-squares step, zero at a match."""
+  """Returns the offset of a patch from `centre`: one damped least-squares step, zero at a match."""
   wide = _window(image, centre, side // 2 + 1)
   rows, points = centre.shape[:2]
   flat = lambda x: x.reshape(rows, points, side**2, -1)  # noqa: E731

@@ -23,11 +23,10 @@ class FramePair(NamedTuple):
 
   Attributes:
     previous: RGB in [0, 1].
-    newest: Likewise; equal to `previous` at the start of a recording.
+    newest: RGB in [0, 1]; equal to `previous` at the start of a recording.
     forward: Displacement (x, y) in pixels from each pixel of `previous` to `newest`.
     backward: Displacement from each pixel of `newest` to `previous`.
-    observed: False where there is no new image at this tick, so that the pair is that of an earlier
-      one.
+    observed: False if there is no new image at this tick; the pair is then that of an earlier tick.
   """
 
   previous: Float[Array, "*T B H W 3"]

@@ -1,4 +1,4 @@
-"""Cross-attention between vectors that have positions, by what lies how far from the query."""
+"""Cross-attention with positions relative to the query."""
 
 import math
 
@@ -13,7 +13,7 @@ from perceiver_stream.nn.capture import record
 from perceiver_stream.nn.layers import MLP, LayerNorm, Linear, RMSNorm
 
 _OCTAVES = 4  # wavelengths 2, 1, 1/2 and 1/4 of positions in [-1, 1]
-_RADIUS = 0.25  # standard deviation of the initial neighbourhood, likewise
+_RADIUS = 0.25  # standard deviation of the initial neighbourhood of positions in [-1, 1]
 
 Mask = Bool[Array, "B N"] | Bool[Array, "B Q N"] | None
 
@@ -22,10 +22,10 @@ class RelativeAttention(hk.Module):
   """Multi-head attention whose logits and values have Fourier features of key minus query position.
 
   A sine of a difference is a product of sines and cosines, so features of queries are rotated
-  instead of computed for each pair: the cost is that of attention with wider heads. To the logits
-  comes -d² / 2r², with a learned radius r for each head. A query without position attends by
-  absolute positions and to all distances alike; a key without position has no features and no
-  distance.
+  instead of computed for each pair: the cost is that of attention with wider heads. The term
+  -d² / 2r² is added to the logits, with a learned radius r per head. A query without position uses
+  absolute positions and no distance term; a key without position has neither features nor a
+  distance term.
 
   Args:
     num_heads: Heads; must divide `qk_dim`.
@@ -48,14 +48,14 @@ class RelativeAttention(hk.Module):
     positions: Float[Array, "B N 2"],
     mask: Mask = None,
   ) -> Float[Array, "B Q K"]:
-    """Returns the output of each query; NaN marks what has no position."""
+    """Returns the output of each query; NaN marks vectors without position."""
     cos, sin = _waves(query_positions)
     q = self._queries(queries, query_positions, cos, sin)
     k = self._keys(keys_values, positions)
     v = self._heads(keys_values, self.qk_dim, "value")
     waves = _placed_waves(positions, v.dtype)
     v = jnp.concatenate([v, _for_heads(waves, self.num_heads)], axis=-1)
-    q = q * math.sqrt(q.shape[-1])  # `attend` divides by it; scales are already in the parts
+    q = q * math.sqrt(q.shape[-1])  # `attend` divides by it; scales are already applied
     record(self.module_name, lambda: jnp.mean(attention_weights(q, k, mask), axis=1))
     found = attend(q, k, v, mask)
     half, width = waves.shape[-1] // 2, self.qk_dim // self.num_heads
@@ -116,7 +116,7 @@ class RelativeCrossBlock(hk.Module):
     positions: Float[Array, "B N 2"],
     mask: Mask = None,
   ) -> Float[Array, "B Q E"]:
-    """Returns the updated queries; NaN marks what has no position."""
+    """Returns the updated queries; NaN marks vectors without position."""
     attention = RelativeAttention(
       self.num_heads, qk_dim=self.qk_dim, output_dim=x.shape[-1], name="cross_attention"
     )
@@ -126,7 +126,7 @@ class RelativeCrossBlock(hk.Module):
 
 
 def _waves(positions: Float[Array, "B N 2"]) -> tuple[Array, Array]:
-  """Returns cosines and sines of each coordinate at each octave; those of 0 without a position."""
+  """Returns cosines and sines of each coordinate at each octave; without a position, those of 0."""
   at = jnp.where(jnp.isfinite(positions), positions, jnp.zeros_like(positions))
   phases = jnp.concatenate([at * (math.pi * 2.0**i) for i in range(_OCTAVES)], axis=-1)
   return jnp.cos(phases), jnp.sin(phases)

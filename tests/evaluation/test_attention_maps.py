@@ -173,7 +173,7 @@ def test_what_has_no_attention_to_show_says_so():
       refused(perceiver_stream.config(f"{name}/nano"))
   config = perceiver_stream.config("stream_perceiver/nano")
   unread = dataclasses.replace(config.modalities["pixels"], use_output=False)
-  with pytest.raises(ValueError, match="attention is that to pixels, read and predicted"):
+  with pytest.raises(ValueError, match="attention maps need pixels as input and output"):
     refused(dataclasses.replace(config, modalities=config.modalities | {"pixels": unread}))
 
 

@@ -14,17 +14,19 @@ from perceiver_stream.utils.renamed_fields import Moved, renamed_fields
 class BottleneckConfig:
   """Constraints on the information that has to pass through the latents; none by default.
 
-  Related: `core.latent_embedding` keeps latents distinct, and `reconstruct_motion` of pixels requires them
+  Related: `core.latent_embedding` keeps latents distinct, and `reconstruct_motion` of pixels
+    requires them
   to encode motion.
 
   Attributes:
     condition_queries_on_input: Give each query the last observation at its position, and the head
       what was derived from it, such as motion. If False, every predicted change has to be decoded
       from the latents; the image that is warped is still the last frame.
-    latent_grid: Rows and columns of cells to which the latents are bound: each latent attends only to
-      the tokens of its own cell, and to those without a position in the image. None: to all tokens.
-    norm_tokens: Apply a LayerNorm to tokens. It removes their magnitude, and with it the magnitude of
-      motion.
+    latent_grid: Rows and columns of cells to which the latents are bound: each latent attends only
+      to the tokens of its own cell, and to those without a position in the image. None: to all
+      tokens.
+    norm_tokens: Apply a LayerNorm to tokens. It removes their magnitude, and with it the magnitude
+      of motion.
   """
 
   condition_queries_on_input: bool = True

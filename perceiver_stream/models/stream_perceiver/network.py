@@ -1,8 +1,8 @@
-"""The network of `stream_perceiver`, a multimodal recurrent Perceiver that predicts future observations.
+"""The network of `stream_perceiver`: a multimodal recurrent Perceiver that predicts the future.
 
 Tokens of all modalities correct a latent array that predicts its own next state. Queries decode
-predictions from it; a query consists of a position, a modality, a displacement and the last observation
-at its position. Any subset of modalities may be missing, in any row, at any tick.
+predictions from it; a query consists of a position, a modality, a displacement and the last
+observation at its position. Any subset of modalities may be missing, in any row, at any tick.
 
 Source: the recurrence is that of MooG (van Steenkiste et al. 2024), queries and the decoder follow
 Perceiver IO (Jaegle et al. 2021, 2107.14795), the pixel head the spatio-temporal video autoencoder
@@ -82,7 +82,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
 
   @hk.name_like("__call__")
   def encode(self, state: State, kept: Remembered) -> tuple[CoreInputs, dict[str, PyTree]]:
-    """Returns the core's inputs at every tick, and the features derived from the memory after it."""
+    """Returns the core's inputs at every tick, and the features derived from its memory."""
     del state
     ticks, batch = kept.is_first.shape
     flat = jax.tree.map(lambda x: x.reshape(ticks * batch, *x.shape[2:]), kept.memory)
@@ -120,8 +120,9 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
   ) -> tuple[Attended, State]:
     """Returns the attention at each of T ticks, and the state after the last.
 
-    Encoder attention is that of the core to the tokens. Decoder attention is that of the pixel decoder
-    when it predicts the tick's frame from the previous state, at the smallest positive displacement.
+    Encoder attention is that of the core to the tokens. Decoder attention is that of the pixel
+    decoder when it predicts the tick's frame from the previous state, at the smallest positive
+    displacement.
 
     Raises:
       ValueError: The model does not both read and predict pixels.
@@ -162,7 +163,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
   def _tokens(
     self, memory: dict[str, Memory], extra: dict[str, PyTree], valid: dict[str, Array]
   ) -> tuple[Float[Array, "B N C"], Bool[Array, "B N"] | Bool[Array, "B L N"]]:
-    """Returns the concatenated tokens of all inputs, and their mask, per latent if latents are bound.
+    """Returns the concatenated tokens of all inputs and their mask (per latent, if bound).
 
     One learned token is always visible, so that a tick without observations is well defined.
     """

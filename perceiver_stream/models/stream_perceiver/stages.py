@@ -1,7 +1,7 @@
 """`stream_perceiver` as a list of layers: input, recurrent core, queries, decoder blocks, heads.
 
-Parameters are those of the model itself, by name. The newest input is a shortcut to queries and heads:
-in a pipeline of stages, predictions start from a frame that is newer than the latents.
+Parameters are those of the model itself, by name. The newest input is a shortcut to queries and
+heads: in a pipeline of stages, predictions start from a frame that is newer than the latents.
 """
 
 import jax
@@ -21,8 +21,8 @@ Asked = dict[str, Float[Array, "B Q E"]]
 def staged(config: Config) -> Staged:
   """Returns the model that `config` describes as layers; its output is the register `predictions`.
 
-  Its inputs are all modalities with their flags, and `is_first`. The core is one layer, because each of
-  its ticks depends on its previous output.
+  Its inputs are all modalities with their flags, and `is_first`. The core is one layer, because
+  each of its ticks depends on its previous output.
 
   Raises:
     ValueError: The config contradicts itself.

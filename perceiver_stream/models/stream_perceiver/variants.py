@@ -86,7 +86,7 @@ VARIANTS = {
 }
 
 CARD = Card(
-  summary="A recurrent latent array that reads one stream tick by tick and predicts it at several displacements.",
+  summary="A recurrent latent array that reads a stream and predicts it at several displacements.",
   paper="ours; docs/design.md lists its sources",
   inputs="pixels and sound of any stream, or one of them; sizes adapt",
   limits="The bundled weights (images of 64×64) were trained on synthetic worlds only.",
