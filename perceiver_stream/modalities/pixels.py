@@ -1,7 +1,7 @@
 """Pixels: RGB video, encoded as patches, convolution features or single pixels.
 
 Prediction blends two paths: pixels decoded from the latents, and the last frame warped by decoded
-flow fields (`sources`). The flow head is initialised to zero and the blend to the warped frame, so
+flow fields (`warp_hypotheses`). The flow head is initialised to zero and the blend to the warped frame, so
 an untrained model copies the last frame exactly. Flow is learned without labels.
 
 Source: the warp path after Pătrăucean et al. 2016 (spatio-temporal video autoencoder), where the
@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Num
 from perceiver_stream.modalities.base import Queries, blend, cell_index
 from perceiver_stream.modalities.dense import Dense, DenseConfig
 from perceiver_stream.modalities.memory import Memory
-from perceiver_stream.modalities.sources import latent_motion, sources
+from perceiver_stream.modalities.sources import latent_motion, warp_hypotheses
 from perceiver_stream.nn import (
   ConvStack,
   FramePair,
@@ -138,7 +138,7 @@ class Pixels(Dense):
 
     The flow (x, y) in pixels points to the source of each pixel in the last frame; at displacement
     0 with `reconstruct_motion`, in the frame before it. It is the most likely hypothesis of
-    `sources`, or of `latent_motion` with `reconstruct_motion`. The image is the mean over
+    `warp_hypotheses`, or of `latent_motion` with `reconstruct_motion`. The image is the mean over
     hypotheses.
     """
     index, ticks = self._pixel_index(queries.positions), queries.displacement
@@ -147,8 +147,10 @@ class Pixels(Dense):
       flows, weights = latent_motion(decoded, index, jnp.where(past, 1.0, ticks), name=self.name)
     else:
       past = None
-      leave = jnp.minimum(1.0, 20 * self._activity(memory, queries))
-      flows, weights = sources(decoded, derived[..., :2], index, ticks, leave, name=self.name)
+      motion_scale = jnp.minimum(1.0, 20 * self._activity(memory, queries))
+      flows, weights = warp_hypotheses(
+        decoded, derived[..., :2], index, ticks, motion_scale, name=self.name
+      )
     candidates = self._moved(memory, index, flows, past)
     moved = jnp.sum(weights[..., None] * candidates, axis=-2)
     best = jnp.argmax(weights, axis=-1)[..., None, None]

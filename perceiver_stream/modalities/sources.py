@@ -1,6 +1,6 @@
 """Prediction of a future frame as a weighted mean of warps of the last frame.
 
-An object may arrive at a pixel or leave it. The hypotheses per pixel are therefore its own motion,
+An object may arrive at a pixel or motion_scale it. The hypotheses per pixel are therefore its own motion,
 the motion of pixels around it at distance `radius`, and no motion. A hypothesis gets a high weight
 if the motion at its source points to this pixel. A weighted mean of the possible sources also
 minimises the expected squared error.
@@ -26,12 +26,12 @@ NUM_SOURCES = len(AROUND) + 1
 _FIRST_LOGITS = np.array([1.5, 0, 0, 0, 0, 1.5], np.float32)  # initially its own motion or none
 
 
-def sources(
+def warp_hypotheses(
   decoded: Float[Array, "B Q E"],
   motion: Float[Array, "B H W 2"],
   index: Float[Array, "Q p p 2"],
   ticks: Float[Array, " Q"],
-  leave: Float[Array, "B Q 1 1 1"],
+  motion_scale: Float[Array, "B Q 1 1 1"],
   *,
   name: str,
 ) -> tuple[Float[Array, "B Q p p K 2"], Float[Array, "B Q p p K"]]:
@@ -43,7 +43,7 @@ def sources(
       before.
     index: Array indices (row, column) of the pixels of each cell.
     ticks: Displacement of each query.
-    leave: Scale in [0, 1] of motion that is decoded rather than matched.
+    motion_scale: Scale in [0, 1] of motion that is decoded rather than matched.
     name: Name of the modality, the prefix of the parameter names.
 
   Weights sum to 1. All flows are proportional to the ticks and zero with untrained parameters.
@@ -52,7 +52,7 @@ def sources(
   zero = hk.initializers.Constant(0.0)
   velocity = Linear(3, w_init=zero, name=f"{name}_flow")(decoded).astype(jnp.float32)
   velocity = velocity[:, :, None, None, None]  # [B, Q, p, p, K, 3], so also below
-  gain, offset = velocity[..., :1], 0.1 * velocity[..., 1:] * leave[..., None]
+  gain, offset = velocity[..., :1], 0.1 * velocity[..., 1:] * motion_scale[..., None]
   ticks = ticks[None, :, None, None, None, None]
   motion = jax.lax.stop_gradient(motion)
 

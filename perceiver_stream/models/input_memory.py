@@ -98,7 +98,7 @@ def remembering(
   return Layer("input", tuple(tick_shapes(modalities)), call, start)
 
 
-def nearest(
+def select_displacement(
   outputs: Float[Array, "B K Q ..."], displacements: tuple[int, ...], requested: Float[Array, " Q"]
 ) -> Float[Array, "B Q ..."]:
   """Returns the output of every query at the displacement nearest to the requested one."""

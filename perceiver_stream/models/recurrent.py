@@ -12,7 +12,7 @@ from perceiver_stream import modalities as modality_room
 from perceiver_stream.core import Core, CoreInputs
 from perceiver_stream.modalities import Memory, Modality, Queries, pixels
 from perceiver_stream.modalities.base import cell_index
-from perceiver_stream.models.input_memory import Remembered, nearest, remember_ticks
+from perceiver_stream.models.input_memory import Remembered, remember_ticks, select_displacement
 from perceiver_stream.types import Observation
 
 
@@ -119,12 +119,12 @@ class QueriedNetwork(StreamNetwork):
 
   def decode(self, state: State, queries: Mapping[str, Queries]) -> dict[str, Array]:
     """Returns the prediction for each query, `[B, Q, ...]`, at the nearest of `displacements`."""
-    answers, ahead = {}, self.displacements
-    for name, asked in queries.items():
-      cells = cell_index(asked.positions, self.modalities[name].grid_shape())
+    outputs, ahead = {}, self.displacements
+    for name, query in queries.items():
+      cells = cell_index(query.positions, self.modalities[name].grid_shape())
       for key, found in self.decode_at(name, state, cells, ahead).items():
-        answers[key] = nearest(found, ahead, asked.displacement)
-    return answers
+        outputs[key] = select_displacement(found, ahead, query.displacement)
+    return outputs
 
 
 class RecurrentNetwork(QueriedNetwork):

@@ -1,8 +1,9 @@
 """A model's depth as a list of layers with named registers between them.
 
-A layer reads registers written by earlier layers or the input, and writes its own. Run one after
-another on the same frame, layers form an ordinary network. `execution` partitions the list into
-stages that run in parallel, each on the outputs that the others wrote one tick ago.
+A layer reads registers written by earlier layers or the input, and writes its own. Their names are
+names of arrays in checkpoints of pipelined runs. Run one after another on the same frame, layers
+form an ordinary network. `execution` partitions the list into stages that run in parallel, each on
+the outputs that the others wrote one tick ago.
 """
 
 import functools

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_stream.modalities.sources import NUM_SOURCES, sources
+from perceiver_stream.modalities.sources import NUM_SOURCES, warp_hypotheses
 
 SIZE = 16
 
@@ -15,9 +15,9 @@ def ask(params_of, motion, ticks):
   """Returns flows and weights of every pixel of a picture asked about as one cell."""
   index = jnp.asarray(np.moveaxis(np.mgrid[:SIZE, :SIZE], 0, -1)[None], jnp.float32)
   decoded = jnp.ones((1, 1, 4))
-  leave = jnp.ones((1, 1, 1, 1, 1))
+  motion_scale = jnp.ones((1, 1, 1, 1, 1))
   run = hk.without_apply_rng(
-    hk.transform(lambda: sources(decoded, motion, index, ticks, leave, name="p"))
+    hk.transform(lambda: warp_hypotheses(decoded, motion, index, ticks, motion_scale, name="p"))
   )
   params = params_of(run.init(jax.random.PRNGKey(0)))
   flows, weights = run.apply(params)

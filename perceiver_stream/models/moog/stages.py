@@ -53,7 +53,7 @@ def staged(config: Config) -> Staged:
     flat = ahead.reshape(-1, *ahead.shape[2:])
     queries = decoder_of(net).queries(flat, repeat_rows(positions_of(config), flat.shape[0]))
     queries = queries.reshape(*ahead.shape[:2], *queries.shape[1:])
-    return {"ahead": ahead, "queries": queries}, (latents, start)
+    return {"ahead": ahead, "asked": queries}, (latents, start)
 
   def begin(rows: int) -> tuple[Array, Array]:
     start = make().initial_state(rows)
@@ -72,8 +72,8 @@ def staged(config: Config) -> Staged:
   next_features = lambda i, x: make().encoder.convs.layer(i + 1, x)  # noqa: E731
   convs = layer_chain("conv", len(config.encoder.channels) - 1, "features", [], next_features)
   features = convs[-1].name if convs else "features"
-  decoder = layer_chain("decoder", config.decoder.stack.num_layers, "queries", ["ahead"], attend)
-  last = decoder[-1].name if decoder else "queries"
+  decoder = layer_chain("decoder", config.decoder.stack.num_layers, "asked", ["ahead"], attend)
+  last = decoder[-1].name if decoder else "asked"
   observed = ("flags", "frame") if config.use_loss_gradient else ("flags",)
   layers = (
     remembering(modalities, read),

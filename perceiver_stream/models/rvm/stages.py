@@ -46,7 +46,7 @@ def staged(config: Config) -> Staged:
     (tokens, cls_only), (is_first, valid) = inputs[encoded], inputs["flags"]
     now = CoreInputs(tokens, is_first=is_first, valid=valid)
     latents, _ = make().core(now, latents)
-    return {"latents": latents, "cls_only": cls_only}, latents
+    return {"latents": latents, "alone": cls_only}, latents
 
   def make_queries(latents: Array, cls_only: Array, mask: Array) -> tuple[Array, Array]:
     """Returns the queries of all patches at all displacements, and the tokens they attend to."""
@@ -72,15 +72,13 @@ def staged(config: Config) -> Staged:
 
   encoder = layer_chain("encoder", config.encoder.num_layers, "tokens", [], encode)
   encoded = encoder[-1].name if encoder else "tokens"
-  decoder = layer_chain("decoder", config.decoder.num_layers, "queries", ["sources"], attend)
-  last = decoder[-1].name if decoder else "queries"
+  decoder = layer_chain("decoder", config.decoder.num_layers, "asked", ["sources"], attend)
+  last = decoder[-1].name if decoder else "asked"
   layers = (
     remembering(modalities, read),
     *encoder,
     Layer("core", (encoded, "flags"), recur, lambda rows: make().core.initial_state(rows)),
-    stateless_layer(
-      "queries", ("latents", "cls_only", "mask"), make_queries, ("queries", "sources")
-    ),
+    stateless_layer("queries", ("latents", "alone", "mask"), make_queries, ("asked", "sources")),
     *decoder,
     stateless_layer("pixels", [last], decode, "predictions"),
   )

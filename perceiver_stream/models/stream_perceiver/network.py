@@ -143,7 +143,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
       owns = mean_weights(found, r"/decoder_\d+/attention$")
       with capture_attention() as found:
         core_state, _ = self.core(now[0], before.latents)
-      reads = mean_weights(found, _READS)[..., self._places("pixels")]
+      reads = mean_weights(found, _READS)[..., self._token_slice("pixels")]
       shape = self.modalities["pixels"].grid_shape()
       reads, owns = reads.reshape(*reads.shape[:2], *shape), owns.reshape(-1, *grid, owns.shape[-1])
       latents = self.core.latents(core_state)
@@ -152,7 +152,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     last, attended = hk.scan(tick, state, (inputs, kept.memory, extra))
     return attended, last
 
-  def _places(self, name: str) -> slice:
+  def _token_slice(self, name: str) -> slice:
     """Returns the slice of an input's tokens among all tokens."""
     names = list(self.inputs)
     sizes = [math.prod(m.grid_shape()) for m in self.inputs.values()]
@@ -172,28 +172,28 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     tokens = [LearnedPositions(1, c.token_dim, name="null_token")(rows)]
     visible = [jnp.ones((rows, 1), bool)]
     for name, modality in self.inputs.items():
-      mine = modality.tokens(memory[name], extra[name], c.token_dim, c.precision)
+      own_tokens = modality.tokens(memory[name], extra[name], c.token_dim, c.precision)
       mark = LearnedPositions(1, c.token_dim, name=f"{name}_mark")(rows)
-      tokens.append(mine + mark.astype(mine.dtype))
-      visible.append(jnp.broadcast_to(valid[name][:, None], mine.shape[:2]))
+      tokens.append(own_tokens + mark.astype(own_tokens.dtype))
+      visible.append(jnp.broadcast_to(valid[name][:, None], own_tokens.shape[:2]))
     tokens = jnp.concatenate([c.precision.cast(t) for t in tokens], axis=1)
     if c.bottleneck.norm_tokens:
       tokens = LayerNorm(use_offset=False, name="token_norm")(tokens)
     visible = jnp.concatenate(visible, axis=1)
     if c.bottleneck.latent_grid:
       shapes = [m.grid_shape() for m in self.inputs.values()]
-      own = jnp.asarray(grid_mask([(1,), *shapes], c.bottleneck.latent_grid))
-      visible = visible[:, None] & own[None]
+      bound = jnp.asarray(grid_mask([(1,), *shapes], c.bottleneck.latent_grid))
+      visible = visible[:, None] & bound[None]
     return tokens, visible
 
   # --- decoding -----------------------------------------------------------------------------------
 
   def decode(self, state: State, queries: Mapping[str, Queries]) -> dict[str, Array]:
     """Returns the prediction for each query, `[B, Q, ...]`, in blocks of at most `decode_chunk`."""
-    answers = {}
-    for name, asked in queries.items():
-      answers |= self._decode_chunked(name, state, asked)
-    return answers
+    outputs = {}
+    for name, query in queries.items():
+      outputs |= self._decode_chunked(name, state, query)
+    return outputs
 
   def decode_at(
     self,
@@ -203,9 +203,9 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     displacements: tuple[int, ...],
   ) -> dict[str, Float[Array, "B K Q ..."]]:
     """Returns cells of a modality; see `RecurrentNetwork`."""
-    answers = self._decode_chunked(name, state, self.queries(name, cells, displacements))
+    outputs = self._decode_chunked(name, state, self.queries(name, cells, displacements))
     ahead = len(displacements)
-    return jax.tree.map(lambda x: x.reshape(x.shape[0], ahead, -1, *x.shape[2:]), answers)
+    return jax.tree.map(lambda x: x.reshape(x.shape[0], ahead, -1, *x.shape[2:]), outputs)
 
   def queries(
     self, name: str, cells: Int[Array, " Q"] | None, displacements: tuple[int, ...]
@@ -219,30 +219,30 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     return Queries(positions, ticks)
 
   def _decode_chunked(self, name: str, state: State, queries: Queries) -> dict[str, Array]:
-    def answer(chunk: Queries) -> dict[str, Array]:
+    def decode(chunk: Queries) -> dict[str, Array]:
       return self._decode_some(name, state, jax.tree.map(lambda x: x[0], chunk))
 
     size = max(1, self.config.decode_chunk // _rows(state))
-    return in_chunks(answer, jax.tree.map(lambda x: x[None], queries), size)
+    return in_chunks(decode, jax.tree.map(lambda x: x[None], queries), size)
 
   @hk.name_like("__call__")
   def _decode_some(self, name: str, state: State, queries: Queries) -> dict[str, Array]:
-    x = shard_axis(self.asked(name, state, queries))
+    x = shard_axis(self.query_vectors(name, state, queries))
     latents = self.config.precision.cast(self.latents(state))
     for block in self.decoder:
       x = block(x, latents)
-    return self.answered(name, x, state, queries)
+    return self.apply_head(name, x, state, queries)
 
   @hk.name_like("__call__")
-  def asked(self, name: str, state: State, queries: Queries) -> Float[Array, "B Q E"]:
+  def query_vectors(self, name: str, state: State, queries: Queries) -> Float[Array, "B Q E"]:
     """Returns query vectors, by default conditioned on the last observation at their position."""
     x = self._embed_queries(name, queries, _rows(state))
     if not self.config.bottleneck.condition_queries_on_input:
       return x
-    return x + self._seen_at(name, queries.positions, state)
+    return x + self._observed_at(name, queries.positions, state)
 
   @hk.name_like("__call__")
-  def answered(
+  def apply_head(
     self, name: str, decoded: Float[Array, "B Q E"], state: State, queries: Queries
   ) -> dict[str, Array]:
     """Returns the output of a modality's head for decoded queries."""
@@ -256,7 +256,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     return modality.head(x, state.memory[name], extra, queries)
 
   @hk.name_like("__call__")
-  def _seen_at(
+  def _observed_at(
     self, name: str, positions: Float[Array, "Q d"], state: State
   ) -> Float[Array, "B Q E"]:
     """Returns features of the last observation at the queried positions of `name`.
@@ -265,15 +265,15 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     """
     c = self.config
     dims = len(self.modalities[name].grid_shape())
-    near = {n: m for n, m in self.inputs.items() if len(m.grid_shape()) == dims}
+    sources = {n: m for n, m in self.inputs.items() if len(m.grid_shape()) == dims}
     if name in self.inputs:
-      near = {name: self.inputs[name]}
-    seen = jnp.zeros((_rows(state), positions.shape[0], c.query_dim))
-    seen = c.precision.cast(seen)
-    for n, modality in near.items():
+      sources = {name: self.inputs[name]}
+    features = jnp.zeros((_rows(state), positions.shape[0], c.query_dim))
+    features = c.precision.cast(features)
+    for n, modality in sources.items():
       where = (state.memory[n], state.extra[n], positions, c.query_dim, c.precision)
-      seen = seen + modality.query_features(*where, for_modality="" if n == name else name)
-    return seen
+      features = features + modality.query_features(*where, for_modality="" if n == name else name)
+    return features
 
   @hk.name_like("__call__")
   def _embed_queries(self, name: str, queries: Queries, rows: int) -> Float[Array, "B Q E"]:
@@ -283,10 +283,10 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     where = fourier_linear(queries.positions, modality.config.num_bands, shape)
     octave = jnp.log2(1 + queries.displacement)[:, None] / 8  # 255 ticks ahead is 1
     when = jnp.concatenate([octave, fourier_octaves(octave, 4)], axis=-1)
-    asked = Linear(self.config.query_dim, name=f"{name}_query")(
+    embedded = Linear(self.config.query_dim, name=f"{name}_query")(
       self.config.precision.cast(jnp.concatenate([where, when], axis=-1))
     )
-    return repeat_rows(asked, rows)
+    return repeat_rows(embedded, rows)
 
 
 def _rows(state: State) -> int:

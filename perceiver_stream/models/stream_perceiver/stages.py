@@ -15,7 +15,7 @@ from perceiver_stream.models.stages import Layer, Staged, Values, layer_chain, s
 from perceiver_stream.models.stream_perceiver.config import Config
 from perceiver_stream.models.stream_perceiver.network import StreamPerceiver
 
-Asked = dict[str, Float[Array, "B Q E"]]
+QueryVectors = dict[str, Float[Array, "B Q E"]]
 
 
 def staged(config: Config) -> Staged:
@@ -45,23 +45,25 @@ def staged(config: Config) -> Staged:
     output, state = core(inputs["tokens"], latents)
     return {"latents": core.latents(output)}, state
 
-  def ask(latents: Array, seen: PyTree) -> Asked:
-    net, state = make(), State(latents, *seen)
-    return {n: net.asked(n, state, net.queries(n, None, displacements)) for n in net.outputs}
+  def make_queries(latents: Array, observed: PyTree) -> QueryVectors:
+    net, state = make(), State(latents, *observed)
+    return {
+      n: net.query_vectors(n, state, net.queries(n, None, displacements)) for n in net.outputs
+    }
 
-  def attend(i: int, asked: Asked, latents: Array) -> Asked:
+  def attend(i: int, vectors: QueryVectors, latents: Array) -> QueryVectors:
     net = make()
     latents = config.precision.cast(latents)
-    return {name: net.decoder[i](x, latents) for name, x in asked.items()}
+    return {name: net.decoder[i](x, latents) for name, x in vectors.items()}
 
   decoder = layer_chain("decoder", config.num_decoder_layers, "asked", ["latents"], attend)
   last = decoder[-1].name if decoder else "asked"
 
-  def answer(asked: Asked, seen: PyTree) -> dict[str, Array]:
-    net, found, state = make(), {}, State(jnp.zeros((1, 1, 1)), *seen)
+  def apply_heads(vectors: QueryVectors, observed: PyTree) -> dict[str, Array]:
+    net, found, state = make(), {}, State(jnp.zeros((1, 1, 1)), *observed)
     for name, modality in net.outputs.items():
       queries = net.queries(name, None, displacements)
-      for key, cells in net.answered(name, asked[name], state, queries).items():
+      for key, cells in net.apply_head(name, vectors[name], state, queries).items():
         ahead = (cells.shape[0], len(displacements), -1)
         found[key] = assembled(modality, cells.reshape(*ahead, *cells.shape[2:]))
     return found
@@ -69,10 +71,12 @@ def staged(config: Config) -> Staged:
   layers = (
     remembering(modalities, read),
     Layer("core", ("tokens",), recur, lambda rows: make().core.initial_state(rows)),
-    stateless_layer("queries", ("latents", "seen"), ask, "asked"),
+    stateless_layer("queries", ("latents", "seen"), make_queries, "asked"),
     *decoder,
-    stateless_layer("heads", (last, "seen"), answer, "predictions"),
+    stateless_layer("heads", (last, "seen"), apply_heads, "predictions"),
   )
-  seen = frozenset({"seen"})
+  observed = frozenset({"seen"})
   shapes = tick_shapes(modalities)
-  return Staged("stream_perceiver", layers, shapes, ("predictions",), shortcuts=seen, observed=seen)
+  return Staged(
+    "stream_perceiver", layers, shapes, ("predictions",), shortcuts=observed, observed=observed
+  )
