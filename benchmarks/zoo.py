@@ -27,12 +27,13 @@ import optax
 from zoo_parts import inputs_of, pictures, released_tiles, tile_rows
 
 import perceiver_stream
+from perceiver_stream import zoo
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.moog import model as moog_model
 from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
 from perceiver_stream.models.perceiver_io import flow as perceiver_flow
-from perceiver_stream.models.rvm import model as rvm_model
 from perceiver_stream.nn import attention
+from perceiver_stream.training import objectives
+from perceiver_stream.training.objectives import masked_future, next_frame
 
 OURS, PORT = "perceiver_stream", "Hugging Face, torch"
 PARTS = ("flow", "autoencoder", "large", "tiles", "watching", "following", "learning")
@@ -218,12 +219,16 @@ def learn(
   if looped:
     hk.dynamic_unroll = hk.static_unroll
   frames = {"pixels": np.zeros((ticks, 1, *model.modalities["pixels"].spec.shape), np.uint8)}
-  loss = (rvm_model if name.startswith("rvm") else moog_model).make_loss(config)
-  extra = {"num_sources": ticks // 2} if name.startswith("rvm") else {}
+  if name.startswith("rvm"):  # sources, then as many ticks from which one target is drawn
+    ahead = tuple(range(1, ticks - ticks // 2 + 1))
+    goal = masked_future.Config(window=ticks // 2, displacements=ahead, num_targets=1)
+  else:
+    goal = next_frame.Config(window=ticks, score_ticks=1)
+  loss = objectives.make(zoo.build(config), goal).loss
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-4, b2=0.95))
 
   def step(params: Any, moments: Any, *args: Any) -> tuple[Any, Any, jax.Array]:
-    gradient = jax.value_and_grad(lambda p: loss(p, *args, **extra), has_aux=True)
+    gradient = jax.value_and_grad(lambda p: loss(p, *args), has_aux=True)
     (value, _), slopes = gradient(params)
     with jax.numpy_dtype_promotion("standard"):  # which adam needs
       updates, moments = optimizer.update(slopes, moments, params)

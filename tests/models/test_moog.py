@@ -15,6 +15,7 @@ from perceiver_stream.models import moog
 from perceiver_stream.models.moog import model as moog_model
 from perceiver_stream.models.moog import readouts as moog_readouts
 from perceiver_stream.models.moog.sampling import sampled, sampled_cells
+from perceiver_stream.training.objectives import next_frame
 
 RNG = np.random.default_rng(0)
 CONFIG = zoo.config("moog/nano")
@@ -90,28 +91,33 @@ def test_first_states_differ_by_key_and_row():
   np.testing.assert_array_equal(one, model.initial_state(params, 2, jax.random.key(1)).latents)
 
 
+def objective(config, window):
+  return next_frame.NextFrame(zoo.build(config), next_frame.Config(window=window))
+
+
 def test_the_objective_is_the_error_of_each_prediction():
   model, params = built()
   config = dataclasses.replace(CONFIG, sample=1)
   video = frames()
   state = model.initial_state(params, 2, jax.random.key(1))
-  loss = jax.jit(moog_model.make_loss(config))
-  value, last = loss(params, state, {"pixels": video}, jax.random.key(2))
+  loss = jax.jit(objective(config, len(video)).loss)
+  value, aux = loss(params, state, {"pixels": video}, jax.random.key(2))
   before, errors = state, []
   for frame in video:
     predicted = model.predict(params, before, (1,))["pixels"][:, 0]
     errors.append(jnp.mean(jnp.square(predicted - frame.astype(jnp.float32) / 255)))
     _, before = model.step(params, before, {"pixels": frame})
   assert float(value) == pytest.approx(float(np.mean(errors)), rel=1e-4)
-  np.testing.assert_allclose(last.latents, before.latents, atol=1e-5)
+  np.testing.assert_allclose(aux.next_state.latents, before.latents, atol=1e-5)
 
 
 def test_detached_ticks_pass_no_gradient_to_the_past():
   model, params = built()
-  loss = moog_model.make_loss(CONFIG)
+  network = lambda: moog_model.MoogNetwork(CONFIG, moog_model.modalities_of(CONFIG))  # noqa: E731
+  loss = hk.transform(lambda *args: moog_model.sampled_loss(network(), *args)).apply
   video, key = {"pixels": frames()}, jax.random.key(2)
   state = model.initial_state(params, 2, jax.random.key(1))
-  value = lambda x, prob: loss(params, state._replace(latents=x), video, key, prob)[0]  # noqa: E731
+  value = lambda x, prob: loss(params, key, state._replace(latents=x), video, prob)[0]  # noqa: E731
   gradient = jax.jit(jax.grad(value))
   slope = lambda prob: gradient(state.latents, prob)  # noqa: E731
   assert np.abs(slope(0.0)).max() > 0
@@ -127,7 +133,7 @@ def test_it_learns_a_still_picture():
   params = model.init(jax.random.key(0), {"pixels": video[0]})
   state = model.initial_state(params, 1, jax.random.key(1))
   optimiser = optax.adam(1e-2)
-  loss = moog_model.make_loss(dataclasses.replace(CONFIG, sample=2))
+  loss = objective(dataclasses.replace(CONFIG, sample=2), 2).loss
 
   @jax.jit
   def step(params, memory, key):
@@ -150,7 +156,7 @@ def test_loss_gradient_changes_the_correction_and_gets_its_own_parameters():
   params = model.init(jax.random.key(0), {"pixels": frames()[0]})
   assert params["moog/gradient_projection"]["w"].shape == (32, 16)
   video = {"pixels": frames()}
-  loss = moog_model.make_loss(config)
+  loss = objective(config, len(video["pixels"])).loss
   grads = jax.jit(jax.grad(lambda p: loss(p, state, video, jax.random.key(1))[0]))
   state = model.initial_state(params, 2)
   assert np.abs(grads(params)["moog/gradient_projection"]["w"]).max() > 0

@@ -12,8 +12,8 @@ import pytest
 
 from perceiver_stream import zoo
 from perceiver_stream.models import rvm
-from perceiver_stream.models.rvm import model as rvm_model
 from perceiver_stream.nn import sincos_1d
+from perceiver_stream.training.objectives import masked_future
 
 RNG = np.random.default_rng(0)
 CONFIG = zoo.config("rvm/nano")
@@ -76,13 +76,17 @@ def test_only_visible_patches_of_the_target_are_looked_at():
   assert np.abs(predict_frames(target) - predict_frames(1 - target)).max() > 1e-3
 
 
+def objective(window, *displacements):
+  config = masked_future.Config(window=window, displacements=displacements, num_targets=1)
+  return masked_future.MaskedFuture(zoo.build(CONFIG), config)
+
+
 def test_the_objective_ignores_other_recordings_and_invalid_targets():
   model, params = built()
-  loss = jax.jit(rvm_model.make_loss(CONFIG), static_argnums=4)
+  loss = jax.jit(objective(4, 1, 2).loss)
   state, video = model.initial_state(params, 2), frames()
   video = {"pixels": video, "is_first": jnp.zeros((6, 2), bool)}
-  args = (state, jax.random.key(3), 4)
-  run = lambda v: float(loss(params, args[0], v, *args[1:])[0])  # noqa: E731
+  run = lambda v: float(loss(params, state, v, jax.random.key(3))[0])  # noqa: E731
   both = run(video)
   cut = video | {"is_first": video["is_first"].at[4].set(True)}
   assert both > 0 and run(cut) == 0
@@ -92,10 +96,9 @@ def test_the_objective_ignores_other_recordings_and_invalid_targets():
 def test_state_after_the_sources_is_returned():
   model, params = built()
   state, video = model.initial_state(params, 2), frames()
-  loss = jax.jit(rvm_model.make_loss(CONFIG), static_argnums=4)
-  _, last = loss(params, state, {"pixels": video}, jax.random.key(0), 4)
+  _, aux = jax.jit(objective(4, 1, 2).loss)(params, state, {"pixels": video}, jax.random.key(0))
   _, expected = model.unroll(params, state, {"pixels": video[:4]}, ())
-  np.testing.assert_allclose(last.latents, expected.latents, atol=1e-5)
+  np.testing.assert_allclose(aux.next_state.latents, expected.latents, atol=1e-5)
 
 
 def test_frames_that_are_no_whole_patches_are_explained():
@@ -110,12 +113,11 @@ def test_it_learns_a_still_picture():
   video = {"pixels": jnp.asarray(np.broadcast_to(frame * 255, (3, 2, 16, 16, 3)), jnp.uint8)}
   model, params = built()
   state = model.initial_state(params, 2)
-  loss, optimiser = rvm_model.make_loss(CONFIG), optax.adam(1e-2)
+  loss, optimiser = objective(2, 1).loss, optax.adam(1e-2)
 
   @jax.jit
   def step(params, memory, key):
-    objective = lambda p: loss(p, state, video, key, 2)[0]  # noqa: E731
-    value, grads = jax.value_and_grad(objective)(params)
+    value, grads = jax.value_and_grad(lambda p: loss(p, state, video, key)[0])(params)
     with jax.numpy_dtype_promotion("standard"):
       updates, memory = optimiser.update(grads, memory)
     return optax.apply_updates(params, updates), memory, value

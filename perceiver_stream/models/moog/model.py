@@ -1,6 +1,6 @@
 """MooG as a model of the common contract, and its training objective."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import haiku as hk
 import jax
@@ -171,7 +171,12 @@ def positions_of(config: Config) -> Float[Array, "N P"]:
 def sampled_loss(
   network: MoogNetwork, state: State, observations: Observation, detach_prob: float | Array
 ) -> tuple[Float[Array, ""], Step, State]:
-  """Returns the loss of `make_loss`, and the inner and outer states of every tick."""
+  """Returns MooG's training loss, and the inner and outer states of every tick.
+
+  That is the mean squared error of the state predicted for each tick. One pixel in `config.sample`² is
+  decoded, at random offsets per row and tick; ticks without a frame are excluded. With probability
+  `detach_prob`, per row and tick, the gradient into the past is stopped.
+  """
   config, leading = network.config, observations["pixels"].shape[:2]
   detach = jax.random.bernoulli(hk.next_rng_key(), detach_prob, leading)
   steps, states = network.steps(state, observations, detach)
@@ -185,29 +190,6 @@ def sampled_loss(
   valid = merge(valid.reshape(*leading, 1)).astype(jnp.float32)[:, 0]
   mean = jnp.sum(squared * valid) / jnp.maximum(jnp.sum(valid), 1)
   return mean, steps, states
-
-
-def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
-  """Returns MooG's objective: mean squared error between each prediction and its frame.
-
-  `loss(params, state, observations, rng, detach_prob=0.0) -> (loss, state after the last tick)`.
-  One pixel in `config.sample`² is decoded, at random offsets per row and tick. With probability
-  `detach_prob`, per row and tick, the gradient into the past is stopped. Ticks without a frame are
-  excluded.
-  """
-  modalities = modalities_of(config)
-
-  def loss(
-    state: State, observations: Observation, detach_prob: float | Array
-  ) -> tuple[Float[Array, ""], State]:
-    network = MoogNetwork(config, modalities)
-    mean, _, states = sampled_loss(network, state, observations, detach_prob)
-    return mean, jax.tree.map(lambda x: x[-1], states)
-
-  apply = hk.transform(loss).apply
-  return lambda params, state, observations, rng, detach_prob=0.0: apply(
-    params, rng, state, observations, detach_prob
-  )
 
 
 def build(config: Config) -> Model:

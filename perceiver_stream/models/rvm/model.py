@@ -1,7 +1,5 @@
 """RVM as a model of the common contract, and its training objective."""
 
-from collections.abc import Callable
-
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -15,7 +13,7 @@ from perceiver_stream.models.base import Model, as_model
 from perceiver_stream.models.input_memory import Remembered
 from perceiver_stream.models.recurrent import RecurrentNetwork, State, check_rgb, pixel_modality
 from perceiver_stream.models.rvm.config import Config
-from perceiver_stream.models.rvm.network import Rvm, draw_orders, mask_of
+from perceiver_stream.models.rvm.network import Rvm
 from perceiver_stream.nn import capture_attention, coordinates, mean_weights, patchify
 from perceiver_stream.types import Observation
 
@@ -84,53 +82,6 @@ class RvmNetwork(RecurrentNetwork):
 
     last, attended = hk.scan(tick, state.latents, inputs)
     return attended, State(last, jax.tree.map(lambda x: x[-1], kept.memory))
-
-
-def make_loss(config: Config) -> Callable[..., tuple[Float[Array, ""], State]]:
-  """Returns RVM's objective: predict a future frame of which a few patches are visible.
-
-  `loss(params, state, observations, rng, num_sources=…) -> (loss, state after the sources)`. The
-  first `num_sources` ticks are sources; the target is one of the later ticks, drawn per call, the
-  visible patches per row. The loss is the mean squared error of the hidden patches; the state is
-  that after the last source.
-  """
-  modalities = modalities_of(config)
-
-  def loss(
-    state: State, observations: Observation, num_sources: int
-  ) -> tuple[Float[Array, ""], State]:
-    network = RvmNetwork(config, modalities)
-    ticks, batch = observations["pixels"].shape[:2]
-    sources = jax.tree.map(lambda x: x[:num_sources], dict(observations))
-    states, last = network.observe(state, sources)
-    delta = jax.random.randint(hk.next_rng_key(), (), 1, ticks - num_sources + 1)
-    at = num_sources - 1 + delta
-    target = modalities["pixels"].preprocess(jnp.take(observations["pixels"], at, axis=0))
-    rows, columns = config.grid()
-    order = draw_orders(hk.next_rng_key(), batch, rows * columns)
-    deltas = jnp.broadcast_to(delta, (batch,))
-    predicted = network.net.paint(states.latents, target, order, deltas)
-    hidden = mask_of(order, config.num_visible())
-    error = jnp.mean(jnp.square(patchify(predicted - target, config.patch)), axis=-1)
-    error = error.reshape(batch, -1)
-    same = _same_recording(observations, at, num_sources)
-    weight = hidden * jax.lax.broadcast_in_dim(same, hidden.shape, (0,))
-    return jnp.sum(error * weight) / jnp.maximum(jnp.sum(weight), 1), last
-
-  apply = hk.transform(loss).apply
-  return lambda params, state, observations, rng, num_sources: apply(
-    params, rng, state, observations, num_sources
-  )
-
-
-def _same_recording(observations: Observation, at: Array, num_sources: int) -> Array:
-  """Returns 1 for rows whose target is valid and in the same recording as the last source."""
-  leading = observations["pixels"].shape[:2]
-  later = jnp.arange(leading[0])[:, None]
-  between = jnp.broadcast_to((later >= num_sources) & (later <= at), leading)
-  first = observations.get("is_first", jnp.zeros(leading, bool))
-  valid = jnp.take(observations.get("pixels_valid", jnp.ones(leading, bool)), at, axis=0)
-  return (valid & ~jnp.any(first & between, axis=0)).astype(jnp.float32)
 
 
 def build(config: Config) -> Model:
