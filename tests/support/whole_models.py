@@ -45,7 +45,7 @@ class WholeMoog(hk.Module):
 
 
 class WholeRvm(hk.Module):
-  """An `Rvm` behind one call: sources through the core, one target painted."""
+  """An `Rvm` behind one call: sources through the core, one target predicted."""
 
   def __init__(self, config):
     super().__init__(name="whole")
@@ -56,8 +56,8 @@ class WholeRvm(hk.Module):
     network = Rvm(self.config)
     encoded = network.encode(frames)
     states, last = network.unroll(CoreInputs(encoded), state)
-    painted = []
+    predicted = []
     for i in range(targets.shape[0]):
       delta = None if deltas is None else deltas[i]
-      painted.append(network.paint(states, targets[i], orders[i], delta))
-    return encoded, states, last, jnp.stack(painted)
+      predicted.append(network.predict_frames(states, targets[i], orders[i], delta))
+    return encoded, states, last, jnp.stack(predicted)

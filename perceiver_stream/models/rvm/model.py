@@ -52,7 +52,7 @@ class RvmNetwork(RecurrentNetwork):
 
     def frame(displacement: int) -> Array:
       delta = jnp.full(batch, displacement, jnp.int32)
-      return self.net.paint(state.latents[None], blank, order, delta, num_visible=0)
+      return self.net.predict_frames(state.latents[None], blank, order, delta, num_visible=0)
 
     patches = patchify(jnp.stack([frame(d) for d in displacements], axis=1), c.patch)
     patches = patches.reshape(*patches.shape[:2], -1, c.patch, c.patch, 3)

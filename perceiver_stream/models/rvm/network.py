@@ -138,7 +138,7 @@ class Rvm(hk.Module):
 
   # --- predicting masked futures ------------------------------------------------------------------
 
-  def paint(
+  def predict_frames(
     self,
     memory: Float[Array, "T B N D"],
     target: Float[Array, "B H W C"],
@@ -174,8 +174,8 @@ class Rvm(hk.Module):
     Args:
       encoded: The encoder's output for the visible patches, CLS first.
       mask: See `mask`.
-      order: See `paint`.
-      delta: See `paint`.
+      order: See `predict_frames`.
+      delta: See `predict_frames`.
     """
     visible = self.embed(encoded)
     x = self._fill(visible, mask, order)

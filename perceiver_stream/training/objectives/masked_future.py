@@ -1,4 +1,4 @@
-"""Masked future: RVM's own objective. A few patches of a future frame are shown, the rest painted.
+"""Masked future: RVM's own objective. A few patches of a future frame are shown, the rest predicted.
 
 The sources are a window's ticks; each target lies 1 to `look_ahead` ticks after the last of them.
 With a look-ahead of at most `window` no frame is a target twice, so that scores are prequential.
@@ -51,7 +51,7 @@ class Config:
 
 
 class MaskedFuture(Objective):
-  """Loss and scores of painting the hidden patches of future frames."""
+  """Loss and scores of predicting the hidden patches of future frames."""
 
   name, config_type = "masked_future", Config
   needs = ("pixels",)
@@ -85,10 +85,10 @@ class MaskedFuture(Objective):
     rows_, columns = config.grid()
     order = rvm.draw_orders(hk.next_rng_key(), num * rows, rows_ * columns)
     memory = jnp.tile(states.latents, (1, num, 1, 1))
-    painted = network.net.paint(memory, target, order, deltas)
+    predicted = network.net.predict_frames(memory, target, order, deltas)
     hidden = rvm.mask_of(order, config.num_visible())
     guesses = {
-      "model": painted,
+      "model": predicted,
       "same_place": jnp.tile(last.memory["pixels"].last, (num, 1, 1, 1)),
       "visible_mean": self._visible_mean(target, hidden),
     }
