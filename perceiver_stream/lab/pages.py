@@ -193,7 +193,7 @@ def draw(table: Table, results: Results, path: pathlib.Path) -> None:
       share = [i / (len(mean) - 1) for i in range(len(mean))]
       marker = "." if where == "out_of_stream" else None
       axes.plot(share, mean, _STYLES[i // 10 % len(_STYLES)], label=name, marker=marker)
-    axes.set(title=_TITLES[where], xlabel="share of the stream learnt from", yscale="log")
+    axes.set(title=_TITLES[where], xlabel="share of the stream", yscale="log")
     axes.set_ylabel(next(iter(table.trials.values())).task.error)
   if moving:
     _draw_labels(moving, len(results), sides[-1])

@@ -3,7 +3,7 @@
 A stream is a `grain.IterDataset` of ticks. Tick i of a recording has the observations up to the
 time i / rate_hz, and nothing later:
 
-<modality>        the newest observation: the image at that time, the sound of the
+  <modality>        the newest observation: the image at that time, the sound of the
                     interval ((i - 1) / rate_hz, i / rate_hz]
   <modality>_valid  bool; False: there is none, and the array holds the last one, or zeros
   is_first          bool; True at the first tick of a recording (the state resets before it)

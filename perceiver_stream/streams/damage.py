@@ -73,13 +73,12 @@ class Ledger:
     what = f"{self.path}{'' if kind in _MAY_BE_MEANT else ' is damaged'}: {where}"
     if self._stop and kind != "gaps":
       raise DamagedError(
-        f"{what}. Use on_damage='skip' to go on past such places and have them counted, or repair the "
-        f"file."
+        f"{what}. Use on_damage='skip' to continue after damage and count it, or repair the file."
       )
     if kind in self._reported:
       return
     self._reported.add(kind)
-    end = "a recorder may have paused" if kind == "gaps" else "going on past it"
+    end = "a recorder may have paused" if kind == "gaps" else "continuing after it"
     logger.warning("%s; %s.", what, end)
 
   def close(self) -> None:

@@ -139,7 +139,7 @@ class Sound:
     else:
       logger.warning(
         "%s: its sound is not the one heard when the state to restore was saved: another file, or "
-        "another version of FFmpeg; the run goes on with what it is now.",
+        "another version of FFmpeg; the run continues with the present sound.",
         self._path,
       )
     self._ledger.tried = None

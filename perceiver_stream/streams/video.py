@@ -259,7 +259,7 @@ class VideoIterator(grain.DatasetIterator):
       state |= {"file": 0, "loop": state["loop"] + 1}
 
   def _leave_out(self, error: DamagedError) -> None:
-    logger.warning("%s Going on without it.", error)
+    logger.warning("%s Continuing without it.", error)
     self._add(Damage(files=1))
 
   def _add(self, damage: Damage) -> None:

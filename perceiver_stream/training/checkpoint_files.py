@@ -164,7 +164,7 @@ def _warn_of_later(path: pathlib.Path, version: Any) -> None:
   if number(version) > number(__version__):
     warnings.warn(
       f"Checkpoint {path} was written by perceiver_stream {version}, which is later than this "
-      f"{__version__}: it may not fit, or not mean the same. Upgrade to go on with it.",
+      f"{__version__}: it may not fit, or have another meaning. Upgrade to resume from it.",
       stacklevel=2,
     )
 

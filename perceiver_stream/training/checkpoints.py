@@ -199,7 +199,7 @@ class Checkpoints:
     if restored is not None:
       for step, problem in problems.items():
         self._set_aside(step)
-        warnings.warn(f"{problem} Going on from {restored.step}, the one before.", stacklevel=2)
+        warnings.warn(f"{problem} Resuming from {restored.step}, the previous one.", stacklevel=2)
     return restored
 
   def set_aside_from(self, step: int, name: str) -> list[int]:

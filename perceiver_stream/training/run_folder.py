@@ -69,7 +69,7 @@ class RunFolder:
       self.check_place()
       raise CheckpointError(
         f"{what} could not be written to {self.path}: {first_line(error)}. {self.last_good()} "
-        f"Free some space or make the folder writable, then run the same command to go on; or "
+        f"Free some space or make the folder writable, then run the same command to resume; or "
         f"choose another --config.run_dir."
       ) from error
 
@@ -101,7 +101,7 @@ class RunFolder:
         return
     raise CheckpointError(
       f"{self.path} was deleted, renamed or replaced while the run was writing to it, so the run "
-      f"ends here. If it was renamed, go on with --resume=NEW_NAME; if it was deleted, the same "
+      f"ends here. If it was renamed, resume it with --resume=NEW_NAME; if it was deleted, the same "
       f"command starts anew."
     )
 

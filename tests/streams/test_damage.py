@@ -118,7 +118,7 @@ def test_flipped_bits(tmp_path, suffix, seed):
   assert len(ticks) + slip in (98, 99, 100)
   damage.gaps = 0
   if damage:
-    refuses(path, "is damaged: .* Use on_damage='skip' to go on")
+    refuses(path, "is damaged: .* Use on_damage='skip' to continue")
   else:
     assert len(read(path)[0]) == len(ticks)
 
@@ -209,7 +209,9 @@ def test_a_playlist_goes_on_without_the_file_that_cannot_be_read(tmp_path, caplo
     ticks, damage = read(tmp_path, on_damage="skip")
   assert (len(ticks), damage.files) == (9, 1)
   assert [i for i, tick in enumerate(ticks) if tick["is_first"]] == [0, 5]
-  assert "2.mkv (7 bytes) cannot be opened" in caplog.text and "Going on without it" in caplog.text
+  assert (
+    "2.mkv (7 bytes) cannot be opened" in caplog.text and "Continuing without it" in caplog.text
+  )
   assert_restores(video_row(tmp_path, on_damage="skip"))
 
 
@@ -275,7 +277,7 @@ def test_warnings_are_logged_once_a_kind_and_summed_up(tmp_path, caplog):
   with caplog.at_level(logging.WARNING):
     read(broken_in_the_middle(tmp_path), on_damage="skip")
   messages = [record.message for record in caplog.records]
-  assert sum("going on past it" in message for message in messages) == len(messages) - 1
+  assert sum("continuing after it" in message for message in messages) == len(messages) - 1
   assert "v.mkv: damage in all: packets 10, broken" in messages[-1]
 
 

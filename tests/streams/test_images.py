@@ -113,7 +113,7 @@ def test_a_lost_picture_is_held_not_valid_and_told(tmp_path, how, caplog):
   assert numbers(ticks) == [0, 1, 1, 3, 4]
   assert [bool(tick["pixels_valid"]) for tick in ticks] == [True, True, False, True, True]
   assert all(tick["depth_valid"] for tick in ticks)
-  assert "going on past it" in caplog.text
+  assert "continuing after it" in caplog.text
 
 
 def test_a_hole_is_one_item_however_long(tmp_path, caplog):

@@ -264,7 +264,7 @@ def test_one_bad_video_does_not_stop_the_others(tmp_path, caplog):
   skipping = dataclasses.replace(config, on_damage="skip")
   index = shard_writer.write(skipping, str(tmp_path / "t"))
   assert sum(shard.ticks for shard in index.shards) == 11
-  assert "Going on without it" in caplog.text
+  assert "Continuing without it" in caplog.text
 
 
 KILLED = """

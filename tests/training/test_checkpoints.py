@@ -114,7 +114,7 @@ def test_resuming_a_damaged_newest_takes_the_one_before_and_says_so(tmp_path):
   folder = save(tmp_path, [1, 2, 3], keep=3)
   damage(folder / "3")
   (folder / "2" / "meta" / "metadata").write_text("{")
-  with pytest.warns(UserWarning, match="damaged.*Going on from 1, the one before") as caught:
+  with pytest.warns(UserWarning, match="damaged.*Resuming from 1, the previous one") as caught:
     assert restore(tmp_path).step == 1
   assert len(caught) == 2
   assert steps(folder) == [1] and (folder / "damaged-3").is_dir()
