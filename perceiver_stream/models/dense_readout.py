@@ -1,8 +1,8 @@
-"""Reading depth, flow, segmentation, or any other modality out of a frozen model's states.
+"""Dense read-out of depth, flow, segmentation or any other modality from a frozen model's states.
 
-Queries on the modality's grid attend to the latents; the modality's own head, loss and metric do
-the rest. As with `point_readout`, it sees the latents and, if `use_frames`, the frames that the
-state remembers.
+Queries on the modality's grid attend to the latents, followed by the modality's own head, loss and
+metric. As in `point_readout`, the input is the latents and, with `use_frames`, the frames in the
+state.
 
 Source: a cross-attention decoder from pixel queries on stop-gradient states is MooG's depth
 read-out (2411.05927); the heads are ours.
@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream import modalities as modality_room
 from perceiver_stream.modalities import Modality, ModalityConfig
-from perceiver_stream.models.point_readout import Features, seen_maps
+from perceiver_stream.models.point_readout import Features, frame_features
 from perceiver_stream.nn import CrossBlock, LayerNorm, Linear, fourier_linear, patchify, repeat_rows
 from perceiver_stream.types import Layers, Size
 
@@ -29,11 +29,11 @@ class Config:
   """Sizes of a dense read-out.
 
   Attributes:
-    modalities: What is read out, by name.
+    modalities: Modalities to read out, by name.
     dim: Width of a query.
     num_layers: Cross-attention blocks between queries and latents.
-    num_heads: Their heads.
-    use_frames: Whether it sees the remembered frames beside the latents.
+    num_heads: Attention heads of these blocks.
+    use_frames: Read the last two frames in the state, in addition to the latents.
   """
 
   modalities: dict[str, ModalityConfig] = field(default_factory=dict)
@@ -58,10 +58,10 @@ class Reader(NamedTuple):
   """A read-out as pure, jitted functions.
 
   Attributes:
-    init: `(rng, sight) -> params`; `sight` without T.
-    read: `(params, sight) -> {modality: [B, ...]}`, in each modality's prediction space.
-    modalities: With losses, metrics and pictures.
-    config: What it was built from.
+    init: `(rng, features) -> params`; `features` without T.
+    read: `(params, features) -> {modality: [B, ...]}`, in each modality's prediction space.
+    modalities: Modalities with losses, metrics and images.
+    config: Config from which it was built.
   """
 
   init: Callable[..., PyTree]
@@ -74,22 +74,22 @@ def build(config: Config) -> Reader:
   """Returns the read-out that `config` describes; raises ValueError if it contradicts itself."""
   config.validate()
   modalities = {n: modality_room.build(n, m) for n, m in config.modalities.items()}
-  decoder = lambda sight: Decoder(config, modalities, name="reader")(sight)  # noqa: E731
+  decoder = lambda features: Decoder(config, modalities, name="reader")(features)  # noqa: E731
   function = hk.without_apply_rng(hk.transform(decoder))
   return Reader(jax.jit(function.init), jax.jit(function.apply), modalities, config)
 
 
 class Decoder(hk.Module):
-  """Answers for every cell of every modality."""
+  """Decoder of every cell of every modality."""
 
   def __init__(self, config: Config, modalities: Mapping[str, Modality], *, name: str):
     super().__init__(name=name)
     self.config, self.modalities = config, modalities
 
-  def __call__(self, sight: Features) -> dict[str, Array]:
+  def __call__(self, features: Features) -> dict[str, Array]:
     """Returns whole predictions, `[B, ...]`."""
-    maps = seen_maps(sight) if self.config.use_frames else None
-    return {n: self._read(n, m, sight.latents, maps) for n, m in self.modalities.items()}
+    maps = frame_features(features) if self.config.use_frames else None
+    return {n: self._read(n, m, features.latents, maps) for n, m in self.modalities.items()}
 
   @hk.name_like("__call__")
   def _read(
@@ -111,10 +111,10 @@ class Decoder(hk.Module):
 
 
 def _cells(maps: Float[Array, "B H W C"], grid: tuple[int, ...]) -> Float[Array, "B Q F"]:
-  """Returns the maps cut into the cells of a grid, row-major.
+  """Returns the maps divided into the cells of a grid, row-major.
 
   Raises:
-    ValueError: The picture is not a whole number of cells.
+    ValueError: The image is not a whole number of cells.
   """
   rows, height, width, channels = maps.shape
   if height % grid[0] or width % grid[1]:

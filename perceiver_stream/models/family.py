@@ -1,4 +1,4 @@
-"""A family of models: its config, its named variants, how it is built, and its card."""
+"""Record of a family of models: config, variants, builder and card."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,12 +15,12 @@ class Card:
   """The card of a family of models.
 
   Attributes:
-    summary: What it does, one sentence.
-    paper: Where it comes from.
+    summary: Its function in one sentence.
+    paper: Source of the architecture.
     code: Released code of the architecture, repository and path; empty if it is ours.
-    inputs: What it reads: names, shapes, ranges.
-    weights: Which published files `load` reads; empty if there are none.
-    limits: What it cannot do or was not tested for.
+    inputs: Names, shapes and ranges of its inputs.
+    weights: Published files that `load` reads; empty if there are none.
+    limits: Known limits and untested uses.
   """
 
   summary: str
@@ -33,26 +33,25 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-  """All that the zoo knows of a family; one line in `zoo.PACKAGES` adds it.
+  """Record of a family for the zoo; one line in `zoo.PACKAGES` registers it.
 
   Attributes:
-    name: That of its folder; in names of models, `"name/variant"`, and in messages.
-    config: Type of its configs, exactly; a subclass is another model's.
+    name: Name of its folder, used in names of models, `"name/variant"`, and in messages.
+    config: Exact type of its configs; subclasses do not belong to the family.
     build: `(config) -> Model`.
-    fit: `(config, specs of a stream by modality) -> config` of the stream's sizes; ValueError where
-      the stream lacks what the model reads.
-    variants: Fresh configs by name; `nano` is for tests.
-    card: What a user should know.
-    stages: `(config) -> Staged`, the model as layers that `execution` can cut; None where its depth
-      is no list of layers.
-    released: The published file of a variant, in words.
+    fit: `(config, specs of a stream by modality) -> config` with the stream's sizes; ValueError if
+      the stream lacks an input of the model.
+    variants: Functions that return new configs, by name; `nano` is for tests.
+    card: Card for users.
+    stages: `(config) -> Staged`, the model as layers that `execution` can partition; None if it
+      cannot be split into a list of layers.
+    released: Descriptions of the published files, by variant.
     equals_released: Variants whose architecture the tests compare with released code, as small
       random instances (`tests/golden`).
-    detect: `(flat arrays of a published file) -> Detected`, or None where they are not of the
-      family.
-    rules: `(config) -> rules`: the names in a published file, as the release writes them.
+    detect: `(flat arrays of a published file) -> Detected`, or None if they are not of the family.
+    rules: `(config) -> rules`: the names in a published file of the release.
     objective: Dotted name of the family's own `training.objectives.Objective`, module and class;
-      imported where models are trained.
+      imported when models are trained.
   """
 
   name: str
@@ -70,7 +69,7 @@ class Family:
 
 
 def fit_frames(family: str) -> Callable[[Any, Mapping[str, ModalitySpec]], Any]:
-  """Returns the `fit` of a family whose configs have the height and width of frames alone."""
+  """Returns the `fit` of a family whose configs depend on the height and width of frames only."""
 
   def fit(config: Any, specs: Mapping[str, ModalitySpec]) -> Any:
     if "pixels" not in specs:

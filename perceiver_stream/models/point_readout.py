@@ -1,15 +1,14 @@
-"""Following points and boxes through the states of any recurrent model, tick by tick.
+"""Online tracking of points and boxes from the states of any recurrent model.
 
-A tracker has a fixed number of slots. A slot is given a query, at any tick, follows it, and can be
-given up and used again: shapes stay, nothing is compiled twice. Slots do not see each other, so
-what one says does not depend on the others. Whether the model that is watched learns too is up to
-who trains (`training.objectives.readout_base`).
+A tracker has a fixed number of slots. A slot can start a query at any tick, track it, stop, and be
+used again; shapes are constant, so nothing is compiled twice. Slots are independent of each other.
+The objective decides if the observed model is trained too (`training.objectives.readout_base`).
 
-What a tracker sees of a state is its latents and, if `use_frames`, the last two frames that the
-state remembers. The former asks whether the latents follow things; the latter adds what motion
-between two frames tells, and is the better tracker. Results say which of the two it was. With
-`use_flow` a tracker sees the flow that a model with `pixels.Config.reconstruct_motion` decodes from
-its latents alone.
+The input of a tracker is the latents and, with `use_frames`, the last two frames in the state.
+Without frames it measures if latents follow objects; with frames it also uses the motion between
+them and is the better tracker. Results state which of the two was used. With `use_flow` the input
+is the latents and the flow that a model with `pixels.Config.reconstruct_motion` decodes from its
+latents only.
 
 Source: an autoregressive read-out by cross-attention is MooG's (2411.05927), the frame by frame
 update of a position and two logits TAPIR's and TAPNext's; frames and their motion are ours.
@@ -47,12 +46,12 @@ class Config:
     follows: `"points"`, (x, y), or `"boxes"`, (x, y) of the centre, width and height.
     dim: Width of a slot's state.
     num_layers: Cross-attention blocks between slots and latents.
-    num_heads: Their heads.
+    num_heads: Attention heads of these blocks.
     num_octaves: Octaves of the position.
-    use_frames: Whether it sees the remembered frames beside the latents.
-    use_flow: Whether it sees what the model's own decoder makes of the latents: how each place has
-      moved. Instead of frames.
-    reach: Most that the latents may correct a position by in one tick, as a share of the picture.
+    use_frames: Read the last two frames in the state, in addition to the latents.
+    use_flow: Read the flow that the model's own decoder computes from the latents, instead of
+      frames.
+    reach: Maximum correction of a position in one tick, as a fraction of the image.
   """
 
   follows: str = "points"
@@ -79,14 +78,14 @@ class Config:
 
 
 class Features(NamedTuple):
-  """What a tracker sees of a state.
+  """Features of a model's state that a read-out uses.
 
   Attributes:
     latents: `[T, B, L, D]`, or without T.
-    last: The newest frame, RGB in [0, 1]; None where the model remembers none.
-    previous: The frame before.
-    flow: Where each place was one tick before, (x, y) pixels, decoded from the latents; None if it
-      was not asked for.
+    last: The newest frame, RGB in [0, 1]; None if the state has no frames.
+    previous: The frame before it.
+    flow: Offset (x, y) in pixels from each pixel to its position one tick before, decoded from the
+      latents; None if it was not requested.
   """
 
   latents: Float[Array, "*T B L D"]
@@ -96,12 +95,12 @@ class Features(NamedTuple):
 
 
 class TrackCommands(NamedTuple):
-  """What to do with the slots at a tick, before looking at it.
+  """Commands to the slots, executed before the update of a tick.
 
   Attributes:
-    start: Slots that are given a query at this tick.
-    position: Where it is, in [0, 1] of the picture's width and height; (x, y) or a box.
-    stop: Slots that are given up.
+    start: Slots that start a query at this tick.
+    position: Position of the query, in [0, 1] of the image's width and height; (x, y) or a box.
+    stop: Slots that stop.
   """
 
   start: Bool[Array, "*T B Q"]
@@ -110,12 +109,12 @@ class TrackCommands(NamedTuple):
 
 
 class Tracks(NamedTuple):
-  """What is said of each slot at a tick.
+  """Output of each slot at a tick.
 
   Attributes:
-    position: In [0, 1] as in the query; NaN in slots that follow nothing.
-    visible: Logit that it can be seen.
-    certainty: Logit that the position is about right.
+    position: Position in [0, 1] as in the query; NaN in inactive slots.
+    visible: Logit that the point or box is visible.
+    certainty: Logit that the position is accurate.
   """
 
   position: Float[Array, "*T B Q K"]
@@ -123,16 +122,17 @@ class Tracks(NamedTuple):
   certainty: Float[Array, "*T B Q"]
 
   def seen(self, threshold: float = 0.5) -> Bool[Array, "*T B Q"]:
-    """Returns where a slot counts as visible.
+    """Returns True for slots that count as visible.
 
-    TAPIR and MooG multiply with the certainty; ours is learnt over longer spans than they score,
-    where it is low, and would hide most of what is followed well.
+    Differs: TAPIR and MooG multiply by the certainty. Ours is trained over longer spans than they
+      score,
+    for which it is low, and would mark most accurate tracks as hidden.
     """
     return (jax.nn.sigmoid(self.visible) > threshold) & ~jnp.isnan(self.position[..., 0])
 
 
 class TrackState(NamedTuple):
-  """What is carried from tick to tick; fixed shapes."""
+  """Recurrent state of a tracker; fixed shapes."""
 
   position: Float[Array, "B Q K"]
   hidden: Float[Array, "B Q E"]
@@ -143,11 +143,11 @@ class Tracker(NamedTuple):
   """A read-out as pure, jitted functions.
 
   Attributes:
-    init: `(rng, sight) -> params`; `sight` without T.
+    init: `(rng, features) -> params`; `features` without T.
     initial_state: `(batch_size, num_slots) -> TrackState`, all slots free.
-    step: `(params, state, sight, orders) -> (Tracks, state)`.
-    unroll: The same for T ticks, `[T, B, ...]`.
-    config: What it was built from.
+    step: `(params, state, features, commands) -> (Tracks, state)`.
+    unroll: As `step` for T ticks, `[T, B, ...]`.
+    config: Config from which it was built.
   """
 
   init: Callable[..., PyTree]
@@ -169,23 +169,23 @@ def build(config: Config) -> Tracker:
       jnp.zeros((batch_size, num_slots), bool),
     )
 
-  def unroll(state: TrackState, sight: Features, orders: TrackCommands) -> Any:
+  def unroll(state: TrackState, features: Features, commands: TrackCommands) -> Any:
     slots = Slots(config, name="tracker")
-    seen = (*slots.look(sight), orders)
-    return hk.dynamic_unroll(lambda now, before: slots(before, *now), seen, state)
+    inputs = (*slots.feature_maps(features), commands)
+    return hk.dynamic_unroll(lambda now, before: slots(before, *now), inputs, state)
 
   function = hk.without_apply_rng(hk.transform(unroll))
 
-  def init(rng: Array, sight: Features) -> PyTree:
-    batch = sight.latents.shape[0]
+  def init(rng: Array, features: Features) -> PyTree:
+    batch = features.latents.shape[0]
     start = jnp.zeros((1, batch, 1), bool)
-    orders = TrackCommands(start, jnp.full((1, batch, 1, channels), 0.5), start)
+    commands = TrackCommands(start, jnp.full((1, batch, 1, channels), 0.5), start)
     return function.init(
-      rng, initial_state(batch, 1), jax.tree.map(lambda x: x[None], sight), orders
+      rng, initial_state(batch, 1), jax.tree.map(lambda x: x[None], features), commands
     )
 
-  def step(params: PyTree, state: TrackState, sight: Features, orders: TrackCommands) -> Any:
-    once = jax.tree.map(lambda x: x[None], (sight, orders))
+  def step(params: PyTree, state: TrackState, features: Features, commands: TrackCommands) -> Any:
+    once = jax.tree.map(lambda x: x[None], (features, commands))
     tracks, state = function.apply(params, state, *once)
     return jax.tree.map(lambda x: x[0], tracks), state
 
@@ -199,58 +199,60 @@ class Slots(hk.Module):
     super().__init__(name=name)
     self.config = config
 
-  def look(self, sight: Features) -> tuple[Array, Array]:
-    """Returns latents and maps of what is where, `[T, B, H, W, F]`, made for all ticks at once.
+  def feature_maps(self, features: Features) -> tuple[Array, Array]:
+    """Returns the latents and feature maps `[T, B, H, W, F]`, computed for all ticks at once.
 
-    The first two channels are motion. Without frames and flow there is nothing in the maps.
+    The first two channels are motion. Without frames and flow, the maps are zeros.
 
     Raises:
-      ValueError: Frames or flow are wanted and the sight has none.
+      ValueError: The config requires frames or flow and the features have none.
     """
     if self.config.use_flow:
-      if sight.flow is None:
-        raise ValueError("read-out: use_flow=True, but the sight has no flow; give Features.flow.")
-      return sight.latents, sight.flow
+      if features.flow is None:
+        raise ValueError(
+          "read-out: use_flow=True, but the features have no flow; give Features.flow."
+        )
+      return features.latents, features.flow
     if not self.config.use_frames:
-      ticks, rows = sight.latents.shape[:2]
-      return sight.latents, jnp.zeros((ticks, rows, 1, 1, 2))
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), sight)
-    maps = seen_maps(flat)
-    return sight.latents, maps.reshape(*sight.latents.shape[:2], *maps.shape[1:])
+      ticks, rows = features.latents.shape[:2]
+      return features.latents, jnp.zeros((ticks, rows, 1, 1, 2))
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), features)
+    maps = frame_features(flat)
+    return features.latents, maps.reshape(*features.latents.shape[:2], *maps.shape[1:])
 
   def __call__(
-    self, state: TrackState, latents: Array, maps: Array, orders: TrackCommands
+    self, state: TrackState, latents: Array, maps: Array, commands: TrackCommands
   ) -> tuple[Tracks, TrackState]:
-    """Returns what the slots say at this tick, and their state after it."""
-    asked = jnp.clip(orders.position, 0.0, 1.0)
-    fresh = self._first(asked, maps)
-    hidden = where_rows(orders.start, fresh, state.hidden)
-    active = (state.active | orders.start) & ~orders.stop
+    """Returns the tracks of this tick and the state after it."""
+    start_position = jnp.clip(commands.position, 0.0, 1.0)
+    initial = self._first(start_position, maps)
+    hidden = where_rows(commands.start, initial, state.hidden)
+    active = (state.active | commands.start) & ~commands.stop
     moved = self._moved(state.position, maps)
-    moved = where_rows(orders.start, asked, moved)
-    hidden, words = self._listen(hidden, moved, latents, maps)
-    correction = self.config.reach * jnp.tanh(words[..., 2:])
-    position = jnp.clip(moved + where_rows(orders.start, 0.0, correction), 0.0, 1.0)
-    known = where_rows(~active, jnp.nan, position)
-    tracks = Tracks(known, words[..., 0], words[..., 1])
+    moved = where_rows(commands.start, start_position, moved)
+    hidden, outputs = self._attend(hidden, moved, latents, maps)
+    correction = self.config.reach * jnp.tanh(outputs[..., 2:])
+    position = jnp.clip(moved + where_rows(commands.start, 0.0, correction), 0.0, 1.0)
+    reported = where_rows(~active, jnp.nan, position)
+    tracks = Tracks(reported, outputs[..., 0], outputs[..., 1])
     return tracks, TrackState(position, hidden, active)
 
-  def _sees_motion(self) -> bool:
+  def _reads_motion(self) -> bool:
     return self.config.use_frames or self.config.use_flow
 
   @hk.name_like("__call__")
   def _first(self, position: Array, maps: Array) -> Float[Array, "B Q E"]:
-    """Returns the state of slots that start, from where they are and what is seen there."""
-    words = self._words(position, maps)
-    return MLP(self.config.dim, output_dim=self.config.dim, name="first")(words)
+    """Returns the state of slots that start, from their position and the features there."""
+    local = self._local_features(position, maps)
+    return MLP(self.config.dim, output_dim=self.config.dim, name="first")(local)
 
   @hk.name_like("__call__")
   def _moved(self, position: Array, maps: Array) -> Array:
-    """Returns positions carried on by the motion between the last two frames, if it is seen.
+    """Returns positions moved by the motion between the last two frames, if it is an input.
 
-    The motion says where a place was; where a point went solves p = p₀ - motion(p).
+    The motion map points backwards, so the new position p solves p = p₀ - motion(p).
     """
-    if not self._sees_motion():
+    if not self._reads_motion():
       return position
     size = jnp.asarray([maps.shape[2], maps.shape[1]], jnp.float32).reshape(1, 1, 2)
     centre = position[..., :2]
@@ -259,48 +261,48 @@ class Slots(hk.Module):
       now = centre - _sample(maps[..., :2], now) / size
     return position.at[..., :2].set(jnp.clip(now, 0.0, 1.0))
 
-  def _words(self, position: Array, maps: Array) -> Float[Array, "B Q F"]:
-    """Returns the position, and what is seen there and at eight places around it."""
+  def _local_features(self, position: Array, maps: Array) -> Float[Array, "B Q F"]:
+    """Returns the encoded position, and the feature maps there and at eight points around it."""
     where = jnp.asarray(fourier_octaves(2 * position - 1, self.config.num_octaves))
-    if not self._sees_motion():
+    if not self._reads_motion():
       return where
     size = jnp.asarray([maps.shape[2], maps.shape[1]], jnp.float32).reshape(1, 1, 2)
     steps = [(dx, dy) for dy in (-2.0, 0.0, 2.0) for dx in (-2.0, 0.0, 2.0)]
-    places = (position[..., :2] + jnp.asarray(s).reshape(1, 1, 2) / size for s in steps)
-    return jnp.concatenate([where, *(_sample(maps, place) for place in places)], axis=-1)
+    points = (position[..., :2] + jnp.asarray(s).reshape(1, 1, 2) / size for s in steps)
+    return jnp.concatenate([where, *(_sample(maps, point) for point in points)], axis=-1)
 
   @hk.name_like("__call__")
-  def _listen(
+  def _attend(
     self, hidden: Array, position: Array, latents: Array, maps: Array
   ) -> tuple[Float[Array, "B Q E"], Float[Array, "B Q K"]]:
-    """Returns the slots' next state, and what they say: two logits and a correction."""
+    """Returns the next hidden state and the outputs: two logits and a correction."""
     c = self.config
-    place = MLP(c.dim, output_dim=c.dim, name="place")(self._words(position, maps))
-    x = LayerNorm(name="hidden_norm")(hidden) + place
+    point = MLP(c.dim, output_dim=c.dim, name="place")(self._local_features(position, maps))
+    x = LayerNorm(name="hidden_norm")(hidden) + point
     for i in range(c.num_layers):
       block = CrossBlock(c.num_heads, qk_dim=c.dim, mlp_dim=2 * c.dim, name=f"latents_{i}")
       x = block(x, latents)
-    heard = LayerNorm(name="output_norm")(x)
-    gate = jax.nn.sigmoid(Linear(c.dim, name="gate")(heard))
-    hidden = hidden + gate * (jnp.tanh(Linear(c.dim, name="update")(heard)) - hidden)
+    output = LayerNorm(name="output_norm")(x)
+    gate = jax.nn.sigmoid(Linear(c.dim, name="gate")(output))
+    hidden = hidden + gate * (jnp.tanh(Linear(c.dim, name="update")(output)) - hidden)
     zero = hk.initializers.Constant(0.0)
-    said = MLP(c.dim, output_dim=c.dim, name="said")(heard)
-    return hidden, Linear(2 + SHAPES[c.follows], w_init=zero, name="output")(said)
+    hidden_output = MLP(c.dim, output_dim=c.dim, name="said")(output)
+    return hidden, Linear(2 + SHAPES[c.follows], w_init=zero, name="output")(hidden_output)
 
 
-def seen_maps(sight: Features) -> Float[Array, "B H W 9"]:
-  """Returns what the frames of a sight show at each pixel: motion, misfit, RGB and its change.
+def frame_features(features: Features) -> Float[Array, "B H W 9"]:
+  """Returns feature maps of the last two frames: motion, matching residual, RGB and its change.
 
   Raises:
-    ValueError: The sight has no frames.
+    ValueError: The features have no frames.
   """
-  if sight.last is None or sight.previous is None:
+  if features.last is None or features.previous is None:
     raise ValueError(
-      "read-out: use_frames=True, but this model's state remembers no frames; use "
+      "read-out: use_frames=True, but this model's state has no frames; use "
       "use_frames=False, or give Features.last and Features.previous."
     )
-  motion = local_motion(sight.previous, sight.last)
-  return jnp.concatenate([motion, sight.last, sight.last - sight.previous], axis=-1)
+  motion = local_motion(features.previous, features.last)
+  return jnp.concatenate([motion, features.last, features.last - features.previous], axis=-1)
 
 
 def _sample(maps: Float[Array, "B H W C"], position: Float[Array, "B Q 2"]) -> Array:

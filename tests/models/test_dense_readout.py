@@ -65,7 +65,7 @@ def test_untrained_it_says_the_prior():
     (
       Config(modalities=READ),
       Features(jnp.zeros((2, 5, 8))),
-      "state remembers no frames; use use_frames=False",
+      "state has no frames; use use_frames=False",
     ),
   ],
 )

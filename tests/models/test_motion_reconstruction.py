@@ -112,5 +112,5 @@ def test_errors_say_what_to_do():
   with pytest.raises(ValueError, match="use_frames and use_flow are both on; use one"):
     point_readout.Config(use_flow=True).validate()
   tracker = point_readout.build(point_readout.Config(use_frames=False, use_flow=True))
-  with pytest.raises(ValueError, match="use_flow=True, but the sight has no flow"):
+  with pytest.raises(ValueError, match="use_flow=True, but the features have no flow"):
     tracker.init(jax.random.key(0), Features(jnp.zeros((1, 3, 8))))

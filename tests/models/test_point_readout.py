@@ -113,7 +113,7 @@ def test_only_with_frames_does_it_see_frames():
   blind = kind[2]._replace(last=None, previous=None)
   np.testing.assert_array_equal(run(kind).visible, run(kind, sight=blind).visible)
   tracker, params, _, orders = made(KINDS["points"])
-  with pytest.raises(ValueError, match="state remembers no frames; use use_frames=False"):
+  with pytest.raises(ValueError, match="state has no frames; use use_frames=False"):
     tracker.unroll(params, tracker.initial_state(ROWS, SLOTS), blind, orders)
 
 

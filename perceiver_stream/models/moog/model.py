@@ -173,9 +173,9 @@ def sampled_loss(
 ) -> tuple[Float[Array, ""], Step, State]:
   """Returns MooG's training loss, and the inner and outer states of every tick.
 
-  That is the mean squared error of the state predicted for each tick. One pixel in `config.sample`² is
-  decoded, at random offsets per row and tick; ticks without a frame are excluded. With probability
-  `detach_prob`, per row and tick, the gradient into the past is stopped.
+  That is the mean squared error of the state predicted for each tick. One pixel in `config.sample`²
+  is decoded, at random offsets per row and tick; ticks without a frame are excluded. With
+  probability `detach_prob`, per row and tick, the gradient into the past is stopped.
   """
   config, leading = network.config, observations["pixels"].shape[:2]
   detach = jax.random.bernoulli(hk.next_rng_key(), detach_prob, leading)
