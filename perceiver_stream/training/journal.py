@@ -87,12 +87,12 @@ class Stopwatch:
     }
 
 
-def results(told: PendingWindow, watch: Stopwatch) -> tuple[StepInfo, Errors]:
+def results(pending: PendingWindow, watch: Stopwatch) -> tuple[StepInfo, Errors]:
   """Waits for a window and returns the output of the step as numpy, and the errors of all."""
-  info = jax.device_get(told.info._replace(predictions={}))
+  info = jax.device_get(pending.info._replace(predictions={}))
   errors = {key: info.scores[key].errors() for key in sorted(info.scores, key=ScoreKey.parse)}
-  if told.baselines is not None:
-    for key, more in watch.wait(told.baselines).items():
+  if pending.baselines is not None:
+    for key, more in watch.wait(pending.baselines).items():
       if key in errors:
         errors[key] = joined(errors[key], more)
   return info, errors
@@ -108,41 +108,86 @@ def non_finite_of(state: Mapping[str, Any] | None) -> dict[str, int]:
   return dict(state.get("non_finite", {})) if state else {}
 
 
-class Journal:
+class NullJournal:
+  """Journal of a process that does not lead: running scores in memory, no files.
+
+  The scores are those of `Journal`, so that all processes agree on the best checkpoint.
+  """
+
+  def __init__(
+    self,
+    config: ExperimentConfig,
+    metric_names: Mapping[str, str],
+    hop: int,
+    state: Mapping[str, Any] | None = None,
+  ):
+    """Starts the running scores, or continues them; see `Journal`."""
+    self.metric_names = metric_names
+    self.running = RunningScores(*running_of(state))
+    self.watch = Stopwatch(hop * config.num_rows)
+
+  def say(self, text: str) -> None:
+    """Prints nothing."""
+
+  def state(self) -> dict[str, Any]:
+    """Returns nothing: the checkpoint has what the leading process returns."""
+    return {}
+
+  def record(self, pending: PendingWindow) -> StepInfo:
+    """Waits for a window's results and returns them as numpy."""
+    return self._scored(pending)[0]
+
+  def summary(self, **known: Any) -> dict[str, Any]:
+    """Returns what `Journal.summary` does, without the last quarter, which is in its files."""
+    return known | {"gains": self._gains(), "last_quarter": {}}
+
+  def close(self) -> None:
+    """Has nothing to close."""
+
+  def _scored(self, pending: PendingWindow) -> tuple[StepInfo, Errors, dict[str, Any]]:
+    """Returns the results of a window, which the running scores then contain."""
+    info, errors = results(pending, self.watch)
+    scores = window_scores(errors, self.metric_names)
+    self.running.add(scores, finite=bool(info.finite))
+    return info, errors, scores
+
+  def _gains(self) -> dict[str, float | None]:
+    return {key: self.running.gain(key) for key in self.running.means}
+
+
+class Journal(NullJournal):
   """The open files of a run and its display."""
 
   def __init__(
     self,
-    folder: RunFolder,
     config: ExperimentConfig,
     metric_names: Mapping[str, str],
     hop: int,
-    *,
-    first: int = 0,
     state: Mapping[str, Any] | None = None,
+    *,
+    folder: RunFolder,
+    first: int = 0,
     changed: Mapping[str, str] | None = None,
   ):
     """Opens the files, truncated to the state of the checkpoint if the run is resumed.
 
     Args:
-      folder: Of the run.
       config: Of the run.
       metric_names: Of each modality.
       hop: Ticks from one window to the next.
+      state: Result of `state` at a checkpoint; None starts afresh.
+      folder: Of the run.
       first: Windows already processed.
-      state: Result of `state` then; None starts afresh.
       changed: Fields of the config that have changed since, each with "old -> new"; they
         are written into the next line of the log.
 
     Raises:
       CheckpointError: A file cannot be written.
     """
-    self.folder, self.config = folder, config
-    self.hop, self.metric_names = hop, metric_names
-    self.running = RunningScores(*running_of(state))
+    super().__init__(config, metric_names, hop, state)
+    self.folder, self.config, self.hop = folder, config, hop
     self.changed = dict(changed or {})
     self.non_finite = non_finite_of(state)
-    self.watch = Stopwatch(hop * config.num_rows)
     self.tensorboard = None
     path = folder.path
     with folder.writing("The log"):
@@ -155,6 +200,10 @@ class Journal:
         self.tensorboard = TensorBoard(path / run_files.TENSORBOARD, first)
     self.display = Display(config.max_windows or None, first, config.logging.print_every)
 
+  def say(self, text: str) -> None:
+    """Prints a line."""
+    self.display.say(text)
+
   def state(self) -> dict[str, Any]:
     """Returns the argument `state` of the constructor that resumes here, as JSON."""
     with self.folder.writing("The log"):
@@ -166,32 +215,29 @@ class Journal:
       "non_finite": self.non_finite,
     }
 
-  def record(self, told: PendingWindow) -> StepInfo:
+  def record(self, pending: PendingWindow) -> StepInfo:
     """Waits for a window's results, writes its line, and returns them as numpy."""
-    info, errors = results(told, self.watch)
-    scores = window_scores(errors, self.metric_names)
-    self.running.add(scores, finite=bool(info.finite))
-    line = self._line(told, info) | {"scores": scores}
+    info, errors, scores = self._scored(pending)
+    line = self._line(pending, info) | {"scores": scores}
     if self.changed:
       line["changed"], self.changed = self.changed, {}
     timing = self.watch.read()
-    piece = WindowRecord(told.window, told.info.predictions, errors)
+    piece = WindowRecord(pending.window, pending.info.predictions, errors)
     with self.folder.writing("The log"):
       self.metrics.append(line)
       if self.tensorboard is not None:
-        self.tensorboard.add(told.number, line)
-      self.strips.add(told.number, piece)
-      if timing and told.number % self.config.logging.print_every == 0:
-        self._write_timing(told.number, timing)
-    self.display.update(told.number, self.running, timing)
+        self.tensorboard.add(pending.number, line)
+      self.strips.add(pending.number, piece)
+      if timing and pending.number % self.config.logging.print_every == 0:
+        self._write_timing(pending.number, timing)
+    self.display.update(pending.number, self.running, timing)
     return info
 
   def summary(self, **known: Any) -> dict[str, Any]:
     """Writes summary.json, with the last quarter's scores and the rates, and returns it."""
-    gains = {key: self.running.gain(key) for key in self.running.means}
     with self.folder.writing("The summary"):
       scores = summarise(self.folder.path)["scores"]
-      summary = known | self.watch.read() | {"gains": gains, "last_quarter": scores}
+      summary = known | self.watch.read() | {"gains": self._gains(), "last_quarter": scores}
       summary["non_finite"] = self.non_finite
       atomic.write_text(self.folder.path / run_files.SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
@@ -202,20 +248,20 @@ class Journal:
       if part is not None:
         part.close()
 
-  def _line(self, told: PendingWindow, info: StepInfo) -> dict[str, Any]:
+  def _line(self, pending: PendingWindow, info: StepInfo) -> dict[str, Any]:
     finite = lambda x: float(x) if np.isfinite(x) else None  # noqa: E731
     line = {
-      "window": told.number,
-      "ticks": told.number * self.hop,
+      "window": pending.number,
+      "ticks": pending.number * self.hop,
       "loss": finite(info.loss),
       "grad_norm": finite(info.grad_norm),
       "skipped": int(info.skipped),
     }
-    self.non_finite = dict(told.non_finite)
+    self.non_finite = dict(pending.non_finite)
     if self.non_finite:
       line["non_finite"] = self.non_finite
-    if "timestamp_s" in told.window:
-      line["timestamp_s"] = finite(told.window["timestamp_s"][-1, 0])
+    if "timestamp_s" in pending.window:
+      line["timestamp_s"] = finite(pending.window["timestamp_s"][-1, 0])
     return line
 
   def _write_timing(self, number: int, timing: Mapping[str, Any]) -> None:

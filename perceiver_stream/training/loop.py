@@ -23,8 +23,7 @@ from perceiver_stream.training.config import (
   logged_changes,
 )
 from perceiver_stream.training.distributed import Rows, SharedWindows, any_of, leads
-from perceiver_stream.training.following import Follower
-from perceiver_stream.training.journal import Journal, PendingWindow, non_finite_of
+from perceiver_stream.training.journal import Journal, NullJournal, PendingWindow, non_finite_of
 from perceiver_stream.training.mesh import make_mesh, own_rows, place, put, shape_of
 from perceiver_stream.training.optimizers import make_optimizer
 from perceiver_stream.training.parts import Parts, make_parts
@@ -144,21 +143,15 @@ class Run:
       journal_state = restored.meta["journal"]
       changed = logged_changes(restored.meta["config"], codec.to_dict(self.config))
     self.finite = NonFinite(parts.modalities, non_finite_of(journal_state))
-    self.journal = (Journal if leads() else Follower)(
-      checkpoints.run_folder,
-      self.config,
-      parts.metric_names,
-      hop,
-      first=self.number,
-      state=journal_state,
-      changed=changed,
-    )
+    known = (self.config, parts.metric_names, hop, journal_state)
+    files = {"folder": checkpoints.run_folder, "first": self.number, "changed": changed}
+    self.journal = Journal(*known, **files) if leads() else NullJournal(*known)
     self.helper = ThreadPoolExecutor(1, "baselines")
     self.pending: PendingWindow | None = None
     self.compiled = False
-    self.journal.display.say(self._headline())
+    self.journal.say(self._headline())
     for key, change in changed.items():
-      self.journal.display.say(f"  from window {self.number + 1} on, {key}: {change}")
+      self.journal.say(f"  from window {self.number + 1} on, {key}: {change}")
 
   def go(self, stop: StopRequest) -> Summary:
     """Learns until the stream, `max_windows` or somebody says to stop."""
@@ -196,7 +189,7 @@ class Run:
     info = self.learner.learn(window)
     if not self.compiled:
       self.compiled = True
-      self.journal.display.say(f"Compiled in {time.perf_counter() - started:.0f} s.")
+      self.journal.say(f"Compiled in {time.perf_counter() - started:.0f} s.")
     before, self.number = self.pending, self.number + 1
     self.pending = PendingWindow(self.number, window, info, errors, dict(self.finite.counts))
     self._record(before)
@@ -272,7 +265,7 @@ class Run:
       "skipped": skipped,
     }
     written = self.journal.summary(version=__version__, devices=_devices(), **known)
-    say = self.journal.display.say
+    say = self.journal.say
     say(last_quarter(written["last_quarter"]))
     if self.config.logging.use_report and leads():
       with self.checkpoints.run_folder.writing("The report"):
