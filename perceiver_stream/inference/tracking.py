@@ -206,7 +206,7 @@ def make_tracker(name: str, num_points: int) -> tuple[TrackerFactory, str]:
 __getattr__ = moved.renamed_names(
   __name__,
   {
-    "track_points": "inference.tracking.track_points",
+    "follow_points": "inference.tracking.track_points",
     "starter": "inference.tracking.make_tracker",
   },
 )

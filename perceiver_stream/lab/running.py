@@ -1,4 +1,11 @@
-"""A whole run as one program: learn clip by clip, score each before it is learnt from."""
+"""A whole run as one program: train clip by clip, score each clip before it is trained on.
+
+This is a second loop beside `training.loop`, over the same `Objective`. Here a run is minutes on small
+images: thousands of short steps are one scan on the device, clips are picked by an order (shuffled,
+replayed), and one compiled program serves every seed and learning rate. `training.loop` reads a stream
+of any length window by window, with journal, checkpoints, exact resume and several processes, none of
+which fits into a scan.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -7,23 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
+from perceiver_stream.lab.clip_prediction import PICTURES, Batch, ClipPrediction
 from perceiver_stream.lab.footage import Clips
 from perceiver_stream.lab.learners import Learner, Prediction
-from perceiver_stream.lab.objectives import Objective, mask_inputs, raw_inputs
+from perceiver_stream.lab.masking import Masking, raw_inputs
 from perceiver_stream.lab.rules import Rule
 from perceiver_stream.lab.tasks import Task
-from perceiver_stream.nn import roughness
-
-
-class Batch(NamedTuple):
-  """A batch of clips; images in [0, 1]."""
-
-  frames: Float[Array, "T B H W 3"]
-  pictures: Float[Array, "T B H W 3"]
-  counts: Bool[Array, "T B"]
-  is_first: Bool[Array, "T B"]
 
 
 class Learning(NamedTuple):
@@ -57,13 +55,13 @@ class Curves(NamedTuple):
 
 
 class Program(NamedTuple):
-  """A learner with its task, rule and objective; every function can be compiled.
+  """A learner with its task, rule and masking; every function can be compiled.
 
   Attributes:
     learner: The model that learns.
     task: Its targets.
     rule: Its learning rule.
-    objective: Masking of its inputs.
+    masking: Masking of its inputs while it is trained.
     carry: If True, the state carries over from clip to clip while learning; else each starts afresh.
     carry_held_out: The same where it is scored out of the stream.
     hints: If True, the learner has channels for the revealed part of a target.
@@ -73,21 +71,31 @@ class Program(NamedTuple):
   learner: Learner
   task: Task
   rule: Rule
-  objective: Objective = Objective()
+  masking: Masking = Masking()
   carry: bool = False
   carry_held_out: bool = False
   hints: bool = False
   smoothness: float = 0.0
 
+  @property
+  def objective(self) -> ClipPrediction:
+    """The loss that is trained."""
+    return ClipPrediction(
+      self.learner,
+      self.masking,
+      carry=self.carry,
+      hints=self.hints,
+      smoothness=self.smoothness,
+    )
+
   def init(self, key: Array, clips: Clips) -> PyTree:
     """Returns parameters."""
-    batch = batch_of(clips, jnp.zeros(1, jnp.int32))
-    return self.learner.init(key, raw_inputs(batch.frames, self.hints), batch.is_first)
+    return self.objective.init_params(key, batch_of(clips, jnp.zeros(1, jnp.int32))._asdict())
 
   def start(self, params: PyTree, rate: Float[Array, ""]) -> Learning:
     """Returns the initial state of learning."""
     opt_state = self.rule.transform(rate).init(params)
-    state = self.learner.initial_state(params, 1)
+    state = self.objective.initial_state(params)
     # Copies: what is learnt from is donated.
     return jax.tree.map(jnp.array, Learning(params, params, opt_state, state))
 
@@ -122,12 +130,16 @@ class Program(NamedTuple):
   ) -> tuple[Learning, Float[Array, " M"]]:
     """Returns the state after one step; see `learn`."""
     batch = batch_of(clips, which)
-    gradient = jax.grad(self._loss, has_aux=True)
-    grads, (sums, state) = gradient(learning.params, learning.state, batch, which >= 0, key)
+    (_, aux), grads = self.objective.loss_and_grad(
+      learning.params, learning.state, batch._asdict(), key
+    )
+    new = Batch(*(x[:, :1] for x in batch))
+    sums = self._measure(Prediction(aux.predictions[PICTURES]), new)
     optimizer = self.rule.transform(rate)
     updates, opt_state = optimizer.update(grads, learning.opt_state, learning.params)
     params = optax.apply_updates(learning.params, updates)
-    return Learning(params, self.rule.averaged(learning.average, params), opt_state, state), sums
+    average = self.rule.averaged(learning.average, params)
+    return Learning(params, average, opt_state, aux.next_state), sums
 
   def score(self, params: PyTree, clips: Clips) -> Float[Array, " M"]:
     """Returns the sums over footage that is not learnt from, all rows side by side."""
@@ -153,41 +165,18 @@ class Program(NamedTuple):
 
     return jax.lax.scan(look, fresh, jax.tree.map(jnp.asarray, clips))[1]
 
-  def _loss(
-    self, params: PyTree, state: PyTree, batch: Batch, there: Bool[Array, " B"], key: Array
-  ) -> tuple[Float[Array, ""], tuple[Array, PyTree]]:
-    """Returns the loss of a step, with the sums of its new clip and the state after it."""
-    before = self.learner.initial_state(params, batch.frames.shape[1])
-    if self.carry:
-      before = jax.tree.map(lambda a, b: a.at[:1].set(b), before, state)
-    inputs, weight = mask_inputs(self.objective, batch.frames, batch.pictures, key, self.hints)
-    predicted, after = self.learner.predict_frames(params, before, inputs, batch.is_first)
-    counts = batch.counts & jnp.broadcast_to(there, batch.counts.shape)
-    weight = weight * jax.lax.broadcast_in_dim(counts.astype(jnp.float32), weight.shape, (0, 1))
-    error = jnp.mean(jnp.square(predicted.pictures - batch.pictures), -1)
-    loss = jnp.sum(weight * error) / jnp.maximum(jnp.sum(weight), 1)
-    if self.smoothness:
-      loss = loss + self.smoothness * roughness(self._flow_of(predicted))
-    own = lambda tree: jax.tree.map(lambda x: x[:, :1], tree)  # noqa: E731
-    sums = self._measure(own(predicted), own(batch))
-    return loss, (sums, jax.tree.map(lambda x: x[:1], after))
-
   def _measure(self, predicted: Prediction, batch: Batch) -> Float[Array, " M"]:
     merge = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
     return self.task.measure(merge(predicted.pictures), merge(batch.pictures), merge(batch.counts))
 
-  def _flow_of(self, predicted: Prediction) -> Float[Array, "T B H W 2"]:
-    if predicted.flow is None:
-      raise ValueError(f"smoothness={self.smoothness}, but this learner says no flow; use 0.")
-    return predicted.flow
-
 
 def batch_of(clips: Clips, which: Int[Array, " B"]) -> Batch:
-  """Returns some clips of the first row side by side."""
+  """Returns some clips of the first row side by side; -1 is none, and does not count."""
   frames, pictures, counts, is_first = (
     jnp.moveaxis(jnp.asarray(x)[which][:, :, 0], 0, 1) for x in clips
   )
-  return Batch(unit(frames), unit(pictures), counts, is_first)
+  there = jnp.broadcast_to(which >= 0, counts.shape)
+  return Batch(unit(frames), unit(pictures), counts & there, is_first)
 
 
 def unit(pictures: Any) -> Float[Array, "*n"]:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from perceiver_stream.lab import footage, motion, sources
 from perceiver_stream.lab.footage import Clips, Footage
 from perceiver_stream.lab.learners import LEARNERS
-from perceiver_stream.lab.objectives import OBJECTIVES
+from perceiver_stream.lab.masking import MASKINGS
 from perceiver_stream.lab.rules import Rule, optimizer
 from perceiver_stream.lab.running import Curves, Program, Runner
 from perceiver_stream.lab.tasks import Task
@@ -37,7 +37,7 @@ class Trial:
     task: Its targets.
     source: Of the footage: see `sources.sets_of`.
     rule: Its learning rule.
-    pretraining: The pretraining objective, of `OBJECTIVES`, on shuffled footage of the third set;
+    pretraining: The pretraining objective, of `MASKINGS`, on shuffled footage of the third set;
       empty is none.
     carry: Carry-over of the state from clip to clip, one of `CARRY`.
     ticks: Frames of a clip.
@@ -239,13 +239,13 @@ class Workshop:
       return motion.Judge(held_out)
     return None
 
-  def _program(self, rule: Rule, objective: str = "vanilla") -> Program:
+  def _program(self, rule: Rule, masking: str = "vanilla") -> Program:
     trial, (carry, carry_held_out) = self.trial, CARRY[self.trial.carry]
     return Program(
       learner=self.learner,
       task=trial.task,
       rule=rule,
-      objective=OBJECTIVES[objective],
+      masking=MASKINGS[masking],
       carry=carry and not rule.shuffled,
       carry_held_out=carry_held_out,
       hints=bool(trial.pretraining),

@@ -34,6 +34,7 @@ from perceiver_stream.nn import (
   where_rows,
 )
 from perceiver_stream.types import Layers, NonNegative, Octaves, Size
+from perceiver_stream.utils import moved
 
 SHAPES = {"points": 2, "boxes": 4}
 
@@ -309,3 +310,6 @@ def _sample(maps: Float[Array, "B H W C"], position: Float[Array, "B Q 2"]) -> A
   """Returns the maps at (x, y) in [0, 1]: pixel (i, j) has its centre at (j + .5, i + .5)."""
   height, width = maps.shape[1:3]
   return sample_bilinear(maps, position[..., 1] * height - 0.5, position[..., 0] * width - 0.5)
+
+
+__getattr__ = moved.renamed_names(__name__, {"Sight": "models.point_readout.Features"})

@@ -46,7 +46,6 @@ moved.install(
     "training.autoencoding": "inference.autoencoding",
     "training.classes": "inference.classification",
     "training.evaluating": "inference.evaluating",
-    "training.executing": "training.pipelined_training",
     "training.flow_movies": "inference.flow_videos",
     "training.flows": "inference.flow_estimation",
     "training.inference": "inference.model_loading",

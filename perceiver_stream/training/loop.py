@@ -1,4 +1,9 @@
-"""The online loop: watch a window, score it, learn from it, go on; in order, once."""
+"""The online loop: watch a window, score it, learn from it, go on; in order, once.
+
+`lab.running` is a second loop over the same `Objective`: whole short runs as one program, for tables of
+many seeds and learning rates. This one reads a stream of any length, and stops, saves and resumes at
+any window, which a compiled scan cannot.
+"""
 
 import shlex
 import time

@@ -7,11 +7,12 @@ import optax
 import pytest
 from tiny_lab import SIDE, TICKS, clips, colour_learner
 
-from perceiver_stream.lab.objectives import Objective
+from perceiver_stream.lab.masking import Masking
 from perceiver_stream.lab.rules import Rule, optimizer
 from perceiver_stream.lab.running import Program, Runner, batch_of, unit
 from perceiver_stream.lab.tasks import Task
 from perceiver_stream.nn import roughness
+from perceiver_stream.training.objectives import Objective
 from perceiver_stream.training.optimizers import make_optimizer
 
 SEEN, HELD_OUT = clips(), clips(1, num=3, rows=2)
@@ -91,12 +92,12 @@ def test_pictures_that_do_not_count_are_not_learnt_from():
 
 def test_revealing_nothing_is_vanilla():
   rule = Rule(optimizer=optimizer("sgd"))
-  make = lambda objective: Program(colour_learner(), Task(), rule, objective, hints=True)  # noqa: E731
-  vanilla, none = run(make(Objective())), run(make(Objective(reveal_fraction=0.0)), seed=5)
+  make = lambda masking: Program(colour_learner(), Task(), rule, masking, hints=True)  # noqa: E731
+  vanilla, none = run(make(Masking())), run(make(Masking(reveal_fraction=0.0)), seed=5)
   jax.tree.map(np.testing.assert_array_equal, vanilla.params, none.params)
-  guided = run(make(Objective(reveal_fraction=0.3)))
+  guided = run(make(Masking(reveal_fraction=0.3)))
   assert not np.allclose(guided.params["w"][3:], vanilla.params["w"][3:], atol=1e-4)
-  np.testing.assert_array_equal(vanilla.params["w"][3:], started(make(Objective()))["w"][3:])
+  np.testing.assert_array_equal(vanilla.params["w"][3:], started(make(Masking()))["w"][3:])
   bare = run(Program(colour_learner(), Task(), rule), seed=7)
   assert bare.params["w"].shape == (3, 3)
 
@@ -158,12 +159,26 @@ def test_a_batch_is_clips_side_by_side():
   np.testing.assert_allclose(batch.pictures[:, 1], SEEN.pictures[0, :, 0] / np.float32(255))
 
 
+def test_its_loss_is_an_objective_of_the_trainer():
+  """State and predictions are those of the new clip; a replayed one counts in the loss alone."""
+  objective = Program(colour_learner(memory=True), Task(), Rule(), carry=True).objective
+  assert isinstance(objective, Objective)
+  one, two = (batch_of(SEEN, jnp.asarray(which))._asdict() for which in ([2], [2, 4]))
+  params = objective.init_params(jax.random.key(0), one)
+  state = objective.initial_state(params)
+  results = [objective.loss_and_grad(params, state, b, jax.random.key(1)) for b in (one, two)]
+  (alone, a), grads = results[0]
+  (both, b), _ = results[1]
+  assert jax.tree.structure(grads) == jax.tree.structure(params) and float(alone) != float(both)
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), a, b)
+
+
 def test_a_hint_needs_channels():
-  program = Program(colour_learner(), Task(), Rule(), Objective(reveal_fraction=0.5))
+  program = Program(colour_learner(), Task(), Rule(), Masking(reveal_fraction=0.5))
   with pytest.raises(ValueError, match="reveal_fraction=0.5, but the learner has no channels"):
     run(program)
   with pytest.raises(ValueError, match="hide_fraction=1.0; use 0 to below 1"):
-    Objective(hide_fraction=1.0)
+    Masking(hide_fraction=1.0)
   with pytest.raises(ValueError, match="replay=2 clips from no memory"):
     Rule(replay=2)
   with pytest.raises(ValueError, match=r"average=1.0; use 0 \(none\) to below 1"):

@@ -30,6 +30,8 @@ RENAMED = {
   "execution": {"Cut": "Partition", "cut": "partition"},
   "inference": {"predict_movie": "predict_video"},
   "inference.tracking": {"follow_points": "track_points", "starter": "make_tracker"},
+  "lab.masking": {"OBJECTIVES": "MASKINGS", "Objective": "Masking"},
+  "models.point_readout": {"Sight": "Features"},
   "models.stages": {
     "chained": "layer_chain",
     "of_pictures": "image_net",
@@ -39,6 +41,10 @@ RENAMED = {
   },
   "nn": {"captured": "capture_attention", "select": "where_rows", "spread": "shard_axis"},
   "reporting.video_writer": {"MovieWriter": "VideoWriter"},
+  "training.objectives.readout_base": {
+    "first_sight": "first_features",
+    "look": "observe_features",
+  },
 }
 
 

@@ -1,7 +1,7 @@
 """Pretraining: which objective is the best start for one stream?"""
 
 from perceiver_stream.lab.comparing import Effect
-from perceiver_stream.lab.objectives import OBJECTIVES
+from perceiver_stream.lab.masking import MASKINGS
 from perceiver_stream.lab.rules import PRESETS
 from perceiver_stream.lab.tables.base import Table
 from perceiver_stream.lab.trials import Trial
@@ -16,7 +16,7 @@ TABLE = Table(
   "RMSProp with N = 16: guided and so on is *baby learning*. *Standard* is AdamW "
   "with N = 1 after masked prediction.",
   trials={"none": Trial(rule=_BABY)}
-  | {name: Trial(rule=_BABY, pretraining=name) for name in OBJECTIVES}
+  | {name: Trial(rule=_BABY, pretraining=name) for name in MASKINGS}
   | {"standard": Trial(rule=PRESETS["standard"], pretraining="masked")},
   effects=[
     Effect(

@@ -13,6 +13,7 @@ from perceiver_stream.models.dense_readout import Reader
 from perceiver_stream.models.point_readout import Features, Tracker
 from perceiver_stream.training.objectives.base import Objective, reconstructs_motion
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
+from perceiver_stream.utils import moved
 
 
 @dataclass(kw_only=True)
@@ -174,3 +175,12 @@ def why_unreadable(model: Model) -> str | None:
   if "pixels" not in model.modalities or not model.modalities["pixels"].config.use_input:
     return "It does not observe pixels."
   return None if max(model.displacements, default=0) > 0 else "It does not carry its state."
+
+
+__getattr__ = moved.renamed_names(
+  __name__,
+  {
+    "first_sight": "training.objectives.readout_base.first_features",
+    "look": "training.objectives.readout_base.observe_features",
+  },
+)

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from perceiver_stream.utils import moved
+
 HINT_PATCH = 8  # side of what is shown or hidden at a time, pixels
 HINT_CHANNELS = 4  # the revealed colours, and where they are
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class Masking:
   """The masking of a clip before it is learnt from; scores always use unmasked inputs.
 
   What the paper calls vanilla, guided and masked prediction is known by name only
@@ -30,14 +32,14 @@ class Objective:
   def __post_init__(self):
     for name in ("reveal_fraction", "hide_fraction"):
       if not 0 <= getattr(self, name) < 1:
-        raise ValueError(f"objective: {name}={getattr(self, name)}; use 0 to below 1.")
+        raise ValueError(f"masking: {name}={getattr(self, name)}; use 0 to below 1.")
 
 
-OBJECTIVES = {
-  "vanilla": Objective(),
-  "guided": Objective(reveal_fraction=0.1),
-  "masked": Objective(hide_fraction=0.75),
-  "masked future": Objective(reveal_fraction=0.05, hidden_only=True),
+MASKINGS = {
+  "vanilla": Masking(),
+  "guided": Masking(reveal_fraction=0.1),
+  "masked": Masking(hide_fraction=0.75),
+  "masked future": Masking(reveal_fraction=0.05, hidden_only=True),
 }
 
 
@@ -49,7 +51,7 @@ def raw_inputs(frames: Float[Array, "T B H W 3"], hints: bool) -> Float[Array, "
 
 
 def mask_inputs(
-  objective: Objective,
+  masking: Masking,
   frames: Float[Array, "T B H W 3"],
   pictures: Float[Array, "T B H W 3"],
   key: Array,
@@ -60,16 +62,16 @@ def mask_inputs(
   Raises:
     ValueError: Something is to be revealed to a learner without channels for it.
   """
-  if objective.reveal_fraction and not hints:
+  if masking.reveal_fraction and not hints:
     raise ValueError(
-      f"objective: reveal_fraction={objective.reveal_fraction}, but the learner has no channels "
+      f"masking: reveal_fraction={masking.reveal_fraction}, but the learner has no channels "
       f"for hints; give it some."
     )
   hide_key, reveal_key = jax.random.split(key)
-  hidden = _patches(hide_key, objective.hide_fraction, frames)
-  shown = _patches(reveal_key, objective.reveal_fraction, frames)
+  hidden = _patches(hide_key, masking.hide_fraction, frames)
+  shown = _patches(reveal_key, masking.reveal_fraction, frames)
   counts = jnp.ones(frames.shape[:4])
-  if objective.hidden_only:
+  if masking.hidden_only:
     counts = counts - shown[..., 0]
   inputs = raw_inputs(frames * (1 - jnp.broadcast_to(hidden, frames.shape)), hints)
   if hints:
@@ -85,3 +87,8 @@ def _patches(key: Array, fraction: float, like: Array) -> Float[Array, "T B H W 
   chosen = jax.random.bernoulli(key, fraction, grid).astype(jnp.float32)
   chosen = jnp.repeat(jnp.repeat(chosen, HINT_PATCH, axis=2), HINT_PATCH, axis=3)
   return chosen[:, :, :height, :width, None]
+
+
+__getattr__ = moved.renamed_names(
+  __name__, {"OBJECTIVES": "lab.masking.MASKINGS", "Objective": "lab.masking.Masking"}
+)
