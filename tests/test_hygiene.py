@@ -1,5 +1,6 @@
-"""What must not be in the repository: hosts, machines' paths, big files, long files."""
+"""Rules of the repository: no hosts, no paths of machines, no big or long files, plain docstrings."""
 
+import ast
 import pathlib
 import re
 import subprocess
@@ -108,3 +109,48 @@ def test_there_is_at_least_half_a_line_of_test_per_line_of_source() -> None:
 
   source = lines("perceiver_stream") + lines("scripts")
   assert lines("tests") >= 0.5 * source, f"{lines('tests')} lines of test for {source} of source"
+
+
+RELATIVE = re.compile(r"\s*(What|Which|Whether|Where|How|Who|When|Whose)\b")
+RETURNS = re.compile(r"\b(Returns|Yields) (what|which|whether|where|how|who)\b", re.IGNORECASE)
+
+
+def docstrings(tree: ast.AST) -> list[tuple[int, str]]:
+  """Returns line and text of all docstrings, those of attributes and modules included."""
+  bodies = [node.body for node in ast.walk(tree) if isinstance(getattr(node, "body", None), list)]  # type: ignore[attr-defined]
+  values = [x.value for body in bodies for x in body if isinstance(x, ast.Expr)]
+  return [
+    (value.lineno, value.value)
+    for value in values
+    if isinstance(value, ast.Constant) and isinstance(value.value, str)
+  ]
+
+
+def clumsy(text: str) -> bool:
+  return bool(RELATIVE.match(text) or RETURNS.search(text))
+
+
+def test_docstrings_name_the_thing_and_are_no_relative_clauses() -> None:
+  found = [
+    f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
+    for path in FILES
+    if path.suffix == ".py" and path.is_relative_to(ROOT / "perceiver_stream")
+    for line, text in docstrings(ast.parse(text_of(path)))
+    if clumsy(text)
+  ]
+  assert not found, "say what the thing is or returns, as a noun:\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+  ("text", "is_clumsy"),
+  [
+    ("What a tick gives.", True),
+    ("Whether it runs.", True),
+    ("Takes a tick, and returns how well it fits.", True),
+    ("Outputs of a tick.", False),
+    ("Returns True if it runs.", False),
+    ("Whatever the size, returns the mean.", False),
+  ],
+)
+def test_clumsy_docstrings_are_found(text: str, is_clumsy: bool) -> None:
+  assert clumsy(text) == is_clumsy

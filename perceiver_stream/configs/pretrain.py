@@ -1,7 +1,7 @@
 """Training of the bundled weights: one small model on four streams in parallel rows.
 
 Three rows are the synthetic world at its levels, a new scene every 96 ticks; the fourth is the
-MuJoCo room (extra `sim`). Images only, so that the model can watch any video.
+MuJoCo room (extra `sim`). Images only, so that the model can process any video.
 
 | variant | latent embedding | queries conditioned on input | latents bound to grid | windows | purpose |
 |---|---|---|---|---|---|
@@ -77,7 +77,7 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
 
 
 def futures(variant: str) -> dict[str, Any]:
-  """Returns how a `stream_perceiver` learns: by predicting 1 and 4 ticks ahead."""
+  """Returns the settings of a `stream_perceiver` that predicts 1 and 4 ticks ahead."""
   name, embedding, bottleneck = MODELS[variant]
   model = perceiver_stream.config(name)
   num = 700 if bottleneck.condition_queries_on_input else 1600
@@ -104,7 +104,7 @@ def futures(variant: str) -> dict[str, Any]:
 
 
 def motions() -> dict[str, Any]:
-  """Returns how latents learn motion: by reconstructing the newest frame and predicting the next."""
+  """Returns the settings of `tiny_motion`: reconstruct the newest frame, predict the next."""
   num = 700
   return dict(
     model=perceiver_stream.config("stream_perceiver/tiny_motion"),

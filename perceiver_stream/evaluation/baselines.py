@@ -9,9 +9,9 @@
               start as those of `mix`
 
 The baselines are prequential as the model is: a prediction of a tick uses nothing later than
-`displacement` ticks before it. Ticks without a frame are bridged: the last two observed frames count.
-While a recording has no flow yet (its first frame) extrapolating is copying. A recording starts
-without frames of the one before; fitted weights stay.
+`displacement` ticks before it. Ticks without a frame are bridged: the last two observed frames
+count. While a recording has no flow yet (its first frame) extrapolating is copying. A recording
+starts without frames of the one before; fitted weights stay.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ class FrameBaselines:
   def score(
     self, frame: UInt8[np.ndarray, "H W 3"], *, is_first: bool = False, valid: bool = True
   ) -> dict[int, dict[str, float]]:
-    """Takes in the next tick, and returns how well it had been predicted.
+    """Adds the next tick and returns the errors of its predictions.
 
     Args:
       frame: RGB; anything where not valid.

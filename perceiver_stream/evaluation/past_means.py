@@ -62,7 +62,7 @@ class PastMeans:
   def score(
     self, value: Shaped[np.ndarray, "..."], *, is_first: bool = False, valid: bool = True
   ) -> dict[int, dict[str, float]]:
-    """Takes in the next tick, and returns how well it had been predicted.
+    """Adds the next tick and returns the errors of its predictions.
 
     Args:
       value: As the stream has it; anything where not valid.

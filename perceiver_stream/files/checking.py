@@ -60,7 +60,7 @@ def words(hint: Any) -> str:
 
 
 def is_float(hint: Any) -> bool:
-  """Returns whether a declared type is that of a float, with or without a range."""
+  """Returns True if a declared type is float, with or without a range."""
   return _split(hint)[0] is float
 
 

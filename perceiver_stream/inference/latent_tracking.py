@@ -23,7 +23,7 @@ CHUNK = 8  # frames observed in one call
 
 
 def num_positioned(model: Model) -> int:
-  """Returns how many latents of a model have a position that `LatentTracker` can read."""
+  """Returns the number of latents of a model with a position that `LatentTracker` can read."""
   reads = "pixels" in model.modalities and model.modalities["pixels"].config.use_input
   return getattr(getattr(model.config, "core", None), "num_positioned", 0) if reads else 0
 
@@ -130,7 +130,7 @@ class LatentTracker:
   def _chosen(
     self, position: np.ndarray, visible: np.ndarray, sure: np.ndarray, targets: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns what is known of each query, `[T, N, ...]`, from what is known of each latent."""
+    """Returns position, visibility and confidence of each query, `[T, N, ...]`."""
     num = len(self._times)
     if not self._from_grid:
       return position[:, :num], visible[:, :num], sure[:, :num]

@@ -150,7 +150,7 @@ class Program(NamedTuple):
     return self._watch(params, clips, lambda predicted, _: predicted.flow)
 
   def says_flow(self, params: PyTree, clips: Clips) -> bool:
-    """Returns whether the learner outputs flow; computes nothing."""
+    """Returns True if the learner outputs flow; computes nothing."""
     return jax.eval_shape(self.flow, params, clips) is not None
 
   def _watch(self, params: PyTree, clips: Clips, tell: Callable[..., PyTree]) -> PyTree:

@@ -113,7 +113,7 @@ class Picker:
 
 
 def is_turned(frame: av.VideoFrame) -> bool:
-  """Returns whether rows of a frame are shown as columns."""
+  """Returns True if rows of a frame are shown as columns."""
   return round(frame.rotation / 90) % 2 == 1
 
 
@@ -132,7 +132,7 @@ def _source(frame: av.VideoFrame) -> str:
 
 
 def _flips(frame: av.VideoFrame) -> tuple[bool, bool]:
-  """Returns whether rows and columns are mirrored after a turn that only swaps them."""
+  """Returns True for rows, and for columns, that are mirrored after a turn that only swaps them."""
   matrix = _display_matrix(frame)
   if matrix is None:
     return False, False

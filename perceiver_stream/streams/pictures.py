@@ -378,7 +378,7 @@ class Pictures:
     return expected
 
   def _is_near(self, time: int) -> bool:
-    """Returns whether a time may follow the decoded ones without a leap of the clock."""
+    """Returns True if a time can follow the decoded ones without a jump of the clock."""
     assert self._newest is not None
     if time < self._newest - round(_BACK_S / self._base):
       return False

@@ -138,7 +138,7 @@ class NullJournal:
     return self._scored(pending)[0]
 
   def summary(self, **known: Any) -> dict[str, Any]:
-    """Returns what `Journal.summary` does, without the last quarter, which is in its files."""
+    """Returns the result of `Journal.summary`, without the last quarter, which is in its files."""
     return known | {"gains": self._gains(), "last_quarter": {}}
 
   def close(self) -> None:

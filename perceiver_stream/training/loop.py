@@ -42,12 +42,12 @@ class NonFiniteError(RuntimeError):
 
 
 class Summary(NamedTuple):
-  """How a run ended.
+  """Result of a run.
 
   Attributes:
-    run_dir: Where everything is.
+    run_dir: Folder of the run.
     windows: Windows seen, in all sessions of the run together.
-    finished: Whether the end of the stream, or `max_windows`, was reached.
+    finished: True if the end of the stream, or `max_windows`, was reached.
     stopped_by: Name of the signal that stopped it, or "".
     skipped: Windows that changed nothing because something was not finite.
     gains: Running gain over copying in dB, by `"<modality>@<displacement>"`.
@@ -62,7 +62,7 @@ class Summary(NamedTuple):
 
 
 def train(config: ExperimentConfig, parts: Parts | None = None) -> Summary:
-  """Learns online from a stream and returns how it ended.
+  """Trains online on a stream and returns a summary of the run.
 
   A run found in `config.run_dir` goes on from its newest checkpoint, exactly as if it had never
   stopped. ctrl-C and SIGTERM finish the window, save, and return.
@@ -102,10 +102,10 @@ class Learner:
     self._observation = parts.observation
 
   def learn(self, window: Mapping[str, np.ndarray]) -> step.StepInfo:
-    """Starts one step and returns what it will tell; does not wait for it.
+    """Dispatches one training step asynchronously and returns its outputs.
 
-    Of several processes, each gives its own rows, is told the scores of all, and gets the
-    predictions of its first device's rows alone.
+    In multi-process runs, every process passes its own batch rows. Scores are global; predictions are
+    those of the first local device.
     """
     seen = place(self.mesh, self.num_rows, visible(window, self._observation))
     self.state, info = self._step(self.state, seen)
@@ -282,7 +282,7 @@ class Run:
 
 
 def visible(window: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
-  """Returns what a model may see of a window: the named modalities and their flags."""
+  """Returns the inputs of a model from a window: the named modalities and their flags."""
   known = {IS_FIRST, *names, *map(valid_key, names)}
   return {name: value for name, value in window.items() if name in known}
 

@@ -1,4 +1,4 @@
-"""What a run is put together from: model, objective, windows and baselines of a config."""
+"""Parts of a run: model, objective, windows and baselines of a config."""
 
 import dataclasses
 import functools

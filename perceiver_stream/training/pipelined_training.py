@@ -152,14 +152,14 @@ class PipelinedPrediction(FuturePrediction):
   def _over(
     self, tick: Callable[[PyTree, Any], tuple[PyTree, Any]], first: PyTree, ticks: PyTree
   ) -> tuple[PyTree, PyTree, Any]:
-    """Returns what is carried where the next window starts, at the end, and what ticks gave."""
+    """Returns the state at the start of the next window, that at the end, and all outputs."""
     num = self.config.window
     middle, told = jax.lax.scan(tick, first, jax.tree.map(lambda x: x[:num], ticks))
     last, more = jax.lax.scan(tick, middle, jax.tree.map(lambda x: x[num:], ticks))
     return middle, last, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), told, more)
 
   def _frames(self, window: Observation) -> Values:
-    """Returns what comes with every tick; what the window does not have is not valid."""
+    """Returns the inputs of every tick; those that the window lacks are invalid."""
     leading = next(iter(window.values())).shape[:2]
     frames = {}
     for name in self.model.modalities:
@@ -210,7 +210,7 @@ class PipelinedPrediction(FuturePrediction):
     return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *found)
 
   def _tick_loss(self, answer: Values, targets: dict[str, Target]) -> Float[Array, ""]:
-    """Returns what one tick adds to the loss of its window."""
+    """Returns the contribution of one tick to the loss of its window."""
     total = jnp.float32(0)
     for name, one in targets.items():
       modality = self.outputs[name]

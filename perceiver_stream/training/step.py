@@ -42,7 +42,7 @@ class TrainState(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-  """What one window tells.
+  """Outputs of the training step of one window.
 
   Attributes:
     loss: Mean over the window.
@@ -92,7 +92,7 @@ def initial_train_state(
 
 
 def state_sharding(mesh: Mesh, state: TrainState, num_rows: int) -> TrainState:
-  """Returns how each array lies on the mesh; `state` may hold shapes instead of arrays.
+  """Returns the sharding of each array on the mesh; `state` may have shapes instead of arrays.
 
   Raises:
     ValueError: An axis of the mesh has nothing that it could divide.
@@ -172,6 +172,6 @@ def make_train_step(
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
-  """Returns whether every number of every float array is finite."""
+  """Returns True if all numbers of all float arrays are finite."""
   floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
   return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in floats], bool))

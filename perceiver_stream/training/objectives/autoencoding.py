@@ -35,7 +35,7 @@ GREY = 0.5  # of the baseline `nothing`; for sound it is silence
 
 @dataclass(kw_only=True)
 class Config:
-  """How clips are autoencoded. The numbers of points are those of the paper.
+  """Settings of the autoencoding objective. The numbers of points are those of the paper.
 
   Attributes:
     window: Ticks between updates; at most the clip's.

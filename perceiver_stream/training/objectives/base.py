@@ -154,13 +154,13 @@ def check_window(name: str, window: int) -> None:
 
 
 def reconstructs_motion(model: Model) -> bool:
-  """Returns whether a model's frames at displacement 0 are those before them, warped."""
+  """Returns True if a model's frames at displacement 0 are warps of the previous frame."""
   pixels = model.modalities.get("pixels")
   return bool(getattr(pixels and pixels.config, "reconstruct_motion", False))
 
 
 def same_recording(window: Mapping[str, Array], displacement: int, num: int) -> Bool[Array, "K B"]:
-  """Returns whether no recording starts in (t, t + displacement], for the last `num` targets."""
+  """Returns True if no recording starts in (t, t + displacement], for the last `num` targets."""
   if IS_FIRST not in window or displacement == 0:
     rows = next(iter(window.values())).shape[1]
     return jnp.ones((num, rows), bool)
@@ -170,7 +170,7 @@ def same_recording(window: Mapping[str, Array], displacement: int, num: int) -> 
 
 
 def flag(window: Mapping[str, Array], name: str) -> Bool[Array, "W B"]:
-  """Returns which ticks of a modality were observed."""
+  """Returns True for ticks at which a modality was observed."""
   leading = window[name].shape[:2]
   return jnp.asarray(window.get(valid_key(name), jnp.ones(leading, bool)), bool)
 

@@ -33,7 +33,7 @@ from perceiver_stream.types import Observation
 
 @dataclass(kw_only=True)
 class Config(ReadoutConfig):
-  """What is read out.
+  """Settings of the dense read-out objective.
 
   Attributes:
     window: Ticks between updates.

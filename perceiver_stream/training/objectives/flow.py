@@ -28,7 +28,7 @@ from perceiver_stream.types import Observation
 
 @dataclass(kw_only=True)
 class Config:
-  """How flow is learnt.
+  """Settings of the supervised flow objective.
 
   Attributes:
     window: Ticks between updates: pairs of frames in a batch.

@@ -30,7 +30,7 @@ from perceiver_stream.types import Observation, valid_key
 
 @dataclass(kw_only=True)
 class Config:
-  """What is learnt.
+  """Settings of the future prediction objective.
 
   Attributes:
     window: Ticks between updates; gradients reach back through window + longest displacement.

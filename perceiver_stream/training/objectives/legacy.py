@@ -46,7 +46,7 @@ def as_objective(kind: Any, misfit: Misfit | None = None) -> type[Objective]:
 
     @classmethod
     def check_model(cls, model: Model) -> str | None:
-      """Returns what `misfit` does, or None."""
+      """Returns the result of `misfit`, or None."""
       return misfit(model) or None if misfit else super().check_model(model)
 
   return Adapted

@@ -29,7 +29,7 @@ from perceiver_stream.types import IS_FIRST, Observation
 
 @dataclass(kw_only=True)
 class Config:
-  """How masked futures are learnt; the share that is hidden is `model.mask_ratio`.
+  """Settings of the masked future objective; the hidden share is `model.mask_ratio`.
 
   Attributes:
     window: Ticks between updates: the source frames.

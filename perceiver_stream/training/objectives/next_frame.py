@@ -22,7 +22,7 @@ from perceiver_stream.types import IS_FIRST, Observation
 
 @dataclass(kw_only=True)
 class Config:
-  """How the next frame is learnt; how many pixels are sampled is `model.sample`.
+  """Settings of the next-frame objective; `model.sample` sets the number of sampled pixels.
 
   Attributes:
     window: Ticks between updates, as far as gradients reach back.

@@ -37,7 +37,7 @@ LABELS = {
 
 @dataclass(kw_only=True)
 class Config(ReadoutConfig):
-  """What is learnt.
+  """Settings of the tracking objective.
 
   Attributes:
     window: Ticks between updates; gradients reach back through them.
@@ -60,7 +60,7 @@ class Config(ReadoutConfig):
 
 
 class State(NamedTuple):
-  """What is carried from window to window.
+  """State carried from window to window.
 
   Attributes:
     watched: State of the frozen model.
