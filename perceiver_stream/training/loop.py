@@ -1,4 +1,4 @@
-"""The online loop: watch a window, score it, learn from it, go on; in order, once.
+"""The online loop: score a window, train on it, continue with the next; in order, once.
 
 `lab.running` is a second loop over the same `Objective`: whole short runs as one program, for tables of
 many seeds and learning rates. This one reads a stream of any length, and stops, saves and resumes at
@@ -46,10 +46,10 @@ class Summary(NamedTuple):
 
   Attributes:
     run_dir: Folder of the run.
-    windows: Windows seen, in all sessions of the run together.
+    windows: Windows processed, in all sessions of the run together.
     finished: True if the end of the stream, or `max_windows`, was reached.
     stopped_by: Name of the signal that stopped it, or "".
-    skipped: Windows that changed nothing because something was not finite.
+    skipped: Windows skipped because a value was not finite.
     gains: Running gain over copying in dB, by `"<modality>@<displacement>"`.
   """
 
@@ -68,8 +68,8 @@ def train(config: ExperimentConfig, parts: Parts | None = None) -> Summary:
   stopped. ctrl-C and SIGTERM finish the window, save, and return.
 
   Args:
-    config: All of the experiment.
-    parts: Model, objective and windows, to train what no config describes.
+    config: The experiment.
+    parts: Model, objective and windows, to train without a config for them.
 
   Raises:
     CheckpointError: The folder cannot be written, or holds another run.
@@ -102,10 +102,10 @@ class Learner:
     self._observation = parts.observation
 
   def learn(self, window: Mapping[str, np.ndarray]) -> step.StepInfo:
-    """Dispatches one training step asynchronously and returns its outputs.
+    """Dispatches one training step asynchronously and returns its output.
 
-    In multi-process runs, every process passes its own batch rows. Scores are global; predictions are
-    those of the first local device.
+    In multi-process runs every process passes its own rows; scores are global, predictions are those of
+    the rows of its first device.
     """
     seen = place(self.mesh, self.num_rows, visible(window, self._observation))
     self.state, info = self._step(self.state, seen)
@@ -116,11 +116,11 @@ class Learner:
     )
 
   def trees(self) -> dict[str, Any]:
-    """Returns all that a checkpoint must hold, by name."""
+    """Returns the content of a checkpoint, by name."""
     return {"params": self.state.params, "learner": self.state._replace(params=())}
 
   def load(self, trees: Mapping[str, Any]) -> None:
-    """Takes over what `trees` returned."""
+    """Restores the result of `trees`."""
     state = trees["learner"]._replace(params=trees["params"])
     self.state = put(state, self.sharding)
 
@@ -159,7 +159,7 @@ class Run:
       self.journal.say(f"  from window {self.number + 1} on, {key}: {change}")
 
   def go(self, stop: StopRequest) -> Summary:
-    """Learns until the stream, `max_windows` or somebody says to stop."""
+    """Trains until the stream ends, `max_windows` is reached or a stop is requested."""
     last = self.config.max_windows
     finished = bool(last) and self.number >= last
     watched = () if finished else self.journal.watch.waiting(self.windows)
@@ -177,7 +177,7 @@ class Run:
     return self._end(finished, "" if finished else stop.reason or "another process")
 
   def close(self) -> None:
-    """Lets go of threads and files."""
+    """Ends threads and closes files."""
     self.helper.shutdown(cancel_futures=True)
     self.journal.close()
     close = getattr(self.windows, "close", None)
@@ -185,7 +185,7 @@ class Run:
       close()
 
   def _watch(self, window: Mapping[str, np.ndarray]) -> None:
-    """Starts learning from a window; then, while that is computed, logs the one before."""
+    """Dispatches the training on a window; then, while it is computed, logs the previous one."""
     window = self.finite(window, self.hop if self.number else None)
     baselines = self.parts.baselines
     computed = self.helper.submit(baselines, window) if baselines else None
@@ -216,7 +216,7 @@ class Run:
       )
 
   def _set_aside(self, newest: int) -> str:
-    """Sets aside the checkpoints whose parameters gave nothing finite, and returns that in words."""
+    """Sets aside the checkpoints without any finite window after them, and returns a message."""
     aside = self.checkpoints.set_aside_from(newest - self.bad_run, "diverged")
     left = self.checkpoints.newest()
     start = "starts again from the first window" if left is None else f"resumes from {left}"
@@ -282,7 +282,7 @@ class Run:
 
 
 def visible(window: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
-  """Returns the inputs of a model from a window: the named modalities and their flags."""
+  """Returns the model's inputs in a window: the named modalities and their flags."""
   known = {IS_FIRST, *names, *map(valid_key, names)}
   return {name: value for name, value in window.items() if name in known}
 

@@ -1,4 +1,4 @@
-"""Parts of a run: model, objective, windows and baselines of a config."""
+"""The parts of a run, model, objective, windows and baselines, built from a config."""
 
 import dataclasses
 import functools
@@ -30,13 +30,13 @@ class Parts(NamedTuple):
 
   Attributes:
     config: The experiment, the model's sizes fitted to the stream.
-    objective: What is trained, on which model.
+    objective: The objective, with its model.
     windows: Iterable of dicts `[W, B, ...]`, of the rows of this process; its iterators have
       `get_state` and `set_state`.
-    observation: One tick as it comes, `[B, ...]`; names and shapes count, values do not.
+    observation: One tick of the stream, `[B, ...]`; names and shapes are used, values are not.
     metric_names: Of each modality's error.
-    baselines: What is scored beside the model, of the rows of this process, or None.
-    modalities: Of what the model and the objective read, by name: their observations that are not
+    baselines: The baselines of the rows of this process, or None.
+    modalities: Inputs of the model and the objective, by name; observations of them that are not
       finite count as not valid.
     params: Parameters to start from; None is random ones.
   """
@@ -98,7 +98,7 @@ def make_parts(config: ExperimentConfig) -> Parts:
 def baselines_of(
   objective: Objective, specs: Mapping[str, ModalitySpec]
 ) -> dict[str, Callable[[], Baseline]]:
-  """Returns makers of the baselines of one row that stand beside an objective, by modality."""
+  """Returns functions that make the baselines of one row for an objective, by modality."""
   ahead = tuple(d for d in objective.baseline_displacements if d > 0)
   kinds: dict[str, Callable[[], Baseline]] = {}
   for name, modality in objective.outputs.items() if ahead else ():
@@ -114,7 +114,7 @@ def baselines_of(
 
 
 def check_needs(objective: Objective, specs: Mapping[str, ModalitySpec]) -> None:
-  """Raises ValueError if the stream does not give all that an objective needs."""
+  """Raises ValueError if the stream lacks a name that an objective needs."""
   if missing := sorted(set(objective.needs) - set(specs)):
     raise ValueError(
       f"{type(objective).__name__} needs {missing}, but the stream gives {sorted(specs)}; choose "
@@ -123,7 +123,7 @@ def check_needs(objective: Objective, specs: Mapping[str, ModalitySpec]) -> None
 
 
 def fit(model: Any, specs: Mapping[str, ModalitySpec]) -> Any:
-  """Returns the model's config, or that of the model so named, with the sizes of the stream."""
+  """Returns the config of a model, given or by name, with the sizes of the stream."""
   model = zoo.config(model) if isinstance(model, str) else model
   return zoo.family(model).fit(model, specs)
 

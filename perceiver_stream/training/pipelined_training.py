@@ -1,4 +1,4 @@
-"""Future prediction by a model whose stages all work at once: `config.execution` other than sequential.
+"""Future prediction by a model whose stages run in parallel: `config.execution` other than sequential.
 
 The output of a pipeline of D stages at tick t depends on frame t - (D - 1), and its target is tick
 t + d, as without a pipeline: the model learns to compensate its own delay. `pipelined` takes the exact
@@ -38,11 +38,11 @@ from perceiver_stream.types import IS_FIRST, Observation, valid_key
 
 
 class State(NamedTuple):
-  """All that is carried from window to window.
+  """The state from window to window.
 
   Attributes:
-    flowing: The registers, and what flows back through them.
-    memory: What was last seen of each modality, for the baseline.
+    flowing: The registers, and the gradients in transit.
+    memory: The last observation of each modality, for the baseline.
     since: Ticks since the recording of each row began; -1 before the first.
   """
 
@@ -58,7 +58,7 @@ class Target(NamedTuple):
     target: In the modality's target space.
     copy: The prediction of copying.
     weight: Of each row in the loss of the window; 0 where the pair does not count.
-    valid: Whether the pair counts.
+    valid: True if the pair counts.
   """
 
   target: Float[Array, "..."]
@@ -73,17 +73,17 @@ class PipelinedPrediction(FuturePrediction):
   def __init__(
     self, model: Model, config: ObjectiveConfig, staged: Staged, mode: str, num_stages: int = 0
   ):
-    """Cuts the model.
+    """Partitions the model.
 
     Args:
-      model: What predicts.
+      model: The model.
       config: Of the objective.
       staged: The model as layers.
-      mode: One of `config.EXECUTIONS`, but for `sequential`.
+      mode: One of `config.EXECUTIONS`, except `sequential`.
       num_stages: See `execution.partition`.
 
     Raises:
-      ValueError: The model cannot be cut so, or has nothing to skip with.
+      ValueError: The model cannot be partitioned in this way, or has no shortcuts.
     """
     super().__init__(model, config)
     self.partition = partition(staged, num_stages, fresh=mode != SIDEWAYS)
@@ -152,14 +152,14 @@ class PipelinedPrediction(FuturePrediction):
   def _over(
     self, tick: Callable[[PyTree, Any], tuple[PyTree, Any]], first: PyTree, ticks: PyTree
   ) -> tuple[PyTree, PyTree, Any]:
-    """Returns the state at the start of the next window, that at the end, and all outputs."""
+    """Returns the state at the start of the next window, the state at the end, and the ticks' outputs."""
     num = self.config.window
     middle, told = jax.lax.scan(tick, first, jax.tree.map(lambda x: x[:num], ticks))
     last, more = jax.lax.scan(tick, middle, jax.tree.map(lambda x: x[num:], ticks))
     return middle, last, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), told, more)
 
   def _frames(self, window: Observation) -> Values:
-    """Returns the inputs of every tick; those that the window lacks are invalid."""
+    """Returns the inputs of every tick; modalities missing in the window are not valid."""
     leading = next(iter(window.values())).shape[:2]
     frames = {}
     for name in self.model.modalities:
@@ -202,7 +202,7 @@ class PipelinedPrediction(FuturePrediction):
       share = self.weights[d] * modality.config.loss_weight
       share = share / (sum(self.weights.values()) * max(1, len(self.outputs)))
       copy = by_tick(lambda m, d=d: modality.copy(modality.newest(m, d)), memory)
-      # What was not observed may hold anything, NaN included: it must not reach a gradient.
+      # Missing observations may be NaN, which must not reach a gradient.
       target = later(truth)
       usable = jax.lax.broadcast_in_dim(valid, target.shape, (0, 1))
       target = jnp.where(usable, target, jnp.zeros_like(target))
@@ -258,7 +258,7 @@ class PipelinedPrediction(FuturePrediction):
 
 
 def pipelined(objective: Objective, config: ExperimentConfig) -> Objective:
-  """Returns an objective as `config.execution` says: itself where that is sequential.
+  """Returns the objective for `config.execution`; the same object if that is sequential.
 
   Raises:
     ValueError: The objective or its model cannot be pipelined.
@@ -287,5 +287,5 @@ def ticks_since_reset(before: Int[Array, " B"], is_first: Bool[Array, "T B"]) ->
 
 
 def _later(x: Array, displacement: int) -> Array:
-  """Returns at every tick what comes so many ticks later; zeros where that is not in the window."""
+  """Returns values shifted to earlier ticks; zeros where they are not in the window."""
   return jnp.concatenate([x[displacement:], jnp.zeros_like(x[:displacement])])

@@ -20,16 +20,16 @@ from perceiver_stream.training.objectives import Aux, Objective, Score
 
 
 class TrainState(NamedTuple):
-  """All that learning carries from window to window.
+  """The state of training from window to window.
 
   Attributes:
     params: Of the model.
     opt_state: Of the optimiser.
-    model_state: What the model remembers, rows first.
+    model_state: Recurrent state of the model, rows first.
     rng: Raw key, uint32 `[2]`.
-    windows: Windows seen.
-    skipped: Windows whose loss, gradient, parameters or state were not finite and so changed nothing.
-    bad_run: How many of them came in a row just now.
+    windows: Windows processed.
+    skipped: Windows skipped because loss, gradient, parameters or state were not finite.
+    bad_run: Number of windows skipped in a row up to now.
   """
 
   params: PyTree
@@ -42,14 +42,14 @@ class TrainState(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-  """Outputs of the training step of one window.
+  """Output of the training step of one window.
 
   Attributes:
     loss: Mean over the window.
     grad_norm: Global norm before clipping.
-    finite: Whether the update was made.
+    finite: True if the update was made.
     skipped: Windows skipped so far.
-    bad_run: Windows skipped in a row just now.
+    bad_run: Windows skipped in a row up to now.
     scores: By `"<modality>@<displacement>"`.
     predictions: By `"<output>@<displacement>"`, `[K, B, ...]`.
   """
@@ -76,10 +76,10 @@ def initial_train_state(
   """Returns the state before the first window.
 
   Args:
-    objective: What is trained.
+    objective: The objective, with its model.
     optimizer: As `make_optimizer` makes it.
     observation: One tick, `[B, ...]`.
-    seed: Of everything random.
+    seed: Of all random numbers.
     params: To start from; None is `objective.init_params`.
   """
   init_key, state_key, rng = jax.random.split(jax.random.PRNGKey(seed), 3)
@@ -92,10 +92,10 @@ def initial_train_state(
 
 
 def state_sharding(mesh: Mesh, state: TrainState, num_rows: int) -> TrainState:
-  """Returns the sharding of each array on the mesh; `state` may have shapes instead of arrays.
+  """Returns the sharding of each array; `state` may have shapes instead of arrays.
 
   Raises:
-    ValueError: An axis of the mesh has nothing that it could divide.
+    ValueError: An axis of the mesh has no array to shard.
   """
   params = divided(mesh, state.params)
   check_divided(mesh, params)
@@ -114,7 +114,7 @@ def placed_train_state(
   seed: int,
   params: PyTree | None = None,
 ) -> tuple[TrainState, TrainState]:
-  """Returns the first state, made where it lies so that no device ever holds it whole, and how.
+  """Returns the first state, created sharded so that no device ever holds all of it, and its sharding.
 
   See `initial_train_state` and `state_sharding`.
   """
@@ -133,20 +133,20 @@ def make_train_step(
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, StepInfo]]:
   """Returns the jitted step; its first argument is donated.
 
-  A window whose loss, gradient, new parameters or next state are not finite changes nothing but the
-  counters: also the recurrent state stays, so that one broken tick does not poison all that follow.
+  A window whose loss, gradient, new parameters or next state are not finite changes only the
+  counters: the recurrent state stays too, so that one broken tick does not affect later ones.
 
   Args:
     loss_and_grad: `(params, model_state, window, rng) -> ((loss, aux), gradients)`; see `Objective`.
     optimizer: As `make_optimizer` makes it.
     sharding: Of the train state.
-    num_rows: Streams side by side.
+    num_rows: Streams in parallel.
   """
   mesh = sharding.rng.mesh  # type: ignore[attr-defined]
   in_rows = rows_sharding(mesh, num_rows, axis=1)
 
   def on_mesh(state: TrainState, window: Mapping[str, Array]) -> tuple[TrainState, StepInfo]:
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for what models `spread`
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for `spread` in models
       return step(state, window)
 
   def step(state: TrainState, window: Mapping[str, Array]) -> tuple[TrainState, StepInfo]:
@@ -172,6 +172,6 @@ def make_train_step(
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:
-  """Returns True if all numbers of all float arrays are finite."""
+  """Returns True if every number of every float array is finite."""
   floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
   return jnp.all(jnp.array([jnp.all(jnp.isfinite(x)) for x in floats], bool))

@@ -51,7 +51,7 @@ def register(
   objective: type,
   misfit: legacy.Misfit | None = None,
 ) -> None:
-  """Makes an objective from outside this package usable as `config.objective`.
+  """Registers an objective from outside this package for use as `config.objective`.
 
   Call it where the objective is defined, so that it runs before a run's config is read back.
 

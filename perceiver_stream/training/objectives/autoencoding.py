@@ -1,9 +1,9 @@
-"""Autoencoding: a clip of video and sound through few latents, as Perceiver IO learns it.
+"""Autoencoding of clips of video and sound, Perceiver IO's objective.
 
-A window's ticks are the newest of the clip that the state keeps. Once per window the clip is encoded,
-and some of its points, drawn anew, are decoded and compared with what went in. A label is learnt by
-cross-entropy where the stream gives one; the network never sees it. Scored are the window's newest
-`score_ticks` ticks, decoded whole.
+A window's ticks are the newest of the clip that the state stores. Once per window the clip is encoded,
+and a random sample of its points is decoded and compared with the input. If the stream has a label, it
+is trained by cross-entropy and never part of the input. Scores are those of the window's newest
+`score_ticks` ticks, decoded completely.
 """
 
 from dataclasses import dataclass
@@ -35,16 +35,16 @@ GREY = 0.5  # of the baseline `nothing`; for sound it is silence
 
 @dataclass(kw_only=True)
 class Config:
-  """Settings of the autoencoding objective. The numbers of points are those of the paper.
+  """Sizes and weights of autoencoding; the numbers of points are those of the paper.
 
   Attributes:
     window: Ticks between updates; at most the clip's.
-    num_pixels: Pixels of the clip that are decoded to learn.
+    num_pixels: Pixels of the clip that are decoded for the loss.
     num_patches: Patches of sound likewise (16 samples each, as released).
     pixels_weight: Of the squared error of values in [0, 1].
     audio_weight: Of the squared error of samples in [-1, 1].
     label_weight: Of the cross-entropy.
-    score_ticks: Ticks of a window, its last ones, that are decoded whole and scored; 0 is all.
+    score_ticks: Ticks of a window, its last ones, that are decoded completely and scored; 0 is all.
   """
 
   window: int = 8
@@ -70,7 +70,7 @@ class Config:
 
 
 class Autoencoding(Objective):
-  """Loss and scores of giving back a clip; displacement 0."""
+  """Loss and scores of reconstructing a clip; displacement 0."""
 
   name, config_type = "autoencoding", Config
   needs = ("pixels", "audio")
@@ -132,7 +132,7 @@ class Autoencoding(Objective):
     return loss + c.label_weight * mean_where(entropy, flag(window, "label")[-1])
 
   def _points(self, clip: dict[str, Array]) -> dict[str, Float[Array, "B N C"]]:
-    """Returns the clip as the flat lists of points that are asked for."""
+    """Returns the queried points of the clip as flat lists."""
     rows, c = clip["image"].shape[0], self.model.config
     return {
       "image": clip["image"].reshape(rows, -1, c.channels),

@@ -20,9 +20,9 @@ class Score(NamedTuple):
 
   Attributes:
     model: Error of the prediction, in the modality's metric.
-    baselines: Error of what the model must beat, by name. Gains are over `copy` (the last
-      observation) where there is one, else over the first by name.
-    valid: Whether the pair counts: target and source were observed, in the same recording.
+    baselines: Errors of the baselines, by name. Gains are over `copy` (the last observation) if
+      there is one, otherwise over the first by name.
+    valid: True if the pair counts: target and source were observed, in the same recording.
   """
 
   model: Float[Array, "K B"]
@@ -62,13 +62,13 @@ class Objective(abc.ABC):
       and `validate`; the type of `config.objective` chooses the objective.
     model: The model, fitted to the stream.
     config: A `config_type`.
-    look_ahead: Ticks that a window holds beyond `config.window`.
+    look_ahead: Ticks of a window beyond `config.window`.
     outputs: Modalities that are scored, by name.
-    needs: Names that the stream must give.
+    needs: Names that the stream must have.
     labels: Of keys of the stream that are no modality of the model but are used for scores or
       learning: name of the score and of its metric.
     baseline_displacements: Displacements at which `outputs` can be compared with the host's
-      baselines: predictions from nothing later than so many ticks before.
+      baselines: predictions from input that is at least that many ticks old.
   """
 
   name: ClassVar[str] = ""
@@ -105,7 +105,7 @@ class Objective(abc.ABC):
       weights: A file, or the name of bundled weights.
 
     Raises:
-      ValueError: They are those of another model; the names that differ are listed.
+      ValueError: They belong to another model; the names that differ are listed.
     """
     return model_params(self.model, weights)
 
@@ -138,7 +138,7 @@ def model_params(model: Model, weights: str) -> PyTree:
     weights: A file, or the name of bundled weights; "" makes random ones, the control.
 
   Raises:
-    ValueError: They are those of another model; the names that differ are listed.
+    ValueError: They belong to another model; the names that differ are listed.
   """
   if not weights:
     return model.init(jax.random.key(0), loading.blank_tick(model))
@@ -154,13 +154,13 @@ def check_window(name: str, window: int) -> None:
 
 
 def reconstructs_motion(model: Model) -> bool:
-  """Returns True if a model's frames at displacement 0 are warps of the previous frame."""
+  """Returns True if a model's frames at displacement 0 are warps of the previous ones."""
   pixels = model.modalities.get("pixels")
   return bool(getattr(pixels and pixels.config, "reconstruct_motion", False))
 
 
 def same_recording(window: Mapping[str, Array], displacement: int, num: int) -> Bool[Array, "K B"]:
-  """Returns True if no recording starts in (t, t + displacement], for the last `num` targets."""
+  """Returns True where no recording starts in (t, t + displacement], for the last `num` targets."""
   if IS_FIRST not in window or displacement == 0:
     rows = next(iter(window.values())).shape[1]
     return jnp.ones((num, rows), bool)
@@ -170,7 +170,7 @@ def same_recording(window: Mapping[str, Array], displacement: int, num: int) -> 
 
 
 def flag(window: Mapping[str, Array], name: str) -> Bool[Array, "W B"]:
-  """Returns True for ticks at which a modality was observed."""
+  """Returns the validity flags of a modality at every tick."""
   leading = window[name].shape[:2]
   return jnp.asarray(window.get(valid_key(name), jnp.ones(leading, bool)), bool)
 
@@ -178,7 +178,7 @@ def flag(window: Mapping[str, Array], name: str) -> Bool[Array, "W B"]:
 def known(target: Num[Array, "N ..."], valid: Bool[Array, " N"]) -> Num[Array, "N ..."]:
   """Returns targets with zeros where they are not valid.
 
-  What was not observed may hold anything, NaN included: it must not reach a gradient.
+  Missing observations may be NaN, which must not reach a gradient.
   """
   usable = valid.reshape((-1,) + (1,) * (target.ndim - 1))
   return jnp.where(usable, target, jnp.zeros_like(target))

@@ -1,6 +1,6 @@
 """Training a readout of depth, flow, segmentation, or any other modality on a model's states.
 
-Targets are the labels that the stream gives at the same tick, the loss is that of each modality. The
+Targets are the stream's labels at the same tick; the loss is that of each modality. The
 baseline is each modality's prior: the best guess without any input.
 """
 
@@ -33,7 +33,7 @@ from perceiver_stream.types import Observation
 
 @dataclass(kw_only=True)
 class Config(ReadoutConfig):
-  """Settings of the dense read-out objective.
+  """Window and read-out of dense labels.
 
   Attributes:
     window: Ticks between updates.

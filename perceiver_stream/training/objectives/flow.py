@@ -1,6 +1,6 @@
-"""Optical flow with labels: where each pixel of a frame is one tick later, as Perceiver IO learns it.
+"""Supervised optical flow from each frame to the next, Perceiver IO's objective.
 
-The network sees frames t and t + 1; the target is the forward flow that the stream gives at t. The
+The network reads frames t and t + 1; the target is the stream's forward flow at t. The
 loss is the mean end-point error of the pixels whose flow is known (finite), in the units of the flow
 modality. Windows look one tick ahead, for the second frame of the last pair.
 """
@@ -28,7 +28,7 @@ from perceiver_stream.types import Observation
 
 @dataclass(kw_only=True)
 class Config:
-  """Settings of the supervised flow objective.
+  """Window of supervised optical flow.
 
   Attributes:
     window: Ticks between updates: pairs of frames in a batch.

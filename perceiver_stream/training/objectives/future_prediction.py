@@ -1,9 +1,9 @@
-"""Future prediction: the loss of the online loop, and the scores taken before it is learnt from.
+"""Future prediction: the loss of the online loop, and prequential scores.
 
-A window holds W = window + longest displacement ticks, and the next one starts `window` ticks on. For each
-displacement d the pairs (t, t + d) whose target lies in the last `window` ticks are used. So every
+A window has W = window + longest displacement ticks, and the next one starts `window` ticks later. For
+each displacement d the pairs (t, t + d) whose target is in the last `window` ticks are used. So every
 tick is the target of one prediction per displacement, exactly once, and that prediction is scored
-with parameters that no update has shown this tick as a target (prequential).
+with parameters that were never updated on this tick as a target.
 """
 
 from dataclasses import dataclass
@@ -30,15 +30,15 @@ from perceiver_stream.types import Observation, valid_key
 
 @dataclass(kw_only=True)
 class Config:
-  """Settings of the future prediction objective.
+  """Window and weights of future prediction.
 
   Attributes:
     window: Ticks between updates; gradients reach back through window + longest displacement.
-    displacement_weights: Weight of each of the model's displacements; empty weights all alike.
-    relative: Whether each loss is divided by that of copying in the same window, so that nearly
-      still and lively footage, near and far displacements, images and sound count alike.
-    relative_floor: Smallest loss of copying divided by.
-    remat_decode: Whether decoding is recomputed in the backward pass instead of stored.
+    displacement_weights: Weight of each of the model's displacements; empty is equal weights.
+    relative: If True, each loss is divided by that of copying in the same window, so that static
+      and moving footage, short and long displacements, images and sound have similar weight.
+    relative_floor: Added to both losses before the division.
+    remat_decode: If True, decoding is recomputed in the backward pass instead of stored.
   """
 
   window: int = 8
@@ -56,7 +56,9 @@ class FuturePrediction(Objective):
   """Loss and scores of predicting every output modality at every displacement of a model."""
 
   name, config_type = "future_prediction", Config
-  labels = {"flow_backward": ("pixels_flow", "epe")}  # of a score alone: flow learns without labels
+  labels = {
+    "flow_backward": ("pixels_flow", "epe")
+  }  # for a score only: flow is learned without labels
 
   def __init__(self, model: Model, config: Config):
     super().__init__(model, config)
@@ -176,6 +178,6 @@ class FuturePrediction(Objective):
 def judge_flow(
   flow: Float[Array, "K B H W 2"], truth: Float[Array, "K B H W 2"], valid: Bool[Array, "K B"]
 ) -> Score:
-  """Returns end-point errors of flow that was learnt without labels, beside those of no flow."""
+  """Returns end-point errors of flow that was learned without labels, with those of zero flow."""
   epe = lambda error: jnp.mean(jnp.linalg.norm(error, axis=-1), axis=(2, 3))  # noqa: E731
   return jax.lax.stop_gradient(Score(epe(flow - truth), {"zero_flow": epe(truth)}, valid))

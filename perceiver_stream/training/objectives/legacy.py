@@ -1,4 +1,4 @@
-"""Objectives written before `Objective` was a class to extend; version 0.2 will not take them."""
+"""Objectives written before `Objective` was a class to extend; not supported from version 0.2 on."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ def as_objective(kind: Any, misfit: Misfit | None = None) -> type[Objective]:
 
   Args:
     kind: A subclass of `Objective`, or a class of a model and a config with `loss` and `look_ahead`.
-    misfit: What `check_model` returned before it was a method.
+    misfit: The function that `check_model` replaced.
 
   Raises:
     TypeError: It is no class.

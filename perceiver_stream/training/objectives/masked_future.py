@@ -1,8 +1,8 @@
-"""Masked future: RVM's own objective. A few patches of a future frame are shown, the rest predicted.
+"""Masked future, RVM's objective: reconstruct a future frame from a few of its patches.
 
-The sources are a window's ticks; each target lies 1 to `look_ahead` ticks after the last of them.
+The sources are a window's ticks; each target is 1 to `look_ahead` ticks after the last of them.
 With a look-ahead of at most `window` no frame is a target twice, so that scores are prequential.
-Scored are the hidden patches, in the mean over their pixels.
+Scores are means over the pixels of the masked patches.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from perceiver_stream.types import IS_FIRST, Observation
 
 @dataclass(kw_only=True)
 class Config:
-  """Settings of the masked future objective; the hidden share is `model.mask_ratio`.
+  """Window, displacements and targets of masked futures; the masked share is `model.mask_ratio`.
 
   Attributes:
     window: Ticks between updates: the source frames.
@@ -71,7 +71,7 @@ class MaskedFuture(Objective):
   def loss(
     self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
   ) -> tuple[Float[Array, ""], Aux]:
-    """Returns the mean squared error of the hidden patches, with its other results."""
+    """Returns the mean squared error of the masked patches, with its other results."""
     return self._apply(params, rng, jax.lax.stop_gradient(state), window)
 
   def _watch(self, state: PyTree, window: Observation) -> tuple[Array, Aux]:
@@ -105,7 +105,7 @@ class MaskedFuture(Objective):
   def _targets(
     self, window: Observation, deltas: Int[Array, "R B"]
   ) -> tuple[Float[Array, "N H W 3"], Bool[Array, "R B"]]:
-    """Returns the target frames, and which of them were seen and belong to their sources."""
+    """Returns the target frames, and the mask of those observed in the recording of their sources."""
     at = self.config.window - 1 + deltas
     row = jnp.broadcast_to(jnp.arange(deltas.shape[1])[None], deltas.shape)
     frames = self.outputs["pixels"].preprocess(window["pixels"][at, row])

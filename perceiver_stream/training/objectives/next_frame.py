@@ -1,7 +1,7 @@
-"""Next frame: MooG's own objective. Each frame is decoded from the state predicted before it.
+"""Next frame, MooG's objective: each frame is decoded from the state predicted before it.
 
-Nothing of a frame is known to the state that it is decoded from, so windows need no look-ahead, and
-every prediction is prequential. The loss is that of the released code, on sampled pixels; scores
+That state has no information from the frame, so windows need no look-ahead, and every prediction is
+prequential. The loss is that of the released code, on sampled pixels; scores
 and images are of whole frames.
 """
 
@@ -22,12 +22,12 @@ from perceiver_stream.types import IS_FIRST, Observation
 
 @dataclass(kw_only=True)
 class Config:
-  """Settings of the next-frame objective; `model.sample` sets the number of sampled pixels.
+  """Window of next-frame prediction; the number of sampled pixels is `model.sample`.
 
   Attributes:
     window: Ticks between updates, as far as gradients reach back.
     detach_prob: Probability, per row and tick, that the gradient into the past is cut.
-    score_ticks: Ticks of a window, its last ones, that are decoded whole and scored; 0 is all.
+    score_ticks: Ticks of a window, its last ones, that are decoded completely and scored; 0 is all.
   """
 
   window: int = 8

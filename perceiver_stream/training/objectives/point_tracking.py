@@ -1,10 +1,10 @@
 """Training a readout that tracks points or boxes in the states of a model.
 
-A point is asked for at the first tick at which it is seen, and followed until its slot changes
-hands. A box is that around what can be seen of a labelled thing of the segmentation.
+A point is queried at the first tick at which it is visible, and tracked until its slot is reused.
+A box is the one around the visible part of an object in the segmentation.
 
 Source: losses are TAPIR's (2306.08637): Huber on positions of visible points, and two logits. A
-small weight on hidden points, whose place the labels know, is ours.
+small weight on hidden points, whose position is in the labels, is ours.
 """
 
 from dataclasses import dataclass, field
@@ -37,13 +37,13 @@ LABELS = {
 
 @dataclass(kw_only=True)
 class Config(ReadoutConfig):
-  """Settings of the tracking objective.
+  """Window, slots and tracker of point tracking.
 
   Attributes:
     window: Ticks between updates; gradients reach back through them.
-    num_slots: Things followed at a time: as many as the stream has points, or labelled things.
+    num_slots: Targets tracked at a time: the number of points, or of labelled objects, of the stream.
     readout: The tracker.
-    hidden_weight: Weight of the position while the thing is hidden; the labels know it.
+    hidden_weight: Weight of the position while the target is hidden; labels have it.
   """
 
   window: int = 12
@@ -60,13 +60,13 @@ class Config(ReadoutConfig):
 
 
 class State(NamedTuple):
-  """State carried from window to window.
+  """The state from window to window.
 
   Attributes:
     watched: State of the frozen model.
     tracks: State of the tracker.
-    ids: Thing in each slot; -1 is none.
-    start: Where it was when it started, in [0, 1]; where a static thing stays.
+    ids: Target in each slot; -1 is none.
+    start: Its position at its start, in [0, 1]; the prediction of the static baseline.
   """
 
   watched: PyTree
@@ -135,7 +135,7 @@ class PointTracking(ReadoutObjective[Tracker]):
   def _truth(
     self, window: Observation
   ) -> tuple[Float[Array, "W B Q K"], Bool[Array, "W B Q"], Int[Array, "W B Q"]]:
-    """Returns positions in [0, 1], where they are seen, and who is in which slot."""
+    """Returns positions in [0, 1], their visibility, and the target in each slot."""
     num = self.config.num_slots
     if self.config.readout.follows == "boxes":
       truth, visible = boxes_of(jnp.asarray(window["segmentation"]), num)
@@ -178,9 +178,9 @@ def queries(
   ids: Int[Array, "B Q"],
   start: Float[Array, "B Q K"],
 ) -> tuple[TrackCommands, Int[Array, "W B Q"], Float[Array, "W B Q K"]]:
-  """Returns orders that start each thing where it is first seen; who is followed, since where.
+  """Returns commands that start each target where it is first visible; the tracked targets; their starts.
 
-  A thing ends where its slot is given to another one, and where a recording ends.
+  A track ends where its slot is given to another target, and where a recording ends.
   """
 
   def tick(before: tuple[Array, Array], now: tuple[Array, ...]) -> tuple[Any, Any]:
@@ -202,9 +202,9 @@ def queries(
 def boxes_of(
   segmentation: Int[Array, "W B H W2"], num: int
 ) -> tuple[Float[Array, "W B Q 4"], Bool[Array, "W B Q"]]:
-  """Returns the boxes around what is seen of the things 1 to `num`, and whether any of it is.
+  """Returns the boxes around the visible parts of objects 1 to `num`, and their visibility.
 
-  Boxes are (x, y) of the centre, width and height, in [0, 1] of the image's; zeros if unseen.
+  Boxes are (x, y) of the centre, width and height, in [0, 1] of the image's; zeros if not visible.
   """
   mask = segmentation[:, :, None] == jnp.arange(1, num + 1).reshape(1, 1, num, 1, 1)
   sides = []

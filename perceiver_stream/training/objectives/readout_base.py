@@ -154,7 +154,7 @@ def observe_features(
 
 
 def flow_of(model: Model, params: PyTree, states: PyTree) -> Float[Array, "T B H W 2"]:
-  """Returns the offset (x, y) in pixels to each pixel's position one tick before, from the latents.
+  """Returns the position of each pixel one tick before, (x, y) pixels, as decoded from the latents.
 
   Raises:
     ValueError: The model was not trained to reconstruct motion.
