@@ -18,6 +18,7 @@ import grain
 from perceiver_stream.streams import (
   balls,
   images,
+  live,
   maze,
   mixture,
   mujoco,
@@ -33,7 +34,20 @@ from perceiver_stream.streams.prefetch import prefetch as prefetch
 from perceiver_stream.streams.windows import windows as windows
 from perceiver_stream.types import ModalitySpec
 
-STREAMS = (video, synthetic, mixture, shards, images, tfrecord, vizdoom, mujoco, balls, maze, rooms)
+STREAMS = (
+  video,
+  synthetic,
+  mixture,
+  shards,
+  images,
+  tfrecord,
+  vizdoom,
+  mujoco,
+  balls,
+  maze,
+  rooms,
+  live,
+)
 
 
 def open_rows(

@@ -29,7 +29,7 @@ _OPTIONS = {
   "pattern_type": "none",  # of `image2`: `img%03d.png` is one file
 }
 # Titles that are not UTF-8 are no error. PyAV 19 always replaces undecodable bytes.
-_METADATA: dict[str, Any] = (
+METADATA: dict[str, Any] = (
   {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 
@@ -44,10 +44,10 @@ def open_media(path: str) -> av.container.InputContainer:
   place = user_path(path)
   if not place.is_file():
     raise FileNotFoundError(f"video: {why_no_file(path)}.")
-  options = _OPTIONS | {"format_whitelist": _formats()}
+  options = _OPTIONS | {"format_whitelist": plain_formats()}
   bounds = {"max_pixels": str(limits.MAX_PIXELS)}
   try:
-    opened = av.open(file_url(place), options=bounds, container_options=options, **_METADATA)
+    opened = av.open(file_url(place), options=bounds, container_options=options, **METADATA)
     for track in opened.streams.video:
       if track.codec_context is not None:  # there is a decoder; it is not the one that probed
         track.codec_context.options |= bounds
@@ -64,7 +64,7 @@ def open_media(path: str) -> av.container.InputContainer:
 
 
 @functools.cache
-def _formats() -> str:
+def plain_formats() -> str:
   """Returns the demuxers that read nothing but the file they are given, between commas."""
   known = set()
   for name in formats_available:

@@ -1,6 +1,7 @@
 """The sound of one file as mono samples on the clock of its images."""
 
 import logging
+import math
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,46 @@ class Heard(NamedTuple):
     return cls(rest.pop("crc"), Restart(**rest))
 
 
+class SoundQueue:
+  """Blocks of samples that were decoded and not read yet; they do not overlap.
+
+  Attributes:
+    end: Position after the last sample; below all positions where there is none.
+  """
+
+  def __init__(self) -> None:
+    self._blocks: deque[Block] = deque()
+    self.end: float = -math.inf
+
+  def append(self, block: Block) -> None:
+    """Adds a block that starts at `end` or later."""
+    self._blocks.append(block)
+    self.end = block[0] + len(block[1])
+
+  def read_whole(self, start: int, count: int) -> tuple[np.ndarray, bool]:
+    """Returns float32 `[count]` from sample `start` on, and whether there are blocks for all of it.
+
+    Zeros fill it up. Earlier samples are dropped.
+    """
+    samples = np.zeros(count, np.float32)
+    filled = 0
+    while self._blocks:
+      position, block = self._blocks[0]
+      first, last = max(start, position), min(start + count, position + len(block))
+      if first < last:
+        samples[first - start : last - start] = block[first - position : last - position]
+        filled += last - first
+      if position + len(block) > start + count:
+        break
+      self._blocks.popleft()
+    return samples, filled == count
+
+  def read(self, start: int, count: int) -> tuple[np.ndarray, bool]:
+    """Returns what `read_whole` returns; digital zero throughout, as of no microphone, is not valid."""
+    samples, is_whole = self.read_whole(start, count)
+    return samples, is_whole and bool(samples.any())
+
+
 class Sound:
   """Reads samples forwards. Sample k covers the time k / rate_hz to (k + 1) / rate_hz.
 
@@ -69,7 +110,7 @@ class Sound:
     self._start(self._decoder.blocks() if self._track else iter(()))
 
   def _start(self, blocks: Iterator[Block]) -> None:
-    self._waiting: deque[Block] = deque()  # no overlap
+    self._waiting = SoundQueue()
     self._blocks = blocks
     self._crc = self._at = 0
 
@@ -85,33 +126,18 @@ class Sound:
     a gap; zeros fill it up), nor where it is digital zero throughout: no microphone gives that.
     Each call must start where the last one ended, or later.
     """
-    samples = np.zeros(count, np.float32)
-    filled = 0
-    while not self._waiting or self._end < start + count:
+    while self._waiting.end < start + count:
       block = next(self._blocks, None)
       if block is None:
         break
       if block[0] + len(block[1]) > start:
         self._waiting.append(block)
-    while self._waiting:
-      position, block = self._waiting[0]
-      first, last = max(start, position), min(start + count, position + len(block))
-      if first < last:
-        samples[first - start : last - start] = block[first - position : last - position]
-        filled += last - first
-      if position + len(block) > start + count:
-        break
-      self._waiting.popleft()
-    valid = filled == count and bool(samples.any())
+    samples, is_whole = self._waiting.read_whole(start, count)
+    valid = is_whole and bool(samples.any())
     self.was_heard |= valid
-    self.was_silent |= filled == count and not valid
+    self.was_silent |= is_whole and not valid
     self._crc, self._at = zlib.crc32(samples.data), start
     return samples, valid
-
-  @property
-  def _end(self) -> int:
-    position, block = self._waiting[-1]
-    return position + len(block)
 
   def heard(self) -> Heard:
     """Returns the argument with which `find` resumes after the last samples."""

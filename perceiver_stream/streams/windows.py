@@ -150,10 +150,14 @@ class WindowIterator(grain.DatasetIterator):
 
 
 class _Row:
-  """A stream that continues after its end, repeating its last tick as padding."""
+  """A stream that continues after its end, repeating its last tick as padding.
+
+  The state of a live stream is a time, so nothing is read again where it had ended.
+  """
 
   def __init__(self, ticks: grain.DatasetIterator):
     self.ticks = ticks
+    self._is_live = getattr(ticks, "is_live", False)
     self._last: Tick | None = None
     self._before_last = ticks.get_state()
     self._ended = False
@@ -174,8 +178,8 @@ class _Row:
 
   def get_state(self) -> dict[str, Any]:
     """Returns the stream's state; after its end the one before its last tick."""
-    state = self._before_last if self._ended else self.ticks.get_state()
-    return {"ended": int(self._ended), "ticks": state}
+    ended = self._ended and not self._is_live
+    return {"ended": int(ended), "ticks": self._before_last if ended else self.ticks.get_state()}
 
   def set_state(self, state: Mapping[str, Any]) -> None:
     """Goes to a tick; after the end, reads the last tick again, which padding repeats."""

@@ -4,7 +4,7 @@ import os
 import pathlib
 import re
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(pipe|fd|udp|rtp|tcp):")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(pipe|fd|udp|rtp|tcp|camera|lavfi|push):")
 
 
 def user_path(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -35,4 +35,8 @@ def why_no_file(path: str | os.PathLike[str], wanted: str = "file") -> str:
     kind = "a device or a pipe"
   else:
     return f"there is no {wanted} {text!r} (from {os.getcwd()}); check the path"
-  return f"{text} is {kind}; live sources are not read: record it to a file first, and give that"
+  return (
+    f"{text} is {kind}, and a path is a file: use the live stream, "
+    f"streams.live.Config(source={text!r}), on the command line --config=live:tiny "
+    f"--config.stream.source={text}; elsewhere record it to a file first, and give that"
+  )

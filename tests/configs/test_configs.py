@@ -87,6 +87,8 @@ def test_the_smallest_takes_two_steps(name, tmp_path, movie, sharded):
     config.model.displacements = (1,)  # compiles in a third of the time
   if hasattr(config.stream, "path"):
     config.stream.path = sharded if name == "shards" else str(movie)
+  if name == "live":
+    config.stream.source = "lavfi:testsrc=rate=25[out0];sine[out1]"
   summary = training.train(config)
   assert summary.windows == 2 and summary.finished and summary.skipped == 0
   assert SCORED.get(name, {"audio@1", "pixels@1"}) <= set(summary.gains)

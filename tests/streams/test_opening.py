@@ -85,9 +85,13 @@ def test_a_pattern_of_pictures_is_one_picture(here, name):
   np.testing.assert_array_equal(probe.read_picture(name), picture)
 
 
-@pytest.mark.parametrize("path", ["https://example.org/x.mp4", "rtsp://camera/1", "-", "fifo"])
-def test_live_sources_are_called_so(here, path):
+@pytest.mark.parametrize(
+  "path", ["https://example.org/x.mp4", "rtsp://camera/1", "camera:0", "-", "fifo"]
+)
+def test_errors_for_live_sources_name_the_live_stream(here, path):
   os.mkfifo("fifo")
   for ask in (video_row, open_media, probe.probe):
-    with pytest.raises(FileNotFoundError, match="live sources are not read: record it to a file"):
+    with pytest.raises(
+      FileNotFoundError, match=r"streams\.live\.Config\(source=.*record it to a file"
+    ):
       ask(path)

@@ -1,0 +1,191 @@
+"""The iterator of a live stream: one clock, the end, and what it does while nothing comes."""
+
+import logging
+import weakref
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any, Protocol, runtime_checkable
+
+import grain
+
+from perceiver_stream.streams.base import check_state, exact_rate, make_tick
+from perceiver_stream.streams.live_buffer import Buffer, EndOfSource, LiveTick, Pulse
+from perceiver_stream.streams.live_sources import LiveError
+
+logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Feed(Protocol):
+  """What fills the buffer of a live stream: a reader of a source, or `Push`.
+
+  Attributes:
+    name: For messages.
+    buffer: Of ticks.
+    pulse: Beats when something came.
+    pictures: Number of pictures that came.
+  """
+
+  name: str
+  buffer: Buffer
+  pulse: Pulse
+  pictures: int
+
+  @property
+  def rate_hz(self) -> float:
+    """Pictures per second, as measured."""
+    ...
+
+  @property
+  def limit_s(self) -> float:
+    """Seconds without a beat after which the stream ends."""
+    ...
+
+  def start(self) -> None:
+    """Starts to fill the buffer."""
+
+  def stop(self) -> None:
+    """Stops."""
+
+
+class LiveIterator(grain.DatasetIterator):
+  """Gives the ticks of a feed on one clock that starts at 0 and never goes back.
+
+  The state is a time, not a place: `set_state` sets the clock and the counts, and the next tick is
+  the next one that comes, with `is_first`.
+  """
+
+  is_live = True  # for `windows`: a stream that had ended may continue
+
+  def __init__(self, config: Any, make_feed: Callable[[], Feed]):
+    """Makes one.
+
+    Args:
+      config: A `streams.live.Config`.
+      make_feed: Called at the first tick.
+    """
+    super().__init__()
+    self._config, self._make_feed = config, make_feed
+    self._feeds: list[Feed] = []  # one, once it has started
+    self._state: dict[str, int] = {"time_us": 0, "count": 0, "dropped": 0}
+    self._time = Fraction(0)  # of the newest tick
+    self._shift: Fraction | None = None  # from the source's clock to the stream's
+    self._newest: LiveTick | None = None
+    self._dropped_before = 0
+    self._is_over = False
+    weakref.finalize(self, _stop, self._feeds)
+
+  @property
+  def dropped(self) -> int:
+    """Pictures that were in a tick and not given, because newer ones came first."""
+    return self._dropped_before + sum(feed.buffer.dropped for feed in self._feeds)
+
+  @property
+  def pictures(self) -> int:
+    """Pictures that came from the source since it was opened."""
+    return sum(feed.pictures for feed in self._feeds)
+
+  @property
+  def rate_hz(self) -> float:
+    """Pictures per second that come from the source, as measured; 0 before the second."""
+    return sum(feed.rate_hz for feed in self._feeds)
+
+  def __next__(self) -> dict[str, Any]:
+    self._assert_not_closed()
+    state, config = self._state, self._config
+    if self._is_over or 0 < config.max_ticks <= state["count"]:
+      self._finish(f"max_ticks={config.max_ticks} is reached")
+      raise StopIteration
+    if not self._feeds:
+      feed = self._make_feed()
+      feed.start()
+      self._feeds.append(feed)
+    tick = self._take(self._feeds[0])
+    self._newest, is_first = tick, tick.is_first or self._shift is None
+    self._time = self._placed(tick.time)
+    self._state = {
+      "time_us": round(self._time * 10**6),
+      "count": state["count"] + 1,
+      "dropped": self.dropped,
+    }
+    return make_tick(tick.values, is_first, self._time)
+
+  def _take(self, feed: Feed) -> LiveTick:
+    """Returns the next tick, waiting for it; raises StopIteration or LiveError at the end."""
+    wait_s = self._config.repeat_after_s or feed.limit_s
+    while True:
+      try:
+        tick = feed.buffer.take(min(wait_s, feed.limit_s))
+      except EndOfSource as end:
+        self._end(feed, str(end))
+      else:
+        if tick is not None:
+          return tick
+        if feed.pulse.silent_s() >= feed.limit_s:
+          self._end(feed, f"nothing came for {feed.limit_s:g} s")
+        elif self._config.repeat_after_s and self._newest is not None:
+          return self._repeated(self._newest)
+
+  def _repeated(self, newest: LiveTick) -> LiveTick:
+    """Returns the tick that stands for one that has not come: nothing in it is valid."""
+    later = newest.time + Fraction(self._config.repeat_after_s).limit_denominator(10**6)
+    values = {name: (array, False) for name, (array, _) in newest.values.items()}
+    return LiveTick(values, False, later, newest.picture)
+
+  def _placed(self, time: Fraction) -> Fraction:
+    """Returns a time of the source on the stream's clock."""
+    if self._shift is None:
+      step = 1 / exact_rate(self._config.rate_hz) if self._state["count"] else Fraction(0)
+      self._shift = self._time + step - time
+    return max(self._time, time + self._shift)
+
+  def _end(self, feed: Feed, why: str) -> None:
+    """Raises StopIteration; LiveError if the source has never given anything."""
+    if not feed.pictures:
+      self.close()
+      text = why if why.startswith("live: ") else f"live: no tick from {feed.name}: {why}."
+      raise LiveError(text)
+    self._finish(why)
+    raise StopIteration
+
+  def _finish(self, why: str) -> None:
+    if not self._is_over:
+      self._is_over = True
+      feed = self._feeds[0] if self._feeds else None
+      logger.warning(
+        "live: %s is over: %s. %d ticks were given, %d pictures dropped; %.4g pictures/s came.",
+        feed.name if feed else self._config.source,
+        why,
+        self._state["count"],
+        self.dropped,
+        self.rate_hz,
+      )
+      _stop(list(self._feeds))
+
+  def get_state(self) -> dict[str, Any]:
+    """Returns the time and the counts."""
+    return dict(self._state)
+
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    """Sets the clock and the counts.
+
+    Raises:
+      ValueError: The state is of another stream.
+    """
+    check_state("live stream", state, self._state)
+    if self._is_over:
+      self._feeds.clear()
+      self._is_over = False
+    self._state = dict(state)
+    self._time, self._shift, self._newest = Fraction(state["time_us"], 10**6), None, None
+    self._dropped_before = state["dropped"] - sum(feed.buffer.dropped for feed in self._feeds)
+
+  def close(self) -> None:
+    """Lets go of the source."""
+    super().close()
+    _stop(self._feeds)
+
+
+def _stop(feeds: list[Feed]) -> None:
+  for feed in feeds:
+    feed.stop()

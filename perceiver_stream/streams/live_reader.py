@@ -1,0 +1,227 @@
+"""The thread that reads a live source, and connects again where it was cut off."""
+
+import logging
+import threading
+import time
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.error
+
+from perceiver_stream.streams.aspects import Aspects
+from perceiver_stream.streams.base import exact_rate
+from perceiver_stream.streams.damage import DamagedError, Ledger
+from perceiver_stream.streams.live_buffer import Buffer, Pulse
+from perceiver_stream.streams.live_sampler import Sampler, Shown
+from perceiver_stream.streams.live_sources import Address, LiveError, hidden, open_live, reason_of
+from perceiver_stream.streams.media import decode_packet
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_WAIT_S = 30.0  # between two attempts to connect
+_BUSY_S = 0.005  # a device that has no frame yet is read again after it
+
+
+class Reader:
+  """Reads a source into a buffer, in a thread of its own.
+
+  Attributes:
+    buffer: Of ticks.
+    pulse: Beats at every picture, and at attempts to connect.
+    pictures: Number of pictures decoded.
+  """
+
+  def __init__(self, address: Address, config: Any):
+    self._address, self._config, self.name = address, config, address.name
+    self.buffer = Buffer(config.when_faster, config.every, config.buffer)
+    self.pulse, self.pictures = Pulse(), 0
+    self._stop = threading.Event()
+    self._ledger = Ledger(address.name, "skip")
+    self._sampler: Sampler | None = None
+    self._first_s = self._newest_s = 0.0  # arrival of the first and the newest picture
+    self._thread = threading.Thread(target=self._run, name=f"live {self.name}", daemon=True)
+
+  def start(self) -> None:
+    """Starts the thread."""
+    self.pulse.beat()
+    self._thread.start()
+
+  def stop(self) -> None:
+    """Ends the thread; one that a driver does not let go of is left behind."""
+    self._stop.set()
+    self.buffer.close("it was closed")
+    if self._thread.is_alive():
+      self._thread.join(self._config.timeout_s)
+
+  @property
+  def limit_s(self) -> float:
+    """Seconds without a beat after which the source is given up."""
+    return 2 * self._config.timeout_s + 1
+
+  @property
+  def rate_hz(self) -> float:
+    """Pictures per second, as they arrived; 0 before the second."""
+    passed = self._newest_s - self._first_s
+    return (self.pictures - 1) / passed if passed > 0 else 0.0
+
+  def _run(self) -> None:
+    try:
+      why = self._connections()
+    except Exception as error:
+      why = hidden(str(error) or repr(error))
+    finally:
+      self._sampler = None
+    self.buffer.close(why)
+
+  def _connections(self) -> str:
+    """Connects, again where it was cut off; returns the reason of the end."""
+    failures = 0
+    while not self._stop.is_set():
+      before = self.pictures
+      try:
+        self._read()
+        why = "the source ended"
+        if not self._config.reconnect_at_end or self._stop.is_set():
+          return why
+      except (av.error.FFmpegError, OSError, ValueError) as error:
+        why = reason_of(error, self._config.timeout_s)
+        if not self.pictures:
+          raise
+      failures = 1 if self.pictures > before else failures + 1
+      if failures > self._config.reconnects:
+        return f"{why}; {self._config.reconnects} attempts to connect again failed"
+      if self._wait(why, failures):
+        break
+    return "it was closed"
+
+  def _wait(self, why: str, failures: int) -> bool:
+    """Waits before the next attempt; returns True if the stream was closed."""
+    wait_s = min(self._config.reconnect_wait_s * 2 ** (failures - 1), _LONGEST_WAIT_S)
+    logger.warning("live: %s was cut off: %s. Connecting in %.3g s.", self.name, why, wait_s)
+    end = time.monotonic() + wait_s
+    while (left := end - time.monotonic()) > 0:
+      self.pulse.beat()
+      if self._stop.wait(min(left, self._config.timeout_s)):
+        return True
+    return self._stop.is_set()
+
+  def _read(self) -> None:
+    """Reads one connection to its end."""
+    self.pulse.beat()
+    with open_live(self._address, self._config.timeout_s) as container:
+      self.pulse.beat()
+      video = _best(container, "video")
+      if video is None:
+        kinds = ", ".join(s.type for s in container.streams) or "nothing"
+        raise LiveError(f"live: {self.name} has no video to decode (it has: {kinds}).")
+      audio = _best(container, "audio") if self._config.audio_rate_hz else None
+      video.thread_type = "NONE"  # FFmpeg's own threads hold frames back
+      connection = _Connection(self, video, audio)
+      for packet in _packets(container, [video] + ([audio] if audio else []), self._stop):
+        if not connection.take(packet):
+          return
+      connection.finish()
+
+  def sampler_for(self, stated: Fraction, is_new: bool) -> Sampler:
+    """Returns what takes a picture of a stated time; another one after a gap."""
+    self.pulse.beat()
+    now, step = time.monotonic(), 1 / exact_rate(self._config.rate_hz)
+    sampler = self._sampler
+    if sampler is None:
+      self._sampler, self._first_s = Sampler(self._config, Fraction(0), self._ledger), now
+    elif is_new or sampler.leaps(stated):
+      ticks = round((now - self._newest_s) / float(step))
+      start = sampler.next_start() + max(0, ticks - 1) * step
+      self._sampler = Sampler(self._config, start, self._ledger)
+    assert self._sampler is not None
+    self.pictures, self._newest_s = self.pictures + 1, now
+    return self._sampler
+
+
+class _Connection:
+  """The frames of one open container, on their way into ticks."""
+
+  def __init__(self, reader: Reader, video: Any, audio: Any):
+    self._reader, self._video, self._audio = reader, video, audio
+    self._aspects, self._ledger = Aspects(video), Ledger(reader.name, "skip")
+    self._sampler: Sampler | None = None
+    self._has_times, self._is_broken = True, False  # broken: after a loss, up to a key frame
+
+  def take(self, packet: Any) -> bool:
+    """Takes a packet; returns False if the stream was closed."""
+    track = self._audio if self._audio is not None and packet.stream == self._audio else self._video
+    self._decode(track, packet if packet.size else None)
+    return self._give()
+
+  def finish(self) -> None:
+    """Gives the ticks that are left."""
+    if self._sampler is not None:
+      self._sampler.finish()
+      self._give(is_over=True)
+
+  def _decode(self, track: Any, packet: Any) -> None:
+    kind = "packets" if track is self._video else "sound"
+    frames, failed = decode_packet(track.codec_context, packet, self._ledger, kind)
+    self._is_broken |= failed and track is self._video
+    for frame in frames:
+      if not frame.time_base:  # of frames that a decoder gives at the end
+        frame.time_base = track.time_base
+      if track is self._video:
+        self._picture(frame)
+      elif self._has_times and self._sampler is not None:
+        self._sampler.sound(frame)
+
+  def _picture(self, frame: av.VideoFrame) -> None:
+    self._is_broken = frame.is_corrupt or (self._is_broken and not frame.key_frame)
+    stated = frame.pts if frame.pts is not None else frame.dts
+    if self._sampler is None:
+      self._has_times = stated is not None
+    if not self._has_times:
+      stated_s = _now()
+    elif stated is None:
+      return
+    else:
+      stated_s = stated * Fraction(frame.time_base or 0)
+    sampler = self._reader.sampler_for(stated_s, self._sampler is None)
+    if self._sampler is not None and sampler is not self._sampler:
+      self._sampler.finish()
+      self._give(is_over=True)
+    self._sampler = sampler
+    try:
+      aspect, number = self._aspects.of(frame), self._reader.pictures
+      sampler.picture(Shown(stated_s, frame, aspect, number, not self._is_broken))
+    except DamagedError as error:
+      self._ledger.book("packets", str(error))
+
+  def _give(self, is_over: bool = False) -> bool:
+    if self._sampler is None:
+      return True
+    has_sound = self._audio is not None and self._has_times
+    return all(self._reader.buffer.put(tick) for tick in self._sampler.ready(has_sound, is_over))
+
+
+def _best(container: Any, kind: Any) -> Any:
+  """Returns the track of a kind that FFmpeg ranks best and can decode, or None."""
+  best = container.streams.best(kind)
+  return best if best is not None and best.codec_context is not None else None
+
+
+def _packets(container: Any, tracks: list[Any], stop: threading.Event) -> Any:
+  """Yields packets until the end, or until `stop`."""
+  while not stop.is_set():
+    try:
+      for packet in container.demux(*tracks):
+        if stop.is_set():
+          return
+        if packet.size or packet.dts is None:  # PyAV's own at the end flush the decoders
+          yield packet
+      return
+    except av.error.EOFError:
+      return
+    except av.error.BlockingIOError:  # a device has no frame yet
+      stop.wait(_BUSY_S)
+
+
+def _now() -> Fraction:
+  return Fraction(time.monotonic_ns(), 10**9)

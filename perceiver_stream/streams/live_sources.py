@@ -1,0 +1,198 @@
+"""Addresses of live sources, and opening them with PyAV.
+
+The scheme states the consent: `streams.live` opens the network, a device or standard input only
+where its source names one. Each scheme has a list of the FFmpeg protocols that it may use, so
+neither a server's answer nor a playlist leads to a file of this machine. Passwords in addresses are
+left out of messages.
+"""
+
+import os
+import re
+import sys
+from typing import NamedTuple
+
+import av
+import av.container
+import av.error
+
+from perceiver_stream.files import limits
+from perceiver_stream.streams.media import reason
+from perceiver_stream.streams.opening import METADATA, plain_formats
+
+PUSH = "push:"
+SOURCES = (
+  "camera:0, /dev/video0, rtsp://, rtmp://, http://, https://, hls+https://, udp://, srt://, tcp://, "
+  "- (standard input), lavfi:GRAPH or push:NAME"
+)
+_TLS = "tls,tcp,crypto,httpproxy"
+# By scheme: the protocols that its source may use, and the format where the scheme states it.
+_NETWORK = {
+  "rtsp": ("rtsp,rtp,udp,tcp", "rtsp"),
+  "rtsps": ("rtsps,rtsp,rtp,udp,tcp,tls", "rtsp"),
+  "rtmp": ("rtmp,tcp", None),
+  "rtmps": ("rtmps,rtmp,tcp,tls", None),
+  "http": (f"http,https,{_TLS}", None),
+  "https": (f"https,{_TLS}", None),
+  "hls+http": (f"http,https,{_TLS}", "hls"),
+  "hls+https": (f"https,{_TLS}", "hls"),
+  "udp": ("udp", None),
+  "srt": ("srt", None),
+  "tcp": ("tcp", None),
+}
+_TIMEOUT = ("rtsp", "rtsps", "udp", "srt", "tcp")  # protocols with an option of this name in µs
+# By protocol: the format that opens further addresses, within the protocols of its scheme.
+_FOLLOWS = {"http": "hls", "https": "hls", "rtsp": "rtsp", "rtsps": "rtsp"}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+_CAMERA = re.compile(r"camera:(.+)|(/dev/\w+)")
+# Filters of `lavfi:` that make or change frames, and open no file.
+_FILTERS = frozenset(
+  "allrgb allyuv color colorspectrum gradients mandelbrot rgbtestsrc smptebars smptehdbars testsrc "
+  "testsrc2 yuvtestsrc zoneplate anoisesrc anullsrc sine aformat arealtime atrim format fps hflip hue "
+  "noise realtime rotate scale settb trim vflip volume".split()
+)
+_ANALYSE_US = 1_000_000  # of a network stream, before the first tick
+
+
+class LiveError(OSError):
+  """A live source cannot be opened, or ended before it gave anything; the message states why."""
+
+
+class Address(NamedTuple):
+  """A source as FFmpeg opens it.
+
+  Attributes:
+    name: For messages, without a password.
+    url: FFmpeg's name for it.
+    format: FFmpeg's name of the format or device; None: FFmpeg finds out.
+    protocols: FFmpeg's protocols that it may use, between commas; "" where it uses none.
+  """
+
+  name: str
+  url: str
+  format: str | None
+  protocols: str = ""
+
+
+def parse(source: str) -> Address:
+  """Returns the address that a text states; opens nothing.
+
+  Raises:
+    ValueError: It is no live source.
+  """
+  if source == "-":
+    return Address("standard input", "pipe:0", None, "pipe")
+  if camera := _CAMERA.fullmatch(source):
+    return _camera(source, camera[1], camera[2])
+  if source.startswith("lavfi:"):
+    return Address(source, _checked_graph(source.removeprefix("lavfi:")), "lavfi")
+  scheme = _SCHEME.match(source)
+  known = _NETWORK.get(scheme[1].lower()) if scheme else None
+  if known is not None:
+    protocols, form = known
+    return Address(hidden(source), re.sub("^hls[+]", "", source, flags=re.I), form, protocols)
+  if source and not scheme and os.path.exists(source):
+    raise ValueError(
+      f"live: source={source!r} is a file or folder; use streams.video.Config(path=...), on the "
+      f"command line --config=online:tiny --config.stream.path=...."
+    )
+  raise ValueError(f"live: source={hidden(source)!r} is no live source; use {SOURCES}.")
+
+
+def hidden(text: str) -> str:
+  """Returns a text without the users and passwords of the addresses in it.
+
+  >>> hidden("rtsp://me:secret@camera/1")
+  'rtsp://***@camera/1'
+  """
+  return _PASSWORD.sub("***@", text)
+
+
+def open_live(address: Address, timeout_s: float) -> av.container.InputContainer:
+  """Returns the opened container; close it.
+
+  Args:
+    address: Of the source.
+    timeout_s: Seconds after which opening it, and each read, is an error.
+
+  Raises:
+    LiveError: It cannot be opened.
+  """
+  micros = str(round(timeout_s * 10**6))
+  options = {"rw_timeout": micros, "analyzeduration": str(_ANALYSE_US)}
+  first = address.protocols.partition(",")[0]
+  if first in _TIMEOUT:
+    options["timeout"] = micros
+  if address.protocols:
+    follows = _FOLLOWS.get(first, "")
+    options["protocol_whitelist"] = address.protocols
+    options["format_whitelist"] = f"{plain_formats()},{follows}" if follows else plain_formats()
+  bounds = {"max_pixels": str(limits.MAX_PIXELS)}
+  try:
+    opened = av.open(
+      address.url,
+      format=address.format,
+      options=bounds,
+      container_options=options,
+      timeout=(timeout_s, timeout_s),
+      **METADATA,
+    )
+    for track in opened.streams.video:
+      if track.codec_context is not None:
+        track.codec_context.options |= bounds
+    return opened
+  except (av.error.FFmpegError, OSError, ValueError) as error:
+    raise LiveError(
+      f"live: {address.name} cannot be opened: {reason_of(error, timeout_s)}. {_advice(address)}"
+    ) from error
+
+
+def reason_of(error: Exception, timeout_s: float) -> str:
+  """Returns a short text of an error, without passwords."""
+  if isinstance(error, av.error.ExitError):  # PyAV's at a timeout
+    return f"nothing came for timeout_s={timeout_s:g}"
+  return hidden(reason(error))
+
+
+def _camera(source: str, name: str | None, device: str | None) -> Address:
+  """Returns the address of a camera: Linux by number or device, macOS by either, Windows by name."""
+  if sys.platform == "darwin" and name is not None:
+    return Address(source, f"{name}:none", "avfoundation")
+  if sys.platform == "win32" and name is not None and not name.isdigit():
+    return Address(source, f"video={name}", "dshow")
+  if sys.platform not in ("darwin", "win32") and (device is not None or (name or "").isdigit()):
+    return Address(source, device or f"/dev/video{name}", "v4l2")
+  raise ValueError(
+    f"live: source={source!r} names no camera of this system; use camera:0 or /dev/video0 on Linux, "
+    f"camera:0 on macOS, and camera:NAME on Windows."
+  )
+
+
+def _checked_graph(graph: str) -> str:
+  """Returns a graph of FFmpeg filters; raises ValueError unless all are among `_FILTERS`."""
+  if re.search(r"['\"\\]", graph):
+    raise ValueError(f"live: source='lavfi:{graph}': quotes and backslashes are not taken.")
+  for part in re.split("[,;]", graph):
+    name = re.sub(r"\[[^\]]*\]", "", part).partition("=")[0].partition("@")[0].strip()
+    if name not in _FILTERS:
+      raise ValueError(
+        f"live: source='lavfi:{graph}': the filter {name!r} is not among those allowed; use "
+        f"{', '.join(sorted(_FILTERS))}."
+      )
+  return graph
+
+
+def _advice(address: Address) -> str:
+  if address.format in ("v4l2", "avfoundation", "dshow"):
+    return (
+      "Check that the camera is there, that no other program uses it and that this user may read it "
+      "(Linux: ls /dev/video*, group video), or name another one: camera:1."
+    )
+  if address.format == "lavfi":
+    return "Check the graph: lavfi:testsrc=size=64x64:rate=25."
+  if address.protocols == "pipe":
+    return "Pipe a video into it, e.g. in MPEG-TS or Matroska."
+  return (
+    f"Check the address and that the server runs; it may use the protocols {address.protocols} and "
+    f"no file of this machine."
+  )
