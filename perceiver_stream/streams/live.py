@@ -1,8 +1,8 @@
 """Live sources: cameras, network streams, standard input, and frames that a program pushes.
 
-Ticks are those of video files: the newest picture, the sound since the tick before, one clock. They
+Ticks are those of video files: the newest image, the sound since the tick before, one clock. They
 come at the source's own pace: a thread reads the source, and where the model is slower the newest
-tick wins and the pictures that it replaces are counted (`dropped` of the iterator). A source that was
+tick wins and the images that it replaces are counted (`dropped` of the iterator). A source that was
 cut off is connected to again; the first tick after the gap has `is_first`.
 
 A live stream has no past to return to: its position is a time. A run that is resumed continues its
@@ -35,10 +35,10 @@ class Config(StreamConfig):
   Attributes:
     source: `camera:0`, `/dev/video0`; `rtsp://`, `rtsps://`, `rtmp://`, `rtmps://`, `http://`,
       `https://` (also HLS playlists; `hls+https://` where the address does not show it), `udp://`,
-      `srt://`, `tcp://`; `-`, standard input; `lavfi:testsrc=size=64x64:rate=25`, a test picture;
+      `srt://`, `tcp://`; `-`, standard input; `lavfi:testsrc=size=64x64:rate=25`, a test image;
       `push:NAME`, a `Push` of this process.
-    height: Rows of the picture.
-    width: Columns of the picture.
+    height: Rows of the image.
+    width: Columns of the image.
     crop: `"centre"` keeps the aspect ratio and cuts the longer side; `"squash"` keeps all.
     when_faster: Where ticks come faster than the model takes them: `"newest"` keeps the newest
       alone; `"wait"` makes the source wait, which a camera does not; `"every"` takes one of `every`
@@ -116,7 +116,7 @@ def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDatas
 
 
 class LiveStream(grain.IterDataset):
-  """The ticks of a live source. Iterators have `dropped`, `pictures` and `rate_hz`, as measured."""
+  """The ticks of a live source. Iterators have `dropped`, `images` and `rate_hz`, as measured."""
 
   def __init__(self, config: Config):
     super().__init__()

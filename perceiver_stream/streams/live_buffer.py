@@ -1,4 +1,4 @@
-"""The bounded buffer between a live source and the model, and what happens when it is full."""
+"""The bounded buffer between a live source and the model, with its rules for when it is full."""
 
 import threading
 import time
@@ -19,13 +19,13 @@ class LiveTick(NamedTuple):
     values: Arrays and their validity, by modality.
     is_first: Whether a gap is before it.
     time: Seconds on the source's clock.
-    picture: Number of its picture among those of the source; a picture may be in several ticks.
+    image: Number of its image among those of the source; an image may be in several ticks.
   """
 
   values: Mapping[str, tuple[np.ndarray, bool]]
   is_first: bool
   time: Fraction
-  picture: int
+  image: int
 
 
 class EndOfSource(Exception):
@@ -54,9 +54,9 @@ class Buffer:
 
   @property
   def dropped(self) -> int:
-    """Pictures that came and were not given, because newer ones came first."""
+    """Images that came and were not given, because newer ones came first."""
     with self._changed:
-      waiting = {tick.picture for tick in self._kept} - {self._given.newest}
+      waiting = {tick.image for tick in self._kept} - {self._given.newest}
       return self._put.count - self._given.count - len(waiting)
 
   def put(self, tick: LiveTick, timeout_s: float | None = None) -> bool:
@@ -70,7 +70,7 @@ class Buffer:
         raise TimeoutError
       if self._end is not None:
         return False
-      self._put.note(tick.picture)
+      self._put.note(tick.image)
       self._number = 0 if tick.is_first else self._number + 1
       if self._number % self._every:
         return True
@@ -103,7 +103,7 @@ class Buffer:
       self._changed.wait_for(lambda: self._kept or self._end is not None, timeout_s)
       if self._kept:
         tick = self._kept.popleft()
-        self._given.note(tick.picture)
+        self._given.note(tick.image)
         self._changed.notify_all()
         return tick
       if self._end is not None:

@@ -1,4 +1,4 @@
-"""The iterator of a live stream: one clock, the end, and what it does while nothing comes."""
+"""The iterator of a live stream: one clock, repeated ticks, the end."""
 
 import logging
 import weakref
@@ -17,23 +17,23 @@ logger = logging.getLogger(__name__)
 
 @runtime_checkable
 class Feed(Protocol):
-  """What fills the buffer of a live stream: a reader of a source, or `Push`.
+  """The source of a live stream's ticks: a reader of a camera or address, or `Push`.
 
   Attributes:
     name: For messages.
     buffer: Of ticks.
     pulse: Beats when something came.
-    pictures: Number of pictures that came.
+    images: Number of images that came.
   """
 
   name: str
   buffer: Buffer
   pulse: Pulse
-  pictures: int
+  images: int
 
   @property
   def rate_hz(self) -> float:
-    """Pictures per second, as measured."""
+    """Images per second, as measured."""
     ...
 
   @property
@@ -77,17 +77,17 @@ class LiveIterator(grain.DatasetIterator):
 
   @property
   def dropped(self) -> int:
-    """Pictures that were in a tick and not given, because newer ones came first."""
+    """Images that were in a tick and not given, because newer ones came first."""
     return self._dropped_before + sum(feed.buffer.dropped for feed in self._feeds)
 
   @property
-  def pictures(self) -> int:
-    """Pictures that came from the source since it was opened."""
-    return sum(feed.pictures for feed in self._feeds)
+  def images(self) -> int:
+    """Images that came from the source since it was opened."""
+    return sum(feed.images for feed in self._feeds)
 
   @property
   def rate_hz(self) -> float:
-    """Pictures per second that come from the source, as measured; 0 before the second."""
+    """Images per second that come from the source, as measured; 0 before the second."""
     return sum(feed.rate_hz for feed in self._feeds)
 
   def __next__(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class LiveIterator(grain.DatasetIterator):
     """Returns the tick that stands for one that has not come: nothing in it is valid."""
     later = newest.time + Fraction(self._config.repeat_after_s).limit_denominator(10**6)
     values = {name: (array, False) for name, (array, _) in newest.values.items()}
-    return LiveTick(values, False, later, newest.picture)
+    return LiveTick(values, False, later, newest.image)
 
   def _placed(self, time: Fraction) -> Fraction:
     """Returns a time of the source on the stream's clock."""
@@ -141,7 +141,7 @@ class LiveIterator(grain.DatasetIterator):
 
   def _end(self, feed: Feed, why: str) -> None:
     """Raises StopIteration; LiveError if the source has never given anything."""
-    if not feed.pictures:
+    if not feed.images:
       self.close()
       text = why if why.startswith("live: ") else f"live: no tick from {feed.name}: {why}."
       raise LiveError(text)
@@ -153,7 +153,7 @@ class LiveIterator(grain.DatasetIterator):
       self._is_over = True
       feed = self._feeds[0] if self._feeds else None
       logger.warning(
-        "live: %s is over: %s. %d ticks were given, %d pictures dropped; %.4g pictures/s came.",
+        "live: %s is over: %s. %d ticks were given, %d images dropped; %.4g images/s came.",
         feed.name if feed else self._config.source,
         why,
         self._state["count"],

@@ -28,18 +28,18 @@ class Reader:
 
   Attributes:
     buffer: Of ticks.
-    pulse: Beats at every picture, and at attempts to connect.
-    pictures: Number of pictures decoded.
+    pulse: Beats at every image, and at attempts to connect.
+    images: Number of images decoded.
   """
 
   def __init__(self, address: Address, config: Any):
     self._address, self._config, self.name = address, config, address.name
     self.buffer = Buffer(config.when_faster, config.every, config.buffer)
-    self.pulse, self.pictures = Pulse(), 0
+    self.pulse, self.images = Pulse(), 0
     self._stop = threading.Event()
     self._ledger = Ledger(address.name, "skip")
     self._sampler: Sampler | None = None
-    self._first_s = self._newest_s = 0.0  # arrival of the first and the newest picture
+    self._first_s = self._newest_s = 0.0  # arrival of the first and the newest image
     self._thread = threading.Thread(target=self._run, name=f"live {self.name}", daemon=True)
 
   def start(self) -> None:
@@ -61,9 +61,9 @@ class Reader:
 
   @property
   def rate_hz(self) -> float:
-    """Pictures per second, as they arrived; 0 before the second."""
+    """Images per second, as they arrived; 0 before the second."""
     passed = self._newest_s - self._first_s
-    return (self.pictures - 1) / passed if passed > 0 else 0.0
+    return (self.images - 1) / passed if passed > 0 else 0.0
 
   def _run(self) -> None:
     try:
@@ -78,7 +78,7 @@ class Reader:
     """Connects, again where it was cut off; returns the reason of the end."""
     failures = 0
     while not self._stop.is_set():
-      before = self.pictures
+      before = self.images
       try:
         self._read()
         why = "the source ended"
@@ -86,9 +86,9 @@ class Reader:
           return why
       except (av.error.FFmpegError, OSError, ValueError) as error:
         why = reason_of(error, self._config.timeout_s)
-        if not self.pictures:
+        if not self.images:
           raise
-      failures = 1 if self.pictures > before else failures + 1
+      failures = 1 if self.images > before else failures + 1
       if failures > self._config.reconnects:
         return f"{why}; {self._config.reconnects} attempts to connect again failed"
       if self._wait(why, failures):
@@ -124,7 +124,7 @@ class Reader:
       connection.finish()
 
   def sampler_for(self, stated: Fraction, is_new: bool) -> Sampler:
-    """Returns what takes a picture of a stated time; another one after a gap."""
+    """Returns the sampler of an image of a stated time; another one after a gap."""
     self.pulse.beat()
     now, step = time.monotonic(), 1 / exact_rate(self._config.rate_hz)
     sampler = self._sampler
@@ -135,7 +135,7 @@ class Reader:
       start = sampler.next_start() + max(0, ticks - 1) * step
       self._sampler = Sampler(self._config, start, self._ledger)
     assert self._sampler is not None
-    self.pictures, self._newest_s = self.pictures + 1, now
+    self.images, self._newest_s = self.images + 1, now
     return self._sampler
 
 
@@ -168,11 +168,11 @@ class _Connection:
       if not frame.time_base:  # of frames that a decoder gives at the end
         frame.time_base = track.time_base
       if track is self._video:
-        self._picture(frame)
+        self._image(frame)
       elif self._has_times and self._sampler is not None:
         self._sampler.sound(frame)
 
-  def _picture(self, frame: av.VideoFrame) -> None:
+  def _image(self, frame: av.VideoFrame) -> None:
     self._is_broken = frame.is_corrupt or (self._is_broken and not frame.key_frame)
     stated = frame.pts if frame.pts is not None else frame.dts
     if self._sampler is None:
@@ -189,8 +189,8 @@ class _Connection:
       self._give(is_over=True)
     self._sampler = sampler
     try:
-      aspect, number = self._aspects.of(frame), self._reader.pictures
-      sampler.picture(Shown(stated_s, frame, aspect, number, not self._is_broken))
+      aspect, number = self._aspects.of(frame), self._reader.images
+      sampler.image(Shown(stated_s, frame, aspect, number, not self._is_broken))
     except DamagedError as error:
       self._ledger.book("packets", str(error))
 

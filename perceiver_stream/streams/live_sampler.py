@@ -1,4 +1,4 @@
-"""Ticks of one connection to a live source, made as its pictures and sound come in."""
+"""Ticks of one connection to a live source, made as its images and sound come in."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from perceiver_stream.streams.mono import Mono
 from perceiver_stream.streams.picker import Picker
 from perceiver_stream.streams.sound import SoundQueue
 
-_BACK_S = 1  # a time further back is a leap of the clock; nearer ones are late pictures
+_BACK_S = 1  # a time further back is a leap of the clock; nearer ones are late images
 _SOUND_LATE_S = Fraction(1, 2)  # how long a tick waits for its sound
-_EARLY_FRAMES = 50  # of sound, kept until the first picture
+_EARLY_FRAMES = 50  # of sound, kept until the first image
 
 
 class Shown(NamedTuple):
-  """A picture that the clock may show.
+  """An image that the clock may show.
 
   Attributes:
     time: Seconds on the source's clock.
@@ -40,10 +40,10 @@ class Shown(NamedTuple):
 
 
 class Sampler:
-  """Makes ticks at `rate_hz` from pictures and sound.
+  """Makes ticks at `rate_hz` from images and sound.
 
-  Tick i is at the time i / rate_hz after the first picture; it has the newest picture that is not
-  later and the sound since the tick before. It is complete when a picture of its time, or a later
+  Tick i is at the time i / rate_hz after the first image; it has the newest image that is not
+  later and the sound since the tick before. It is complete when an image of its time, or a later
   one, and its sound are there; sound that is half a second late is not waited for.
   """
 
@@ -71,7 +71,7 @@ class Sampler:
     self._resampler: Resampler | None = None
 
   def leaps(self, time: Fraction) -> bool:
-    """Returns whether a time cannot follow the pictures so far without a gap."""
+    """Returns True if a time cannot follow the images so far without a gap."""
     if self._shown is None:
       return False
     return not -_BACK_S <= time - self._shown.time <= self._longest
@@ -80,8 +80,8 @@ class Sampler:
     """Returns the time of the next tick on the stream's clock, s."""
     return self._start + self._tick / self._rate
 
-  def picture(self, shown: Shown) -> None:
-    """Takes a picture; raises DamagedError if it cannot be converted."""
+  def image(self, shown: Shown) -> None:
+    """Takes an image; raises DamagedError if it cannot be converted."""
     time = shown.time
     if self._shown is None:
       self._origin = time
@@ -140,7 +140,7 @@ class Sampler:
       yield LiveTick(values, tick == 0, self._start + tick / self._rate, shown.number)
 
   def _may_go(self, tick: int) -> bool:
-    """Returns whether the sound of a tick is there, or too late."""
+    """Returns True if the sound of a tick is there, or too late."""
     assert self._shown is not None
     is_late = self._shown.time - self._due(tick) > _SOUND_LATE_S
     return is_late or tick == 0 or self._queue.end >= tick * self._samples
@@ -149,7 +149,7 @@ class Sampler:
     return self._origin + tick / self._rate
 
   def _add(self) -> None:
-    """Adds the next tick, with the picture shown."""
+    """Adds the next tick, with the image shown."""
     assert self._shown is not None
     if self._pixels is None:
       self._pixels = self._picker(self._shown.frame, self._shown.aspect)

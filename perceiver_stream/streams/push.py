@@ -21,7 +21,7 @@ _NAMED: "weakref.WeakValueDictionary[str, Push]" = weakref.WeakValueDictionary()
 
 
 class Push(grain.IterDataset):
-  """A stream of what `put` is given, from any thread.
+  """A stream of the values that `put` receives, from any thread.
 
     push = live.Push({"pixels": ModalitySpec(shape=(64, 64, 3), dtype="uint8")}, rate_hz=20)
     threading.Thread(target=node, args=(push,)).start()  # calls push.put("pixels", frame, time_s)
@@ -79,7 +79,7 @@ class Push(grain.IterDataset):
     }
     self.config().validate()
     self._leader, self._may_be_nan = next(iter(specs)), frozenset(may_be_nan)
-    self.buffer, self.pulse, self.pictures = Buffer(when_faster, every, buffer), Pulse(), 0
+    self.buffer, self.pulse, self.images = Buffer(when_faster, every, buffer), Pulse(), 0
     self._lock = threading.Lock()
     self._times: dict[str, float] = {}  # of the newest value
     self._ahead = {n: deque(maxlen=_MOST_AHEAD) for n in specs if n != self._leader}
@@ -161,11 +161,11 @@ class Push(grain.IterDataset):
       valid[name] = bool(ahead) and ahead[0][0] <= time_s
       while ahead and ahead[0][0] <= time_s:
         self._held[name] = ahead.popleft()[1]
-    self.pictures += 1
+    self.images += 1
     self._arrivals.append(time.monotonic())
     self.pulse.beat()
     values = {name: (self._held[name], valid[name]) for name in self.specs}
-    return LiveTick(values, False, Fraction(time_s).limit_denominator(10**9), self.pictures)
+    return LiveTick(values, False, Fraction(time_s).limit_denominator(10**9), self.images)
 
   @property
   def dropped(self) -> int:

@@ -77,7 +77,7 @@ class SoundQueue:
     return samples, filled == count
 
   def read(self, start: int, count: int) -> tuple[np.ndarray, bool]:
-    """Returns what `read_whole` returns; digital zero throughout, as of no microphone, is not valid."""
+    """Returns the samples, and their validity: whole, and not digital zero throughout."""
     samples, is_whole = self.read_whole(start, count)
     return samples, is_whole and bool(samples.any())
 

@@ -104,7 +104,7 @@ def test_a_source_that_stays_away_ends_the_stream_with_a_message(server, tmp_pat
   ticks += list(iterator)
   assert len(ticks) % 5 == 0
   assert "2 attempts to connect again failed" in caplog.text
-  assert f"{len(ticks)} ticks were given, 0 pictures dropped" in caplog.text
+  assert f"{len(ticks)} ticks were given, 0 images dropped" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_udp_is_watched():
     sender.join()
   iterator.close()
   numbers = [number_of(tick["pixels"]) for tick in ticks if tick["pixels_valid"]]
-  assert numbers and numbers == sorted(numbers) and iterator.pictures >= 5
+  assert numbers and numbers == sorted(numbers) and iterator.images >= 5
 
 
 def send(url, enough):
@@ -225,8 +225,8 @@ def test_a_slow_reader_gets_the_newest_and_the_count_of_what_it_missed(caplog):
   iterator._feeds[0]._thread.join()  # all has come
   ticks += list(iterator)
   assert starts(ticks) == [0] and len(ticks) <= 2
-  assert len(ticks) + iterator.dropped == iterator.pictures == 25
-  assert f"{iterator.dropped} pictures dropped" in caplog.text and iterator.rate_hz > 0
+  assert len(ticks) + iterator.dropped == iterator.images == 25
+  assert f"{iterator.dropped} images dropped" in caplog.text and iterator.rate_hz > 0
 
 
 def test_the_state_is_a_time(caplog):

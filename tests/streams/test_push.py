@@ -227,9 +227,9 @@ def test_what_was_put_was_given_waits_or_is_counted_as_dropped(policy, seed):
       pictures.add(shown)
     if rng.random() < 0.4 and (tick := buffer.take(0.0)) is not None:
       given.append(tick)
-  waiting = {tick.picture for tick in buffer._kept}
+  waiting = {tick.image for tick in buffer._kept}
   assert [tick.time for tick in given] == sorted(tick.time for tick in given)
-  assert buffer.dropped == len(pictures - waiting - {tick.picture for tick in given})
+  assert buffer.dropped == len(pictures - waiting - {tick.image for tick in given})
   assert len(buffer._kept) <= 3
   buffer.close("so")
   assert not buffer.put(LiveTick({}, False, Fraction(101), shown))
@@ -245,4 +245,4 @@ def test_a_gap_is_not_dropped_with_its_tick(policy):
   for number in range(3):
     buffer.put(LiveTick({}, number == 1, Fraction(number), number))
   tick = buffer.take(0.0)
-  assert tick is not None and tick.picture == 2 and tick.is_first
+  assert tick is not None and tick.image == 2 and tick.is_first
