@@ -12,13 +12,13 @@ from perceiver_stream import inference
 from perceiver_stream.inference import animation, tracking
 from perceiver_stream.inference.cli import readable_errors, stream_for
 from perceiver_stream.inference.track_videos import grid_points
-from perceiver_stream.utils.options import make_parser
+from perceiver_stream.utils.options import add_model, make_parser
 
 
 def main() -> None:
   """Runs the command."""
   parser = make_parser(__doc__)
-  parser.add_argument("model", help="folder of a run, file of weights, or name of the zoo")
+  add_model(parser)
   parser.add_argument("video", help="a file with video, a folder of them, or a pattern")
   parser.add_argument("--output", required=True, help="image to write, for instance demo.webp")
   parser.add_argument("--displacement", type=int, default=4, help="ticks ahead (default: 4)")

@@ -15,15 +15,13 @@ from perceiver_stream import inference, streams
 from perceiver_stream.inference import autoencoding, classification
 from perceiver_stream.inference.cli import readable_errors
 from perceiver_stream.streams import base
-from perceiver_stream.utils.options import make_parser, parse
+from perceiver_stream.utils.options import add_video, make_parser, parse
 
 
 def main() -> None:
   """Runs the command."""
   parser = make_parser(__doc__)
-  parser.add_argument(
-    "video", help="a file with video, a folder of them or of images, or a pattern"
-  )
+  add_video(parser)
   parser.add_argument("--model", required=True, help="weights, folder of a run, or name of the zoo")
   parser.add_argument("--output", required=True, help="video to write, for instance x.mp4")
   parser.add_argument(

@@ -18,14 +18,14 @@ import json
 from perceiver_stream import inference, training
 from perceiver_stream.inference.cli import experiment_for, readable_errors
 from perceiver_stream.inference.evaluating import table
-from perceiver_stream.utils.options import make_parser, parse
+from perceiver_stream.utils.options import add_model, make_parser, parse
 from perceiver_stream.utils.paths import user_path
 
 
 def main() -> None:
   """Runs the command."""
   parser = make_parser(__doc__)
-  parser.add_argument("model", help="folder of a run, file of weights, or name of the zoo")
+  add_model(parser)
   parser.add_argument(
     "--path", default="", help="file, folder or pattern; default: the run's stream"
   )

@@ -14,16 +14,14 @@ from perceiver_stream import inference
 from perceiver_stream.files.codec import to_dict
 from perceiver_stream.inference.cli import readable_errors, watching
 from perceiver_stream.training.signals import stop_on_signals
-from perceiver_stream.utils.options import make_parser, parse
+from perceiver_stream.utils.options import add_model, add_video, make_parser, parse
 
 
 def main() -> None:
   """Runs the command."""
   parser = make_parser(__doc__)
-  parser.add_argument("model", help="folder of a run, file of weights, or name of the zoo")
-  parser.add_argument(
-    "video", help="a file with video, a folder of them or of images, or a pattern"
-  )
+  add_model(parser)
+  add_video(parser)
   parser.add_argument("--output", help="folder to write to (required)")
   parser.add_argument("--shard_ticks", type=int, default=256, help="minimum ticks in a shard")
   parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")

@@ -13,16 +13,14 @@ warning: an untrained stream_perceiver predicts that nothing will change).
 
 from perceiver_stream import inference
 from perceiver_stream.inference.cli import readable_errors, watching
-from perceiver_stream.utils.options import make_parser, parse
+from perceiver_stream.utils.options import add_model, add_video, make_parser, parse
 
 
 def main() -> None:
   """Runs the command."""
   parser = make_parser(__doc__)
-  parser.add_argument("model", help="folder of a run, file of weights, or name of the zoo")
-  parser.add_argument(
-    "video", help="a file with video, a folder of them or of images, or a pattern"
-  )
+  add_model(parser)
+  add_video(parser)
   parser.add_argument("--output", help="video to write, for instance out.mp4 (required)")
   parser.add_argument(
     "--displacement", type=int, help="ticks ahead (default: 4, or the model's longest)"

@@ -35,6 +35,17 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
   )
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+  """Adds the positional argument `model`: what `inference.load` takes."""
+  parser.add_argument("model", help="folder of a run, file of weights, or name of the zoo")
+
+
+def add_video(parser: argparse.ArgumentParser) -> None:
+  """Adds the positional argument `video`: what a `streams.video.Config` takes as its path."""
+  what = "a file with video, a folder of them or of images, or a pattern"
+  parser.add_argument("video", help=what)
+
+
 def parse(
   parser: argparse.ArgumentParser, renamed: Mapping[str, str] = NONE, *, last: bool = False
 ) -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """Every staged model at its smallest, beside the ordinary way to run it."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -102,10 +103,16 @@ CASES: dict[str, Callable[[], Case]] = {
   "inception": lambda: image_net(
     lambda x: inception.inception(DEEP_INCEPTION, x), inception.staged(DEEP_INCEPTION, SIDE, SIDE)
   ),
-  "stream_perceiver": lambda: of_zoo(stream_perceiver_config()),
-  "moog": lambda: of_zoo(moog_config()),
-  "rvm": lambda: of_zoo(rvm_config()),
 }
+SMALLER = {"stream_perceiver": stream_perceiver_config, "moog": moog_config, "rvm": rvm_config}
+
+
+def of_family(name: str) -> Case:
+  """Returns the case of a family of the zoo, at its smallest."""
+  return of_zoo(SMALLER[name]() if name in SMALLER else zoo.config(f"{name}/nano"))
+
+
+CASES |= {name: functools.partial(of_family, name) for name, f in zoo.FAMILIES.items() if f.stages}
 
 
 def frames_of(staged: Staged, ticks: int) -> dict[str, np.ndarray]:
