@@ -6,6 +6,7 @@ agree, is corrected towards the best match of its initial appearance, and stays 
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -73,7 +74,7 @@ class Evidence(NamedTuple):
 
   Attributes:
     steps: Displacements in pixels, (y, x): matched motion, damped velocity, to the best match of
-      the birth key, to that of the slow key, none.
+      the birth key, of the slow key, of the birth key in the wide search, none.
     log_weights: Log-weights of the steps in the mean by which the rules move the latent.
     likeness: Normalised correlation with the birth key and the slow key at their best matches.
     trip: Forward-backward error of the matched motion in pixels.
@@ -82,8 +83,8 @@ class Evidence(NamedTuple):
     confidence: `PositionedState.confidence` by the rules.
   """
 
-  steps: Float[Array, "B P 5 2"]
-  log_weights: Float[Array, "B P 5"]
+  steps: Float[Array, "B P 6 2"]
+  log_weights: Float[Array, "B P 6"]
   likeness: Float[Array, "B P 2"]
   trip: Float[Array, "B P"]
   found: Bool[Array, "B P"]
@@ -103,14 +104,29 @@ class Evidence(NamedTuple):
     return jnp.concatenate([flat, self.likeness, jnp.stack(single, axis=-1)], axis=-1)
 
 
-def follow(frames: FramePair, state: PositionedState, *, side: int, reach: int) -> Evidence:
+class Search(NamedTuple):
+  """Sizes of the searches for keys, in pixels.
+
+  Attributes:
+    side: Rows and columns of a key.
+    reach: Radius of the search around the expected position of each latent.
+    wide_reach: Radius around the last position of latents that are not found there.
+    num_wide: Latents for which there is a wide search in each tick, in turns.
+  """
+
+  side: int
+  reach: int
+  wide_reach: int
+  num_wide: int
+
+
+def follow(frames: FramePair, state: PositionedState, search: Search) -> Evidence:
   """Returns the measurements of each latent in the newest image.
 
   Args:
     frames: The previous image and the newest one.
     state: State after the previous image.
-    side: Rows and columns of the keys in pixels.
-    reach: Radius of the search for the keys around the expected position in pixels.
+    search: Sizes of the searches.
   """
   size = frames.newest.shape[1:3]
   at = to_pixels(state.position, size)
@@ -119,17 +135,16 @@ def follow(frames: FramePair, state: PositionedState, *, side: int, reach: int) 
   agrees = trip <= _MAX_TRIP_PX
   coast = DAMPING * _scale(state.velocity, size)
   expected = where_rows(agrees, motion, coast)
-  birth, slow = match_patches(
-    frames.newest, [state.birth, state.slow], at + expected, side=side, reach=reach
-  )
-  steps = [motion, coast, expected + birth.offset, expected + slow.offset, jnp.zeros_like(motion)]
+  keys, side, reach = [state.birth, state.slow], search.side, search.reach
+  birth, slow = match_patches(frames.newest, keys, at + expected, side=side, reach=reach)
   draw = jnp.where(birth.likeness >= _DRAW_LIKENESS, _DRAW, 0.0)
   inside = _is_inside(at + expected + draw[..., None] * birth.offset, size)
   kept = (state.visible > 0) & agrees & (birth.likeness >= _KEEP_LIKENESS)
   found = inside & (kept | (birth.likeness >= _FIND_LIKENESS))
-  ways = agrees.astype(jnp.float32), 1 - agrees.astype(jnp.float32)
-  weights = jnp.stack([ways[0] * (1 - draw), ways[1] * (1 - draw), draw, 0 * draw, 0 * draw], -1)
-  weights = where_rows(found, weights, jnp.zeros_like(weights).at[..., -1].set(1.0))
+  wide, again = _search_wide(frames.newest, state, at, (state.age > 0) & ~found, search)
+  steps = [motion, coast, expected + birth.offset, expected + slow.offset, wide, 0 * wide]
+  weights = _weights(agrees, found, again, draw)
+  found = found | again
   sure = state.confidence + 0.5 * (2 * SURE * (birth.likeness - 0.5) - state.confidence)
   return Evidence(
     jnp.stack(steps, axis=2),
@@ -138,7 +153,41 @@ def follow(frames: FramePair, state: PositionedState, *, side: int, reach: int) 
     trip,
     found,
     jnp.where(found, SURE, -SURE),
-    where_rows(found, sure, less_sure(state.confidence)),
+    where_rows(again, jnp.zeros_like(sure), where_rows(found, sure, less_sure(state.confidence))),
+  )
+
+
+def _weights(agrees: Array, found: Array, again: Array, draw: Array) -> Float[Array, "B P 6"]:
+  """Returns the weights of the steps by the rules: flags and the share of the birth key."""
+  flags = agrees & found, ~agrees & found, found, again, ~(found | again)
+  moved, coasts, seen, far, waits = (flag.astype(jnp.float32) for flag in flags)
+  parts = [moved * (1 - draw), coasts * (1 - draw), seen * draw, 0 * draw, far, waits]
+  return jnp.stack(parts, axis=-1)
+
+
+def _search_wide(
+  image: Array, state: PositionedState, at: Array, lost: Bool[Array, "B P"], search: Search
+) -> tuple[Float[Array, "B P 2"], Bool[Array, "B P"]]:
+  """Returns the step to the best match of the birth key far around, and where that is a find.
+
+  Few of the lost latents are searched for in a tick; which of them changes with their age.
+  """
+  count = min(search.num_wide, at.shape[1])
+  if not count:
+    return jnp.zeros_like(at), jnp.zeros_like(lost)
+  number = jnp.arange(at.shape[1], dtype=jnp.int32)[None]
+  turn = (number * 7919 + state.age * 10477) % 1009  # any order that changes from tick to tick
+  _, chosen = jax.lax.top_k(jnp.where(lost, turn, -1), count)
+  pick = lambda x: jnp.take_along_axis(x, chosen[..., None], axis=1)  # noqa: E731
+  (match,) = match_patches(
+    image, [pick(state.birth)], pick(at), side=search.side, reach=search.wide_reach
+  )
+  found = (match.likeness >= _FIND_LIKENESS) & jnp.take_along_axis(lost, chosen, axis=1)
+  found = found & _is_inside(pick(at) + match.offset, image.shape[1:3])
+  rows = jnp.broadcast_to(jnp.arange(at.shape[0])[:, None], chosen.shape)
+  return (
+    jnp.zeros_like(at).at[rows, chosen].set(match.offset),
+    jnp.zeros_like(lost).at[rows, chosen].set(found),
   )
 
 

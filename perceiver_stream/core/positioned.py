@@ -27,6 +27,7 @@ from perceiver_stream.core.following import (
   SURE,
   Evidence,
   PositionedState,
+  Search,
   follow,
   less_sure,
   to_pixels,
@@ -50,10 +51,10 @@ from perceiver_stream.nn import (
   unit_length,
   where_rows,
 )
-from perceiver_stream.types import Layers, Share, Size
+from perceiver_stream.types import Count, Layers, Share, Size
 
 STARTS = ("grid", "random")
-_STEPS = 5  # of `Evidence.steps`
+_STEPS = 6  # of `Evidence.steps`
 _CORRECTIONS = (
   _STEPS,
   2,
@@ -79,6 +80,8 @@ class PositionedConfig(CoreConfig):
       row and recording).
     patch: Side of the keys, pixels; odd.
     reach: Largest distance in pixels at which a key is searched for around the expected position.
+    wide_reach: The same around the last position of latents that are not found there.
+    num_wide: Latents in each tick for which there is such a wide search, in turns.
   """
 
   num_predict_layers: Layers = 1
@@ -87,6 +90,8 @@ class PositionedConfig(CoreConfig):
   start: str = "grid"
   patch: Size = 7
   reach: Size = 2
+  wide_reach: Size = 10
+  num_wide: Count = 16
 
   @property
   def num_positioned(self) -> int:
@@ -215,7 +220,8 @@ class Positioned(Core):
   ) -> tuple[Array, PositionedState]:
     """Returns the content with features of the evidence added, and the state after the image."""
     c = self.config
-    evidence = follow(frames, state, side=c.patch, reach=c.reach)
+    search = Search(c.patch, c.reach, c.wide_reach, c.num_wide)
+    evidence = follow(frames, state, search)
     facts = evidence.facts(state)
     learned = self.judge(content[:, : c.num_positioned], facts)
     changes = self._moved(learned, state, evidence, frames)

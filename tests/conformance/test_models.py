@@ -61,7 +61,8 @@ def gated_and_conv() -> stream_perceiver.Config:
 
 
 def with_positions() -> stream_perceiver.Config:
-  core = PositionedConfig(num_latents=5, latent_dim=8, num_heads=2, global_share=0.4, patch=3)
+  keys = {"patch": 3, "wide_reach": 3, "num_wide": 2}
+  core = PositionedConfig(num_latents=5, latent_dim=8, num_heads=2, global_share=0.4, **keys)
   return mixture(core, pixels=frame(), audio=audio.Config())
 
 

@@ -19,7 +19,7 @@ GRID = coordinates((4, 4))
 
 
 def config(num: int = LATENTS, **changes) -> PositionedConfig:
-  sizes = {"latent_dim": 8, "num_heads": 2, "global_share": 0.25, "patch": 5}
+  sizes = {"latent_dim": 8, "num_heads": 2, "global_share": 0.25, "patch": 5, "wide_reach": 6}
   return PositionedConfig(num_latents=num, **(sizes | changes))
 
 
@@ -136,6 +136,21 @@ def test_what_is_covered_waits_unsure_and_is_seen_again():
   assert (last.visible[0] > 0).all()
 
 
+def test_what_comes_back_elsewhere_is_found_by_the_wide_search():
+  here, there = moving((0, 0)), moving((1, 1), 2 * TICKS)
+  frames = np.concatenate([here, here]).copy()
+  frames[3:6] = 0.5
+  frames[6:] = there[5]  # five pixels down and right
+  _, states, last = run(frames)
+  keep = inner(states.position)
+  moved = pixels(last.position[0]) - pixels(states.position[2, 0])
+  found = np.abs(moved - 5).max(-1) < 0.5
+  assert np.mean(found[keep]) > 0.8 and (last.visible[0][keep & found] > 0).all()
+  _, states, last = run(frames, changes={"num_wide": 0})
+  moved = pixels(last.position[0]) - pixels(states.position[2, 0])
+  assert np.mean((np.abs(moved - 5).max(-1) < 0.5)[keep]) < 0.3
+
+
 def test_a_missing_frame_holds_the_state_whatever_it_contains():
   observed = np.ones((TICKS, ROWS), bool)
   observed[2:4, 0] = False
@@ -202,9 +217,9 @@ def test_latents_with_positions_are_interchangeable():
   mixed["latents"] = jnp.concatenate([last.latents[:, order], last.latents[:, PLACED:]], axis=1)
   one, _ = unroll(params, inputs, last)
   two, _ = unroll(params, inputs, type(last)(**mixed))
-  np.testing.assert_allclose(one.position[:, :, order], two.position, atol=1e-4)
-  np.testing.assert_allclose(one.latents[:, :, order], two.latents[:, :, :PLACED], atol=1e-4)
-  np.testing.assert_allclose(one.latents[:, :, PLACED:], two.latents[:, :, PLACED:], atol=1e-4)
+  np.testing.assert_allclose(one.position[:, :, order], two.position, atol=2e-3)
+  np.testing.assert_allclose(one.latents[:, :, order], two.latents[:, :, :PLACED], atol=2e-3)
+  np.testing.assert_allclose(one.latents[:, :, PLACED:], two.latents[:, :, PLACED:], atol=2e-3)
 
 
 @pytest.mark.parametrize(("num", "start"), [(4, "grid"), (23, "grid"), (12, "random")])
@@ -241,7 +256,7 @@ def test_untrained_corrections_are_zero_and_learned_ones_move_positions():
   params, states, _ = run(frames)
   output = params["core/judge_output"]
   assert not np.any(output["w"]) and not np.any(output["b"])
-  params["core/judge_output"]["b"] = output["b"].at[5:7].set(1.0)  # the offset, (y, x)
+  params["core/judge_output"]["b"] = output["b"].at[6:8].set(1.0)  # the offset, (y, x)
   _, pushed, _ = run(frames, params)
   assert (pushed.position[1] > states.position[1] + 0.5 / SIDE).all()
 
