@@ -20,6 +20,7 @@ from perceiver_stream import streams
 from perceiver_stream.evaluation import clips
 from perceiver_stream.inference.latent_tracking import LatentTracker, untrained_model
 from perceiver_stream.inference.tracking_methods import method_of
+from perceiver_stream.streams import probe
 
 CLASSICAL = ("static", "lk_gray", "dis_template")
 APART = 50  # pictures of a video between two that clips are made of
@@ -47,7 +48,7 @@ def moved_images(path: str, num: int, ticks: int, points: int) -> list[clips.Cli
   Raises:
     ValueError: The video has fewer than `num` such images.
   """
-  probe = streams.probe.probe(path)
+  about = probe.probe(path)
   config = streams.video.picture_by_picture(
     path,
     0.0,
