@@ -20,7 +20,7 @@ from perceiver_stream import streams
 from perceiver_stream.evaluation import clips
 from perceiver_stream.inference.latent_tracking import LatentTracker, untrained_model
 from perceiver_stream.inference.tracking_methods import method_of
-from perceiver_stream.streams import probe
+from perceiver_stream.streams import probe, video
 
 CLASSICAL = ("static", "lk_gray", "dis_template")
 APART = 50  # pictures of a video between two that clips are made of
@@ -49,11 +49,11 @@ def moved_images(path: str, num: int, ticks: int, points: int) -> list[clips.Cli
     ValueError: The video has fewer than `num` such images.
   """
   about = probe.probe(path)
-  config = streams.video.picture_by_picture(
+  config = video.picture_by_picture(
     path,
     0.0,
-    height=probe.height,
-    width=probe.width,
+    height=about.height,
+    width=about.width,
     crop="squash",
     max_ticks=APART * (num - 1) + 1,
   )
