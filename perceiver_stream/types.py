@@ -2,7 +2,7 @@
 
 Legend of the shape letters used in annotations and docstrings:
 
-  B  batch rows (parallel streams)           T  ticks (time-major arrays start with T)
+  B  batch rows (parallel streams)          T  ticks (time-major arrays start with T)
   N  tokens (encoder inputs)                C  channels of a token
   L  latents                                D  channels of a latent
   Q  queries (decoder inputs)               E  channels of a query
