@@ -66,19 +66,21 @@ class ConvLstm(hk.RNNCore):
     self, x: Float[Array, "T B h w C"], is_first: Bool[Array, "T B"], state: ConvLstmState
   ) -> ConvLstmState:
     """Returns the states after each of T ticks."""
-    gates = 4 * self.output_dim
-    read = Conv2D(gates, kernel=self.kernel, name="input")(x.reshape(-1, *x.shape[2:]))
-    read = read.reshape(*x.shape[:-1], gates)
-    shape = (self.kernel**2 * self.output_dim, gates)
+    width = 4 * self.output_dim
+    read = Conv2D(width, kernel=self.kernel, name="input")(x.reshape(-1, *x.shape[2:]))
+    read = read.reshape(*x.shape[:-1], width)
+    shape = (self.kernel**2 * self.output_dim, width)
     recurrent = hk.get_parameter("recurrent_w", shape, jnp.float32, lecun_normal())
 
     def tick(before: ConvLstmState, now: tuple) -> tuple[ConvLstmState, ConvLstmState]:
       read, first = now
       before = jax.tree.map(lambda s: where_rows(first, 0.0, s), before)
-      said = read + extract_patches(before.hidden, self.kernel) @ recurrent
-      let_in, kept, new, shown = jnp.split(said, 4, axis=-1)
-      cell = jax.nn.sigmoid(kept + 1) * before.cell + jax.nn.sigmoid(let_in) * jnp.tanh(new)
-      after = ConvLstmState(jax.nn.sigmoid(shown) * jnp.tanh(cell), cell)
+      gates = read + extract_patches(before.hidden, self.kernel) @ recurrent
+      input_gate, forget_gate, new, output_gate = jnp.split(gates, 4, axis=-1)
+      cell = jax.nn.sigmoid(forget_gate + 1) * before.cell + jax.nn.sigmoid(input_gate) * jnp.tanh(
+        new
+      )
+      after = ConvLstmState(jax.nn.sigmoid(output_gate) * jnp.tanh(cell), cell)
       return after, after
 
     return jax.lax.scan(tick, state, (read, is_first))[1]

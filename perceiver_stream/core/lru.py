@@ -72,34 +72,34 @@ class GatedLru(hk.RNNCore):
   ) -> tuple[Float[Array, "B N D"], LruState]:
     """Returns the output of a tick and the next state; inputs are tokens and `is_first`."""
     x, is_first = inputs
-    seen = causal_taps(self._input(x)[None], prev_state.seen, is_first[None])[0]
-    decay, inflow = self._gates(self._filtered(seen))
+    taps = causal_taps(self._input(x)[None], prev_state.seen, is_first[None])[0]
+    decay, inflow = self._gates(self._filtered(taps))
     before = where_rows(is_first, 0.0, prev_state.hidden)
     hidden = decay * before + inflow
-    return self._output(x, hidden), LruState(hidden, seen[:, 1:])
+    return self._output(x, hidden), LruState(hidden, taps[:, 1:])
 
   def unroll(
     self, x: Float[Array, "T B N D"], is_first: Bool[Array, "T B"], state: LruState
   ) -> tuple[Float[Array, "T B N D"], LruState]:
     """Returns the outputs and states of all ticks, computed in parallel."""
-    seen = causal_taps(self._input(x), state.seen, is_first)
-    decay, inflow = self._gates(self._filtered(seen))
+    taps = causal_taps(self._input(x), state.seen, is_first)
+    decay, inflow = self._gates(self._filtered(taps))
     decay = where_rows(is_first, 0.0, decay)
     inflow = inflow.at[0].add(decay[0] * state.hidden)
     _, hidden = jax.lax.associative_scan(_compose, (decay, inflow))
-    return self._output(x, hidden), LruState(hidden, seen[:, :, 1:])
+    return self._output(x, hidden), LruState(hidden, taps[:, :, 1:])
 
   @hk.name_like("__call__")
   def _input(self, x: Array) -> Array:
     return Linear(self.config.dim, name="input")(x)
 
   @hk.name_like("__call__")
-  def _filtered(self, seen: Float[Array, "*T B K N E"]) -> Float[Array, "*T B N E"]:
+  def _filtered(self, taps: Float[Array, "*T B K N E"]) -> Float[Array, "*T B N E"]:
     c = self.config
     init = hk.initializers.RandomNormal(c.conv_width**-0.5)
     kernel = hk.get_parameter("conv_w", (c.conv_width, c.dim), jnp.float32, init)
     bias = hk.get_parameter("conv_b", (c.dim,), jnp.float32, jnp.zeros)
-    filtered = jnp.einsum("...kne,ke->...ne", seen, kernel)
+    filtered = jnp.einsum("...kne,ke->...ne", taps, kernel)
     return filtered + jnp.broadcast_to(bias, filtered.shape)
 
   @hk.name_like("__call__")

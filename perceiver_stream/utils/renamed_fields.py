@@ -1,4 +1,4 @@
-"""Fields of configs under the names they had in earlier versions, for one version."""
+"""Renamed fields of configs: old names are accepted for one version."""
 
 import dataclasses
 import functools
@@ -7,15 +7,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from perceiver_stream.utils.warn import warn
 
-_TABLE = "_renamed_fields"  # attribute of a class, what `renamed_fields` was given
+_TABLE = "_renamed_fields"  # class attribute with the arguments of `renamed_fields`
 
 
 class Moved(NamedTuple):
-  """The field of today for one of an earlier version.
+  """The current field for one of an earlier version.
 
   Attributes:
-    path: Its name; dotted where it is a field of a field.
-    values: Its value by the old one; old values that are not in it set nothing. None: the same.
+    path: Name of the current field; dotted if it is nested.
+    values: New values, keyed by old ones; other old values set nothing. None: the same value.
   """
 
   path: str
@@ -23,7 +23,7 @@ class Moved(NamedTuple):
 
 
 class _Gone:
-  """An attribute that names its successor when it is read or set."""
+  """An attribute whose use raises an error with the new name."""
 
   def __init__(self, message: str):
     self.message = message
@@ -39,13 +39,13 @@ Kind = TypeVar("Kind", bound=type)
 
 
 def renamed_fields(**moved: Moved) -> Callable[[Kind], Kind]:
-  """Returns a decorator for a dataclass some of whose fields had other names.
+  """Returns a decorator for a dataclass with renamed fields.
 
-  Objects can still be made with an old name, with a warning, and `files.codec` reads it from JSON.
-  Reading or setting it on an object is an AttributeError that gives the new name.
+  The constructor accepts old names with a warning, and `files.codec` reads them from JSON. Reading or
+  setting an old name of an object is an AttributeError with the new name.
 
   Args:
-    moved: Fields of today by their old names; of two that set one field the later counts.
+    moved: Current fields, keyed by old names; if two set the same field, the later one is used.
   """
 
   def decorate(kind: Kind) -> Kind:
@@ -68,10 +68,10 @@ def renamed_fields(**moved: Moved) -> Callable[[Kind], Kind]:
 
 
 def updated(kind: type, fields: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the arguments of a dataclass of today from some with fields of earlier versions.
+  """Returns the arguments of a dataclass, with fields of earlier versions converted.
 
   Raises:
-    TypeError: The value of an old field cannot be looked up, or set.
+    TypeError: The value of an old field cannot be converted.
   """
   fields, known = dict(fields), {f.name: f for f in dataclasses.fields(kind)}
   for name, (path, values) in getattr(kind, _TABLE, {}).items():
@@ -89,7 +89,7 @@ def updated(kind: type, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def successor(kind: type, name: str) -> str:
-  """Returns the dotted name of today for an old field, and what its values are; empty if it is none."""
+  """Returns the current dotted name of an old field, with its values; empty if there is none."""
   table = getattr(kind, _TABLE, {})
   if name not in table:
     return ""
