@@ -6,8 +6,9 @@ A model has one `Modality` per name and calls, in this order,
   query_grid → query_features → head → assemble    to decode (`head_without_input` if not read),
   target, copy, loss, metric, picture              to train and evaluate.
 
-`Modality` has defaults; each file of this package overrides some of them. Only `tokens`,
-`query_features` and `head` have parameters and must be called inside a Haiku transform.
+`Modality` has defaults in four roles, `Space`, `Tokenizer`, `Decoder` and `Criterion`; each file of this
+package overrides some of them. Only `tokens`, `query_features` and the heads have parameters and must
+be called inside a Haiku transform.
 """
 
 from dataclasses import dataclass
@@ -73,39 +74,43 @@ class Queries(NamedTuple):
   displacement: Float[Array, " Q"]
 
 
-# New names of methods, keyed by those of earlier versions.
-RENAMED = {
-  "canonical": "preprocess",
-  "enrich": "derive",
-  "fake": "random_observation",
-  "head_unseen": "head_without_input",
-  "local": "query_features",
-  "natural": "postprocess",
-}
+class Space:
+  """Shapes: what an observation is to the model, what a prediction is, and its cells.
 
+  A prediction is cut into the cells of a grid; a token and a query belong to each.
+  """
 
-class Modality:
-  """One kind of observation under one name; see the module's docstring."""
-
-  metric_name = "mse"
+  name: str
   config: Any
-
-  def __init_subclass__(cls) -> None:
-    """Raises TypeError if a modality defines a method under the name of an earlier version."""
-    for old in sorted(RENAMED.keys() & vars(cls).keys()):
-      raise TypeError(f"{cls.__name__}.{old} is now called {RENAMED[old]}; rename the method.")
-
-  def __init__(self, name: str, config: Any):
-    config.validate()
-    self.name = name
-    self.config = config
-    self.spec: ModalitySpec = config.spec
-
-  # --- encoding -------------------------------------------------------------------------------
+  spec: ModalitySpec
 
   def preprocess(self, raw: Num[Array, "..."]) -> Num[Array, "..."]:
     """Returns the observation in the model's representation; by default, as float32."""
     return jnp.asarray(raw, jnp.float32)
+
+  def copy(self, value: Num[Array, "..."]) -> Float[Array, "..."]:
+    """Returns this observation in the prediction space, as the copying baseline."""
+    return value
+
+  def grid_shape(self) -> tuple[int, ...]:
+    """Shape of the grid of cells; each has one token and one query."""
+    return (1,)
+
+  def query_grid(self) -> np.ndarray:
+    """Returns the centres of all cells, row-major, `[Q, d]` float64 in [-1, 1]."""
+    return coordinates(self.grid_shape())
+
+  def split(self, prediction: Float[Array, "B ..."]) -> Float[Array, "B Q ..."]:
+    """Returns a whole prediction divided into its cells."""
+    return prediction[:, None]
+
+  def assemble(self, cells: Float[Array, "B Q ..."]) -> Float[Array, "B ..."]:
+    """Returns the whole prediction from all its cells; the inverse of `split`."""
+    return cells[:, 0]
+
+
+class Tokenizer(Space):
+  """Encoding: memory of the last observations, features derived from it, and tokens."""
 
   def initial_memory(self, batch_size: int) -> Memory:
     """Returns an empty memory."""
@@ -143,15 +148,23 @@ class Modality:
     cells = precision.cast(self._cells(memory, derived))  # [B, N, F]
     return self._embed(cells, self.query_grid(), dim, "tokens")
 
-  # --- decoding ------------------------------------------------------------------------------
+  def _cells(self, memory: Memory, derived: Any) -> Float[Array, "B N F"]:
+    """Returns the input channels of every cell: newest value and change in prediction space."""
+    del derived
+    last, previous = self.copy(memory.last), self.copy(memory.previous)
+    cells = [self.split(x) for x in (last, last - previous, memory.slow - last)]
+    return jnp.concatenate([c.reshape(*c.shape[:2], -1) for c in cells], axis=-1)
 
-  def grid_shape(self) -> tuple[int, ...]:
-    """Shape of the grid of cells; each has one token and one query."""
-    return (1,)
+  def _embed(self, cells: Array, positions: np.ndarray, dim: int, name: str) -> Array:
+    shape = self.grid_shape()
+    table = fourier_linear(positions, self.config.num_bands, [max(n, 2) for n in shape])
+    table = jnp.asarray(table, cells.dtype)
+    table = jax.lax.broadcast_in_dim(table, (cells.shape[0], *table.shape), (1, 2))
+    return Linear(dim, name=f"{self.name}_{name}")(jnp.concatenate([cells, table], axis=-1))
 
-  def query_grid(self) -> np.ndarray:
-    """Returns the centres of all cells, row-major, `[Q, d]` float64 in [-1, 1]."""
-    return coordinates(self.grid_shape())
+
+class Decoder(Tokenizer):
+  """Decoding: query features, of the same cells as tokens, and heads from decoded queries."""
 
   def query_features(
     self,
@@ -217,33 +230,20 @@ class Modality:
     raw = jnp.full((batch_size, *self.spec.shape), middle, self.spec.dtype)
     return self.copy(self.preprocess(raw))
 
-  def split(self, prediction: Float[Array, "B ..."]) -> Float[Array, "B Q ..."]:
-    """Returns a whole prediction divided into its cells."""
-    return prediction[:, None]
 
-  def assemble(self, cells: Float[Array, "B Q ..."]) -> Float[Array, "B ..."]:
-    """Returns the whole prediction from all its cells; the inverse of `split`."""
-    return cells[:, 0]
+class Criterion(Space):
+  """Training and evaluation: targets, loss and metric, and predictions as users see them."""
 
-  # --- training and evaluation
-  # ---------------------------------------------------------------------
+  metric_name = "mse"
 
   def target(self, value: Num[Array, "..."]) -> Num[Array, "..."]:
     """Returns the target that a prediction is compared with."""
-    return value
-
-  def copy(self, value: Num[Array, "..."]) -> Float[Array, "..."]:
-    """Returns this observation in the prediction space, as the copying baseline."""
     return value
 
   def newest(self, memory: Memory, displacement: int) -> Num[Array, "B ..."]:
     """Returns the observation that is copied as baseline of `displacement` ticks: the last."""
     del displacement
     return memory.last
-
-  def postprocess(self, prediction: np.ndarray) -> np.ndarray:
-    """Returns one or more predictions in the units of the stream; by default, unchanged."""
-    return prediction
 
   def loss(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
     """Returns the training loss per element of the batch, `[N]`."""
@@ -252,6 +252,10 @@ class Modality:
   def metric(self, prediction: Float[Array, "N ..."], target: Num[Array, "N ..."]) -> Array:
     """Returns the reported error per element of the batch, `[N]`, named `metric_name`."""
     return self.loss(prediction, target)
+
+  def postprocess(self, prediction: np.ndarray) -> np.ndarray:
+    """Returns one or more predictions in the units of the stream; by default, unchanged."""
+    return prediction
 
   def picture(self, prediction: np.ndarray) -> np.ndarray:
     """Returns an RGB image, uint8 `[h, w, 3]`, of one prediction or target."""
@@ -270,21 +274,31 @@ class Modality:
     low, high = (low, high) if high > low else (-1.0, 1.0)
     return rng.uniform(low, high, shape).astype(self.spec.dtype)
 
-  # --- parts --------------------------------------------------------------------------------------
 
-  def _cells(self, memory: Memory, derived: Any) -> Float[Array, "B N F"]:
-    """Returns the input channels of every cell: newest value and change in prediction space."""
-    del derived
-    last, previous = self.copy(memory.last), self.copy(memory.previous)
-    cells = [self.split(x) for x in (last, last - previous, memory.slow - last)]
-    return jnp.concatenate([c.reshape(*c.shape[:2], -1) for c in cells], axis=-1)
+# New names of methods, keyed by those of earlier versions.
+RENAMED = {
+  "canonical": "preprocess",
+  "enrich": "derive",
+  "fake": "random_observation",
+  "head_unseen": "head_without_input",
+  "local": "query_features",
+  "natural": "postprocess",
+}
 
-  def _embed(self, cells: Array, positions: np.ndarray, dim: int, name: str) -> Array:
-    shape = self.grid_shape()
-    table = fourier_linear(positions, self.config.num_bands, [max(n, 2) for n in shape])
-    table = jnp.asarray(table, cells.dtype)
-    table = jax.lax.broadcast_in_dim(table, (cells.shape[0], *table.shape), (1, 2))
-    return Linear(dim, name=f"{self.name}_{name}")(jnp.concatenate([cells, table], axis=-1))
+
+class Modality(Decoder, Criterion):
+  """One kind of observation under one name: all roles together; see the module's docstring."""
+
+  def __init_subclass__(cls) -> None:
+    """Raises TypeError if a modality defines a method under the name of an earlier version."""
+    for old in sorted(RENAMED.keys() & vars(cls).keys()):
+      raise TypeError(f"{cls.__name__}.{old} is now called {RENAMED[old]}; rename the method.")
+
+  def __init__(self, name: str, config: Any):
+    config.validate()
+    self.name = name
+    self.config = config
+    self.spec: ModalitySpec = config.spec
 
 
 def blend(last: Array, direct: Array, gate: Array) -> Array:
