@@ -181,7 +181,7 @@ class Killer:
     text = self._log.read_text() if self._log.exists() else ""
     if "damaged" in text:
       raise AssertionError(f"a kill left a damaged checkpoint:\n{text[-3000:]}")
-    went = re.search(r"going on from window (\d+)|; (starting) in", text)
+    went = re.search(r"resuming from window (\d+)|; (starting) in", text)
     self.restarts += bool(went)
     if went and int(went.group(1) or 0) != (before or 0):
       raise AssertionError(f"the newest checkpoint was {before}, but:\n{text[-3000:]}")

@@ -184,15 +184,15 @@ def autoencode(
   per_tick = config.samples // config.num_frames
   clips = clips_of(ticks, config.num_frames)
   tally, labels, done, has_sound, count = _Tally(), [], 0, False, 0
-  with VideoWriter(path, rate_hz=rate_hz, audio_rate_hz=per_tick * rate_hz) as movie:
+  with VideoWriter(path, rate_hz=rate_hz, audio_rate_hz=per_tick * rate_hz) as writer:
     for clip in clips:
       state = encode_clip(loaded.model, loaded.params, clip)
       got = decode_clip(loaded.model, loaded.params, state, outputs)
       real, samples = clip.ticks, clip.ticks * per_tick
       for t in range(real):
         shown = [clip.pixels[t], *[images.to_rgb(p) for p in got.get("pixels", [])[t : t + 1]]]
-        movie.write_frame(np.concatenate(shown, axis=1))
-      movie.write_sound(np.clip(got.get("audio", clip.audio)[:samples], -1, 1))
+        writer.write_frame(np.concatenate(shown, axis=1))
+      writer.write_sound(np.clip(got.get("audio", clip.audio)[:samples], -1, 1))
       tally.add(clip, got, samples)
       labels += [np.asarray(jax.nn.softmax(got["label"]))] if "label" in got else []
       done, count, has_sound = done + real, count + 1, has_sound or clip.has_sound

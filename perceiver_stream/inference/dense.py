@@ -24,12 +24,14 @@ def as_reading(watched: ReadoutLearner[Reader], params: PyTree, chunk: int = CHU
   """
 
   def read(frames: np.ndarray) -> dict[str, np.ndarray]:
-    eye, told = FeatureExtractor(watched.model, watched.params, chunk), []
+    extractor, predictions = FeatureExtractor(watched.model, watched.params, chunk), []
     for at in range(0, len(frames), chunk):
-      sight = jax.tree.map(lambda x: x[:, 0], eye(frames[at : at + chunk]))
-      told.append(jax.device_get(watched.readout.read(params, sight)))
+      features = jax.tree.map(lambda x: x[:, 0], extractor(frames[at : at + chunk]))
+      predictions.append(jax.device_get(watched.readout.read(params, features)))
     return {
-      name: modality.postprocess(np.concatenate([piece[name] for piece in told])[: len(frames)])
+      name: modality.postprocess(
+        np.concatenate([piece[name] for piece in predictions])[: len(frames)]
+      )
       for name, modality in watched.readout.modalities.items()
     }
 

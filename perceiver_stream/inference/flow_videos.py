@@ -99,14 +99,14 @@ def write_video(
     raise ValueError("flow: the video has fewer than two images at this rate; raise --rate_hz.")
   speed, scores, steps_s = float(max_speed), [], []
   with contextlib.ExitStack() as files:
-    movie = files.enter_context(VideoWriter(folder / "flow.mp4"))
+    writer = files.enter_context(VideoWriter(folder / "flow.mp4"))
     archive = flow_files.FlowArchive(folder / "flows.npz") if save_flows else None
     if archive is not None:
       files.enter_context(archive)
     for pair in _again(first, pairs):
       speed = speed if max_speed else max(speed, speed_of(pair.flow))
       start_s, end_s = (time_s - first.times_s[0] for time_s in pair.times_s)
-      movie.write_frame(np.concatenate([pair.first, drawn(pair.flow, speed)], axis=1), start_s)
+      writer.write_frame(np.concatenate([pair.first, drawn(pair.flow, speed)], axis=1), start_s)
       if archive is not None:
         archive.add(pair.flow, (start_s, end_s))
       scores.append(flow_estimation.warp_psnr(pair))

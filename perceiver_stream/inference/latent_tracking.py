@@ -52,7 +52,7 @@ class LatentTracker:
     self,
     model: Model,
     params: PyTree,
-    asked: Float[np.ndarray, "N 3"],
+    queries: Float[np.ndarray, "N 3"],
     *,
     from_grid: bool = False,
     chunk: int = CHUNK,
@@ -78,11 +78,11 @@ class LatentTracker:
         f"{type(getattr(model.config, 'core', None)).__name__}."
       )
     self._model, self._params, self._chunk, self._ticks = model, params, chunk, 0
-    self._times, self._places = asked[:, 0].astype(int), asked[:, 1:].astype(np.float32)
+    self._times, self._places = queries[:, 0].astype(int), queries[:, 1:].astype(np.float32)
     self._from_grid = from_grid
-    self._carrier = np.full(len(asked), -1)
-    self._offset = np.zeros((len(asked), 2), np.float32)
-    turns = 1 if from_grid else max(1, -(-len(asked) // self._slots))
+    self._carrier = np.full(len(queries), -1)
+    self._offset = np.zeros((len(queries), 2), np.float32)
+    turns = 1 if from_grid else max(1, -(-len(queries) // self._slots))
     self._states = [model.initial_state(params, 1)] * turns
 
   def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> TrackChunk:

@@ -130,7 +130,7 @@ def write_tracks(
   """
   options = options or Options()
   options.validate()
-  told: list[TrackChunk] = []
+  chunks: list[TrackChunk] = []
   times: list[np.ndarray] = []
   count = 0
   with contextlib.ExitStack() as files:
@@ -139,31 +139,31 @@ def write_tracks(
     if first is None:
       raise ValueError("track: the video has no frame.")
     size = first[0].shape[1:3]
-    asked = check_queries_for_size(size, queries, "track")
+    checked = check_queries_for_size(size, queries, "track")
     follower, sinks = (
-      follow(asked),
+      follow(checked),
       [files.enter_context(s) for s in _sinks(folder, options)],
     )
     for frames, times_s in itertools.chain([first], pieces):
-      told.append(follower(frames))
+      chunks.append(follower(frames))
       times.append(times_s)
-      recent = _joined(told[-2 - options.trail // CHUNK :])
+      recent = _joined(chunks[-2 - options.trail // CHUNK :])
       drawn = draw_tracks(frames, *recent[:2], trail=options.trail, zoom=options.zoom)
       for sink in sinks:
-        sink(track_writers.Chunk(count, times_s, frames, drawn, told[-1]))
+        sink(track_writers.Chunk(count, times_s, frames, drawn, chunks[-1]))
       count += len(frames)
       if should_stop():
         break
     else:
       check_queries_for_size(size, queries, "track", count)
-    said = _joined(told)
-    arrays: dict[str, Any] = said._asdict() | {"queries": asked[:, [0, 2, 1]]}
+    joined = _joined(chunks)
+    arrays: dict[str, Any] = joined._asdict() | {"queries": checked[:, [0, 2, 1]]}
     arrays["time_s"] = np.concatenate(times)
     with atomic.replacing(folder / "tracks.npz") as part, part.open("wb") as file:
       np.savez_compressed(file, **arrays)
-  known = np.asarray(np.isfinite(said.tracks[..., 0]))
+  known = np.asarray(np.isfinite(joined.tracks[..., 0]))
   return TrackSummary(
-    count, said.tracks, float(said.visible[known].mean()) if known.any() else np.nan
+    count, joined.tracks, float(joined.visible[known].mean()) if known.any() else np.nan
   )
 
 
@@ -187,5 +187,5 @@ def _pieces(ticks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[np.ndarray, np
     yield np.stack([tick["pixels"] for tick in piece]), times_s - start_s
 
 
-def _joined(told: list[TrackChunk]) -> TrackChunk:
-  return TrackChunk(*(np.concatenate(x, axis=1) for x in zip(*told, strict=True)))
+def _joined(chunks: list[TrackChunk]) -> TrackChunk:
+  return TrackChunk(*(np.concatenate(x, axis=1) for x in zip(*chunks, strict=True)))

@@ -68,12 +68,12 @@ class FeatureExtractor:
     pixels = np.concatenate([pixels, np.repeat(pixels[-1:], chunk - count, axis=0)])
     start = np.zeros((chunk, 1), bool)
     start[0] = self.ticks == 0
-    seen = {"pixels": pixels[:, None], IS_FIRST: start}
-    sight, self._state = observe_features(
-      self._model, self._params, self._state, seen, flow=self._flow
+    observation = {"pixels": pixels[:, None], IS_FIRST: start}
+    features, self._state = observe_features(
+      self._model, self._params, self._state, observation, flow=self._flow
     )
     self.ticks += count
-    return sight
+    return features
 
 
 class TrackerRunner:
@@ -93,35 +93,35 @@ class TrackerRunner:
     """Starts before the first frame, with the frames and positions of the queries."""
     self._watched, self._params, self._chunk = watched, params, chunk
     self._times, self._places = times.astype(int), places.astype(np.float32)
-    self._eye = FeatureExtractor(watched.model, watched.params, chunk, flow=watched.use_flow)
+    self._extractor = FeatureExtractor(watched.model, watched.params, chunk, flow=watched.use_flow)
     turns = max(1, -(-len(times) // watched.num_slots))  # one, of nothing, without a query
     self._slots = [watched.readout.initial_state(1, watched.num_slots) for _ in range(turns)]
 
   def __call__(self, frames: UInt8[np.ndarray, "T H W 3"]) -> TrackChunk:
     """Returns the tracks in the next frames; see `FeatureExtractor`."""
-    first = self._eye.ticks
-    sight = self._eye(frames)
-    told = [self._told(turn, sight, first) for turn in range(len(self._slots))]
-    return TrackChunk(*(np.concatenate(x)[:, : len(frames)] for x in zip(*told, strict=True)))
+    first = self._extractor.ticks
+    features = self._extractor(frames)
+    chunks = [self._track_slots(turn, features, first) for turn in range(len(self._slots))]
+    return TrackChunk(*(np.concatenate(x)[:, : len(frames)] for x in zip(*chunks, strict=True)))
 
-  def _told(
-    self, turn: int, sight: Features, first: int
+  def _track_slots(
+    self, turn: int, features: Features, first: int
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns positions `[N, chunk, K]`, visibility and certainty of the queries of a turn."""
     slots, state = self._watched.num_slots, self._slots[turn]
     some = slice(turn * slots, (turn + 1) * slots)
-    asked, now = self._places[some], self._times[some] - first
+    queries, now = self._places[some], self._times[some] - first
     start = np.zeros((self._chunk, 1, slots), bool)
     here = np.flatnonzero((now >= 0) & (now < self._chunk))
     start[now[here], 0, here] = True
-    place = np.full((slots, asked.shape[1]), 0.5, np.float32)
-    place[: len(asked)] = asked
+    place = np.full((slots, queries.shape[1]), 0.5, np.float32)
+    place[: len(queries)] = queries
     place = np.broadcast_to(place, (self._chunk, 1, *place.shape))
-    orders = TrackCommands(*jax.device_put((start, place, np.zeros_like(start))))
-    said, self._slots[turn] = self._watched.readout.unroll(self._params, state, sight, orders)
+    commands = TrackCommands(*jax.device_put((start, place, np.zeros_like(start))))
+    said, self._slots[turn] = self._watched.readout.unroll(self._params, state, features, commands)
     found = _answers(said)
-    position, seen, sure = (np.asarray(x)[:, 0, : len(asked)].swapaxes(0, 1) for x in found)
-    return position, seen, np.where(np.isnan(position[..., 0]), np.float32(np.nan), sure)
+    position, visible, sure = (np.asarray(x)[:, 0, : len(queries)].swapaxes(0, 1) for x in found)
+    return position, visible, np.where(np.isnan(position[..., 0]), np.float32(np.nan), sure)
 
 
 @jax.jit
@@ -131,7 +131,7 @@ def _answers(said: Tracks) -> tuple[Array, Array, Array]:
 
 
 def track_points(
-  watched: TrackerLearner, params: PyTree, asked: Float[np.ndarray, "N 3"], chunk: int = CHUNK
+  watched: TrackerLearner, params: PyTree, queries: Float[np.ndarray, "N 3"], chunk: int = CHUNK
 ) -> FrameTracker:
   """Returns a tracker of points by a read-out, for queries as `check_queries` returns them.
 
@@ -142,7 +142,7 @@ def track_points(
   def follow(frames: UInt8[np.ndarray, "T H W 3"]) -> TrackChunk:
     size = np.array(frames.shape[2:0:-1], np.float32)
     if not started:
-      started.append(TrackerRunner(watched, params, asked[:, 0], asked[:, :0:-1] / size, chunk))
+      started.append(TrackerRunner(watched, params, queries[:, 0], queries[:, :0:-1] / size, chunk))
     said = started[0](frames)
     return said._replace(tracks=said.tracks * size)
 
@@ -183,7 +183,7 @@ def make_tracker(name: str, num_points: int) -> tuple[TrackerFactory, str]:
   """
   key = SHORT.get(name, name)
   if key in TRACKERS:
-    return lambda asked: OnlineTracker(TRACKERS[key], asked), f"{key}, without learning"
+    return lambda queries: OnlineTracker(TRACKERS[key], queries), f"{key}, without learning"
   name = name if user_path(name).exists() else bundled.current(name)
   slots, trained = min(num_points, MAX_SLOTS), name in bundled.names()
   random = name in zoo.names() and not trained
@@ -195,12 +195,14 @@ def make_tracker(name: str, num_points: int) -> tuple[TrackerFactory, str]:
     )
   found = untrained_model(name) if random else None
   if found is not None:
-    return lambda asked: LatentTracker(*found, asked), f"{name}, by the fixed rules of its latents"
+    return lambda queries: LatentTracker(
+      *found, queries
+    ), f"{name}, by the fixed rules of its latents"
   watched, params = untrained(name, slots) if random else load_tracker(name, slots)
   if random:
     warn_untrained(name)
   about = f"{name}, untrained" if random else name
-  return lambda asked: track_points(watched, params, asked), about
+  return lambda queries: track_points(watched, params, queries), about
 
 
 __getattr__ = moved.renamed_names(

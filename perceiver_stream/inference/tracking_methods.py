@@ -32,7 +32,7 @@ def as_method(
     chunk: Ticks at a time; the last chunk is padded.
   """
 
-  return method_of(lambda asked: track_points(watched, params, asked, chunk), both_ways, chunk)
+  return method_of(lambda queries: track_points(watched, params, queries, chunk), both_ways, chunk)
 
 
 def method_of(start: TrackerFactory, both_ways: bool = False, chunk: int = CHUNK) -> Method:
@@ -41,20 +41,20 @@ def method_of(start: TrackerFactory, both_ways: bool = False, chunk: int = CHUNK
   Before its query a point stands still and hidden, unless `both_ways`.
   """
 
-  def follow(frames: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    tracks, visible = _followed(start(asked), frames, chunk)
+  def follow(frames: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    tracks, visible = _followed(start(queries), frames, chunk)
     return tracks, ~visible
 
-  def method(frames: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  def method(frames: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     num = len(frames)
-    asked = check_queries(frames, asked, "point tracker")
-    tracks, hidden = follow(frames, asked)
-    before = np.arange(num) < asked[:, :1]
+    queries = check_queries(frames, queries, "point tracker")
+    tracks, hidden = follow(frames, queries)
+    before = np.arange(num) < queries[:, :1]
     if both_ways:
-      earlier = follow(frames[::-1], asked * (-1, 1, 1) + (num - 1, 0, 0))
+      earlier = follow(frames[::-1], queries * (-1, 1, 1) + (num - 1, 0, 0))
       earlier, unseen = (x[:, ::-1] for x in earlier)
     else:
-      earlier, unseen = asked[:, None, :0:-1], True
+      earlier, unseen = queries[:, None, :0:-1], True
     return np.where(before[..., None], earlier, tracks), np.where(before, unseen, hidden)
 
   return method
@@ -63,11 +63,11 @@ def method_of(start: TrackerFactory, both_ways: bool = False, chunk: int = CHUNK
 def as_box_method(watched: TrackerLearner, params: PyTree, chunk: int = CHUNK) -> BoxMethod:
   """Returns a box tracker as a method of `scoring.boxes`; boxes are static before the query."""
 
-  def method(frames: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    watcher = TrackerRunner(watched, params, asked[:, 0], boxes.middles_of(asked[:, 1:]), chunk)
+  def method(frames: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    watcher = TrackerRunner(watched, params, queries[:, 0], boxes.middles_of(queries[:, 1:]), chunk)
     found, _ = _followed(watcher, frames, chunk)
-    before = np.arange(len(frames)) < asked[:, :1]
-    return np.where(before[..., None], asked[:, None, 1:], boxes.corners_of(found))
+    before = np.arange(len(frames)) < queries[:, :1]
+    return np.where(before[..., None], queries[:, None, 1:], boxes.corners_of(found))
 
   return method
 
@@ -76,6 +76,6 @@ def _followed(
   follow: FrameTracker, frames: np.ndarray, chunk: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns positions and visibility in a whole clip."""
-  said = [follow(frames[at : at + chunk]) for at in range(0, len(frames), chunk)]
-  tracks, visible, _ = (np.concatenate(x, axis=1) for x in zip(*said, strict=True))
+  chunks = [follow(frames[at : at + chunk]) for at in range(0, len(frames), chunk)]
+  tracks, visible, _ = (np.concatenate(x, axis=1) for x in zip(*chunks, strict=True))
   return tracks.astype(np.float64), visible

@@ -102,8 +102,8 @@ def of_model(model: Model, convolves: bool = False) -> Learner:
     params: PyTree, state: PyTree, frames: Array, is_first: Array
   ) -> tuple[Any, PyTree]:
     outputs, state = model.unroll(params, state, {"pixels": frames, "is_first": is_first})
-    said = {name: value[:, :, 0] for name, value in outputs.predictions.items()}
-    return Prediction(said["pixels"], said.get("pixels_flow")), state
+    predictions = {name: value[:, :, 0] for name, value in outputs.predictions.items()}
+    return Prediction(predictions["pixels"], predictions.get("pixels_flow")), state
 
   return Learner(init, model.initial_state, predict_frames, convolves)
 

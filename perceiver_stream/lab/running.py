@@ -230,9 +230,9 @@ class Runner:
       in_stream.append(np.asarray(sums))
       if held_out is not None:
         out_of_stream.append(np.asarray(self._score(learning.average, held_out)))
-      told = np.concatenate(in_stream)
-      scored = np.asarray(out_of_stream).reshape(-1, told.shape[1])
-      yield Curves(told, scored, jax.tree.map(jnp.array, learning.average))
+      curves = np.concatenate(in_stream)
+      scored = np.asarray(out_of_stream).reshape(-1, curves.shape[1])
+      yield Curves(curves, scored, jax.tree.map(jnp.array, learning.average))
 
   def _part(
     self, learning: Learning, rate: Array, keys: Array, order: np.ndarray, clips: Clips
@@ -241,11 +241,11 @@ class Runner:
     if not self.program.learner.convolves and len(order):
       learning, sums = self._learn(learning, rate, keys, order, clips)
       return learning, np.asarray(sums)
-    told = [np.zeros((0, self.program.task.num_sums), np.float32)]
+    curves = [np.zeros((0, self.program.task.num_sums), np.float32)]
     for key, which in zip(keys, order, strict=True):
       learning, sums = self._step(learning, rate, key, which, clips)
-      told.append(sums[None])
-    return learning, np.concatenate(told)
+      curves.append(sums[None])
+    return learning, np.concatenate(curves)
 
   def __call__(self, *args: Any, **more: Any) -> Curves:
     """Returns the curves of a whole run; see `grow`."""

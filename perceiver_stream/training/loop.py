@@ -64,7 +64,7 @@ class Summary(NamedTuple):
 def train(config: ExperimentConfig, parts: Parts | None = None) -> Summary:
   """Trains online on a stream and returns a summary of the run.
 
-  A run found in `config.run_dir` goes on from its newest checkpoint, exactly as if it had never
+  A run found in `config.run_dir` resumes from its newest checkpoint, exactly as if it had never
   stopped. ctrl-C and SIGTERM finish the window, save, and return.
 
   Args:
@@ -107,8 +107,8 @@ class Learner:
     In multi-process runs every process passes its own rows; scores are global, predictions are those of
     the rows of its first device.
     """
-    seen = place(self.mesh, self.num_rows, visible(window, self._observation))
-    self.state, info = self._step(self.state, seen)
+    shown = place(self.mesh, self.num_rows, visible(window, self._observation))
+    self.state, info = self._step(self.state, shown)
     if jax.process_count() == 1:
       return info
     return info._replace(
@@ -248,7 +248,7 @@ class Run:
   def _headline(self) -> str:
     size = sum(x.size for x in jax.tree.leaves(self.learner.state.params))
     devices = f"{shape_of(self.learner.mesh)}, {jax.devices()[0].device_kind}"
-    start = f"going on from window {self.number}" if self.number else "starting"
+    start = f"resuming from window {self.number}" if self.number else "starting"
     return f"{size / 1e6:.2f} M parameters on {devices}; {start} in {self.config.run_dir}."
 
   def _check(self, meta: Mapping[str, Any]) -> None:
@@ -256,7 +256,7 @@ class Run:
     if different:
       raise CheckpointError(
         f"{self.config.run_dir} holds a run with another config ({'; '.join(different)}). Use its "
-        f"settings to go on, or another --config.run_dir to start anew. What may change: "
+        f"settings to resume, or another --config.run_dir to start anew. What may change: "
         f"{', '.join((*CHANGEABLE, *FREE))}."
       )
 
@@ -276,7 +276,7 @@ class Run:
       with self.checkpoints.run_folder.writing("The report"):
         say(f"Report: {write_report(self.config.run_dir)}")
     if stopped_by:
-      say(f"Stopped by {stopped_by} after window {self.number}; all is saved. To go on:")
+      say(f"Stopped by {stopped_by} after window {self.number}; all is saved. To resume:")
       say(f"  {self._command()}")
     return Summary(**known, gains=written["gains"])
 

@@ -126,12 +126,15 @@ class PipelinedPrediction(FuturePrediction):
     nothing = jax.tree.map(jnp.zeros_like, params)
 
     def tick(flowing: PyTree, now: tuple) -> tuple[PyTree, tuple[Array, Values]]:
-      told, after = rule.step(params, flowing[0], *now)
-      return (after, jax.tree.map(jnp.add, flowing[1], told.gradients)), (told.loss, told.answer)
+      outputs, after = rule.step(params, flowing[0], *now)
+      return (after, jax.tree.map(jnp.add, flowing[1], outputs.gradients)), (
+        outputs.loss,
+        outputs.answer,
+      )
 
-    seen = (self._frames(window), targets)
-    (flowing, _), (_, found), told = self._over(tick, (state.flowing, nothing), seen)
-    losses, answers = told
+    observed = (self._frames(window), targets)
+    (flowing, _), (_, found), outputs = self._over(tick, (state.flowing, nothing), observed)
+    losses, answers = outputs
     aux = self._aux(State(flowing, memory, since), answers, targets, window)
     return (jnp.sum(losses), aux), found
 
@@ -154,9 +157,9 @@ class PipelinedPrediction(FuturePrediction):
   ) -> tuple[PyTree, PyTree, Any]:
     """Returns the state at the start of the next window, the state at the end, and the ticks' outputs."""
     num = self.config.window
-    middle, told = jax.lax.scan(tick, first, jax.tree.map(lambda x: x[:num], ticks))
+    middle, outputs = jax.lax.scan(tick, first, jax.tree.map(lambda x: x[:num], ticks))
     last, more = jax.lax.scan(tick, middle, jax.tree.map(lambda x: x[num:], ticks))
-    return middle, last, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), told, more)
+    return middle, last, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), outputs, more)
 
   def _frames(self, window: Observation) -> Values:
     """Returns the inputs of every tick; modalities missing in the window are not valid."""

@@ -167,8 +167,8 @@ def make_train_step(
     counters = (state.windows + 1, skipped, bad_run)
     return TrainState(params, opt_state, model_state, rng, *counters), info
 
-  told = StepInfo(*[copied(mesh)] * 6, predictions=in_rows)  # type: ignore[arg-type]
-  return jax.jit(on_mesh, donate_argnums=0, out_shardings=(sharding, told))
+  outputs = StepInfo(*[copied(mesh)] * 6, predictions=in_rows)  # type: ignore[arg-type]
+  return jax.jit(on_mesh, donate_argnums=0, out_shardings=(sharding, outputs))
 
 
 def all_finite(tree: PyTree) -> Bool[Array, ""]:

@@ -137,7 +137,7 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on(tmp_path, run):
   program, *arguments = shlex.split(command)
   assert program == "perceiver-stream" and arguments.pop(0) == "train"
   process = train(*arguments)
-  stop_after(process, r"going on from window [1-9]\d*", "SIGTERM")
+  stop_after(process, r"resuming from window [1-9]\d*", "SIGTERM")
   assert "report.html" in run("report", tmp_path / "a run")
   assert (tmp_path / "a run" / "report.html").stat().st_size > 10000
 

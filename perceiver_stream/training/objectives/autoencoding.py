@@ -161,8 +161,8 @@ class Autoencoding(Objective):
         jnp.square(x - target), axis=tuple(range(2, target.ndim))
       )
       blank = jnp.full_like(target, GREY if name == "pixels" else 0.0)
-      beside = {"mean": error(jnp.broadcast_to(mean, target.shape)), "nothing": error(blank)}
+      baselines = {"mean": error(jnp.broadcast_to(mean, target.shape)), "nothing": error(blank)}
       key = str(ScoreKey(name, 0))
-      scores[key] = Score(error(predicted), beside, valid)
+      scores[key] = Score(error(predicted), baselines, valid)
       predictions[key] = predicted
     return scores, predictions

@@ -69,9 +69,9 @@ class DenseReading(ReadoutObjective[Reader]):
     """Returns the loss of a window `[W, B, ...]`, with its other results."""
     del rng
     own, readout = self.learner.split(params)
-    sight, after = self.learner.observe(own, state, window)
-    ticks, rows = sight.latents.shape[:2]
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), sight)
+    features, after = self.learner.observe(own, state, window)
+    ticks, rows = features.latents.shape[:2]
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), features)
     total, scores, shown = jnp.float32(0.0), {}, {}
     for name, prediction in self.learner.readout.read(readout, flat).items():
       modality, raw = self.outputs[name], jnp.asarray(window[name])

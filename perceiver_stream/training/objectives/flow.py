@@ -70,13 +70,13 @@ class Flow(Objective):
     predicted = predicted.reshape(window["flow"][1:].shape)
     target, known = window["flow"][:-1], jnp.all(jnp.isfinite(window["flow"][:-1]), axis=-1)
     target = self.outputs["flow"].preprocess(target)
-    seen = flag(window, "pixels")
-    valid = flag(window, "flow")[:-1] & seen[:-1] & seen[1:]
+    observed = flag(window, "pixels")
+    valid = flag(window, "flow")[:-1] & observed[:-1] & observed[1:]
     valid = valid & same_recording(window, 1, self.config.window) & jnp.any(known, axis=(2, 3))
     error = _end_point_error(predicted, target, known)
     scale = self.outputs["flow"].config.scale
-    beside = {"zero_flow": scale * _end_point_error(jnp.zeros_like(target), target, known)}
-    score = Score(scale * error, beside, valid)
+    baselines = {"zero_flow": scale * _end_point_error(jnp.zeros_like(target), target, known)}
+    score = Score(scale * error, baselines, valid)
     next_state = jax.tree.map(lambda x: x[self.config.window - 1], states)
     found = next_state, {str(ScoreKey("flow", 0)): score}, {}
     return mean_where(error, valid), Aux(*jax.lax.stop_gradient(found))

@@ -56,9 +56,7 @@ class FuturePrediction(Objective):
   """Loss and scores of predicting every output modality at every displacement of a model."""
 
   name, config_type = "future_prediction", Config
-  labels = {
-    "flow_backward": ("pixels_flow", "epe")
-  }  # for a score only: flow is learned without labels
+  labels = {"flow_backward": ("pixels_flow", "epe")}  # only for a score; flow has no labels
 
   def __init__(self, model: Model, config: Config):
     super().__init__(model, config)
@@ -170,8 +168,8 @@ class FuturePrediction(Objective):
       floor = self.config.relative_floor
       losses = jnp.log(losses + floor) - jnp.log(base + floor)
     loss = mean_where(losses, valid)
-    beside = {"copy": modality.metric(copy, target)}
-    score = Score(modality.metric(prediction, target), beside, valid)
+    baselines = {"copy": modality.metric(copy, target)}
+    score = Score(modality.metric(prediction, target), baselines, valid)
     return loss, jax.lax.stop_gradient(score)
 
 

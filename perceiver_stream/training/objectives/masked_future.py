@@ -134,8 +134,8 @@ class MaskedFuture(Objective):
     return jnp.sum(error * hidden, axis=1) / jnp.maximum(jnp.sum(hidden, axis=1), 1)
 
   def _scores(self, errors: dict[str, Array], valid: Array, deltas: Array) -> dict[str, Score]:
-    beside = {name: error for name, error in errors.items() if name != "model"}
+    baselines = {name: error for name, error in errors.items() if name != "model"}
     return {
-      str(ScoreKey("pixels", d)): Score(errors["model"], beside, valid & (deltas == d))
+      str(ScoreKey("pixels", d)): Score(errors["model"], baselines, valid & (deltas == d))
       for d in self.displacements
     }

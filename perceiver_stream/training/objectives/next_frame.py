@@ -87,8 +87,8 @@ class NextFrame(Objective):
     num, rows = predicted.shape[:2]
     before, after = state.memory["pixels"], states.memory["pixels"]
     shift = lambda old, new: jnp.concatenate([old[None], new[:-1]])[-num:]  # noqa: E731
-    copy, seen = shift(before.last, after.last), shift(before.seen, after.seen)
+    copy, observed = shift(before.last, after.last), shift(before.seen, after.seen)
     first = window.get(IS_FIRST, jnp.zeros((num, rows), bool))[-num:]
-    valid = flag(window, "pixels")[-num:] & seen & ~jnp.asarray(first, bool)
+    valid = flag(window, "pixels")[-num:] & observed & ~jnp.asarray(first, bool)
     error = lambda x: jnp.mean(jnp.square(x - after.last[-num:]), axis=(2, 3, 4))  # noqa: E731
     return Score(error(predicted), {"copy": error(copy)}, valid)

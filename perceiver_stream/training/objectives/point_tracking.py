@@ -119,11 +119,11 @@ class PointTracking(ReadoutObjective[Tracker]):
     """Returns the loss of a window `[W, B, ...]`, with its other results."""
     del rng
     own, readout = self.learner.split(params)
-    sight, after = self.learner.observe(own, state.watched, window)
+    features, after = self.learner.observe(own, state.watched, window)
     truth, visible, names = self._truth(window)
-    orders, ids, start = queries(window, truth, visible, names, state.ids, state.start)
-    tracks, tracked = self.learner.readout.unroll(readout, state.tracks, sight, orders)
-    follows = (ids >= 0) & ~orders.start
+    commands, ids, start = queries(window, truth, visible, names, state.ids, state.start)
+    tracks, tracked = self.learner.readout.unroll(readout, state.tracks, features, commands)
+    follows = (ids >= 0) & ~commands.start
     loss, errors = self._judge(tracks, truth, visible, follows)
     count = follows & visible
     still = _distance(start[..., :2], truth[..., :2])
@@ -194,8 +194,8 @@ def queries(
     return (ids, start), (begins, ends, ids, start)
 
   first = window.get(IS_FIRST, jnp.zeros(names.shape[:2], bool))
-  _, told = jax.lax.scan(tick, (ids, start), (truth, visible, names, first))
-  begins, ends, ids, start = told
+  _, outputs = jax.lax.scan(tick, (ids, start), (truth, visible, names, first))
+  begins, ends, ids, start = outputs
   return TrackCommands(begins, truth, ends), ids, start
 
 
