@@ -181,8 +181,10 @@ class LiveIterator(grain.DatasetIterator):
     self._dropped_before = state["dropped"] - sum(feed.buffer.dropped for feed in self._feeds)
 
   def close(self) -> None:
-    """Lets go of the source."""
+    """Closes the source, and logs the counts."""
     super().close()
+    if self._state["count"] and self._feeds:
+      self._finish("it was closed")
     _stop(self._feeds)
 
 

@@ -251,12 +251,12 @@ def test_closing_ends_the_thread():
   assert not thread.is_alive()
 
 
-def test_closing_windows_read_ahead_ends_the_thread():
+def test_closing_windows_read_ahead_ends_the_thread_and_logs_the_counts(caplog):
   rows = streams.open_rows(live.Config(source="lavfi:testsrc,realtime", **BARS))
   windows = iter(streams.prefetch(streams.windows(rows, 2, 1), 1))
   assert next(windows)["pixels"].shape == (3, 1, 24, 48, 3)
   windows.close()
-  del windows, rows
+  assert "is over: it was closed. " in caplog.text and "images dropped" in caplog.text
   assert "live lavfi:testsrc,realtime" not in {thread.name for thread in threading.enumerate()}
 
 

@@ -1,11 +1,13 @@
 """Learning from frames while a thread pushes them; stopping and resuming such a run."""
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 from training_fakes import AHEAD, DIM, HOP, make_config, make_parts
 
 from perceiver_stream import streams
+from perceiver_stream.inference.model_loading import Loaded, watch
 from perceiver_stream.reporting import run_files
 from perceiver_stream.streams import live
 from perceiver_stream.training.loop import train
@@ -34,6 +36,21 @@ def learn(folder, max_windows, start_s):
   summary = train(config, make_parts(config, windows))
   thread.join()
   return summary
+
+
+def test_pushed_frames_are_watched():
+  push, thread = pushed(0.0)
+  windows = iter(streams.windows([push], HOP, 0))
+  thread.start()
+  model = SimpleNamespace(modalities={}, unroll=lambda _, count, window, ahead: (window, count + 1))
+  watched = watch(Loaded(model, {}, None, ""), windows, state=0)
+  for number in range(3):
+    window, outputs, count = next(watched)
+    assert count == number + 1 and outputs["x"] is window["x"]
+    times = (np.arange(HOP) + number * HOP) / 10
+    np.testing.assert_allclose(window["timestamp_s"][:, 0], times, atol=1e-9)
+  windows.close()
+  thread.join()
 
 
 def test_a_run_on_pushed_frames_learns_stops_and_resumes_at_a_time(tmp_path):
