@@ -173,7 +173,7 @@ def test_a_silent_address_does_not_block():
   with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
     taken.bind(("127.0.0.1", 0))
     port = taken.getsockname()[1]
-  with pytest.raises(live.LiveError, match=r"nothing came for timeout_s=0\.2"):
+  with pytest.raises(live.LiveError, match=r"udp:.*: nothing came for "):
     next(row(f"udp://127.0.0.1:{port}", timeout_s=0.2))
 
 
