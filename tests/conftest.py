@@ -69,6 +69,7 @@ def pytest_collection_finish() -> None:
   """Spares the garbage collector what stays to the end: modules and collected tests."""
   gc.collect()
   gc.freeze()
+  gc.set_threshold(100_000, 20, 20)  # tracing makes many objects, and few of them in cycles
 
 
 @pytest.fixture(autouse=True, scope="session")

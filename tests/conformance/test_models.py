@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick_init import with_quick_init
 from trees import assert_close, shaken
 
 from perceiver_stream import zoo
@@ -105,7 +106,7 @@ def built(name: str):
   observed = {n: jnp.asarray(m.random_observation(rng, (TICKS, ROWS))) for n, m in inputs.items()}
   observed |= {valid_key(n): jnp.ones((TICKS, ROWS), bool) for n in inputs}
   observed[IS_FIRST] = jnp.zeros((TICKS, ROWS), bool).at[0].set(True)
-  params = model.init(jax.random.key(0), at(observed, 0))
+  params = with_quick_init(model).init(jax.random.key(0), at(observed, 0))
   return model, shaken(params), observed
 
 
@@ -210,12 +211,13 @@ def test_an_absent_modality_equals_one_that_is_never_valid(name):
 
 @functools.cache
 def loss_and_gradient(name: str, **changes):
-  """Returns a loss of predictions and latents, and its gradient."""
+  """Returns a loss of latents and of predictions one displacement ahead, and its gradient."""
   _, params, observed = built(name)
   model = zoo.build(dataclasses.replace(config_of(name), **changes)) if changes else built(name)[0]
 
   def loss(params):
-    output, _ = model.unroll(params, model.initial_state(params, ROWS), observed)
+    state = model.initial_state(params, ROWS)
+    output, _ = model.unroll(params, state, observed, model.displacements[-1:])
     return sum(jnp.mean(jnp.square(x)) for x in jax.tree.leaves(output))
 
   return jax.jit(jax.value_and_grad(loss))(params)
