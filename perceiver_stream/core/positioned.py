@@ -12,6 +12,7 @@ features), deep dynamic latent particles (2306.05957; a position with an appeara
 (2306.08637; a template of the query and a local search).
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -240,7 +241,9 @@ class Positioned(Core):
   ) -> dict[str, Array]:
     """Returns the updated fields of latents that have started: rules with learned corrections."""
     size, found = frames.newest.shape[1:3], evidence.found
-    weights, offset, seen, sure, rate = jnp.split(learned, np.cumsum(_CORRECTIONS)[:-1], axis=-1)
+    weights, offset, seen, sure, rate = jnp.split(
+      learned, list(itertools.accumulate(_CORRECTIONS))[:-1], axis=-1
+    )
     weights = jax.nn.softmax(evidence.log_weights + weights, axis=-1)
     step = jnp.sum(weights[..., None] * evidence.steps, axis=2)
     step = step + _MAX_OFFSET_PX * jnp.tanh(offset)
@@ -275,9 +278,9 @@ class Positioned(Core):
 
   def _padded(self, x: Array, value: float | bool) -> Array:
     """Returns values `[..., P, K]` of latents with a position, padded with `value` to all latents."""
-    pad = [(0, 0)] * x.ndim
-    pad[-2] = (0, self.config.num_latents - self.config.num_positioned)
-    return jnp.pad(x, pad, constant_values=value)
+    missing = self.config.num_latents - self.config.num_positioned
+    widths = ((0, 0),) * (x.ndim - 2) + ((0, missing), (0, 0))
+    return jnp.pad(x, widths, constant_values=value)
 
 
 def _unseen(state: PositionedState) -> dict[str, Array]:
@@ -324,11 +327,11 @@ def positioned(config: PositionedConfig, precision: Precision, *, name: str) -> 
     norm = LayerNorm(use_offset=False, eps=1e-4, name="state_norm")
 
   def start(rows: int) -> Array:
-    own = jnp.pad(identity(jnp.asarray(codes)), [(c.num_positioned, 0), (0, 0)])
+    own = jnp.pad(identity(jnp.asarray(codes)), ((c.num_positioned, 0), (0, 0)))
     return repeat_rows(jnp.broadcast_to(first(), own.shape) + own, rows)
 
   def predict(x: Array) -> Array:
-    own = jnp.pad(identity(jnp.asarray(codes)), [(c.num_positioned, 0), (0, 0)])
+    own = jnp.pad(identity(jnp.asarray(codes)), ((c.num_positioned, 0), (0, 0)))
     x = shard_axis(cast(x)) + repeat_rows(cast(own), x.shape[0])
     for predictor in predictors:
       x = predictor(x)
