@@ -56,13 +56,8 @@ from perceiver_stream.types import Count, Layers, Share, Size
 
 STARTS = ("grid", "random")
 _STEPS = 6  # of `Evidence.steps`
-_CORRECTIONS = (
-  _STEPS,
-  2,
-  1,
-  1,
-  1,
-)  # weights of steps, offset, visible, confidence, rate of the key
+# Weights of the steps, offset, visibility, confidence, rate of the slow key.
+_CORRECTIONS = (_STEPS, 2, 1, 1, 1)
 _KEY_RATE = 0.2  # largest share of the slow key that is replaced per tick
 _MAX_OFFSET_PX = 1.0  # of the learned correction, per tick
 _CODE_DIM = 32  # of the index of a latent without position
