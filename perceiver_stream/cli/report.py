@@ -2,7 +2,7 @@
 
   perceiver-stream report runs/online_tiny
 
-The page is one file: learning curves beside the baselines, film strips (input, target, prediction,
+The page is one file: learning curves with the baselines, film strips (input, target, prediction,
 decoded flow, error), sound as spectrograms, and the config.
 """
 

@@ -54,7 +54,8 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   if variant in RENAMED:
     old, variant = variant, RENAMED[variant]
     warn(
-      f"pretrain:{old} is now pretrain:{variant}; version 0.2 will not know the old name.",
+      f"pretrain:{old} is now pretrain:{variant}, with another run_dir; resume an old run with "
+      f"--resume=FOLDER. Version 0.2 will not know the old name.",
       DeprecationWarning,
     )
   others = {"moog": next_frames, "tiny_motion": motions}

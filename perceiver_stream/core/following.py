@@ -16,10 +16,8 @@ SURE = 4.0  # logit of a new latent
 DAMPING = 0.9  # of the velocity of a latent that is not found, per tick
 _LOSS = 0.5  # of confidence, per tick without a match
 _MAX_TRIP_PX = 1.0  # largest forward-backward error of accepted motion
-_DRAW_LIKENESS, _DRAW = (
-  0.7,
-  0.4,
-)  # minimum likeness of a correction by the birth key, and its weight
+_DRAW_LIKENESS = 0.7  # minimum likeness of a correction by the birth key
+_DRAW = 0.4  # weight of that correction
 _KEEP_LIKENESS = 0.4  # minimum likeness of a visible latent
 _FIND_LIKENESS = 0.8  # minimum likeness at which a hidden latent becomes visible
 _RARE = 1e-4  # weight of steps that the rules reject, so that learned corrections can select them
@@ -79,6 +77,7 @@ class Evidence(NamedTuple):
     likeness: Normalised correlation with the birth key and the slow key at their best matches.
     trip: Forward-backward error of the matched motion in pixels.
     found: True if the latent is visible by the rules.
+    again: True if it was lost and the wide search found it.
     visible: `PositionedState.visible` by the rules.
     confidence: `PositionedState.confidence` by the rules.
   """
@@ -88,6 +87,7 @@ class Evidence(NamedTuple):
   likeness: Float[Array, "B P 2"]
   trip: Float[Array, "B P"]
   found: Bool[Array, "B P"]
+  again: Bool[Array, "B P"]
   visible: Float[Array, "B P"]
   confidence: Float[Array, "B P"]
 
@@ -152,6 +152,7 @@ def follow(frames: FramePair, state: PositionedState, search: Search) -> Evidenc
     jnp.stack([birth.likeness, slow.likeness], axis=-1),
     trip,
     found,
+    again,
     jnp.where(found, SURE, -SURE),
     where_rows(again, jnp.zeros_like(sure), where_rows(found, sure, less_sure(state.confidence))),
   )

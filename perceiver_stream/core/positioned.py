@@ -194,8 +194,8 @@ class Positioned(Core):
   def _before(self, inputs: CoreInputs, state: PositionedState) -> PositionedState:
     """Returns the state before a tick, after resets of rows and of the content of starting latents.
 
-    No gradient flows through positions from tick to tick: errors would be attributed to all earlier
-    ticks.
+    No gradient flows through positions and keys from tick to tick: errors would be attributed to
+    all earlier ticks.
     """
     first = self.initial_state(state.age.shape[0])
     if inputs.is_first is not None:
@@ -203,13 +203,14 @@ class Positioned(Core):
       reset = inputs.is_first
       state = jax.tree.map(lambda new, old: where_rows(reset, new, old), start, state)
     if inputs.frames is not None:
-      fresh = self._padded((state.age == 0)[..., None], False)[..., 0]
+      fresh = (state.age == 0) & inputs.frames.observed[:, None]
+      fresh = self._padded(fresh[..., None], False)[..., 0]
       state = state._replace(latents=where_rows(fresh, first.latents, state.latents))
     if inputs.detach is not None:
       cut = inputs.detach
       state = jax.tree.map(lambda x: where_rows(cut, jax.lax.stop_gradient(x), x), state)
-    position, velocity = map(jax.lax.stop_gradient, (state.position, state.velocity))
-    return state._replace(position=position, velocity=velocity)
+    followed = {n: getattr(state, n) for n in ("position", "velocity", "birth", "slow")}
+    return state._replace(**jax.lax.stop_gradient(followed))
 
   def _follow(
     self, content: Array, state: PositionedState, frames: FramePair
@@ -236,6 +237,7 @@ class Positioned(Core):
   ) -> dict[str, Array]:
     """Returns the updated fields of latents that have started: rules with learned corrections."""
     size, found = frames.newest.shape[1:3], evidence.found
+    followed = found & ~evidence.again  # a jump to where a lost point is found again is no velocity
     weights, offset, seen, sure, rate = jnp.split(
       learned, list(itertools.accumulate(_CORRECTIONS))[:-1], axis=-1
     )
@@ -248,7 +250,7 @@ class Positioned(Core):
     rate = where_rows(~found, 0.0, _KEY_RATE * jax.nn.sigmoid(rate))
     return {
       "position": position,
-      "velocity": where_rows(found, position - state.position, DAMPING * state.velocity),
+      "velocity": where_rows(followed, position - state.position, DAMPING * state.velocity),
       "visible": evidence.visible + seen[..., 0],
       "confidence": evidence.confidence + sure[..., 0],
       "birth": state.birth,

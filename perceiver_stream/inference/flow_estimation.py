@@ -17,6 +17,7 @@ from perceiver_stream.models.base import Model
 from perceiver_stream.models.frame_predictors import video_autoencoder
 from perceiver_stream.models.perceiver_io import flow as perceiver_flow
 from perceiver_stream.streams.base import TIMESTAMP
+from perceiver_stream.utils import moved
 
 EXPECTED = "pixels_flow"  # name of predicted backward flow among the outputs
 
@@ -228,3 +229,12 @@ def end_point_errors(pair: Pair, truth: Float[np.ndarray, "H W 2"]) -> dict[str,
   target = np.where(valid[..., None], truth, 0.0)
   score = lambda flow: flow_metric.scores(target[None], flow[None], valid[None])  # noqa: E731
   return {name: score(flow)["epe_mean_over_images"] for name, flow in baseline_flows(pair).items()}
+
+
+__getattr__ = moved.renamed_names(
+  __name__,
+  {
+    "rebuilt_psnr": "inference.flow_estimation.warp_psnr",
+    "rivals": "inference.flow_estimation.baseline_flows",
+  },
+)

@@ -12,6 +12,7 @@ from perceiver_stream.inference import flow_estimation
 from perceiver_stream.inference.flow_estimation import Pair
 from perceiver_stream.reporting import flow_files, images
 from perceiver_stream.reporting.video_writer import VideoWriter
+from perceiver_stream.utils import moved
 from perceiver_stream.utils.paths import user_path
 
 FASTEST = 0.99  # quantile of speed that is shown in full colour
@@ -118,3 +119,11 @@ def write_video(
 def _again(first: Pair, rest: Iterator[Pair]) -> Iterator[Pair]:
   yield first
   yield from rest
+
+
+__getattr__ = moved.renamed_names(
+  __name__,
+  {
+    "write_movie": "inference.flow_videos.write_video",
+  },
+)

@@ -74,5 +74,5 @@ class ClipPrediction(Objective):
 
   def _flow_of(self, predicted: Prediction) -> Float[Array, "T B H W 2"]:
     if predicted.flow is None:
-      raise ValueError(f"smoothness={self.smoothness}, but this learner says no flow; use 0.")
+      raise ValueError(f"smoothness={self.smoothness}, but this learner predicts no flow; use 0.")
     return predicted.flow

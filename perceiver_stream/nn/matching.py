@@ -83,7 +83,7 @@ def match_patches(
   stack = stack.reshape(*stack.shape[:4], -1)
   matches = []
   for patch in patches:  # patches have zero mean, so windows need no mean subtraction
-    scores = jnp.einsum("bpijk,bpk->bpij", stack, patch) * scale
+    scores = jnp.einsum("bpijk,bpk->bpij", stack, patch, precision="highest") * scale
     offset, likeness = _peak(jnp.where(flat, jnp.zeros_like(scores), scores), reach)
     offset = offset + _refined(image, patch, centre + offset, side)
     matches.append(PatchMatch(offset, likeness))

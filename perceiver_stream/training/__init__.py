@@ -1,4 +1,4 @@
-"""Learning online from a stream, stopping and going on, and using what was learnt.
+"""Online training on a stream: start, stop and resume.
 
   from perceiver_stream import inference, training
   summary = training.train(training.load_config("online:tiny"))

@@ -133,9 +133,8 @@ def _strip_ranges(config: Any) -> None:
       _strip_ranges(value)
   elif dataclasses.is_dataclass(config):
     plain = {}
-    with contextlib.suppress(
-      NameError
-    ):  # of a custom class, with annotations that are imported nowhere
+    # A class of the user's own may have annotations that are imported nowhere.
+    with contextlib.suppress(NameError):
       plain = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
       field.type = plain.get(field.name, field.type)
@@ -144,12 +143,14 @@ def _strip_ranges(config: Any) -> None:
 
 def _file_of(name: str) -> pathlib.Path:
   """Returns the file of a config: its path, or the name of one in the package."""
-  if name in RENAMED:
+  old = pathlib.PurePath(name).name.removesuffix(".py")
+  if old in RENAMED and (old == name or not user_path(name).is_file()):
     warn(
-      f"{FLAG}={name} is now {FLAG}={RENAMED[name]}; version 0.2 will not know the old name.",
+      f"{FLAG}={old} is now {FLAG}={RENAMED[old]}, with another run_dir; resume an old run with "
+      f"--resume=FOLDER. Version 0.2 will not know the old name.",
       FutureWarning,
     )
-    name = RENAMED[name]
+    name = RENAMED[old]
   if not name.endswith(".py"):
     check_choice(FLAG, name, config_files())
     return config_files()[name]

@@ -24,6 +24,7 @@ from perceiver_stream.models.mapping import (
   unflatten,
 )
 from perceiver_stream.utils.paths import user_path
+from perceiver_stream.utils.renamed_fields import successor
 from perceiver_stream.version import __version__
 from perceiver_stream.zoo import bundled, configs
 from perceiver_stream.zoo.hugging_face import recognise_hugging_face
@@ -224,6 +225,9 @@ def changed(config: Any, changes: Mapping[str, Any]) -> Any:
     ValueError: The config has no such field; the fields are listed.
   """
   known = {field.name for field in dataclasses.fields(config)}
+  for name in sorted(set(changes) - known):
+    if new := successor(type(config), name):
+      raise ValueError(f"load: {name} is now {new}; change it in the config, and build the model.")
   if unknown := set(changes) - known:
     raise ValueError(
       f"load: {sorted(unknown)} are no fields of the config; it has {sorted(known)}."

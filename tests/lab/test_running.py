@@ -132,7 +132,7 @@ def test_a_penalty_makes_flow_smoother_and_changes_nothing_else_of_the_run():
 def test_no_flow_cannot_be_smoothed():
   program = Program(colour_learner(), Task(), Rule(), smoothness=0.1)
   assert not program.says_flow(started(program), HELD_OUT)
-  with pytest.raises(ValueError, match="smoothness=0.1, but this learner says no flow; use 0"):
+  with pytest.raises(ValueError, match="smoothness=0.1, but this learner predicts no flow; use 0"):
     run(program)
 
 

@@ -149,6 +149,27 @@ def test_an_objective_of_the_older_form_is_taken_with_a_warning(monkeypatch):
     objectives.make(model, Longer(window=5))
 
 
+def test_attributes_that_an_objective_no_longer_has_are_refused(monkeypatch):
+  monkeypatch.setattr(objectives, "_KINDS", dict(objectives._KINDS))
+  model = zoo.build("moog/nano")
+
+  class Late(objectives.Objective):
+    def __init__(self, model, config):
+      self.config = config
+
+  class Own(objectives.Objective):
+    def __init__(self, model, config):
+      super().__init__(model, config)
+      self.gradient = None
+
+  for kind, text in ((Late, "Late.__init__ does not call super"), (Own, "Own: extend .* gradient")):
+    monkeypatch.setattr(kind, "__abstractmethods__", frozenset())
+    monkeypatch.setattr(kind, "check_model", classmethod(lambda cls, model: None))
+    objectives.register("mine", Longer, kind)
+    with pytest.raises(TypeError, match=text):
+      objectives.make(model, Longer())
+
+
 def test_overrides_of_ones_own_config_are_checked(experiment):
   flags.check_key(experiment, "objective.target")
   with pytest.raises(ValueError, match="no key 'tarket'. Did you mean 'target'"):

@@ -27,6 +27,15 @@ RENAMED = {
   "evaluation.probes.binding": {"things": "objects"},
   "evaluation.probes.watching": {"apart": "latent_diversity"},
   "evaluation.trackers_online": {"Online": "OnlineTracker", "Said": "TrackChunk"},
+  "inference.flow_estimation": {"rebuilt_psnr": "warp_psnr", "rivals": "baseline_flows"},
+  "inference.flow_videos": {"write_movie": "write_video"},
+  "models.frame_predictors.base": {
+    "Canvas": "PatchDecoder",
+    "Mover": "FlowPredictor",
+    "Painter": "FramePredictor",
+    "PainterNetwork": "FramePredictorNetwork",
+    "PatchPainter": "PatchFramePredictor",
+  },
   "execution": {"Cut": "Partition", "cut": "partition"},
   "inference": {"predict_movie": "predict_video"},
   "inference.tracking": {"follow_points": "track_points", "starter": "make_tracker"},
@@ -81,9 +90,12 @@ def test_a_modality_with_a_method_of_an_earlier_version_says_its_new_name() -> N
     type("Touch", (Modality,), {"canonical": lambda self, raw: raw})
 
 
-def test_a_config_of_an_earlier_version_is_found_under_its_old_name() -> None:
-  with pytest.warns(FutureWarning, match="--config=painters is now --config=frame_predictors;"):
-    assert "frame_predictors" in training.load_config("painters:nano").run_dir
+@pytest.mark.parametrize("name", ["painters", "configs/painters.py"])
+def test_a_config_of_an_earlier_version_is_found_under_its_old_name(name: str) -> None:
+  with pytest.warns(
+    FutureWarning, match="--config=painters is now --config=frame_predictors, with"
+  ):
+    assert "frame_predictors" in training.load_config(f"{name}:nano").run_dir
 
 
 def test_warnings_are_shown_at_the_line_of_the_script() -> None:

@@ -17,7 +17,7 @@ ABOUT = About(
   'the page "DAVIS: Densely Annotated VIdeo Segmentation" (2017, semi-supervised, TrainVal, 480p)',
   "  ImageSets/2017/val.txt           (a name on each line)\n"
   "  JPEGImages/480p/<name>/00000.jpg ...\n"
-  "  Annotations/480p/<name>/00000.png ... (palette: the ids of things)",
+  "  Annotations/480p/<name>/00000.png ... (palette: the ids of objects)",
 )
 
 

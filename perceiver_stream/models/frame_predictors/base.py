@@ -19,6 +19,7 @@ from perceiver_stream.models.input_memory import Remembered
 from perceiver_stream.models.recurrent import QueriedNetwork, State, pixel_modality
 from perceiver_stream.nn import Linear, coordinates, fourier_linear, patchify, unpatchify
 from perceiver_stream.types import Size, Ticks
+from perceiver_stream.utils import moved
 
 
 @dataclass(kw_only=True)
@@ -198,3 +199,15 @@ def build(config: Any, make: Callable[[Any], FramePredictor]) -> Model:
   modalities = pixel_modality(config)
   network = lambda: FramePredictorNetwork(config, make(config), modalities)  # noqa: E731
   return as_model(network, modalities, config.displacements, config)
+
+
+__getattr__ = moved.renamed_names(
+  __name__,
+  {
+    "Canvas": "models.frame_predictors.base.PatchDecoder",
+    "Mover": "models.frame_predictors.base.FlowPredictor",
+    "Painter": "models.frame_predictors.base.FramePredictor",
+    "PainterNetwork": "models.frame_predictors.base.FramePredictorNetwork",
+    "PatchPainter": "models.frame_predictors.base.PatchFramePredictor",
+  },
+)

@@ -15,8 +15,7 @@ class BottleneckConfig:
   """Constraints on the information that has to pass through the latents; none by default.
 
   Related: `core.latent_embedding` keeps latents distinct, and `reconstruct_motion` of pixels
-    requires them
-  to encode motion.
+  requires them to encode motion.
 
   Attributes:
     condition_queries_on_input: Give each query the last observation at its position, and the head

@@ -109,7 +109,13 @@ def make(model: Model, config: Any) -> Objective:
       f"objective {name} cannot train {zoo.family(model.config).name}: {reason} Objectives for it: "
       f"{', '.join(fitting(model)) or 'none'}; set config.objective."
     )
-  return objective(model, config)
+  found = objective(model, config)
+  if not hasattr(found, "model"):
+    raise TypeError(
+      f"objective {name}: {objective.__name__}.__init__ does not call super().__init__(model, config)."
+    )
+  legacy.check_attributes(found)
+  return found
 
 
 def fitting(model: Model) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from perceiver_stream.models.base import Model
 from perceiver_stream.training.objectives.base import Objective
+from perceiver_stream.training.objectives.readout_base import ReadoutObjective
 from perceiver_stream.utils.warn import warn
 
 Misfit = Callable[[Model], str]  # why a model cannot be trained, or ""
@@ -38,15 +39,21 @@ def as_objective(kind: Any, misfit: Misfit | None = None) -> type[Objective]:
     def __init__(self, model: Model, config: Any):
       self.model = model
       super().__init__(model, config)
-      if hasattr(self, "learner") or hasattr(self, "gradient"):
-        raise TypeError(
-          f"objective {kind.__name__}: extend objectives.Objective, and define init_params and "
-          f"initial_state instead of learner, loss_and_grad instead of gradient."
-        )
 
     @classmethod
     def check_model(cls, model: Model) -> str | None:
       """Returns the result of `misfit`, or None."""
       return misfit(model) or None if misfit else super().check_model(model)
 
+  Adapted.__name__ = kind.__name__
   return Adapted
+
+
+def check_attributes(objective: Objective) -> None:
+  """Raises TypeError for an objective that sets attributes which are methods now."""
+  old = {"gradient"} if isinstance(objective, ReadoutObjective) else {"gradient", "learner"}
+  if old & vars(objective).keys():
+    raise TypeError(
+      f"objective {type(objective).__name__}: extend objectives.Objective, and define init_params "
+      f"and initial_state instead of learner, loss_and_grad instead of gradient."
+    )
