@@ -62,7 +62,7 @@ class LatentTracker:
     Args:
       model: With a core of latents with positions.
       params: Of the model.
-      asked: Queries (frame, y, x) as `check_queries` returns them.
+      queries: Queries (frame, y, x) as `check_queries` returns them.
       from_grid: True if queries are followed by the latents nearest to them instead of latents that
         start there.
       chunk: Most frames in one call.

@@ -20,7 +20,7 @@ from perceiver_stream.streams.base import StreamConfig, audio_spec, pixels_spec
 from perceiver_stream.streams.live_buffer import POLICIES
 from perceiver_stream.streams.live_iterator import LiveIterator
 from perceiver_stream.streams.live_reader import Reader
-from perceiver_stream.streams.live_sources import PUSH, parse
+from perceiver_stream.streams.live_sources import PUSH, hidden, parse
 from perceiver_stream.streams.live_sources import LiveError as LiveError
 from perceiver_stream.streams.push import Push as Push
 from perceiver_stream.types import ModalitySpec
@@ -105,7 +105,7 @@ def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDatas
   """
   if num_rows > 1:
     raise ValueError(
-      f"live: {num_rows} rows, but source={config.source!r} is one; use num_rows=1, or "
+      f"live: {num_rows} rows, but source={hidden(config.source)!r} is one; use num_rows=1, or "
       f"streams.mixture.Config with a live stream for each row."
     )
   if config.source.startswith(PUSH):

@@ -51,24 +51,35 @@ class Buffer:
     self._end: str | None = None
     self._number = -1
     self._put, self._given = _Distinct(), _Distinct()
+    self._discarded = 0  # images that waited when the buffer was reopened
 
   @property
   def dropped(self) -> int:
     """Images that came and were not given, because newer ones came first."""
     with self._changed:
-      waiting = {tick.image for tick in self._kept} - {self._given.newest}
-      return self._put.count - self._given.count - len(waiting)
+      return self._put.count - self._given.count - self._discarded - self.waiting
 
-  def put(self, tick: LiveTick, timeout_s: float | None = None) -> bool:
-    """Adds a tick; returns False if the buffer is closed.
+  @property
+  def waiting(self) -> int:
+    """Images that are kept and were not given yet."""
+    with self._changed:
+      return len({tick.image for tick in self._kept} - {self._given.newest})
+
+  def wait_for_room(self, timeout_s: float | None = None) -> bool:
+    """Waits, with `"wait"`, while the buffer is full; returns False if it is closed.
 
     Raises:
-      TimeoutError: With `"wait"`, it was full for `timeout_s`; None waits until there is room.
+      TimeoutError: It was full for `timeout_s`; None waits until there is room.
     """
     with self._changed:
       if self._when_faster == WAIT and not self._changed.wait_for(self._has_room, timeout_s):
         raise TimeoutError
-      if self._end is not None:
+      return self._end is None
+
+  def put(self, tick: LiveTick) -> bool:
+    """Adds a tick, with `"wait"` once there is room; returns False if the buffer is closed."""
+    with self._changed:
+      if not self.wait_for_room():
         return False
       self._put.note(tick.image)
       self._number = 0 if tick.is_first else self._number + 1
@@ -117,8 +128,9 @@ class Buffer:
       self._changed.notify_all()
 
   def reopen(self) -> None:
-    """Empties the buffer, and takes ticks again."""
+    """Empties the buffer, and takes ticks again; what waited was not dropped."""
     with self._changed:
+      self._discarded += self.waiting
       self._kept.clear()
       self._end, self._number = None, -1
 

@@ -4,15 +4,29 @@ import logging
 import weakref
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import grain
 
 from perceiver_stream.streams.base import check_state, exact_rate, make_tick
 from perceiver_stream.streams.live_buffer import Buffer, EndOfSource, LiveTick, Pulse
-from perceiver_stream.streams.live_sources import LiveError
+from perceiver_stream.streams.live_sources import LiveError, hidden
 
 logger = logging.getLogger(__name__)
+
+
+class Start(NamedTuple):
+  """The begin of a reading.
+
+  Attributes:
+    reader: Number of the reader, for `Feed.stop`.
+    images: Images that came for readers before.
+    dropped: Those of them that were dropped.
+  """
+
+  reader: int = 0
+  images: int = 0
+  dropped: int = 0
 
 
 @runtime_checkable
@@ -41,11 +55,33 @@ class Feed(Protocol):
     """Seconds without a beat after which the stream ends."""
     ...
 
-  def start(self) -> None:
-    """Starts to fill the buffer."""
+  def start(self) -> Start:
+    """Starts to fill the buffer, for a new reader."""
+    ...
+
+  def stop(self, reader: int) -> None:
+    """Stops, unless another reader has started since."""
+
+
+class _Reading:
+  """A feed while one iterator reads it: the counts are those of this time."""
+
+  def __init__(self, feed: Feed):
+    self.feed = feed
+    self._start = feed.start()
+    self._counts: tuple[int, int, float] | None = None  # at the end
+
+  def counts(self) -> tuple[int, int, float]:
+    """Returns the images that came, those dropped, and the images per second."""
+    if self._counts is not None:
+      return self._counts
+    feed, start = self.feed, self._start
+    return feed.images - start.images, feed.buffer.dropped - start.dropped, feed.rate_hz
 
   def stop(self) -> None:
-    """Stops."""
+    """Ends the reading, and keeps the counts."""
+    self._counts = self.counts()
+    self.feed.stop(self._start.reader)
 
 
 class LiveIterator(grain.DatasetIterator):
@@ -66,29 +102,29 @@ class LiveIterator(grain.DatasetIterator):
     """
     super().__init__()
     self._config, self._make_feed = config, make_feed
-    self._feeds: list[Feed] = []  # one, once it has started
+    self._readings: list[_Reading] = []  # one, once it has started
     self._state: dict[str, int] = {"time_us": 0, "count": 0, "dropped": 0}
     self._time = Fraction(0)  # of the newest tick
     self._shift: Fraction | None = None  # from the source's clock to the stream's
     self._newest: LiveTick | None = None
     self._dropped_before = 0
     self._is_over = False
-    weakref.finalize(self, _stop, self._feeds)
+    weakref.finalize(self, _stop, self._readings)
 
   @property
   def dropped(self) -> int:
     """Images that were in a tick and not given, because newer ones came first."""
-    return self._dropped_before + sum(feed.buffer.dropped for feed in self._feeds)
+    return self._dropped_before + sum(reading.counts()[1] for reading in self._readings)
 
   @property
   def images(self) -> int:
     """Images that came from the source since it was opened."""
-    return sum(feed.images for feed in self._feeds)
+    return sum(reading.counts()[0] for reading in self._readings)
 
   @property
   def rate_hz(self) -> float:
     """Images per second that come from the source, as measured; 0 before the second."""
-    return sum(feed.rate_hz for feed in self._feeds)
+    return sum((reading.counts()[2] for reading in self._readings), 0.0)
 
   def __next__(self) -> dict[str, Any]:
     self._assert_not_closed()
@@ -96,11 +132,9 @@ class LiveIterator(grain.DatasetIterator):
     if self._is_over or 0 < config.max_ticks <= state["count"]:
       self._finish(f"max_ticks={config.max_ticks} is reached")
       raise StopIteration
-    if not self._feeds:
-      feed = self._make_feed()
-      feed.start()
-      self._feeds.append(feed)
-    tick = self._take(self._feeds[0])
+    if not self._readings:
+      self._readings.append(_Reading(self._make_feed()))
+    tick = self._take(self._readings[0].feed)
     self._newest, is_first = tick, tick.is_first or self._shift is None
     self._time = self._placed(tick.time)
     self._state = {
@@ -151,16 +185,15 @@ class LiveIterator(grain.DatasetIterator):
   def _finish(self, why: str) -> None:
     if not self._is_over:
       self._is_over = True
-      feed = self._feeds[0] if self._feeds else None
       logger.warning(
         "live: %s is over: %s. %d ticks were given, %d images dropped; %.4g images/s came.",
-        feed.name if feed else self._config.source,
+        self._readings[0].feed.name if self._readings else hidden(self._config.source),
         why,
         self._state["count"],
         self.dropped,
         self.rate_hz,
       )
-      _stop(list(self._feeds))
+      _stop(self._readings)
 
   def get_state(self) -> dict[str, Any]:
     """Returns the time and the counts."""
@@ -174,20 +207,20 @@ class LiveIterator(grain.DatasetIterator):
     """
     check_state("live stream", state, self._state)
     if self._is_over:
-      self._feeds.clear()
+      self._readings.clear()
       self._is_over = False
     self._state = dict(state)
     self._time, self._shift, self._newest = Fraction(state["time_us"], 10**6), None, None
-    self._dropped_before = state["dropped"] - sum(feed.buffer.dropped for feed in self._feeds)
+    self._dropped_before = state["dropped"] - sum(one.counts()[1] for one in self._readings)
 
   def close(self) -> None:
     """Closes the source, and logs the counts."""
     super().close()
-    if self._state["count"] and self._feeds:
+    if self._state["count"] and self._readings:
       self._finish("it was closed")
-    _stop(self._feeds)
+    _stop(self._readings)
 
 
-def _stop(feeds: list[Feed]) -> None:
-  for feed in feeds:
-    feed.stop()
+def _stop(readings: list[_Reading]) -> None:
+  for reading in readings:
+    reading.stop()

@@ -13,6 +13,7 @@ from perceiver_stream.streams.aspects import Aspects
 from perceiver_stream.streams.base import exact_rate
 from perceiver_stream.streams.damage import DamagedError, Ledger
 from perceiver_stream.streams.live_buffer import Buffer, Pulse
+from perceiver_stream.streams.live_iterator import Start
 from perceiver_stream.streams.live_sampler import Sampler, Shown
 from perceiver_stream.streams.live_sources import Address, LiveError, hidden, open_live, reason_of
 from perceiver_stream.streams.media import decode_packet
@@ -42,16 +43,18 @@ class Reader:
     self._first_s = self._newest_s = 0.0  # arrival of the first and the newest image
     self._thread = threading.Thread(target=self._run, name=f"live {self.name}", daemon=True)
 
-  def start(self) -> None:
-    """Starts the thread."""
+  def start(self) -> Start:
+    """Starts the thread, for the only reader."""
     self.pulse.beat()
     self._thread.start()
+    return Start()
 
-  def stop(self) -> None:
+  def stop(self, reader: int = 0) -> None:
     """Ends the thread; one that a driver does not let go of is left behind."""
     self._stop.set()
     self.buffer.close("it was closed")
-    if self._thread.is_alive():
+    # The garbage collector may call this in the thread itself.
+    if self._thread.is_alive() and self._thread is not threading.current_thread():
       self._thread.join(self._config.timeout_s)
 
   @property
@@ -198,7 +201,11 @@ class _Connection:
     if self._sampler is None:
       return True
     has_sound = self._audio is not None and self._has_times
-    return all(self._reader.buffer.put(tick) for tick in self._sampler.ready(has_sound, is_over))
+    for tick in self._sampler.ready(has_sound, is_over):
+      if not self._reader.buffer.put(tick):
+        return False
+      self._reader.pulse.beat()  # it may have waited for room
+    return True
 
 
 def _best(container: Any, kind: Any) -> Any:

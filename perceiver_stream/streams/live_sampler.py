@@ -18,7 +18,6 @@ from perceiver_stream.streams.sound import SoundQueue
 
 _BACK_S = 1  # a time further back is a leap of the clock; nearer ones are late images
 _SOUND_LATE_S = Fraction(1, 2)  # how long a tick waits for its sound
-_EARLY_FRAMES = 50  # of sound, kept until the first image
 
 
 class Shown(NamedTuple):
@@ -66,7 +65,6 @@ class Sampler:
     self._origin = Fraction(0)
     self._tick = 0  # that comes next
     self._waiting: deque[tuple[int, np.ndarray, Shown]] = deque()  # for sound
-    self._early: deque[av.AudioFrame] = deque(maxlen=_EARLY_FRAMES)
     self._mono, self._queue = Mono(), SoundQueue()
     self._resampler: Resampler | None = None
 
@@ -87,12 +85,10 @@ class Sampler:
       self._origin = time
       if self._audio_rate:
         self._resampler = Resampler(self._audio_rate, time, self._ledger)
-        for early in self._early:
-          self._resample(early)
-        self._early.clear()
     elif time <= self._shown.time:
       return
-    half = Fraction(shown.frame.time_base or 0) / 2  # containers round times up as well as down
+    # Containers round times up as well as down, but a stranger's time base may be of any size.
+    half = min(abs(Fraction(shown.frame.time_base or 0)), 1 / self._rate) / 2
     while self._shown is not None and self._due(self._tick) + half < time:
       self._add()
     self._shown, self._pixels = shown, None
@@ -100,16 +96,9 @@ class Sampler:
       self._add()
 
   def sound(self, frame: av.AudioFrame) -> None:
-    """Takes a frame of sound."""
-    mono = self._mono(frame)
-    if self._resampler is None:
-      self._early.append(mono)
-    else:
-      self._resample(mono)
-
-  def _resample(self, frame: av.AudioFrame) -> None:
-    assert self._resampler is not None
-    self._keep(self._resampler.take(frame))
+    """Takes a frame of sound; that before the first image is left out."""
+    if self._resampler is not None:
+      self._keep(self._resampler.take(self._mono(frame)))
 
   def _keep(self, blocks: Iterator[Block]) -> None:
     for position, samples in blocks:

@@ -43,7 +43,10 @@ _TIMEOUT = ("rtsp", "rtsps", "udp", "srt", "tcp")  # protocols with an option of
 # By protocol: the format that opens further addresses, within the protocols of its scheme.
 _FOLLOWS = {"http": "hls", "https": "hls", "rtsp": "rtsp", "rtsps": "rtsp"}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+_PASSWORD = re.compile(r"(?<=://)[^/?#\s]*@")  # up to the last @: a password may have some
+_QUERY = re.compile(r"(://[^?\s]*)\?\S*")
+_LABELS = r"\s*(?:\[[^\[\]]*\]\s*)*"
+_FILTER = re.compile(rf"{_LABELS}(\w+)(?:@\w+)?\s*(?:=[^\[\]]*)?{_LABELS}")
 _CAMERA = re.compile(r"camera:(.+)|(/dev/\w+)")
 # Filters of `lavfi:` that make or change frames, and open no file.
 _FILTERS = frozenset(
@@ -100,12 +103,12 @@ def parse(source: str) -> Address:
 
 
 def hidden(text: str) -> str:
-  """Returns a text without the users and passwords of the addresses in it.
+  """Returns a text without the users, passwords and queries of the addresses in it.
 
-  >>> hidden("rtsp://me:secret@camera/1")
-  'rtsp://***@camera/1'
+  >>> hidden("rtsp://me:secret@camera/1?token=5")
+  'rtsp://***@camera/1?***'
   """
-  return _PASSWORD.sub("***@", text)
+  return _QUERY.sub(r"\1?***", _PASSWORD.sub("***@", text))
 
 
 def open_live(address: Address, timeout_s: float) -> av.container.InputContainer:
@@ -123,6 +126,8 @@ def open_live(address: Address, timeout_s: float) -> av.container.InputContainer
   first = address.protocols.partition(",")[0]
   if first in _TIMEOUT:
     options["timeout"] = micros
+  if first in ("rtsp", "rtsps"):
+    options["rtsp_flags"] = "prefer_tcp"
   if address.protocols:
     follows = _FOLLOWS.get(first, "")
     options["protocol_whitelist"] = address.protocols
@@ -170,11 +175,14 @@ def _camera(source: str, name: str | None, device: str | None) -> Address:
 
 def _checked_graph(graph: str) -> str:
   """Returns a graph of FFmpeg filters; raises ValueError unless all are among `_FILTERS`."""
-  if re.search(r"['\"\\]", graph):
-    raise ValueError(f"live: source='lavfi:{graph}': quotes and backslashes are not taken.")
+  if re.search(r"['\"\\\r\n]", graph):
+    raise ValueError(
+      f"live: source={f'lavfi:{graph}'!r}: quotes, backslashes and line breaks are not taken."
+    )
   for part in re.split("[,;]", graph):
-    name = re.sub(r"\[[^\]]*\]", "", part).partition("=")[0].partition("@")[0].strip()
-    if name not in _FILTERS:
+    known = _FILTER.fullmatch(part)
+    if known is None or known[1] not in _FILTERS:
+      name = known[1] if known else part
       raise ValueError(
         f"live: source='lavfi:{graph}': the filter {name!r} is not among those allowed; use "
         f"{', '.join(sorted(_FILTERS))}."

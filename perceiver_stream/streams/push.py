@@ -1,5 +1,6 @@
 """Frames that a program pushes into a stream: a robot's node, a simulator, a notebook."""
 
+import itertools
 import threading
 import time
 import weakref
@@ -12,7 +13,7 @@ import grain
 import numpy as np
 
 from perceiver_stream.streams.live_buffer import NEWEST, Buffer, LiveTick, Pulse
-from perceiver_stream.streams.live_iterator import LiveIterator
+from perceiver_stream.streams.live_iterator import LiveIterator, Start
 from perceiver_stream.types import ModalitySpec
 
 _MOST_AHEAD = 64  # values of one name that wait for a tick of their time
@@ -40,7 +41,7 @@ class Push(grain.IterDataset):
     specs: Mapping[str, ModalitySpec],
     rate_hz: float = 25.0,
     *,
-    name: str = "push",
+    name: str = "",
     when_faster: str = NEWEST,
     every: int = 2,
     buffer: int = 8,
@@ -53,7 +54,8 @@ class Push(grain.IterDataset):
     Args:
       specs: Shape and dtype of each value, by name; `"pixels"` and `"audio"` as of other streams.
       rate_hz: Ticks per second that are meant, for what depends on a rate.
-      name: By which `streams.live.Config(source="push:NAME")` finds it, in this process.
+      name: By which `streams.live.Config(source="push:NAME")` finds it, in this process; by
+        default `push`, or `push-1` and so on while others of that name are kept.
       when_faster: See `streams.live.Config`.
       every: Likewise.
       buffer: Likewise.
@@ -62,11 +64,12 @@ class Push(grain.IterDataset):
       may_be_nan: Names whose NaN means no reading, as of depth.
 
     Raises:
-      ValueError: A field is wrong.
+      ValueError: A field is wrong, or another stream of that name is kept.
     """
     super().__init__()
     if not specs:
       raise ValueError("live.Push: specs is empty; give it the ModalitySpec of each value by name.")
+    name = _free_name(name)
     self.specs, self.name, self.limit_s = dict(specs), f"live.Push {name!r}", timeout_s
     self._settings = {
       "source": f"push:{name}",
@@ -80,7 +83,10 @@ class Push(grain.IterDataset):
     self.config().validate()
     self._leader, self._may_be_nan = next(iter(specs)), frozenset(may_be_nan)
     self.buffer, self.pulse, self.images = Buffer(when_faster, every, buffer), Pulse(), 0
-    self._lock = threading.Lock()
+    # By one thread at a time: taking a tick's place; the values. Reentrant: the garbage collector may
+    # call `stop` anywhere.
+    self._order, self._lock = threading.Lock(), threading.RLock()
+    self._reader = 0  # number of the newest
     self._times: dict[str, float] = {}  # of the newest value
     self._ahead = {n: deque(maxlen=_MOST_AHEAD) for n in specs if n != self._leader}
     self._held = {n: np.zeros(s.shape, s.dtype) for n, s in specs.items()}
@@ -114,16 +120,26 @@ class Push(grain.IterDataset):
     if spec is None:
       raise ValueError(f"live.Push: there is no {name!r} in specs; use one of {list(self.specs)}.")
     array = self._checked(name, spec, value)
+    if name == self._leader:
+      return self._put_tick(array, at_s)
     with self._lock:
       self._check_time(name, at_s)
       self._times[name] = at_s
-      if name != self._leader:
-        self._ahead[name].append((at_s, array))
-        return not (self._is_closed or self._is_stopped)
-      self._held[name] = array
-      tick = self._tick(at_s)
+      self._ahead[name].append((at_s, array))
+      return not (self._is_closed or self._is_stopped)
+
+  def _put_tick(self, array: np.ndarray, at_s: float) -> bool:
+    """Adds a value of the leader; one that finds no room changes nothing."""
+    name = self._leader
     try:
-      return self.buffer.put(tick, self.limit_s)
+      with self._order:
+        self._check_time(name, at_s)
+        if not self.buffer.wait_for_room(self.limit_s):
+          return False
+        with self._lock:
+          self._times[name], self._held[name] = at_s, array
+          tick = self._tick(at_s)
+        return self.buffer.put(tick)
     except TimeoutError:
       raise TimeoutError(
         f"live.Push: the model took no tick for timeout_s={self.limit_s:g} while {name!r} waited; "
@@ -184,20 +200,38 @@ class Push(grain.IterDataset):
     self._is_closed = True
     self.buffer.close("it was closed")
 
-  def start(self) -> None:
+  def start(self) -> Start:
     """Takes values, again if a reader before had stopped; called by the stream's iterator."""
     self.pulse.beat()
-    if self._is_stopped and not self._is_closed:
-      self._is_stopped = False
-      self.buffer.reopen()
+    with self._lock:
+      if self._is_stopped and not self._is_closed:
+        self._is_stopped = False
+        self.buffer.reopen()
+      self._reader += 1
+      if self._reader == 1:  # what came before the first reader counts as its own
+        return Start(1)
+      return Start(self._reader, self.images - self.buffer.waiting, self.dropped)
 
-  def stop(self) -> None:
-    """Refuses values until somebody reads them again; called by the stream's iterator."""
-    self._is_stopped = True
-    self.buffer.close("its reader stopped")
+  def stop(self, reader: int) -> None:
+    """Refuses values until somebody reads them again, if `reader` is the newest."""
+    with self._lock:
+      if reader == self._reader:
+        self._is_stopped = True
+        self.buffer.close("its reader stopped")
 
   def __iter__(self) -> LiveIterator:
     return LiveIterator(self.config(), lambda: self)
+
+
+def _free_name(name: str) -> str:
+  """Returns a name, or for "" one that is free; raises ValueError if it is taken."""
+  if name in _NAMED:
+    raise ValueError(
+      f"live.Push: name={name!r} is that of another stream, which is still kept; use another name, "
+      f"or let go of the other one first (del)."
+    )
+  names = itertools.chain(["push"], (f"push-{number}" for number in itertools.count(1)))
+  return name or next(free for free in names if free not in _NAMED)
 
 
 def named(name: str) -> Push:

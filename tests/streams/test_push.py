@@ -1,5 +1,7 @@
 """Pushed frames: order, bounds, policies, errors."""
 
+import gc
+import itertools
 import threading
 from fractions import Fraction
 
@@ -26,7 +28,7 @@ def numbers(ticks):
 
 
 def push(**fields):
-  return live.Push(SPECS, **{"when_faster": "wait", "buffer": 100, "timeout_s": 10.0} | fields)
+  return live.Push(SPECS, **{"when_faster": "wait", "buffer": 100, "timeout_s": 60.0} | fields)
 
 
 def test_each_value_of_the_first_name_is_a_tick_with_the_newest_of_the_others():
@@ -72,15 +74,18 @@ def test_a_thread_that_waits_loses_nothing_and_keeps_the_order():
   stream = push(buffer=2)
 
   def produce():
-    for number in range(200):
-      assert stream.put("pixels", frame(number), number / 25)
-      assert len(stream.buffer._kept) <= 2
-    stream.close()
+    try:
+      for number in range(200):
+        assert stream.put("pixels", frame(number), number / 25)
+        assert len(stream.buffer._kept) <= 2
+    finally:
+      stream.close()
 
-  thread = threading.Thread(target=produce)
+  thread = threading.Thread(target=produce, daemon=True)
   thread.start()
   ticks = list(stream)
-  thread.join()
+  thread.join(60)
+  assert not thread.is_alive()
   assert numbers(ticks) == list(range(200)) and stream.dropped == 0
 
 
@@ -91,21 +96,60 @@ def test_waiting_has_an_end():
     stream.put("pixels", frame(1), 1)
 
 
+def test_a_put_that_found_no_room_can_be_repeated():
+  stream = push(buffer=1, timeout_s=0.05)
+  stream.put("pixels", frame(0), 0)
+  stream.put("imu", [1.0, 2.0], 0.5)
+  for _ in range(2):
+    with pytest.raises(TimeoutError, match="took no tick"):
+      stream.put("pixels", frame(1), 1)
+  iterator = iter(stream)
+  first = next(iterator)
+  assert stream.put("pixels", frame(1), 1)
+  second = next(iterator)
+  assert numbers([first, second]) == [0, 1] and second["imu_valid"] and not first["imu_valid"]
+  assert stream.images == iterator.images == 2 and stream.dropped == 0
+
+
+def test_threads_that_put_ticks_keep_their_order():
+  stream, counter, results = push(buffer=2), itertools.count(), []
+
+  def produce():
+    while (number := next(counter)) < 200:
+      try:
+        results.append(stream.put("pixels", frame(number % 256), number / 25))
+      except ValueError as error:  # the other thread was quicker
+        assert "increase" in str(error)
+
+  threads = [threading.Thread(target=produce, daemon=True) for _ in range(2)]
+  for thread in threads:
+    thread.start()
+  closer = threading.Thread(target=lambda: [t.join(60) for t in threads] and stream.close())
+  closer.daemon = True
+  closer.start()
+  found = numbers(stream)
+  closer.join(60)
+  assert not any(thread.is_alive() for thread in (*threads, closer))
+  assert found == sorted(set(found)) and len(found) == len(results) == stream.images
+
+
 def test_a_put_that_waits_is_let_go_by_closing():
   stream, results = push(buffer=1), []
   stream.put("pixels", frame(0), 0)
   thread = threading.Thread(target=lambda: results.append(stream.put("pixels", frame(1), 1)))
+  thread.daemon = True
   thread.start()
   stream.close()
-  thread.join()
+  thread.join(60)
+  assert not thread.is_alive() and stream.images == 1
   assert results == [False] and not stream.put("pixels", frame(2), 2)
   assert numbers(list(stream)) == [0]
 
 
 def test_a_silent_stream_ends(caplog):
-  stream = push(timeout_s=0.05)
+  stream = push(timeout_s=0.05, name="quiet")
   with pytest.raises(
-    live.LiveError, match=r"no tick from live.Push 'push': nothing came for 0\.05"
+    live.LiveError, match=r"no tick from live.Push 'quiet': nothing came for 0\.05"
   ):
     next(iter(stream))
   stream = push(timeout_s=0.05)
@@ -190,10 +234,55 @@ def test_a_second_reader_continues_where_the_first_stopped():
   assert not stream.put("pixels", frame(1), 1), "nobody reads"
   other = iter(stream)
   thread = threading.Thread(target=lambda: [stream.put("pixels", frame(2), 2), stream.close()])
+  thread.daemon = True
   stream.start()
   thread.start()
   assert numbers(list(other)) == [2]
-  thread.join()
+  thread.join(60)
+  assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("end", ["close", "del"])
+def test_a_reader_before_does_not_cut_off_the_reader_of_now(end):
+  stream = push()
+  stream.put("pixels", frame(0), 0)
+  one = iter(streams.open_rows(stream.config(max_ticks=1))[0])
+  assert numbers(list(one)) == [0]
+  two = iter(stream)
+  stream.start()
+  stream.put("pixels", frame(1), 1)
+  assert numbers([next(two)]) == [1]
+  if end == "close":
+    one.close()
+  del one
+  gc.collect()
+  assert stream.put("pixels", frame(2), 2) and numbers([next(two)]) == [2]
+  del two
+  gc.collect()
+  assert not stream.put("pixels", frame(3), 3), "nobody reads"
+
+
+def test_a_resumed_reader_counts_what_was_dropped_once():
+  """Also what waited when its reader stopped was not dropped."""
+  stream = push(when_faster="every", every=1, buffer=2)
+  first = iter(stream)
+  for number in range(6):
+    stream.put("pixels", frame(number), number)
+  assert numbers([next(first)]) == [4]
+  assert first.dropped == stream.dropped == 4 and first.images == 6
+  state = first.get_state()
+  first.close()
+  again = iter(stream)
+  again.set_state(state)
+  stream.start()
+  assert stream.dropped == 4 and state["dropped"] == again.dropped == 4
+  stream.put("pixels", frame(6), 6)
+  assert numbers([next(again)]) == [6] and again.images == 1
+  for number in range(7, 10):
+    stream.put("pixels", frame(number), number)
+  assert numbers([next(again)]) == [8]
+  assert again.dropped == again.get_state()["dropped"] == stream.dropped == 5
+  assert (first.dropped, first.images) == (4, 6)
 
 
 def test_a_name_is_found_while_the_stream_is_kept():
@@ -205,6 +294,20 @@ def test_a_name_is_found_while_the_stream_is_kept():
   del stream
   with pytest.raises(ValueError, match="no live.Push named 'gone' in this process; make it first"):
     streams.specs(live.Config(source="push:gone"))
+
+
+def test_a_name_is_of_one_stream():
+  one, other = live.Push(SPECS), live.Push(SPECS)
+  sources = [stream.config().source for stream in (one, other)]
+  assert len({*sources}) == 2 and all(source.startswith("push:push") for source in sources)
+  other.put("pixels", frame(5), 0)
+  one.put("pixels", frame(4), 0)
+  found = [next(iter(streams.open_rows(stream.config())[0])) for stream in (one, other)]
+  assert numbers(found) == [4, 5]
+  kept = live.Push(SPECS, name="arm")
+  with pytest.raises(ValueError, match="name='arm' is that of another stream.*use another name"):
+    live.Push(SPECS, name="arm")
+  assert kept.config().source == "push:arm"
 
 
 def test_a_push_needs_specs_and_a_policy_that_exists():

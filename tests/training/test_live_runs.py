@@ -18,14 +18,14 @@ SPECS = {"x": ModalitySpec(shape=(DIM,), minimum=0.0, maximum=0.0)}
 
 def pushed(start_s):
   """Returns a stream, and a thread that pushes into it until nobody reads any more."""
-  push = live.Push(SPECS, rate_hz=10.0, when_faster="wait", buffer=4)
+  push = live.Push(SPECS, rate_hz=10.0, when_faster="wait", buffer=4, timeout_s=600.0)
 
   def produce():
     tick = 0
     while push.put("x", np.sin(0.3 * (tick + np.arange(DIM))), start_s + tick / 10):
       tick += 1
 
-  return push, threading.Thread(target=produce)
+  return push, threading.Thread(target=produce, daemon=True)
 
 
 def learn(folder, max_windows, start_s):
@@ -34,7 +34,8 @@ def learn(folder, max_windows, start_s):
   thread.start()
   config = make_config(folder, max_windows=max_windows)
   summary = train(config, make_parts(config, windows))
-  thread.join()
+  thread.join(60)
+  assert not thread.is_alive()
   return summary
 
 
@@ -50,7 +51,8 @@ def test_pushed_frames_are_watched():
     times = (np.arange(HOP) + number * HOP) / 10
     np.testing.assert_allclose(window["timestamp_s"][:, 0], times, atol=1e-9)
   windows.close()
-  thread.join()
+  thread.join(60)
+  assert not thread.is_alive()
 
 
 def test_a_run_on_pushed_frames_learns_stops_and_resumes_at_a_time(tmp_path):
