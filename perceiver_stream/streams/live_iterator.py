@@ -60,7 +60,10 @@ class Feed(Protocol):
     ...
 
   def stop(self, reader: int) -> None:
-    """Stops, unless another reader has started since."""
+    """Closes the buffer, unless another reader has started since; waits for no thread."""
+
+  def join(self) -> None:
+    """Waits, after `stop`, for the thread that fills the buffer."""
 
 
 class _Reading:
@@ -78,10 +81,15 @@ class _Reading:
     feed, start = self.feed, self._start
     return feed.images - start.images, feed.buffer.dropped - start.dropped, feed.rate_hz
 
+  def interrupt(self) -> None:
+    """Lets nothing more come."""
+    self.feed.stop(self._start.reader)
+
   def stop(self) -> None:
     """Ends the reading, and keeps the counts."""
     self._counts = self.counts()
-    self.feed.stop(self._start.reader)
+    self.interrupt()
+    self.feed.join()
 
 
 class LiveIterator(grain.DatasetIterator):
@@ -108,7 +116,7 @@ class LiveIterator(grain.DatasetIterator):
     self._shift: Fraction | None = None  # from the source's clock to the stream's
     self._newest: LiveTick | None = None
     self._dropped_before = 0
-    self._is_over = False
+    self._is_over = self._is_interrupted = False
     weakref.finalize(self, _stop, self._readings)
 
   @property
@@ -134,6 +142,8 @@ class LiveIterator(grain.DatasetIterator):
       raise StopIteration
     if not self._readings:
       self._readings.append(_Reading(self._make_feed()))
+      if self._is_interrupted:  # while it started
+        self._readings[0].interrupt()
     tick = self._take(self._readings[0].feed)
     self._newest, is_first = tick, tick.is_first or self._shift is None
     self._time = self._placed(tick.time)
@@ -212,6 +222,12 @@ class LiveIterator(grain.DatasetIterator):
     self._state = dict(state)
     self._time, self._shift, self._newest = Fraction(state["time_us"], 10**6), None, None
     self._dropped_before = state["dropped"] - sum(one.counts()[1] for one in self._readings)
+
+  def interrupt(self) -> None:
+    """Ends the stream, also for a thread that waits in `next`; waits for none."""
+    self._is_interrupted = True
+    for reading in self._readings:
+      reading.interrupt()
 
   def close(self) -> None:
     """Closes the source, and logs the counts."""

@@ -50,9 +50,12 @@ class Reader:
     return Start()
 
   def stop(self, reader: int = 0) -> None:
-    """Ends the thread; one that a driver does not let go of is left behind."""
+    """Lets the thread end."""
     self._stop.set()
     self.buffer.close("it was closed")
+
+  def join(self) -> None:
+    """Waits for the thread; one that a driver does not let go of is left behind."""
     # The garbage collector may call this in the thread itself.
     if self._thread.is_alive() and self._thread is not threading.current_thread():
       self._thread.join(self._config.timeout_s)

@@ -81,6 +81,10 @@ class _CarriedIterator(grain.DatasetIterator):
   def set_state(self, state: dict[str, Any]) -> None:
     self._iterator.set_state(state)
 
+  def interrupt(self) -> None:
+    """See `interrupt`."""
+    interrupt(self._iterator)
+
   def close(self) -> None:
     super().close()
     getattr(self._iterator, "close", lambda: None)()
@@ -122,6 +126,7 @@ class PrefetchIterator(grain.DatasetIterator):
     super().close()
     self._watched.close()
     for ahead in self._ahead:
+      interrupt(ahead)
       ahead.close()
 
 
@@ -168,4 +173,12 @@ def _say_stalls(reference: "weakref.ref[_Watch]", ended: threading.Event) -> Non
 def _let_go(ahead: list[grain.DatasetIterator], watched: _Watch) -> None:
   watched.close()
   while ahead:
+    interrupt(ahead[-1])
     ahead.pop().close()
+
+
+def interrupt(iterator: Any) -> None:
+  """Ends live sources under an iterator, for a thread that waits for them; closes nothing else."""
+  getattr(iterator, "interrupt", lambda: None)()
+  for parent in getattr(iterator, "_parents", ()):
+    interrupt(parent)

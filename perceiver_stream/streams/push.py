@@ -219,6 +219,9 @@ class Push(grain.IterDataset):
         self._is_stopped = True
         self.buffer.close("its reader stopped")
 
+  def join(self) -> None:
+    """Returns: there is no thread."""
+
   def __iter__(self) -> LiveIterator:
     return LiveIterator(self.config(), lambda: self)
 

@@ -224,6 +224,7 @@ def test_a_thread_that_collects_its_own_reader_does_not_wait_for_itself():
   reader = Reader(live_sources.parse(TEST_PICTURE), live.Config(source=TEST_PICTURE, **QUICK))
   reader._thread = threading.current_thread()
   reader.stop()
+  reader.join()
   with pytest.raises(EndOfSource, match="it was closed"):
     reader.buffer.take(0.0)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from perceiver_stream import streams
-from perceiver_stream.streams import live
+from perceiver_stream.streams import live, mixture
 from perceiver_stream.streams.live_buffer import POLICIES, Buffer, EndOfSource, LiveTick
 from perceiver_stream.types import ModalitySpec
 
@@ -294,6 +294,20 @@ def test_a_name_is_found_while_the_stream_is_kept():
   del stream
   with pytest.raises(ValueError, match="no live.Push named 'gone' in this process; make it first"):
     streams.specs(live.Config(source="push:gone"))
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_closing_windows_does_not_wait_for_a_silent_stream(mixed, caplog):
+  stream = push(timeout_s=600.0)
+  config = mixture.Config(sources={"robot": stream.config()}) if mixed else stream.config()
+  windows = iter(streams.prefetch(streams.windows(streams.open_rows(config), 1, 0), 1))
+  stream.put("pixels", frame(1), 0)
+  assert next(windows)["pixels"].shape == (1, 1, 2, 3, 3)
+  closer = threading.Thread(target=windows.close, daemon=True)
+  closer.start()
+  closer.join(60)
+  assert not closer.is_alive() and "its reader stopped. 1 ticks were given" in caplog.text
+  assert not stream.put("pixels", frame(2), 1), "nobody reads"
 
 
 def test_a_name_is_of_one_stream():
