@@ -210,7 +210,7 @@ def test_rtsp_is_opened_by_tcp_first(monkeypatch, scheme):
   assert options["rtsp_flags"] == "prefer_tcp"
 
 
-@pytest.mark.parametrize("time_base", [Fraction(10**6), Fraction(-(10**6)), Fraction(0)])
+@pytest.mark.parametrize("time_base", [Fraction(1000), Fraction(-1000), Fraction(0)])
 def test_a_time_base_of_any_size_makes_no_more_ticks(time_base):
   sampler = Sampler(live.Config(source="-", **QUICK), Fraction(0), Ledger("x", "skip"))
   for number in range(3):
