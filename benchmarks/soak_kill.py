@@ -53,12 +53,15 @@ def config_of(run_dir: str, path: str, num_windows: int) -> Any:
 
 
 class Linear:
-  """A linear map of a leaky average predicts pixels; noise on the loss depends on `rng`."""
+  """The methods of an objective: a linear map of a leaky average predicts pixels.
 
-  def __init__(self, config: Any):
-    self.config = config
+  Noise on the loss depends on `rng`. It extends `Objective` in `start`, as this process must not
+  import JAX before it forks.
+  """
 
-  def init(self, rng: Any, observation: Any) -> dict[str, Any]:
+  config: Any
+
+  def init_params(self, rng: Any, observation: Any) -> dict[str, Any]:
     """Returns the map."""
     import jax
 
@@ -93,6 +96,7 @@ class Linear:
 def start(config: Any, log: pathlib.Path, learner: str) -> int:
   """Starts a session of the run in a process of its own and returns its process id."""
   from perceiver_stream.training import make_parts, train
+  from perceiver_stream.training.objectives import Objective
 
   child = os.fork()
   if child:
@@ -104,8 +108,8 @@ def start(config: Any, log: pathlib.Path, learner: str) -> int:
     os.dup2(output, 2)
     parts = make_parts(config)
     if learner == "linear":
-      linear = Linear(config.objective)
-      parts = parts._replace(model=linear, objective=linear)
+      kind: Any = type("LinearPrediction", (Linear, Objective), {})
+      parts = parts._replace(objective=kind(parts.model, config.objective))
     train(config, parts)
     code = 0
   finally:

@@ -135,7 +135,7 @@ def test_installed_wheel_runs_a_step_and_commands_in_an_empty_folder(
   assert printed.startswith(version.removesuffix(".dist")) and "pixels" in printed
   assert "moog/tiny_world" in printed and "bundled" in printed
   assert "Done after 2 windows; all files are in run." in printed
-  assert "out.mp4: 9 pictures, " in printed
+  assert "out.mp4: 9 frames, " in printed
   assert "4 points, 9 frames" in printed
   names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
   assert {"run/report.html", "run/metrics.jsonl", "out.mp4", "tracks/overlay.mp4"} <= names
