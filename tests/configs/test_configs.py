@@ -98,7 +98,7 @@ def test_the_smallest_takes_two_steps(name, tmp_path, movie, sharded):
 def test_old_names_of_variants_are_those_of_today_with_a_warning(old):
   with pytest.warns(DeprecationWarning, match=f"pretrain:{old} is now pretrain:tiny_") as caught:
     config = training.load_config(f"pretrain:{old}")
-  new = str(caught[0].message).partition("now ")[2].partition(";")[0]
+  new = str(caught[0].message).partition("now ")[2].partition(",")[0]
   assert config == training.load_config(new)
 
 
