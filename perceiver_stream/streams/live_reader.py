@@ -12,6 +12,7 @@ import av.error
 from perceiver_stream.streams.aspects import Aspects
 from perceiver_stream.streams.base import exact_rate
 from perceiver_stream.streams.damage import DamagedError, Ledger
+from perceiver_stream.streams.frame_rate import exact
 from perceiver_stream.streams.live_buffer import Buffer, Pulse
 from perceiver_stream.streams.live_iterator import Start
 from perceiver_stream.streams.live_sampler import Sampler, Shown
@@ -188,7 +189,7 @@ class _Connection:
     elif stated is None:
       return
     else:
-      stated_s = stated * Fraction(frame.time_base or 0)
+      stated_s = stated * (exact(frame.time_base) or 0)
     sampler = self._reader.sampler_for(stated_s, self._sampler is None)
     if self._sampler is not None and sampler is not self._sampler:
       self._sampler.finish()

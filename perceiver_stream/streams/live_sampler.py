@@ -11,6 +11,7 @@ import numpy as np
 from perceiver_stream.streams.audio_resampling import Block, Resampler
 from perceiver_stream.streams.base import exact_rate, samples_per_tick
 from perceiver_stream.streams.damage import Ledger
+from perceiver_stream.streams.frame_rate import exact
 from perceiver_stream.streams.live_buffer import LiveTick
 from perceiver_stream.streams.mono import Mono
 from perceiver_stream.streams.picker import Picker
@@ -88,7 +89,7 @@ class Sampler:
     elif time <= self._shown.time:
       return
     # Containers round times up as well as down, but a stranger's time base may be of any size.
-    half = min(abs(Fraction(shown.frame.time_base or 0)), 1 / self._rate) / 2
+    half = min(abs(exact(shown.frame.time_base) or Fraction(0)), 1 / self._rate) / 2
     while self._shown is not None and self._due(self._tick) + half < time:
       self._add()
     self._shown, self._pixels = shown, None

@@ -99,7 +99,7 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
 
   def _token_positions(self, rows: int) -> Float[Array, "B N 2"]:
     """Returns the centres of all tokens; NaN for those that have none in the image."""
-    parts = [np.full((1, 2), np.nan)]
+    parts: list[np.ndarray] = [np.full((1, 2), np.nan)]
     for modality in self.inputs.values():
       grid = modality.query_grid()
       parts.append(grid if grid.shape[1] == 2 else np.full((len(grid), 2), np.nan))
