@@ -189,7 +189,7 @@ class _Connection:
     elif stated is None:
       return
     else:
-      stated_s = stated * (exact(frame.time_base) or 0)
+      stated_s = stated * (exact(frame.time_base) or Fraction(0))
     sampler = self._reader.sampler_for(stated_s, self._sampler is None)
     if self._sampler is not None and sampler is not self._sampler:
       self._sampler.finish()
