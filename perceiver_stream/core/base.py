@@ -1,12 +1,14 @@
 """Inputs, sizes and base class common to all recurrent cores."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import haiku as hk
+import jax
 from jaxtyping import Array, Bool, Float, PyTree
 
-from perceiver_stream.nn import FramePair
+from perceiver_stream.nn import FramePair, where_rows
 from perceiver_stream.types import Size
 
 
@@ -79,3 +81,19 @@ class Core(hk.RNNCore):
   def latents(self, state: Any) -> Float[Array, "*T B L D"]:
     """Returns the latent array of a state; by default, the state itself."""
     return state
+
+
+def reset_rows(inputs: CoreInputs, state: PyTree, first: Callable[[], PyTree]) -> PyTree:
+  """Returns a state before a tick: `inputs.start`, or the first state, in rows of `is_first`."""
+  if inputs.is_first is None:
+    return state
+  reset, start = inputs.is_first, first() if inputs.start is None else inputs.start
+  return jax.tree.map(lambda new, old: where_rows(reset, new, old), start, state)
+
+
+def detach_rows(inputs: CoreInputs, state: PyTree) -> PyTree:
+  """Returns a state without a gradient into the past, in rows of `detach`."""
+  if inputs.detach is None:
+    return state
+  cut = inputs.detach
+  return jax.tree.map(lambda x: where_rows(cut, jax.lax.stop_gradient(x), x), state)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from perceiver_stream.core.base import Core, CoreConfig, CoreInputs
+from perceiver_stream.core.base import Core, CoreConfig, CoreInputs, detach_rows, reset_rows
 from perceiver_stream.core.following import (
   DAMPING,
   SURE,
@@ -198,17 +198,12 @@ class Positioned(Core):
     all earlier ticks.
     """
     first = self.initial_state(state.age.shape[0])
-    if inputs.is_first is not None:
-      start = first if inputs.start is None else inputs.start
-      reset = inputs.is_first
-      state = jax.tree.map(lambda new, old: where_rows(reset, new, old), start, state)
+    state = reset_rows(inputs, state, lambda: first)
     if inputs.frames is not None:
       fresh = (state.age == 0) & inputs.frames.observed[:, None]
       fresh = self._padded(fresh[..., None], False)[..., 0]
       state = state._replace(latents=where_rows(fresh, first.latents, state.latents))
-    if inputs.detach is not None:
-      cut = inputs.detach
-      state = jax.tree.map(lambda x: where_rows(cut, jax.lax.stop_gradient(x), x), state)
+    state = detach_rows(inputs, state)
     followed = {n: getattr(state, n) for n in ("position", "velocity", "birth", "slow")}
     return state._replace(**jax.lax.stop_gradient(followed))
 
@@ -323,13 +318,15 @@ def positioned(config: PositionedConfig, precision: Precision, *, name: str) -> 
     ]
     norm = LayerNorm(use_offset=False, eps=1e-4, name="state_norm")
 
+  def own_vectors() -> Array:  # zero for latents with a position, which are interchangeable
+    return jnp.pad(identity(jnp.asarray(codes)), ((c.num_positioned, 0), (0, 0)))
+
   def start(rows: int) -> Array:
-    own = jnp.pad(identity(jnp.asarray(codes)), ((c.num_positioned, 0), (0, 0)))
+    own = own_vectors()
     return repeat_rows(jnp.broadcast_to(first(), own.shape) + own, rows)
 
   def predict(x: Array) -> Array:
-    own = jnp.pad(identity(jnp.asarray(codes)), ((c.num_positioned, 0), (0, 0)))
-    x = shard_axis(cast(x)) + repeat_rows(cast(own), x.shape[0])
+    x = shard_axis(cast(x)) + repeat_rows(cast(own_vectors()), x.shape[0])
     for predictor in predictors:
       x = predictor(x)
     return x

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import haiku as hk
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from perceiver_stream.core.base import Core, CoreConfig, CoreInputs
+from perceiver_stream.core.base import Core, CoreConfig, CoreInputs, detach_rows, reset_rows
 from perceiver_stream.nn import (
   LayerNorm,
   LearnedPositions,
@@ -129,7 +128,8 @@ class PredictCorrect(Core):
     self, inputs: CoreInputs, prev_state: Float[Array, "B L D"]
   ) -> tuple[Step, Float[Array, "B L D"]]:
     """Returns the states of a tick and the next state, the corrected one."""
-    state = self._reset(inputs, prev_state)
+    first = lambda: self.first(prev_state.shape[0])  # noqa: E731
+    state = detach_rows(inputs, reset_rows(inputs, prev_state, first))
     state = self.norm(state) if self.norm_first else state
     predicted = self.predict(state)
     corrected = self.correct(predicted, inputs)
@@ -147,14 +147,6 @@ class PredictCorrect(Core):
       return predicted if self.norm_first else self.norm(predicted), predicted
 
     return hk.scan(tick, state, None, num_ticks)[1]
-
-  def _reset(self, inputs: CoreInputs, state: Array) -> Array:
-    if inputs.is_first is not None:
-      start = self.first(state.shape[0]) if inputs.start is None else inputs.start
-      state = where_rows(inputs.is_first, start, state)
-    if inputs.detach is not None:
-      state = where_rows(inputs.detach, jax.lax.stop_gradient(state), state)
-    return state
 
 
 def predict_correct(

@@ -14,12 +14,10 @@ from jaxtyping import Array, Bool, Float, PyTree, UInt8
 
 from perceiver_stream import zoo
 from perceiver_stream.evaluation.trackers_online import TrackChunk
+from perceiver_stream.inference.frame_chunks import CHUNK, padded_chunk
 from perceiver_stream.models.base import Model
 from perceiver_stream.types import IS_FIRST
-from perceiver_stream.utils.opencv import resized
 from perceiver_stream.zoo.loading import blank_tick
-
-CHUNK = 8  # frames observed in one call
 
 
 def num_positioned(model: Model) -> int:
@@ -94,14 +92,7 @@ class LatentTracker:
       ValueError: There are more frames than a chunk, or the video has ended.
     """
     count, size = len(frames), np.array(frames.shape[1:3], np.float32)
-    if not 0 < count <= self._chunk or self._ticks % self._chunk:
-      raise ValueError(
-        f"LatentTracker: {count} frames after {self._ticks}; give {self._chunk} at a time, fewer "
-        "only at the end."
-      )
-    shape = self._model.modalities["pixels"].spec.shape[:2]
-    pixels = np.stack([resized(frame, (shape[0], shape[1])) for frame in frames])
-    pixels = np.concatenate([pixels, np.repeat(pixels[-1:], self._chunk - count, axis=0)])
+    pixels = padded_chunk("LatentTracker", self._model, frames, self._ticks, self._chunk)
     targets = 2 * self._places / size - 1  # (y, x) in [-1, 1]
     found = [self._turn(turn, pixels, targets) for turn in range(len(self._states))]
     position, visible, sure = (np.concatenate(x, axis=1)[:count] for x in zip(*found, strict=True))

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Num, PyTree, UInt8
 from perceiver_stream import zoo
 from perceiver_stream.evaluation.trackers import TRACKERS
 from perceiver_stream.evaluation.trackers_online import OnlineTracker, TrackChunk
-from perceiver_stream.inference.latent_tracking import CHUNK, LatentTracker, untrained_model
+from perceiver_stream.inference.frame_chunks import CHUNK, padded_chunk
+from perceiver_stream.inference.latent_tracking import LatentTracker, untrained_model
 from perceiver_stream.inference.model_loading import warn_untrained
 from perceiver_stream.inference.pretrained import load_tracker
 from perceiver_stream.models import point_readout
@@ -21,7 +22,6 @@ from perceiver_stream.training.objectives.point_tracking import TrackerLearner
 from perceiver_stream.training.objectives.readout_base import observe_features, why_unreadable
 from perceiver_stream.types import IS_FIRST
 from perceiver_stream.utils import moved
-from perceiver_stream.utils.opencv import resized
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.zoo import bundled
@@ -57,22 +57,14 @@ class FeatureExtractor:
     Raises:
       ValueError: There are more frames than a chunk, or the video has ended.
     """
-    count, chunk = len(frames), self._chunk
-    if not 0 < count <= chunk or self.ticks % chunk:
-      raise ValueError(
-        f"FeatureExtractor: {count} frames after {self.ticks}; give {chunk} at a time, fewer only "
-        f"at the end."
-      )
-    shape = self._model.modalities["pixels"].spec.shape[:2]
-    pixels = np.stack([resized(frame, (shape[0], shape[1])) for frame in frames])
-    pixels = np.concatenate([pixels, np.repeat(pixels[-1:], chunk - count, axis=0)])
-    start = np.zeros((chunk, 1), bool)
+    pixels = padded_chunk("FeatureExtractor", self._model, frames, self.ticks, self._chunk)
+    start = np.zeros((self._chunk, 1), bool)
     start[0] = self.ticks == 0
     observation = {"pixels": pixels[:, None], IS_FIRST: start}
     features, self._state = observe_features(
       self._model, self._params, self._state, observation, flow=self._flow
     )
-    self.ticks += count
+    self.ticks += len(frames)
     return features
 
 

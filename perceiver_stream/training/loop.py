@@ -199,16 +199,16 @@ class Run:
     self.pending = PendingWindow(self.number, window, info, errors, dict(self.finite.counts))
     self._record(before)
 
-  def _record(self, told: PendingWindow | None) -> None:
-    if told is None:
+  def _record(self, pending: PendingWindow | None) -> None:
+    if pending is None:
       return
-    info = self.journal.record(told)
+    info = self.journal.record(pending)
     self.bad_run = int(info.bad_run)
     if self.bad_run >= self.config.max_bad_windows:
       raise NonFiniteError(
-        f"{self.bad_run} windows in a row, up to window {told.number}, had a loss, gradient, "
+        f"{self.bad_run} windows in a row, up to window {pending.number}, had a loss, gradient, "
         f"parameters or state that are not finite, and were skipped (loss {float(info.loss)}, "
-        f"gradient norm {float(info.grad_norm)}). {self._set_aside(told.number)} Lower the "
+        f"gradient norm {float(info.grad_norm)}). {self._set_aside(pending.number)} Lower the "
         f"learning rate, or optimizer.clip_norm, and resume the same run:\n"
         f"  {self._command()} --config.optimizer.learning_rate="
         f"{self.config.optimizer.learning_rate / 10:.3g}\n"
