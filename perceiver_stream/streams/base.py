@@ -30,6 +30,7 @@ TIMESTAMP = "timestamp_s"
 ENDED = "ended"  # in windows: the row's stream has ended, this tick is padding
 
 _NTSC = {float(n): Fraction(n * 1000, 1001) for n in (24, 30, 48, 60, 120)}
+CROPS = ("centre", "squash")  # how an image is brought to the size of a stream; see `Picker`
 
 
 @dataclass(kw_only=True)

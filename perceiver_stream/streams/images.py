@@ -17,6 +17,7 @@ import numpy as np
 
 from perceiver_stream.streams import image_files
 from perceiver_stream.streams.base import (
+  CROPS,
   StreamConfig,
   check_state,
   exact_rate,
@@ -29,8 +30,6 @@ from perceiver_stream.types import ModalitySpec
 from perceiver_stream.utils.paths import user_path
 
 logger = logging.getLogger(__name__)
-
-CROPS = ("centre", "squash")
 
 
 @dataclass(kw_only=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import grain
 
 from perceiver_stream.streams import push
-from perceiver_stream.streams.base import StreamConfig, audio_spec, pixels_spec
+from perceiver_stream.streams.base import CROPS, StreamConfig, audio_spec, pixels_spec
 from perceiver_stream.streams.live_buffer import POLICIES
 from perceiver_stream.streams.live_iterator import LiveIterator
 from perceiver_stream.streams.live_reader import Reader
@@ -24,8 +24,6 @@ from perceiver_stream.streams.live_sources import PUSH, hidden, parse
 from perceiver_stream.streams.live_sources import LiveError as LiveError
 from perceiver_stream.streams.push import Push as Push
 from perceiver_stream.types import ModalitySpec
-
-CROPS = ("centre", "squash")
 
 
 @dataclass(kw_only=True)

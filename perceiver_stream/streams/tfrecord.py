@@ -13,6 +13,7 @@ from typing import Any
 import grain
 
 from perceiver_stream.streams.base import (
+  CROPS,
   StreamConfig,
   check_state,
   exact_rate,
@@ -24,7 +25,6 @@ from perceiver_stream.streams.tf_reader import Reader
 from perceiver_stream.types import ModalitySpec
 from perceiver_stream.utils.paths import user_path
 
-CROPS = ("centre", "squash")
 MODALITIES = (*FEATURES, *POINTS[1:])
 
 

@@ -30,6 +30,7 @@ import grain
 import numpy as np
 
 from perceiver_stream.streams.base import (
+  CROPS,
   StreamConfig,
   audio_spec,
   check_state,
@@ -50,7 +51,6 @@ from perceiver_stream.utils.paths import user_path
 
 logger = logging.getLogger(__name__)
 
-CROPS = ("centre", "squash")
 NO_DAMAGE = dataclasses.asdict(Damage())
 
 
