@@ -8,6 +8,8 @@ from typing import Any
 
 import grain
 
+from perceiver_stream.streams.wrapped import interrupt
+
 STALL_S = 60.0
 logger = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ class _CarriedIterator(grain.DatasetIterator):
     self._iterator.set_state(state)
 
   def interrupt(self) -> None:
-    """See `interrupt`."""
+    """Ends live sources under it."""
     interrupt(self._iterator)
 
   def close(self) -> None:
@@ -175,10 +177,3 @@ def _let_go(ahead: list[grain.DatasetIterator], watched: _Watch) -> None:
   while ahead:
     interrupt(ahead[-1])
     ahead.pop().close()
-
-
-def interrupt(iterator: Any) -> None:
-  """Ends live sources under an iterator, for a thread that waits for them; closes nothing else."""
-  getattr(iterator, "interrupt", lambda: None)()
-  for parent in getattr(iterator, "_parents", ()):
-    interrupt(parent)

@@ -13,6 +13,7 @@ import grain
 import numpy as np
 
 from perceiver_stream.streams.base import ENDED, TIMESTAMP, check_state
+from perceiver_stream.streams.wrapped import is_live
 from perceiver_stream.types import IS_FIRST, VALID_SUFFIX, valid_key
 
 Tick = dict[str, Any]
@@ -157,7 +158,7 @@ class _Row:
 
   def __init__(self, ticks: grain.DatasetIterator):
     self.ticks = ticks
-    self._is_live = getattr(ticks, "is_live", False)
+    self._is_live = is_live(ticks)
     self._last: Tick | None = None
     self._before_last = ticks.get_state()
     self._ended = False

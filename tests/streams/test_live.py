@@ -333,17 +333,26 @@ def test_closing_windows_read_ahead_ends_the_thread_and_logs_the_counts(caplog):
   assert "live lavfi:testsrc,realtime" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_a_live_row_that_ended_is_not_over_for_the_run_that_resumes():
+@pytest.mark.parametrize(
+  "wrap",
+  [
+    lambda config: streams.open_rows(config),
+    lambda config: streams.open_rows(mixture.Config(sources={"camera": config})),
+    lambda config: [streams.open_rows(config)[0].map(dict).map(dict)],
+  ],
+  ids=["alone", "mixture", "mapped"],
+)
+def test_a_live_row_that_ended_is_not_over_for_the_run_that_resumes(wrap):
   """Files that ended stay so; a live source is opened again."""
-  make = functools.partial(streams.windows, window=5, max_displacement=0)
-  rows = streams.open_rows(live.Config(source=TEST_PICTURE, **QUICK))
+  make = functools.partial(streams.windows, window=4, max_displacement=0)
+  rows = wrap(live.Config(source=TEST_PICTURE, **QUICK))
   windows = iter(make(rows))
-  assert len(list(windows)) == 5
+  assert len(list(windows)) == 7
   again = iter(make(rows))
   again.set_state(windows.get_state())
   window = next(again)
   assert not window["ended"].any() and window["is_first"][0].all()
-  np.testing.assert_allclose(window["timestamp_s"][:, 0], 1 + np.arange(5) / 25)
+  np.testing.assert_allclose(window["timestamp_s"][:, 0], 1 + np.arange(4) / 25)
 
 
 def test_one_source_is_one_row():
