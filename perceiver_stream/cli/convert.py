@@ -4,8 +4,9 @@
   perceiver-stream convert rvm_small.npz --output=rvm.safetensors --set height=128 width=128
   perceiver-stream convert path/to/hugging_face_folder --output=flow.safetensors
 
-Reads the flat .npz files of MooG and RVM, DeepMind's Perceiver pickles, and Hugging Face Perceivers
-(.safetensors with config.json in the same folder). Nothing in a file is executed. The output has
+Reads the flat .npz files of MooG and RVM, DeepMind's Perceiver pickles, Hugging Face Perceivers
+(.safetensors with config.json in the same folder), and the files of encoders of clips that
+`perceiver-stream models` lists. Nothing in a file is executed. The output has
 parameters, config and card.
 """
 
@@ -17,6 +18,7 @@ import perceiver_stream
 from perceiver_stream import zoo
 from perceiver_stream.inference.cli import readable_errors
 from perceiver_stream.utils.options import make_parser, parse
+from perceiver_stream.zoo import clip_encoders
 
 
 def assignment(text: str) -> tuple[str, Any]:
@@ -45,8 +47,19 @@ def main() -> None:
   if not args.output.endswith(".safetensors"):
     parser.error(f"output '{args.output}' must end in .safetensors")
   with readable_errors():
+    if clip_encoders.is_encoder(args.source):
+      _convert_encoder(args)
+      return
     model, params = perceiver_stream.load(args.source, **dict(args.set))
     zoo.save(args.output, model, params)
     arrays = zoo.flatten(params).values()
     family = zoo.family(model.config).name
     print(f"{args.output}: {family}, {sum(x.size for x in arrays):,} parameters in {len(arrays)}")
+
+
+def _convert_encoder(args: argparse.Namespace) -> None:
+  loaded = clip_encoders.load(args.source, **dict(args.set))
+  clip_encoders.save(args.output, loaded)
+  arrays = zoo.flatten(loaded.params).values()
+  name = clip_encoders.family(loaded.encoder.config).name
+  print(f"{args.output}: {name}, {sum(x.size for x in arrays):,} parameters in {len(arrays)}")

@@ -1,10 +1,11 @@
-"""List the models of the zoo: parameters, state, weights, inputs.
+"""List models of streams and encoders of clips: size, weights, inputs.
 
   perceiver-stream models
   perceiver-stream models moog stream_perceiver/tiny
   perceiver-stream models --json
 
-`state` is the size of the recurrent state of one stream. `weights` is "bundled" with the package,
+`state` is the size of the recurrent state of one stream; "clips" stands for encoders that are not
+causal and read whole clips only (`zoo.clip_encoders`). `weights` is "bundled" with the package,
 "released file" (`perceiver_stream.load` reads the published file), or "none". `released` is "yes"
 if tests compare the architecture with the released code, "no" if they do not, "ours" if there is
 none. Nothing is downloaded and no weights are created: sizes are computed from shapes, in about a
@@ -21,7 +22,7 @@ from perceiver_stream.utils.options import make_parser
 from perceiver_stream.utils.suggest import check_choice
 from perceiver_stream.zoo.summary import Summary, summarize
 
-ROW = "{:<30}{:>12}{:>12}  {:<15}{:<10}{}"
+ROW = "{:<36}{:>12}{:>12}  {:<15}{:<10}{}"
 HEADER = ROW.format("name", "parameters", "state", "weights", "released", "inputs")
 
 
@@ -50,15 +51,16 @@ def select(wanted: Sequence[str]) -> list[str]:
   Raises:
     ValueError: There is no such model or family; the message has the nearest name.
   """
+  known = [*zoo.names(), *zoo.clip_encoders.names()]
   for name in wanted:
-    check_choice("model", name, [*zoo.FAMILIES, *zoo.names()])
-  return [n for n in zoo.names() if not wanted or {n, n.split("/")[0]} & set(wanted)]
+    check_choice("model", name, [*zoo.FAMILIES, *zoo.clip_encoders.FAMILIES, *known])
+  return [n for n in known if not wanted or {n, n.split("/")[0]} & set(wanted)]
 
 
 def row(of: Summary) -> str:
   """Returns the table row of a model."""
   inputs = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in of.inputs.items())
-  state = f"{of.state_bytes / 1024:,.0f} KiB"
+  state = "clips" if of.state_bytes is None else f"{of.state_bytes / 1024:,.0f} KiB"
   return ROW.format(
     of.name, f"{of.parameters:,}", state, of.weights, of.equals_released, inputs
   ).rstrip()

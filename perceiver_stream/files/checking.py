@@ -21,8 +21,8 @@ def check_value(value: Any, hint: Any, where: str) -> None:
 
   Args:
     value: Value to check.
-    hint: A declared type: numbers, texts, dataclasses, tuples and dicts of them, unions, `Any`;
-      `Annotated` with a `Range`.
+    hint: A declared type: numbers, texts, `Literal` texts, dataclasses, tuples and dicts of them,
+      unions, `Any`; `Annotated` with a `Range`.
     where: Path of the value in the config, for messages.
 
   Raises:
@@ -49,6 +49,8 @@ def words(hint: Any) -> str:
   if base is Any:
     return "finite numbers, texts, or a config"
   origin, inner = typing.get_origin(base), typing.get_args(base)
+  if origin is typing.Literal:
+    return f"one of {', '.join(map(repr, inner))}"
   if origin in (typing.Union, types.UnionType):
     return ", or ".join(words(option) for option in inner)
   if origin in _SEQUENCES or base in _SEQUENCES:
@@ -84,6 +86,8 @@ def _fits(value: Any, hint: Any) -> bool:
   if base is Any:
     return _fits_any(value)
   origin, inner = typing.get_origin(base), typing.get_args(base)
+  if origin is typing.Literal:
+    return isinstance(value, str) and value in inner
   if origin in (typing.Union, types.UnionType):
     return any(_fits(value, option) for option in inner)
   if origin in _SEQUENCES or base in _SEQUENCES:

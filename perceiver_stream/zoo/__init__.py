@@ -12,6 +12,7 @@ from perceiver_stream.models.family import Family
 from perceiver_stream.models.mapping import flatten as flatten
 from perceiver_stream.models.stages import Staged
 from perceiver_stream.utils.suggest import did_you_mean
+from perceiver_stream.zoo import clip_encoders as clip_encoders
 from perceiver_stream.zoo.loading import load as load
 from perceiver_stream.zoo.loading import save as save
 
@@ -44,6 +45,11 @@ def config(name: str) -> Any:
   Raises:
     ValueError: There is no such model; the message suggests the nearest name.
   """
+  if name in clip_encoders.names():
+    raise ValueError(
+      f"zoo: '{name}' encodes whole clips; it is no recurrent model of a stream. Build it with "
+      f"zoo.clip_encoders.build."
+    )
   if name not in names():
     hint = did_you_mean(name, names())
     raise ValueError(f"zoo: there is no model '{name}'.{hint} The zoo has {', '.join(names())}.")
@@ -61,6 +67,11 @@ def family(config: Any) -> Family:
     if type(config) is known.config:
       return known
   kind = type(config)
+  if kind in {known.config for known in clip_encoders.FAMILIES.values()}:
+    raise TypeError(
+      f"zoo: {kind.__module__}.{kind.__qualname__} is the config of an encoder of clips, not of a "
+      f"recurrent model of a stream; build it with zoo.clip_encoders.build."
+    )
   raise TypeError(
     f"zoo: config of type {kind.__module__}.{kind.__qualname__} belongs to none of "
     f"{sorted(FAMILIES)}; use the Config of one of them, or add a family to PACKAGES."

@@ -8,10 +8,14 @@ import subprocess
 import sys
 
 import commands
+import numpy as np
 import pytest
+from drawn_clips import drawn
 
 from perceiver_stream import cli, zoo
+from perceiver_stream.models.mapping import export_params
 from perceiver_stream.version import __version__
+from perceiver_stream.zoo import clip_encoders
 from perceiver_stream.zoo.summary import summarize
 
 OTHER_NAMES = {"latents": "extract_latents", "media": "get_media", "shards": "make_shards"}
@@ -123,3 +127,27 @@ def test_only_what_is_read_is_an_input():
 def test_variants_compared_with_released_code_exist_and_name_it(family):
   assert set(family.equals_released) <= set(family.variants)
   assert family.card.code or not family.equals_released
+
+
+def test_encoders_of_clips_are_listed_with_what_is_causal(run):
+  code, text, _ = run("models", "video_resnet")
+  rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()[1:]}
+  assert code == 0
+  assert (
+    rows["video_resnet/r3d_18"] == "33,371,472 clips released file yes clips 16×112×112×3".split()
+  )
+  assert rows["video_resnet/nano_causal"][1:3] != ["clips", "none"]
+  assert rows["video_resnet/nano_causal"][2] == "KiB"
+
+
+def test_encoders_of_clips_are_converted(run, tmp_path):
+  loaded = drawn(clip_encoders.build("video_resnet/nano"))
+  rules = clip_encoders.FAMILIES["video_resnet"].rules
+  assert rules
+  flat = export_params(clip_encoders.merged(*loaded[1:]), rules(loaded.encoder.config))
+  np.savez(tmp_path / "r.npz", **flat, **{"stem.1.num_batches_tracked": np.int64(3)})
+  code, text, _ = run(
+    "convert", str(tmp_path / "r.npz"), f"--output={tmp_path}/r.safetensors", "--set", "causal=True"
+  )
+  assert code == 0 and "r.safetensors: video_resnet, " in text
+  assert clip_encoders.load(tmp_path / "r.safetensors").encoder.causal

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 
@@ -48,6 +48,7 @@ class Whole:
   anything: Any = None
   on: bool = True
   name: str = ""
+  kind: Literal["linear", "square"] = "linear"
 
 
 def legacy(value):
@@ -124,6 +125,7 @@ def test_odd_values_are_refused_by_the_name_of_their_field(name):
     ({"rate": NAN}, "config.rate is nan; expected a number, or none"),
     ({"rate": True}, "config.rate is True; expected a number, or none"),
     ({"anything": (1, {"a": [INF]})}, "config.anything is .*; expected finite numbers, texts, or"),
+    ({"kind": "cubic"}, "config.kind is 'cubic'; expected one of 'linear', 'square'"),
     ({"on": 1}, "config.on is 1; expected true or false"),
     ({"name": None}, "config.name is None; expected text"),
     ({"name": 90 * ["x"]}, "config.name is .*; expected text"),

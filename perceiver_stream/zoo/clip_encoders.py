@@ -1,0 +1,225 @@
+"""Encoders of clips by name, and their files: published ones and ours.
+
+A family is a package of `models` with a `FAMILY`, a `models.clips.ClipFamily`. Adding its name to
+`PACKAGES` registers its variants.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from safetensors.numpy import save_file
+
+from perceiver_stream.files import array_files
+from perceiver_stream.models.clips import ClipEncoder, ClipFamily
+from perceiver_stream.models.mapping import (
+  Detected,
+  check_names,
+  flatten,
+  import_params,
+  unflatten,
+)
+from perceiver_stream.utils.paths import user_path
+from perceiver_stream.utils.suggest import did_you_mean
+from perceiver_stream.version import __version__
+from perceiver_stream.zoo import configs
+
+PACKAGES = ("video_resnet",)
+FAMILIES: dict[str, ClipFamily] = {
+  family.name: family
+  for family in (import_module(f"perceiver_stream.models.{name}").FAMILY for name in PACKAGES)
+}
+FORMAT = "perceiver_stream clip encoder 1"
+
+
+class Loaded(NamedTuple):
+  """An encoder with its arrays."""
+
+  encoder: ClipEncoder
+  params: PyTree
+  statistics: PyTree
+
+
+def names() -> list[str]:
+  """Returns the names of all encoders of clips, `"family/variant"`, sorted."""
+  return sorted(f"{name}/{variant}" for name, f in FAMILIES.items() for variant in f.variants)
+
+
+def config(name: str) -> Any:
+  """Returns a new config of the named encoder.
+
+  Raises:
+    ValueError: There is no such encoder; the message suggests the nearest name.
+  """
+  if name not in names():
+    raise ValueError(
+      f"zoo: there is no encoder of clips '{name}'.{did_you_mean(name, names())} There are "
+      f"{', '.join(names())}."
+    )
+  family_name, variant = name.split("/")
+  return FAMILIES[family_name].variants[variant]()
+
+
+def family(config: Any) -> ClipFamily:
+  """Returns the family whose configs have exactly the type of `config`.
+
+  Raises:
+    TypeError: There is none.
+  """
+  for known in FAMILIES.values():
+    if type(config) is known.config:
+      return known
+  kind = type(config)
+  raise TypeError(
+    f"zoo: config of type {kind.__module__}.{kind.__qualname__} belongs to none of the encoders of "
+    f"clips {sorted(FAMILIES)}; use the Config of one of them, or add a family to PACKAGES."
+  )
+
+
+def build(name_or_config: Any) -> ClipEncoder:
+  """Returns an encoder of clips by name or config.
+
+  >>> build("video_resnet/nano").causal
+  False
+
+  Raises:
+    ValueError: There is no such encoder.
+    TypeError: The config belongs to no family of encoders.
+  """
+  chosen = config(name_or_config) if isinstance(name_or_config, str) else name_or_config
+  return family(chosen).build(chosen)
+
+
+def template(encoder: ClipEncoder) -> tuple[PyTree, PyTree]:
+  """Returns shapes and dtypes of the parameters and the statistics, without creating them."""
+  s = encoder.spec
+  clips = jax.ShapeDtypeStruct((1, s.num_frames, s.height, s.width, s.channels), np.float32)
+  return jax.eval_shape(encoder.init, jax.random.key(0), clips)
+
+
+def num_parameters(encoder: ClipEncoder) -> int:
+  """Returns the number of parameters; statistics are not counted."""
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(template(encoder)[0]))
+
+
+def merged(params: PyTree, statistics: PyTree) -> dict[str, dict[str, Any]]:
+  """Returns one tree of parameters and statistics, the form in which files hold them."""
+  return unflatten(dict(flatten(params)) | dict(flatten(statistics)))
+
+
+def split(tree: PyTree, statistics: PyTree) -> tuple[PyTree, PyTree]:
+  """Returns parameters and statistics of a merged tree; `statistics` is their template."""
+  flat, kept = flatten(tree), flatten(statistics)
+  params = {name: value for name, value in flat.items() if name not in kept}
+  return unflatten(params), unflatten({name: flat[name] for name in kept})
+
+
+def load(path: str | pathlib.Path, **changes: Any) -> Loaded:
+  """Returns an encoder with its parameters and statistics, from our file or a published one.
+
+  Args:
+    path: A .safetensors file of `save`, or a published file: .npz or .safetensors with the names of
+      the release, or a pickle of numpy arrays. Nothing in a file is executed.
+    changes: Fields of the config to change, such as `causal`.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: The file has an unknown format, is damaged or hostile, or does not match the encoder:
+      missing, extra and misshaped arrays are listed.
+  """
+  path = user_path(path)
+  flat, metadata = read_arrays(path)
+  if metadata.get("format") == FORMAT:
+    chosen = configs.from_json(metadata.get("config", ""), str(path))
+    encoder = build(_changed(chosen, changes))
+    return _checked(encoder, flat, str(path))
+  found = detect(flat, str(path))
+  return from_published(flat, found._replace(config=_changed(found.config, changes)), str(path))
+
+
+def is_encoder(path: str | pathlib.Path) -> bool:
+  """Returns True if a file holds an encoder of clips, ours or published."""
+  path = user_path(path)
+  if not path.is_file():
+    return False
+  flat, metadata = read_arrays(path)
+  if "format" in metadata:
+    return metadata["format"] == FORMAT
+  return any(known.detect and known.detect(flat) for known in FAMILIES.values())
+
+
+def from_published(flat: array_files.Flat, found: Detected, source: str) -> Loaded:
+  """Returns the encoder of a published file from its arrays.
+
+  Args:
+    flat: Arrays of the file.
+    found: Result of `detect`.
+    source: Name of the file in errors.
+
+  Raises:
+    ValueError: The arrays do not match the encoder.
+  """
+  configs.check_sizes(found.config, source)
+  encoder = build(found.config)
+  params, statistics = template(encoder)
+  tree = import_params(
+    flat, merged(params, statistics), found.rules(found.config), source=source, ignore=found.ignore
+  )
+  return Loaded(encoder, *jax.device_put(split(tree, statistics)))
+
+
+def detect(flat: array_files.Flat, source: str) -> Detected:
+  """Returns the encoder of a published file.
+
+  Raises:
+    ValueError: The names match no known family.
+  """
+  for known in FAMILIES.values():
+    if known.detect and (found := known.detect(flat)):
+      return found
+  raise ValueError(
+    f"{source}: {len(flat)} arrays, the first {sorted(flat)[:3]}, belong to no known encoder of "
+    f"clips; files are known of {', '.join(f.name for f in FAMILIES.values() if f.detect)}."
+  )
+
+
+def save(path: str | pathlib.Path, loaded: Loaded) -> None:
+  """Writes config, card, parameters and statistics of an encoder into one .safetensors file."""
+  encoder, params, statistics = loaded
+  metadata = {
+    "format": FORMAT,
+    "version": __version__,
+    "config": configs.to_json(encoder.config),
+    "card": json.dumps(dataclasses.asdict(family(encoder.config).card)),
+  }
+  arrays = flatten(merged(params, statistics))
+  save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, user_path(path), metadata)
+
+
+def read_arrays(path: pathlib.Path) -> tuple[array_files.Flat, dict[str, str]]:
+  """Returns the arrays and the metadata of a file of parameters; see `load`."""
+  kind = array_files.kind_of(path)
+  if kind == "safetensors":
+    return array_files.read_safetensors(path)
+  return (array_files.read_npz(path) if kind == "npz" else array_files.read_pickle(path)), {}
+
+
+def _checked(encoder: ClipEncoder, flat: array_files.Flat, source: str) -> Loaded:
+  params, statistics = template(encoder)
+  wanted = {k: tuple(v.shape) for k, v in flatten(merged(params, statistics)).items()}
+  check_names(flat, wanted, source=source)
+  tree = unflatten(jax.device_put({name: flat[name] for name in wanted}))
+  return Loaded(encoder, *split(tree, statistics))
+
+
+def _changed(config: Any, changes: dict[str, Any]) -> Any:
+  known = sorted(field.name for field in dataclasses.fields(config))
+  if unknown := sorted(set(changes) - set(known)):
+    raise ValueError(f"load: {unknown} are no fields of the config; it has {known}.")
+  return dataclasses.replace(config, **changes)

@@ -1,0 +1,30 @@
+"""Encoders of clips with parameters from numpy, and clips for them: no program to compile."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perceiver_stream.models.clips import ClipEncoder
+from perceiver_stream.zoo import clip_encoders
+
+
+def drawn(encoder: ClipEncoder, seed: int = 0) -> clip_encoders.Loaded:
+  """Returns the encoder with random parameters and statistics, of which none is zero."""
+  rng = np.random.default_rng(seed)
+
+  def draw(path, leaf):
+    name, noise = path[-1].key, rng.normal(size=leaf.shape).astype(np.float32)
+    if name in ("scale", "variance"):
+      return jnp.asarray(1 + 0.2 * np.tanh(noise))
+    fan_in = max(np.prod(leaf.shape[:-1]), 1) if name == "w" else 25
+    return jnp.asarray(noise / np.sqrt(fan_in))
+
+  template = clip_encoders.template(encoder)
+  return clip_encoders.Loaded(encoder, *jax.tree_util.tree_map_with_path(draw, template))
+
+
+def random_clips(encoder: ClipEncoder, rows: int = 2, seed: int = 1) -> jax.Array:
+  """Returns clips of the encoder's size in [0, 1]."""
+  s = encoder.spec
+  shape = (rows, s.num_frames, s.height, s.width, s.channels)
+  return jnp.asarray(np.random.default_rng(seed).random(shape, np.float32))
