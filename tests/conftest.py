@@ -30,6 +30,7 @@ from collections.abc import Iterator
 
 import jax
 import pytest
+from quick_init import start_quickly
 from shared_models import share_models
 
 from perceiver_stream.utils import compile_cache
@@ -75,6 +76,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _shared_models() -> None:
   share_models()
+  start_quickly()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,4 +1,4 @@
-"""Initialising a model without compiling its program, for tests of many small models.
+"""Initialising a model without compiling its program, for sessions that build many small models.
 
 `Model.init` is one program for each model, and most of the time goes to compile its random numbers,
 which run once. Here the network is traced and each parameter is drawn while that happens, by programs
@@ -8,7 +8,7 @@ for flat arrays of few sizes. JAX's generator gives a shorter array the first nu
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from perceiver_stream.models.base import Model, ObservationCheck, functions_of
+from perceiver_stream.training import step
 
 SAMPLERS = {
   "normal": jax.random.normal,
@@ -114,3 +115,19 @@ def with_quick_init(model: Model) -> Model:
     return made
 
   return model._replace(init=init)
+
+
+def start_quickly() -> None:
+  """Makes training on one device begin with such parameters too, for the rest of the process."""
+  placed = step.placed_train_state
+
+  def placed_quickly(
+    mesh: Any, model: Any, optimizer: Any, observation: Mapping[str, Any], seed: int
+  ) -> tuple[Any, Any]:
+    if mesh.size == 1 and isinstance(model, Model):
+      key = jax.random.split(jax.random.PRNGKey(seed), 3)[0]  # as `initial_train_state`
+      params = model.init(key, observation)
+      model = model._replace(init=lambda rng, observation: params)
+    return placed(mesh, model, optimizer, observation, seed)
+
+  step.placed_train_state = placed_quickly

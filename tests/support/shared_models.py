@@ -5,6 +5,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from quick_init import with_quick_init
+
 from perceiver_stream import zoo
 from perceiver_stream.models.base import Model
 
@@ -19,7 +21,7 @@ def shared(build: Callable[[Any], Model]) -> Callable[[Any], Model]:
   def built(config: Any) -> Model:
     key = repr(config)
     if key not in known:
-      known[key] = build(copy.deepcopy(config))
+      known[key] = with_quick_init(build(copy.deepcopy(config)))
     model = known[key]
     return model._replace(config=config, modalities=dict(model.modalities))
 

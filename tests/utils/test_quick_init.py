@@ -1,4 +1,4 @@
-"""Quick initialisation gives the parameters that the compiled one gives."""
+"""The session's quick initialisation gives the parameters that the compiled one gives."""
 
 import jax
 import numpy as np
