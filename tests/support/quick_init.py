@@ -8,7 +8,7 @@ for flat arrays of few sizes. JAX's generator gives a shorter array the first nu
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -122,12 +122,11 @@ def start_quickly() -> None:
   placed = step.placed_train_state
 
   def placed_quickly(
-    mesh: Any, model: Any, optimizer: Any, observation: Mapping[str, Any], seed: int
+    mesh: Any, objective: Any, optimizer: Any, observation: Any, seed: int, params: Any = None
   ) -> tuple[Any, Any]:
-    if mesh.size == 1 and isinstance(model, Model):
+    if params is None and mesh.size == 1:
       key = jax.random.split(jax.random.PRNGKey(seed), 3)[0]  # as `initial_train_state`
-      params = model.init(key, observation)
-      model = model._replace(init=lambda rng, observation: params)
-    return placed(mesh, model, optimizer, observation, seed)
+      params = objective.init_params(key, observation)
+    return placed(mesh, objective, optimizer, observation, seed, params)
 
   step.placed_train_state = placed_quickly
