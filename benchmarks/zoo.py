@@ -29,11 +29,12 @@ from zoo_parts import inputs_of, pictures, released_tiles, tile_rows
 import perceiver_stream
 from perceiver_stream import zoo
 from perceiver_stream.models.base import Model
+from perceiver_stream.models.moog import objective as next_frame
 from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
 from perceiver_stream.models.perceiver_io import flow as perceiver_flow
+from perceiver_stream.models.rvm import objective as masked_future
 from perceiver_stream.nn import attention
 from perceiver_stream.training import objectives
-from perceiver_stream.training.objectives import masked_future, next_frame
 
 OURS, PORT = "perceiver_stream", "Hugging Face, torch"
 PARTS = ("flow", "autoencoder", "large", "tiles", "watching", "following", "learning")

@@ -11,7 +11,7 @@ MuJoCo room (extra `sim`). Images only, so that the model can process any video.
 | `tiny_bottleneck` | learned | no | no | 1600 | changes pass through the latents |
 | `tiny_grid_bound` | learned | no | 8 × 8 | 1600 | control of `tiny_bottleneck` in the probes |
 | `tiny_motion` | grid | no | 16 × 16 | 700 | `stream_perceiver/tiny_motion`: motion in the latents |
-| `moog` | | | | 800 | `moog/tiny_world`, from where `configs/moog.py:tiny` ends |
+| `moog` | | | | 800 | `moog/tiny_world`, from where `--config=moog:tiny` ends |
 
   perceiver-stream train --config=pretrain:tiny
   perceiver-stream export runs/pretrain_tiny --output=tiny.safetensors
@@ -22,10 +22,10 @@ import dataclasses
 from typing import Any
 
 import perceiver_stream
+from perceiver_stream.models.moog import objective
 from perceiver_stream.models.stream_perceiver import BottleneckConfig
 from perceiver_stream.streams import mixture, mujoco, synthetic
 from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
-from perceiver_stream.training.objectives import next_frame
 from perceiver_stream.utils.warn import warn
 
 CONDITIONED, BOTTLENECK = BottleneckConfig(), BottleneckConfig(condition_queries_on_input=False)
@@ -118,10 +118,10 @@ def motions() -> dict[str, Any]:
 
 
 def next_frames() -> dict[str, Any]:
-  """Returns the settings of MooG: parameters as in `configs/moog.py:tiny`, larger images."""
+  """Returns the settings of MooG: parameters as in `--config=moog:tiny`, larger images."""
   return dict(
     model=perceiver_stream.config("moog/tiny_world"),
-    objective=next_frame.Config(window=8, score_ticks=1),
+    objective=objective.Config(window=8, score_ticks=1),
     optimizer=OptimizerConfig(
       learning_rate=2e-3, b2=0.95, warmup_steps=20, schedule="cosine", decay_steps=800
     ),

@@ -29,6 +29,8 @@ _MOVED = {
   "models.perceiver_classifier": "models.perceiver_io.classifier",
   "models.perceiver_flow": "models.perceiver_io.flow",
   "training.logs": "training.config",
+  "training.objectives.masked_future": "models.rvm.objective",
+  "training.objectives.next_frame": "models.moog.objective",
 } | {
   f"models.{name}": f"models.frame_predictors.{name}"
   for name in ("conv3d", "image_rnn", "trecvit", "video_autoencoder")

@@ -55,6 +55,8 @@ moved.install(
     "training.movies": "reporting.video_writer",
     "training.names": "utils.suggest",
     "training.objectives.frozen": "training.objectives.readout_base",
+    "training.objectives.masked_future": "models.rvm.objective",
+    "training.objectives.next_frame": "models.moog.objective",
     "training.options": "utils.options",
     "training.point_tracking": "inference.tracking_methods",
     "training.predicting": "inference.video_prediction",

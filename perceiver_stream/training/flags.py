@@ -157,6 +157,12 @@ def _file_of(name: str) -> pathlib.Path:
   path = user_path(name)
   if path.is_file():
     return path
+  if path.parent.name == "configs" and path.stem in config_files():
+    warn(
+      f"{FLAG}={name} is now {FLAG}={path.stem}; version 0.2 will not know the old path.",
+      FutureWarning,
+    )
+    return config_files()[path.stem]
   nearby = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
   own = f" The package has {FLAG}={path.stem}." if path.stem in config_files() else ""
   raise FileNotFoundError(

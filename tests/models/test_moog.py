@@ -13,9 +13,9 @@ import pytest
 from perceiver_stream import zoo
 from perceiver_stream.models import moog
 from perceiver_stream.models.moog import model as moog_model
+from perceiver_stream.models.moog import objective as next_frame
 from perceiver_stream.models.moog import readouts as moog_readouts
 from perceiver_stream.models.moog.sampling import sampled, sampled_cells
-from perceiver_stream.training.objectives import next_frame
 
 RNG = np.random.default_rng(0)
 CONFIG = zoo.config("moog/nano")

@@ -12,8 +12,8 @@ import pytest
 
 from perceiver_stream import zoo
 from perceiver_stream.models import rvm
+from perceiver_stream.models.rvm import objective as masked_future
 from perceiver_stream.nn import sincos_1d
-from perceiver_stream.training.objectives import masked_future
 
 RNG = np.random.default_rng(0)
 CONFIG = zoo.config("rvm/nano")

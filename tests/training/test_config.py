@@ -176,6 +176,11 @@ def test_config_files_are_loaded_with_their_variant(tmp_path):
     flags.load_config(f"{path}:tiny")
 
 
+def test_a_config_that_moved_to_its_family_is_found_at_its_old_path():
+  with pytest.warns(FutureWarning, match="--config=configs/moog.py is now --config=moog; version"):
+    assert flags.load_config("configs/moog.py:nano") == flags.load_config("moog:nano")
+
+
 def test_configs_of_the_package_go_by_name():
   assert flags.load_config("synthetic:nano") == flags.load_config("configs/synthetic.py:nano")
   assert flags.load_config("synthetic").run_dir == "runs/synthetic_tiny"

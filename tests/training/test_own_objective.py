@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from perceiver_stream import inference, training, zoo
+from perceiver_stream.models.moog import objective as next_frame
 from perceiver_stream.training import flags, objectives
-from perceiver_stream.training.objectives import future_prediction, next_frame
+from perceiver_stream.training.objectives import future_prediction
 
 # Also what a user would write: config, objective and experiment in the file that --config names.
 FILE = '''
@@ -60,7 +61,7 @@ def get_config(variant="nano"):
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
   """A run of the file above: two windows, without a report; registered for one test."""
-  monkeypatch.setattr(objectives, "_KINDS", dict(objectives._KINDS))
+  monkeypatch.setattr(objectives, "_REGISTERED", dict(objectives._REGISTERED))
   path = tmp_path / "shrink.py"
   path.write_text(textwrap.dedent(FILE))
   config = training.load_config(str(path))
@@ -133,7 +134,7 @@ class Old:
 
 
 def test_an_objective_of_the_older_form_is_taken_with_a_warning(monkeypatch):
-  monkeypatch.setattr(objectives, "_KINDS", dict(objectives._KINDS))
+  monkeypatch.setattr(objectives, "_REGISTERED", dict(objectives._REGISTERED))
   model, no_rvm = zoo.build("moog/nano"), "It is RVM's."
   with pytest.warns(DeprecationWarning, match="let Old extend objectives.Objective"):
     objectives.register("older", Longer, Old, lambda m: no_rvm * (m.config != model.config))
@@ -150,7 +151,7 @@ def test_an_objective_of_the_older_form_is_taken_with_a_warning(monkeypatch):
 
 
 def test_attributes_that_an_objective_no_longer_has_are_refused(monkeypatch):
-  monkeypatch.setattr(objectives, "_KINDS", dict(objectives._KINDS))
+  monkeypatch.setattr(objectives, "_REGISTERED", dict(objectives._REGISTERED))
   model = zoo.build("moog/nano")
 
   class Late(objectives.Objective):

@@ -12,6 +12,7 @@ from perceiver_stream import training, zoo
 from perceiver_stream.core import PredictCorrectConfig
 from perceiver_stream.files.codec import to_dict
 from perceiver_stream.modalities import pixels
+from perceiver_stream.models.moog import objective as next_frame
 from perceiver_stream.models.stream_perceiver.config import BottleneckConfig, Config
 from perceiver_stream.streams import synthetic
 from perceiver_stream.training import objectives, pipelined_training
@@ -178,7 +179,7 @@ def test_runs_of_older_versions_were_sequential():
     (
       lambda: make_parts(
         dataclasses.replace(
-          make_config("sideways"), model="moog/nano", objective=objectives.next_frame.Config()
+          make_config("sideways"), model="moog/nano", objective=next_frame.Config()
         )
       ),
       "execution=sideways: NextFrame has no pipelined form",

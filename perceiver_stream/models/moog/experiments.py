@@ -13,9 +13,9 @@ available on a CPU many small updates train better than few large ones.
 """
 
 import perceiver_stream
+from perceiver_stream.models.moog import objective
 from perceiver_stream.streams import synthetic
 from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
-from perceiver_stream.training.objectives import next_frame
 
 SIDES = {"nano": 16, "tiny": 24}
 RATES = {"nano": 1e-3, "tiny": 3e-3, "movi": 1e-4}
@@ -31,7 +31,7 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   return ExperimentConfig(
     model=model,
     stream=synthetic.Config(height=side, width=side, speed=4.0, modalities=("pixels",)),
-    objective=next_frame.Config(window=8, score_ticks=1)
+    objective=objective.Config(window=8, score_ticks=1)
     if name == variant
     else ObjectiveConfig(window=8),
     optimizer=OptimizerConfig(

@@ -83,4 +83,5 @@ FAMILY = Family(
   equals_released=("ego4d", "movi", "tiny_world"),
   detect=detect,
   rules=functools.partial(backbone, ""),
+  objective="perceiver_stream.models.moog.objective.NextFrame",
 )

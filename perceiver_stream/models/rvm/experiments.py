@@ -12,10 +12,10 @@ updates train better than few large ones.
 """
 
 import perceiver_stream
+from perceiver_stream.models.rvm import objective
 from perceiver_stream.models.rvm.config import Config
 from perceiver_stream.streams import synthetic
 from perceiver_stream.training import ExperimentConfig, ObjectiveConfig, OptimizerConfig
-from perceiver_stream.training.objectives import masked_future
 
 SIDES = {"nano": 16, "tiny": 32}
 RATES = {"nano": 1e-3, "tiny": 2e-3}
@@ -31,7 +31,7 @@ def get_config(variant: str = "tiny") -> ExperimentConfig:
   return ExperimentConfig(
     model=model,
     stream=synthetic.Config(height=side, width=side, speed=6.0, modalities=("pixels",)),
-    objective=masked_future.Config(window=4, num_targets=4)
+    objective=objective.Config(window=4, num_targets=4)
     if name == variant
     else ObjectiveConfig(window=4),
     optimizer=OptimizerConfig(

@@ -70,4 +70,5 @@ FAMILY = Family(
   equals_released=("small", "base", "large", "huge"),
   detect=detect,
   rules=rules,
+  objective="perceiver_stream.models.rvm.objective.MaskedFuture",
 )

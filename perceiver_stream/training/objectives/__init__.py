@@ -1,6 +1,6 @@
 """Objectives: one class each, listed here; the type of its config chooses it.
 
-One from outside the package is registered with `register(name, Config, Class)`, best in the file that
+Those of one family of models are in its folder, named by `Family.objective`. One from outside the package is registered with `register(name, Config, Class)`, best in the file that
 `--config` names.
 """
 
@@ -21,14 +21,10 @@ from perceiver_stream.training.objectives.dense_reading import DenseReading
 from perceiver_stream.training.objectives.flow import Flow
 from perceiver_stream.training.objectives.future_prediction import Config as ObjectiveConfig
 from perceiver_stream.training.objectives.future_prediction import FuturePrediction
-from perceiver_stream.training.objectives.masked_future import MaskedFuture
-from perceiver_stream.training.objectives.next_frame import NextFrame
 from perceiver_stream.training.objectives.point_tracking import PointTracking
 
 OBJECTIVES: tuple[type[Objective], ...] = (
   FuturePrediction,
-  NextFrame,
-  MaskedFuture,
   Flow,
   Autoencoding,
   PointTracking,
@@ -41,8 +37,7 @@ class _Kind(NamedTuple):
   objective: type[Objective]
 
 
-_KINDS: dict[type, _Kind] = {o.config_type: _Kind(o.name, o) for o in OBJECTIVES}
-_OURS = tuple(kind.name for kind in _KINDS.values())
+_REGISTERED: dict[type, _Kind] = {}  # from outside the package, by the type of their config
 
 
 def register(
@@ -67,26 +62,34 @@ def register(
   """
   if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
     raise TypeError(f"objectives.register: config={config!r} is not a dataclass; decorate it.")
-  if not name.isidentifier() or name in _OURS:
+  ours = _of_this_package()
+  names = [kind.name for kind in ours.values()]
+  if not name.isidentifier() or name in names:
     raise ValueError(
-      f"objectives.register: name={name!r}; use an identifier other than {', '.join(_OURS)}."
+      f"objectives.register: name={name!r}; use an identifier other than {', '.join(names)}."
     )
-  if config in _KINDS and _KINDS[config].name in _OURS:
+  if config in ours:
     raise ValueError(
-      f"objectives.register: {_KINDS[config].name}.Config is in use; subclass it, and register that."
+      f"objectives.register: {ours[config].name}.Config is in use; subclass it, and register that."
     )
-  _KINDS[config] = _Kind(name, legacy.as_objective(objective, misfit))
+  _REGISTERED[config] = _Kind(name, legacy.as_objective(objective, misfit))
   codec.register(name, config)
 
 
-def _kinds() -> dict[type, _Kind]:
-  """Returns the objectives by the type of their config, those of model families included."""
+def _of_this_package() -> dict[type, _Kind]:
+  """Returns our objectives by the type of their config, those of model families included."""
+  kinds = {o.config_type: _Kind(o.name, o) for o in OBJECTIVES}
   for family in zoo.FAMILIES.values():
     if family.objective:  # imported late: it imports this package
       module, _, name = family.objective.rpartition(".")
       objective: type[Objective] = getattr(importlib.import_module(module), name)
-      _KINDS.setdefault(objective.config_type, _Kind(family.name, objective))
-  return _KINDS
+      kind = _Kind(vars(objective).get("name", family.name), objective)
+      kinds.setdefault(objective.config_type, kind)
+  return kinds
+
+
+def _kinds() -> dict[type, _Kind]:
+  return _of_this_package() | _REGISTERED
 
 
 def make(model: Model, config: Any) -> Objective:
@@ -96,14 +99,15 @@ def make(model: Model, config: Any) -> Objective:
     TypeError: No objective has exactly this type of config.
     ValueError: The model cannot be trained by it; the message names the objectives for it.
   """
-  if type(config) not in _kinds():
+  kinds = _kinds()
+  if type(config) not in kinds:
+    ours = ", ".join(kind.name for kind in _of_this_package().values())
     raise TypeError(
       f"config.objective is a {type(config).__module__}.{type(config).__qualname__}, which belongs "
-      f"to no objective; use the Config of one of {', '.join(_OURS)} in "
-      f"perceiver_stream.training.objectives, or call objectives.register(name, Config, "
+      f"to no objective; use the Config of one of {ours}, or call objectives.register(name, Config, "
       f"YourObjective)."
     )
-  name, objective = _KINDS[type(config)]
+  name, objective = kinds[type(config)]
   if reason := objective.check_model(model):
     raise ValueError(
       f"objective {name} cannot train {zoo.family(model.config).name}: {reason} Objectives for it: "
