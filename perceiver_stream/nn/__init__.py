@@ -10,9 +10,11 @@ from perceiver_stream.nn.capture import mean_weights as mean_weights
 from perceiver_stream.nn.chunks import in_chunks as in_chunks
 from perceiver_stream.nn.conv import ConvStack as ConvStack
 from perceiver_stream.nn.layers import MLP as MLP
+from perceiver_stream.nn.layers import BlockLinear as BlockLinear
 from perceiver_stream.nn.layers import LayerNorm as LayerNorm
 from perceiver_stream.nn.layers import Linear as Linear
 from perceiver_stream.nn.layers import RMSNorm as RMSNorm
+from perceiver_stream.nn.layers import exact_gelu as exact_gelu
 from perceiver_stream.nn.layers import gelu as gelu
 from perceiver_stream.nn.matching import PatchMatch as PatchMatch
 from perceiver_stream.nn.matching import match_patches as match_patches

@@ -19,6 +19,7 @@ class SelfBlock(hk.Module):
     v_dim: Width of values; None: `qk_dim`.
     qk_norm: See `Attention`.
     eps: Added to the variance in the norms.
+    exact: Whether the MLP has the exact GELU; see `MLP`.
     name: Haiku name.
   """
 
@@ -31,6 +32,7 @@ class SelfBlock(hk.Module):
     v_dim: int | None = None,
     qk_norm: bool = False,
     eps: float = 1e-6,
+    exact: bool = False,
     name: str,
   ):
     super().__init__(name=name)
@@ -40,6 +42,7 @@ class SelfBlock(hk.Module):
     self.v_dim = v_dim
     self.qk_norm = qk_norm
     self.eps = eps
+    self.exact = exact
 
   def __call__(self, x: Float[Array, "B N C"], mask: Mask = None) -> Float[Array, "B N C"]:
     """Returns the updated tokens."""
@@ -53,7 +56,8 @@ class SelfBlock(hk.Module):
       name="attention",
     )
     x = x + attention(normed, normed, mask)
-    return x + MLP(self.mlp_dim, name="mlp")(LayerNorm(eps=self.eps, name="mlp_norm")(x))
+    normed = LayerNorm(eps=self.eps, name="mlp_norm")(x)
+    return x + MLP(self.mlp_dim, exact=self.exact, name="mlp")(normed)
 
 
 class CrossBlock(hk.Module):

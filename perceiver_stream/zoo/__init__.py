@@ -27,6 +27,7 @@ PACKAGES = (
   "perceiver_io.flow_variants",
   "rvm",
   "stream_perceiver",
+  "trecvit_classifier",
 )
 FAMILIES: dict[str, Family] = {
   family.name: family
