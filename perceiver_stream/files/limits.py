@@ -19,6 +19,8 @@ MAX_PIXELS = 2**27  # one image: 108 million pixels are allowed, 30,000 x 30,000
 MAX_CLIP_BYTES = 8 * 2**30  # all images of one clip: 35 s of 1080p are 6.5 GB
 CLIP_RATIO = 128  # size of decoded over encoded images; 10 to 50 for natural ones
 HEADROOM_BYTES = 2**26  # allowed for every file, however small
+MAX_CHUNK_BYTES = 2**28  # a chunk of a recording, or a message: writers use 1 to 64 MB
+MAX_MESSAGES = 2**23  # in one recording, whose times and places are kept: 256 MB
 MAX_SECONDS = 366 * 86400  # from the first to the last entry of one recording
 
 _CHUNK = 2**20

@@ -16,6 +16,7 @@ from types import ModuleType
 import grain
 
 from perceiver_stream.streams import (
+  bags,
   balls,
   images,
   live,
@@ -47,6 +48,7 @@ STREAMS = (
   maze,
   rooms,
   live,
+  bags,
 )
 
 

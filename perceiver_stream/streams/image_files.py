@@ -285,16 +285,32 @@ def read_frame(path: pathlib.Path) -> av.VideoFrame:
   data, name = _bytes(path), CODECS.get(path.suffix.lower(), "")
   if not name:
     raise DamagedError(f"{path} is none of {sorted(CODECS)}")
-  if data.rfind(_ENDS.get(name, b"")) < len(data) // 2:  # some writers leave more after the end
-    raise DamagedError(f"{path} ({len(data)} bytes) is cut off")
-  codec: Any = av.CodecContext.create(name, "r")
+  return decode_image(data, name, str(path))
+
+
+def decode_image(data: bytes, codec_name: str, where: str) -> av.VideoFrame:
+  """Returns an image as decoded.
+
+  Args:
+    data: Of the image.
+    codec_name: FFmpeg's name of its format, one of `CODECS`.
+    where: For messages.
+
+  Raises:
+    DamagedError: It is incomplete, or has more than `limits.MAX_PIXELS`.
+  """
+  if (
+    data.rfind(_ENDS.get(codec_name, b"")) < len(data) // 2
+  ):  # some writers leave more after the end
+    raise DamagedError(f"{where} ({len(data)} bytes) is cut off")
+  codec: Any = av.CodecContext.create(codec_name, "r")
   codec.options = {"err_detect": "explode", "max_pixels": str(limits.MAX_PIXELS)}
   try:
     frames: list[Any] = [*codec.decode(av.Packet(data)), *codec.decode(None)]
   except (av.error.FFmpegError, ValueError) as error:
-    raise DamagedError(f"{path} ({len(data)} bytes) cannot be decoded: {error}") from error
+    raise DamagedError(f"{where} ({len(data)} bytes) cannot be decoded: {error}") from error
   if not frames or frames[0].is_corrupt:
-    raise DamagedError(f"{path} ({len(data)} bytes) cannot be decoded")
+    raise DamagedError(f"{where} ({len(data)} bytes) cannot be decoded")
   return frames[0]
 
 

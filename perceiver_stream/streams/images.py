@@ -6,9 +6,8 @@ Missing or unreadable files are damage: the previous one is repeated, and not va
 in metres, NaN where the sensor had none. Layouts: `streams.image_files`.
 """
 
-import bisect
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +18,12 @@ from perceiver_stream.streams import image_files
 from perceiver_stream.streams.base import (
   CROPS,
   StreamConfig,
-  check_state,
   exact_rate,
-  make_tick,
   pixels_spec,
 )
 from perceiver_stream.streams.damage import ON_DAMAGE, DamagedError, Ledger
 from perceiver_stream.streams.image_files import NAMES, UNITS, Track, find_sequences
+from perceiver_stream.streams.recorded import Newest, RecordedStream, Sensor
 from perceiver_stream.types import ModalitySpec
 from perceiver_stream.utils.paths import user_path
 
@@ -113,63 +111,12 @@ def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDatas
       f"images: {num_rows} rows need at least as many sequences, but path={config.path!r} has "
       f"{len(found)}; use fewer rows or more sequences."
     )
-  return ImageStream(config, found[row::num_rows])
+  return RecordedStream(config, found[row::num_rows], open_sequence)
 
 
-class ImageStream(grain.IterDataset):
-  """The ticks of sequences, one after the other."""
-
-  def __init__(self, config: Config, sequences: tuple[tuple[str, str], ...]):
-    super().__init__()
-    self.config, self.sequences = config, sequences
-
-  def __iter__(self) -> "ImageIterator":
-    return ImageIterator(self.config, self.sequences)
-
-
-class ImageIterator(grain.DatasetIterator):
-  """Its state is the position; images of one tick are cached."""
-
-  def __init__(self, config: Config, sequences: tuple[tuple[str, str], ...]):
-    super().__init__()
-    self._config, self._sequences = config, sequences
-    self._rate = exact_rate(config.rate_hz)
-    self._sequence: Sequence | None = None
-    self._state = {"loop": 0, "file": 0, "tick": 0, "count": 0}
-
-  def __next__(self) -> dict[str, Any]:
-    state, config = self._state, self._config
-    while state["loop"] != config.loops and not 0 < config.max_ticks <= state["count"]:
-      if self._sequence is None:
-        self._sequence = Sequence(*self._sequences[state["file"]], config)
-      values = self._sequence.read(state["tick"])
-      if values is not None:
-        tick = make_tick(values, state["tick"] == 0, state["count"] / self._rate)
-        state |= {"tick": state["tick"] + 1, "count": state["count"] + 1}
-        return tick
-      self._sequence.ledger.close()
-      self._sequence = None
-      file = (state["file"] + 1) % len(self._sequences)
-      state |= {"tick": 0, "file": file, "loop": state["loop"] + (file == 0)}
-    raise StopIteration
-
-  def get_state(self) -> dict[str, int]:
-    """Returns the position of the next tick."""
-    return dict(self._state)
-
-  def set_state(self, state: Mapping[str, int]) -> None:
-    """Goes to a tick.
-
-    Raises:
-      ValueError: The state is of another stream.
-    """
-    check_state("image stream", state, self._state)
-    if not 0 <= state["file"] < len(self._sequences):
-      raise ValueError(
-        f"image stream: the state to restore is at sequence {state['file']}, but there are "
-        f"{len(self._sequences)}; restore with the same path."
-      )
-    self._state, self._sequence = {k: int(v) for k, v in state.items()}, None
+def open_sequence(source: tuple[str, str], config: Config) -> "Sequence":
+  """Returns the recording of a folder and its layout."""
+  return Sequence(*source, config)
 
 
 class Sequence:
@@ -181,39 +128,26 @@ class Sequence:
     self.ledger = Ledger(folder, config.on_damage)
     source_rate = exact_rate(config.source_rate_hz)
     tracks = image_files.read_tracks(user_path(folder), layout, source_rate)
-    self._tracks = {name: tracks[name] for name in config.modalities}
-    for name, track in self._tracks.items():
-      if not track.times:
+    for name in config.modalities:
+      if not tracks[name].times:
         raise DamagedError(
           f"{folder} (layout {layout!r}) has no {name}; leave it out of modalities."
         )
-    self._read: dict[tuple[str, int], np.ndarray | None] = {}
+    self._end = tracks["pixels"].times[-1]
+    known = specs(config)
+    sensors = {n: Sensor(known[n], tracks[n].times, self._loader(n, tracks[n])) for n in known}
+    self._newest = Newest(sensors, config.rate_hz, config.max_age_s)
 
   def read(self, tick: int) -> dict[str, tuple[np.ndarray, bool]] | None:
     """Returns arrays and validity at a tick; None after the last image."""
-    time = tick / self._rate
-    if time > self._tracks["pixels"].times[-1]:
-      return None
-    kept, self._read = self._read, {}
-    values = {}
-    for name, track in self._tracks.items():
-      last = bisect.bisect_right(track.times, time) - 1
-      at, value = self._newest(name, track, last, kept)
-      fresh = at >= 0 and time - track.times[at] <= self._config.max_age_s
-      values[name] = (value, fresh and at == last)
-    return values
+    return None if tick / self._rate > self._end else self._newest.read(tick)
 
-  def _newest(
-    self, name: str, track: Track, last: int, kept: dict[tuple[str, int], np.ndarray | None]
-  ) -> tuple[int, np.ndarray]:
-    """Returns the last that can be read, and its number; zeros and -1 where there is none."""
-    for at in range(last, -1, -1):
-      value = kept[name, at] if (name, at) in kept else self._load(name, track.items[at])
-      self._read[name, at] = value
-      if value is not None:
-        return at, value
-    spec = specs(self._config)[name]
-    return -1, np.zeros(spec.shape, spec.dtype)
+  def close(self) -> None:
+    """Logs the damage."""
+    self.ledger.close()
+
+  def _loader(self, name: str, track: Track) -> Callable[[int], np.ndarray | None]:
+    return lambda at: self._load(name, track.items[at])
 
   def _load(self, name: str, item: Any) -> np.ndarray | None:
     c = self._config

@@ -29,6 +29,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from perceiver_stream.streams import bags
 from perceiver_stream.streams.base import (
   CROPS,
   StreamConfig,
@@ -135,10 +136,14 @@ def specs(config: Config) -> dict[str, ModalitySpec]:
 def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDataset:
   """Returns the stream of one row: the files row, row + num_rows, ... of the playlist.
 
+  Of a robot's recording (`streams.bags`) these are the images of its first camera.
+
   Raises:
     FileNotFoundError: A file is not there.
     ValueError: There are fewer files than rows.
   """
+  if bags.is_bag(config.path):
+    return bags.open_row(bags.first_camera(config), row, num_rows)
   found = find_recordings(config.path, config.image_sequences)
   if len(found) < num_rows:
     raise ValueError(

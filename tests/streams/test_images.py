@@ -228,5 +228,5 @@ def test_wrong_fields_are_refused(fields):
 
 def test_states_of_other_places_are_refused(tmp_path):
   iterator = iter(streams.open_rows(config_of(write_visp(tmp_path / "a", 2)))[0])
-  with pytest.raises(ValueError, match="at sequence 3, but there are 1"):
+  with pytest.raises(ValueError, match="at recording 3, but there are 1"):
     iterator.set_state({"loop": 0, "file": 3, "tick": 0, "count": 0})

@@ -13,11 +13,13 @@ from extras import need
 from image_folders import write_scannet, write_visp
 from ml_collections import config_flags
 from record_files import movi, write_records
+from robot_files import walk, write_mcap
 from stream_checks import BARS, assert_restores, assert_same
 from video_files import write_video
 
 from perceiver_stream import streams
 from perceiver_stream.streams import (
+  bags,
   balls,
   images,
   live,
@@ -55,6 +57,9 @@ def configs(tmp_path_factory):
   if importlib.util.find_spec("tensorflow"):
     tf = require("tensorflow", "tf")
     write_records(tf, folder / "1.tfrecord", [movi(0, 14), movi(14, 11)])
+  if importlib.util.find_spec("mcap") and importlib.util.find_spec("rosbags"):
+    write_mcap(folder / "1.mcap", walk(14))
+    write_mcap(folder / "2.mcap", walk(11))
   return {
     "video": video.Config(path=str(folder), **BARS),
     "synthetic": world,
@@ -64,6 +69,7 @@ def configs(tmp_path_factory):
     "shards": shards.Config(path=str(folder / "shards")),
     "images": images.Config(path=str(folder / "images"), **BARS),
     "tfrecord": tfrecord.Config(path=str(folder / "*.tfrecord"), rate_hz=25.0, **BARS),
+    "bags": bags.Config(path=f"{folder}/*.mcap", **BARS),
     "balls": balls.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_drift=20),
     "maze": maze.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_night=20),
     "rooms": rooms.Config(
@@ -95,6 +101,8 @@ def config_of(kind, configs):
     need(kind)
   if kind == "tfrecord":
     need("tensorflow")
+  if kind == "bags":
+    need("mcap", "rosbags", "lz4", "zstandard")
   return configs[kind]
 
 

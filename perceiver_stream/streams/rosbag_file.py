@@ -1,0 +1,117 @@
+"""ROS 2 bags in SQLite: an index of their messages, and the messages.
+
+A database may hold views and triggers that run for ever, so only tables are read, with a bound on the
+work of each query and on the size of a value.
+
+Source: the schema of rosbag2_storage_sqlite3.
+"""
+
+import contextlib
+import itertools
+import pathlib
+import sqlite3
+from collections.abc import Iterator
+
+import numpy as np
+
+from perceiver_stream.files import limits
+from perceiver_stream.streams.bag_index import Entries, open_regular
+from perceiver_stream.streams.damage import DamagedError, Ledger
+
+MAGIC = b"SQLite format 3\0"
+_STEPS = 10_000  # of SQLite's machine, between two looks at how much there were
+_MOST_LOOKS = 100_000  # a message takes about 10 steps
+_BATCH = 4096
+
+
+class SqliteFile:
+  """One open .db3 file.
+
+  Attributes:
+    topics: With all their messages.
+  """
+
+  def __init__(self, path: str, ledger: Ledger):
+    """Opens a file and indexes it.
+
+    Args:
+      path: Of the file.
+      ledger: Receives damage.
+
+    Raises:
+      DamagedError: It is no bag.
+      RefusedError: It asks for more than the limits.
+    """
+    self._path, self._ledger, self._looks = path, ledger, 0
+    file, _ = open_regular(path)
+    with file:
+      if file.read(len(MAGIC)) != MAGIC:
+        raise DamagedError(f"{path} is no ROS 2 bag: it is no SQLite database.")
+    uri = f"{pathlib.Path(path).absolute().as_uri()}?mode=ro&immutable=1"
+    self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
+    try:
+      self._restrict()
+      self.topics = self._index()
+    except BaseException:
+      self.close()
+      raise
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._database.close()
+
+  def read(self, place: np.ndarray) -> bytes:
+    """Returns the bytes of a message; DamagedError if there is none of this id."""
+    with self._errors():
+      row = self._database.execute(
+        "SELECT data FROM messages WHERE id = ?", (int(place[1]),)
+      ).fetchone()
+    if row is None or not isinstance(row[0], bytes):
+      raise DamagedError(f"{self._path} is damaged: message {int(place[1])} has no data")
+    return row[0]
+
+  def _restrict(self) -> None:
+    self._database.execute("PRAGMA trusted_schema = OFF")
+    self._database.execute("PRAGMA cell_size_check = ON")
+    self._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limits.MAX_CHUNK_BYTES)
+    self._database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    self._database.set_progress_handler(self._count_looks, _STEPS)
+
+  def _count_looks(self) -> int:
+    self._looks += 1
+    return int(self._looks > _MOST_LOOKS)  # anything but 0 ends the query
+
+  @contextlib.contextmanager
+  def _errors(self) -> Iterator[None]:
+    self._looks = 0
+    try:
+      yield
+    except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
+      raise DamagedError(f"{self._path} is damaged, or no ROS 2 bag: {error}.") from error
+
+  def _index(self) -> list:
+    entries = Entries(self._path)
+    with self._errors():
+      tables = self._database.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE '%VIRTUAL%'"
+      ).fetchmany(1000)
+      if missing := {"topics", "messages"} - {str(name) for (name,) in tables}:
+        raise DamagedError(f"{self._path} is no ROS 2 bag: it has no table {sorted(missing)}.")
+      topics = self._database.execute("SELECT id, name, type, serialization_format FROM topics")
+      for number, *texts in topics.fetchmany(2**16):
+        entries.add_channel(int(number), *(str(text) for text in texts))
+      rows = self._database.execute("SELECT topic_id, id, timestamp FROM messages")
+      while batch := rows.fetchmany(_BATCH):
+        self._add(entries, batch)
+    return entries.topics()
+
+  def _add(self, entries: Entries, batch: list) -> None:
+    """Adds rows of topic, id and time."""
+    if not all(type(value) is int for row in batch for value in row):
+      raise DamagedError(
+        f"{self._path} is damaged: a message has a topic or time that is no number."
+      )
+    batch.sort(key=lambda row: row[0])
+    for topic, group in itertools.groupby(batch, key=lambda row: row[0]):
+      rows = [*group]
+      entries.add(topic, (time for _, _, time in rows), ((0, number) for _, number, _ in rows))
