@@ -67,7 +67,8 @@ class Block(hk.Module):
 
   def __init__(self, config: Config, over: Over, rate: float, *, name: str):
     super().__init__(name=name)
-    self.config, self.over, self.rate = config, over, rate
+    self.config, self.rate = config, rate
+    self.over: Over = over
 
   def __call__(self, x: Tokens, timeline: Timeline, is_training: bool) -> Tokens:
     """Returns the updated tokens."""
@@ -106,7 +107,8 @@ class Transformer(hk.Module):
 
   def __init__(self, config: Config, over: Over, num_layers: int, *, name: str):
     super().__init__(name=name)
-    self.config, self.over, self.num_layers = config, over, num_layers
+    self.config, self.num_layers = config, num_layers
+    self.over: Over = over
 
   def __call__(
     self, x: Tokens, positions: tuple[int, int], timeline: Timeline, is_training: bool
