@@ -121,7 +121,7 @@ def import_params(
     if there.axes:
       value = value.reshape([shapes[ours][i] for i in there.axes])
       value = value.transpose(np.argsort(there.axes))
-    flat[ours] = np.ascontiguousarray(value.reshape(shapes[ours]))
+    flat[ours] = np.ascontiguousarray(value).reshape(shapes[ours])  # it makes numbers vectors
   return unflatten(flat)
 
 

@@ -30,12 +30,7 @@ from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.version import __version__
 from perceiver_stream.zoo import configs
 
-PACKAGES = (
-  "timesformer",
-  "video_resnet",
-  "vivit",
-  "vjepa",
-)
+PACKAGES = ("video_resnet", "vjepa")
 FAMILIES: dict[str, ClipFamily] = {
   family.name: family
   for family in (import_module(f"perceiver_stream.models.{name}").FAMILY for name in PACKAGES)
