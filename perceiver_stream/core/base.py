@@ -8,7 +8,7 @@ import haiku as hk
 import jax
 from jaxtyping import Array, Bool, Float, PyTree
 
-from perceiver_stream.nn import FramePair, where_rows
+from perceiver_stream.nn import FramePair, MovingPoints, where_rows
 from perceiver_stream.types import Size
 
 
@@ -81,6 +81,11 @@ class Core(hk.RNNCore):
   def latents(self, state: Any) -> Float[Array, "*T B L D"]:
     """Returns the latent array of a state; by default, the state itself."""
     return state
+
+  def points(self, latents: Float[Array, "B L D"]) -> MovingPoints | None:
+    """Returns positions and velocities of a latent array of `latents`; None if it has none."""
+    del latents
+    return None
 
 
 def reset_rows(inputs: CoreInputs, state: PyTree, first: Callable[[], PyTree]) -> PyTree:

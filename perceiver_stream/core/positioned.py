@@ -41,6 +41,7 @@ from perceiver_stream.nn import (
   LayerNorm,
   LearnedPositions,
   Linear,
+  MovingPoints,
   ParallelBlock,
   Precision,
   RelativeCrossBlock,
@@ -60,6 +61,7 @@ _STEPS = 6  # of `Evidence.steps`
 _CORRECTIONS = (_STEPS, 2, 1, 1, 1)
 _KEY_RATE = 0.2  # largest share of the slow key that is replaced per tick
 _MAX_OFFSET_PX = 1.0  # of the learned correction, per tick
+_KNOWN = 6  # columns of `Positioned.latents` besides the content
 _CODE_DIM = 32  # of the index of a latent without position
 
 
@@ -174,6 +176,16 @@ class Positioned(Core):
     logits = jnp.stack([state.visible, state.confidence], axis=-1) / SURE
     known = jnp.concatenate([state.position, state.velocity, logits], axis=-1)
     return jnp.concatenate([state.latents, self._padded(known, 0.0)], axis=-1)
+
+  def points(self, latents: Float[Array, "B L D"]) -> MovingPoints:
+    """Returns positions and velocities of latents as `latents` returns them.
+
+    Their log-weight is that of being visible, and 0 without a position.
+    """
+    position, velocity, logits = jnp.split(latents[..., -_KNOWN:], [2, 4], axis=-1)
+    placed = jnp.arange(self.config.num_latents) < self.config.num_positioned
+    visible = jnp.where(placed[None], jax.nn.log_sigmoid(SURE * logits[..., 0]), 0.0)
+    return MovingPoints(position, velocity, visible, placed)
 
   def __call__(
     self, inputs: CoreInputs, prev_state: PositionedState

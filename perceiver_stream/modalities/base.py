@@ -206,13 +206,19 @@ class Decoder(Tokenizer):
     del derived
     cell = cell_index(queries.positions, self.grid_shape())
     last = jnp.take(self.split(self.copy(memory.last)), cell, axis=1)
+    return {self.name: self._changed(last, decoded, memory, cell)}
+
+  def _changed(
+    self, last: Float[Array, "B Q ..."], decoded: Array, memory: Memory, cell: Array
+  ) -> Float[Array, "B Q ..."]:
+    """Returns cells that are blended with decoded ones; `last` itself with untrained parameters."""
     slow = jnp.take(self.split(memory.slow), cell, axis=1)
     size = int(np.prod(last.shape[2:]))
     residual = Linear(size, w_init=hk.initializers.Constant(0.0), name=f"{self.name}_residual")
     gate = Linear(size, w_init=hk.initializers.Constant(0.0), name=f"{self.name}_gate")
     direct = slow + residual(decoded).astype(jnp.float32).reshape(last.shape)
     gate = gate(decoded).astype(jnp.float32).reshape(last.shape)
-    return {self.name: blend(last, direct, gate)}
+    return blend(last, direct, gate)
 
   def head_without_input(
     self, decoded: Float[Array, "B Q E"]

@@ -4,11 +4,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from perceiver_stream.modalities.base import Modality, ModalityConfig
+from perceiver_stream.modalities.base import Modality, ModalityConfig, Queries, cell_index
 from perceiver_stream.modalities.memory import Memory
-from perceiver_stream.nn import patchify, unpatchify
+from perceiver_stream.modalities.sources import mean_of_warps, sampled
+from perceiver_stream.nn import CellMotion, patchify, unpatchify
 from perceiver_stream.types import ModalitySpec, Positive, Size
 
 
@@ -63,6 +65,49 @@ class Dense(Modality):
     patches = cells.reshape(cells.shape[0], *self.grid_shape(), -1)
     image = unpatchify(patches, self.config.patch)
     return image.reshape(*image.shape[:3], *cells.shape[4:])
+
+  def head(
+    self,
+    decoded: Float[Array, "B Q E"],
+    memory: Memory,
+    derived: Any,
+    queries: Queries,
+    motion: CellMotion | None = None,
+  ) -> dict[str, Float[Array, "B Q ..."]]:
+    """Returns the prediction for each queried cell; with untrained parameters, a copy.
+
+    With `motion`, the copy is warped by it: the mean over what each flow points to.
+    """
+    if motion is None:
+      return super().head(decoded, memory, derived, queries)
+    image = self.copy(memory.last)
+    image = image if image.ndim == 4 else image[..., None]
+    place = self._pixel_index(queries.positions)
+    flows, weights = self._carried(motion, place, queries.displacement)
+    moved = mean_of_warps(sampled(image, place, flows), weights)
+    last = moved.reshape(*moved.shape[:4], *self.copy(memory.last).shape[3:])
+    cell = cell_index(queries.positions, self.grid_shape())
+    return {self.name: self._changed(last, decoded, memory, cell)}
+
+  def _carried(
+    self, motion: CellMotion, index: Float[Array, "Q p p 2"], ticks: Float[Array, " Q"]
+  ) -> tuple[Float[Array, "B Q p p K 2"], Float[Array, "B Q p p K"]]:
+    """Returns flows and weights of each pixel, `CellMotion.flows`, limited to the image's size."""
+    size = jnp.asarray([self.config.height, self.config.width], jnp.float32)
+    place = (index + 0.5) * (2 / jnp.broadcast_to(size, index.shape)) - 1
+    flows, weights = motion.flows(place, ticks, (self.config.height, self.config.width))
+    reach = float(max(self.config.height, self.config.width))
+    return jnp.clip(flows, -reach, reach), weights
+
+  def _pixel_index(self, positions: Float[Array, "Q 2"]) -> Float[Array, "Q p p 2"]:
+    """Returns array indices (row, column) of the pixels around each cell centre."""
+    c = self.config
+    size = jnp.asarray([c.height, c.width], jnp.float32)
+    centre = (positions + 1) * (jnp.broadcast_to(size, positions.shape) / 2) - 0.5
+    inside = np.moveaxis(np.mgrid[: c.patch, : c.patch], 0, -1) - (c.patch - 1) / 2  # [p, p, 2]
+    shape = (positions.shape[0], c.patch, c.patch, 2)
+    inside = jnp.broadcast_to(jnp.asarray(inside, jnp.float32), shape)
+    return jnp.broadcast_to(centre[:, None, None, :], shape) + inside
 
   def channels(self, memory: Memory, derived: Any) -> Float[Array, "B H W C"]:
     """Returns the inputs of the tokens: newest value, change, difference from the slow average."""

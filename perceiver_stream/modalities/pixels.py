@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import haiku as hk
+import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
@@ -21,8 +22,14 @@ from jaxtyping import Array, Bool, Float, Num
 from perceiver_stream.modalities.base import Queries, blend, cell_index
 from perceiver_stream.modalities.dense import Dense, DenseConfig
 from perceiver_stream.modalities.memory import Memory
-from perceiver_stream.modalities.sources import latent_motion, warp_hypotheses
+from perceiver_stream.modalities.sources import (
+  latent_motion,
+  mean_of_warps,
+  sampled,
+  warp_hypotheses,
+)
 from perceiver_stream.nn import (
+  CellMotion,
   ConvStack,
   FramePair,
   LayerNorm,
@@ -132,17 +139,26 @@ class Pixels(Dense):
     return self._embed(cells, self.query_grid(), dim, "tokens")
 
   def head(
-    self, decoded: Float[Array, "B Q E"], memory: Memory, derived: Any, queries: Queries
+    self,
+    decoded: Float[Array, "B Q E"],
+    memory: Memory,
+    derived: Any,
+    queries: Queries,
+    motion: CellMotion | None = None,
   ) -> dict[str, Float[Array, "B Q p p C"]]:
     """Returns RGB of every pixel of the queried cells, and the flow to its source.
 
     The flow (x, y) in pixels points to the source of each pixel in the last frame; at displacement
     0 with `reconstruct_motion`, in the frame before it. It is the most likely hypothesis of
-    `warp_hypotheses`, or of `latent_motion` with `reconstruct_motion`. The image is the mean over
-    hypotheses.
+    `warp_hypotheses`, of `latent_motion` with `reconstruct_motion`, or of `motion` if that is
+    given. The image is the mean over hypotheses.
     """
     index, ticks = self._pixel_index(queries.positions), queries.displacement
-    if self.config.reconstruct_motion:
+    if motion is not None:
+      past = ticks == 0 if self.config.reconstruct_motion else None
+      steps = ticks if past is None else jnp.where(past, 1.0, ticks)
+      flows, weights = self._carried(motion, index, steps)
+    elif self.config.reconstruct_motion:
       past = ticks == 0
       flows, weights = latent_motion(decoded, index, jnp.where(past, 1.0, ticks), name=self.name)
     else:
@@ -152,10 +168,14 @@ class Pixels(Dense):
         decoded, derived[..., :2], index, ticks, motion_scale, name=self.name
       )
     candidates = self._moved(memory, index, flows, past)
-    moved = jnp.sum(weights[..., None] * candidates, axis=-2)
+    if motion is None:
+      moved = jnp.sum(weights[..., None] * candidates, axis=-2)
+    else:
+      moved = mean_of_warps(candidates, weights)
     best = jnp.argmax(weights, axis=-1)[..., None, None]
     flow = jnp.take_along_axis(flows, best, axis=-2)[..., 0, :]
-    return {self.name: self._blend(moved, decoded, memory, queries), f"{self.name}_flow": flow}
+    image = self._blend(moved, decoded, memory, queries, carried=motion is not None)
+    return {self.name: image, f"{self.name}_flow": flow}
 
   def _moved(
     self,
@@ -165,13 +185,9 @@ class Pixels(Dense):
     past: Bool[Array, " Q"] | None,
   ) -> Float[Array, "B Q p p K 3"]:
     """Returns the pixels at the end of flows, in the last frame or, if `past`, the one before."""
-    y, x = (
-      jnp.broadcast_to(i[None, ..., None], flows.shape[:-1]) for i in (index[..., 0], index[..., 1])
-    )
-    y, x = y + flows[..., 1], x + flows[..., 0]
     if past is None:
-      return sample_bilinear(memory.last, y, x)
-    both = sample_bilinear(jnp.concatenate([memory.last, memory.previous], axis=-1), y, x)
+      return sampled(memory.last, index, flows)
+    both = sampled(jnp.concatenate([memory.last, memory.previous], axis=-1), index, flows)
     last, previous = both[..., :3], both[..., 3:]
     return jnp.where(
       jnp.broadcast_to(past[None, :, None, None, None, None], last.shape), previous, last
@@ -183,11 +199,22 @@ class Pixels(Dense):
     decoded: Float[Array, "B Q E"],
     memory: Memory,
     queries: Queries,
+    *,
+    carried: bool,
   ) -> Float[Array, "B Q p p C"]:
-    """Returns the warped pixels blended with pixels decoded from the latents."""
+    """Returns the warped pixels blended with pixels decoded from the latents.
+
+    Decoded pixels are scaled by the recent change of the cell. If the pixels are `carried` by
+    latents, no change between the last frames may reach them otherwise: the scale is the difference
+    of the warped pixels from the slow average.
+    """
     zero = hk.initializers.Constant(0.0)
     residual = Linear(moved.shape[-3] ** 2 * 3, w_init=zero, name=f"{self.name}_residual")(decoded)
-    residual = residual.astype(jnp.float32).reshape(moved.shape) * self._activity(memory, queries)
+    residual = residual.astype(jnp.float32).reshape(moved.shape)
+    change = (
+      self._activity(memory, queries) if not carried else self._deviation(memory, moved, queries)
+    )
+    residual = residual * change
     gate = Linear(moved.shape[-3] ** 2, w_init=zero, name=f"{self.name}_gate")(decoded)
     gate = gate.astype(jnp.float32).reshape(*moved.shape[:-1], 1) * self._share(queries)
     index = jnp.broadcast_to(self._pixel_index(queries.positions)[None], (*gate.shape[:-1], 2))
@@ -222,19 +249,19 @@ class Pixels(Dense):
     cells = jnp.sqrt(jnp.mean(self.split(change), axis=(2, 3, 4), keepdims=True))
     return jnp.take(cells, cell_index(queries.positions, self.grid_shape()), axis=1)
 
+  def _deviation(
+    self, memory: Memory, moved: Float[Array, "B Q p p C"], queries: Queries
+  ) -> Float[Array, "B Q 1 1 1"]:
+    """Returns the root mean square difference of each cell from the slow average."""
+    slow = jnp.take(
+      self.split(memory.slow), cell_index(queries.positions, self.grid_shape()), axis=1
+    )
+    squared = jnp.mean(jnp.square(moved - slow), axis=(2, 3, 4), keepdims=True)
+    return jax.lax.stop_gradient(jnp.sqrt(squared))
+
   def _share(self, queries: Queries) -> Float[Array, "1 Q 1 1 1"]:
     share = queries.displacement / self.config.max_displacement
     return share[None, :, None, None, None]
-
-  def _pixel_index(self, positions: Float[Array, "Q 2"]) -> Float[Array, "Q p p 2"]:
-    """Returns array indices (row, column) of the pixels around each cell centre."""
-    c = self.config
-    size = jnp.asarray([c.height, c.width], jnp.float32)
-    centre = (positions + 1) * (jnp.broadcast_to(size, positions.shape) / 2) - 0.5
-    inside = np.moveaxis(np.mgrid[: c.patch, : c.patch], 0, -1) - (c.patch - 1) / 2  # [p, p, 2]
-    shape = (positions.shape[0], c.patch, c.patch, 2)
-    inside = jnp.broadcast_to(jnp.asarray(inside, jnp.float32), shape)
-    return jnp.broadcast_to(centre[:, None, None, :], shape) + inside
 
 
 MODALITY = (Config, Pixels)

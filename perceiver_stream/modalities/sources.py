@@ -105,6 +105,26 @@ def latent_motion(
   return jnp.broadcast_to(flows, (*shape, 2)), jnp.broadcast_to(weights, shape)
 
 
+def sampled(
+  image: Float[Array, "B H W C"],
+  index: Float[Array, "Q p p 2"],
+  flows: Float[Array, "B Q p p K 2"],
+) -> Float[Array, "B Q p p K C"]:
+  """Returns the pixels of an image at the end of K flows (x, y) from each pixel at `index`."""
+  y, x = (
+    jnp.broadcast_to(i[None, ..., None], flows.shape[:-1]) for i in (index[..., 0], index[..., 1])
+  )
+  return sample_bilinear(image, y + flows[..., 1], x + flows[..., 0])
+
+
+def mean_of_warps(
+  candidates: Float[Array, "B Q p p K C"], weights: Float[Array, "B Q p p K"]
+) -> Float[Array, "B Q p p C"]:
+  """Returns the weighted mean of warped pixels; exactly the last candidate if all equal it."""
+  still = candidates[..., -1:, :]
+  return still[..., 0, :] + jnp.sum(weights[..., None] * (candidates - still), axis=-2)
+
+
 def _length(flow: Float[Array, "... 2"]) -> Float[Array, "..."]:
   """Returns the length in pixels, smooth at zero."""
   return jnp.sqrt(jnp.sum(jnp.square(flow), axis=-1) + 1e-4)

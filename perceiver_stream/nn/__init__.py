@@ -7,6 +7,8 @@ from perceiver_stream.nn.blocks import ParallelBlock as ParallelBlock
 from perceiver_stream.nn.blocks import SelfBlock as SelfBlock
 from perceiver_stream.nn.capture import capture_attention as capture_attention
 from perceiver_stream.nn.capture import mean_weights as mean_weights
+from perceiver_stream.nn.carrying import Carrying as Carrying
+from perceiver_stream.nn.carrying import CellMotion as CellMotion
 from perceiver_stream.nn.chunks import in_chunks as in_chunks
 from perceiver_stream.nn.conv import ConvStack as ConvStack
 from perceiver_stream.nn.layers import MLP as MLP
@@ -25,6 +27,8 @@ from perceiver_stream.nn.motion import has_stopped as has_stopped
 from perceiver_stream.nn.motion import is_cut as is_cut
 from perceiver_stream.nn.motion import local_motion as local_motion
 from perceiver_stream.nn.motion import roughness as roughness
+from perceiver_stream.nn.moving import MovingCrossBlock as MovingCrossBlock
+from perceiver_stream.nn.moving import MovingPoints as MovingPoints
 from perceiver_stream.nn.patches import patchify as patchify
 from perceiver_stream.nn.patches import unpatchify as unpatchify
 from perceiver_stream.nn.positions import LearnedPositions as LearnedPositions

@@ -12,7 +12,9 @@ import pytest
 import staged_models
 
 from perceiver_stream import zoo
+from perceiver_stream.core import PositionedConfig
 from perceiver_stream.execution import Pipeline, gradients, nets, partition
+from perceiver_stream.modalities import pixels
 from perceiver_stream.models.stages import Staged
 from perceiver_stream.models.stream_perceiver import BottleneckConfig
 
@@ -128,14 +130,25 @@ def test_parameters_are_those_of_the_model(name):
   assert told(params) == told(own)
 
 
-def test_queries_that_see_nothing_see_nothing_in_layers_either():
+POSITIONS = {
+  "core": PositionedConfig(num_latents=4, latent_dim=8, num_heads=2),
+  "modalities": {"pixels": pixels.Config(height=8, width=8)},
+}
+
+
+@pytest.mark.parametrize("changes", [{}, POSITIONS], ids=["pose", "positions"])
+def test_queries_that_see_nothing_see_nothing_in_layers_either(changes):
+  """The motion of latents with positions reaches the heads all the same."""
+  config = staged_models.stream_perceiver_config()
   config = dataclasses.replace(
-    staged_models.stream_perceiver_config(),
+    config,
     bottleneck=BottleneckConfig(condition_queries_on_input=False),
+    **changes,
   )
   made = staged_models.of_zoo(config)
   once = partition(made.staged, 1)
   params = staged_models.drawn(jax.eval_shape(once.init, jax.random.key(0)))
+  params = jax.tree.map(jnp.asarray, params)
   frames = staged_models.frames_of(made.staged, 6)
   pipeline = Pipeline(once)
   registers = pipeline.initial(params, staged_models.ROWS)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from perceiver_stream.core import CoreConfig, PredictCorrectConfig
+from perceiver_stream.core import CoreConfig, PositionedConfig, PredictCorrectConfig
 from perceiver_stream.modalities import ModalityConfig
 from perceiver_stream.nn import Precision
 from perceiver_stream.types import Layers, Size, Ticks
@@ -20,7 +20,8 @@ class BottleneckConfig:
   Attributes:
     condition_queries_on_input: Give each query the last observation at its position, and the head
       what was derived from it, such as motion. If False, every predicted change has to be decoded
-      from the latents; the image that is warped is still the last frame.
+      from the latents; the image that is warped is still the last frame. A core of latents with
+      positions needs False.
     latent_grid: Rows and columns of cells to which the latents are bound: each latent attends only
       to the tokens of its own cell, and to those without a position in the image. None: to all
       tokens.
@@ -101,6 +102,11 @@ class Config:
     reconstructs = [
       n for n, m in self.modalities.items() if getattr(m, "reconstruct_motion", False)
     ]
+    if self.bottleneck.condition_queries_on_input and isinstance(self.core, PositionedConfig):
+      raise ValueError(
+        "stream_perceiver: predictions by latents with positions (core=PositionedConfig) get motion "
+        "from the latents only; set bottleneck.condition_queries_on_input=False."
+      )
     if reconstructs and self.bottleneck.condition_queries_on_input:
       raise ValueError(
         f"stream_perceiver: {reconstructs} have reconstruct_motion=True, and queries that are given "

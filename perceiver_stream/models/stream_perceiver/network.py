@@ -22,17 +22,20 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from perceiver_stream import modalities as modality_room
 from perceiver_stream.core import CORES, CoreInputs
 from perceiver_stream.modalities import Memory, Modality, Queries
+from perceiver_stream.modalities.dense import Dense
 from perceiver_stream.models.attention import Attended
 from perceiver_stream.models.base import Model, as_model
 from perceiver_stream.models.input_memory import Remembered, grid_mask
 from perceiver_stream.models.recurrent import RecurrentNetwork, State
 from perceiver_stream.models.stream_perceiver.config import Config
 from perceiver_stream.nn import (
+  Carrying,
   CrossBlock,
   FramePair,
   LayerNorm,
   LearnedPositions,
   Linear,
+  MovingCrossBlock,
   capture_attention,
   coordinates,
   fourier_linear,
@@ -61,8 +64,9 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     self.modalities = modalities
     self.inputs = {n: m for n, m in modalities.items() if m.config.use_input}
     self.core = CORES[type(config.core)](config.core, config.precision, name="core")
+    block = MovingCrossBlock if self.core.uses_positions else CrossBlock
     self.decoder = [
-      CrossBlock(
+      block(
         config.num_decoder_heads,
         qk_dim=config.query_dim,
         mlp_dim=config.decoder_mlp_factor * config.query_dim,
@@ -228,10 +232,23 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
   @hk.name_like("__call__")
   def _decode_some(self, name: str, state: State, queries: Queries) -> dict[str, Array]:
     x = shard_axis(self.query_vectors(name, state, queries))
-    latents = self.config.precision.cast(self.latents(state))
-    for block in self.decoder:
-      x = block(x, latents)
-    return self.apply_head(name, x, state, queries)
+    latents = self.latents(state)
+    for layer in range(len(self.decoder)):
+      x = self.attend(layer, x, latents, queries)
+    return self.apply_head(name, x, latents, state, queries)
+
+  def attend(
+    self, layer: int, x: Float[Array, "B Q E"], latents: Float[Array, "B L D"], queries: Queries
+  ) -> Float[Array, "B Q E"]:
+    """Returns query vectors after one block of the decoder.
+
+    Queries attend to latents with positions by the distance from where these move.
+    """
+    points, cast = self.core.points(latents), self.config.precision.cast
+    block = self.decoder[layer]
+    if points is None:
+      return block(x, cast(latents))
+    return block(x, cast(latents), points, queries.positions, queries.displacement)
 
   @hk.name_like("__call__")
   def query_vectors(self, name: str, state: State, queries: Queries) -> Float[Array, "B Q E"]:
@@ -243,9 +260,18 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
 
   @hk.name_like("__call__")
   def apply_head(
-    self, name: str, decoded: Float[Array, "B Q E"], state: State, queries: Queries
+    self,
+    name: str,
+    decoded: Float[Array, "B Q E"],
+    latents: Float[Array, "B L D"] | None,
+    state: State,
+    queries: Queries,
   ) -> dict[str, Array]:
-    """Returns the output of a modality's head for decoded queries."""
+    """Returns the output of a modality's head for decoded queries.
+
+    Heads of images get the motion of latents with positions, and no other; `latents` may be None
+    without such latents.
+    """
     modality = self.modalities[name]
     x = LayerNorm(name=f"{name}_head_norm")(decoded)
     if name not in self.inputs:
@@ -253,7 +279,12 @@ class StreamPerceiver(hk.Module, RecurrentNetwork):  # type: ignore[metaclass]  
     extra = state.extra[name]
     if not self.config.bottleneck.condition_queries_on_input:
       extra = jax.tree.map(jnp.zeros_like, extra)
-    return modality.head(x, state.memory[name], extra, queries)
+    points = None if latents is None else self.core.points(latents)
+    if latents is None or points is None or not isinstance(modality, Dense):
+      return modality.head(x, state.memory[name], extra, queries)
+    places = queries.positions, queries.displacement
+    motion = Carrying(name=f"{name}_motion")(x, latents, points, *places)
+    return modality.head(x, state.memory[name], extra, queries, motion)
 
   @hk.name_like("__call__")
   def _observed_at(

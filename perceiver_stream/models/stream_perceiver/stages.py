@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream import modalities as modality_room
+from perceiver_stream.core import PositionedConfig
 from perceiver_stream.models.input_memory import remembering, tick_shapes
 from perceiver_stream.models.recurrent import State, assembled
 from perceiver_stream.models.stages import Layer, Staged, Values, layer_chain, stateless_layer
@@ -53,17 +54,21 @@ def staged(config: Config) -> Staged:
 
   def attend(i: int, vectors: QueryVectors, latents: Array) -> QueryVectors:
     net = make()
-    latents = config.precision.cast(latents)
-    return {name: net.decoder[i](x, latents) for name, x in vectors.items()}
+    asked = {name: net.queries(name, None, displacements) for name in vectors}
+    return {name: net.attend(i, x, latents, asked[name]) for name, x in vectors.items()}
 
+  # Heads of images read the motion of latents with positions.
+  moving = ("latents",) if isinstance(config.core, PositionedConfig) else ()
   decoder = layer_chain("decoder", config.num_decoder_layers, "asked", ["latents"], attend)
   last = decoder[-1].name if decoder else "asked"
 
-  def apply_heads(vectors: QueryVectors, observed: PyTree) -> dict[str, Array]:
+  def apply_heads(
+    vectors: QueryVectors, observed: PyTree, latents: Array | None = None
+  ) -> dict[str, Array]:
     net, found, state = make(), {}, State(jnp.zeros((1, 1, 1)), *observed)
     for name, modality in net.outputs.items():
       queries = net.queries(name, None, displacements)
-      for key, cells in net.apply_head(name, vectors[name], state, queries).items():
+      for key, cells in net.apply_head(name, vectors[name], latents, state, queries).items():
         ahead = (cells.shape[0], len(displacements), -1)
         found[key] = assembled(modality, cells.reshape(*ahead, *cells.shape[2:]))
     return found
@@ -73,7 +78,7 @@ def staged(config: Config) -> Staged:
     Layer("core", ("tokens",), recur, lambda rows: make().core.initial_state(rows)),
     stateless_layer("queries", ("latents", "seen"), make_queries, "asked"),
     *decoder,
-    stateless_layer("heads", (last, "seen"), apply_heads, "predictions"),
+    stateless_layer("heads", (last, "seen", *moving), apply_heads, "predictions"),
   )
   observed = frozenset({"seen"})
   shapes = tick_shapes(modalities)

@@ -44,12 +44,16 @@ def _positions(config: Config, positioned: int, without: int) -> Config:
     num_heads=config.core.num_heads,
     global_share=without / (positioned + without),
   )
-  return dataclasses.replace(config, core=core)
+  bottleneck = BottleneckConfig(condition_queries_on_input=False)
+  return dataclasses.replace(config, core=core, bottleneck=bottleneck)
+
+
+def _images(config: Config) -> Config:
+  return dataclasses.replace(config, modalities={"pixels": config.modalities["pixels"]})
 
 
 def _world(config: Config) -> Config:
-  pixels = {"pixels": config.modalities["pixels"]}
-  return dataclasses.replace(config, modalities=pixels, displacements=(1, 4))
+  return dataclasses.replace(_images(config), displacements=(1, 4))
 
 
 def _motion(config: Config, grid: tuple[int, int], dim: int) -> Config:
@@ -76,7 +80,7 @@ VARIANTS = {
   "tiny_grid": lambda: _grid(VARIANTS["tiny"](), (8, 8)),
   # Latents with positions that follow what they lie on, and a share without.
   "nano_positions": lambda: _positions(VARIANTS["nano"](), 6, 2),
-  "tiny_positions": lambda: _positions(_world(VARIANTS["tiny"]()), 256, 32),
+  "tiny_positions": lambda: _positions(_images(VARIANTS["tiny"]()), 256, 32),
   # As bundled: images only, so that the model can process any video.
   "tiny_world": lambda: _world(VARIANTS["tiny"]()),
   # As bundled: images only; one latent per token; motion has to pass through the latents.
