@@ -20,6 +20,15 @@ def lecun_normal() -> hk.initializers.Initializer:
   return hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
 
 
+def haiku_normal() -> hk.initializers.Initializer:
+  """Returns Haiku's default initialiser: a normal of deviation 1/sqrt(fan_in), then cut at two of them.
+
+  The true deviation is 12 % less, as in models released in Haiku.
+  """
+  cut = 0.87962566103423978  # deviation of a unit normal cut at 2
+  return hk.initializers.VarianceScaling(cut**2, "fan_in", "truncated_normal")
+
+
 class Linear(hk.Module):
   """Affine map of the last axis: `x @ w + b`, `w` `[C_in, C_out]`."""
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+from perceiver_stream.training.layerwise import LARS_MASKS, lars, scale_by_path
 from perceiver_stream.utils.suggest import check_choice
 
 
@@ -18,7 +19,7 @@ class OptimizerConfig:
   """Optimiser, learning rate and update interval.
 
   Attributes:
-    name: One of `OPTIMIZERS`.
+    name: One of `OPTIMIZERS` or `STEPS`.
     learning_rate: Peak learning rate.
     schedule: One of `SCHEDULES`.
     warmup_steps: Optimiser steps of linear warm-up from zero; every schedule begins with it.
@@ -34,6 +35,15 @@ class OptimizerConfig:
       of earlier gradients, over all parameters as one vector ("global") or array by array
       ("tensor"); "" is none.
     orthogonal_decay: Of that average.
+    initial_fraction: Learning rate at the start of the warm-up, as a fraction of the peak.
+    gradient_factors: Factors of gradients before the optimiser, by regular expression of the
+      parameter's path, `module/path/leaf`, from its start; several that match are multiplied. Adam and
+      trust ratios cancel them.
+    nesterov: In "lars", whether the momentum looks ahead.
+    trust_coefficient: In "lars", of the ratio of a parameter's norm to that of its update.
+    lars_mask: In "lars", the arrays with weight decay and trust ratio: those that are neither biases nor
+      norms ("paper"), or, inverted, only biases and norms ("as_released", BraVe's code; the others
+      then have plain momentum).
   """
 
   name: str = "adamw"
@@ -50,19 +60,25 @@ class OptimizerConfig:
   cadence: int = 1
   orthogonal: str = ""
   orthogonal_decay: float = 0.9
+  initial_fraction: float = 0.0
+  gradient_factors: dict[str, float] = field(default_factory=dict)
+  nesterov: bool = True
+  trust_coefficient: float = 1e-3
+  lars_mask: str = "paper"
 
   def __post_init__(self):
     self.validate()
 
   def validate(self) -> None:
     """Checks the fields; raises ValueError."""
-    check_choice("optimizer.name", self.name, OPTIMIZERS)
+    check_choice("optimizer.name", self.name, (*OPTIMIZERS, *STEPS))
     check_choice("optimizer.schedule", self.schedule, SCHEDULES)
+    check_choice("optimizer.lars_mask", self.lars_mask, LARS_MASKS)
     if not 0 < self.learning_rate < math.inf:
       raise ValueError(
         f"optimizer.learning_rate={self.learning_rate} must be a number above 0, such as 1e-3."
       )
-    for name in ("final_fraction", "eps", "weight_decay", "clip_norm"):
+    for name in _NON_NEGATIVE:
       if not 0 <= getattr(self, name) < math.inf:
         raise ValueError(f"optimizer.{name}={getattr(self, name)} must be a number of 0 or more.")
     for name in ("b1", "b2"):
@@ -86,6 +102,10 @@ class OptimizerConfig:
 
 
 ORTHOGONAL = ("", "global", "tensor")
+_NON_NEGATIVE = (
+  *("final_fraction", "initial_fraction", "eps", "weight_decay", "clip_norm"),
+  "trust_coefficient",
+)
 
 
 def _decay(c: OptimizerConfig) -> tuple[float, int]:
@@ -109,6 +129,11 @@ OPTIMIZERS: dict[str, Callable[[OptimizerConfig], optax.GradientTransformation]]
   "sgd": lambda c: _momentum(c),
 }
 
+# Whole steps, which include decay and learning rate, because momentum follows them.
+STEPS: dict[str, Callable[[OptimizerConfig], optax.GradientTransformation]] = {
+  "lars": lambda c: lars(c, make_schedule(c)),
+}
+
 
 def _momentum(c: OptimizerConfig) -> optax.GradientTransformation:
   return optax.trace(c.b1) if c.b1 else optax.identity()
@@ -119,14 +144,15 @@ def make_schedule(config: OptimizerConfig) -> optax.Schedule:
   after = SCHEDULES[config.schedule](config)
   if not config.warmup_steps:
     return after
-  warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
+  start = config.initial_fraction * config.learning_rate
+  warmup = optax.linear_schedule(start, config.learning_rate, config.warmup_steps)
   return optax.join_schedules([warmup, after], [config.warmup_steps])
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
   """Returns the optimiser of a config, stepping every `cadence` windows.
 
-  The order: orthogonal gradients, clipping, optimiser, decay, schedule. The state is the same with
+  The order: orthogonal gradients, factors, clipping, optimiser, decay, schedule. The state is the same with
   and without clipping and decay, so that a run can be resumed with other values of them.
   """
   config.validate()
@@ -134,6 +160,10 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
   if config.orthogonal:
     parts.append(orthogonal(config.orthogonal_decay, by_tensor=config.orthogonal == "tensor"))
   clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+  if config.gradient_factors:
+    parts.append(scale_by_path(config.gradient_factors))
+  if config.name in STEPS:
+    return every(config.cadence, _relaxed(optax.chain(*parts, clip, STEPS[config.name](config))))
   direction = _decayed(OPTIMIZERS[config.name](config), config.weight_decay)
   rate = optax.scale_by_learning_rate(make_schedule(config))
   return every(config.cadence, _relaxed(optax.chain(*parts, clip, direction, rate)))

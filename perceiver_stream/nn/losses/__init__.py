@@ -12,9 +12,11 @@ function names the difference. Sources are named by the functions; all is writte
 from perceiver_stream.nn.losses import clustering as clustering
 from perceiver_stream.nn.losses import coclr as coclr
 from perceiver_stream.nn.losses import contrastive as contrastive
+from perceiver_stream.nn.losses import cosine_regression as cosine_regression
 from perceiver_stream.nn.losses import dpc as dpc
 from perceiver_stream.nn.losses import gdt as gdt
 from perceiver_stream.nn.losses import head_matching as head_matching
 from perceiver_stream.nn.losses import localisation as localisation
 from perceiver_stream.nn.losses import multiple_instance as multiple_instance
+from perceiver_stream.nn.losses import nt_xent as nt_xent
 from perceiver_stream.nn.losses import synchronisation as synchronisation

@@ -1,0 +1,80 @@
+"""Steps that differ from parameter to parameter: LARS, and factors of gradients by path."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import optax
+
+from perceiver_stream.models.mapping import flatten, unflatten
+
+
+class LarsConfig(Protocol):
+  """The fields of `OptimizerConfig` that LARS reads."""
+
+  b1: float
+  weight_decay: float
+  nesterov: bool
+  trust_coefficient: float
+  lars_mask: str
+
+
+def is_bias_or_norm(path: str) -> bool:
+  """Returns True if a parameter is called `b`, or its module's last name has "norm" in it.
+
+  >>> [is_bias_or_norm(path) for path in ("head/linear/b", "a/norm_0/scale", "norm/conv/w")]
+  [True, True, False]
+  """
+  module, leaf = path.rsplit("/", 1)
+  return leaf == "b" or "norm" in module.rsplit("/", 1)[-1]
+
+
+# Arrays that have weight decay and trust ratio.
+LARS_MASKS: dict[str, Callable[[str], bool]] = {
+  "paper": lambda path: not is_bias_or_norm(path),
+  "as_released": is_bias_or_norm,
+}
+
+
+def lars(config: LarsConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+  """Returns LARS: decay and trust ratio on masked arrays, then learning rate, then momentum.
+
+  Where the mask is False, arrays have neither. The state does not depend on the values of decay, mask
+  and rate.
+
+  Args:
+    config: See `OptimizerConfig`.
+    schedule: Learning rate by the number of steps.
+
+  Source: Large Batch Training of Convolutional Networks, 1708.03888; optax.lars; masks of
+  google-deepmind/brave, brave/training/optimizers.py.
+  """
+  mask = lambda params: by_path(LARS_MASKS[config.lars_mask], params)  # noqa: E731
+  return optax.chain(
+    optax.add_decayed_weights(config.weight_decay, mask=mask),
+    optax.masked(optax.scale_by_trust_ratio(trust_coefficient=config.trust_coefficient), mask),
+    optax.scale_by_learning_rate(schedule),
+    optax.trace(config.b1, config.nesterov),
+  )
+
+
+def scale_by_path(factors: Mapping[str, float]) -> optax.GradientTransformation:
+  """Returns gradients times the factors of all expressions that match the start of their path."""
+
+  def factor(path: str) -> float:
+    found = 1.0
+    for pattern, value in factors.items():
+      found *= value if re.match(pattern, path) else 1.0
+    return found
+
+  def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    del params
+    return jax.tree.map(lambda f, g: f * g, by_path(factor, updates), updates), state
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def by_path(function: Callable[[str], Any], params: Any) -> Any:
+  """Returns the tree of `function(path)`, for two-level trees of parameters."""
+  return unflatten({path: function(path) for path in flatten(params)})
