@@ -2,22 +2,12 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import optax
 
 from perceiver_stream.models.mapping import flatten, unflatten
-
-
-class LarsConfig(Protocol):
-  """The fields of `OptimizerConfig` that LARS reads."""
-
-  b1: float
-  weight_decay: float
-  nesterov: bool
-  trust_coefficient: float
-  lars_mask: str
 
 
 def is_bias_or_norm(path: str) -> bool:
@@ -37,25 +27,36 @@ LARS_MASKS: dict[str, Callable[[str], bool]] = {
 }
 
 
-def lars(config: LarsConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+def lars(
+  schedule: optax.Schedule,
+  *,
+  momentum: float,
+  weight_decay: float,
+  trust_coefficient: float,
+  nesterov: bool,
+  mask: str,
+) -> optax.GradientTransformation:
   """Returns LARS: decay and trust ratio on masked arrays, then learning rate, then momentum.
 
-  Where the mask is False, arrays have neither. The state does not depend on the values of decay, mask
-  and rate.
+  Where the mask is False, arrays have neither. The state does not depend on the numbers and the mask.
 
   Args:
-    config: See `OptimizerConfig`.
     schedule: Learning rate by the number of steps.
+    momentum: Decay of the sum of steps.
+    weight_decay: Share of a parameter that is added to its gradient.
+    trust_coefficient: Norm of a step, as a share of the parameter's norm, at a learning rate of 1.
+    nesterov: Whether the momentum looks ahead.
+    mask: One of `LARS_MASKS`.
 
   Source: Large Batch Training of Convolutional Networks, 1708.03888; optax.lars; masks of
   google-deepmind/brave, brave/training/optimizers.py.
   """
-  mask = lambda params: by_path(LARS_MASKS[config.lars_mask], params)  # noqa: E731
+  masked = lambda params: by_path(LARS_MASKS[mask], params)  # noqa: E731
   return optax.chain(
-    optax.add_decayed_weights(config.weight_decay, mask=mask),
-    optax.masked(optax.scale_by_trust_ratio(trust_coefficient=config.trust_coefficient), mask),
+    optax.add_decayed_weights(weight_decay, mask=masked),
+    optax.masked(optax.scale_by_trust_ratio(trust_coefficient=trust_coefficient), masked),
     optax.scale_by_learning_rate(schedule),
-    optax.trace(config.b1, config.nesterov),
+    optax.trace(momentum, nesterov),
   )
 
 

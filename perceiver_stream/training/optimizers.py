@@ -131,7 +131,14 @@ OPTIMIZERS: dict[str, Callable[[OptimizerConfig], optax.GradientTransformation]]
 
 # Whole steps, which include decay and learning rate, because momentum follows them.
 STEPS: dict[str, Callable[[OptimizerConfig], optax.GradientTransformation]] = {
-  "lars": lambda c: lars(c, make_schedule(c)),
+  "lars": lambda c: lars(
+    make_schedule(c),
+    momentum=c.b1,
+    weight_decay=c.weight_decay,
+    trust_coefficient=c.trust_coefficient,
+    nesterov=c.nesterov,
+    mask=c.lars_mask,
+  ),
 }
 
 

@@ -34,7 +34,9 @@ class Config:
     self.video.validate()
     self.audio.validate()
     if not (self.broad_video or self.broad_audio):
-      raise ValueError("brave: broad_video and broad_audio are both False; the broad view is empty.")
+      raise ValueError(
+        "brave: broad_video and broad_audio are both False; the broad view is empty."
+      )
     widths = self.video.stage_channels[-1], self.audio.stage_channels[-1]
     if self.broad_audio and widths[0] != widths[1]:
       raise ValueError(

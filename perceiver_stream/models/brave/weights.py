@@ -17,13 +17,17 @@ def rules() -> Sequence[Rule]:
     Rule(rf"{video}/stem/w", rf"{theirs}/tsm_resnet_stem/w"),
     Rule(rf"{video}/norm{_STATE}", rf"{theirs}/batch_norm\2"),
     Rule(rf"{video}/stage_(\d+)_block_(\d+)/norm_0{_STATE}", rf"{theirs}/{unit}/batch_norm\4"),
-    Rule(rf"{video}/stage_(\d+)_block_(\d+)/norm_(\d+){_STATE}", rf"{theirs}/{unit}/batch_norm_\4\5"),
+    Rule(
+      rf"{video}/stage_(\d+)_block_(\d+)/norm_(\d+){_STATE}", rf"{theirs}/{unit}/batch_norm_\4\5"
+    ),
     Rule(rf"{video}/stage_(\d+)_block_(\d+)/conv_(\d)/w", rf"{theirs}/{unit}/conv_\4/w"),
     Rule(rf"{video}/stage_(\d+)_block_(\d+)/shortcut/w", rf"{theirs}/{unit}/shortcut_conv/w"),
     Rule(rf"{audio}/stem/w", f"{sound}/~/initial_conv/w"),
     Rule(rf"{audio}/norm{_STATE}", rf"{sound}/batch_norm\1"),
     Rule(rf"{audio}/stage_(\d+)_block_(\d+)/norm_0{_STATE}", rf"{sound}/{group}/batch_norm\3"),
-    Rule(rf"{audio}/stage_(\d+)_block_(\d+)/norm_(\d+){_STATE}", rf"{sound}/{group}/batch_norm_\3\4"),
+    Rule(
+      rf"{audio}/stage_(\d+)_block_(\d+)/norm_(\d+){_STATE}", rf"{sound}/{group}/batch_norm_\3\4"
+    ),
     Rule(rf"{audio}/stage_(\d+)_block_(\d+)/conv_(\d)/w", rf"{sound}/{group}/~/conv_\3/w"),
     Rule(rf"{audio}/stage_(\d+)_block_(\d+)/shortcut/w", rf"{sound}/{group}/~/shortcut_conv/w"),
     Rule(r"head/(\w+)_linear_0/(\w)", r"shared_project/\1/linear/\2"),

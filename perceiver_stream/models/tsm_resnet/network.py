@@ -58,7 +58,9 @@ class ResNetV2(hk.Module):
     lead, c = clips.shape[:2], self.config
     split = lambda x: x.reshape(*lead, *x.shape[1:])  # noqa: E731
     x = clips.reshape(-1, *clips.shape[2:])
-    x = Conv2D(c.stem_channels, kernel=7, stride=2, use_bias=False, w_init=haiku_normal(), name="stem")(x)
+    x = Conv2D(
+      c.stem_channels, kernel=7, stride=2, use_bias=False, w_init=haiku_normal(), name="stem"
+    )(x)
     x = pool(x, "max", window=3, stride=2)
     stages = {"stem": split(x)}
     for i, channels in enumerate(c.stage_channels):
