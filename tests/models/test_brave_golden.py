@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ssl_golden import Golden, cases, close, gradients_close
+from tower_golden import Golden, cases, close, gradients_close
 
 from perceiver_stream.models import brave, tsm_resnet
 from perceiver_stream.models.brave.weights import IGNORE

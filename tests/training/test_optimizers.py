@@ -10,6 +10,7 @@ import pytest
 from perceiver_stream.training.optimizers import (
   OPTIMIZERS,
   SCHEDULES,
+  STEPS,
   OptimizerConfig,
   every,
   make_optimizer,
@@ -34,9 +35,9 @@ def noise(seed, n):
   return [jax.tree.map(lambda p, k=k: jax.random.normal(k, p.shape), PARAMS) for k in keys]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *STEPS])
 def test_every_optimiser_descends_a_bowl(name):
-  config = OptimizerConfig(name=name, learning_rate=0.05, clip_norm=0.0)
+  config = OptimizerConfig(name=name, learning_rate=0.05, clip_norm=0.0, trust_coefficient=1.0)
   params = PARAMS
   optimizer = make_optimizer(config)
   state = optimizer.init(params)
@@ -48,7 +49,7 @@ def test_every_optimiser_descends_a_bowl(name):
   assert loss(params) < 0.2 * first
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *STEPS])
 def test_the_state_does_not_depend_on_what_a_resumed_run_may_change(name):
   shapes = lambda **fields: jax.eval_shape(  # noqa: E731
     make_optimizer(OptimizerConfig(name=name, **fields)).init, PARAMS
@@ -92,7 +93,7 @@ def test_schedules_warm_up_peak_and_arrive(schedule, warmup):
   assert float(rate(25)) == pytest.approx(arrived) == float(rate(1000))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *STEPS])
 def test_cadence_is_accumulating_by_hand(name):
   gradients = noise(0, 9)
   config = OptimizerConfig(name=name, clip_norm=0.5, weight_decay=0.1, learning_rate=0.01)

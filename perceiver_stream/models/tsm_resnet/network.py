@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from perceiver_stream.models.tsm_resnet.config import Config
-from perceiver_stream.nn.debiased_batch_norm import NormMode, batch_norm
 from perceiver_stream.nn.conv import Conv2D, pool
+from perceiver_stream.nn.debiased_batch_norm import NormMode, batch_norm
 from perceiver_stream.nn.layers import haiku_normal
 from perceiver_stream.nn.temporal_shift import deflated_shift, rotating_shift
 

@@ -1,0 +1,32 @@
+"""The rotating shift moves whole channel groups, and single images have a stand-in."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from perceiver_stream.nn.temporal_shift import deflated_shift, num_shifted, rotating_shift
+
+
+@pytest.mark.parametrize("channels, share, num", [(8, 0.125, 1), (20, 0.125, 2), (6, 0.5, 3)])
+def test_every_channel_comes_from_its_frame(channels, share, num):
+  x = np.random.default_rng(0).normal(size=(2, 5, 1, 3, channels)).astype(np.float32)
+  y = np.asarray(rotating_shift(jnp.asarray(x), share))
+  assert num_shifted(channels, share) == num
+  np.testing.assert_array_equal(y[:, :-1, ..., :num], x[:, 1:, ..., channels - num :])
+  np.testing.assert_array_equal(y[:, 1:, ..., channels - num :], x[:, :-1, ..., :num])
+  np.testing.assert_array_equal(y[..., num : channels - num], x[..., num : channels - num])
+  assert not y[:, -1, ..., :num].any() and not y[:, 0, ..., channels - num :].any()
+
+
+@pytest.mark.parametrize("channels, share", [(7, 0.125), (8, 0.7), (4, 0.0)])
+def test_shifts_of_nothing_or_too_much_are_refused(channels, share):
+  with pytest.raises(ValueError, match=f"{channels} channels with share={share} shift .* each way"):
+    rotating_shift(jnp.zeros((1, 2, 1, 1, channels)), share)
+
+
+def test_an_image_is_a_static_clip_whose_ends_are_averaged():
+  image = jnp.asarray(np.random.default_rng(1).normal(size=(1, 2, 2, 8)).astype(np.float32))
+  frames = 4
+  clip = jnp.repeat(image[:, None], frames, axis=1)
+  mean = jnp.mean(rotating_shift(clip), axis=1)
+  np.testing.assert_allclose(mean, deflated_shift(image, alpha=(frames - 1) / frames), rtol=1e-6)
