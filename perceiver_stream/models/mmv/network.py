@@ -4,6 +4,7 @@ Source: Self-Supervised MultiModal Versatile Networks, 2006.16228; google-deepmi
 mmv/models/mm_embeddings.py. The training loss is from the paper; no code of it is released.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -103,14 +104,14 @@ class _Network:
     """Returns the sum of the terms; a term without its inputs is left out."""
     outputs = self.embed(inputs, mode)
     found = {name: unit_length(x) for name, x in outputs.embeddings.items()}
-    options = {"temperature": temperature, "axis_name": mode.axis_name}
-    options = options if not hk.running_init() else options | {"axis_name": None}
+    axis = None if hk.running_init() else mode.axis_name
+    nce = functools.partial(asymmetric_nce, temperature=temperature, axis_name=axis)
     sounds = found["audio_to_video"][:, None]
-    terms = {"video_audio": asymmetric_nce(found["video_to_audio"], sounds, **options)}
+    terms = {"video_audio": nce(found["video_to_audio"], sounds)}
     if "words" in inputs:
       clips = found["video_to_text"]
       texts = found["text_to_video"].reshape(clips.shape[0], -1, clips.shape[1])
-      terms["video_text"] = asymmetric_nce(clips, texts, valid=text_valid, **options)
+      terms["video_text"] = nce(clips, texts, valid=text_valid)
     return jnp.sum(jnp.stack(list(terms.values()))), (terms, outputs)
 
   def all(self, inputs: Mapping[str, Array]) -> None:
