@@ -30,7 +30,12 @@ from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.version import __version__
 from perceiver_stream.zoo import configs
 
-PACKAGES = ("video_resnet", "vjepa")
+PACKAGES = (
+  "timesformer",
+  "video_resnet",
+  "vivit",
+  "vjepa",
+)
 FAMILIES: dict[str, ClipFamily] = {
   family.name: family
   for family in (import_module(f"perceiver_stream.models.{name}").FAMILY for name in PACKAGES)

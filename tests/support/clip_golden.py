@@ -97,6 +97,7 @@ def train_step(loaded: clip_encoders.Loaded, clips, labels):
 
   def loss(params):
     outputs, after = encoder.apply(params, statistics, clips, True)
+    assert outputs.logits is not None
     log_probabilities = jax.nn.log_softmax(outputs.logits)
     picked = jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)
     return -jnp.mean(picked), (outputs, after)

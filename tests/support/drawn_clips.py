@@ -23,8 +23,10 @@ def drawn(encoder: ClipEncoder, seed: int = 0) -> clip_encoders.Loaded:
   return clip_encoders.Loaded(encoder, *jax.tree_util.tree_map_with_path(draw, template))
 
 
-def random_clips(encoder: ClipEncoder, rows: int = 2, seed: int = 1) -> jax.Array:
-  """Returns clips of the encoder's size in [0, 1]."""
+def random_clips(
+  encoder: ClipEncoder, rows: int = 2, *, longer: int = 0, seed: int = 1
+) -> jax.Array:
+  """Returns clips of the encoder's size in [0, 1], by some frames longer."""
   s = encoder.spec
-  shape = (rows, s.num_frames, s.height, s.width, s.channels)
+  shape = (rows, s.num_frames + longer, s.height, s.width, s.channels)
   return jnp.asarray(np.random.default_rng(seed).random(shape, np.float32))

@@ -1,12 +1,14 @@
 """Named sizes of the video ResNets."""
 
+from typing import Any
+
 from perceiver_stream.models.clips import ClipFamily
 from perceiver_stream.models.family import Card
 from perceiver_stream.models.video_resnet.config import Config
 from perceiver_stream.models.video_resnet.network import build
 from perceiver_stream.models.video_resnet.weights import detect, rules
 
-_NANO = {
+_NANO: dict[str, Any] = {
   "stem_channels": 4,
   "stem_mid_channels": 3,
   "planes": (4, 6, 6, 8),
