@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn_clips import drawn, random_clips
+from drawn_clips import random_clips, shared
 from trees import assert_close
 
 from perceiver_stream import zoo
@@ -20,7 +20,17 @@ from perceiver_stream.zoo import clip_encoders
 NANO = [name for name in clip_encoders.names() if name.split("/")[1].startswith("nano")]
 CAUSAL = [name for name in NANO if clip_encoders.build(name).causal]
 # Fields that the names and shapes of a published file do not determine.
-KEPT = ("causal", "height", "kind", "memory", "num_frames", "num_heads", "width")
+KEPT = (
+  "alpha",
+  "causal",
+  "dropout",
+  "height",
+  "kind",
+  "memory",
+  "num_frames",
+  "num_heads",
+  "width",
+)
 PUBLISHED = [name for name in NANO if clip_encoders.FAMILIES[name.split("/")[0]].detect]
 
 
@@ -30,7 +40,7 @@ def built(name: str):
 
   Clips of causal encoders are longer than published ones, and than tables of positions.
   """
-  loaded = drawn(clip_encoders.build(name))
+  loaded = shared(name)
   clips = random_clips(loaded.encoder, longer=2 if loaded.encoder.causal else 0)
   return loaded, clips, loaded.encoder.apply(loaded.params, loaded.statistics, clips)[0]
 

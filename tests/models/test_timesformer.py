@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from clip_golden import ClipGolden, channels_last, exported, train_step
-from drawn_clips import drawn, random_clips
+from drawn_clips import drawn, random_clips, shared
 
 from perceiver_stream.models import timesformer
 from perceiver_stream.models.mapping import export_params, published_names
@@ -78,7 +78,7 @@ def test_tables_are_resized_to_the_nearest_as_in_torch():
   assert nearest(4, 4).tolist() == [0, 1, 2, 3]
   assert nearest(5, 3).tolist() == [0, 1, 3]
   assert nearest(2, 5).tolist() == [0, 0, 0, 1, 1]
-  loaded = drawn(clip_encoders.build("timesformer/nano"))
+  loaded = shared("timesformer/nano")
   clips = random_clips(loaded.encoder, 1)
   twice = jnp.repeat(jnp.repeat(clips, 2, axis=2), 2, axis=3)[:, :, :12]
   found = loaded.encoder.apply(*loaded[1:], twice)[0]

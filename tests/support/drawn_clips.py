@@ -1,11 +1,19 @@
 """Encoders of clips with parameters from numpy, and clips for them: no program to compile."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from perceiver_stream.models.clips import ClipEncoder
 from perceiver_stream.zoo import clip_encoders
+
+
+@functools.cache
+def shared(name: str) -> clip_encoders.Loaded:
+  """Returns a drawn encoder of the zoo; its programs are compiled once for all test modules."""
+  return drawn(clip_encoders.build(name))
 
 
 def drawn(encoder: ClipEncoder, seed: int = 0) -> clip_encoders.Loaded:
