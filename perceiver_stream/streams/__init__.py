@@ -19,6 +19,7 @@ from perceiver_stream.streams import (
   bags,
   balls,
   images,
+  lerobot,
   live,
   maze,
   mixture,
@@ -49,6 +50,7 @@ STREAMS = (
   rooms,
   live,
   bags,
+  lerobot,
 )
 
 

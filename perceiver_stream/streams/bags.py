@@ -25,12 +25,11 @@ from perceiver_stream.streams.base import (
   StreamConfig,
   audio_spec,
   exact_rate,
-  samples_per_tick,
 )
 from perceiver_stream.streams.damage import ON_DAMAGE, DamagedError, Ledger
 from perceiver_stream.streams.frame_numbers import natural_key
 from perceiver_stream.streams.playlist import VIDEO_SUFFIXES
-from perceiver_stream.streams.recorded import Newest, RecordedStream
+from perceiver_stream.streams.recorded import Newest, RecordedStream, from_video, no_sound
 from perceiver_stream.types import ModalitySpec
 from perceiver_stream.utils.paths import user_path, why_no_file
 
@@ -126,26 +125,8 @@ def is_bag(path: str) -> bool:
 
 
 def first_camera(config: Any) -> Config:
-  """Returns the config of the images of a recording's first camera.
-
-  Args:
-    config: A `streams.video.Config` whose path is a recording.
-
-  Raises:
-    ValueError: It wants each image as a tick, without a rate.
-  """
-  if not config.rate_hz:
-    raise ValueError(
-      f"video: path={config.path!r} is a recording of a robot, whose ticks have a constant rate; set a "
-      f"rate_hz, that of its camera."
-    )
-  same = {name: getattr(config, name) for name in _OF_VIDEOS}
-  return Config(topics=(PIXELS,), max_age_s=config.max_gap_s, **same)
-
-
-_OF_VIDEOS = (  # fields that mean the same
-  "path", "rate_hz", "audio_rate_hz", "max_ticks", "height", "width", "crop", "loops", "on_damage",
-)  # fmt: skip
+  """Returns the config of the images of a recording's first camera, from a `streams.video.Config`."""
+  return Config(topics=(PIXELS,), max_age_s=config.max_gap_s, **from_video(config))
 
 
 def find_bags(path: str) -> tuple[tuple[str, ...], ...]:
@@ -248,11 +229,7 @@ class Bag:
     """Returns arrays and validity at a tick; None after the last image."""
     if tick * 10**9 > self._last_ns * self._rate:
       return None
-    values = self._newest.read(tick)
-    if self._config.audio_rate_hz:
-      samples = samples_per_tick(self._config.rate_hz, self._config.audio_rate_hz)
-      values["audio"] = (np.zeros(samples, np.float32), False)
-    return values
+    return self._newest.read(tick) | no_sound(self._config)
 
   def close(self) -> None:
     """Closes the files, and logs the damage."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import grain
 import numpy as np
 
-from perceiver_stream.streams.base import check_state, exact_rate, make_tick
+from perceiver_stream.streams.base import check_state, exact_rate, make_tick, samples_per_tick
 from perceiver_stream.types import ModalitySpec
 
 _MOST_LOST = 100  # observations in a row that cannot be read, after which there is none
@@ -81,6 +81,33 @@ class Newest:
       if value is not None:
         return at, value
     return -1, np.zeros(sensor.spec.shape, sensor.spec.dtype)
+
+
+def no_sound(config: Any) -> dict[str, tuple[np.ndarray, bool]]:
+  """Returns the sound of a tick of a recording without any, which is not valid."""
+  if not config.audio_rate_hz:
+    return {}
+  samples = samples_per_tick(config.rate_hz, config.audio_rate_hz)
+  return {"audio": (np.zeros(samples, np.float32), False)}
+
+
+def from_video(config: Any) -> dict[str, Any]:
+  """Returns the fields that a `streams.video.Config` shares with configs of recordings.
+
+  Raises:
+    ValueError: It wants each image as a tick, without a rate.
+  """
+  if not config.rate_hz:
+    raise ValueError(
+      f"video: path={config.path!r} is a recording of a robot, whose ticks have a constant rate; set a "
+      f"rate_hz, that of its camera."
+    )
+  return {name: getattr(config, name) for name in _OF_VIDEOS}
+
+
+_OF_VIDEOS = (
+  "path", "rate_hz", "audio_rate_hz", "max_ticks", "height", "width", "crop", "loops", "on_damage",
+)  # fmt: skip
 
 
 class RecordedStream(grain.IterDataset):

@@ -29,7 +29,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from perceiver_stream.streams import bags
+from perceiver_stream.streams import bags, lerobot
 from perceiver_stream.streams.base import (
   CROPS,
   StreamConfig,
@@ -136,7 +136,7 @@ def specs(config: Config) -> dict[str, ModalitySpec]:
 def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDataset:
   """Returns the stream of one row: the files row, row + num_rows, ... of the playlist.
 
-  Of a robot's recording (`streams.bags`) these are the images of its first camera.
+  Of a robot's recordings (`streams.bags`, `streams.lerobot`) these are the images of its first camera.
 
   Raises:
     FileNotFoundError: A file is not there.
@@ -144,6 +144,8 @@ def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDatas
   """
   if bags.is_bag(config.path):
     return bags.open_row(bags.first_camera(config), row, num_rows)
+  if lerobot.is_lerobot(config.path):
+    return lerobot.open_row(lerobot.first_camera(config), row, num_rows)
   found = find_recordings(config.path, config.image_sequences)
   if len(found) < num_rows:
     raise ValueError(

@@ -11,6 +11,7 @@ import pytest
 from absl import flags
 from extras import need
 from image_folders import write_scannet, write_visp
+from lerobot_folders import write_lerobot
 from ml_collections import config_flags
 from record_files import movi, write_records
 from robot_files import walk, write_mcap
@@ -22,6 +23,7 @@ from perceiver_stream.streams import (
   bags,
   balls,
   images,
+  lerobot,
   live,
   maze,
   mixture,
@@ -60,6 +62,8 @@ def configs(tmp_path_factory):
   if importlib.util.find_spec("mcap") and importlib.util.find_spec("rosbags"):
     write_mcap(folder / "1.mcap", walk(14))
     write_mcap(folder / "2.mcap", walk(11))
+  if importlib.util.find_spec("pyarrow"):
+    write_lerobot(folder / "lerobot", (14, 11))
   return {
     "video": video.Config(path=str(folder), **BARS),
     "synthetic": world,
@@ -70,6 +74,7 @@ def configs(tmp_path_factory):
     "images": images.Config(path=str(folder / "images"), **BARS),
     "tfrecord": tfrecord.Config(path=str(folder / "*.tfrecord"), rate_hz=25.0, **BARS),
     "bags": bags.Config(path=f"{folder}/*.mcap", **BARS),
+    "lerobot": lerobot.Config(path=str(folder / "lerobot"), **BARS),
     "balls": balls.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_drift=20),
     "maze": maze.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_night=20),
     "rooms": rooms.Config(
@@ -101,6 +106,8 @@ def config_of(kind, configs):
     need(kind)
   if kind == "tfrecord":
     need("tensorflow")
+  if kind == "lerobot":
+    need("pyarrow")
   if kind == "bags":
     need("mcap", "rosbags", "lz4", "zstandard")
   return configs[kind]
