@@ -19,6 +19,7 @@ class BatchNorm(hk.Module):
   Args:
     eps: Added to the variance.
     momentum: Share of the batch in the running statistics.
+    unbiased: If False, the running variance is that of the batch, as in TensorFlow.
     use_scale: If False, there is no `scale` (I3D).
     scale_init: Initialiser of the scale; None: ones.
     name: Haiku name.
@@ -29,6 +30,7 @@ class BatchNorm(hk.Module):
     *,
     eps: float = 1e-5,
     momentum: float = 0.1,
+    unbiased: bool = True,
     use_scale: bool = True,
     scale_init: hk.initializers.Initializer | None = None,
     name: str,
@@ -36,6 +38,7 @@ class BatchNorm(hk.Module):
     super().__init__(name=name)
     self.eps = eps
     self.momentum = momentum
+    self.unbiased = unbiased
     self.use_scale = use_scale
     self.scale_init = scale_init or jnp.ones
 
@@ -63,8 +66,8 @@ class BatchNorm(hk.Module):
     mean = jnp.mean(y, axes)
     variance = jnp.mean(jnp.square(y - broadcast(mean, y)), axes)
     number = y.size // y.shape[-1]
-    unbiased = variance * (number / max(number - 1, 1))
+    kept = variance * (number / max(number - 1, 1)) if self.unbiased else variance
     move = lambda old, new: old + self.momentum * (jax.lax.stop_gradient(new) - old)  # noqa: E731
     hk.set_state("mean", move(old_mean, mean))
-    hk.set_state("variance", move(old_variance, unbiased))
+    hk.set_state("variance", move(old_variance, kept))
     return mean, variance

@@ -31,6 +31,7 @@ from perceiver_stream.version import __version__
 from perceiver_stream.zoo import configs
 
 PACKAGES = (
+  "i3d",
   "slowfast",
   "timesformer",
   "video_resnet",
