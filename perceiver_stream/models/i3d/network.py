@@ -76,8 +76,9 @@ class Unit(hk.Module):
     c, k, s = self.config, self.side, self.stride
     conv = Conv3D(self.dim, kernel=(k, k, k), stride=(s, s, s), padding="same", name="conv")
     x, timeline = conv(x, timeline)
-    how = {"use_scale": False, "unbiased": False}
-    norm = BatchNorm(eps=c.norm_eps, momentum=c.norm_momentum, **how, name="norm")
+    norm = BatchNorm(
+      eps=c.norm_eps, momentum=c.norm_momentum, unbiased=False, use_scale=False, name="norm"
+    )
     return jax.nn.relu(norm(x, is_training)), timeline
 
 
@@ -131,6 +132,8 @@ class I3D(hk.Module):
       else:
         x = Mixed(block, c, name=name)(x, timeline, is_training)
         parts[name] = x
+      if name == c.final_endpoint:
+        break
     pooled = self._pooled(x)
     logits = None
     if c.num_classes:
@@ -138,9 +141,7 @@ class I3D(hk.Module):
     return outputs_of(x, pooled, logits, parts), timeline
 
   @hk.name_like("__call__")
-  def _pool(
-    self, x: Clips, timeline: Timeline, pool: Pool, name: str
-  ) -> tuple[Filtered, Timeline]:
+  def _pool(self, x: Clips, timeline: Timeline, pool: Pool, name: str) -> tuple[Filtered, Timeline]:
     name = f"{self.module_name}/{name}"
     return max_pool_3d(
       x, timeline, kernel=pool.kernel, stride=pool.stride, padding="same", name=name

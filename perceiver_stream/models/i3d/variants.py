@@ -13,6 +13,7 @@ _NANO: dict[str, Any] = {
   "height": 32,
   "width": 32,
   "divisor": 16,
+  "final_endpoint": "mixed_4b",
   "num_classes": 3,
 }
 

@@ -2,8 +2,9 @@
 
 import functools
 import re
+from typing import get_args
 
-from perceiver_stream.models.i3d.config import Config
+from perceiver_stream.models.i3d.config import Config, Endpoint
 from perceiver_stream.models.mapping import Detected, Flat, Rule, shape_of
 
 SCOPES = ("RGB/inception_i3d/", "Flow/inception_i3d/")
@@ -55,10 +56,14 @@ def detect(flat: Flat) -> Detected | None:
     return None
   weight, beta = flat[scope + stem], flat.get(f"{scope}Conv3d_1a_7x7/batch_norm/beta")
   classes = shape_of(flat, re.escape(f"{scope}Logits/Conv3d_0c_1x1/conv_3d/b"), (400,))[0]
+  blocks = {m[1].lower() for name in flat if (m := re.match(rf"{scope}(Mixed_\d\w)/", name))}
+  last = [name for name in get_args(Endpoint) if name in blocks]
   config = Config(
-    channels=weight.shape[3], divisor=max(64 // max(weight.shape[4], 1), 1), num_classes=classes
+    final_endpoint=last[-1] if last else "mixed_5c",
+    channels=weight.shape[3],
+    divisor=max(64 // max(weight.shape[4], 1), 1),
+    num_classes=classes,
   )
   flat_norms = beta is None or len(beta.shape) == 1
   named = functools.partial(rules, scope=scope, flat_norms=flat_norms)
   return Detected(config, named, r".*/Momentum|global_step")
-
