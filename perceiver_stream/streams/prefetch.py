@@ -8,7 +8,7 @@ from typing import Any
 
 import grain
 
-from perceiver_stream.streams.wrapped import interrupt
+from perceiver_stream.streams.wrapped import dropped, interrupt, is_live
 
 STALL_S = 60.0
 logger = logging.getLogger(__name__)
@@ -83,6 +83,16 @@ class _CarriedIterator(grain.DatasetIterator):
   def set_state(self, state: dict[str, Any]) -> None:
     self._iterator.set_state(state)
 
+  @property
+  def is_live(self) -> bool:
+    """See `wrapped.is_live`."""
+    return is_live(self._iterator)
+
+  @property
+  def dropped(self) -> int:
+    """See `wrapped.dropped`."""
+    return dropped(self._iterator)
+
   def interrupt(self) -> None:
     """Ends live sources under it."""
     interrupt(self._iterator)
@@ -114,6 +124,16 @@ class PrefetchIterator(grain.DatasetIterator):
         raise error.carried from error
       finally:
         self.waiting_s += time.perf_counter() - start
+
+  @property
+  def is_live(self) -> bool:
+    """See `wrapped.is_live`."""
+    return is_live(self._ahead[0])
+
+  @property
+  def dropped(self) -> int:
+    """See `wrapped.dropped`."""
+    return dropped(self._ahead[0])
 
   def get_state(self) -> dict[str, Any]:
     """Returns the state after the element last consumed."""

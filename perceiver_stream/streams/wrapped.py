@@ -12,6 +12,11 @@ def is_live(iterator: Any) -> bool:
   return any(getattr(one, "is_live", False) for one in _through(iterator))
 
 
+def dropped(iterator: Any) -> int:
+  """Returns the images that live sources under an iterator have dropped, newer ones having come first."""
+  return sum(getattr(one, "dropped", 0) for one in _through(iterator))
+
+
 def interrupt(iterator: Any) -> None:
   """Ends live sources under an iterator, for a thread that waits for them; closes nothing else."""
   for one in _through(iterator):

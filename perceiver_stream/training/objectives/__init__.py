@@ -21,6 +21,7 @@ from perceiver_stream.training.objectives.dense_reading import DenseReading
 from perceiver_stream.training.objectives.flow import Flow
 from perceiver_stream.training.objectives.future_prediction import Config as ObjectiveConfig
 from perceiver_stream.training.objectives.future_prediction import FuturePrediction
+from perceiver_stream.training.objectives.online_prediction import OnlinePrediction
 from perceiver_stream.training.objectives.point_tracking import PointTracking
 
 OBJECTIVES: tuple[type[Objective], ...] = (
@@ -29,6 +30,7 @@ OBJECTIVES: tuple[type[Objective], ...] = (
   Autoencoding,
   PointTracking,
   DenseReading,
+  OnlinePrediction,
 )
 
 

@@ -101,26 +101,36 @@ class FuturePrediction(Objective):
     ticks = next(iter(window.values())).shape[0]
     if ticks != self.num_ticks:
       raise ValueError(
-        f"FuturePrediction: the window has {ticks} ticks, expected {self.num_ticks} = window "
+        f"{type(self).__name__}: the window has {ticks} ticks, expected {self.num_ticks} = window "
         f"{self.config.window} + longest displacement {max(self.displacements)}."
       )
-    states, _ = self.model.observe(params, jax.lax.stop_gradient(state), window)
-    next_state = jax.tree.map(lambda x: x[self.config.window - 1], states)
+    sources, next_state = self.sources(params, state, window)
     total, scores, predictions = jnp.float32(0.0), {}, {}
     for displacement in self.displacements:
-      losses, more_scores, more = self._at(params, states, window, displacement)
+      losses, more_scores, more = self._at(params, sources[displacement], window, displacement)
       total = total + self.weights[displacement] * losses
       scores |= more_scores
       predictions |= more
     total = total / (sum(self.weights.values()) * max(1, len(self.outputs)))
     return total, Aux(jax.lax.stop_gradient(next_state), scores, predictions)
 
-  def _at(
-    self, params: PyTree, states: PyTree, window: Observation, displacement: int
-  ) -> tuple[Array, dict[str, Score], dict[str, Array]]:
-    """Returns the loss, scores and predictions at one displacement."""
+  def sources(
+    self, params: PyTree, state: PyTree, window: Observation
+  ) -> tuple[dict[int, PyTree], PyTree]:
+    """Returns the states `[window, B, ...]` after the sources of each displacement, and the next state."""
     num, last = self.config.window, self.num_ticks
-    source = jax.tree.map(lambda x: x[last - num - displacement : last - displacement], states)
+    states, _ = self.model.observe(params, jax.lax.stop_gradient(state), window)
+    found = {
+      d: jax.tree.map(lambda x, d=d: x[last - num - d : last - d], states)
+      for d in self.displacements
+    }
+    return found, jax.tree.map(lambda x: x[num - 1], states)
+
+  def _at(
+    self, params: PyTree, source: PyTree, window: Observation, displacement: int
+  ) -> tuple[Array, dict[str, Score], dict[str, Array]]:
+    """Returns the loss, scores and predictions at one displacement, from the states after its sources."""
+    num, last = self.config.window, self.num_ticks
     rows = jax.tree.leaves(source)[0].shape[1]
     flat = jax.tree.map(lambda x: x.reshape(num * rows, *x.shape[2:]), source)
     predict = lambda p, s: self.model.predict(p, s, (displacement,))  # noqa: E731
