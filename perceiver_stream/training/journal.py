@@ -33,6 +33,7 @@ class PendingWindow(NamedTuple):
     info: Output of the step, possibly still being computed.
     baselines: A function that waits for the errors of the host's baselines and returns them; or None.
     non_finite: Observations that were not finite so far, by modality.
+    learned: False if the window was only watched.
   """
 
   number: int
@@ -40,6 +41,7 @@ class PendingWindow(NamedTuple):
   info: StepInfo
   baselines: Callable[[], Errors] | None
   non_finite: Mapping[str, int] = MappingProxyType({})
+  learned: bool = True
 
 
 class Stopwatch:
@@ -257,6 +259,8 @@ class Journal(NullJournal):
       "grad_norm": finite(info.grad_norm),
       "skipped": int(info.skipped),
     }
+    if not pending.learned:
+      line["learned"] = False
     self.non_finite = dict(pending.non_finite)
     if self.non_finite:
       line["non_finite"] = self.non_finite

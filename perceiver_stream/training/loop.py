@@ -18,6 +18,7 @@ from perceiver_stream.files import codec
 from perceiver_stream.modalities import NonFinite
 from perceiver_stream.reporting.progress import last_quarter
 from perceiver_stream.reporting.report import write_report
+from perceiver_stream.streams.wrapped import dropped, is_live
 from perceiver_stream.training import step
 from perceiver_stream.training.checkpoints import CheckpointError, Checkpoints
 from perceiver_stream.training.config import (
@@ -31,9 +32,11 @@ from perceiver_stream.training.distributed import Rows, SharedWindows, any_of, l
 from perceiver_stream.training.journal import Journal, NullJournal, PendingWindow, non_finite_of
 from perceiver_stream.training.mesh import make_mesh, own_rows, place, put, shape_of
 from perceiver_stream.training.optimizers import make_optimizer
+from perceiver_stream.training.pace import Pace
 from perceiver_stream.training.parts import Parts, make_parts
 from perceiver_stream.training.signals import StopRequest, stop_on_signals
 from perceiver_stream.types import IS_FIRST, valid_key
+from perceiver_stream.utils.allocator import keep_freed_memory
 from perceiver_stream.version import __version__
 
 
@@ -76,6 +79,7 @@ def train(config: ExperimentConfig, parts: Parts | None = None) -> Summary:
     NonFiniteError: `max_bad_windows` windows in a row were not finite.
   """
   config.validate()
+  keep_freed_memory()
   with stop_on_signals() as stop, Checkpoints(config.run_dir, config.checkpoints) as checkpoints:
     run = Run(parts or make_parts(config), checkpoints)
     try:
@@ -99,21 +103,31 @@ class Learner:
     self._step = step.make_train_step(
       objective.loss_and_grad, optimizer, self.sharding, config.num_rows
     )
+    self._watch = step.make_watch_step(objective.loss_and_grad, self.sharding, config.num_rows)
     self._observation = parts.observation
 
-  def learn(self, window: Mapping[str, np.ndarray]) -> step.StepInfo:
+  def learn(self, window: Mapping[str, np.ndarray], *, update: bool = True) -> step.StepInfo:
     """Dispatches one training step asynchronously and returns its output.
 
     In multi-process runs every process passes its own rows; scores are global, predictions are those of
     the rows of its first device.
+
+    Args:
+      window: Arrays `[W, B, ...]`.
+      update: False leaves the parameters as they are; the state advances, and all is scored.
     """
     shown = place(self.mesh, self.num_rows, visible(window, self._observation))
-    self.state, info = self._step(self.state, shown)
+    self.state, info = (self._step if update else self._watch)(self.state, shown)
     if jax.process_count() == 1:
       return info
     return info._replace(
       predictions=jax.tree.map(lambda x: x.addressable_data(0), info.predictions)
     )
+
+  def compile_watching(self, window: Mapping[str, np.ndarray]) -> None:
+    """Compiles the step without an update, for windows of these shapes."""
+    shown = place(self.mesh, self.num_rows, visible(window, self._observation))
+    self._watch = self._watch.lower(self.state, shown).compile()  # type: ignore[attr-defined]
 
   def trees(self) -> dict[str, Any]:
     """Returns the content of a checkpoint, by name."""
@@ -154,6 +168,7 @@ class Run:
     self.helper = ThreadPoolExecutor(1, "baselines")
     self.pending: PendingWindow | None = None
     self.compiled = False
+    self.pace = Pace() if is_live(self.windows) and jax.process_count() == 1 else None
     self.journal.say(self._headline())
     for key, change in changed.items():
       self.journal.say(f"  from window {self.number + 1} on, {key}: {change}")
@@ -190,14 +205,26 @@ class Run:
     baselines = self.parts.baselines
     computed = self.helper.submit(baselines, window) if baselines else None
     errors = computed and (lambda: self.rows.joined_errors(computed.result()))
+    learned = self.pace is None or self.pace.learns()
     started = time.perf_counter()
-    info = self.learner.learn(window)
+    info = self.learner.learn(window, update=learned)
     if not self.compiled:
-      self.compiled = True
-      self.journal.say(f"Compiled in {time.perf_counter() - started:.0f} s.")
+      self._compiled(window, started)
     before, self.number = self.pending, self.number + 1
-    self.pending = PendingWindow(self.number, window, info, errors, dict(self.finite.counts))
+    self.pending = PendingWindow(
+      self.number, window, info, errors, dict(self.finite.counts), learned
+    )
     self._record(before)
+    if self.pace is not None and (change := self.pace.after(dropped(self.windows))):
+      self.journal.say(f"Window {self.number}: {change}")
+
+  def _compiled(self, window: Mapping[str, np.ndarray], started: float) -> None:
+    """Compiles what a live stream may need later, when there is no time for it."""
+    self.compiled = True
+    if self.pace is not None:
+      self.learner.compile_watching(window)
+      self.pace.begin(dropped(self.windows))
+    self.journal.say(f"Compiled in {time.perf_counter() - started:.0f} s.")
 
   def _record(self, pending: PendingWindow | None) -> None:
     if pending is None:
@@ -269,9 +296,12 @@ class Run:
       "stopped_by": stopped_by,
       "skipped": skipped,
     }
-    written = self.journal.summary(version=__version__, devices=_devices(), **known)
+    more = {"pace": self.pace.counts()} if self.pace is not None else {}
+    written = self.journal.summary(version=__version__, devices=_devices(), **known, **more)
     say = self.journal.say
     say(last_quarter(written["last_quarter"]))
+    if self.pace is not None:
+      say(self.pace.total())
     if self.config.logging.use_report and leads():
       with self.checkpoints.run_folder.writing("The report"):
         say(f"Report: {write_report(self.config.run_dir)}")

@@ -44,7 +44,7 @@ class Pace:
     return is_learned
 
   def after(self, dropped: int) -> str:
-    """Takes in the images that the source has dropped in all; returns what changes, "" if nothing.
+    """Takes in the images that the source has dropped in all, and returns a statement of any change.
 
     Call it once after each window.
     """
@@ -57,6 +57,13 @@ class Pace:
   def counts(self) -> dict[str, int]:
     """Returns the counts for the summary of a run."""
     return {"learned": self.learned, "watched": self.watched, "dropped": self.dropped}
+
+  def total(self) -> str:
+    """Returns the counts as a sentence."""
+    return (
+      f"Live: {self.learned} windows were learned from, {self.watched} only watched; "
+      f"{self.dropped} images were dropped since the programs were compiled."
+    )
 
   def _faster(self, lost: int) -> str:
     """Applies rule 1."""

@@ -46,7 +46,7 @@ class StepInfo(NamedTuple):
 
   Attributes:
     loss: Mean over the window.
-    grad_norm: Global norm before clipping.
+    grad_norm: Global norm before clipping; NaN if the window was only watched.
     finite: True if the update was made.
     skipped: Windows skipped so far.
     bad_run: Windows skipped in a row up to now.
@@ -142,12 +142,6 @@ def make_train_step(
     sharding: Of the train state.
     num_rows: Streams in parallel.
   """
-  mesh = sharding.rng.mesh  # type: ignore[attr-defined]
-  in_rows = rows_sharding(mesh, num_rows, axis=1)
-
-  def on_mesh(state: TrainState, window: Mapping[str, Array]) -> tuple[TrainState, StepInfo]:
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for `spread` in models
-      return step(state, window)
 
   def step(state: TrainState, window: Mapping[str, Array]) -> tuple[TrainState, StepInfo]:
     rng, key = jax.random.split(state.rng)
@@ -166,6 +160,43 @@ def make_train_step(
     info = StepInfo(value, norm, finite, skipped, bad_run, aux.scores, aux.predictions)
     counters = (state.windows + 1, skipped, bad_run)
     return TrainState(params, opt_state, model_state, rng, *counters), info
+
+  return _on_mesh(step, sharding, num_rows)
+
+
+def make_watch_step(
+  loss_and_grad: LossAndGrad, sharding: TrainState, num_rows: int
+) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, StepInfo]]:
+  """Returns a step that changes no parameters: the recurrent state advances, and all is scored.
+
+  The arguments are those of `make_train_step`; its `grad_norm` is NaN.
+  """
+
+  def step(state: TrainState, window: Mapping[str, Array]) -> tuple[TrainState, StepInfo]:
+    rng, key = jax.random.split(state.rng)
+    (value, aux), _ = loss_and_grad(state.params, state.model_state, window, key)
+    finite = jnp.isfinite(value) & all_finite(aux.next_state)
+    model_state = jax.tree.map(
+      lambda new, old: jnp.where(finite, new, old), aux.next_state, state.model_state
+    )
+    bad = 1 - finite.astype(jnp.int32)
+    skipped, bad_run = state.skipped + bad, (state.bad_run + 1) * bad
+    norm = jnp.full((), jnp.nan)
+    info = StepInfo(value, norm, finite, skipped, bad_run, aux.scores, aux.predictions)
+    counters = (state.windows + 1, skipped, bad_run)
+    return TrainState(state.params, state.opt_state, model_state, rng, *counters), info
+
+  return _on_mesh(step, sharding, num_rows)
+
+
+def _on_mesh(step: Callable, sharding: TrainState, num_rows: int) -> Callable:
+  """Returns a jitted step that donates the train state."""
+  mesh = sharding.rng.mesh  # type: ignore[attr-defined]
+  in_rows = rows_sharding(mesh, num_rows, axis=1)
+
+  def on_mesh(state: TrainState, window: Mapping[str, Array]) -> tuple[TrainState, StepInfo]:
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for `spread` in models
+      return step(state, window)
 
   outputs = StepInfo(*[copied(mesh)] * 6, predictions=in_rows)  # type: ignore[arg-type]
   return jax.jit(on_mesh, donate_argnums=0, out_shardings=(sharding, outputs))

@@ -160,7 +160,12 @@ def test_a_misfit_is_refused_with_what_fits():
   ):
     objectives.make(rvm, {})
   reads = ["point_tracking", "dense_reading"]
-  assert objectives.fitting(rvm) == ["future_prediction", *reads, "masked_future"]
+  assert objectives.fitting(rvm) == [
+    "future_prediction",
+    *reads,
+    "online_prediction",
+    "masked_future",
+  ]
   assert isinstance(objectives.default(zoo.build("perceiver_flow/nano")), flow.Config)
   assert objectives.fitting(zoo.build("perceiver_classifier/nano")) == []
 

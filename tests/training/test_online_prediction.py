@@ -79,6 +79,7 @@ def test_a_window_from_the_start_scores_as_future_prediction():
   window = {n: v[: whole.num_ticks].copy() for n, v in stream.items()}
   window["is_first"][:] = True  # every tick starts a recording: no state matters
   window["is_first"][[3, 6]] = False
+  window = jax.tree.map(jnp.asarray, window)
   (value, aux), grads = objective.loss_and_grad(
     params, objective.initial_state(params, ROWS), window
   )

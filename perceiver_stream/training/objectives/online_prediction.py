@@ -69,7 +69,9 @@ class OnlinePrediction(future_prediction.FuturePrediction):
     """Returns the states `[window, B, ...]` after the sources of each displacement, and the next state."""
     num, length = self.config.window, self.config.window + self.config.context
     lags, rows = [piece.lag for piece in self.pieces], next(iter(window.values())).shape[1]
-    starts = np.asarray([self.longest - lag for lag in lags])  # of the kept states, and of the ticks
+    starts = np.asarray(
+      [self.longest - lag for lag in lags]
+    )  # of the kept states, and of the ticks
 
     def cut(x: Array) -> Array:
       parts = jnp.stack([x[start : start + length] for start in starts], axis=2)
