@@ -5,8 +5,8 @@
   perceiver-stream convert path/to/hugging_face_folder --output=flow.safetensors
 
 Reads the flat .npz files of MooG and RVM, DeepMind's Perceiver pickles, Hugging Face Perceivers
-(.safetensors with config.json in the same folder), and the files of encoders of clips that
-`perceiver-stream models` lists. Nothing in a file is executed. The output has
+(.safetensors with config.json in the same folder), and the files of encoders of clips and of trackers
+that `perceiver-stream models` lists. Nothing in a file is executed. The output has
 parameters, config and card.
 """
 
@@ -18,7 +18,7 @@ import perceiver_stream
 from perceiver_stream import zoo
 from perceiver_stream.inference.cli import readable_errors
 from perceiver_stream.utils.options import make_parser, parse
-from perceiver_stream.zoo import clip_encoders
+from perceiver_stream.zoo import clip_encoders, point_trackers
 
 
 def assignment(text: str) -> tuple[str, Any]:
@@ -50,6 +50,9 @@ def main() -> None:
     if clip_encoders.is_encoder(args.source):
       _convert_encoder(args)
       return
+    if point_trackers.is_tracker(args.source):
+      _convert_tracker(args)
+      return
     model, params = perceiver_stream.load(args.source, **dict(args.set))
     zoo.save(args.output, model, params)
     arrays = zoo.flatten(params).values()
@@ -62,4 +65,12 @@ def _convert_encoder(args: argparse.Namespace) -> None:
   clip_encoders.save(args.output, loaded)
   arrays = zoo.flatten(loaded.params).values()
   name = clip_encoders.family(loaded.encoder.config).name
+  print(f"{args.output}: {name}, {sum(x.size for x in arrays):,} parameters in {len(arrays)}")
+
+
+def _convert_tracker(args: argparse.Namespace) -> None:
+  tracker, params = point_trackers.load(args.source, **dict(args.set))
+  point_trackers.save(args.output, tracker, params)
+  arrays = zoo.flatten(params).values()
+  name = point_trackers.family(tracker.config).name
   print(f"{args.output}: {name}, {sum(x.size for x in arrays):,} parameters in {len(arrays)}")

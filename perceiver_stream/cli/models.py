@@ -1,11 +1,11 @@
-"""List models of streams and encoders of clips: size, weights, inputs.
+"""List all models, encoders of clips and trackers: size, weights, inputs.
 
   perceiver-stream models
   perceiver-stream models moog stream_perceiver/tiny
   perceiver-stream models --json
 
 `state` is the size of the recurrent state of one stream; "clips" stands for encoders that are not
-causal and read whole clips only (`zoo.clip_encoders`). `weights` is "bundled" with the package,
+causal and read whole clips only (`zoo.clip_encoders`). That of trackers is for 64 slots. `weights` is "bundled" with the package,
 "released file" (`perceiver_stream.load` reads the published file), or "none". `released` is "yes"
 if tests compare the architecture with the released code, "no" if they do not, "ours" if there is
 none. Nothing is downloaded and no weights are created: sizes are computed from shapes, in about a
@@ -51,9 +51,10 @@ def select(wanted: Sequence[str]) -> list[str]:
   Raises:
     ValueError: There is no such model or family; the message has the nearest name.
   """
-  known = [*zoo.names(), *zoo.clip_encoders.names()]
+  rooms = (zoo, zoo.clip_encoders, zoo.point_trackers)
+  known = [name for room in rooms for name in room.names()]
   for name in wanted:
-    check_choice("model", name, [*zoo.FAMILIES, *zoo.clip_encoders.FAMILIES, *known])
+    check_choice("model", name, [*(f for room in rooms for f in room.FAMILIES), *known])
   return [n for n in known if not wanted or {n, n.split("/")[0]} & set(wanted)]
 
 

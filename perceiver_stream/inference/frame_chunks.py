@@ -24,11 +24,18 @@ def padded_chunk(
   Raises:
     ValueError: There are more frames than a chunk, or the video has ended.
   """
+  return padded_frames(what, model.modalities["pixels"].spec.shape[:2], frames, ticks, chunk)
+
+
+def padded_frames(
+  what: str, size: tuple[int, ...], frames: UInt8[np.ndarray, "T H W 3"], ticks: int, chunk: int
+) -> UInt8[np.ndarray, "chunk h w 3"]:
+  """Returns the result of `padded_chunk` for frames of `size`, rows and columns."""
   count = len(frames)
   if not 0 < count <= chunk or ticks % chunk:
     raise ValueError(
       f"{what}: {count} frames after {ticks}; give {chunk} at a time, fewer only at the end."
     )
-  rows, columns = model.modalities["pixels"].spec.shape[:2]
+  rows, columns = size
   pixels = np.stack([resized(frame, (rows, columns)) for frame in frames])
   return np.concatenate([pixels, np.repeat(pixels[-1:], chunk - count, axis=0)])

@@ -21,7 +21,7 @@ from perceiver_stream.training.objectives.readout_base import ReadoutConfig
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.utils.warn import warn
-from perceiver_stream.zoo import bundled
+from perceiver_stream.zoo import bundled, point_trackers
 from perceiver_stream.zoo.loading import blank_tick as blank_tick
 from perceiver_stream.zoo.loading import changed, shapes, template
 
@@ -97,12 +97,13 @@ def untrained(name: str, *, seed: int = 0, **changes: Any) -> Loaded:
 
 def warn_untrained(name: str) -> None:
   """Warns that a named model has random weights, and names the trained ones."""
-  file = zoo.released(name)
+  trackers = name in point_trackers.names()
+  file = point_trackers.released(name) if trackers else zoo.released(name)
   trained = f"load {file} by its path" if file else f"bundled are {', '.join(bundled.names())}"
   warn(
     f"{name} has random weights, which is enough for a check but not for results. For trained "
     f"weights {trained}, or train it and load the run's folder. To want random weights, use "
-    f"perceiver_stream.build({name!r}) and model.init.",
+    f"{'zoo.point_trackers' if trackers else 'perceiver_stream'}.build({name!r}) and its init.",
     UntrainedWarning,
   )
 

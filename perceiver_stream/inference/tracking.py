@@ -14,6 +14,7 @@ from perceiver_stream.inference.frame_chunks import CHUNK, padded_chunk
 from perceiver_stream.inference.latent_tracking import LatentTracker, untrained_model
 from perceiver_stream.inference.model_loading import warn_untrained
 from perceiver_stream.inference.pretrained import load_tracker
+from perceiver_stream.inference.slot_tracking import SlotTracker
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import Features, TrackCommands, Tracks
@@ -24,7 +25,7 @@ from perceiver_stream.types import IS_FIRST
 from perceiver_stream.utils import moved
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.utils.suggest import did_you_mean
-from perceiver_stream.zoo import bundled
+from perceiver_stream.zoo import bundled, point_trackers
 from perceiver_stream.zoo.loading import blank_tick
 
 MAX_SLOTS = 64  # points tracked at once; more are tracked in turns
@@ -176,6 +177,8 @@ def make_tracker(name: str, num_points: int) -> tuple[TrackerFactory, str]:
   key = SHORT.get(name, name)
   if key in TRACKERS:
     return lambda queries: OnlineTracker(TRACKERS[key], queries), f"{key}, without learning"
+  if name in point_trackers.names() or point_trackers.is_tracker(name):
+    return _point_tracker(name)
   name = name if user_path(name).exists() else bundled.current(name)
   slots, trained = min(num_points, MAX_SLOTS), name in bundled.names()
   random = name in zoo.names() and not trained
@@ -183,7 +186,7 @@ def make_tracker(name: str, num_points: int) -> tuple[TrackerFactory, str]:
     known = [*TRACKERS, *bundled.names()]
     raise FileNotFoundError(
       f"model {name!r} is neither a file nor one of {', '.join(known)}.{did_you_mean(name, known)} Names "
-      f"of the zoo have random weights: {', '.join(zoo.names())}."
+      f"of the zoo have random weights: {', '.join([*point_trackers.names(), *zoo.names()])}."
     )
   found = untrained_model(name) if random else None
   if found is not None:
@@ -195,6 +198,17 @@ def make_tracker(name: str, num_points: int) -> tuple[TrackerFactory, str]:
     warn_untrained(name)
   about = f"{name}, untrained" if random else name
   return lambda queries: track_points(watched, params, queries), about
+
+
+def _point_tracker(name: str) -> tuple[TrackerFactory, str]:
+  """Returns `make_tracker` for a tracker of the zoo, with random weights, or of a file."""
+  if user_path(name).is_file():
+    tracker, params = point_trackers.load(name)
+    return lambda queries: SlotTracker(tracker, params, queries), name
+  warn_untrained(name)
+  tracker = point_trackers.build(name)
+  params = tracker.init(jax.random.key(0))
+  return lambda queries: SlotTracker(tracker, params, queries), f"{name}, untrained"
 
 
 __getattr__ = moved.renamed_names(

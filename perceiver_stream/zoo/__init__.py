@@ -13,6 +13,7 @@ from perceiver_stream.models.mapping import flatten as flatten
 from perceiver_stream.models.stages import Staged
 from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.zoo import clip_encoders as clip_encoders
+from perceiver_stream.zoo import point_trackers as point_trackers
 from perceiver_stream.zoo.loading import load as load
 from perceiver_stream.zoo.loading import save as save
 

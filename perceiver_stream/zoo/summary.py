@@ -8,7 +8,9 @@ import numpy as np
 from jaxtyping import PyTree
 
 from perceiver_stream import zoo
-from perceiver_stream.zoo import bundled, clip_encoders, loading
+from perceiver_stream.zoo import bundled, clip_encoders, loading, point_trackers
+
+SLOTS = 64  # of trackers of points, in the size of their state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,7 @@ class Summary:
     name: `"family/variant"`.
     parameters: Number of parameters.
     state_bytes: Size of the recurrent state of one stream; of an encoder of clips that is causal,
-      the memory of its steps; None if it only reads whole clips.
+      the memory of its steps, None if it only reads whole clips; of a tracker, with `SLOTS` slots.
     inputs: Shape of one tick of each input modality; of an encoder of clips, `{"clips": ...}`.
     weights: "bundled" with the package, a "released file" that `load` reads, or "none".
     equals_released: "yes" if the tests compare its architecture with released code, "no" if they
@@ -42,6 +44,8 @@ def summarize(name: str) -> Summary:
   """
   if name in clip_encoders.names():
     return _summarize_encoder(name)
+  if name in point_trackers.names():
+    return _summarize_tracker(name)
   model = zoo.build(name)
   family, variant = zoo.family(model.config), name.split("/")[1]
   params = loading.template(model)
@@ -74,6 +78,19 @@ def _summarize_encoder(name: str) -> Summary:
     inputs={"clips": (spec.num_frames, spec.height, spec.width, spec.channels)},
     weights="released file" if variant in family.released else "none",
     equals_released=equal if family.card.code else "ours",
+  )
+
+
+def _summarize_tracker(name: str) -> Summary:
+  tracker, variant = point_trackers.build(name), name.split("/")[1]
+  family = point_trackers.family(tracker.config)
+  return Summary(
+    name=name,
+    parameters=point_trackers.num_parameters(tracker),
+    state_bytes=point_trackers.state_bytes(tracker, SLOTS),
+    inputs={"pixels": (tracker.height, tracker.width, 3), "queries": (SLOTS, 2)},
+    weights="released file" if variant in family.released else "none",
+    equals_released="yes" if variant in family.equals_released else "no",
   )
 
 
