@@ -57,7 +57,7 @@ class Config:
 
   @property
   def exact(self) -> bool:
-    """Whether MLPs in space and heads have the exact GELU."""
+    """True if MLPs in space and heads have the exact GELU."""
     return self.flavour == "torch"
 
   @property
