@@ -18,6 +18,7 @@ _NAMES = {
   "UntrainedWarning": "model_loading",
   "evaluate": "evaluating",
   "export": "pretrained",
+  "export_step": "jax_export",
   "extract_latents": "latents",
   "load": "model_loading",
   "load_tracker": "pretrained",
