@@ -14,7 +14,7 @@ from perceiver_stream.modalities import NonFinite
 from perceiver_stream.models.base import Model, Outputs
 from perceiver_stream.models.mapping import check_names, flatten
 from perceiver_stream.reporting.run_files import CHECKPOINTS, CONFIG
-from perceiver_stream.training import checkpoint_files
+from perceiver_stream.training import checkpoint_files, objectives
 from perceiver_stream.training.arrays import CheckpointError
 from perceiver_stream.training.config import ExperimentConfig, read_config
 from perceiver_stream.training.objectives.readout_base import ReadoutConfig
@@ -147,13 +147,14 @@ def _load_run(folder: pathlib.Path, changes: Mapping[str, Any]) -> Loaded:
       f"{folder} trained a read-out of a model; perceiver-stream export writes both to a file."
     )
   model = zoo.build(config.model)
+  init = objectives.make(model, config.objective).init_params
   if changes:
     learnt = flatten(template(model))
     config = dataclasses.replace(config, model=changed(config.model, changes))
     model = zoo.build(config.model)
     check_names(learnt, shapes(model), source=str(folder))
-  params, about = restore(folder, model, model.init)
-  return Loaded(model, params, config, about)
+  trained, about = restore(folder, model, init)  # an objective may train more than the model
+  return Loaded(model, {name: trained[name] for name in template(model)}, config, about)
 
 
 def restore(folder: pathlib.Path, model: Model, init: Callable[..., PyTree]) -> tuple[PyTree, str]:

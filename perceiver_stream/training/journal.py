@@ -12,8 +12,14 @@ import numpy as np
 from perceiver_stream.reporting import run_files
 from perceiver_stream.reporting.progress import Display
 from perceiver_stream.reporting.runs import summarise
-from perceiver_stream.reporting.score_keys import ScoreKey
-from perceiver_stream.reporting.scores import Errors, RunningScores, joined, window_scores
+from perceiver_stream.reporting.score_keys import MODEL, ScoreKey
+from perceiver_stream.reporting.scores import (
+  Errors,
+  RunningScores,
+  Scores,
+  joined,
+  window_scores,
+)
 from perceiver_stream.reporting.strips import StripRecorder, WindowRecord
 from perceiver_stream.reporting.tensorboard import TensorBoard
 from perceiver_stream.training.config import ExperimentConfig, to_json
@@ -190,6 +196,7 @@ class Journal(NullJournal):
     self.folder, self.config, self.hop = folder, config, hop
     self.changed = dict(changed or {})
     self.non_finite = non_finite_of(state)
+    self.collapsed = False
     self.tensorboard = None
     path = folder.path
     with folder.writing("The log"):
@@ -232,8 +239,20 @@ class Journal(NullJournal):
       self.strips.add(pending.number, piece)
       if timing and pending.number % self.config.logging.print_every == 0:
         self._write_timing(pending.number, timing)
+    self._warn_of_collapse(pending.number, scores)
     self.display.update(pending.number, self.running, timing)
     return info
+
+  def _warn_of_collapse(self, number: int, scores: Scores) -> None:
+    """Prints a line when features begin to collapse; see `nn.losses.collapse`."""
+    collapsed = bool(scores.get("collapse_alarm@0", {}).get(MODEL))
+    if collapsed and not self.collapsed:
+      std, cosine = (scores[f"collapse_{n}@0"][MODEL] for n in ("std", "cosine"))
+      self.say(
+        f"ALARM: at window {number} features collapse: std·√d {std:.3f} (healthy is near 1), cosine "
+        f"of different samples {cosine:.3f} (healthy is near 0)."
+      )
+    self.collapsed = collapsed
 
   def summary(self, **known: Any) -> dict[str, Any]:
     """Writes summary.json, with the last quarter's scores and the rates, and returns it."""

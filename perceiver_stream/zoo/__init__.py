@@ -28,6 +28,7 @@ PACKAGES = (
   "perceiver_io.flow_variants",
   "rvm",
   "stream_perceiver",
+  "vjepa.streaming",
   "trecvit_classifier",
 )
 FAMILIES: dict[str, Family] = {

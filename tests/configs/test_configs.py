@@ -28,6 +28,7 @@ VARIANTS = {name: tuple(family.variants) for name, family in zoo.FAMILIES.items(
   ),
   "rvm": ("nano", "tiny", "small", "nano_future"),
   "tracking": ("nano", "tiny_boxes", "tiny_dense", "motion_flow", "moog_latents"),
+  "vjepa": ("nano", "tiny"),
 }
 SCORED = dict.fromkeys(zoo.FAMILIES, {"pixels@1"}) | {
   "autoencoder": {"audio@0", "pixels@0"},
@@ -35,6 +36,7 @@ SCORED = dict.fromkeys(zoo.FAMILIES, {"pixels@1"}) | {
   "frame_predictors": {"pixels@1", "pixels_flow@1"},
   "pretrain": {"pixels@1"},
   "tracking": {"points@0"},
+  "vjepa": {"features@0"},
 }
 CASES = [(n, v) for n in FILES for v in VARIANTS.get(n, ("nano", "tiny", "small", "base"))]
 

@@ -51,6 +51,8 @@ def fingerprint(name: str) -> dict[str, str]:
     objective = objectives.make(model, objectives.default(model))
     length = objective.config.window + objective.look_ahead
     window = {n: np.zeros((length, *v.shape), v.dtype) for n, v in tick.items()}
+    params = jax.eval_shape(objective.init_params, jax.random.key(0), tick)
+    state = jax.eval_shape(lambda p: objective.initial_state(p, ROWS), params)
     found["loss"] = program(objective.loss, params, state, window, jax.random.key(0))
   return found
 

@@ -120,11 +120,12 @@ class Predictor(hk.Module):
     features: Float[Array, "B N D"],
     seen: Bool[Array, "B N"],
     hidden: Bool[Array, "B N"],
-    mask_token: int = 0,
+    mask_token: int | Int[Array, " B"] = 0,
   ) -> Float[Array, "B N D"]:
     """Returns predictions at all places, of which those that are `hidden` have a meaning.
 
-    The same numbers as a call with places, in arrays whose shapes do not depend on the masks.
+    The same numbers as a call with places, in arrays whose shapes do not depend on the masks. Rows
+    may have different mask tokens.
     """
     x = linear(self.config.predictor.dim, "embed")(features)
     x = jnp.where(seen[..., None], x, jnp.broadcast_to(self._token(mask_token), x.shape))
@@ -132,13 +133,15 @@ class Predictor(hk.Module):
     return linear(self.config.dim, "project")(x)
 
   @hk.name_like("__call__")
-  def _token(self, index: int) -> Float[Array, "1 1 C"]:
+  def _token(self, index: int | Int[Array, " B"]) -> Float[Array, "#B 1 C"]:
     c = self.config.predictor
     tokens = [
       hk.get_parameter(f"mask_token_{i}", (1, 1, c.dim), jnp.float32, jnp.zeros)
       for i in range(c.num_mask_tokens)
     ]
-    return tokens[index % c.num_mask_tokens]
+    if isinstance(index, int):
+      return tokens[index % c.num_mask_tokens]
+    return jnp.concatenate(tokens)[index % c.num_mask_tokens]
 
   @hk.name_like("__call__")
   def _blocks(

@@ -42,7 +42,7 @@ def _small(side: int, patch: int, frames: int, dim: int, layers: int, rotary: bo
     num_layers=layers,
     num_heads=4,
     positions="rotary" if rotary else "table",
-    predictor=PredictorConfig(dim=dim // 2, num_layers=2, num_heads=4),
+    predictor=PredictorConfig(dim=dim // 2, num_layers=min(layers, 2), num_heads=4),
     masks=(MaskConfig(num_blocks=3), MaskConfig(num_blocks=2, spatial_scale=(0.5, 0.5))),
   )
 

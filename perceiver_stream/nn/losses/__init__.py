@@ -11,6 +11,7 @@ function names the difference. Sources are named by the functions; all is writte
 
 from perceiver_stream.nn.losses import clustering as clustering
 from perceiver_stream.nn.losses import coclr as coclr
+from perceiver_stream.nn.losses import collapse as collapse
 from perceiver_stream.nn.losses import contrastive as contrastive
 from perceiver_stream.nn.losses import cosine_regression as cosine_regression
 from perceiver_stream.nn.losses import dpc as dpc

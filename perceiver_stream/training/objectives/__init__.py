@@ -130,6 +130,7 @@ def fitting(model: Model) -> list[str]:
 
 
 def default(model: Model) -> Any:
-  """Returns the config of the first objective that fits; `ObjectiveConfig()` if none does."""
-  fit = (o.config_type for o in OBJECTIVES if not o.check_model(model))
+  """Returns the config of the first objective that fits, those of families after the others;
+  `ObjectiveConfig()` if none does."""
+  fit = (c for c, kind in _kinds().items() if not kind.objective.check_model(model))
   return next(fit, ObjectiveConfig)()
