@@ -136,7 +136,7 @@ class FeaturePrediction(Objective):
     tokens = every.reshape(-1, every.shape[-1])
     scores |= collapse_scores(tokens, valid[None], c.healthy_rank)
     after = Taught(teacher, state.windows + 1)
-    return sum(losses) / len(losses), Aux(*jax.lax.stop_gradient((after, scores, {})))
+    return jnp.mean(jnp.stack(losses)), Aux(*jax.lax.stop_gradient((after, scores, {})))
 
   def _masks(self, rng: Array, rows: int) -> tuple[Bool[Array, "M B N"], Bool[Array, "M B N"]]:
     """Returns visible and hidden tubelets for each set of masks."""
