@@ -23,7 +23,6 @@ from perceiver_stream.models.vjepa.network import Encoder
 from perceiver_stream.nn.precision import broadcast
 from perceiver_stream.nn.rows import where_rows
 
-
 NAME = "vjepa_stream"  # of the family, and of the encoder's parameters
 
 
