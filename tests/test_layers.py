@@ -37,6 +37,7 @@ ROOMS = {
     "files",
     "models",
     "modalities",
+    "nn",
     "reporting",
     "streams",
     "types",
