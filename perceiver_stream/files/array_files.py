@@ -6,7 +6,7 @@ import os
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ def kind_of(path: pathlib.Path) -> str:
     return "npz"
   if start[8:] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= size:
     return "safetensors"
-  if start[:1] == b"\x80":
+  if start[:1] == b"\x80" or start.startswith(np.lib.format.MAGIC_PREFIX):
     return "pickle"
   raise ValueError(
     f"{path}: not a file of parameters: it starts with {start!r}; known are .npz, .safetensors and "
@@ -182,7 +182,28 @@ def read_safetensors(path: pathlib.Path) -> tuple[Flat, dict[str, str]]:
 def read_pickle(path: pathlib.Path) -> Flat:
   """Returns the arrays of a pickle, keyed by path; see `pickles`.
 
+  The pickle may stand in a `.npy` file, as `np.save` writes a dict. Of a dict with `params` only this
+  and `state` are read.
+
   Raises:
     ValueError: It contains anything but containers and arrays.
   """
-  return flat_arrays(load_pickle(limits.read_bytes(path), str(path)), str(path))
+  data, source = limits.read_bytes(path), str(path)
+  if data.startswith(np.lib.format.MAGIC_PREFIX):
+    file = io.BytesIO(data)
+    shape, _, dtype = _read_header(file, source)
+    if not dtype.hasobject or shape:
+      raise ValueError(f"{source}: an array {shape} of {dtype}; expected a dict of parameters.")
+    data = data[file.tell() :]
+  tree = load_pickle(data, source)
+  if isinstance(tree, Mapping) and "params" in tree:
+    tree = {name: tree[name] for name in ("params", "state") if name in tree}
+  return flat_arrays(tree, source)
+
+
+def unwrapped(flat: Flat) -> Flat:
+  """Returns arrays without the prefixes "params" and "state" of some checkpoints."""
+  if not any(name.startswith("params/") for name in flat):
+    return flat
+  wrapped = ("params/", "state/")
+  return {name.split("/", 1)[1]: value for name, value in flat.items() if name.startswith(wrapped)}

@@ -16,6 +16,7 @@ from perceiver_stream.files.limits import RefusedError
 MAX_DEPTH = 64
 _MAX_RANK = 32
 _MAX_KEY = 2**31  # of integer keys; larger ones can be chosen to collide
+_OBJECT, _OBJECT_FLAGS = "O8", 63  # numpy's type of Python objects, and the flags of it
 _NUMBER = re.compile(r"[<>|=]?[biufc]\d{1,2}|\?|float(16|32|64)|u?int(8|16|32|64)|bool")
 _BYTES = re.compile(r"\|?S[1-9]\d{0,8}")
 
@@ -128,14 +129,22 @@ class Builder:
     values = [self.make(value) for value in record.values]
     return dict(zip(values[::2], values[1::2], strict=True))
 
-  def array(self, record: Record) -> np.ndarray:
-    """Returns a read-only array of the file's bytes."""
+  def array(self, record: Record) -> Any:
+    """Returns a read-only array of the file's bytes; the value alone of a single object."""
     if len(record.values) != 4:
       raise RefusedError("an array without contents.")
     shape, dtype, order, data = record.values
+    if _is(dtype, "dtype") and dtype.values[0] == _OBJECT:
+      return self._single(shape, data)
     if not _is(shape, "tuple") or len(shape.values) > _MAX_RANK:
       raise RefusedError("an array whose shape is no tuple of numbers.")
     return self._from_bytes(data, _dtype(dtype), shape.values).reshape(shape.values, order=order)
+
+  def _single(self, shape: Any, data: Any) -> Any:
+    """Returns the one value in an array of objects without axes, as `np.save` wraps a dict."""
+    if not _is(shape, "tuple") or shape.values or not _is(data, "list") or len(data.values) != 1:
+      raise RefusedError("an array of objects; only one value without axes is read.")
+    return self.make(data.values[0])
 
   def scalar(self, record: Record) -> np.generic:
     """Returns a single number."""
@@ -169,7 +178,7 @@ def _check_keys(values: Sequence[Any]) -> None:
 
 
 def _byte_order(code: str, state: Sequence[Any]) -> str:
-  plain = (None, -1, 0)
+  plain = (None, -1, 0) if code != _OBJECT else (None, -1, _OBJECT_FLAGS)
   if _BYTES.fullmatch(code):
     plain = (None, 0, 1, np.dtype(code).itemsize)
   odd = [x for x in state[2:] if not (x is None or type(x) is int) or x not in plain]
@@ -180,7 +189,7 @@ def _byte_order(code: str, state: Sequence[Any]) -> str:
 
 
 def _dtype(record: Any) -> np.dtype:
-  if not _is(record, "dtype"):
+  if not _is(record, "dtype") or record.values[0] == _OBJECT:
     raise RefusedError("an array whose contents are not plain numbers.")
   code, *order = record.values
   return np.dtype(code).newbyteorder(*order) if order else np.dtype(code)
@@ -198,6 +207,8 @@ def _new(kind: str, *values: Any) -> Record:
 
 def _call_dtype(code: Any, *flags: Any) -> Record:
   del flags
+  if code == _OBJECT:
+    return _new("dtype", code)
   if not isinstance(code, str) or not (_NUMBER.fullmatch(code) or _BYTES.fullmatch(code)):
     raise RefusedError(f"dtype {code if isinstance(code, str) else _kind(code)!r}; only numbers and "
                        f"byte strings are read.")  # fmt: skip

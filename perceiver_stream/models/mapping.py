@@ -99,7 +99,7 @@ def import_params(
   source: str,
   ignore: str = "",
 ) -> dict[str, dict[str, np.ndarray]]:
-  """Returns our parameters from a published file's arrays, float32.
+  """Returns our parameters from a published file's arrays, float32; counters keep their integers.
 
   Args:
     published: Arrays by their name in the file.
@@ -115,9 +115,10 @@ def import_params(
   expected = {p.name: p.shape for p in names.values()}
   check_names(published, expected, source=source, ignore=ignore)
   shapes = {k: tuple(v.shape) for k, v in flatten(template).items()}
-  flat = {}
+  flat, leaves = {}, flatten(template)
   for ours, there in names.items():
-    value = np.asarray(published[there.name], np.float32)
+    counts = np.issubdtype(leaves[ours].dtype, np.integer)
+    value = np.asarray(published[there.name], leaves[ours].dtype if counts else np.float32)
     if there.axes:
       value = value.reshape([shapes[ours][i] for i in there.axes])
       value = value.transpose(np.argsort(there.axes))

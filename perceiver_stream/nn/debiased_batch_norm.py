@@ -45,7 +45,7 @@ class BatchNorm(hk.Module):
     shape = (*[1] * (x.ndim - 1), x.shape[-1])
     scale = hk.get_parameter("scale", shape, x.dtype, jnp.ones)
     offset = hk.get_parameter("offset", shape, x.dtype, jnp.zeros)
-    if mode.is_training:
+    if mode.is_training or hk.running_init():  # the first batch makes the state
       mean, variance = self._batch(x, None if hk.running_init() else mode.axis_name)
       with jax.numpy_dtype_promotion("standard"):  # Haiku's debiasing mixes int32 and float32
         self.mean_ema(mean)

@@ -10,7 +10,11 @@ GAIN = 1e4
 
 
 def mel_matrix(
-  num_mels: int, num_bins: int, rate_hz: float | int, low_hz: float = LOW_HZ, high_hz: float = HIGH_HZ
+  num_mels: int,
+  num_bins: int,
+  rate_hz: float | int,
+  low_hz: float = LOW_HZ,
+  high_hz: float = HIGH_HZ,
 ) -> Float[np.ndarray, "F M"]:
   """Returns triangular filters of bins, equally wide in mel (HTK's scale); bin 0 is in none.
 

@@ -85,7 +85,9 @@ def synced_span(span: Span, length: int, other_length: int) -> Span:
   return Span(max(0, start), min(other_length, stop))
 
 
-def num_samples(num_frames: int, step: int, frame_rate_hz: float | int, audio_rate_hz: float | int) -> int:
+def num_samples(
+  num_frames: int, step: int, frame_rate_hz: float | int, audio_rate_hz: float | int
+) -> int:
   """Returns the sound samples of a clip whose frames each last `step` ticks, rounded down.
 
   >>> num_samples(64, 4, 25, 48000)

@@ -34,6 +34,7 @@ PACKAGES = (
   "i3d",
   "slowfast",
   "timesformer",
+  "tsm_resnet",
   "video_resnet",
   "vivit",
   "vjepa",
@@ -214,7 +215,8 @@ def read_arrays(path: pathlib.Path) -> tuple[array_files.Flat, dict[str, str]]:
   kind = array_files.kind_of(path)
   if kind == "safetensors":
     return array_files.read_safetensors(path)
-  return (array_files.read_npz(path) if kind == "npz" else array_files.read_pickle(path)), {}
+  flat = array_files.read_npz(path) if kind == "npz" else array_files.read_pickle(path)
+  return array_files.unwrapped(flat), {}
 
 
 def _checked(encoder: ClipEncoder, flat: array_files.Flat, source: str) -> Loaded:

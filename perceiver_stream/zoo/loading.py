@@ -78,7 +78,7 @@ def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
     found = recognise_hugging_face(flat, path.parent / "config.json")
   else:
     flat = array_files.read_npz(path) if kind == "npz" else array_files.read_pickle(path)
-    flat = _without_wrapping(flat)
+    flat = array_files.unwrapped(flat)
     found = detect(flat, str(path))
   return _build(found, flat, path, changes)
 
@@ -233,11 +233,3 @@ def changed(config: Any, changes: Mapping[str, Any]) -> Any:
       f"load: {sorted(unknown)} are no fields of the config; it has {sorted(known)}."
     )
   return dataclasses.replace(config, **changes)
-
-
-def _without_wrapping(flat: array_files.Flat) -> array_files.Flat:
-  """Returns arrays without the prefixes "params" and "state" of some checkpoints."""
-  if not any(name.startswith("params/") for name in flat):
-    return flat
-  wrapped = ("params/", "state/")
-  return {name.split("/", 1)[1]: value for name, value in flat.items() if name.startswith(wrapped)}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from perceiver_stream import zoo
-from perceiver_stream.files import limits, pickles
+from perceiver_stream.files import array_files, limits, pickles
 
 ARRAYS = {"a/~/b": {"w": np.arange(6, dtype=np.float32).reshape(2, 3)}, "c": np.float64(3)}
 
@@ -62,7 +62,9 @@ def test_code_is_refused_by_name_and_not_run(protocol, tmp_path):
   trace = tmp_path / "was_here"
   for tree in (Command(trace), {"a": [Command(trace)]}):
     refuse(pickle.dumps(tree, protocol), r"file: refused: the pickle requests \w+\.system; only")
-  refuse(pickle.dumps({"a": np.asarray([Command(trace)], object)}, protocol), "dtype 'O8'")
+  refuse(
+    pickle.dumps({"a": np.asarray([Command(trace)], object)}, protocol), r"requests \w+\.system"
+  )
   assert not trace.exists()
   path = tmp_path / "weights.pystate"
   path.write_bytes(pickle.dumps(Command(trace), max(protocol, 2)))
@@ -81,7 +83,7 @@ def test_other_names_are_refused(name):
 
 
 def test_objects_in_arrays_are_refused():
-  refuse(pickle.dumps(np.asarray([{}, None], object), 2), "refused: dtype 'O8'")
+  refuse(pickle.dumps(np.asarray([{}, None], object), 2), "refused: an array of objects")
   refuse(pickle.dumps({"a": "text"}, 4), "'a' is a str, expected an array of numbers or a dict")
 
 
@@ -242,3 +244,27 @@ def test_containers_and_arrays_come_back_as_they_were(value, protocol):
       np.testing.assert_array_equal(one, other)
     else:
       assert one == other
+
+
+@pytest.mark.parametrize(
+  "value",
+  [np.array([1, "a"], dtype=object), np.array([[{}]], dtype=object), {"a": np.array(None, object)}],
+)
+def test_arrays_of_objects_are_refused_but_for_one_dict(value):
+  with pytest.raises(ValueError, match="array of objects|is a NoneType"):
+    pickles.flat_arrays(pickles.load_pickle(pickle.dumps(value), "file"), "file")
+
+
+def test_a_dict_that_numpy_saved_is_read_and_what_runs_in_it_is_not(tmp_path):
+  path, target = tmp_path / "a.npy", tmp_path / "ran"
+  np.save(path, np.array({"params": ARRAYS, "config": {"x": 1}}, dtype=object), allow_pickle=True)
+  flat = array_files.read_pickle(path)
+  np.testing.assert_array_equal(flat["params/a/~/b/w"], ARRAYS["a/~/b"]["w"])
+  assert set(array_files.unwrapped(flat)) == {"a/~/b/w", "c"}
+  np.save(path, np.array({"params": Command(target)}, dtype=object), allow_pickle=True)
+  with pytest.raises(ValueError, match="refused"):
+    array_files.read_pickle(path)
+  np.save(path, np.zeros(3))
+  with pytest.raises(ValueError, match="expected a dict of parameters"):
+    array_files.read_pickle(path)
+  assert not target.exists()

@@ -1,6 +1,7 @@
 """BraVe equals the released one: outputs, losses, gradients, running statistics and LARS steps."""
 
 import functools
+import pickle
 import re
 
 import jax
@@ -23,6 +24,7 @@ from perceiver_stream.nn.losses.cosine_regression import cosine_regression
 from perceiver_stream.nn.temporal_shift import deflated_shift, rotating_shift
 from perceiver_stream.training.layerwise import LARS_MASKS
 from perceiver_stream.training.optimizers import OptimizerConfig, make_optimizer, make_schedule
+from perceiver_stream.zoo import clip_encoders
 
 CASES = [
   case for case in cases("brave") if "stage_channels" in case.values[0].about["hyperparameters"]
@@ -215,3 +217,26 @@ def test_names_and_shapes_at_full_size(golden):
     f"~/{e}_ema/{leaf}" for e in ("mean", "var") for leaf in ("hidden", "average", "counter")
   ]
   assert set(state) == {f"{norm}/{leaf}" for norm in norms for leaf in leaves}
+
+
+@each_case
+@pytest.mark.parametrize("kind", ["npy", "pkl"])
+def test_the_narrow_tower_of_a_released_file_is_an_encoder(golden, kind, tmp_path):
+  """A dict of two-level trees and a config, pickled by NumPy or alone."""
+  trees = {name: unflatten(golden.under(f"{name}/")) for name in ("params", "state")}
+  path, held = (
+    tmp_path / f"released.{kind}",
+    trees | {"config": {"output_dims": 10, "name": "brave"}},
+  )
+  path.write_bytes(pickle.dumps(trees))
+  if kind == "npy":
+    np.save(path, np.array(held, dtype=object), allow_pickle=True)
+  encoder, params, statistics = clip_encoders.load(path)
+  clips = jnp.asarray(golden["inputs/narrow_video"][0])
+  outputs, _ = encoder.apply(params, statistics, clips)
+  want = golden["outputs/eval/embedding/narrow_video"][0]
+  close(want, outputs.pooled, golden.about["suggested_atol"], "narrow_video")
+  with pytest.raises(
+    ValueError, match="tsm_resnet is not causal .* Its shift reads the next frame"
+  ):
+    encoder.step(params, statistics, {}, clips[:, 0])

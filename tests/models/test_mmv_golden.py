@@ -16,6 +16,7 @@ from perceiver_stream.models.mapping import (
   published_names,
   unflatten,
 )
+from perceiver_stream.models.tsm_resnet.weights import norm_of
 
 each_case = pytest.mark.parametrize("golden", cases("mmv"))
 HEADS = {
@@ -76,7 +77,7 @@ def made(golden: Golden):
   one = jax.tree.map(lambda x: x[0], inputs)
   templates = jax.eval_shape(model.init, jax.random.key(0), one)
   given, released = golden.under("params/"), golden.under("state/")
-  rules = mmv.rules(mmv.norm_of(given))
+  rules = mmv.rules(norm_of(given))
   names = [{o: p.name for o, p in published_names(t, rules).items()} for t in templates]
   np.testing.assert_array_equal(
     given[names[0]["text/embeddings"]], golden["inputs/word_embedding_matrix"]

@@ -33,7 +33,10 @@ def check_images(golden: Golden) -> None:
 
 
 def check_colour(golden: Golden) -> None:
-  factors, x = golden.about["hyperparameters"]["colour_factors"], jnp.asarray(golden["inputs/video"])
+  factors, x = (
+    golden.about["hyperparameters"]["colour_factors"],
+    jnp.asarray(golden["inputs/video"]),
+  )
   whole = colour.adjust_colour(x, **factors)
   golden.close("outputs/colour/brightness", x := x + factors["brightness"])
   golden.close("outputs/colour/saturation", x := colour.adjust_saturation(x, factors["saturation"]))

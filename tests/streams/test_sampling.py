@@ -8,8 +8,8 @@ from perceiver_stream.streams.sampling import (
   looped,
   num_samples,
   random_span,
-  span_length,
   spaced_spans,
+  span_length,
   synced_span,
 )
 

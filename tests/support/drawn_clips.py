@@ -22,7 +22,9 @@ def drawn(encoder: ClipEncoder, seed: int = 0) -> clip_encoders.Loaded:
 
   def draw(path, leaf):
     name, noise = path[-1].key, rng.normal(size=leaf.shape).astype(np.float32)
-    if name in ("scale", "variance"):
+    if np.issubdtype(leaf.dtype, np.integer):
+      return jnp.full(leaf.shape, 3, leaf.dtype)
+    if name in ("scale", "variance") or "var_ema" in path[-2].key:
       return jnp.asarray(1 + 0.2 * np.tanh(noise))
     fan_in = max(np.prod(leaf.shape[:-1]), 1) if name == "w" else 25
     return jnp.asarray(noise / np.sqrt(fan_in))

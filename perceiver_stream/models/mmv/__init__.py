@@ -8,5 +8,4 @@ from perceiver_stream.models.mmv.network import INPUTS as INPUTS
 from perceiver_stream.models.mmv.network import TRAIN as TRAIN
 from perceiver_stream.models.mmv.network import Mmv as Mmv
 from perceiver_stream.models.mmv.network import build as build
-from perceiver_stream.models.mmv.weights import norm_of as norm_of
 from perceiver_stream.models.mmv.weights import rules as rules

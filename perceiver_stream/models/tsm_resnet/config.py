@@ -62,3 +62,18 @@ class Config:
 def audio_config() -> Config:
   """Returns the sizes of the audio tower: ResNet-50 V2 without shifts."""
   return Config(shift_share=0.0, project_first=False)
+
+
+@dataclass(kw_only=True)
+class ClipConfig(Config):
+  """Sizes of a tower that stands alone, an encoder of clips.
+
+  Attributes:
+    num_frames: Frames of the published clips.
+    height: Rows of the published clips.
+    width: Columns of the published clips.
+  """
+
+  num_frames: Size = 16
+  height: Size = 224
+  width: Size = 224
