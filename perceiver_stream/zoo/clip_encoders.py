@@ -207,7 +207,7 @@ def save(path: str | pathlib.Path, loaded: Loaded) -> None:
     "card": json.dumps(dataclasses.asdict(family(encoder.config).card)),
   }
   arrays = flatten(merged(params, statistics))
-  save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, user_path(path), metadata)
+  save_file({k: np.asarray(v, order="C") for k, v in arrays.items()}, user_path(path), metadata)
 
 
 def read_arrays(path: pathlib.Path) -> tuple[array_files.Flat, dict[str, str]]:
