@@ -75,6 +75,7 @@ ROOMS = {
     "zoo",
   },  # fmt: skip
 }
+ROOMS["serving"] = {"inference", *ROOMS["inference"]}
 # Entry points: all packages, and the names that `perceiver_stream` itself hands out.
 ROOMS |= {"configs": {*ROOMS, ""}, "cli": {*ROOMS, ""}, "__main__": {"cli"}}
 TOP = set(ROOMS)  # perceiver_stream/__init__.py hands out names from everywhere

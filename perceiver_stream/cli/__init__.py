@@ -18,6 +18,8 @@ from perceiver_stream.version import __version__
 PROGRAM = "perceiver-stream"
 COMMANDS = (
   "train",
+  "live",
+  "serve",
   "report",
   "evaluate",
   "predict",

@@ -47,7 +47,7 @@ def test_help_ends_with_success_shows_a_command_and_one_name_for_outputs(name, r
   assert cli.summary(name) in text and len(cli.summary(name)) <= 72
   options = set(re.findall(r"(?<![\w-])--(?:\[no\])?([a-z_]+)", text))
   assert not options & {"out", "outputs", "to", "target"} and "once_output" not in text
-  writes = name not in ("train", "report", "classify", "models")
+  writes = name not in ("train", "serve", "report", "classify", "models")
   assert ("output" in options) == writes
 
 

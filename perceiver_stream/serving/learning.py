@@ -1,0 +1,218 @@
+"""Online learning beside a model that watches: the training step of `training`, in its own thread.
+
+A window has the ticks and the loss of `training.train`. It starts from the state that the watching
+model had before the window's first tick, so windows may be left out. Where ticks come faster than
+windows are learned, updates become rarer: `missed` counts the windows that came while one was
+computed. Ticks are never delayed by learning.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from perceiver_stream.training import step
+from perceiver_stream.training.config import ExperimentConfig
+from perceiver_stream.training.mesh import make_mesh, place
+from perceiver_stream.training.objectives import Objective
+from perceiver_stream.training.optimizers import make_optimizer
+from perceiver_stream.types import IS_FIRST
+
+
+class ScaledState(NamedTuple):
+  """State of `scaled`.
+
+  Attributes:
+    factor: By which updates are multiplied.
+    inner: State of the optimiser.
+  """
+
+  factor: Float[Array, ""]
+  inner: PyTree
+
+
+def scaled(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+  """Returns an optimiser whose updates are multiplied by a factor in its state, at first 1.
+
+  The learning rate is the last factor of an update, so it can be changed without a new program.
+  """
+
+  def init(params: Any) -> ScaledState:
+    return ScaledState(jnp.array(1.0, jnp.float32), optimizer.init(params))
+
+  def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ScaledState]:
+    updates, inner = optimizer.update(updates, state.inner, params)
+    scale = lambda u: u * state.factor.astype(u.dtype)  # noqa: E731
+    return jax.tree.map(scale, updates), ScaledState(state.factor, inner)
+
+  return optax.GradientTransformation(init, update)
+
+
+class Progress(NamedTuple):
+  """Counts and results of the newest update.
+
+  Attributes:
+    updates: Windows learned.
+    missed: Windows that were not, because the one before was being computed.
+    loss: Of the newest window; NaN before the first.
+    grad_norm: Likewise.
+    skipped: Windows without an update, because a value was not finite.
+  """
+
+  updates: int = 0
+  missed: int = 0
+  loss: float = float("nan")
+  grad_norm: float = float("nan")
+  skipped: int = 0
+
+
+class OnlineLearner:
+  """Parameters that learn from the ticks of one stream.
+
+  Attributes:
+    config: The experiment.
+    is_on: If False, ticks are not learned from.
+    progress: Of learning.
+    problem: Why learning was turned off by itself; "" if it was not.
+  """
+
+  def __init__(
+    self,
+    config: ExperimentConfig,
+    objective: Objective,
+    observation: Mapping[str, np.ndarray],
+    params: PyTree,
+    *,
+    waits: bool = False,
+  ):
+    """Starts with given parameters; nothing is compiled before the first window.
+
+    Args:
+      config: Of the experiment; one row.
+      objective: The objective, with its model.
+      observation: One tick `[1, ...]` with all names that ticks will have but `is_first`.
+      params: To start from; they are copied.
+      waits: Whether `offer` computes a window at once, so that none is missed.
+    """
+    self.config, self.is_on, self.progress, self.problem = config, True, Progress(), ""
+    self._objective, self._waits = objective, waits
+    self._mesh = make_mesh(config.mesh, 1)
+    optimizer = scaled(make_optimizer(config.optimizer))
+    self._state, sharding = step.placed_train_state(
+      self._mesh, objective, optimizer, observation, config.seed, copied(params)
+    )
+    self._sharding = sharding
+    self._step = step.make_train_step(objective.loss_and_grad, optimizer, sharding, 1)
+    self._ticks: deque[tuple[Mapping[str, np.ndarray], PyTree]] = deque(maxlen=objective.num_ticks)
+    self._new, self._rate = 0, config.optimizer.learning_rate
+    self._thread = ThreadPoolExecutor(1, "learning")
+    self._running: Future[tuple[PyTree, step.StepInfo]] | None = None
+
+  @property
+  def learning_rate(self) -> float:
+    """Learning rate after the warm-up."""
+    return self._rate
+
+  def set_learning_rate(self, rate: float) -> None:
+    """Changes the learning rate, from the next window on; raises ValueError."""
+    if not 0 < rate <= 1:
+      raise ValueError(f"learning rate {rate}; use a number above 0, at most 1.")
+    self._rate = rate
+
+  def offer(self, tick: Mapping[str, np.ndarray], before: PyTree) -> PyTree | None:
+    """Takes a tick, and learns from the newest window if one is complete.
+
+    Args:
+      tick: Inputs `[1, ...]`, with `is_first`.
+      before: State of the model before the tick.
+
+    Returns:
+      New parameters, or None while there are none.
+    """
+    self._ticks.append((tick, before))
+    self._new += 1
+    learned = self._finished()
+    window = self._objective.config.window
+    if self.is_on and self._new >= window and len(self._ticks) == self._ticks.maxlen:
+      self._new = 0
+      if self._running is not None:
+        self.progress = self.progress._replace(missed=self.progress.missed + 1)
+        return learned
+      self._running = self._thread.submit(self._learn, list(self._ticks), self._rate)
+      if self._waits:
+        self._running.exception()  # is raised below
+        return self._finished()
+    return learned
+
+  def restart(self) -> None:
+    """Forgets the ticks before, because the state of the model was reset."""
+    self._ticks.clear()
+    self._new = 0
+
+  def trees(self) -> dict[str, Any]:
+    """Returns the content of a checkpoint that `training.train` resumes, by name, as numpy."""
+    if self._running is not None:
+      self._running.exception()
+    state = jax.device_get(self._state)
+    learner = state._replace(params=(), opt_state=state.opt_state.inner)
+    return {"params": state.params, "learner": learner}
+
+  def close(self) -> None:
+    """Ends the thread, after the window that it computes."""
+    self._thread.shutdown(cancel_futures=True)
+
+  def _learn(
+    self, ticks: list[tuple[Mapping[str, np.ndarray], PyTree]], rate: float
+  ) -> tuple[PyTree, step.StepInfo]:
+    """Runs the training step on a window, and returns new parameters and its output."""
+    names = ticks[0][0]
+    window = {name: np.stack([tick[name] for tick, _ in ticks]) for name in names}
+    factor = np.float32(rate / self.config.optimizer.learning_rate)
+    opt_state = self._state.opt_state
+    factor = jax.device_put(factor, opt_state.factor.sharding)
+    state = self._state._replace(  # the step writes into its arguments: they are copies
+      model_state=jax.device_put(copied(ticks[0][1]), self._sharding.model_state),
+      opt_state=opt_state._replace(factor=factor),
+    )
+    self._state, info = self._step(state, place(self._mesh, 1, window))
+    params = jax.device_put(copied(self._state.params), jax.devices()[0])
+    info = jax.device_get(info._replace(predictions={}, scores={}))
+    return jax.block_until_ready(params), info
+
+  def _finished(self) -> PyTree | None:
+    """Returns the parameters of a window that has been learned since, or None."""
+    if self._running is None or not self._running.done():
+      return None
+    running, self._running = self._running, None
+    try:
+      params, info = running.result()
+    except Exception as error:  # its state may be lost; the stream goes on without learning
+      self.is_on, self.problem = False, f"learning stopped: {type(error).__name__}: {error}"
+      return None
+    p = self.progress
+    loss, norm = float(info.loss), float(info.grad_norm)
+    self.progress = Progress(p.updates + 1, p.missed, loss, norm, int(info.skipped))
+    if info.bad_run >= self.config.max_bad_windows:
+      self.is_on = False
+      self.problem = (
+        f"learning stopped: {int(info.bad_run)} windows in a row were not finite; lower the learning "
+        f"rate."
+      )
+    return params
+
+
+@jax.jit
+def copied(tree: PyTree) -> PyTree:
+  """Returns a tree of new arrays."""
+  return jax.tree.map(jnp.copy, tree)
+
+
+def with_start(tick: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns a tick `[1, ...]` with `is_first`, False where it has none."""
+  return {IS_FIRST: np.zeros(1, bool), **tick}
