@@ -21,6 +21,8 @@ from perceiver_stream.training import step
 from perceiver_stream.training.config import ExperimentConfig
 from perceiver_stream.training.mesh import make_mesh, place
 from perceiver_stream.training.objectives import Objective
+from perceiver_stream.training.objectives.future_prediction import FuturePrediction
+from perceiver_stream.training.objectives.online_prediction import OnlinePrediction
 from perceiver_stream.training.optimizers import make_optimizer
 from perceiver_stream.types import IS_FIRST
 
@@ -99,7 +101,15 @@ class OnlineLearner:
       observation: One tick `[1, ...]` with all names that ticks will have but `is_first`.
       params: To start from; they are copied.
       waits: Whether `offer` computes a window at once, so that none is missed.
+
+    Raises:
+      ValueError: The objective keeps a state of its own, which watching does not compute.
     """
+    if not isinstance(objective, FuturePrediction):
+      raise ValueError(
+        f"live: {type(objective).__name__} keeps a state of its own; use future_prediction or "
+        f"online_prediction, or watch only: --no_learning."
+      )
     self.config, self.is_on, self.progress, self.problem = config, True, Progress(), ""
     self._objective, self._waits = objective, waits
     self._mesh = make_mesh(config.mesh, 1)
@@ -177,13 +187,20 @@ class OnlineLearner:
     opt_state = self._state.opt_state
     factor = jax.device_put(factor, opt_state.factor.sharding)
     state = self._state._replace(  # the step writes into its arguments: they are copies
-      model_state=jax.device_put(copied(ticks[0][1]), self._sharding.model_state),
+      model_state=jax.device_put(self._start(ticks), self._sharding.model_state),
       opt_state=opt_state._replace(factor=factor),
     )
     self._state, info = self._step(state, place(self._mesh, 1, window))
     params = jax.device_put(copied(self._state.params), jax.devices()[0])
     info = jax.device_get(info._replace(predictions={}, scores={}))
     return jax.block_until_ready(params), info
+
+  def _start(self, ticks: list[tuple[Mapping[str, np.ndarray], PyTree]]) -> PyTree:
+    """Returns a copy of the state before a window, as the objective has it."""
+    if not isinstance(self._objective, OnlinePrediction):
+      return copied(ticks[0][1])
+    states = [before for _, before in ticks[: self._objective.longest + 1]]
+    return stacked(states)
 
   def _finished(self) -> PyTree | None:
     """Returns the parameters of a window that has been learned since, or None."""
@@ -205,6 +222,12 @@ class OnlineLearner:
         f"rate."
       )
     return params
+
+
+@jax.jit
+def stacked(trees: list[PyTree]) -> PyTree:
+  """Returns a tree of arrays `[B, K, ...]` from K trees of `[B, ...]`."""
+  return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *trees)
 
 
 @jax.jit
