@@ -347,3 +347,12 @@ def test_the_check_of_names_can_fail() -> None:
     ("core.gated.Gated", True),
     ("core.gated.Nothing", False),
   ]
+
+
+def test_the_files_that_the_page_of_systems_names_exist():
+  named = re.findall(
+    r"`((?:perceiver_stream|tests)/[^`]+)`", (ROOT / "docs/mission.md").read_text()
+  )
+  assert len(named) > 40
+  missing = [name for name in named if not (ROOT / name).exists()]
+  assert not missing, missing
