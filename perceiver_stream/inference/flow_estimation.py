@@ -58,6 +58,21 @@ def gives_flow(model: Model) -> str:
   )
 
 
+def flow_displacement(model: Model) -> int:
+  """Returns the displacement at which a model predicts coming motion: its smallest above 0.
+
+  Raises:
+    ValueError: It has none: at displacement 0 a model reconstructs what it has observed.
+  """
+  coming = [d for d in model.displacements if d > 0]
+  if not coming:
+    raise ValueError(
+      f"flow: the model predicts no coming motion, its displacements are {model.displacements}; "
+      f"use one with a displacement of 1 or more."
+    )
+  return min(coming)
+
+
 def tile_flow(
   model: Model, params: PyTree
 ) -> Callable[[Float[np.ndarray, "B 2 h w 3"]], Float[Array, "B h w 2"]]:
@@ -166,14 +181,15 @@ def flows_of(
 def _expectation(loaded: Loaded) -> Callable[[Mapping[str, Any]], np.ndarray]:
   """Returns a function of successive ticks: the predicted flow until the next tick."""
   model, params = loaded.model, loaded.params
-  size, ahead = model.modalities["pixels"].spec.shape[:2], model.displacements[0]
+  size, ahead = model.modalities["pixels"].spec.shape[:2], flow_displacement(model)
+  index = model.displacements.index(ahead)
   state = model.initial_state(params)
 
   def expect(tick: Mapping[str, Any]) -> np.ndarray:
     nonlocal state
     seen = {"pixels": _resized(tick["pixels"], size)[None], "is_first": tick["is_first"][None]}
     outputs, state = model.step(params, state, seen)
-    back = np.asarray(outputs.predictions[EXPECTED])[0, 0]  # backward flow
+    back = np.asarray(outputs.predictions[EXPECTED])[0, index]  # backward flow
     return resized_flow(-back / ahead, tick["pixels"].shape[:2])
 
   return expect

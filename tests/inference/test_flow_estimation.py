@@ -1,5 +1,7 @@
 """Flow of pictures and videos: equal to the network's own, in the right units, and not from the future."""
 
+import dataclasses
+
 import av
 import haiku as hk
 import jax
@@ -11,6 +13,7 @@ from perceiver_stream.inference import flow_estimation, flow_videos
 from perceiver_stream.inference.model_loading import Loaded, load
 from perceiver_stream.models.perceiver_io import flow as perceiver_flow
 from perceiver_stream.reporting import images
+from perceiver_stream.zoo import bundled
 
 RNG = np.random.default_rng(0)
 
@@ -122,6 +125,25 @@ def test_expected_motion_knows_nothing_of_the_second_picture(expecting):
   c = [p.flow for p in flow_estimation.flows_of(expecting, iter(changed))]
   np.testing.assert_array_equal(a[:2], c[:2])
   assert np.abs(a[2] - c[2]).max() > 0
+
+
+def test_reconstruction_before_prediction_changes_no_flow(expecting):
+  """The flow of displacement 0 is no motion to come, and nothing is divided by 0."""
+  config = dataclasses.replace(expecting.model.config, displacements=(0, 1))
+  other, seen = Loaded(zoo.build(config), expecting.params, None, "nano"), ticks(3)
+  flows = [[p.flow for p in flow_estimation.flows_of(x, iter(seen))] for x in (expecting, other)]
+  np.testing.assert_allclose(*flows, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in bundled.names() if n.startswith("stream_perceiver/")])
+def test_bundled_models_expect_motion_of_one_tick(name):
+  assert flow_estimation.flow_displacement(zoo.load(name)[0]) == 1
+
+
+def test_a_model_that_only_reconstructs_gives_no_flow(expecting):
+  config = dataclasses.replace(expecting.model.config, displacements=(0,))
+  with pytest.raises(ValueError, match=r"displacements are \(0,\); use one with a displacement of"):
+    flow_estimation.flow_displacement(zoo.build(config))
 
 
 def test_the_truth_beats_no_motion():
