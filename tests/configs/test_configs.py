@@ -27,6 +27,14 @@ VARIANTS = {name: tuple(family.variants) for name, family in zoo.FAMILIES.items(
     "moog",
   ),
   "rvm": ("nano", "tiny", "small", "nano_future"),
+  "synthetic": (
+    "nano",
+    "tiny",
+    "small",
+    "base",
+    "tiny_positions_pieces",
+    "nano_positions_window_pieces",
+  ),
   "tracking": ("nano", "tiny_boxes", "tiny_dense", "motion_flow", "moog_latents"),
   "vjepa": ("nano", "tiny"),
 }

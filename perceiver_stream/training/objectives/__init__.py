@@ -22,6 +22,7 @@ from perceiver_stream.training.objectives.flow import Flow
 from perceiver_stream.training.objectives.future_prediction import Config as ObjectiveConfig
 from perceiver_stream.training.objectives.future_prediction import FuturePrediction
 from perceiver_stream.training.objectives.online_prediction import OnlinePrediction
+from perceiver_stream.training.objectives.pieces import Pieces
 from perceiver_stream.training.objectives.point_tracking import PointTracking
 
 OBJECTIVES: tuple[type[Objective], ...] = (
@@ -31,6 +32,7 @@ OBJECTIVES: tuple[type[Objective], ...] = (
   PointTracking,
   DenseReading,
   OnlinePrediction,
+  Pieces,
 )
 
 
