@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from perceiver_stream.core import PositionedConfig, PositionedState
 from perceiver_stream.models.base import Model
 from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.moving_pieces import Clip, generate
@@ -89,7 +88,7 @@ class Pieces(Objective):
   @classmethod
   def check_model(cls, model: Model) -> str | None:
     """Returns why a model has no positions to train, a sentence; None if it has."""
-    if not isinstance(getattr(model.config, "core", None), PositionedConfig):
+    if not getattr(getattr(model.config, "core", None), "num_positioned", 0):
       return "Its latents have no positions (its core is no PositionedConfig)."
     reads = "pixels" in model.modalities and model.modalities["pixels"].config.use_input
     return None if reads else "It does not read pixels."
@@ -168,7 +167,7 @@ class Pieces(Objective):
 
 
 def _losses(
-  found: PositionedState, made: Clip, counts: Bool[Array, " B"]
+  found: PyTree, made: Clip, counts: Bool[Array, " B"]
 ) -> tuple[Float[Array, ""], Float[Array, "T B P"]]:
   """Returns the loss, and errors in pixels from the second tick on."""
   size = made.frames.shape[2:4]
