@@ -14,6 +14,7 @@ from perceiver_stream.evaluation.metrics import (
   label_propagation,
   miou,
   pck,
+  rand_index,
   redetection,
   streaming,
   tapvid,
@@ -33,6 +34,7 @@ METRICS: tuple[Metric, ...] = (
   streaming.METRIC,
   pck.METRIC,
   miou.METRIC,
+  rand_index.METRIC,
   audio.METRIC,
   trajectory.METRIC,
 )

@@ -3,10 +3,10 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+from perceiver_stream.evaluation.metrics.base import Arrays, Metric, nanmean, same_shapes
 
-def adjusted_rand_index(
-  truth: Int[np.ndarray, " N"], predicted: Int[np.ndarray, " N"]
-) -> float:
+
+def adjusted_rand_index(truth: Int[np.ndarray, " N"], predicted: Int[np.ndarray, " N"]) -> float:
   """Returns the agreement of two partitions: 1 if they are equal, 0 in the mean of random ones.
 
   Two partitions that both have a single part, or both only parts of one element, agree: 1. NaN
@@ -45,13 +45,28 @@ def foreground_ari(
   Raises:
     ValueError: The shapes differ.
   """
-  if truth.shape != predicted.shape:
-    raise ValueError(
-      f"foreground_ari: truth {list(truth.shape)} and predicted {list(predicted.shape)} differ in "
-      f"shape; resize one of them."
-    )
+  same_shapes("foreground_ari", truth=truth, predicted=predicted)
   found = []
   for true, other in zip(truth, predicted, strict=True):
     kept = true != background
     found.append(adjusted_rand_index(true[kept], other[kept]))
   return np.array(found)
+
+
+def score(truth: Int[np.ndarray, "..."], predicted: Int[np.ndarray, "..."]) -> dict[str, float]:
+  """Returns the mean FG-ARI over videos, `fg_ari`; see `foreground_ari`."""
+  return {"fg_ari": float(nanmean(foreground_ari(truth, predicted)))}
+
+
+def _example(rng: np.random.Generator) -> Arrays:
+  truth, predicted = rng.integers(0, 4, (2, 3, 2, 5, 5))
+  return {"truth": truth, "predicted": predicted}
+
+
+METRIC = Metric(
+  name="rand_index",
+  score=score,
+  best={"fg_ari": 1.0},
+  example=_example,
+  perfect=lambda arrays: arrays | {"predicted": arrays["truth"]},
+)
