@@ -34,6 +34,7 @@ PACKAGES = (
   "i3d",
   "slowfast",
   "timesformer",
+  "tsm",
   "tsm_resnet",
   "video_resnet",
   "vivit",
@@ -43,6 +44,8 @@ FAMILIES: dict[str, ClipFamily] = {
   family.name: family
   for family in (import_module(f"perceiver_stream.models.{name}").FAMILY for name in PACKAGES)
 }
+WRAPPERS = ("state_dict/", "model_state/", "module.", "model.")
+_ZIP_NAME = 30  # bytes before the name of the first member of an archive
 FORMAT = "perceiver_stream clip encoder 1"
 
 
@@ -157,7 +160,7 @@ def is_encoder(path: str | pathlib.Path) -> bool:
   if not path.is_file():
     return False
   flat, metadata = read_arrays(path)
-  if "format" in metadata:
+  if _is_ours(metadata):
     return metadata["format"] == FORMAT
   return any(known.detect and known.detect(flat) for known in FAMILIES.values())
 
@@ -211,12 +214,47 @@ def save(path: str | pathlib.Path, loaded: Loaded) -> None:
 
 
 def read_arrays(path: pathlib.Path) -> tuple[array_files.Flat, dict[str, str]]:
-  """Returns the arrays and the metadata of a file of parameters; see `load`."""
-  kind = array_files.kind_of(path)
+  """Returns the arrays and the metadata of a file of parameters; see `load`.
+
+  Names lose the wrappers of training programs: `state_dict/` or `model_state/`, `module.`, `model.`.
+  """
+  kind, metadata = array_files.kind_of(path), {}
   if kind == "safetensors":
-    return array_files.read_safetensors(path)
-  flat = array_files.read_npz(path) if kind == "npz" else array_files.read_pickle(path)
-  return array_files.unwrapped(flat), {}
+    flat, metadata = array_files.read_safetensors(path)
+  else:
+    _refuse_torch(path)
+    flat = array_files.read_npz(path) if kind == "npz" else array_files.read_pickle(path)
+    flat = array_files.unwrapped(flat)
+  return (flat if _is_ours(metadata) else without_wrappers(flat)), metadata
+
+
+def _is_ours(metadata: dict[str, str]) -> bool:
+  return metadata.get("format", "").startswith("perceiver_stream ")
+
+
+def without_wrappers(flat: array_files.Flat) -> array_files.Flat:
+  """Returns arrays without the prefixes that all of them have, or that hold the parameters.
+
+  >>> list(without_wrappers({"state_dict/module.fc.bias": np.zeros(1), "epoch": np.zeros(())}))
+  ['fc.bias']
+  """
+  for prefix in WRAPPERS:
+    inside = {k.removeprefix(prefix): v for k, v in flat.items() if k.startswith(prefix)}
+    if prefix.endswith("/") and inside or len(inside) == len(flat):
+      flat = inside
+  return flat
+
+
+def _refuse_torch(path: pathlib.Path) -> None:
+  """Raises ValueError for archives of torch, which hold a pickle."""
+  with path.open("rb") as file:
+    header = file.read(_ZIP_NAME + 256)
+  length = int.from_bytes(header[26:28], "little")  # of the name of the first member
+  if header[_ZIP_NAME : _ZIP_NAME + length].endswith(b"/data.pkl"):
+    raise ValueError(
+      f"{path}: a checkpoint of torch, which is not read here. Where torch is installed, load it "
+      f"with weights_only=True and write its state dict with safetensors.torch.save_file."
+    )
 
 
 def _checked(encoder: ClipEncoder, flat: array_files.Flat, source: str) -> Loaded:

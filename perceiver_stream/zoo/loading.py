@@ -70,6 +70,10 @@ def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
     flat, metadata = array_files.read_safetensors(path)
     if metadata.get("format") == FORMAT:
       return _load_ours(flat, metadata, path, changes)
+    if metadata.get("format") == zoo.clip_encoders.FORMAT:
+      raise ValueError(
+        f"{path}: an encoder of clips, no recurrent model; load it with zoo.clip_encoders.load."
+      )
     if not (path.parent / "config.json").is_file():
       raise ValueError(
         f"{path}: no config.json in its folder, and the file was not saved by this package "

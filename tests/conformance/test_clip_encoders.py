@@ -21,6 +21,7 @@ NANO = [name for name in clip_encoders.names() if name.split("/")[1].startswith(
 CAUSAL = [name for name in NANO if clip_encoders.build(name).causal]
 # Fields that the names and shapes of a published file do not determine.
 KEPT = (
+  "fold_div",
   "alpha",
   "causal",
   "dropout",
