@@ -34,7 +34,8 @@ class Config(StreamConfig):
     source: `camera:0`, `/dev/video0`; `rtsp://`, `rtsps://`, `rtmp://`, `rtmps://`, `http://`,
       `https://` (also HLS playlists; `hls+https://` where the address does not show it), `udp://`,
       `srt://`, `tcp://`; `-`, standard input; `lavfi:testsrc=size=64x64:rate=25`, a test image;
-      `push:NAME`, a `Push` of this process.
+      `push:NAME`, a `Push` of this process. With `+microphone:NAME` behind it the sound is that of
+      a microphone.
     height: Rows of the image.
     width: Columns of the image.
     crop: `"centre"` keeps the aspect ratio and cuts the longer side; `"squash"` keeps all.

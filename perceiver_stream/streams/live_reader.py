@@ -15,14 +15,14 @@ from perceiver_stream.streams.damage import DamagedError, Ledger
 from perceiver_stream.streams.frame_rate import exact
 from perceiver_stream.streams.live_buffer import Buffer, Pulse
 from perceiver_stream.streams.live_iterator import Start
+from perceiver_stream.streams.live_microphone import Microphone, Offset
 from perceiver_stream.streams.live_sampler import Sampler, Shown
 from perceiver_stream.streams.live_sources import Address, LiveError, hidden, open_live, reason_of
-from perceiver_stream.streams.media import decode_packet
+from perceiver_stream.streams.media import best_track, decode_packet, live_packets
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_WAIT_S = 30.0  # between two attempts to connect
-_BUSY_S = 0.005  # a device that has no frame yet is read again after it
 
 
 class Reader:
@@ -118,17 +118,28 @@ class Reader:
     self.pulse.beat()
     with open_live(self._address, self._config.timeout_s) as container:
       self.pulse.beat()
-      video = _best(container, "video")
+      video = best_track(container, "video")
       if video is None:
         kinds = ", ".join(s.type for s in container.streams) or "nothing"
         raise LiveError(f"live: {self.name} has no video to decode (it has: {kinds}).")
-      audio = _best(container, "audio") if self._config.audio_rate_hz else None
+      wants_sound, beside = self._config.audio_rate_hz > 0, self._address.beside
+      audio = best_track(container, "audio") if wants_sound and beside is None else None
       video.thread_type = "NONE"  # FFmpeg's own threads hold frames back
-      connection = _Connection(self, video, audio)
-      for packet in _packets(container, [video] + ([audio] if audio else []), self._stop):
-        if not connection.take(packet):
-          return
-      connection.finish()
+      microphone = None
+      if wants_sound and beside is not None:
+        is_stated = self._address.format == beside.format == "lavfi"
+        microphone = Microphone(beside, self._config, is_stated)
+      try:
+        self._pass_on(container, _Connection(self, video, audio, microphone))
+      finally:
+        if microphone is not None:
+          microphone.stop()
+
+  def _pass_on(self, container: Any, connection: "_Connection") -> None:
+    for packet in live_packets(container, connection.tracks, self._stop):
+      if not connection.take(packet):
+        return
+    connection.finish()
 
   def sampler_for(self, stated: Fraction, is_new: bool) -> Sampler:
     """Returns the sampler of an image of a stated time; another one after a gap."""
@@ -149,8 +160,10 @@ class Reader:
 class _Connection:
   """The frames of one open container, on their way into ticks."""
 
-  def __init__(self, reader: Reader, video: Any, audio: Any):
+  def __init__(self, reader: Reader, video: Any, audio: Any, microphone: Microphone | None):
     self._reader, self._video, self._audio = reader, video, audio
+    self._microphone, self._offset, self._newest_s = microphone, Offset(), Fraction(0)
+    self.tracks = [video] if audio is None else [video, audio]
     self._aspects, self._ledger = Aspects(video), Ledger(reader.name, "skip")
     self._sampler: Sampler | None = None
     self._has_times, self._is_broken = True, False  # broken: after a loss, up to a key frame
@@ -159,7 +172,14 @@ class _Connection:
     """Takes a packet; returns False if the stream was closed."""
     track = self._audio if self._audio is not None and packet.stream == self._audio else self._video
     self._decode(track, packet if packet.size else None)
+    self._hear()
     return self._give()
+
+  def _hear(self) -> None:
+    """Takes what came from the microphone."""
+    if self._microphone is not None and self._sampler is not None:
+      for frame in self._microphone.take(self._newest_s, self._offset):
+        self._sampler.sound(frame)
 
   def finish(self) -> None:
     """Gives the ticks that are left."""
@@ -190,6 +210,8 @@ class _Connection:
       return
     else:
       stated_s = stated * (exact(frame.time_base) or Fraction(0))
+    self._newest_s = stated_s
+    self._offset.note(float(stated_s), time.monotonic())
     sampler = self._reader.sampler_for(stated_s, self._sampler is None)
     if self._sampler is not None and sampler is not self._sampler:
       self._sampler.finish()
@@ -205,33 +227,13 @@ class _Connection:
     if self._sampler is None:
       return True
     has_sound = self._audio is not None and self._has_times
+    if self._microphone is not None:
+      has_sound = not self._microphone.is_over
     for tick in self._sampler.ready(has_sound, is_over):
       if not self._reader.buffer.put(tick):
         return False
       self._reader.pulse.beat()  # it may have waited for room
     return True
-
-
-def _best(container: Any, kind: Any) -> Any:
-  """Returns the track of a kind that FFmpeg ranks best and can decode, or None."""
-  best = container.streams.best(kind)
-  return best if best is not None and best.codec_context is not None else None
-
-
-def _packets(container: Any, tracks: list[Any], stop: threading.Event) -> Any:
-  """Yields packets until the end, or until `stop`."""
-  while not stop.is_set():
-    try:
-      for packet in container.demux(*tracks):
-        if stop.is_set():
-          return
-        if packet.size or packet.dts is None:  # PyAV's own at the end flush the decoders
-          yield packet
-      return
-    except av.error.EOFError:
-      return
-    except av.error.BlockingIOError:  # a device has no frame yet
-      stop.wait(_BUSY_S)
 
 
 def _now() -> Fraction:

@@ -22,7 +22,7 @@ from perceiver_stream.streams.opening import METADATA, plain_formats
 PUSH = "push:"
 SOURCES = (
   "camera:0, /dev/video0, rtsp://, rtmp://, http://, https://, hls+https://, udp://, srt://, tcp://, "
-  "- (standard input), lavfi:GRAPH or push:NAME"
+  "- (standard input), lavfi:GRAPH or push:NAME; camera:0+microphone:default for sound beside images"
 )
 _TLS = "tls,tcp,crypto,httpproxy"
 # By scheme: the protocols that its source may use, and the format where the scheme states it.
@@ -47,6 +47,7 @@ _PASSWORD = re.compile(r"(?<=://)[^/?#\s]*@")  # up to the last @: a password ma
 _QUERY = re.compile(r"(://[^?\s]*)\?\S*")
 _LABELS = r"\s*(?:\[[^\[\]]*\]\s*)*"
 _FILTER = re.compile(rf"{_LABELS}(\w+)(?:@\w+)?\s*(?:=[^\[\]]*)?{_LABELS}")
+_BESIDE = re.compile(r"(.+?)[+]((?:microphone|lavfi):.+)")
 _CAMERA = re.compile(r"camera:(.+)|(/dev/\w+)")
 # Filters of `lavfi:` that make or change frames, and open no file.
 _FILTERS = frozenset(
@@ -69,12 +70,14 @@ class Address(NamedTuple):
     url: FFmpeg's name for it.
     format: FFmpeg's name of the format or device; None: FFmpeg finds out.
     protocols: FFmpeg's protocols that it may use, between commas; "" where it uses none.
+    beside: A second input, of sound alone.
   """
 
   name: str
   url: str
   format: str | None
   protocols: str = ""
+  beside: "Address | None" = None
 
 
 def parse(source: str) -> Address:
@@ -83,6 +86,8 @@ def parse(source: str) -> Address:
   Raises:
     ValueError: It is no live source.
   """
+  if beside := _BESIDE.fullmatch(source):
+    return parse(beside[1])._replace(name=hidden(source), beside=_sound(beside[2]))
   if source == "-":
     return Address("standard input", "pipe:0", None, "pipe")
   if camera := _CAMERA.fullmatch(source):
@@ -173,6 +178,18 @@ def _camera(source: str, name: str | None, device: str | None) -> Address:
   )
 
 
+def _sound(source: str) -> Address:
+  """Returns the address of a microphone, or of a test source of sound."""
+  kind, _, name = source.partition(":")
+  if kind == "lavfi":
+    return Address(source, _checked_graph(name), "lavfi")
+  if sys.platform == "darwin":
+    return Address(source, f":{name}", "avfoundation")
+  if sys.platform == "win32":
+    return Address(source, f"audio={name}", "dshow")
+  return Address(source, name, "alsa")
+
+
 def _checked_graph(graph: str) -> str:
   """Returns a graph of FFmpeg filters; raises ValueError unless all are among `_FILTERS`."""
   if re.search(r"['\"\\\r\n]", graph):
@@ -195,6 +212,11 @@ def _advice(address: Address) -> str:
     return (
       "Check that the camera is there, that no other program uses it and that this user may read it "
       "(Linux: ls /dev/video*, group video), or name another one: camera:1."
+    )
+  if address.name.startswith("microphone:"):
+    return (
+      "Check that the microphone is there, and name it as the system does: microphone:default or "
+      "microphone:hw:1 (Linux, ALSA: arecord -l), microphone:0 (macOS), microphone:NAME (Windows)."
     )
   if address.format == "lavfi":
     return "Check the graph: lavfi:testsrc=size=64x64:rate=25."

@@ -1,6 +1,7 @@
 """Choosing a track of a media file, and decoding it."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from perceiver_stream.streams.tiles import main_grid
 logger = logging.getLogger(__name__)
 
 Kind = Literal["video", "audio"]
+_BUSY_S = 0.005  # a device that has no frame yet is read again after it
 _MAX_READ_ERRORS = 20  # in a row, after which the rest of a file counts as lost
 
 
@@ -123,6 +125,28 @@ def packets_of(
       errors += 1
       yield error
   yield None
+
+
+def best_track(container: Any, kind: Any) -> Any:
+  """Returns the track of a kind that FFmpeg ranks best and can decode, or None."""
+  best = container.streams.best(kind)
+  return best if best is not None and best.codec_context is not None else None
+
+
+def live_packets(container: Any, tracks: list[Any], stop: threading.Event) -> Any:
+  """Yields packets until the end, or until `stop`."""
+  while not stop.is_set():
+    try:
+      for packet in container.demux(*tracks):
+        if stop.is_set():
+          return
+        if packet.size or packet.dts is None:  # PyAV's own at the end flush the decoders
+          yield packet
+      return
+    except av.error.EOFError:
+      return
+    except av.error.BlockingIOError:  # a device has no frame yet
+      stop.wait(_BUSY_S)
 
 
 def _when(packet: Any) -> str:
