@@ -5,7 +5,8 @@
 
 Trains `configs/online.py:tiny`, the demo, for a number of windows, each variant in a fresh process
 with its program already compiled, and times the windows after the first few. The references: the
-same loop without one part, and the update alone, of one window over and over.
+same loop without one part, with the objective that observes all ticks of a window again, and the update
+alone, of one window over and over. CPU ms are of all threads, and so of the baselines and the reader too.
 
 Without --path it reads media/demo if the demo has fetched it, and otherwise a video it writes itself.
 """
@@ -24,22 +25,30 @@ import common
 import jax
 
 from perceiver_stream import streams
-from perceiver_stream.training import CheckpointConfig, ExperimentConfig, load_config, make_parts
+from perceiver_stream.training import (
+  CheckpointConfig,
+  ExperimentConfig,
+  ObjectiveConfig,
+  load_config,
+  make_parts,
+)
 from perceiver_stream.training.checkpoints import Checkpoints
 from perceiver_stream.training.loop import Learner, Run
 from perceiver_stream.training.parts import Parts
 from perceiver_stream.training.signals import StopRequest
+from perceiver_stream.utils.allocator import keep_freed_memory
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MEDIA = pathlib.Path("media/demo")
 WARM_UP = 5  # windows before the clock starts
-AS_IT_IS, UPDATE_ONLY = "as it is", "update alone"
+AS_IT_IS, UPDATE_ONLY, OBSERVED_AGAIN = "as it is", "update alone", "old ticks observed again"
 CHANGES: dict[str, dict[str, Any]] = {  # changes of each variant
   AS_IT_IS: {},
   "no prefetch": {"use_prefetch": False},
   "no baselines on the host": {"use_baselines": False},
   "saved four times": {"num_saves": 4},
   "updates 4 times rarer": {"hop_factor": 4},
+  OBSERVED_AGAIN: {"keeps_states": False},
 }
 
 
@@ -49,6 +58,7 @@ class Clock:
   def __init__(self) -> None:
     self.spent: list[float] = []
     self.ended: list[float] = []
+    self.cpu: list[float] = []  # CPU seconds of the process until then, of all threads
     self._lock = threading.Lock()
 
   def __call__(self, call: Any, *arguments: Any) -> Any:
@@ -59,6 +69,7 @@ class Clock:
     finally:
       with self._lock:
         self.ended.append(time.perf_counter())
+        self.cpu.append(time.process_time())
         self.spent.append(self.ended[-1] - start)
 
 
@@ -105,10 +116,18 @@ class ClockedCheckpoints(Checkpoints):
 
 
 def experiment(
-  path: str, run_dir: str, variant: str, num_windows: int, hop_factor: int = 1, num_saves: int = 0
+  path: str,
+  run_dir: str,
+  variant: str,
+  num_windows: int,
+  hop_factor: int = 1,
+  num_saves: int = 0,
+  keeps_states: bool = True,
 ) -> ExperimentConfig:
   """Returns the demo's experiment over endless passes of the video at `path`."""
   config = load_config(f"{ROOT / 'configs' / 'online.py'}:{variant}")
+  if not keeps_states:
+    config.objective = ObjectiveConfig(window=config.objective.window)
   hop, windows = hop_factor * config.objective.window, num_windows // hop_factor
   if variant == "nano":  # only sees, and only to see that it runs: compiles in seconds
     config.stream.audio_rate_hz, config.model.displacements = 0, (1,)
@@ -132,11 +151,13 @@ def go(
   use_baselines: bool = True,
   hop_factor: int = 1,
   num_saves: int = 0,
+  keeps_states: bool = True,
 ) -> dict[str, Any]:
   """Runs the loop with or without its parts; returns the result of `times`."""
   data, host, saves = Clock(), Clock(), Clock()
   with tempfile.TemporaryDirectory() as folder:
-    config = experiment(path, folder, variant, num_windows, hop_factor, num_saves)
+    config = experiment(path, folder, variant, num_windows, hop_factor, num_saves, keeps_states)
+    keep_freed_memory()
     parts = make_parts(dataclasses.replace(config, use_baselines=use_baselines))
     run = Run(
       parts._replace(
@@ -155,13 +176,14 @@ def go(
 
 def times(config: ExperimentConfig, data: Clock, host: Clock, saves: Clock) -> dict[str, Any]:
   """Returns frames a second and the shares of the parts, after a warm-up."""
-  first = min(WARM_UP, len(data.ended) - 2)
+  first, hop = min(WARM_UP, len(data.ended) - 2), config.objective.window * config.num_rows
   spent = data.ended[-1] - data.ended[first]
   per_window = spent / (len(data.ended) - 1 - first)
   save_s = statistics.median(saves.spent)
   found = {
-    "frames_per_s": config.objective.window * config.num_rows / per_window,
+    "frames_per_s": hop / per_window,
     "rate_hz": config.stream.rate_hz,
+    "cpu_ms": 1e3 * (data.cpu[-1] - data.cpu[first]) / (len(data.cpu) - 1 - first) / hop,
     "data_share": sum(data.spent[first + 1 :]) / spent,
     "save_ms": 1e3 * save_s,
     "save_share": save_s / (CheckpointConfig().every * per_window),
@@ -178,7 +200,7 @@ def windows_of(parts: Parts, use_prefetch: bool) -> Iterable[Any]:
     return parts.windows
   config = parts.config
   rows = streams.open_rows(config.stream, config.num_rows)
-  return streams.windows(rows, config.objective.window, max(parts.model.displacements))
+  return streams.windows(rows, config.objective.window, parts.objective.look_ahead)
 
 
 def update_only(path: str, variant: str, num_windows: int) -> dict[str, float]:
@@ -230,13 +252,20 @@ def main(argv: list[str] | None = None) -> None:
     found[UPDATE_ONLY] = ask(update_only, asked)
   speed = {name: result["frames_per_s"] for name, result in found.items()}
   rate = found[AS_IT_IS]["rate_hz"]
-  shares = ("data_share", "host_share", "host_ms", "save_ms", "save_share")
+  shares = ("cpu_ms", "data_share", "host_share", "host_ms", "save_ms", "save_share")
   percent = lambda r, k: r.get(k) and (100 if k.endswith("share") else 1) * r[k]  # noqa: E731
   rows = [
     [n, speed[n], speed[n] / rate, speed[n] / speed[AS_IT_IS], *(percent(r, k) for k in shares)]
     for n, r in found.items()
   ]
-  columns = ["loop", "frames/s", "x real time", f"x {AS_IT_IS}", "waiting for data %"]
+  columns = [
+    "loop",
+    "frames/s",
+    "x real time",
+    f"x {AS_IT_IS}",
+    "CPU ms a tick",
+    "waiting for data %",
+  ]
   columns += ["baselines % of wall", "baselines ms a window", "save ms", "saves %"]
   note = (
     f"{what}; {num_windows} windows. Baselines run on the host in parallel with the update, so their share "

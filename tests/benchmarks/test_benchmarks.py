@@ -248,10 +248,12 @@ def test_shares_are_of_the_time_after_warming_up(load):
   assert config.max_windows == 20 and config.objective.window == 16
   data, host, saves = online.Clock(), online.Clock(), online.Clock()
   data.ended, data.spent = [100.0, *np.arange(101.0, 111.0)], [50.0] * 6 + [0.25] * 5
+  data.cpu = [3.0 * i for i in range(11)]
   host.ended, host.spent = data.ended, [0.5] * 11
   saves.ended, saves.spent = [105.0], [2.0]
   found = online.times(config, data, host, saves)
   assert found["frames_per_s"] == pytest.approx(16)
   assert found["data_share"] == pytest.approx(0.25)
+  assert found["cpu_ms"] == pytest.approx(3000 / 16)
   assert found["host_share"] == pytest.approx(6 * 0.5 / 5)
   assert found["save_share"] == pytest.approx(2 / config.checkpoints.every)
