@@ -36,6 +36,7 @@ VARIANTS = {name: tuple(family.variants) for name, family in zoo.FAMILIES.items(
     "nano_positions_window_pieces",
   ),
   "tracking": ("nano", "tiny_boxes", "tiny_dense", "motion_flow", "moog_latents"),
+  "latent_prediction": ("nano", "tiny"),
   "vjepa": ("nano", "tiny"),
 }
 SCORED = dict.fromkeys(zoo.FAMILIES, {"pixels@1"}) | {
@@ -44,6 +45,7 @@ SCORED = dict.fromkeys(zoo.FAMILIES, {"pixels@1"}) | {
   "frame_predictors": {"pixels@1", "pixels_flow@1"},
   "pretrain": {"pixels@1"},
   "tracking": {"points@0"},
+  "latent_prediction": {"latents@1"},
   "vjepa": {"features@0"},
 }
 CASES = [(n, v) for n in FILES for v in VARIANTS.get(n, ("nano", "tiny", "small", "base"))]

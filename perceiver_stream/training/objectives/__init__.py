@@ -21,6 +21,7 @@ from perceiver_stream.training.objectives.dense_reading import DenseReading
 from perceiver_stream.training.objectives.flow import Flow
 from perceiver_stream.training.objectives.future_prediction import Config as ObjectiveConfig
 from perceiver_stream.training.objectives.future_prediction import FuturePrediction
+from perceiver_stream.training.objectives.latent_prediction import LatentPrediction
 from perceiver_stream.training.objectives.online_prediction import OnlinePrediction
 from perceiver_stream.training.objectives.pieces import Pieces
 from perceiver_stream.training.objectives.point_tracking import PointTracking
@@ -33,6 +34,7 @@ OBJECTIVES: tuple[type[Objective], ...] = (
   DenseReading,
   OnlinePrediction,
   Pieces,
+  LatentPrediction,
 )
 
 
