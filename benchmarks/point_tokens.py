@@ -10,6 +10,7 @@ with positions. `state` is the recurrent state of 64 points. Random weights of a
 """
 
 import functools
+import pathlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -84,7 +85,8 @@ def trained(config: Any, minutes: float, seed: int, levels: tuple[str, ...]) -> 
 
   function = hk.without_apply_rng(hk.transform(loss))
   rule = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3, weight_decay=1e-2))
-  rate = optax.scale_by_schedule(optax.linear_schedule(0.0, 1.0, 100))
+  warm = lambda count: jnp.minimum((count.astype(jnp.float32) + 1) / 100, 1.0)  # noqa: E731
+  rate = optax.scale_by_schedule(warm)
   rule = optax.chain(rule, rate)
 
   @jax.jit
@@ -94,7 +96,7 @@ def trained(config: Any, minutes: float, seed: int, levels: tuple[str, ...]) -> 
     return optax.apply_updates(params, change), state, value
 
   state, began, number = rule.init(params), time.process_time(), 0
-  for batch in batches(SIDE, levels, 10_000 + 100_000 * seed):
+  for batch in batches(tracker.height, levels, 10_000 + 100_000 * seed):
     if number and time.process_time() - began > 60 * minutes:
       break
     params, state, value = update(params, state, batch)
@@ -115,13 +117,15 @@ def slot_method(name: str) -> clips.Method:
 
 
 def state_table(names: list[str]) -> common.Table:
-  """Returns the size of the recurrent state of 64 points."""
+  """Returns the size of the recurrent state of 64 points, and its ratio to the first."""
   rows = []
   for name in names:
     known = name in point_trackers.names()
     tracker = point_trackers.build(name) if known else point_trackers.load(name).tracker
-    rows.append([name, point_trackers.state_bytes(tracker, 64) / 1024])
-  return common.Table("State of trackers with 64 slots", ["tracker", "KiB"], rows, "")
+    size = point_trackers.state_bytes(tracker, 64) / 1024
+    first = rows[0][1] if rows else size
+    rows.append([pathlib.Path(name).stem if not known else name, size, size / first])
+  return common.Table("State of trackers with 64 slots", ["tracker", "KiB", "x first"], rows, "")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -130,9 +134,10 @@ def main(argv: list[str] | None = None) -> None:
     "model": "tapnext/tiny",
     "levels": "easy",
     "seed": 0,
-    "weights": "tapnext.safetensors",
+    "weights": "",
     "models": "",
     "latents": "stream_perceiver/tiny_positions",
+    "states": "tapnext/tiny,tapnext/base,tapir/tiny,tapir/online_boots",
     "clips": 16,
     "ticks": 24,
     "long": 200,
@@ -142,25 +147,28 @@ def main(argv: list[str] | None = None) -> None:
   tiny = options.tiny
   names = [name for name in options.models.split(",") if name]
   if options.minutes or tiny:
-    config = point_trackers.config(options.model)
+    config = point_trackers.config("tapnext/nano" if tiny else options.model)
     minutes = 1e-4 if tiny else options.minutes
     params, number = trained(config, minutes, options.seed, tuple(options.levels.split(",")))
-    point_trackers.save(options.weights, point_trackers.build(config), params)
-    print(f"{options.weights}: {number} updates")
-    names.append(options.weights)
+    path = pathlib.Path(options.weights or f"{options.output}/tapnext.safetensors")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    point_trackers.save(path, point_trackers.build(config), params)
+    print(f"{path}: {number} updates")
+    names.append(str(path))
   num, ticks, longer, points = (
     (1, 4, 0, 4) if tiny else (options.clips, options.ticks, options.long, 64)
   )
   methods = {name: clips.BASELINES[name] for name in CLASSICAL}
   if not tiny:
     methods |= latent_methods(options.latents)
-  methods |= {name: slot_method(name) for name in names}
+  methods |= {pathlib.Path(name).stem: slot_method(name) for name in names}
   tables = []
   for length, count in ((ticks, num), (longer, max(1, num // 4))):
     if length:
       each = {level: held_out(level, count, length, SIDE, points) for level in LEVELS}
       tables.append(table_of(f"Trackers with slots over {length} ticks", methods, each, points))
-  common.publish("point_tokens", options, [*tables, state_table(names)], about)
+  sizes = state_table(names if tiny else [*names, *options.states.split(",")])
+  common.publish("point_tokens", options, [*tables, sizes], about)
 
 
 if __name__ == "__main__":

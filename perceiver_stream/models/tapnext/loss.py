@@ -44,4 +44,5 @@ def tracking_loss(
 
 
 def _mean(values: Array, where: Array) -> Array:
-  return jnp.sum(jnp.where(where, values, 0.0)) / jnp.maximum(jnp.sum(where), 1)
+  total = jnp.sum(where.astype(jnp.float32))
+  return jnp.sum(jnp.where(where, values, 0.0)) / jnp.maximum(total, 1.0)
