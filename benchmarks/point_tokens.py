@@ -85,14 +85,14 @@ def trained(config: Any, minutes: float, seed: int, levels: tuple[str, ...]) -> 
 
   function = hk.without_apply_rng(hk.transform(loss))
   rule = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3, weight_decay=1e-2))
-  warm = lambda count: jnp.minimum((count.astype(jnp.float32) + 1) / 100, 1.0)  # noqa: E731
-  rate = optax.scale_by_schedule(warm)
+  rate = optax.scale_by_schedule(optax.linear_schedule(0.0, 1.0, 100))
   rule = optax.chain(rule, rate)
 
   @jax.jit
   def update(params: PyTree, state: PyTree, batch: Batch) -> tuple[PyTree, PyTree, jax.Array]:
     value, gradient = jax.value_and_grad(lambda p: function.apply(p, *batch))(params)
-    change, state = rule.update(gradient, state, params)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes counts with rates
+      change, state = rule.update(gradient, state, params)
     return optax.apply_updates(params, change), state, value
 
   state, began, number = rule.init(params), time.process_time(), 0
