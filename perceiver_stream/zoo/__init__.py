@@ -35,6 +35,13 @@ FAMILIES: dict[str, Family] = {
   family.name: family
   for family in (import_module(f"perceiver_stream.models.{name}").FAMILY for name in PACKAGES)
 }
+# Trained by the same loop, but of whole clips: no stream models, and not among `names`.
+OF_CLIPS: dict[str, Family] = {
+  family.name: family
+  for family in (
+    import_module(f"perceiver_stream.models.{name}").FAMILY for name in ("brave.variants",)
+  )
+}
 
 
 def names() -> list[str]:
@@ -66,7 +73,7 @@ def family(config: Any) -> Family:
   Raises:
     TypeError: There is none; a subclass of a family's `Config` does not count.
   """
-  for known in FAMILIES.values():
+  for known in (*FAMILIES.values(), *OF_CLIPS.values()):
     if type(config) is known.config:
       return known
   kind = type(config)

@@ -14,6 +14,7 @@ from perceiver_stream.training.flags import config_files
 FILES = config_files()
 VARIANTS = {name: tuple(family.variants) for name, family in zoo.FAMILIES.items()} | {
   "autoencoder": ("nano", "tiny", "shards", "kinetics"),
+  "brave": ("nano", "tiny"),
   "flow": ("nano", "tiny", "published"),
   "moog": ("nano", "tiny", "movi", "nano_future"),
   "frame_predictors": ("nano", "trecvit", "image_rnn", "conv3d", "video_autoencoder"),
@@ -41,6 +42,7 @@ VARIANTS = {name: tuple(family.variants) for name, family in zoo.FAMILIES.items(
 }
 SCORED = dict.fromkeys(zoo.FAMILIES, {"pixels@1"}) | {
   "autoencoder": {"audio@0", "pixels@0"},
+  "brave": {"views@0"},
   "flow": {"flow@0"},
   "frame_predictors": {"pixels@1", "pixels_flow@1"},
   "pretrain": {"pixels@1"},

@@ -28,6 +28,7 @@ from perceiver_stream.streams import (
   maze,
   mixture,
   mujoco,
+  pulses,
   rooms,
   shard_writer,
   shards,
@@ -76,6 +77,7 @@ def configs(tmp_path_factory):
     "bags": bags.Config(path=f"{folder}/*.mcap", **BARS),
     "lerobot": lerobot.Config(path=str(folder / "lerobot"), **BARS),
     "balls": balls.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_drift=20),
+    "pulses": pulses.Config(max_ticks=25, ticks_per_recording=14),
     "maze": maze.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_night=20),
     "rooms": rooms.Config(
       height=24, width=32, max_ticks=25, ticks_per_recording=14, modalities=rooms.MODALITIES

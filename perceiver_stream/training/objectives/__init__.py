@@ -85,7 +85,7 @@ def register(
 def _of_this_package() -> dict[type, _Kind]:
   """Returns our objectives by the type of their config, those of model families included."""
   kinds = {o.config_type: _Kind(o.name, o) for o in OBJECTIVES}
-  for family in zoo.FAMILIES.values():
+  for family in (*zoo.FAMILIES.values(), *zoo.OF_CLIPS.values()):
     if family.objective:  # imported late: it imports this package
       module, _, name = family.objective.rpartition(".")
       objective: type[Objective] = getattr(importlib.import_module(module), name)
