@@ -130,9 +130,7 @@ def opened(url: str, program: str, camera: pathlib.Path) -> Iterator[Page]:
   arguments += [f"--use-file-for-fake-video-capture={camera}", "--remote-debugging-port=0"]
   with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
     command = [program, *arguments, f"--user-data-dir={profile}", "about:blank"]
-    process = subprocess.Popen(
-      command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
       address = f"127.0.0.1:{_port(pathlib.Path(profile, 'DevToolsActivePort'))}"
       with urllib.request.urlopen(f"http://{address}/json") as reply:
