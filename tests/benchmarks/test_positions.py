@@ -3,6 +3,7 @@
 import importlib
 import pathlib
 
+import numpy as np
 import pytest
 
 FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks"
@@ -24,6 +25,15 @@ def test_clips_are_made_of_images_of_a_video(positions, monkeypatch, tmp_path):
     positions.moved_images(str(path), 99, ticks=3, points=5)
 
 
+def test_simple_predictions_are_those_from_the_sources_alone(positions, monkeypatch):
+  """A clip is still except for a jump, which copying from the tick before it misses."""
+  monkeypatch.setattr(positions, "SOURCES", (5,))
+  noise = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+  frames = np.stack([noise[int(t >= 6)] for t in range(8)])[:, None]
+  jump = -10 * np.log10(np.mean(np.square(frames[6] / 255.0 - frames[5] / 255.0)))
+  np.testing.assert_allclose(positions.baseline_errors(frames, (1,))["copy"][1], jump, rtol=1e-5)
+
+
 def test_a_model_without_positions_is_refused(positions):
   with pytest.raises(ValueError, match="latents have no positions; use .*tiny_positions"):
-    positions.latent_methods("stream_perceiver/nano")
+    positions.models("stream_perceiver/nano")
