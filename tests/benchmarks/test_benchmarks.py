@@ -36,7 +36,16 @@ def common(load):
 SCRIPTS = sorted(
   path.stem
   for path in FOLDER.glob("*.py")
-  if path.stem not in ("common", "depth_parallel_curves", "learning", "photographs", "zoo_parts")
+  if path.stem
+  not in (
+    "chromium",
+    "common",
+    "depth_parallel_curves",
+    "learning",
+    "live_page",
+    "photographs",
+    "zoo_parts",
+  )
 )
 
 
