@@ -67,8 +67,14 @@ class FileSource(Source):
   def ticks(self) -> Iterator[Mapping[str, Any]]:
     """Yields the ticks; see `Source`."""
     period = 1 / self._config.rate_hz if self._config.rate_hz else 0.04
+    with contextlib.closing(iter(streams.open_rows(self._config)[0])) as ticks:
+      yield from self._at_their_times(ticks, period)
+
+  def _at_their_times(
+    self, ticks: Iterator[Mapping[str, Any]], period: float
+  ) -> Iterator[Mapping[str, Any]]:
     due, carries_first = time.monotonic(), False
-    for tick in streams.open_rows(self._config)[0]:
+    for tick in ticks:
       if self._stopped.is_set():
         return
       carries_first |= bool(tick[IS_FIRST])

@@ -81,13 +81,17 @@ class Entries:
       raise DamagedError(
         f"{self._path} is damaged: channel {channel} has a time that no clock gives ({error})."
       ) from error
+    self.check_count(len(times))
     self._count += len(times)
-    if self._count > limits.MAX_MESSAGES:
+    self._times.setdefault(channel, []).append(times)
+    self._places.setdefault(channel, []).append(np.array([*places], np.int64).reshape(-1, 2))
+
+  def check_count(self, more: int) -> None:
+    """Raises RefusedError if with `more` messages there are over `limits.MAX_MESSAGES`."""
+    if self._count + more > limits.MAX_MESSAGES:
       raise limits.RefusedError(
         f"{self._path} refused: it has more than {limits.MAX_MESSAGES} messages; cut it."
       )
-    self._times.setdefault(channel, []).append(times)
-    self._places.setdefault(channel, []).append(np.array([*places], np.int64).reshape(-1, 2))
 
   def topics(self) -> list[Topic]:
     """Returns the topics that were found; channels of one topic and type are one."""

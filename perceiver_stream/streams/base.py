@@ -132,11 +132,33 @@ def make_tick(
   return tick | {IS_FIRST: np.bool_(is_first), TIMESTAMP: np.float64(float(time))}
 
 
+def is_over(state: Mapping[str, int], config: Any) -> bool:
+  """Returns True after the last pass or tick.
+
+  Args:
+    state: With the passes that ended, `loop`, and the ticks so far, `count`.
+    config: With `loops`, -1 is endless, and `max_ticks`, 0 is no limit; the state may be of a run
+      that had other ones.
+  """
+  return 0 <= config.loops <= state["loop"] or 0 < config.max_ticks <= state["count"]
+
+
 def check_state(what: str, state: Any, like: Mapping[str, Any]) -> None:
   """Raises ValueError unless `state` has the keys of `like`, which the same iterator made.
 
-  Nested values are checked if `like` has them; numbers must be numbers.
+  Nested values are checked if `like` has them. Numbers must be whole, and not negative outside
+  nested values, which have times too.
   """
+  _check_form(what, state, like)
+  for name, value in like.items():
+    if isinstance(value, int) and state[name] < 0:
+      raise ValueError(
+        f"{what}: the state to restore has {name}={state[name]}, expected 0 or more; it is damaged, "
+        f"restore an older one."
+      )
+
+
+def _check_form(what: str, state: Any, like: Mapping[str, Any]) -> None:
   if not isinstance(state, Mapping) or set(state) != set(like):
     has = sorted(state) if isinstance(state, Mapping) else repr(state)[:80]
     raise ValueError(
@@ -145,7 +167,7 @@ def check_state(what: str, state: Any, like: Mapping[str, Any]) -> None:
     )
   for name, value in like.items():
     if isinstance(value, Mapping) and value:
-      check_state(f"{what}, {name}", state[name], value)
+      _check_form(f"{what}, {name}", state[name], value)
     if isinstance(value, int) and not isinstance(state[name], int):
       raise ValueError(
         f"{what}: the state to restore has {name}={state[name]!r}, expected a whole number; it was "

@@ -1,4 +1,4 @@
-"""A microphone beside a camera: a second live input, whose sound is put on the clock of the images.
+"""A camera with a microphone: a second live input, whose sound is put on the clock of the images.
 
 Each input states times on a clock of its own, and the two run apart. What they have in common is
 this machine's clock at which frames arrive: the smallest delay from stated to arrival is that of a
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 WINDOW_S = 10.0  # over which the smallest delay is looked for
 APART_S = 0.05  # clocks are brought together again where they are further apart
 _MOST_FRAMES = 256  # that wait for an image: some seconds of sound
+_LOOK_S = 0.1  # waiting ends so long after the stream was closed, at the latest
+_STOP_S = 1.0  # for the thread to end; a read of a device or of a network may take longer
 
 
 class Offset:
@@ -57,13 +59,14 @@ class Microphone:
     is_over: Whether nothing more comes.
   """
 
-  def __init__(self, address: Address, config: Any, is_stated: bool):
+  def __init__(self, address: Address, config: Any, is_stated: bool, closed: threading.Event):
     """Opens it and starts the thread.
 
     Args:
       address: Of the sound.
       config: A `streams.live.Config`.
       is_stated: Whether its times and those of the images are on one clock.
+      closed: Set where the stream is closed; ends waiting in `take`.
 
     Raises:
       LiveError: It cannot be opened, or has no sound.
@@ -72,7 +75,7 @@ class Microphone:
     self._ledger, self._offset, self.is_over = Ledger(address.name, "skip"), Offset(), False
     self._frames: queue.Queue[av.AudioFrame | None] = queue.Queue(_MOST_FRAMES)
     self._heard_s = Fraction(-1)  # end of the newest frame taken, on its own clock
-    self._stop = threading.Event()
+    self._stop, self._closed = threading.Event(), closed
     container = open_live(address, config.timeout_s)
     track = best_track(container, "audio")
     if track is None:
@@ -94,11 +97,14 @@ class Microphone:
       why = "it ended"
     except (av.error.FFmpegError, OSError, ValueError) as error:
       why = reason_of(error, self._config.timeout_s)
+    self._warn(why)
+    self._put(None, track)
+
+  def _warn(self, why: str) -> None:
     if not self._stop.is_set():
       logger.warning(
         "live: %s: %s. Ticks continue without its sound.", self._address.name, why.rstrip(".")
       )
-    self._put(None, track)
 
   def _put(self, frame: av.AudioFrame | None, track: Any) -> None:
     if frame is not None:
@@ -106,7 +112,7 @@ class Microphone:
       self._offset.note(float(_end_s(frame)), time.monotonic())
     while not self._stop.is_set():
       try:
-        self._frames.put(frame, timeout=0.1)
+        self._frames.put(frame, timeout=_LOOK_S)
         return
       except queue.Full:
         continue
@@ -115,13 +121,14 @@ class Microphone:
     """Yields the frames that are there, on the clock of the images.
 
     Args:
-      until: Time of the newest image; of one clock, sound up to there is waited for.
+      until: Time of the newest image; of one clock, sound up to there is waited for. If none comes
+        for `timeout_s`, it is over.
       images: Offset of the images.
     """
     while not self.is_over:
       is_wanted = self._is_stated and self._heard_s < until
       try:
-        frame = self._frames.get(is_wanted, self._config.timeout_s)
+        frame = self._wait() if is_wanted else self._frames.get_nowait()
       except queue.Empty:
         return
       if frame is None:
@@ -129,6 +136,19 @@ class Microphone:
         return
       self._heard_s = _end_s(frame)
       yield self._placed(frame, images)
+
+  def _wait(self) -> av.AudioFrame | None:
+    """Returns the next frame; None at the end, when the stream is closed, or after `timeout_s`."""
+    end = time.monotonic() + self._config.timeout_s
+    while (left := end - time.monotonic()) > 0 and not self._closed.is_set():
+      try:
+        return self._frames.get(timeout=min(left, _LOOK_S))
+      except queue.Empty:
+        continue
+    if not self._closed.is_set():
+      self._warn(f"no sound came for timeout_s={self._config.timeout_s:g}")
+    self._stop.set()
+    return None
 
   def _placed(self, frame: av.AudioFrame, images: Offset) -> av.AudioFrame:
     if not self._is_stated and frame.pts is not None:
@@ -138,9 +158,9 @@ class Microphone:
     return frame
 
   def stop(self) -> None:
-    """Lets the thread end, and waits for it; one that a driver does not let go of is left behind."""
+    """Ends the thread; one that is still blocked in a read after a second is left to end later."""
     self._stop.set()
-    self._thread.join(self._config.timeout_s)
+    self._thread.join(min(_STOP_S, self._config.timeout_s))
 
 
 def _end_s(frame: av.AudioFrame) -> Fraction:

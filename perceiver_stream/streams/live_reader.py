@@ -122,13 +122,13 @@ class Reader:
       if video is None:
         kinds = ", ".join(s.type for s in container.streams) or "nothing"
         raise LiveError(f"live: {self.name} has no video to decode (it has: {kinds}).")
-      wants_sound, beside = self._config.audio_rate_hz > 0, self._address.beside
-      audio = best_track(container, "audio") if wants_sound and beside is None else None
+      wants_sound, second = self._config.audio_rate_hz > 0, self._address.sound
+      audio = best_track(container, "audio") if wants_sound and second is None else None
       video.thread_type = "NONE"  # FFmpeg's own threads hold frames back
       microphone = None
-      if wants_sound and beside is not None:
-        is_stated = self._address.format == beside.format == "lavfi"
-        microphone = Microphone(beside, self._config, is_stated)
+      if wants_sound and second is not None:
+        is_stated = self._address.format == second.format == "lavfi"
+        microphone = Microphone(second, self._config, is_stated, self._stop)
       try:
         self._pass_on(container, _Connection(self, video, audio, microphone))
       finally:

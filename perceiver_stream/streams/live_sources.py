@@ -22,7 +22,7 @@ from perceiver_stream.streams.opening import METADATA, plain_formats
 PUSH = "push:"
 SOURCES = (
   "camera:0, /dev/video0, rtsp://, rtmp://, http://, https://, hls+https://, udp://, srt://, tcp://, "
-  "- (standard input), lavfi:GRAPH or push:NAME; camera:0+microphone:default for sound beside images"
+  "- (standard input), lavfi:GRAPH or push:NAME; camera:0+microphone:default for images and sound"
 )
 _TLS = "tls,tcp,crypto,httpproxy"
 # By scheme: the protocols that its source may use, and the format where the scheme states it.
@@ -47,7 +47,7 @@ _PASSWORD = re.compile(r"(?<=://)[^/?#\s]*@")  # up to the last @: a password ma
 _QUERY = re.compile(r"(://[^?\s]*)\?\S*")
 _LABELS = r"\s*(?:\[[^\[\]]*\]\s*)*"
 _FILTER = re.compile(rf"{_LABELS}(\w+)(?:@\w+)?\s*(?:=[^\[\]]*)?{_LABELS}")
-_BESIDE = re.compile(r"(.+?)[+]((?:microphone|lavfi):.+)")
+_TWO_INPUTS = re.compile(r"(.+?)[+]((?:microphone|lavfi):.+)")
 _CAMERA = re.compile(r"camera:(.+)|(/dev/\w+)")
 # Filters of `lavfi:` that make or change frames, and open no file.
 _FILTERS = frozenset(
@@ -70,14 +70,14 @@ class Address(NamedTuple):
     url: FFmpeg's name for it.
     format: FFmpeg's name of the format or device; None: FFmpeg finds out.
     protocols: FFmpeg's protocols that it may use, between commas; "" where it uses none.
-    beside: A second input, of sound alone.
+    sound: A second input, for sound; None: the sound of the first, if any.
   """
 
   name: str
   url: str
   format: str | None
   protocols: str = ""
-  beside: "Address | None" = None
+  sound: "Address | None" = None
 
 
 def parse(source: str) -> Address:
@@ -86,8 +86,8 @@ def parse(source: str) -> Address:
   Raises:
     ValueError: It is no live source.
   """
-  if beside := _BESIDE.fullmatch(source):
-    return parse(beside[1])._replace(name=hidden(source), beside=_sound(beside[2]))
+  if two := _TWO_INPUTS.fullmatch(source):
+    return parse(two[1])._replace(name=hidden(source), sound=_sound(two[2]))
   if source == "-":
     return Address("standard input", "pipe:0", None, "pipe")
   if camera := _CAMERA.fullmatch(source):

@@ -1,8 +1,9 @@
 """MCAP files: an index of their messages, and the messages.
 
-The whole file is gone through once, chunk by chunk, without unpacking those whose index follows, so
-files without a summary (of recorders that crashed) are read as others are. Indexes are not trusted:
-a message must be where one says. The file is read here and not by the `mcap` package, which lets
+The whole file is gone through once, chunk by chunk, without unpacking those whose indexes follow, so
+files without a summary (of recorders that crashed) are read as others are. Channels are stated inside
+chunks: one that has the first messages of a channel is unpacked. Indexes are not trusted: a message
+must be where one says. The file is read here and not by the `mcap` package, which lets
 headers decide how much memory is taken.
 
 Source: the specification of MCAP, version 0.
@@ -58,6 +59,8 @@ class McapFile:
     self._path, self._ledger = path, ledger
     self._file, self._size = open_regular(path)
     self._chunks: list[_Chunk] = []
+    self._indexes: dict[int, np.ndarray] = {}  # of the newest chunk, by channel: times and places
+    self._indexed = 0  # messages that they state
     self._kept: OrderedDict[int, bytes] = OrderedDict()
     self._schemas: dict[int, str] = {}
     self._entries = Entries(path)
@@ -90,20 +93,20 @@ class McapFile:
   def _scan(self) -> None:
     if self._bytes(0, min(len(MAGIC), self._size)) != MAGIC:
       raise DamagedError(f"{self._path} is no MCAP file: it does not start with {MAGIC!r}.")
-    at, is_indexed = len(MAGIC), True  # of the newest chunk
+    at, is_in_chunk = len(MAGIC), False  # or among its indexes
     while True:
       opcode, length = self._record_at(at)
-      if not is_indexed and opcode != _INDEX:
-        self._walk_chunk(len(self._chunks) - 1)
-        is_indexed = True
+      if is_in_chunk and opcode != _INDEX:
+        self._end_chunk(has_all_indexes=opcode is not None)
+        is_in_chunk = False
       if opcode in (None, _FOOTER, _DATA_END):
         return
       body = at + _RECORD.size
       if opcode == _CHUNK:
         self._add_chunk(body, length)
-        is_indexed = False
-      elif opcode == _INDEX:
-        is_indexed |= self._add_index(self._bytes(body, self._checked(length, at)))
+        is_in_chunk = True
+      elif opcode == _INDEX and is_in_chunk:
+        self._keep_index(self._bytes(body, self._checked(length, at)))
       elif opcode in (_SCHEMA, _CHANNEL, _MESSAGE):
         head = _MESSAGE_HEADER.size if opcode == _MESSAGE else self._checked(length, at)
         self._take(opcode, self._bytes(body, min(head, length)), _OUTSIDE, at)
@@ -134,19 +137,27 @@ class McapFile:
     self._checked(stored, body)
     self._chunks.append(_Chunk(body + start, stored, packing, size))
 
-  def _add_index(self, data: bytes) -> bool:
-    """Adds the messages of one channel in the newest chunk; returns False if it is not known."""
+  def _keep_index(self, data: bytes) -> None:
+    """Keeps the index of one channel until all those of the newest chunk are there."""
     channel, length = unpack_from("<HI", data, 0)
-    if channel not in self._entries.channels or not self._chunks:
-      return False
     if length % 16 or 6 + length > len(data):
       raise DamagedError(f"{self._path} is damaged: an index has {length} bytes.")
-    pairs = np.frombuffer(data, "<u8", length // 8, 6).reshape(-1, 2)
-    number = len(self._chunks) - 1
-    self._entries.add(
-      channel, map(int, pairs[:, 0]), ((number, min(p, 2**62)) for p in map(int, pairs[:, 1]))
-    )
-    return True
+    self._indexes[channel] = np.frombuffer(data, "<u8", length // 8, 6).reshape(-1, 2).copy()
+    self._indexed += length // 16
+    self._entries.check_count(self._indexed)
+
+  def _end_chunk(self, has_all_indexes: bool) -> None:
+    """Adds the messages of the newest chunk, from its indexes if each is of another known channel."""
+    number, indexes, stated = len(self._chunks) - 1, self._indexes, self._indexed
+    self._indexes, self._indexed = {}, 0
+    has_one_each = sum(map(len, indexes.values())) == stated
+    are_known = indexes.keys() <= self._entries.channels.keys()
+    if not (has_all_indexes and indexes and has_one_each and are_known):
+      self._walk_chunk(number)
+      return
+    for channel, pairs in indexes.items():
+      places = ((number, min(place, 2**62)) for place in map(int, pairs[:, 1]))
+      self._entries.add(channel, map(int, pairs[:, 0]), places)
 
   def _walk_chunk(self, number: int) -> None:
     """Indexes a chunk from its contents."""

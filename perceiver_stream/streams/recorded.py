@@ -13,7 +13,13 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import grain
 import numpy as np
 
-from perceiver_stream.streams.base import check_state, exact_rate, make_tick, samples_per_tick
+from perceiver_stream.streams.base import (
+  check_state,
+  exact_rate,
+  is_over,
+  make_tick,
+  samples_per_tick,
+)
 from perceiver_stream.types import ModalitySpec
 
 _MOST_LOST = 100  # observations in a row that cannot be read, after which there is none
@@ -28,7 +34,7 @@ class Recording(Protocol):
     ...
 
   def close(self) -> None:
-    """Lets go of its files."""
+    """Closes its files."""
     ...
 
 
@@ -144,7 +150,7 @@ class RecordedIterator(grain.DatasetIterator):
   def __next__(self) -> dict[str, Any]:
     self._assert_not_closed()
     state, config = self._state, self._config
-    while state["loop"] != config.loops and not 0 < config.max_ticks <= state["count"]:
+    while not is_over(state, config):
       if self._recording is None:
         self._recording = self._open(self._sources[state["file"]], config)
       values = self._recording.read(state["tick"])

@@ -1,7 +1,11 @@
 """ROS 2 bags in SQLite: an index of their messages, and the messages.
 
-A database may hold views and triggers that run for ever, so only tables are read, with a bound on the
-work of each query and on the size of a value.
+A database may hold views, triggers and computed columns that run for ever, so only tables of stored
+columns are read, with a bound on the work of each query and on the size of a value. Messages are
+found by their `rowid`, without a search, also where a table has no key.
+
+The file is read as it is: SQLite neither writes it nor takes over the `-wal` file of a recorder that
+crashed, whose messages count as lost.
 
 Source: the schema of rosbag2_storage_sqlite3.
 """
@@ -20,7 +24,9 @@ from perceiver_stream.streams.damage import DamagedError, Ledger
 
 MAGIC = b"SQLite format 3\0"
 _STEPS = 10_000  # of SQLite's machine, between two looks at how much there were
-_MOST_LOOKS = 100_000  # a message takes about 10 steps
+_MOST_LOOKS = 20 * limits.MAX_MESSAGES // _STEPS  # a message takes about 10 steps
+_LOOKS_TO_READ = 2  # of one message: steps of the reads before count for the first look
+_WAL = "-wal"  # appended to the name of a database: what its recorder had not moved into it
 _BATCH = 4096
 
 
@@ -42,11 +48,12 @@ class SqliteFile:
       DamagedError: It is no bag.
       RefusedError: It asks for more than the limits.
     """
-    self._path, self._ledger, self._looks = path, ledger, 0
+    self._path, self._ledger, self._looks = path, ledger, 0  # looks left
     file, _ = open_regular(path)
     with file:
       if file.read(len(MAGIC)) != MAGIC:
         raise DamagedError(f"{path} is no ROS 2 bag: it is no SQLite database.")
+    self._book_wal()
     uri = f"{pathlib.Path(path).absolute().as_uri()}?mode=ro&immutable=1"
     self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
     try:
@@ -61,14 +68,23 @@ class SqliteFile:
     self._database.close()
 
   def read(self, place: np.ndarray) -> bytes:
-    """Returns the bytes of a message; DamagedError if there is none of this id."""
-    with self._errors():
+    """Returns the bytes of a message; DamagedError if there is none of this `rowid`."""
+    with self._errors(_LOOKS_TO_READ):
       row = self._database.execute(
-        "SELECT data FROM messages WHERE id = ?", (int(place[1]),)
+        "SELECT data FROM messages WHERE rowid = ?", (int(place[1]),)
       ).fetchone()
     if row is None or not isinstance(row[0], bytes):
       raise DamagedError(f"{self._path} is damaged: message {int(place[1])} has no data")
     return row[0]
+
+  def _book_wal(self) -> None:
+    wal = pathlib.Path(self._path + _WAL)
+    if wal.is_file() and (size := wal.stat().st_size):
+      self._ledger.book(
+        "lost",
+        f"{size} bytes of messages are in {wal}, which its recorder left behind, and are not read. To "
+        f'move them into the file, run: sqlite3 {self._path} "PRAGMA wal_checkpoint(TRUNCATE)"',
+      )
 
   def _restrict(self) -> None:
     self._database.execute("PRAGMA trusted_schema = OFF")
@@ -78,12 +94,13 @@ class SqliteFile:
     self._database.set_progress_handler(self._count_looks, _STEPS)
 
   def _count_looks(self) -> int:
-    self._looks += 1
-    return int(self._looks > _MOST_LOOKS)  # anything but 0 ends the query
+    self._looks -= 1
+    return int(self._looks < 1)  # anything but 0 ends the query
 
   @contextlib.contextmanager
-  def _errors(self) -> Iterator[None]:
-    self._looks = 0
+  def _errors(self, looks: int) -> Iterator[None]:
+    """Turns errors of SQLite into DamagedError, also that of a query that takes too many steps."""
+    self._looks = looks
     try:
       yield
     except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
@@ -91,19 +108,32 @@ class SqliteFile:
 
   def _index(self) -> list:
     entries = Entries(self._path)
-    with self._errors():
+    with self._errors(_MOST_LOOKS):
       tables = self._database.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE '%VIRTUAL%'"
       ).fetchmany(1000)
       if missing := {"topics", "messages"} - {str(name) for (name,) in tables}:
         raise DamagedError(f"{self._path} is no ROS 2 bag: it has no table {sorted(missing)}.")
+      self._check_columns()
       topics = self._database.execute("SELECT id, name, type, serialization_format FROM topics")
       for number, *texts in topics.fetchmany(2**16):
-        entries.add_channel(int(number), *(str(text) for text in texts))
-      rows = self._database.execute("SELECT topic_id, id, timestamp FROM messages")
+        if type(number) is not int:
+          raise DamagedError(
+            f"{self._path} is damaged: the topic {str(texts[0])[:80]!r} has an id that is no number."
+          )
+        entries.add_channel(number, *(str(text) for text in texts))
+      rows = self._database.execute("SELECT topic_id, rowid, timestamp FROM messages")
       while batch := rows.fetchmany(_BATCH):
         self._add(entries, batch)
     return entries.topics()
+
+  def _check_columns(self) -> None:
+    for table in ("topics", "messages"):
+      for _, name, *_, hidden in self._database.execute(f"PRAGMA table_xinfo({table})"):
+        if hidden:
+          raise DamagedError(
+            f"{self._path} is no ROS 2 bag: column {str(name)[:80]!r} of its table {table} is computed."
+          )
 
   def _add(self, entries: Entries, batch: list) -> None:
     """Adds rows of topic, id and time."""

@@ -14,7 +14,7 @@ from typing import Any
 import grain
 
 from perceiver_stream.files.record_files import check_chunks
-from perceiver_stream.streams.base import StreamConfig, check_state, exact_rate, make_tick
+from perceiver_stream.streams.base import StreamConfig, check_state, exact_rate, is_over, make_tick
 from perceiver_stream.streams.shard_files import HINT, Index, Layout, Shard, ShardError
 from perceiver_stream.types import ModalitySpec
 from perceiver_stream.utils.paths import user_path
@@ -122,7 +122,7 @@ class ShardIterator(grain.DatasetIterator):
     state, config = self._state, self._config
     if state["tick"] == len(self._ticks):
       state |= {"loop": state["loop"] + 1, "tick": 0}
-    if state["loop"] == config.loops or 0 < config.max_ticks <= state["count"]:
+    if is_over(state, config):
       self._drop()
       raise StopIteration
     values, is_first = self._layout.decode(self._read(self._ticks[state["tick"]]))

@@ -17,6 +17,7 @@ from perceiver_stream.streams.base import (
   StreamConfig,
   check_state,
   exact_rate,
+  is_over,
   make_tick,
   pixels_spec,
 )
@@ -146,7 +147,7 @@ class RecordIterator(grain.DatasetIterator):
 
   def __next__(self) -> dict[str, Any]:
     state, config = self._state, self._config
-    while state["loop"] != config.loops and not 0 < config.max_ticks <= state["count"]:
+    while not is_over(state, config):
       clip = self._clip = self._clip or self._next_clip()
       if clip is None:
         self._next_loop()

@@ -36,6 +36,7 @@ from perceiver_stream.streams.base import (
   audio_spec,
   check_state,
   exact_rate,
+  is_over,
   make_tick,
   pixels_spec,
   samples_per_tick,
@@ -208,7 +209,7 @@ class VideoIterator(grain.DatasetIterator):
   def __next__(self) -> dict[str, Any]:
     self._assert_not_closed()
     state, config = self._state, self._config
-    while state["loop"] != config.loops and not 0 < config.max_ticks <= state["count"]:
+    while not is_over(state, config):
       values = self._read()
       if values is None:
         self._next_file()

@@ -66,6 +66,19 @@ def test_all_ways_to_write_mcap(tmp_path, walk, packing, fields):
     assert_same(one, other)
 
 
+def test_topics_that_start_late_are_there(tmp_path):
+  """Their channel is inside a chunk that has messages of earlier topics too."""
+  entries = [entry for entry in robots.walk(20) if entry[0] == "/imu"]
+  late = [entry for entry in robots.walk(20) if entry[0] in ("/camera", "/joints")]
+  entries += [entry for entry in late if entry[2] > START + 3 * 10**8]
+  entries.sort(key=lambda entry: entry[2])
+  indexed = ticks(robots.write_mcap(tmp_path / "a.mcap", entries, chunk=4000))
+  assert {"imu", "pixels", "joints"} < set(indexed[0])
+  walked = ticks(robots.write_mcap(tmp_path / "b.mcap", entries, chunk=4000, index=False))
+  for one, other in zip(indexed, walked, strict=True):
+    assert_same(one, other)
+
+
 @pytest.mark.parametrize("storage", ["SQLITE3", "MCAP"])
 def test_ros_2_bags(tmp_path, walk, storage):
   folder = robots.write_bag(tmp_path / "bag", robots.walk(), storage)

@@ -1,19 +1,20 @@
 """Recordings that are damaged or made to harm: clear errors, within bounds of memory and time."""
 
 import random
+import re
 import sqlite3
 import struct
 
 import pytest
 import robot_files as robots
 from extras import need
-from stream_checks import BARS
+from stream_checks import BARS, assert_same
 from video_files import number_of
 
 from perceiver_stream import streams
 from perceiver_stream.files.limits import RefusedError
-from perceiver_stream.streams import bags, messages, unpacking
-from perceiver_stream.streams.damage import DamagedError
+from perceiver_stream.streams import bags, mcap_file, messages, rosbag_file, unpacking
+from perceiver_stream.streams.damage import DamagedError, Ledger
 
 need("mcap", "rosbags", "lz4", "zstandard")
 START = robots.START_NS
@@ -58,6 +59,37 @@ def test_a_file_cut_off_is_read_up_to_there(files, tmp_path):
     ticks(tmp_path / "cut.mcap")
   found = ticks(tmp_path / "cut.mcap", on_damage="skip", topics=("pixels",))
   assert [number_of(tick["pixels"]) for tick in found] == [*range(len(found))] and found
+
+
+def records(data):
+  """Returns opcode and end of the records of an MCAP file."""
+  found, at = [], len(mcap_file.MAGIC)
+  while at + 9 <= len(data):
+    opcode, length = struct.unpack_from("<BQ", data, at)
+    at += 9 + length
+    found.append((opcode, at))
+  return found
+
+
+def test_a_file_cut_off_among_the_indexes_of_a_chunk_has_the_messages_of_all(tmp_path):
+  path = robots.write_mcap(tmp_path / "a.mcap", robots.walk(6), chunk=4000)
+
+  def counts():
+    file = mcap_file.McapFile(str(path), Ledger("a", "skip"))
+    file.close()
+    return {topic.name: len(topic.times_ns) for topic in file.topics}
+
+  whole, data = counts(), path.read_bytes()
+  found = records(data)
+  last = max(n for n, (opcode, _) in enumerate(found) if opcode == 6)
+  assert [opcode for opcode, _ in found[last : last + 3]] == [6, 7, 7], "two channels at least"
+  path.write_bytes(data[: found[last + 1][1]])
+  assert counts() == whole
+  empty = (
+    struct.pack("<BQ", 7, 6) + data[found[last][1] + 9 :][:2] + bytes(4)
+  )  # of the first channel
+  path.write_bytes(data[: found[last + 2][1]] + empty + data[found[last + 2][1] :])
+  assert counts() == whole
 
 
 def chunk(path, packed, size, packing=b"zstd"):
@@ -171,6 +203,7 @@ FOR_EVER = (
   "timestamp, x'00' AS data FROM n"
 )
 TOPICS = "CREATE TABLE topics(id INTEGER, name TEXT, type TEXT, serialization_format TEXT)"
+MESSAGES = "CREATE TABLE messages(id, topic_id, timestamp, data)"
 
 
 @pytest.mark.parametrize(
@@ -179,8 +212,14 @@ TOPICS = "CREATE TABLE topics(id INTEGER, name TEXT, type TEXT, serialization_fo
     ([TOPICS, f"CREATE VIEW messages AS {FOR_EVER}"], r"no table \['messages'\]"),
     ([TOPICS, "CREATE TABLE messages(id, topic_id, timestamp)", "INSERT INTO messages VALUES(1,2,'x')"],
      "a topic or time that is no number"),
+    ([TOPICS, "INSERT INTO topics VALUES(NULL,'/a','b','cdr')", MESSAGES],
+     "a.db3 is damaged: the topic '/a' has an id that is no number"),
+    ([TOPICS, "INSERT INTO topics VALUES('x','/a','b','cdr')", MESSAGES],
+     "a.db3 is damaged: the topic '/a' has an id that is no number"),
+    ([TOPICS, "CREATE TABLE messages(id, topic_id, timestamp, data AS (hex(zeroblob(id))))"],
+     "column 'data' of its table messages is computed"),
     ([TOPICS, "CREATE TABLE messages(id, data)"], "no such column: topic_id"),
-    ([TOPICS, "CREATE TABLE messages(id, topic_id, timestamp, data)"], "no topic has images"),
+    ([TOPICS, MESSAGES], "no topic has images"),
   ],
 )  # fmt: skip
 def test_databases_that_are_no_bags(tmp_path, statements, message):
@@ -191,6 +230,78 @@ def test_databases_that_are_no_bags(tmp_path, statements, message):
   database.close()
   with pytest.raises(ValueError, match=message):
     ticks(tmp_path / "a.db3")
+
+
+def rewritten(files, path, columns, values):
+  """Writes the recording with messages in a table of other columns; returns its database, open."""
+  path.write_bytes(files["a.db3"])
+  database = sqlite3.connect(path)
+  database.execute("ALTER TABLE messages RENAME TO stored")
+  database.execute(f"CREATE TABLE messages({columns})")
+  database.execute(f"INSERT INTO messages SELECT {values} FROM stored")
+  database.execute("DROP TABLE stored")
+  database.commit()
+  return database
+
+
+def test_messages_without_a_key_are_found_without_a_search(files, tmp_path):
+  (tmp_path / "whole.db3").write_bytes(files["a.db3"])
+  path = tmp_path / "a.db3"
+  rewritten(files, path, "id, topic_id, timestamp, data", "7, topic_id, timestamp, data").close()
+  for one, other in zip(ticks(path), ticks(tmp_path / "whole.db3"), strict=True):
+    assert_same(one, other)
+
+
+def test_messages_are_read_any_number_of_times(files, tmp_path):
+  """SQLite counts the steps of all uses of a statement together."""
+  (tmp_path / "a.db3").write_bytes(files["a.db3"])
+  file = rosbag_file.SqliteFile(str(tmp_path / "a.db3"), Ledger("a", "stop"))
+  place = file.topics[0].places[0]
+  assert len({file.read(place) for _ in range(3000)}) == 1
+  file.close()
+
+
+def test_a_search_for_a_message_ends_soon(files, tmp_path):
+  """A column may have the name of SQLite's key."""
+  columns = "rowid, topic_id, timestamp, data"
+  database = rewritten(files, tmp_path / "a.db3", columns, "id + 20000, topic_id, timestamp, data")
+  database.execute(
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9000) INSERT INTO messages "
+    "SELECT i, 999, 0, x'00' FROM n"
+  )
+  database.execute("CREATE TABLE last AS SELECT * FROM messages WHERE topic_id != 999")
+  database.execute("DELETE FROM messages WHERE topic_id != 999")
+  database.execute("INSERT INTO messages SELECT * FROM last")
+  database.commit()
+  database.close()
+  with pytest.raises(DamagedError, match="a.db3 is damaged, or no ROS 2 bag: interrupted"):
+    ticks(tmp_path / "a.db3")
+
+
+def test_messages_that_a_crashed_recorder_left_in_its_log_count_as_lost(files, tmp_path, caplog):
+  path, log = tmp_path / "a.db3", tmp_path / "a.db3-wal"
+  path.write_bytes(files["a.db3"])
+  log.touch()
+  whole = ticks(path)
+  database = sqlite3.connect(path)
+  database.execute("PRAGMA journal_mode = WAL")
+  database.execute("PRAGMA wal_autocheckpoint = 0")
+  database.execute("DELETE FROM messages WHERE id > 5")
+  database.commit()
+  for file in (path, log):
+    (tmp_path / f"crashed_{file.name}").write_bytes(file.read_bytes())
+  database.close()
+  crashed = tmp_path / "crashed_a.db3"
+  remedy = re.escape(f'run: sqlite3 {crashed} "PRAGMA wal_checkpoint(TRUNCATE)"')
+  with pytest.raises(
+    DamagedError, match=f"{re.escape(str(crashed))}-wal, which its recorder left.*{remedy}"
+  ):
+    ticks(crashed)
+  assert len(ticks(crashed, on_damage="skip")) == len(whole) and "lost 1" in caplog.text
+  database = sqlite3.connect(crashed)
+  database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+  database.close()
+  assert len(ticks(crashed)) < len(whole)
 
 
 def test_other_files(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from perceiver_stream import streams
-from perceiver_stream.streams import base, synthetic
+from perceiver_stream.streams import base, synthetic, video
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,26 @@ def test_make_tick():
 def test_foreign_states_are_refused(state):
   with pytest.raises(ValueError, match="video: the state to restore has .* expected .*file.*tick"):
     base.check_state("video", state, {"tick": 0, "file": 0})
+
+
+@pytest.mark.parametrize("name", ["tick", "count"])
+def test_negative_positions_are_refused_and_times_are_not(name):
+  like = {"tick": 0, "count": 0, "shown": {"time": 0}}
+  base.check_state("video", like | {"shown": {"time": -4}}, like)
+  with pytest.raises(
+    ValueError, match=f"video: the state to restore has {name}=-1, expected 0 or mo"
+  ):
+    base.check_state("video", like | {name: -1}, like)
+
+
+@pytest.mark.parametrize(
+  ("loop", "loops", "count", "max_ticks", "expected"),
+  [(1, 2, 5, 0, False), (2, 2, 5, 0, True), (3, 2, 5, 0, True), (3, -1, 5, 0, False),
+   (0, 1, 5, 6, False), (0, 1, 5, 5, True), (0, -1, 7, 5, True)],
+)  # fmt: skip
+def test_streams_are_over_after_their_passes_or_ticks(loop, loops, count, max_ticks, expected):
+  config = video.Config(path="a", loops=loops, max_ticks=max_ticks)
+  assert base.is_over({"loop": loop, "count": count}, config) is expected
 
 
 def test_sound_belongs_to_the_time_before_its_tick_and_a_picture_to_the_tick():

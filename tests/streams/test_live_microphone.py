@@ -1,9 +1,10 @@
-"""Sound of a second input beside images, on one clock; and servers that the ffmpeg program plays."""
+"""Images and the sound of a second input, on one clock; and servers that the ffmpeg program plays."""
 
 import dataclasses
 import socket
 import subprocess
 import sys
+import threading
 import time
 from fractions import Fraction
 
@@ -13,7 +14,7 @@ import pytest
 from stream_checks import BARS, assert_same
 
 from perceiver_stream import streams
-from perceiver_stream.streams import live, live_sources
+from perceiver_stream.streams import live, live_microphone, live_sources
 from perceiver_stream.streams.live_microphone import APART_S, WINDOW_S, Microphone, Offset
 
 PICTURE, SOUND = "testsrc=size=96x48:rate=25:duration=1", "sine=frequency=300:duration="
@@ -24,11 +25,11 @@ def ticks(source, **fields):
   return list(streams.open_rows(live.Config(source=source, **QUICK | fields))[0])
 
 
-def test_sound_beside_images_is_as_that_of_one_source():
+def test_sound_of_a_second_input_is_as_that_of_one_source():
   alone = ticks(f"lavfi:{PICTURE}[out0];{SOUND}1[out1]")
-  beside = ticks(f"lavfi:{PICTURE}+lavfi:{SOUND}1")
-  assert len(beside) == 25 and sum(tick["audio_valid"] for tick in beside) >= 23
-  for one, other in zip(alone, beside, strict=True):
+  two = ticks(f"lavfi:{PICTURE}+lavfi:{SOUND}1")
+  assert len(two) == 25 and sum(tick["audio_valid"] for tick in two) >= 23
+  for one, other in zip(alone, two, strict=True):
     assert_same(one, other)
 
 
@@ -61,7 +62,7 @@ def test_a_second_source_that_gives_no_sound(source, message):
 def test_addresses_of_a_camera_with_a_microphone():
   address = live_sources.parse("camera:1+microphone:hw:2")
   assert address[:3] == ("camera:1+microphone:hw:2", "/dev/video1", "v4l2")
-  assert address.beside is not None and address.beside[1:3] == ("hw:2", "alsa")
+  assert address.sound is not None and address.sound[1:3] == ("hw:2", "alsa")
   with pytest.raises(live.LiveError, match="microphone:none cannot be opened.*arecord -l"):
     ticks(f"lavfi:{PICTURE}+microphone:none", timeout_s=5.0)
 
@@ -94,9 +95,10 @@ def test_an_offset_is_kept_until_the_clocks_are_apart():
 
 
 def test_sound_of_another_clock_is_put_on_that_of_the_images():
-  address = live_sources.parse("lavfi:testsrc+lavfi:sine=duration=0.2").beside
+  address = live_sources.parse("lavfi:testsrc+lavfi:sine=duration=0.2").sound
   assert address is not None
-  microphone, images, found = Microphone(address, live.Config(**QUICK), False), Offset(), []
+  microphone = Microphone(address, live.Config(**QUICK), False, threading.Event())
+  images, found = Offset(), []
   images.note(1000.0, time.monotonic())  # images that come now state 1000 s
   deadline = time.monotonic() + 60
   while not microphone.is_over and time.monotonic() < deadline:
@@ -106,6 +108,40 @@ def test_sound_of_another_clock_is_put_on_that_of_the_images():
   assert abs(starts[0] - 1000) < 60, "no tighter, for machines that are busy"
   np.testing.assert_allclose(np.diff(starts), 1024 / 44100, atol=1e-3)
   microphone.stop()
+
+
+@pytest.fixture
+def stalled(monkeypatch):
+  """Opens a microphone that gives nothing and ends no read before the test does."""
+  release = threading.Event()
+
+  def packets(*_):
+    release.wait()
+    yield from ()
+
+  def opened(timeout_s):
+    address, closed = live_sources.parse("lavfi:testsrc+lavfi:sine").sound, threading.Event()
+    assert address is not None
+    config = live.Config(**QUICK | {"timeout_s": timeout_s})
+    return Microphone(address, config, True, closed), closed
+
+  monkeypatch.setattr(live_microphone, "live_packets", packets)
+  yield opened
+  release.set()
+
+
+def test_sound_that_stalls_is_waited_for_once(stalled, caplog):
+  microphone, _ = stalled(0.2)
+  assert list(microphone.take(Fraction(1), Offset())) == [] and microphone.is_over
+  assert caplog.text.count("no sound came for timeout_s=0.2. Ticks continue without its") == 1
+
+
+def test_a_closed_stream_waits_for_no_sound(stalled, caplog):
+  microphone, closed = stalled(3600.0)
+  threading.Timer(0.1, closed.set).start()
+  assert list(microphone.take(Fraction(1), Offset())) == []
+  microphone.stop()  # while its thread is in a read
+  assert "no sound came" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["rtmp", "tcp"])

@@ -1,6 +1,8 @@
 """Every kind of stream keeps the promises of `streams.base`."""
 
+import dataclasses
 import importlib.util
+import itertools
 import json
 import pickle
 
@@ -44,6 +46,7 @@ SILENT = (images.Config, tfrecord.Config, balls.Config, maze.Config, rooms.Confi
 # Their position is a time: a state does not lead back to the same tick, so the tests of exact
 # resumption do not apply; test_live.py and test_push.py have those that do.
 LIVE = ("live",)
+LOOPED = ("video", "shards", "images", "tfrecord", "bags", "lerobot")  # with `loops`
 KINDS = [kind.__name__.rpartition(".")[2] for kind in streams.STREAMS]
 
 
@@ -200,6 +203,21 @@ def test_foreign_states_are_refused(config):
   iterator = iter(streams.open_rows(config)[0])
   with pytest.raises(ValueError, match="state to restore has .*expected"):
     iterator.set_state({"elsewhere": 3})
+
+
+def test_negative_positions_are_refused(config):
+  iterator = iter(streams.open_rows(config)[0])
+  state = iterator.get_state()
+  for name in [name for name, value in state.items() if type(value) is int]:
+    with pytest.raises(ValueError, match=f"state to restore has {name}=-1, expected 0 or more"):
+      iterator.set_state(state | {name: -1})
+
+
+@pytest.mark.parametrize("kind", LOOPED)
+def test_a_state_of_a_later_pass_than_the_last_is_at_the_end(kind, configs):
+  iterator = iter(streams.open_rows(dataclasses.replace(config_of(kind, configs), loops=2))[0])
+  iterator.set_state(iterator.get_state() | {"loop": 3})
+  assert list(itertools.islice(iterator, 1)) == []
 
 
 def test_ticks_for_orbax_and_prefetch_are_restored(resumable):
