@@ -97,6 +97,13 @@ class Config(DenseConfig):
       )
 
 
+def unit_range(raw: Num[Array, "..."]) -> Float[Array, "..."]:
+  """Returns float32 in [0, 1]; integers are divided by 255, other values are unchanged."""
+  if jnp.issubdtype(raw.dtype, jnp.integer):
+    return raw.astype(jnp.float32) / 255.0
+  return raw.astype(jnp.float32)
+
+
 class Pixels(Dense):
   """RGB video; predictions are float32 `[H, W, 3]` in [0, 1], not clipped."""
 
@@ -104,9 +111,7 @@ class Pixels(Dense):
 
   def preprocess(self, raw: Num[Array, "..."]) -> Float[Array, "..."]:
     """Returns float32 in [0, 1]; uint8 is divided by 255, other values are unchanged."""
-    if jnp.issubdtype(raw.dtype, jnp.integer):
-      return raw.astype(jnp.float32) / 255.0
-    return raw.astype(jnp.float32)
+    return unit_range(raw)
 
   def is_cut(self, memory: Memory, value: Float[Array, "B H W 3"]) -> Bool[Array, " B"]:
     """Returns the rows in which `value` follows a cut, or is still after a fade."""

@@ -160,7 +160,7 @@ def is_encoder(path: str | pathlib.Path) -> bool:
   if not path.is_file():
     return False
   flat, metadata = read_arrays(path)
-  if _is_ours(metadata):
+  if is_ours(metadata):
     return metadata["format"] == FORMAT
   return any(known.detect and known.detect(flat) for known in FAMILIES.values())
 
@@ -225,10 +225,11 @@ def read_arrays(path: pathlib.Path) -> tuple[array_files.Flat, dict[str, str]]:
     _refuse_torch(path)
     flat = array_files.read_npz(path) if kind == "npz" else array_files.read_pickle(path)
     flat = array_files.unwrapped(flat)
-  return (flat if _is_ours(metadata) else without_wrappers(flat)), metadata
+  return (flat if is_ours(metadata) else without_wrappers(flat)), metadata
 
 
-def _is_ours(metadata: dict[str, str]) -> bool:
+def is_ours(metadata: dict[str, str]) -> bool:
+  """Returns True if a file was written by this package; safetensors of torch have a format too."""
   return metadata.get("format", "").startswith("perceiver_stream ")
 
 

@@ -23,7 +23,7 @@ from perceiver_stream.utils.paths import user_path
 from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.version import __version__
 from perceiver_stream.zoo import configs
-from perceiver_stream.zoo.clip_encoders import read_arrays
+from perceiver_stream.zoo.clip_encoders import is_ours, read_arrays
 from perceiver_stream.zoo.loading import changed
 
 PACKAGES = ("tapir", "tapnext")
@@ -147,7 +147,7 @@ def is_tracker(path: str | pathlib.Path) -> bool:
   if not path.is_file():
     return False
   flat, metadata = read_arrays(path)
-  if "format" in metadata:
+  if is_ours(metadata):
     return metadata["format"] == FORMAT
   return any(known.detect(known.prepare(flat)) for known in FAMILIES.values())
 

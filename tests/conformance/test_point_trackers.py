@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from trees import assert_close, shaken
 
 from perceiver_stream.inference.slot_tracking import SlotTracker
@@ -121,6 +122,8 @@ def test_published_names_come_back_and_missing_ones_are_listed(name, tmp_path):
   family = point_trackers.family(tracker.config)
   flat = export_params(params, family.rules(tracker.config))
   np.savez(tmp_path / "published.npz", **flat)
+  save_file(flat, tmp_path / "torch.safetensors", {"format": "pt"})  # as torch writes it
+  assert point_trackers.is_tracker(tmp_path / "torch.safetensors")
   changes = vars(tracker.config)  # not all sizes show in shapes
   loaded = point_trackers.load(tmp_path / "published.npz", **changes)
   jax.tree.map(np.testing.assert_array_equal, loaded.params, params)

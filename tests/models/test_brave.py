@@ -53,6 +53,38 @@ def windows_of(config, num):
   return rows.objective, [w for w, _ in zip(rows.windows, range(num), strict=False)]
 
 
+def test_rows_that_lack_sound_or_span_recordings_change_nothing(tmp_path):
+  config = experiment(tmp_path, 1)
+  made, (window,) = windows_of(config, 1)
+  window = {k: jnp.asarray(v) for k, v in window.items()} | {
+    "is_first": jnp.zeros(window["pixels"].shape[:2], bool).at[0].set(True).at[5, 2].set(True)
+  }
+  heard = jnp.ones(window["pixels"].shape[:2], bool).at[3, 1].set(False)
+  window["audio_valid"] = heard
+  params = made.init_params(jax.random.key(0), {})
+  learn, key = jax.jit(made.loss_and_grad), jax.random.key(1)
+  first = made.initial_state(params, 4)
+  found = []
+  for fill in (jnp.nan, 0.5):
+    missing = window | {"audio": window["audio"].at[3, 1].set(fill)}
+    missing["pixels"] = missing["pixels"].at[6:, 2].set(int(100 * jnp.nan_to_num(fill)))
+    found.append(learn(params, first, missing, key))
+  assert found[0][0][1].scores["views@0"].valid.tolist() == [[True, False, False, True]]
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(found[0]))
+  jax.tree.map(np.testing.assert_array_equal, *found)
+  nothing = window | {"audio_valid": jnp.zeros_like(heard)}
+  (loss, aux), _ = learn(params, first, nothing, key)
+  assert loss == 0
+  jax.tree.map(np.testing.assert_array_equal, aux.next_state, first)
+
+
+def test_pixels_of_any_type_are_in_the_unit_range(tmp_path):
+  made, (window,) = windows_of(experiment(tmp_path, 1), 1)
+  floats = window | {"pixels": window["pixels"].astype(np.float32) / 255}
+  one, two = (made.views(w)["narrow_video"] for w in (window, floats))
+  np.testing.assert_allclose(one, two, atol=1e-6)
+
+
 def test_views_are_parts_of_the_window(tmp_path):
   config = experiment(tmp_path, 1, model=dataclasses.replace(nano(), broad_video=True))
   config.objective = objective.Config(window=6, narrow_frames=2, narrow_step=2, broad_step=3)

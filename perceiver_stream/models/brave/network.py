@@ -4,12 +4,13 @@ Source: Broaden Your Views for Self-Supervised Video Learning, 2103.16559; googl
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from perceiver_stream.models.brave.config import Config
 from perceiver_stream.models.tsm_resnet import ResNetV2, TowerOutput
@@ -54,8 +55,8 @@ class Brave(NamedTuple):
     init: `(rng, views) -> (params, state)`.
     embed: `(params, state, views, mode=EVAL) -> ({view: TowerOutput}, state)`, of the views given.
     project: `(params, state, features, mode=EVAL) -> (Projected, state)`.
-    loss: `(params, state, views, mode=TRAIN, stop_gradient=True) -> (loss, (Loss, state))`. The
-      state passes through the narrow tower, then for each broad view through its tower, the head of
+    loss: `(params, state, views, mode=TRAIN, stop_gradient=True, valid=None) -> (loss, (Loss,
+      state))`; rows with `valid` False are in no term, but in batch norms. The state passes through the narrow tower, then for each broad view through its tower, the head of
       its features and that of the narrow ones.
     config: Its config.
   """
@@ -83,9 +84,14 @@ class _Network:
     return {name: self._tower(name, views, mode) for name in VIEWS if name in views}
 
   def loss(
-    self, views: Mapping[str, Array], mode: NormMode = TRAIN, stop_gradient: bool = True
+    self,
+    views: Mapping[str, Array],
+    mode: NormMode = TRAIN,
+    stop_gradient: bool = True,
+    valid: Bool[Array, " B"] | None = None,
   ) -> tuple[Array, Loss]:
     """Returns the mean of two terms for each broad view, and their parts."""
+    pair = partial(bootstrap_regression, stop_gradient=stop_gradient, valid=valid)
     features = {NARROW: self._tower(NARROW, views, mode).features}
     terms, first = {}, None
     for name in list(self.towers)[1:]:
@@ -93,8 +99,8 @@ class _Network:
       broad = self.head(features[name], mode)
       narrow = self.head(features[NARROW], mode)
       one, other = f"{name}_to_narrow", f"narrow_to_{name}"
-      terms[one] = bootstrap_regression(broad.h, narrow.z, stop_gradient=stop_gradient)
-      terms[other] = bootstrap_regression(narrow.h, broad.z, stop_gradient=stop_gradient)
+      terms[one] = pair(broad.h, narrow.z)
+      terms[other] = pair(narrow.h, broad.z)
       first = first or narrow
     assert first is not None
     return jnp.mean(jnp.stack(list(terms.values()))), Loss(terms, first, features)

@@ -1,15 +1,19 @@
 """BraVe's objective: in each window, a narrow clip and a broad view of the same moment.
 
 The broad view is the whole window, as frames, as sound, or both; the narrow one a short clip in it.
+A row that lacks an observation, or spans two recordings, does not count: a row that counts takes its
+place, so that statistics of batch norms are of observed windows only.
 The running statistics of batch norms are the state that is carried, saved and resumed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
+from perceiver_stream.modalities import pixels
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.brave.config import Config as BraveConfig
 from perceiver_stream.models.brave.network import BROAD_AUDIO, BROAD_VIDEO, NARROW, build
@@ -18,7 +22,13 @@ from perceiver_stream.nn.augment.crops import resize
 from perceiver_stream.nn.log_mel import log_mel
 from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.streams.sampling import span_length
-from perceiver_stream.training.objectives.base import Aux, Objective, Score, check_window
+from perceiver_stream.training.objectives.base import (
+  Aux,
+  Objective,
+  Score,
+  check_window,
+  whole_rows,
+)
 from perceiver_stream.training.objectives.teacher import MONITORED, collapse_scores
 from perceiver_stream.types import Observation
 
@@ -106,13 +116,15 @@ class BroadenViews(Objective):
     self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
   ) -> tuple[Float[Array, ""], Aux]:
     """Returns the mean of the terms of all broad views, with its other results."""
-    assert rng is not None
-    views = self.views(window, rng)
-    stop = self.config.stop_gradient
-    loss, (parts, after) = self.towers.loss(params, state, views, stop_gradient=stop)
-    rows = window["pixels"].shape[1]
-    error = jnp.broadcast_to(loss, (1, rows))
-    score = Score(error, {"orthogonal": jnp.ones((1, rows))}, jnp.ones((1, rows), bool))
+    if rng is None:
+      raise ValueError("brave: views are random; give a key as rng.")
+    valid = whole_rows(window, self.needs)
+    views = self.views(_filled(window, self.needs, valid), rng)
+    options = {"stop_gradient": self.config.stop_gradient, "valid": valid}
+    loss, (parts, after) = self.towers.loss(params, state, views, **options)
+    after = jax.tree.map(lambda new, old: jnp.where(jnp.any(valid), new, old), after, state)
+    error = jnp.broadcast_to(loss, (1, valid.size))
+    score = Score(error, {"orthogonal": jnp.ones((1, valid.size))}, valid[None])
     scores = {str(ScoreKey("views", 0)): score}
     scores |= collapse_scores(parts.narrow.z, score.valid, self.config.healthy_rank)
     found = after, scores, {}
@@ -125,7 +137,7 @@ class BroadenViews(Objective):
     """
     c, model = self.config, self.model.config
     keys = [None] * 3 if rng is None else list(jax.random.split(rng, 3))
-    frames = jnp.moveaxis(jnp.asarray(window["pixels"]), 0, 1).astype(jnp.float32) / 255
+    frames = jnp.moveaxis(pixels.unit_range(jnp.asarray(window["pixels"])), 0, 1)
     span = span_length(c.narrow_frames, c.narrow_step)
     start = jnp.zeros((), jnp.int32)
     if keys[0] is not None and c.narrow_start == "random":
@@ -165,3 +177,15 @@ class BroadenViews(Objective):
     views = {NARROW: clip}
     views |= {BROAD_VIDEO: clip} if model.broad_video else {}
     return views | ({BROAD_AUDIO: jnp.zeros((2, 16, c.num_mels))} if model.broad_audio else {})
+
+
+def _filled(window: Observation, names: Sequence[str], valid: Bool[Array, " B"]) -> Observation:
+  """Returns the window with rows that count in place of the others; zeros if none counts."""
+  rows, count = jnp.arange(valid.size), jnp.maximum(jnp.sum(valid), 1)
+  counting = jnp.argsort(~valid, stable=True)
+  source = jnp.where(valid, rows, counting[rows % count])
+  filled = dict(window)
+  for name in names:
+    taken = jnp.asarray(window[name])[:, source]
+    filled[name] = jnp.where(jnp.any(valid), taken, jnp.zeros_like(taken))
+  return filled

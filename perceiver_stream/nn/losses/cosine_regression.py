@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 
 def floored_unit(x: Float[Array, "... D"], floor: float = 1e-5) -> Float[Array, "... D"]:
@@ -33,7 +33,11 @@ def cosine_regression(
 
 
 def bootstrap_regression(
-  prediction: Float[Array, "B D"], target: Float[Array, "B D"], *, stop_gradient: bool = True
+  prediction: Float[Array, "B D"],
+  target: Float[Array, "B D"],
+  *,
+  stop_gradient: bool = True,
+  valid: Bool[Array, " B"] | None = None,
 ) -> Float[Array, ""]:
   """Returns the mean `cosine_regression` over a batch, without gradient to the target.
 
@@ -41,6 +45,12 @@ def bootstrap_regression(
     prediction: Output of a predictor on one view.
     target: Projection of the other view.
     stop_gradient: If False, the gradient reaches the target too: the ablation that collapses.
+    valid: False for pairs that do not count; 0 if none does. None: all count.
   """
   target = jax.lax.stop_gradient(target) if stop_gradient else target
-  return jnp.mean(cosine_regression(prediction, target))
+  error = cosine_regression(prediction, target)
+  if valid is None:
+    return jnp.mean(error)
+  return jnp.sum(jnp.where(valid, error, 0.0)) / jnp.maximum(
+    jnp.sum(valid.astype(error.dtype)), 1.0
+  )

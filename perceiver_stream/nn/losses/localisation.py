@@ -46,11 +46,11 @@ def localisation_logits(
       code, which is harmless while it is positive; otherwise it is masked. Default False.
   """
   maps = heat_maps(images, sounds)
-  regions = _weighted(maps, jax.nn.sigmoid((maps - positive) / softness))
+  regions = _weighted(maps, (maps - positive) / softness)
   own = jnp.diagonal(regions)[:, None]
   own_map = jnp.diagonal(maps, axis1=0, axis2=1).transpose(2, 0, 1)
   threshold = positive if negative is None else negative
-  background = _weighted(own_map, 1 - jax.nn.sigmoid((own_map - threshold) / softness))[:, None]
+  background = _weighted(own_map, (threshold - own_map) / softness)[:, None]
   diagonal = jnp.eye(maps.shape[0], dtype=bool)
   others = jnp.where(diagonal, regions * _RELEASED_DIAGONAL if as_released else _MASKED, regions)
   return jnp.concatenate([own, others, background], axis=1) / temperature
@@ -61,6 +61,7 @@ def localisation_loss(logits: Float[Array, "B K"]) -> Float[Array, ""]:
   return jnp.mean(jax.nn.logsumexp(logits, axis=1) - logits[:, 0])
 
 
-def _weighted(maps: Float[Array, "*B h w"], weights: Float[Array, "*B h w"]) -> Float[Array, "*B"]:
-  total = jnp.sum(weights, axis=(-2, -1))
-  return jnp.sum(maps * weights, axis=(-2, -1)) / total
+def _weighted(maps: Float[Array, "*B h w"], logits: Float[Array, "*B h w"]) -> Float[Array, "*B"]:
+  """Returns means by the sigmoids of `logits`; finite also where all of them round to 0."""
+  weights = jax.nn.softmax(jax.nn.log_sigmoid(logits), axis=(-2, -1))
+  return jnp.sum(maps * weights, axis=(-2, -1))

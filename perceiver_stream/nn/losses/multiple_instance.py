@@ -111,6 +111,8 @@ def _scores(
   """Returns scores of clips with all candidates, of all clips with the own candidates, and own."""
   batch = clips.shape[0]
   weight = jnp.ones(batch) if valid is None else jnp.asarray(valid, jnp.float32)
+  if valid is not None:  # what is missing may be NaN, which must not reach a gradient
+    candidates = jnp.where(weight[:, None, None] > 0, candidates, 0.0)
   others, every = all_rows(candidates, axis_name), all_rows(clips, axis_name)
   row = jnp.einsum("bd,kcd->bkc", clips, others) / temperature
   column = jnp.einsum("kd,bcd->bkc", every, candidates) / temperature

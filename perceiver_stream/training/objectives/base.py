@@ -1,7 +1,7 @@
 """`Objective`, its loss's results, and helpers that find the pairs of ticks that count."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -173,6 +173,16 @@ def flag(window: Mapping[str, Array], name: str) -> Bool[Array, "W B"]:
   """Returns the validity flags of a modality at every tick."""
   leading = window[name].shape[:2]
   return jnp.asarray(window.get(valid_key(name), jnp.ones(leading, bool)), bool)
+
+
+def whole_rows(
+  window: Mapping[str, Array], names: Sequence[str], first: int = 0
+) -> Bool[Array, " B"]:
+  """Returns True for rows that lack no observation from tick `first` on, in one recording."""
+  found = jnp.stack([jnp.all(flag(window, name)[first:], axis=0) for name in names]).all(axis=0)
+  if IS_FIRST not in window:
+    return found
+  return found & ~jnp.any(jnp.asarray(window[IS_FIRST], bool)[first + 1 :], axis=0)
 
 
 def known(target: Num[Array, "N ..."], valid: Bool[Array, " N"]) -> Num[Array, "N ..."]:

@@ -92,6 +92,31 @@ def test_samples_without_text_do_not_count_and_a_batch_without_text_costs_only_s
   assert nothing == sound
 
 
+@pytest.mark.parametrize("name", ["asymmetric", "symmetric", "mmv"])
+def test_missing_text_may_be_nan(name):
+  losses = {
+    "asymmetric": lambda x, t: multiple_instance.asymmetric_nce(x, t, valid=VALID),
+    "symmetric": lambda x, t: multiple_instance.symmetric_nce(x, t, valid=VALID),
+    "mmv": lambda x, t: multiple_instance.mmv_loss(x, Y, x, t, text_valid=VALID),
+  }
+  learn = jax.jit(jax.value_and_grad(losses[name], argnums=(0, 1)))
+  missing = learn(X, TEXT.at[1].set(jnp.nan).at[5].set(jnp.nan))
+  jax.tree.map(np.testing.assert_array_equal, missing, learn(X, TEXT))
+
+
+@pytest.mark.parametrize("softness", [0.03, 0.001])
+def test_an_image_that_is_all_object_has_a_finite_background(softness):
+  images, sounds = jnp.ones((2, 3, 3, 4)), jnp.ones((2, 4))  # all cosines are 1
+
+  def loss(images):
+    logits = localisation.localisation_logits(images, sounds, softness=softness)
+    return localisation.localisation_loss(logits), logits
+
+  (_, logits), grad = jax.jit(jax.value_and_grad(loss, has_aux=True))(images)
+  np.testing.assert_allclose(0.07 * logits[:, -1], 1.0, rtol=1e-5)
+  assert jnp.all(jnp.isfinite(grad))
+
+
 def test_unit_length_has_a_finite_gradient_at_zero():
   grad = jax.grad(lambda x: jnp.sum(contrastive.unit_length(x)))(jnp.zeros((2, 3)))
   assert jnp.all(jnp.isfinite(grad))
