@@ -28,5 +28,10 @@ def main() -> None:
     guard = Guard(args.host, args.max_clients)
     app = ModelApp(inference.load(args.model), guard)
     running.run(
-      app.application(), args.host, args.port, MAX_MESSAGE_BYTES, f"/?token={guard.token}"
+      app.application(),
+      args.host,
+      args.port,
+      MAX_MESSAGE_BYTES,
+      f"/?token={guard.token}",
+      opens=False,
     )

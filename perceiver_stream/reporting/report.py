@@ -17,6 +17,7 @@ from perceiver_stream.reporting.run_files import REPORT
 from perceiver_stream.reporting.runs import Run, Series, read_run, summarise_run
 from perceiver_stream.reporting.runs import summarise as summarise
 from perceiver_stream.utils import atomic
+from perceiver_stream.utils.addresses import hidden, hidden_in
 from perceiver_stream.version import __version__
 
 NUM_STRIPS = 3  # the newest, the first and one between
@@ -187,8 +188,8 @@ def _strips(run: Run) -> str:
 
 
 def _config(config: Mapping[str, Any]) -> str:
-  """Returns every field with the flag that sets it."""
-  lines = [f"--config.{key}={json.dumps(value)}" for key, value in _flat(config)]
+  """Returns every field with the flag that sets it; addresses are without their passwords."""
+  lines = [f"--config.{key}={json.dumps(hidden_in(value))}" for key, value in _flat(config)]
   if not lines:
     return ""
   text = html.escape("\n".join(lines))
@@ -198,7 +199,7 @@ def _config(config: Mapping[str, Any]) -> str:
 def _changes(changes: Iterable[tuple[int, str, str]]) -> str:
   """Returns a table of the fields that were changed where the run was resumed."""
   rows = "".join(
-    f"<tr><th>{window}</th><td>{html.escape(field)}</td><td>{html.escape(change)}</td></tr>"
+    f"<tr><th>{window}</th><td>{html.escape(field)}</td><td>{html.escape(hidden(change))}</td></tr>"
     for window, field, change in changes
   )
   heads = "<tr><th>from window</th><th>field</th><th>change</th></tr>"

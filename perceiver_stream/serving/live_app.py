@@ -139,6 +139,7 @@ class _Connection:
   def __init__(self, app: LiveApp, socket: Any):
     self._app, self._socket, self._engine = app, socket, app.engine
     self._viewer = app.engine.hub.viewer()
+    self._sender = 0  # number of the claim of the camera; 0 without one
     self._ready, self._sending = asyncio.Event(), asyncio.Lock()
     self._ready.set()
 
@@ -157,14 +158,14 @@ class _Connection:
     group.cancel_scope.cancel()
 
   def close(self) -> None:
-    """Leaves the hub, and gives the camera free."""
+    """Leaves the hub, and releases the camera."""
     self._viewer.close()
     if isinstance(self._engine.source, BrowserSource):
       self._engine.source.release(self)
 
   async def _show(self) -> None:
     """Sends the newest message whenever the viewer has shown the one before."""
-    await self._tell("welcome", **self._engine.facts())
+    await self._send("welcome", **self._engine.facts())
     while True:
       await self._ready.wait()
       message = await self._viewer.next()
@@ -185,9 +186,9 @@ class _Connection:
         await self._take(content)
       except MessageError as error:  # of anybody: counted, answered, and nothing more
         self._app.refused += 1
-        await self._tell("note", text=str(error), is_error=True)
+        await self._send("note", text=str(error), is_error=True)
       except (ValueError, OSError, RuntimeError) as error:
-        await self._tell("note", text=str(error), is_error=True)
+        await self._send("note", text=str(error), is_error=True)
 
   async def _take(self, content: bytes | str) -> None:
     if isinstance(content, bytes):
@@ -199,7 +200,7 @@ class _Connection:
     elif order.get("do") == "camera":
       await self._claim(_of(order, "on", bool))
     elif text := await asyncio.to_thread(self._app.order, order):
-      await self._tell("note", text=text, is_error=False)
+      await self._send("note", text=text, is_error=False)
 
   async def _claim(self, is_on: bool) -> None:
     source = self._engine.source
@@ -207,31 +208,31 @@ class _Connection:
       raise ValueError(f"The images come from {source.about}; no camera is used.")
     if not is_on:
       source.release(self)
-    is_mine = is_on and source.claim(self)
-    if is_on and not is_mine:
-      await self._tell(
+    self._sender = source.claim(self) if is_on else 0
+    if is_on and not self._sender:
+      await self._send(
         "note", text="Another page sends its camera; stop that first.", is_error=True
       )
-    await self._tell("camera", on=is_mine)
+    await self._send("camera", on=bool(self._sender))
 
   async def _camera(self, content: bytes) -> None:
-    """Takes an image, and tells the browser that it may send the next one."""
+    """Takes an image, and lets the browser send the next one."""
     header, arrays = unpack(content)
-    source = self._engine.source
-    if not isinstance(source, BrowserSource) or not source.claim(self):
+    source, sender = self._engine.source, self._sender
+    if not isinstance(source, BrowserSource) or not sender:
       raise MessageError("camera: images are not expected from this page.")
     jpeg, pcm = arrays.get("jpeg"), arrays.get("pcm")
     if jpeg is None:
       raise MessageError("camera: the message has no array 'jpeg'.")
     try:
       captured_s = _number(header, "captured_s")
-      await asyncio.to_thread(source.put, captured_s, jpeg.tobytes(), pcm)
+      await asyncio.to_thread(source.put, sender, captured_s, jpeg.tobytes(), pcm)
     finally:
-      await self._tell(
+      await self._send(
         "taken", sequence=header.get("sequence") if _is_int(header.get("sequence")) else 0
       )
 
-  async def _tell(self, kind: str, **content: Any) -> None:
+  async def _send(self, kind: str, **content: Any) -> None:
     async with self._sending:
       await self._socket.send_json({"kind": kind, **content})
 

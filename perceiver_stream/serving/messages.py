@@ -71,7 +71,12 @@ def unpack(message: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
       raise MessageError(
         f"message: array {name!r} {list(shape)} ends at byte {end} of {len(message)}; send all of it."
       )
-    arrays[name] = np.frombuffer(message, dtype, count, at).reshape(shape)
+    try:
+      arrays[name] = np.frombuffer(message, dtype, count, at).reshape(shape)
+    except ValueError as error:  # no bytes, and dimensions whose product NumPy cannot hold
+      raise MessageError(
+        f"message: array {name!r} {list(shape)}: {error}; send it flat."
+      ) from error
     at = end
   if at != len(message):
     raise MessageError(f"message: {len(message) - at} bytes are left after the arrays.")

@@ -5,7 +5,7 @@ import contextlib
 import socket
 from typing import Any
 
-from perceiver_stream.serving.guard import LOCAL
+from perceiver_stream.serving.guard import LOCAL, is_wildcard
 from perceiver_stream.utils.optional import require
 
 
@@ -14,7 +14,7 @@ def add_address(parser: argparse.ArgumentParser, *, port: int, clients: int) -> 
   parser.add_argument(
     "--host", default=LOCAL[0], help="address to bind (default: this machine only)"
   )
-  parser.add_argument("--port", type=int, default=port, help=f"0 is a free one (default: {port})")
+  parser.add_argument("--port", type=_port, default=port, help=f"0 is a free one (default: {port})")
   parser.add_argument("--max_clients", type=int, default=clients, help="connections at a time")
 
 
@@ -27,7 +27,9 @@ def check_installed() -> None:
     raise ValueError(str(error)) from error
 
 
-def run(application: Any, host: str, port: int, max_message_bytes: int, path: str) -> None:
+def run(
+  application: Any, host: str, port: int, max_message_bytes: int, path: str, *, opens: bool = True
+) -> None:
   """Serves until ctrl-C or SIGTERM, then shuts down: streams end, learners finish their window.
 
   Args:
@@ -36,6 +38,7 @@ def run(application: Any, host: str, port: int, max_message_bytes: int, path: st
     port: To bind; 0 takes a free one.
     max_message_bytes: Of a WebSocket message; longer ones end their connection.
     path: Of the printed address, with the token.
+    opens: Whether the address is a page for a browser.
 
   Raises:
     ImportError: The extra `live` is missing.
@@ -54,11 +57,29 @@ def run(application: Any, host: str, port: int, max_message_bytes: int, path: st
   )
   server = uvicorn.Server(config)
   with _bound(host, port) as bound, contextlib.suppress(KeyboardInterrupt):
-    name = f"[{host}]" if ":" in host else host
-    print(f"Open http://{name}:{bound.getsockname()[1]}{path}", flush=True)
-    if host not in LOCAL:
-      print("Others on this network who have the address can watch and steer it.", flush=True)
+    print(greeting(host, bound.getsockname()[1], path, opens=opens), flush=True)
     server.run(sockets=[bound])
+
+
+def greeting(host: str, port: int, path: str, *, opens: bool = True) -> str:
+  """Returns the lines that are printed at the start: an address that works, and who may use it."""
+  name = host
+  if is_wildcard(host):
+    name = "::1" if ":" in host else LOCAL[0]
+  address = f"http://{f'[{name}]' if ':' in name else name}:{port}{path}"
+  lines = [f"{'Open' if opens else 'Serving at'} {address}"]
+  if is_wildcard(host):
+    lines.append(f"Other machines: the same with an IP address of this machine in place of {name}.")
+  if host not in LOCAL:
+    lines.append("Others on this network who have the address can watch and steer it.")
+  return "\n".join(lines)
+
+
+def _port(text: str) -> int:
+  """Returns a port of an option."""
+  if not text.isascii() or not text.isdigit() or int(text) > 65535:
+    raise argparse.ArgumentTypeError(f"{text!r} is no port; use 0 to 65535")
+  return int(text)
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -13,8 +13,8 @@ from perceiver_stream import streams
 from perceiver_stream.serving.camera_frames import decode_jpeg, sound_of
 from perceiver_stream.serving.messages import MessageError
 from perceiver_stream.streams import live
-from perceiver_stream.streams.live_sources import hidden
 from perceiver_stream.types import IS_FIRST, ModalitySpec
+from perceiver_stream.utils.addresses import hidden
 
 CAPTURED = "captured_s"  # in ticks of a browser: seconds on its clock
 _SENDER = "sender"  # likewise: number of the browser
@@ -131,7 +131,7 @@ class BrowserSource(Source):
 
     Args:
       specs: Of `pixels`, and of `audio` if sound is used.
-      rate_hz: Ticks per second that the browser is asked for.
+      rate_hz: Images per second that the browser should send.
 
     Raises:
       ValueError: There are no pixels.
@@ -154,14 +154,14 @@ class BrowserSource(Source):
     """Images that newer ones replaced on the server; browsers count their own."""
     return self._push.dropped
 
-  def claim(self, sender: object) -> bool:
-    """Lets `sender` send; returns False while another one does. Its first tick has `is_first`."""
+  def claim(self, sender: object) -> int:
+    """Lets `sender` send, and returns its number for `put`; 0 while another one sends."""
     with self._lock:
       if self._sender not in (None, sender):
-        return False
+        return 0
       if self._sender is None:
         self._sender, self._senders = sender, self._senders + 1
-      return True
+      return self._senders
 
   def release(self, sender: object) -> None:
     """Lets another one send, if `sender` did."""
@@ -169,24 +169,41 @@ class BrowserSource(Source):
       if self._sender is sender:
         self._sender = None
 
-  def put(self, captured_s: float, jpeg: bytes, pcm: np.ndarray | None) -> None:
-    """Takes an image and the sound before it; called by one thread at a time.
+  def put(self, number: int, captured_s: float, jpeg: bytes, pcm: np.ndarray | None) -> None:
+    """Takes an image and the sound before it. The first tick of a number has `is_first`.
+
+    Args:
+      number: As `claim` returned it.
+      captured_s: On the clock of the sender.
+      jpeg: The image.
+      pcm: Sound, int16 `[samples]`; None without.
 
     Raises:
-      MessageError: They cannot be used.
+      MessageError: They cannot be used, or the sender has released the camera.
     """
     image = decode_jpeg(jpeg, self.size)
     if not np.isfinite(captured_s):
       raise MessageError("camera: the time is not finite.")
+    uses_sound = pcm is not None and self.num_samples
+    sound = sound_of(pcm, self.num_samples) if uses_sound else None
+    with self._lock:
+      if self._sender is None or number != self._senders:
+        raise MessageError("camera: this page has released the camera; start it again.")
+      try:
+        self._put(number, captured_s, image, sound)
+      except ValueError as error:  # two within the resolution of the clock
+        raise MessageError(str(error)) from error
+
+  def _put(
+    self, number: int, captured_s: float, image: np.ndarray, sound: np.ndarray | None
+  ) -> None:
+    """Adds a tick to the stream; its values have one time, so they stay together."""
     now = time.monotonic()
-    try:
-      self._push.put(CAPTURED, np.float64(captured_s), now)
-      self._push.put(_SENDER, np.float64(self._senders), now)
-      if pcm is not None and self.num_samples:
-        self._push.put("audio", sound_of(pcm, self.num_samples), now)
-      self._push.put("pixels", image, now)
-    except ValueError as error:  # two at the same time
-      raise MessageError(str(error)) from error
+    self._push.put(CAPTURED, np.float64(captured_s), now)
+    self._push.put(_SENDER, np.float64(number), now)
+    if sound is not None:
+      self._push.put("audio", sound, now)
+    self._push.put("pixels", image, now)
 
   def ticks(self) -> Iterator[Mapping[str, Any]]:
     """Yields the ticks of all senders; see `Source`."""

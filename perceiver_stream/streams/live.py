@@ -20,10 +20,11 @@ from perceiver_stream.streams.base import CROPS, StreamConfig, audio_spec, pixel
 from perceiver_stream.streams.live_buffer import POLICIES
 from perceiver_stream.streams.live_iterator import LiveIterator
 from perceiver_stream.streams.live_reader import Reader
-from perceiver_stream.streams.live_sources import PUSH, hidden, parse
+from perceiver_stream.streams.live_sources import PUSH, parse
 from perceiver_stream.streams.live_sources import LiveError as LiveError
 from perceiver_stream.streams.push import Push as Push
 from perceiver_stream.types import ModalitySpec
+from perceiver_stream.utils.addresses import hidden
 
 
 @dataclass(kw_only=True)

@@ -10,7 +10,8 @@ import grain
 
 from perceiver_stream.streams.base import check_state, exact_rate, make_tick
 from perceiver_stream.streams.live_buffer import Buffer, EndOfSource, LiveTick, Pulse
-from perceiver_stream.streams.live_sources import LiveError, hidden
+from perceiver_stream.streams.live_sources import LiveError
+from perceiver_stream.utils.addresses import hidden
 
 logger = logging.getLogger(__name__)
 

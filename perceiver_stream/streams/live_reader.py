@@ -17,8 +17,9 @@ from perceiver_stream.streams.live_buffer import Buffer, Pulse
 from perceiver_stream.streams.live_iterator import Start
 from perceiver_stream.streams.live_microphone import Microphone, Offset
 from perceiver_stream.streams.live_sampler import Sampler, Shown
-from perceiver_stream.streams.live_sources import Address, LiveError, hidden, open_live, reason_of
+from perceiver_stream.streams.live_sources import Address, LiveError, open_live, reason_of
 from perceiver_stream.streams.media import best_track, decode_packet, live_packets
+from perceiver_stream.utils.addresses import hidden
 
 logger = logging.getLogger(__name__)
 

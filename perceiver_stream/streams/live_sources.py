@@ -18,6 +18,7 @@ import av.error
 from perceiver_stream.files import limits
 from perceiver_stream.streams.media import reason
 from perceiver_stream.streams.opening import METADATA, plain_formats
+from perceiver_stream.utils.addresses import hidden
 
 PUSH = "push:"
 SOURCES = (
@@ -43,8 +44,6 @@ _TIMEOUT = ("rtsp", "rtsps", "udp", "srt", "tcp")  # protocols with an option of
 # By protocol: the format that opens further addresses, within the protocols of its scheme.
 _FOLLOWS = {"http": "hls", "https": "hls", "rtsp": "rtsp", "rtsps": "rtsp"}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_PASSWORD = re.compile(r"(?<=://)[^/?#\s]*@")  # up to the last @: a password may have some
-_QUERY = re.compile(r"(://[^?\s]*)\?\S*")
 _LABELS = r"\s*(?:\[[^\[\]]*\]\s*)*"
 _FILTER = re.compile(rf"{_LABELS}(\w+)(?:@\w+)?\s*(?:=[^\[\]]*)?{_LABELS}")
 _TWO_INPUTS = re.compile(r"(.+?)[+]((?:microphone|lavfi):.+)")
@@ -105,15 +104,6 @@ def parse(source: str) -> Address:
       f"command line --config=online:tiny --config.stream.path=...."
     )
   raise ValueError(f"live: source={hidden(source)!r} is no live source; use {SOURCES}.")
-
-
-def hidden(text: str) -> str:
-  """Returns a text without the users, passwords and queries of the addresses in it.
-
-  >>> hidden("rtsp://me:secret@camera/1?token=5")
-  'rtsp://***@camera/1?***'
-  """
-  return _QUERY.sub(r"\1?***", _PASSWORD.sub("***@", text))
 
 
 def open_live(address: Address, timeout_s: float) -> av.container.InputContainer:

@@ -169,6 +169,17 @@ def test_what_was_not_finite_and_what_was_changed_on_resume_is_shown(tmp_path):
   assert "Changed on resume" in page and row in page and Checker(page).wrong == []
 
 
+def test_passwords_of_addresses_are_not_shown(tmp_path):
+  one, other = "rtsp://me:secret@camera/1", "http://camera/2?password=secret"
+  stream = {"source": one, "parts": [{"path": other}, other], "rate_hz": 25.0}
+  (tmp_path / "config.json").write_text(json.dumps({"_type": "x.Config", "stream": stream}))
+  line = {"window": 1, "ticks": 8, "changed": {"stream.source": f"{one} -> {other}"}}
+  (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+  page = report.write_report(tmp_path).read_text()
+  assert "secret" not in page and "--config.stream.rate_hz=25.0" in page
+  assert page.count("rtsp://***@camera/1") == 2 and page.count("http://camera/2?***") == 3
+
+
 def test_a_run_without_changes_has_no_table_of_them(page):
   assert "Changed on resume" not in page and "observations not finite" not in page
 

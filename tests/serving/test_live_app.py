@@ -215,6 +215,8 @@ def test_a_browser_sends_its_camera_and_only_one_does(session) -> None:
     assert "not expected" in next_of(other, "note")[0]["text"]
     mine.send_json({"do": "camera", "on": False})
     next_of(mine, "camera")
+    mine.send_bytes(camera_message())  # that was encoded when the page stopped
+    assert "not expected" in next_of(mine, "note")[0]["text"]
     other.send_json({"do": "camera", "on": True})
     assert next_of(other, "camera")[0]["on"]
     other.send_bytes(camera_message(13.0))

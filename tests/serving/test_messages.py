@@ -49,6 +49,7 @@ def _message(text: bytes, rest: bytes = b"") -> bytes:
     (_message(b'{"arrays":[["x","float64",[9,9]]]}', b"abc"), "ends at byte"),
     (_message(b'{"arrays":[["x","uint8",[1]]]}', b"abc"), "2 bytes are left"),
     (_message(b'{"arrays":[["x","uint8",[99999,99999,99999]]]}'), "ends at byte"),
+    (_message(b'{"arrays":[["x","float64",[0' + b",2147483647" * 3 + b"]]]}"), "send it flat"),
   ],
 )
 def test_messages_that_are_none_are_refused_by_name(message, reason) -> None:

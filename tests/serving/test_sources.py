@@ -1,10 +1,14 @@
-"""Sources of a live page close what they read from."""
+"""Sources of a live page: files are closed, and a browser's images are those of its claim."""
 
+import numpy as np
 import pytest
+from jpegs import jpeg
 
 from perceiver_stream import streams
-from perceiver_stream.serving.sources import FileSource
+from perceiver_stream.serving.messages import MessageError
+from perceiver_stream.serving.sources import CAPTURED, BrowserSource, FileSource
 from perceiver_stream.streams import synthetic
+from perceiver_stream.types import IS_FIRST, ModalitySpec
 
 
 @pytest.mark.parametrize("how", ["end", "stop", "leave"])
@@ -22,3 +26,39 @@ def test_files_are_closed_at_the_end_and_when_stopped(how, monkeypatch):
   assert len(list(ticks)) == {"end": 2, "stop": 0, "leave": 0}[how]
   with pytest.raises(ValueError, match="a closed iterator"):
     rows[0]._assert_not_closed()
+
+
+@pytest.fixture
+def source():
+  source = BrowserSource({"pixels": ModalitySpec(shape=(16, 24, 3), dtype="uint8")}, 25.0)
+  yield source
+  source.stop()
+
+
+def test_each_sender_starts_a_recording_and_late_images_of_the_one_before_are_refused(source):
+  one, other = object(), object()
+  ticks, found = source.ticks(), []
+
+  def put(number: int, captured_s: float) -> None:
+    source.put(number, captured_s, jpeg(), None)
+    tick = next(ticks)
+    found.append((float(tick[CAPTURED]), bool(tick[IS_FIRST])))
+
+  first = source.claim(one)
+  assert source.claim(one) == first and source.claim(other) == 0
+  put(first, 1.0)
+  put(first, 2.0)
+  source.release(one)
+  with pytest.raises(MessageError, match="released the camera; start it again"):
+    put(first, 3.0)
+  second = source.claim(other)
+  with pytest.raises(MessageError, match="released the camera"):
+    put(first, 4.0)  # was being decoded while the other one claimed
+  put(second, 5.0)
+  put(second, 6.0)
+  assert found == [(1.0, True), (2.0, False), (5.0, True), (6.0, False)]
+
+
+def test_a_time_that_is_not_finite_is_refused(source):
+  with pytest.raises(MessageError, match="not finite"):
+    source.put(source.claim(source), np.nan, jpeg(), None)

@@ -23,6 +23,7 @@ from perceiver_stream.streams.damage import Ledger
 from perceiver_stream.streams.live_buffer import EndOfSource
 from perceiver_stream.streams.live_reader import Reader
 from perceiver_stream.streams.live_sampler import Sampler, Shown
+from perceiver_stream.utils.addresses import hidden
 
 TEST_PICTURE = "lavfi:testsrc=size=96x48:rate=25:duration=1"
 QUICK = BARS | {"when_faster": "wait", "timeout_s": 60.0, "reconnect_wait_s": 0.0}
@@ -183,7 +184,7 @@ def test_errors_of_opening_name_the_source_and_the_remedy(source, text):
   ],
 )
 def test_messages_have_no_credentials(text, expected):
-  assert live_sources.hidden(text) == expected
+  assert hidden(text) == expected
 
 
 def test_errors_and_logs_have_no_credentials(caplog):
