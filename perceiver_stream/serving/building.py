@@ -22,6 +22,7 @@ from perceiver_stream.training.objectives.readout_base import why_unreadable
 from perceiver_stream.training.parts import blank, fit
 from perceiver_stream.types import ModalitySpec
 from perceiver_stream.utils.paths import user_path
+from perceiver_stream.zoo.loading import readout_names
 
 
 def stream_config(source: str, like: Any, *, loops: bool = False) -> streams.StreamConfig:
@@ -95,7 +96,8 @@ def make_session(
     weights: File or bundled name of `loaded`, which may hold a tracker of points too.
 
   Raises:
-    ValueError: The model does not fit the stream, or cannot learn by the objective.
+    ValueError: The model does not fit the stream, or cannot learn by the objective; the file of
+      the tracker is damaged.
   """
   specs = streams.specs(config.stream)
   if loaded is None:
@@ -122,10 +124,17 @@ def _tracker(loaded: Loaded, weights: str) -> tuple[Tracker, Any] | None:
   """
   if why_unreadable(loaded.model):
     return None
-  try:
+  if weights and _has_tracker(weights):
     learner, params = load_tracker(weights)
     return learner.readout, params
-  except (ValueError, OSError):  # it has none
-    readout = point_readout.build(point_readout.Config())
-    learner = TrackerLearner(loaded.model, loaded.params, readout)
-    return readout, learner.init_params(jax.random.PRNGKey(0), blank_tick(loaded.model))
+  readout = point_readout.build(point_readout.Config())
+  learner = TrackerLearner(loaded.model, loaded.params, readout)
+  return readout, learner.init_params(jax.random.PRNGKey(0), blank_tick(loaded.model))
+
+
+def _has_tracker(weights: str) -> bool:
+  """Returns True if a model's file has a tracker of points; raises ValueError if it is damaged."""
+  try:
+    return "points" in readout_names(weights)
+  except FileNotFoundError:  # the folder of a run
+    return False

@@ -27,21 +27,21 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"
   """
   found = image_size(data) if data[:2] == b"\xff\xd8" else None
   if found is None:
-    raise MessageError("camera: the image is no JPEG.")
+    raise MessageError("image: it is no JPEG.")
   if found[0] * found[1] > MAX_PIXELS or found != size:
     raise MessageError(
-      f"camera: the image has {found[0]} x {found[1]} pixels, expected {size[0]} x {size[1]}; scale "
+      f"image: it has {found[0]} x {found[1]} pixels, expected {size[0]} x {size[1]}; scale "
       f"it before it is sent."
     )
   if data.count(_SCAN) > MAX_SCANS:
-    raise MessageError(f"camera: the JPEG has more than {MAX_SCANS} scans; send a baseline JPEG.")
+    raise MessageError(f"image: the JPEG has more than {MAX_SCANS} scans; send a baseline JPEG.")
   cv2 = opencv()
   try:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
   except cv2.error as error:
-    raise MessageError("camera: the JPEG cannot be decoded.") from error
+    raise MessageError("image: the JPEG cannot be decoded.") from error
   if image is None or image.shape != (*size, 3):  # turned by its orientation
-    raise MessageError("camera: the JPEG cannot be decoded to the size that its header has.")
+    raise MessageError("image: the JPEG cannot be decoded to the size that its header has.")
   return np.ascontiguousarray(image[..., ::-1])
 
 

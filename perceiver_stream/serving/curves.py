@@ -3,7 +3,7 @@
 import json
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -67,19 +67,21 @@ class Curves:
     return True
 
 
-def write_log(folder: pathlib.Path, config: ExperimentConfig, curves: Curves) -> None:
-  """Writes the config and the log of a run into its folder."""
+def write_log(
+  folder: pathlib.Path, config: ExperimentConfig, records: Iterable[Mapping[str, Any]]
+) -> None:
+  """Writes the config and the log of a run, records as of `Curves.lines`, into its folder."""
   (folder / run_files.CONFIG).write_text(to_json(config) + "\n", encoding="utf-8")
-  lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in curves.lines)
+  lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in records)
   (folder / run_files.METRICS).write_text(lines, encoding="utf-8")
 
 
-def report(config: ExperimentConfig, curves: Curves) -> str:
-  """Returns the report of the stream so far, one HTML file; nothing stays on the disk."""
+def report(config: ExperimentConfig, records: Iterable[Mapping[str, Any]]) -> str:
+  """Returns the report of records as of `Curves.lines`, an HTML file; nothing stays on the disk."""
   with tempfile.TemporaryDirectory() as folder:
     run = pathlib.Path(folder, "live")
     run.mkdir()
-    write_log(run, config, curves)
+    write_log(run, config, records)
     return report_html(read_run(run))
 
 

@@ -44,11 +44,12 @@ class Engine:
     self._thread.start()
 
   def stop(self) -> None:
-    """Ends the source, and the thread after its tick."""
+    """Ends the source, the thread after its tick, and the learner after its window."""
     self._is_stopping = True
     self.source.stop()
     if self._thread.is_alive():
       self._thread.join()
+    self.session.close()
 
   def facts(self) -> dict[str, Any]:
     """Returns facts for a page before its first tick, as JSON values."""
@@ -129,27 +130,27 @@ class Engine:
   def _arrays(self, view: View, header: dict[str, Any]) -> dict[str, np.ndarray]:
     """Returns the images of a tick; numbers that belong to them are added to the header."""
     arrays: dict[str, np.ndarray] = {}
-    seen, outputs = view.seen, self.session.watcher.outputs
+    results, outputs = view.results, self.session.watcher.outputs
     if view.frame is not None:
       arrays["input"] = view.frame
     if "pixels" in outputs:
       arrays["predicted"] = np.stack(
-        [outputs["pixels"].picture(x) for x in seen.predicted["pixels"]]
+        [outputs["pixels"].picture(x) for x in results.predicted["pixels"]]
       )
-    if seen.flow is not None:
-      fastest = float(np.percentile(np.hypot(*np.moveaxis(seen.flow, -1, 0)), 99))
+    if results.flow is not None:
+      fastest = float(np.percentile(np.hypot(*np.moveaxis(results.flow, -1, 0)), 99))
       self._fastest_px = max(0.25, fastest, 0.95 * self._fastest_px)
-      arrays["flow"] = flow_to_rgb(seen.flow, self._fastest_px)
+      arrays["flow"] = flow_to_rgb(results.flow, self._fastest_px)
       header["flow_px"] = round(self._fastest_px, 3)
-    if seen.latents is not None:
+    if results.latents is not None:
       arrays["latents"] = np.where(
-        seen.latents.visible[:, None], seen.latents.position, np.float32(np.nan)
+        results.latents.visible[:, None], results.latents.position, np.float32(np.nan)
       ).astype(np.float32)
     if view.owners is not None:
       arrays["owners"] = view.owners
     if "audio" in outputs and outputs["audio"].metric_name == "lsd":
-      arrays["heard"] = _levels(seen.target["audio"])
-      arrays["predicted_sound"] = _levels(seen.predicted["audio"])
+      arrays["heard"] = _levels(results.target["audio"])
+      arrays["predicted_sound"] = _levels(results.predicted["audio"])
     return arrays
 
 
@@ -161,9 +162,9 @@ def _levels(log_mel: np.ndarray) -> np.ndarray:
 
 def _points(view: View) -> list[dict[str, Any]]:
   """Returns the tracked points as JSON."""
-  if view.seen.points is None:
+  if view.results.points is None:
     return []
-  position, visible = view.seen.points
+  position, visible = view.results.points
   return [
     {
       "id": point,

@@ -1,4 +1,4 @@
-"""Online learning beside a model that watches: the training step of `training`, in its own thread.
+"""Online learning of a model that watches a stream: the training step of `training`, in a thread.
 
 A window has the ticks and the loss of `training.train`. It starts from the state that the watching
 model had before the window's first tick, so windows may be left out. Where ticks come faster than
@@ -81,7 +81,8 @@ class OnlineLearner:
     config: The experiment.
     is_on: If False, ticks are not learned from.
     progress: Of learning.
-    problem: Why learning was turned off by itself; "" if it was not.
+    problem: Why learning was turned off by itself; "" if it was not, or was turned on again.
+    is_lost: True after a step that failed: it had given its memory away, and the parameters with it.
   """
 
   def __init__(
@@ -111,6 +112,7 @@ class OnlineLearner:
         f"online_prediction, or watch only: --no_learning."
       )
     self.config, self.is_on, self.progress, self.problem = config, True, Progress(), ""
+    self.is_lost = False
     self._objective, self._waits = objective, waits
     self._mesh = make_mesh(config.mesh, 1)
     optimizer = scaled(make_optimizer(config.optimizer))
@@ -121,13 +123,20 @@ class OnlineLearner:
     self._step = step.make_train_step(objective.loss_and_grad, optimizer, sharding, 1)
     self._ticks: deque[tuple[Mapping[str, np.ndarray], PyTree]] = deque(maxlen=objective.num_ticks)
     self._new, self._rate = 0, config.optimizer.learning_rate
-    self._thread = ThreadPoolExecutor(1, "learning")
+    self._thread = _one_thread()
     self._running: Future[tuple[PyTree, step.StepInfo]] | None = None
 
   @property
   def learning_rate(self) -> float:
     """Learning rate after the warm-up."""
     return self._rate
+
+  def turn(self, is_on: bool) -> None:
+    """Turns learning on or off; raises ValueError if there are no parameters to learn any more."""
+    if is_on:
+      self._check_kept("learn")
+      self.problem = ""
+    self.is_on = is_on
 
   def set_learning_rate(self, rate: float) -> None:
     """Changes the learning rate, from the next window on; raises ValueError."""
@@ -166,16 +175,31 @@ class OnlineLearner:
     self._new = 0
 
   def trees(self) -> dict[str, Any]:
-    """Returns the content of a checkpoint that `training.train` resumes, by name, as numpy."""
-    if self._running is not None:
-      self._running.exception()
+    """Returns the content of a checkpoint that `training.train` resumes, by name, as numpy.
+
+    Waits for the window that is computed; may be called from any thread.
+
+    Raises:
+      ValueError: A step has failed, and the parameters were lost.
+    """
+    return self._thread.submit(self._trees).result()  # between two windows
+
+  def close(self) -> None:
+    """Ends the thread, after the window that it computes; the next window starts another."""
+    thread, self._thread = self._thread, _one_thread()
+    thread.shutdown()
+
+  def _trees(self) -> dict[str, Any]:
+    self._check_kept("save")
     state = jax.device_get(self._state)
     learner = state._replace(params=(), opt_state=state.opt_state.inner)
     return {"params": state.params, "learner": learner}
 
-  def close(self) -> None:
-    """Ends the thread, after the window that it computes."""
-    self._thread.shutdown(cancel_futures=True)
+  def _check_kept(self, what: str) -> None:
+    if self.is_lost:
+      raise ValueError(
+        f"{what}: the parameters were lost in a step that failed; restart the server."
+      )
 
   def _learn(
     self, ticks: list[tuple[Mapping[str, np.ndarray], PyTree]], rate: float
@@ -190,10 +214,15 @@ class OnlineLearner:
       model_state=jax.device_put(self._start(ticks), self._sharding.model_state),
       opt_state=opt_state._replace(factor=factor),
     )
-    self._state, info = self._step(state, place(self._mesh, 1, window))
-    params = jax.device_put(copied(self._state.params), jax.devices()[0])
-    info = jax.device_get(info._replace(predictions={}, scores={}))
-    return jax.block_until_ready(params), info
+    window = place(self._mesh, 1, window)
+    try:
+      self._state, info = self._step(state, window)
+      params = jax.device_put(copied(self._state.params), jax.devices()[0])
+      info = jax.device_get(info._replace(predictions={}, scores={}))
+      return jax.block_until_ready(params), info
+    except Exception:
+      self.is_lost = True
+      raise
 
   def _start(self, ticks: list[tuple[Mapping[str, np.ndarray], PyTree]]) -> PyTree:
     """Returns a copy of the state before a window, as the objective has it."""
@@ -209,7 +238,7 @@ class OnlineLearner:
     running, self._running = self._running, None
     try:
       params, info = running.result()
-    except Exception as error:  # its state may be lost; the stream goes on without learning
+    except Exception as error:  # the stream continues without learning
       self.is_on, self.problem = False, f"learning stopped: {type(error).__name__}: {error}"
       return None
     p = self.progress
@@ -222,6 +251,11 @@ class OnlineLearner:
         f"rate."
       )
     return params
+
+
+def _one_thread() -> ThreadPoolExecutor:
+  """Returns an executor of one thread, which starts with its first task."""
+  return ThreadPoolExecutor(1, "learning")
 
 
 @jax.jit

@@ -1,6 +1,7 @@
 """The web application of a trained model: sessions with a state each, by WebSocket and HTTP."""
 
 import asyncio
+import contextlib
 import secrets
 import threading
 import time
@@ -70,6 +71,8 @@ class Stepper:
     """Returns a tick `[1, ...]` of all inputs; those that the client left out are not valid."""
     specs, sent = input_specs(self._loaded), dict(arrays)
     if "jpeg" in sent and "pixels" in specs:
+      if "pixels" in sent:
+        raise MessageError("tick: it has both 'jpeg' and 'pixels'; send one of them.")
       shape = specs["pixels"].shape
       sent["pixels"] = decode_jpeg(sent.pop("jpeg").tobytes(), (shape[0], shape[1]))
     if unknown := sorted(set(sent) - set(specs)):
@@ -110,6 +113,7 @@ class ModelApp:
     self.loaded, self.guard, self.max_sessions = loaded, guard, max_sessions
     self.sessions: dict[str, Stepper] = {}
     self.refused = 0  # messages that could not be used
+    self._starting = 0  # sessions that have their place, but no state yet
 
   def application(self) -> Any:
     """Returns the ASGI application; needs the extra `live`."""
@@ -153,19 +157,26 @@ class ModelApp:
     if reason := self.guard.refusal(request):
       return text_reply(reason, 403)
     self._forget_idle()
-    if len(self.sessions) >= self.max_sessions:
+    if len(self.sessions) + self._starting >= self.max_sessions:
       return text_reply(f"There are {self.max_sessions} sessions, the most; end one.", 429)
+    self._starting += 1
+    try:
+      session = await asyncio.to_thread(Stepper, self.loaded)
+    finally:
+      self._starting -= 1
     name = secrets.token_urlsafe(12)
-    self.sessions[name] = await asyncio.to_thread(Stepper, self.loaded)
+    self.sessions[name] = session
     return reply({"session": name}, status=201)
 
   async def step(self, request: Any) -> Any:
     """Steps a session by the tick in the body, and returns the answer."""
     if reason := self.guard.refusal(request):
       return text_reply(reason, 403)
+    self._forget_idle()
     session = self.sessions.get(request.path_params["id"])
     if session is None:
       return text_reply("There is no such session; start one by POST /sessions.", 404)
+    session.used_s = time.monotonic()
     body = await _bounded_body(request)
     if body is None:
       return text_reply(f"A tick has at most {MAX_MESSAGE_BYTES} bytes.", 413)
@@ -192,8 +203,10 @@ class ModelApp:
     if not self.guard.enter():
       await socket.close(_TOO_MANY, "There are too many clients.")
       return
+    gone = require("starlette.websockets", "live").WebSocketDisconnect
     try:
-      await self._serve(socket)
+      with contextlib.suppress(OSError, gone):
+        await self._serve(socket)
     finally:
       self.guard.leave()
 

@@ -20,7 +20,7 @@ from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.serving import curves
 from perceiver_stream.serving.curves import Curves
 from perceiver_stream.serving.learning import OnlineLearner, Progress, with_start
-from perceiver_stream.serving.watcher import Seen, Watcher, inputs_of
+from perceiver_stream.serving.watcher import TickResults, Watcher, inputs_of
 from perceiver_stream.training.checkpoints import Checkpoints
 from perceiver_stream.training.config import ExperimentConfig
 from perceiver_stream.types import IS_FIRST, ModalitySpec, valid_key
@@ -35,8 +35,8 @@ class View(NamedTuple):
   Attributes:
     tick: Its number, from 1.
     is_first: True if a recording starts with it.
-    frame: The image, RGB; None if the model sees none.
-    seen: Results of the model.
+    frame: The image, RGB; None if the model has no images.
+    results: Of the model.
     known: For each displacement, True if a prediction of this tick was made.
     scores: Errors by `"<output>@<displacement>"` and predictor.
     owners: Index of the latent that owns each cell of the image; None if it was not computed.
@@ -48,7 +48,7 @@ class View(NamedTuple):
   tick: int
   is_first: bool
   frame: np.ndarray | None
-  seen: Seen
+  results: TickResults
   known: np.ndarray
   scores: dict[str, dict[str, float]]
   owners: np.ndarray | None
@@ -121,12 +121,12 @@ class Session:
         self._drop_points()
       before = self.watcher.state
       owners = self._owned(inputs, before)
-      seen, known = self.watcher.observe(inputs)
+      results, known = self.watcher.observe(inputs)
       if self.learner is not None:
         params = self.learner.offer(inputs, before)
         self.watcher.params = self.watcher.params if params is None else params
       self.ticks += 1
-      scores = self._scores(seen, known, inputs, is_first)
+      scores = self._scores(results, known, inputs, is_first)
       progress = self.learner.progress if self.learner else Progress()
       loss = progress.loss if np.isfinite(progress.loss) else None
       self.curves.add(scores, loss=loss, skipped=progress.skipped)
@@ -136,7 +136,7 @@ class Session:
         self.ticks,
         is_first,
         frame,
-        seen,
+        results,
         known,
         scores,
         owners,
@@ -181,8 +181,8 @@ class Session:
         self.watcher.stop_point(slot)
 
   def set_learning(self, is_on: bool) -> None:
-    """Turns learning on or off; raises ValueError if there is nothing that learns."""
-    self._learner().is_on = is_on
+    """Turns learning on or off; raises ValueError if nothing learns, or its parameters were lost."""
+    self._learner().turn(is_on)
 
   def set_learning_rate(self, rate: float) -> None:
     """Changes the learning rate; raises ValueError."""
@@ -198,36 +198,40 @@ class Session:
         self.learner.restart()
 
   def report(self) -> str:
-    """Returns the report of the stream so far, an HTML file."""
+    """Returns the report of the stream so far, an HTML file; the stream does not wait for it."""
     with self._lock:
-      return curves.report(self.config, self.curves)
+      records = list(self.curves.lines)
+    return curves.report(self.config, records)
 
   def save(self, folder: pathlib.Path) -> pathlib.Path:
     """Writes a run with one checkpoint, which `inference.load` reads, and returns its folder.
+
+    The stream does not wait for it.
 
     Args:
       folder: That holds the runs; the run gets a new one in it, named by the time.
 
     Raises:
-      ValueError: Nothing is learned.
+      ValueError: Nothing is learned, or the parameters were lost.
       CheckpointError: It cannot be written.
     """
     learner = self._learner()
+    trees = learner.trees()
     with self._lock:
-      trees, windows = learner.trees(), learner.progress.updates
-      run = _new_folder(folder)
-      config = codec.from_dict(codec.to_dict(self.config) | {"run_dir": str(run)})
-      score = self.curves.running.total()
-      journal = {"lines": 0, "running": {}, "not_finite": 0.0, "non_finite": {}}
-      meta = {"config": codec.to_dict(config), "stream": {}, "journal": journal}
-      with Checkpoints(run, config.checkpoints) as checkpoints:
-        checkpoints.save(windows, trees, meta, score)
-        checkpoints.wait()
-      curves.write_log(run, config, self.curves)
+      windows, score = learner.progress.updates, self.curves.running.total()
+      records = list(self.curves.lines)
+    run = _new_folder(folder)
+    config = codec.from_dict(codec.to_dict(self.config) | {"run_dir": str(run)})
+    journal = {"lines": 0, "running": {}, "not_finite": 0.0, "non_finite": {}}
+    meta = {"config": codec.to_dict(config), "stream": {}, "journal": journal}
+    with Checkpoints(run, config.checkpoints) as checkpoints:
+      checkpoints.save(windows, trees, meta, score)
+      checkpoints.wait()
+    curves.write_log(run, config, records)
     return run
 
   def close(self) -> None:
-    """Ends the learner's thread."""
+    """Ends the learner's thread, after its window; another tick starts it again."""
     if self.learner is not None:
       self.learner.close()
 
@@ -255,11 +259,15 @@ class Session:
     return np.asarray(jax.device_get(found.owns.argmax(axis=-1)))[0, 0].astype(np.int32)
 
   def _scores(
-    self, seen: Seen, known: np.ndarray, inputs: Mapping[str, np.ndarray], is_first: bool
+    self,
+    results: TickResults,
+    known: np.ndarray,
+    inputs: Mapping[str, np.ndarray],
+    is_first: bool,
   ) -> dict[str, dict[str, float]]:
     """Returns the errors of the predictions of this tick, and those of the baselines."""
     scores = {}
-    for name, errors in seen.errors.items():
+    for name, errors in results.errors.items():
       if name not in inputs or not inputs.get(valid_key(name), np.ones(1, bool))[0]:
         continue
       for i, d in enumerate(self.watcher.displacements):

@@ -184,8 +184,7 @@ class BrowserSource(Source):
     image = decode_jpeg(jpeg, self.size)
     if not np.isfinite(captured_s):
       raise MessageError("camera: the time is not finite.")
-    uses_sound = pcm is not None and self.num_samples
-    sound = sound_of(pcm, self.num_samples) if uses_sound else None
+    sound = None if pcm is None or not self.num_samples else sound_of(pcm, self.num_samples)
     with self._lock:
       if self._sender is None or number != self._senders:
         raise MessageError("camera: this page has released the camera; start it again.")

@@ -36,7 +36,7 @@ class Points(NamedTuple):
   visible: Any
 
 
-class Seen(NamedTuple):
+class TickResults(NamedTuple):
   """Results of a tick, arrays of one row: of JAX in the program, of NumPy as returned.
 
   Attributes:
@@ -129,7 +129,7 @@ class Watcher:
     start, _, stop = self._commands
     start[0, slot], stop[0, slot] = False, True
 
-  def observe(self, tick: Mapping[str, np.ndarray]) -> tuple[Seen, np.ndarray]:
+  def observe(self, tick: Mapping[str, np.ndarray]) -> tuple[TickResults, np.ndarray]:
     """Returns the results of the next tick, `[1, ...]`, and which displacements have a prediction.
 
     A tick with `is_first` starts a new recording.
@@ -142,12 +142,12 @@ class Watcher:
     )
     commands, self._commands = self._commands, self._no_commands()
     carried = (self.state, self._tracks)
-    seen, newest, carried = self._tick(
+    results, newest, carried = self._tick(
       self.params, self._readout_params, carried, dict(tick), past, commands
     )
     self.state, self._tracks = carried
     self._past.append(newest)
-    return jax.device_get(seen), known
+    return jax.device_get(results), known
 
   def _no_commands(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the arrays of `TrackCommands` that change nothing."""
@@ -162,7 +162,7 @@ class Watcher:
     tick: dict[str, Array],
     past: tuple[Past, ...],
     changes: tuple[Array, Array, Array],
-  ) -> tuple[Seen, Past, tuple[PyTree, PyTree]]:
+  ) -> tuple[TickResults, Past, tuple[PyTree, PyTree]]:
     """Returns the results of a tick, its predictions, and what is carried to the next."""
     (state, tracks), commands = carried, TrackCommands(*changes)
     if self._positioned:
@@ -182,7 +182,7 @@ class Watcher:
       guesses = {"model": predicted[name], "copy": copied}
       errors[name] = {n: modality.metric(guess, truth) for n, guess in guesses.items()}
     first = lambda x: x[0]  # noqa: E731
-    seen = Seen(
+    results = TickResults(
       predicted,
       jax.tree.map(first, target),
       errors,
@@ -190,7 +190,7 @@ class Watcher:
       jax.tree.map(first, points),
       jax.tree.map(first, self._latents(state)),
     )
-    return seen, now, (state, tracks)
+    return results, now, (state, tracks)
 
   def _copies(self, modality: Modality, memory: Any) -> Array:
     copies = [modality.copy(modality.newest(memory, d)) for d in self.displacements]

@@ -150,18 +150,31 @@ def load_readout(path: str | pathlib.Path, name: str) -> Readout:
     ValueError: The file has no read-out of that name.
   """
   file = find(path)
-  kind = array_files.kind_of(file)
-  flat, metadata = array_files.read_safetensors(file) if kind == "safetensors" else ({}, {})
+  flat, metadata = _read_file(file)
   start = f"{READOUTS}{name}"
   if start not in metadata:
-    held = sorted(k.removeprefix(READOUTS) for k in metadata if k.startswith(READOUTS))
     raise ValueError(
-      f"{file}: holds no read-out '{name}', but {held or 'none'}; train one and write it with "
+      f"{file}: holds no read-out '{name}', but {_readouts(metadata) or 'none'}; train one and write it with "
       f"perceiver-stream export."
     )
   config = configs.from_json(metadata[start], str(file))
   arrays = {k.removeprefix(f"{start}/"): v for k, v in flat.items() if k.startswith(f"{start}/")}
   return Readout(config, unflatten(jax.device_put(arrays)))
+
+
+def readout_names(path: str | pathlib.Path) -> list[str]:
+  """Returns the names of the read-outs in a model's file; raises as `load_readout` does."""
+  return _readouts(_read_file(find(path))[1])
+
+
+def _read_file(file: pathlib.Path) -> tuple[Any, dict[str, str]]:
+  """Returns arrays and metadata of a file that `save` wrote; both are empty for other formats."""
+  kind = array_files.kind_of(file)
+  return array_files.read_safetensors(file) if kind == "safetensors" else ({}, {})
+
+
+def _readouts(metadata: Mapping[str, str]) -> list[str]:
+  return sorted(key.removeprefix(READOUTS) for key in metadata if key.startswith(READOUTS))
 
 
 def read_card(path: str | pathlib.Path) -> dict[str, str]:

@@ -37,6 +37,7 @@ def test_a_tracker_comes_back_with_the_model_that_it_reads(run, tmp_path):
   assert jax.tree.structure(first) == jax.tree.structure(params)
   assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (first, params)), strict=True))
   assert zoo.loading.read_card(target)["weights"] == "seed 0, two windows"
+  assert zoo.loading.readout_names(target) == ["points"]
   assert load(target).model.config == watched.model.config
 
 

@@ -31,6 +31,19 @@ CENTRE = """(() => {
           point: point ? [width * point.x, height * point.y] : null};
 })()"""
 
+# Two clicks before the camera is open, of which the first image cannot be encoded.
+START = """(() => {
+  const [devices, {toBlob}] = [navigator.mediaDevices, HTMLCanvasElement.prototype];
+  const open = devices.getUserMedia.bind(devices);
+  globalThis.opened = 0;
+  devices.getUserMedia = (what) => { opened += 1; return open(what); };
+  HTMLCanvasElement.prototype.toBlob = function (done) {
+    HTMLCanvasElement.prototype.toBlob = toBlob;
+    done(null);
+  };
+  for (let i = 0; i < 2; i++) document.querySelector("#camera").click();
+})()"""
+
 
 @pytest.fixture
 def address():
@@ -63,8 +76,9 @@ def test_frames_flow_and_a_clicked_point_stays_on_a_moving_thing(address, tmp_pa
   chromium.write_camera(tmp_path / "camera.y4m", px_per_frame=0.4)
   with chromium.opened(address, program, tmp_path / "camera.y4m") as page:
     page.wait_for("globalThis.live && live.facts", 300)
-    page.click("#camera")
+    page.evaluate(START)
     page.wait_for("live.ticks > 5", 300)
+    assert page.evaluate("opened") == 1
     centre = page.evaluate(CENTRE)
     page.click("#overlay", centre["x"] / 64, centre["y"] / 64)
     page.wait_for("live.header.points.length")

@@ -3,6 +3,8 @@
 import os
 import pathlib
 import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import extras
 import live_sessions
@@ -11,10 +13,15 @@ import pytest
 from jpegs import jpeg, resized_header
 from live_sessions import HOST, TOKEN, connect, next_of, receive
 
-from perceiver_stream import inference
+from perceiver_stream import inference, zoo
+from perceiver_stream.inference.model_loading import Loaded
+from perceiver_stream.serving import building, curves
+from perceiver_stream.serving.engine import Engine
+from perceiver_stream.serving.hub import Hub
 from perceiver_stream.serving.live_app import MAX_MESSAGE_BYTES
 from perceiver_stream.serving.messages import pack
 from perceiver_stream.serving.sources import BrowserSource, FileSource
+from perceiver_stream.training.checkpoints import Checkpoints
 from perceiver_stream.utils.opencv import opencv
 
 extras.need("fastapi", "uvicorn", "websockets")
@@ -281,6 +288,85 @@ def test_orders_change_the_session_and_impossible_ones_are_explained(session, tm
     for key, array in value.items():
       assert loaded.params[name][key].shape == array.shape
   assert loaded.config is not None and (run / "metrics.jsonl").stat().st_size
+
+
+def test_reports_and_saving_do_not_hold_up_the_stream(session, tmp_path, monkeypatch) -> None:
+  """The lock of `observe` is free while files are written and the learner is waited for."""
+  free = {}
+
+  def watched(owner: object, name: str) -> None:
+    run = getattr(owner, name)
+
+    def check(*args: Any, **options: Any) -> Any:
+      with ThreadPoolExecutor(1) as other:  # the lock is reentrant
+        free[name] = other.submit(session._lock.acquire, blocking=False).result()
+        if free[name]:
+          other.submit(session._lock.release).result()
+      return run(*args, **options)
+
+    monkeypatch.setattr(owner, name, check)
+
+  for owner, name in (
+    (curves, "report_html"),
+    (curves, "write_log"),
+    (session.learner, "trees"),
+    (Checkpoints, "save"),
+  ):
+    watched(owner, name)
+  assert "Learning curves" in session.report()
+  assert (session.save(tmp_path) / "metrics.jsonl").exists()
+  assert free == {"report_html": True, "write_log": True, "trees": True, "save": True}
+
+
+def test_after_a_failed_step_learning_and_saving_are_refused(tmp_path, monkeypatch) -> None:
+  session = live_sessions.make_session()
+  learner = session.learner
+  assert learner is not None
+  ticks = [({"is_first": np.zeros(1, bool), "pixels": np.zeros((1, SIDE, SIDE, 3), np.uint8)}, ())]
+
+  def failing(error: str, owner: str) -> None:
+    def fail(*args: object) -> None:
+      raise RuntimeError(error)
+
+    monkeypatch.setattr(learner, owner, fail)
+    for _ in range(8):
+      learner.offer(*ticks[0])
+    assert not learner.is_on and error in learner.problem
+
+  failing("a bad window", "_start")  # before the step: the parameters are kept
+  session.set_learning(True)
+  assert learner.is_on and not learner.problem and not learner.is_lost
+  monkeypatch.setattr(learner, "_start", lambda ticks: learner._state.model_state)
+  failing("out of memory", "_step")
+  with pytest.raises(ValueError, match="learn: the parameters were lost.*restart the server"):
+    session.set_learning(True)
+  with pytest.raises(ValueError, match="save: the parameters were lost"):
+    session.save(tmp_path)
+  session.set_learning(False)
+  assert "out of memory" in learner.problem and not list(tmp_path.iterdir())
+  session.close()
+
+
+def test_the_end_of_the_engine_ends_the_thread_of_the_learner(session, monkeypatch) -> None:
+  closed = []
+  monkeypatch.setattr(session, "close", lambda: closed.append(True))
+  engine = Engine(session, FileSource(live_sessions.balls()), Hub())
+  engine.stop()
+  assert closed == [True]
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 9, None])
+def test_a_damaged_file_is_no_model_without_a_tracker(session, tmp_path, content) -> None:
+  file = tmp_path / "x.safetensors"
+  loaded = Loaded(session.watcher.model, session.watcher.params, None, "nano")
+  if content is None:
+    zoo.save(file, loaded.model, loaded.params)
+    assert zoo.loading.readout_names(file) == []
+    assert building._tracker(loaded, str(file)) and building._tracker(loaded, str(tmp_path))
+    content = file.read_bytes()[:-9]
+  file.write_bytes(content)
+  with pytest.raises(ValueError, match="x.safetensors"):
+    building._tracker(loaded, str(file))
 
 
 def test_without_a_folder_nothing_is_stored(endless) -> None:

@@ -1,8 +1,10 @@
 """The server of a model: a state per session, limits, and the client of the documentation."""
 
+import asyncio
 import dataclasses
 import pathlib
 import re
+import types
 
 import extras
 import jax
@@ -93,7 +95,11 @@ def test_inputs_are_described_and_a_jpeg_stands_for_pixels(served) -> None:
     ),
     (pack({}, {"pixels": np.zeros((2, 2, 3), np.uint8)}), r"'pixels' is uint8 .2, 2, 3., expected"),
     (pack({}, {"pixels": np.zeros((SIDE, SIDE, 3), np.float32)}), "is float32"),
-    (pack({}, {"jpeg": np.frombuffer(jpeg(8, 8), np.uint8)}), "8 x 8 pixels"),
+    (pack({}, {"jpeg": np.frombuffer(jpeg(8, 8), np.uint8)}), "^image: it has 8 x 8 pixels"),
+    (
+      pack({}, {name: np.zeros((SIDE, SIDE, 3), np.uint8) for name in ("jpeg", "pixels")}),
+      "both 'jpeg' and 'pixels'; send one",
+    ),
   ],
 )
 def test_bad_ticks_are_explained_and_leave_the_session(served, message, reason) -> None:
@@ -117,8 +123,12 @@ def test_limits_and_tokens(served, monkeypatch) -> None:
     "status": "ok", "clients": 0, "sessions": 0, "refused_messages": 0
   }  # fmt: skip
   assert [client.post("/sessions").status_code for _ in range(3)] == [201, 201, 429]
-  monkeypatch.setattr(model_app, "IDLE_S", -1.0)
-  assert client.post("/sessions").status_code == 201 and len(app.sessions) == 1
+  with monkeypatch.context() as idle:
+    idle.setattr(model_app, "IDLE_S", -1.0)
+    old = client.post("/sessions").json()["session"]
+    assert list(app.sessions) == [old]
+    assert client.post(f"/sessions/{old}").status_code == 404 and not app.sessions
+  assert client.post("/sessions").status_code == 201
   monkeypatch.setattr(model_app, "MAX_MESSAGE_BYTES", 100)
   (session,) = app.sessions
   assert client.post(f"/sessions/{session}", content=bytes(101)).status_code == 413
@@ -132,6 +142,40 @@ def test_limits_and_tokens(served, monkeypatch) -> None:
   for path in ("/stream", "/stream?token=wrong"):
     with pytest.raises(live_sessions.refusal()), connect(client, path):
       pass
+
+
+def test_sessions_that_start_at_the_same_time_share_the_limit(loaded, monkeypatch) -> None:
+  monkeypatch.setattr(model_app, "Stepper", lambda loaded: types.SimpleNamespace(used_s=1e300))
+  app = model_app.ModelApp(loaded, Guard(token=TOKEN), max_sessions=2)
+  request = types.SimpleNamespace(
+    headers={"host": live_sessions.HOST}, query_params={"token": TOKEN}
+  )
+
+  async def many() -> list[int]:
+    replies = await asyncio.gather(*(app.start(request) for _ in range(5)))
+    return [reply.status_code for reply in replies]
+
+  assert asyncio.run(many()) == [201, 201, 429, 429, 429] and len(app.sessions) == 2
+
+
+@pytest.mark.parametrize("error", [live_sessions.refusal()(1006), OSError("broken pipe")])
+def test_a_client_that_is_gone_is_no_error_and_leaves_its_place(loaded, monkeypatch, error) -> None:
+  monkeypatch.setattr(model_app, "Stepper", lambda loaded: None)
+  guard = Guard(token=TOKEN)
+
+  async def nothing() -> None: ...
+
+  async def gone() -> None:
+    raise error
+
+  socket = types.SimpleNamespace(
+    headers={"host": live_sessions.HOST},
+    query_params={"token": TOKEN},
+    accept=nothing,
+    receive=gone,
+  )
+  asyncio.run(model_app.ModelApp(loaded, guard).stream(socket))
+  assert guard.clients == 0
 
 
 def test_the_client_of_the_documentation_speaks_the_same_format() -> None:

@@ -20,11 +20,12 @@ function startPage() {
   const NAMES = { model: "model", copy: "copying", extrap: "flow extrapolation", extrap_d: "long flow",
     mix: "mix", fitted_mix: "fitted mix" };
   const TRAIL = 40;
+  const RECLAIM_MS = 60000; // after a lost connection, until the server has noticed that it is lost
   const state = {
     facts: null, header: null, arrays: {}, ticks: 0, delays: [], trails: new Map(), series: {}, history: 0,
     cross: null, owners: null, socket: null, newest: null, isDrawing: false, wait: 500, waits: false,
     camera: { isOn: false, isWanted: false, inFlight: false, isDue: false, sequence: 0, dropped: 0, stream: null,
-      timer: 0, audio: null, sound: new Int16Array(0) },
+      timer: 0, claimUntil: 0, audio: null, sound: new Int16Array(0) },
   };
   globalThis.live = state; // for tests, and for the curious
 
@@ -101,7 +102,10 @@ function startPage() {
     buildCurve(facts.curve);
     setStatus(facts.ended ? "ended" : "connected", facts.ended ? "bad" : "good");
     if (facts.ended) say(facts.ended, true);
-    if (state.camera.isWanted) send({ do: "camera", on: true });
+    if (state.camera.isWanted) {
+      state.camera.claimUntil = performance.now() + RECLAIM_MS;
+      send({ do: "camera", on: true });
+    }
   }
 
   function ready() {
@@ -562,6 +566,7 @@ function startPage() {
 
   async function startCamera() {
     const camera = state.camera;
+    byId("camera").disabled = true; // a second click would open a second stream
     try {
       camera.stream = await openCamera();
       video.srcObject = camera.stream;
@@ -571,9 +576,12 @@ function startPage() {
       stopCamera();
       say(REFUSED[error.name] || error.message, true);
       return;
+    } finally {
+      byId("camera").disabled = false;
     }
     camera.stream.getVideoTracks()[0].onended = () => { stopCamera(); say("The camera was unplugged or taken away.", true); };
     camera.isWanted = true;
+    camera.claimUntil = 0;
     send({ do: "camera", on: true });
   }
 
@@ -596,10 +604,16 @@ function startPage() {
     const camera = state.camera;
     camera.isOn = isOn;
     camera.inFlight = camera.isDue = false;
-    byId("camera").textContent = isOn ? "Stop camera" : "Start camera";
+    byId("camera").textContent = isOn || camera.isWanted ? "Stop camera" : "Start camera";
     clearInterval(camera.timer);
-    if (isOn) camera.timer = setInterval(capture, 1000 / state.facts.camera.rate_hz);
-    else if (camera.isWanted) stopCamera();
+    if (isOn) {
+      camera.timer = setInterval(capture, 1000 / state.facts.camera.rate_hz);
+      if (camera.claimUntil) hideNote();
+    } else if (camera.isWanted && performance.now() < camera.claimUntil) {
+      camera.timer = setTimeout(() => send({ do: "camera", on: true }), 2000);
+    } else if (camera.isWanted) {
+      stopCamera();
+    }
   }
 
   function stopCamera() {
@@ -632,9 +646,14 @@ function startPage() {
     const header = { sequence: camera.sequence++, captured_s: Date.now() / 1000 };
     const sound = camera.sound;
     shutter.toBlob(async (jpeg) => {
-      const parts = [["jpeg", new Uint8Array(await jpeg.arrayBuffer())]];
+      const bytes = jpeg && new Uint8Array(await jpeg.arrayBuffer());
+      if (!bytes || !camera.isOn || state.socket.readyState !== WebSocket.OPEN) {
+        camera.inFlight = false; // not encoded, or stopped meanwhile: no answer will come
+        return;
+      }
+      const parts = [["jpeg", bytes]];
       if (samples && sound.length) parts.push(["pcm", sound]);
-      if (state.socket.readyState === WebSocket.OPEN) state.socket.send(pack(header, parts));
+      state.socket.send(pack(header, parts));
     }, "image/jpeg", 0.95);
   }
 
