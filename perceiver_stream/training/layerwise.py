@@ -61,7 +61,21 @@ def lars(
 
 
 def scale_by_path(factors: Mapping[str, float]) -> optax.GradientTransformation:
-  """Returns gradients times the factors of all expressions that match the start of their path."""
+  """Returns gradients times the factors of all expressions that match the start of their path.
+
+  Raises:
+    ValueError: In `init`: an expression matches no parameter.
+  """
+
+  def init(params: Any) -> optax.EmptyState:
+    paths = list(flatten(params))
+    for pattern in factors:
+      if not any(re.match(pattern, path) for path in paths):
+        raise ValueError(
+          f"optimizer.gradient_factors: {pattern!r} matches none of {len(paths)} parameters, as "
+          f"{', '.join(paths[:3])}; correct the expression or remove it."
+        )
+    return optax.EmptyState()
 
   def factor(path: str) -> float:
     found = 1.0
@@ -73,7 +87,7 @@ def scale_by_path(factors: Mapping[str, float]) -> optax.GradientTransformation:
     del params
     return jax.tree.map(lambda f, g: f * g, by_path(factor, updates), updates), state
 
-  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+  return optax.GradientTransformation(init, update)
 
 
 def by_path(function: Callable[[str], Any], params: Any) -> Any:

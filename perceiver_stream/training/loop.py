@@ -103,7 +103,7 @@ class Learner:
     self._step = step.make_train_step(
       objective.loss_and_grad, optimizer, self.sharding, config.num_rows
     )
-    self._watch = step.make_watch_step(objective.loss_and_grad, self.sharding, config.num_rows)
+    self._watch = step.make_watch_step(objective, self.sharding, config.num_rows)
     self._observation = parts.observation
 
   def learn(self, window: Mapping[str, np.ndarray], *, update: bool = True) -> step.StepInfo:

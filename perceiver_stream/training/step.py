@@ -165,19 +165,21 @@ def make_train_step(
 
 
 def make_watch_step(
-  loss_and_grad: LossAndGrad, sharding: TrainState, num_rows: int
+  objective: Objective, sharding: TrainState, num_rows: int
 ) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, StepInfo]]:
   """Returns a step that changes no parameters: the recurrent state advances, and all is scored.
 
-  The arguments are those of `make_train_step`; its `grad_norm` is NaN.
+  A teacher stays too (`Objective.watched_state`). The other arguments are those of
+  `make_train_step`; its `grad_norm` is NaN.
   """
 
   def step(state: TrainState, window: Mapping[str, Array]) -> tuple[TrainState, StepInfo]:
     rng, key = jax.random.split(state.rng)
-    (value, aux), _ = loss_and_grad(state.params, state.model_state, window, key)
-    finite = jnp.isfinite(value) & all_finite(aux.next_state)
+    (value, aux), _ = objective.loss_and_grad(state.params, state.model_state, window, key)
+    after = objective.watched_state(state.model_state, aux.next_state)
+    finite = jnp.isfinite(value) & all_finite(after)
     model_state = jax.tree.map(
-      lambda new, old: jnp.where(finite, new, old), aux.next_state, state.model_state
+      lambda new, old: jnp.where(finite, new, old), after, state.model_state
     )
     bad = 1 - finite.astype(jnp.int32)
     skipped, bad_run = state.skipped + bad, (state.bad_run + 1) * bad

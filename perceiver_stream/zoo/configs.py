@@ -8,9 +8,16 @@ from typing import Any
 
 from perceiver_stream.files import codec
 
-MAX_POINTS = 2**22  # pixels of the images that a model reads at once
-MAX_TABLE = 2**28  # pixels times position bands; the largest published model has 154 million
+MAX_POINTS = (
+  2**24
+)  # pixels of the images that a model reads at once; published clips have 9 million
+MAX_TABLE = 2**28  # numbers of a table of positions; the largest published model has 154 million
+MAX_FIXED = 2**26  # numbers of a table that is computed; the largest published one has 50 million
 MAX_LAYERS = 4096  # sum over all parts
+# Fields of configs that are sides of an image or a grid.
+SIDES = ("num_frames", "height", "width")
+GRIDS = ("base_grid", "canvas", "initial_size", "latent_grid", "table")
+DEPTHS = ("num_layers", "num_iterations", "num_mixers", "num_extra")
 
 
 def to_json(config: Any) -> str:
@@ -39,24 +46,42 @@ def check_sizes(config: Any, source: str) -> None:
     ValueError: A field is out of its range, or the combined sizes exceed the limits.
   """
   codec.check(config, f"{source}: config")
-  sides = {n: getattr(config, n, 1) for n in ("num_frames", "height", "width")}
-  points, bands = math.prod(sides.values()), max(_values(config, "num_bands"), default=1)
-  if points > MAX_POINTS or points * bands > MAX_TABLE:
-    raise ValueError(
-      f"{source}: refused: images of {sides} with {bands} bands of positions; the most are "
-      f"{MAX_POINTS} points, and {MAX_TABLE} numbers."
-    )
-  layers = sum(_values(config, "num_layers"))
+  bands = max(_values(config, "num_bands"), default=1)
+  for part in _parts(config):
+    for sides in _sizes(part):
+      points = math.prod(sides.values())
+      if points > MAX_POINTS or points * bands > MAX_TABLE:
+        raise ValueError(
+          f"{source}: refused: images of {sides} with {bands} bands of positions; the most are "
+          f"{MAX_POINTS} points, and {MAX_TABLE} numbers."
+        )
+    if (numbers := getattr(part, "table_numbers", 0)) > MAX_FIXED:
+      raise ValueError(
+        f"{source}: refused: tables of positions with {numbers} numbers; the most are {MAX_FIXED}."
+      )
+  layers = sum(sum(_values(config, name)) for name in DEPTHS)
   if layers > MAX_LAYERS:
     raise ValueError(f"{source}: refused: {layers} layers in all; the most are {MAX_LAYERS}.")
 
 
+def _sizes(part: Any) -> Iterator[dict[str, int]]:
+  """Yields the sides of the images and grids of one part of a config."""
+  yield {name: getattr(part, name, 1) for name in SIDES}
+  for name in GRIDS:
+    if grid := getattr(part, name, None):
+      yield {f"{name}[{i}]": side for i, side in enumerate(grid)}
+
+
 def _values(config: Any, name: str) -> Iterator[int]:
   """Yields the values of all fields with a name, nested ones included."""
-  parts = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-  for key, value in parts.items():
-    for part in value.values() if isinstance(value, dict) else (value,):
-      if dataclasses.is_dataclass(part):
-        yield from _values(part, name)
-      elif key == name:
-        yield part
+  return (getattr(part, name) for part in _parts(config) if hasattr(part, name))
+
+
+def _parts(config: Any) -> Iterator[Any]:
+  """Yields a config and the configs nested in it, in containers too."""
+  if dataclasses.is_dataclass(config):
+    yield config
+    config = [getattr(config, f.name) for f in dataclasses.fields(config)]
+  inner = config.values() if isinstance(config, dict) else config
+  for part in inner if isinstance(config, dict | list | tuple) else ():
+    yield from _parts(part)

@@ -55,6 +55,11 @@ def test_factors_of_all_matching_paths_multiply():
   np.testing.assert_allclose(scaled["head"]["w"], np.full((2, 2), 1.0))
 
 
+def test_factors_of_no_parameter_are_refused():
+  with pytest.raises(ValueError, match=r"gradient_factors: 'predictor' matches none of 2 param"):
+    make_optimizer(OptimizerConfig(gradient_factors={"head": 2.0, "predictor": 1.0})).init(PARAMS)
+
+
 def test_factors_cancel_in_a_trust_ratio_and_count_without_it():
   config = {"name": "lars", "learning_rate": 0.5, "b1": 0.0, "clip_norm": 0.0}
   moved = []

@@ -91,6 +91,24 @@ def test_the_mesh_has_as_many_devices_as_divide_the_rows(rows, expected):
   assert make_mesh(MeshConfig(), rows).size == expected
 
 
+def test_watching_changes_the_state_that_the_objective_lets_change():
+  class Slow(Objective):
+    def watched_state(self, before, after):
+      return before._replace(h=after.h + 1)
+
+  state, _, windows = setup()
+  sharding = step.state_sharding(make_mesh(MeshConfig(), 1), state, 1)
+  found = []
+  for objective in (Objective(), Slow()):
+    state, _, _ = setup()
+    params = np.array(state.params["in"]["w"])
+    state, info = step.make_watch_step(objective, sharding, 1)(state, windows[0])
+    assert info.finite and jnp.isnan(info.grad_norm)
+    np.testing.assert_array_equal(state.params["in"]["w"], params)
+    found.append(np.array(state.model_state.h))
+  np.testing.assert_allclose(found[1], found[0] + 1, rtol=1e-6)
+
+
 def test_all_finite_looks_at_floats_only():
   tree = {"a": jnp.ones(3), "n": jnp.array([1, 2]), "on": jnp.array(True)}
   assert step.all_finite(tree)

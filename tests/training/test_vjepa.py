@@ -16,6 +16,7 @@ from perceiver_stream.nn.losses import collapse
 from perceiver_stream.training import journal, objectives
 from perceiver_stream.training.checkpoints import CheckpointConfig
 from perceiver_stream.training.objectives import teacher
+from perceiver_stream.training.objectives.latent_prediction import LatentPrediction
 
 ROWS = 4
 
@@ -45,6 +46,21 @@ def test_the_teacher_is_a_running_mean_of_the_student():
   assert aux.next_state.windows == 1
   at = [float(teacher.momentum_at(jnp.int32(n), 0.9, 1.0, 10)) for n in (0, 5, 99)]
   assert at == pytest.approx([0.9, 0.95, 1.0])
+
+
+@pytest.mark.parametrize("objective", [vjepa.FeaturePrediction, LatentPrediction])
+def test_a_window_that_is_only_watched_does_not_teach(objective):
+  before, after = (
+    teacher.Taught({"w": jnp.full(2, x)}, jnp.int32(x), jnp.full(1, x)) for x in (1.0, 2.0)
+  )
+  found = objective.watched_state(None, before, after)
+  assert found.teacher is before.teacher and found.windows == 1 and found.student_state == 2
+
+
+def test_masks_need_a_key():
+  made, _, params, state, window = setting()
+  with pytest.raises(ValueError, match="vjepa: masks are random; give a key as rng"):
+    made.loss(params, state, window)
 
 
 def test_scores_show_errors_and_collapse():

@@ -54,14 +54,15 @@ def detect(flat: Flat) -> Detected | None:
   scope = next((s for s in (*SCOPES, "") if s + stem in flat), None)
   if scope is None:
     return None
-  weight, beta = flat[scope + stem], flat.get(f"{scope}Conv3d_1a_7x7/batch_norm/beta")
+  weight = shape_of(flat, re.escape(scope + stem), (7, 7, 7, 3, 64))
+  beta = flat.get(f"{scope}Conv3d_1a_7x7/batch_norm/beta")
   classes = shape_of(flat, re.escape(f"{scope}Logits/Conv3d_0c_1x1/conv_3d/b"), (400,))[0]
   blocks = {m[1].lower() for name in flat if (m := re.match(rf"{scope}(Mixed_\d\w)/", name))}
   last = [name for name in get_args(Endpoint) if name in blocks]
   config = Config(
     final_endpoint=last[-1] if last else "mixed_5c",
-    channels=weight.shape[3],
-    divisor=max(64 // max(weight.shape[4], 1), 1),
+    channels=weight[3],
+    divisor=max(64 // max(weight[4], 1), 1),
     num_classes=classes,
   )
   flat_norms = beta is None or len(beta.shape) == 1

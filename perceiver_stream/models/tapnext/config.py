@@ -1,6 +1,7 @@
 """Sizes of TAPNext; defaults are the released B model."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 
 from perceiver_stream.core.lru import GatedLruConfig
@@ -54,6 +55,11 @@ class Config:
       raise ValueError(f"tapnext: backbone.dim={self.backbone.dim} is not a multiple of 4.")
     if self.bins < max(self.table):
       raise ValueError(f"tapnext: bins={self.bins} do not cover a table of {self.table}.")
+
+  @property
+  def table_numbers(self) -> int:
+    """Numbers in the fixed table of positions."""
+    return math.prod(self.table) * self.backbone.dim
 
   @property
   def exact(self) -> bool:

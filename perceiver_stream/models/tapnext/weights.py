@@ -104,7 +104,7 @@ def prepare(flat: Flat) -> Flat:
   if _TORCH_MARK not in bare:
     return flat
   bare.pop("query_pos_embed", None)
-  heads = bare[_TORCH_GATE].shape[0] if _TORCH_GATE in bare else 1
+  heads = max(shape_of(bare, re.escape(_TORCH_GATE), (1, 0, 0))[0], 1)
   found: Flat = {"flavour": np.zeros(0, np.float32)}
   for name, value in _split_attention(bare).items():
     named = _translated(name)
@@ -116,7 +116,7 @@ def _split_attention(flat: Flat) -> Flat:
   """Returns arrays with separate maps of queries, keys and values."""
   found: Flat = {}
   for name, value in flat.items():
-    if match := re.fullmatch(r"(.*\.self_attention)\.in_proj_(weight|bias)", name):
+    if (match := re.fullmatch(r"(.*\.self_attention)\.in_proj_(weight|bias)", name)) and value.ndim:
       parts = np.array_split(value, 3)
       for kind, part in zip(("query", "key", "value"), parts, strict=True):
         found[f"{match[1]}.{kind}.{match[2]}"] = part
@@ -144,8 +144,11 @@ def _laid_out(name: str, value: np.ndarray, heads: int) -> np.ndarray:
   if name.endswith("kernel") and value.ndim == 2:
     value = value.T
   split = re.search(r"Attention_0/(query|key|value|out)/(kernel|bias)$", name)
-  if not split:
+  if not split or not value.size or not value.ndim:
     return value
   if split[1] == "out":
-    return value.reshape(heads, -1, value.shape[-1]) if split[2] == "kernel" else value
+    whole = split[2] == "kernel" and value.shape[0] % heads == 0
+    return value.reshape(heads, -1, value.shape[-1]) if whole else value
+  if value.shape[-1] % heads:
+    return value
   return value.reshape(*value.shape[:-1], heads, -1)

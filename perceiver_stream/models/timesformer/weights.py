@@ -50,7 +50,7 @@ def detect(flat: Flat) -> Detected | None:
   dim, _, patch, _ = patches.shape
   times = shape_of(flat, "time_embed", (1, 8, dim))[1]
   divided = any(".temporal_attn." in name for name in flat)
-  side = round((shape_of(flat, "pos_embed", (1, 197, dim))[1] - 1) ** 0.5)
+  side = round(max(shape_of(flat, "pos_embed", (1, 197, dim))[1] - 1, 0) ** 0.5)
   config = Config(
     kind="divided_space_time"
     if divided

@@ -1,5 +1,6 @@
 """Sizes of pre-activation ResNets for clips (with temporal shifts) and for log-mel spectrograms."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -54,9 +55,8 @@ class Config:
   def widened(self, factor: int) -> "Config":
     """Returns this config with `factor` times the channels."""
     channels = tuple(factor * c for c in self.stage_channels)
-    return Config(
-      **{**vars(self), "stem_channels": factor * self.stem_channels, "stage_channels": channels}
-    )
+    stem = factor * self.stem_channels
+    return dataclasses.replace(self, stem_channels=stem, stage_channels=channels)
 
 
 def audio_config() -> Config:

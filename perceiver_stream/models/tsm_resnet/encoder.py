@@ -40,17 +40,13 @@ def build(config: ClipConfig) -> ClipEncoder:
   return as_clip_encoder(lambda: _Network(config), config, spec, name="tsm_resnet", reason=reason)
 
 
-def _wide() -> ClipConfig:
-  return ClipConfig(**vars(ClipConfig().widened(2)))
-
-
 FAMILY = ClipFamily(
   name="tsm_resnet",
   config=ClipConfig,
   build=build,
   variants={
     "resnet50": ClipConfig,
-    "resnet50_x2": _wide,
+    "resnet50_x2": lambda: ClipConfig().widened(2),
     "nano": lambda: ClipConfig(
       stem_channels=8,
       stage_channels=(8, 12),

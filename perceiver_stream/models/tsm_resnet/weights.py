@@ -79,7 +79,7 @@ def detect(flat: Flat) -> Detected | None:
     stage_channels=channels,
     stage_blocks=blocks,
     stage_strides=(1, *[2] * (num - 1)),
-    bottleneck=max(1, channels[0] // inner) if channels else 4,
+    bottleneck=max(1, channels[0] // max(inner, 1)) if channels else 4,
   )
   found = lambda config: video_rules("tower", tower, norm)  # noqa: E731
   return Detected(config, found, ignore=rf"(?!{start}/).*")

@@ -75,11 +75,11 @@ def detect(flat: Flat) -> Detected | None:
   kind = "factorized_self_attention_block" if three else kind
   num = shape_of(flat, f"{stack}/posembed_input/pos_embedding", (1, 3137, 768))[1] - token
   published = Config()
-  times = published.num_frames // tubelet[0]
+  times = published.num_frames // max(tubelet[0], 1)
   if two:
     times = shape_of(flat, "TemporalTransformer/posembed_input/pos_embedding", (1, 17, 768))[1]
     times -= token
-  side = round((num if two else num / times) ** 0.5)
+  side = round(max(num if two else num / max(times, 1), 0) ** 0.5)
   config = Config(
     kind=kind,
     num_frames=times * tubelet[0],

@@ -1,5 +1,6 @@
 """Sizes of V-JEPA and V-JEPA 2."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,6 +107,11 @@ class Config:
   def grid(self) -> tuple[int, int, int]:
     """Tubelets over time, rows and columns."""
     return self.num_frames // self.tubelet, self.height // self.patch, self.width // self.patch
+
+  @property
+  def table_numbers(self) -> int:
+    """Numbers in the larger fixed table of positions."""
+    return math.prod(self.grid) * max(self.dim, self.predictor.dim)
 
 
 def check(config: Config) -> None:

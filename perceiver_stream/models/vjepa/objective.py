@@ -21,7 +21,6 @@ from perceiver_stream.models.vjepa.targets import feature_loss, target_features
 from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import (
   Aux,
-  Objective,
   Score,
   check_window,
   flag,
@@ -30,6 +29,7 @@ from perceiver_stream.training.objectives.base import (
 from perceiver_stream.training.objectives.teacher import (
   MONITORED,
   Taught,
+  TaughtObjective,
   collapse_scores,
   first_teacher,
   momentum_at,
@@ -77,7 +77,7 @@ class Config:
       )
 
 
-class FeaturePrediction(Objective):
+class FeaturePrediction(TaughtObjective):
   """Loss and scores of predicting features of hidden tubelets."""
 
   name, config_type = "vjepa", Config
@@ -115,7 +115,8 @@ class FeaturePrediction(Objective):
     self, params: PyTree, state: Taught, window: Observation, rng: Array | None = None
   ) -> tuple[Float[Array, ""], Aux]:
     """Returns the mean error of predicted features over the sets of masks, with its other results."""
-    assert rng is not None
+    if rng is None:
+      raise ValueError("vjepa: masks are random; give a key as rng.")
     c, sizes = self.config, self.model.config
     encoder, _ = split(params)
     momentum = momentum_at(state.windows, c.momentum, c.final_momentum, c.momentum_windows)

@@ -103,8 +103,8 @@ def _config(flat: Flat, prefix: str) -> Config:
   tokens = count_of(flat, r".*mask_tokens\.(\d+)")
   table = f"{prefix}pos_embed"
   rotary = table not in flat or tokens > 2
-  num = flat[table].shape[1] if table in flat else 0
-  side = patch * (math.isqrt(num // 8) if num and not rotary else 256 // patch)
+  num = shape_of(flat, re.escape(table), (1, 0, dim))[1]
+  side = patch * (math.isqrt(num // 8) if num and not rotary else 256 // max(patch, 1))
   heads = {1408: 22 if rotary else 16, 1280: 16}.get(dim, max(1, dim // 64))
   return Config(
     num_frames=16 if not rotary else 64,

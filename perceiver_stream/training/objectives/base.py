@@ -123,6 +123,16 @@ class Objective(abc.ABC):
   ) -> tuple[Float[Array, ""], Aux]:
     """Returns the loss of one window `[window + look_ahead, B, ...]`, with its other results."""
 
+  def watched_state(self, before: PyTree, after: PyTree) -> PyTree:
+    """Returns the state after a window that changes no parameters; by default `next_state`.
+
+    Args:
+      before: State before the window.
+      after: `next_state` of the loss.
+    """
+    del before
+    return after
+
   def loss_and_grad(
     self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
   ) -> tuple[tuple[Float[Array, ""], Aux], PyTree]:

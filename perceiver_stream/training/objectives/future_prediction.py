@@ -100,9 +100,10 @@ class FuturePrediction(Objective):
     del rng
     ticks = next(iter(window.values())).shape[0]
     if ticks != self.num_ticks:
+      context = self.look_ahead - max(self.displacements)
       raise ValueError(
         f"{type(self).__name__}: the window has {ticks} ticks, expected {self.num_ticks} = window "
-        f"{self.config.window} + longest displacement {max(self.displacements)}."
+        f"{self.config.window} + longest displacement {max(self.displacements)}{f' + context {context}' if context else ''}."
       )
     sources, next_state = self.sources(params, state, window)
     total, scores, predictions = jnp.float32(0.0), {}, {}

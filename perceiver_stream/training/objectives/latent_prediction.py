@@ -26,7 +26,6 @@ from perceiver_stream.nn.losses import collapse
 from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import (
   Aux,
-  Objective,
   Score,
   check_window,
   mean_where,
@@ -35,6 +34,7 @@ from perceiver_stream.training.objectives.base import (
 from perceiver_stream.training.objectives.teacher import (
   MONITORED,
   Taught,
+  TaughtObjective,
   collapse_scores,
   first_teacher,
   updated_teacher,
@@ -100,7 +100,7 @@ class LatentPredictor(hk.Module):
     return Linear(dim, name="project")(x)
 
 
-class LatentPrediction(Objective):
+class LatentPrediction(TaughtObjective):
   """Loss and scores of predicting the teacher's latents."""
 
   name, config_type = "latent_prediction", Config

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from perceiver_stream.nn.losses import collapse
 from perceiver_stream.nn.losses.coclr import momentum_update
 from perceiver_stream.reporting.score_keys import ScoreKey
-from perceiver_stream.training.objectives.base import Score
+from perceiver_stream.training.objectives.base import Objective, Score
 
 COLLAPSE = "collapse_"
 # Names of the scores besides those of predictions, as `Objective.labels` holds them.
@@ -38,6 +38,14 @@ class Taught(NamedTuple):
   windows: Int[Array, ""]
   student_state: Any = ()
   teacher_state: Any = ()
+
+
+class TaughtObjective(Objective):
+  """An objective whose state is a `Taught`; a window that is only watched does not teach."""
+
+  def watched_state(self, before: Taught, after: Taught) -> Taught:
+    """Returns the next recurrent states, with the teacher and the count of windows as they were."""
+    return after._replace(teacher=before.teacher, windows=before.windows)
 
 
 def first_teacher(params: PyTree) -> PyTree:
