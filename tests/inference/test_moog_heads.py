@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from published import Golden, golden_files, name_of
+from golden import Golden
+from published import golden_files
 
 from perceiver_stream.inference import moog_heads
 
 
-@pytest.fixture(scope="module", params=golden_files("MooG readout heads"), ids=name_of)
+@pytest.fixture(scope="module", params=golden_files("moog_readouts"))
 def golden(request):
   return Golden(request.param)
 
@@ -30,7 +31,7 @@ def test_the_heads_give_the_released_numbers(golden, released, kind):
   raw = np.asarray(
     head.points(features, queries).values if kind == "points" else head(features, queries)
   )
-  golden.close(raw, f"outputs/{kind}/values", 5e-2)  # float32 octaves
+  golden.close(f"outputs/{kind}/values", raw, 5e-2)  # float32 octaves
 
 
 def test_a_missing_head_is_named(released, golden, tmp_path):

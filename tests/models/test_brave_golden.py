@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tower_golden import Golden, cases, close, gradients_close
+from golden import Golden, close, files, gradients_close
 
 from perceiver_stream.models import brave, tsm_resnet
 from perceiver_stream.models.brave.weights import IGNORE
@@ -27,7 +27,7 @@ from perceiver_stream.training.optimizers import OptimizerConfig, make_optimizer
 from perceiver_stream.zoo import clip_encoders
 
 CASES = [
-  case for case in cases("brave") if "stage_channels" in case.values[0].about["hyperparameters"]
+  case for case in files("brave") if "stage_channels" in case.values[0].about["hyperparameters"]
 ]
 each_case = pytest.mark.parametrize("golden", CASES)
 
@@ -54,13 +54,13 @@ def config_of(golden: Golden) -> brave.Config:
 def made(golden: Golden):
   """Returns model, views (replicas first), parameters, state, and released names of both."""
   model, rules = brave.build(config_of(golden)), brave.rules()
-  views = {k: jnp.asarray(v) for k, v in golden.under("inputs/").items() if k in brave.VIEWS}
+  views = {k: jnp.asarray(v) for k, v in golden.part("inputs/").items() if k in brave.VIEWS}
   one = jax.tree.map(lambda x: x[0], views)
   params, state = jax.eval_shape(model.init, jax.random.key(0), one)
   names = [{ours: p.name for ours, p in published_names(t, rules).items()} for t in (params, state)]
-  given = golden.under("params/")
+  given = golden.part("params/")
   params = jax.device_put(import_params(given, params, rules, source="golden", ignore=IGNORE))
-  released = golden.under("state/")
+  released = golden.part("state/")
   assert set(released) == set(names[1].values())
   state = unflatten({ours: jnp.asarray(released[name]) for ours, name in names[1].items()})
   return model, views, params, state, *names
@@ -97,7 +97,7 @@ def test_towers_head_loss_gradients_and_statistics(golden):
   for name in views:
     golden.close(f"outputs/eval/embedding/{name}", towers[name].features)
     golden.close(f"outputs/train/embedding/{name}", parts.features[name])
-    for endpoint in golden.under(f"outputs/eval/{name}/"):
+    for endpoint in golden.part(f"outputs/eval/{name}/"):
       found = towers[name].stages[
         re.sub(".*unit_", "stage_", endpoint).replace("last_conv", "last")
       ]
@@ -154,7 +154,7 @@ def test_lars_steps_with_the_released_mask(golden):
   assert masked == set(golden.about["weight_decay_and_trust_ratio_apply_to"])
   optimizer, update = make_optimizer(config), None
   opt_state, update = optimizer.init(params), jax.jit(optimizer.update)
-  steps = sorted(golden.under("outputs/loss_at_step_"), key=int)
+  steps = sorted(golden.part("outputs/loss_at_step_"), key=int)
   for step in steps:
     (_, (loss, *_)), gradients = step_of(golden)(params)
     golden.close(f"outputs/loss_at_step_{step}", loss)
@@ -223,7 +223,7 @@ def test_names_and_shapes_at_full_size(golden):
 @pytest.mark.parametrize("kind", ["npy", "pkl"])
 def test_the_narrow_tower_of_a_released_file_is_an_encoder(golden, kind, tmp_path):
   """A dict of two-level trees and a config, pickled by NumPy or alone."""
-  trees = {name: unflatten(golden.under(f"{name}/")) for name in ("params", "state")}
+  trees = {name: unflatten(golden.part(f"{name}/")) for name in ("params", "state")}
   path, held = (
     tmp_path / f"released.{kind}",
     trees | {"config": {"output_dims": 10, "name": "brave"}},

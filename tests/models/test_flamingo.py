@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learning_golden import files
+from golden import files
 
 from perceiver_stream.models import flamingo
 
@@ -16,7 +16,7 @@ def arrays_of(golden, prefix):
 def gated(golden, name, **options):
   return flamingo.load_gated_attention(
     arrays_of(golden, name),
-    head_dim=golden.sizes["dim_head"],
+    head_dim=golden.hyper["dim_head"],
     only_immediate=name.endswith("immediate"),
     **options,
   )
@@ -66,7 +66,7 @@ def inputs_of(golden, name):
 
 @pytest.mark.parametrize("golden", files("resampler"))
 def test_layers_equal_the_released_ones(golden):
-  head_dim = golden.sizes["dim_head"]
+  head_dim = golden.hyper["dim_head"]
   tokens = golden["resampler/input"]
   for name in [n.split("/")[0] for n in golden.arrays if n.endswith("/params/latents")]:
     network, params = flamingo.load_resampler(arrays_of(golden, name), head_dim=head_dim)
@@ -125,7 +125,7 @@ def test_closed_gates_are_the_identity(golden):
 def test_a_stream_is_resampled_tick_by_tick(golden):
   """Ticks are media of one frame; more tokens give no more latents."""
   arrays = arrays_of(golden, "resampler_no_embeddings")
-  network, params = flamingo.load_resampler(arrays, head_dim=golden.sizes["dim_head"])
+  network, params = flamingo.load_resampler(arrays, head_dim=golden.hyper["dim_head"])
   tokens = golden["resampler/input"]
   tokens = tokens.reshape(tokens.shape[0], -1, 1, *tokens.shape[3:])
   whole = network.apply(params, tokens)
@@ -138,7 +138,7 @@ def test_a_stream_is_resampled_tick_by_tick(golden):
 @pytest.mark.parametrize("golden", files("resampler"))
 def test_files_that_do_not_fit_are_refused(golden):
   arrays = arrays_of(golden, "resampler")
-  head_dim = golden.sizes["dim_head"]
+  head_dim = golden.hyper["dim_head"]
   with pytest.raises(ValueError, match=r"no multiple of head_dim=\d+; give the width"):
     flamingo.load_resampler(arrays, head_dim=head_dim * 1000)
   with pytest.raises(ValueError, match="norm.weight"):

@@ -6,13 +6,14 @@ Nothing is computed.
 """
 
 import copy
-import json
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import published
 import pytest
+from golden import Golden
+from golden import paths as golden_paths
 from whole_models import WholeMoog, WholeRvm
 
 from perceiver_stream.models import mapping as translation
@@ -29,13 +30,11 @@ def hyper(model, changes, **wanted):
   """Returns the numbers of a golden file of that model, some of them changed.
 
   Args:
-    model: How the JSON's "model" starts; the first file with `wanted` numbers is taken.
+    model: The kind of the file; the first file with `wanted` numbers is taken.
     changes: `"a.b": value`, all that the test's expectations depend on.
     wanted: Numbers that the file must have, such as `prep_type`.
   """
-  found = [
-    json.loads(path.read_text())["hyperparameters"] for path in published.golden_files(model)
-  ]
+  found = [Golden(path).hyper for path in golden_paths(model)]
   found = [h for h in found if all(h.get(name) == value for name, value in wanted.items())]
   if not found:
     pytest.skip(f"no golden file of {model} with {wanted}")
@@ -84,7 +83,7 @@ def test_flow_with_other_numbers(width):
     "train_size": [8, 12],
   }
   more = {"cross_attention_shape_for_attn": width, "sine_only": True, "concat_pos": False}
-  h = hyper("optical_flow", ENCODER | changes | more)
+  h = hyper("perceiver_io_flow", ENCODER | changes | more)
   config = published.flow_config(h)
   found = tree(
     lambda: perceiver_flow.FlowPerceiver(config),
@@ -117,7 +116,7 @@ def test_autoencoder_with_other_numbers():
     "label_query_channels": 30, "output_num_channels": 20, "decoder_qk_channels": 10,
     "decoder_v_channels": 14, "audio_max_resolution": [144], "image_max_resolution": [3, 2, 3],
   }  # fmt: skip
-  h = hyper("multimodal_autoencoder", ENCODER | changes)
+  h = hyper("perceiver_io_multimodal", ENCODER | changes)
   config = published.autoencoder_config(h)
   inputs = {"image": zeros(1, 6, 16, 24, 2), "audio": zeros(1, 144, 1), "label": zeros(1, 6)}
   rules = DEEPMIND["perceiver_autoencoder"]
@@ -143,7 +142,7 @@ def test_autoencoder_with_other_numbers():
 def test_classifier_with_other_numbers():
   changes = {"image_channels": 1, "num_classes": 4, "decoder_query_channels": 12, "num_bands": 2}
   more = {"num_cross_attend_heads": 1, "spatial_downsample": 1}
-  h = hyper("classifier", ENCODER | more | changes, prep_type="pixels")
+  h = hyper("perceiver_classifier", ENCODER | more | changes, prep_type="pixels")
   config = published.classifier_config(h, {})
   images = zeros(1, *h["image_size"], 1)
   rules = DEEPMIND["perceiver_classifier"]
@@ -157,7 +156,7 @@ def test_classifier_with_other_numbers():
   holds(found, expected)
 
 
-@pytest.mark.parametrize("norm_first, model", [(True, "MooG, published"), (False, "MooG, modules")])
+@pytest.mark.parametrize("norm_first, model", [(True, "moog"), (False, "moog_repo")])
 def test_moog_with_other_numbers(norm_first, model):
   predictor, corrector = (
     ("predictor_sa", "predictor_ca") if norm_first else ("predictor", "corrector")
@@ -197,7 +196,7 @@ def test_clip_heads_with_fewer_channels():
     "frames": 6, "points.num_frames_per_query": 2, "points.num_classes": 6,
     "points.use_certainty": False, "points.num_params": 24, "points.num_heads": 4,
   }  # fmt: skip
-  h = hyper("MooG readout heads", changes)
+  h = hyper("moog_readouts", changes)
   config = published.clip_config(h["points"], h["frames"])
   make = lambda: ClipReadout(config, name="points")  # noqa: E731
   args = (zeros(1, h["frames"], 5, 8), zeros(1, 2, 2))
@@ -213,7 +212,7 @@ def test_rvm_with_other_numbers():
     "core.num_feats": 12, "core.num_heads": 3, "decoder.emb_dim": 20, "decoder.num_feats": 16,
     "decoder.num_heads": 2, "decoder.mlp_dim": 28, "encoder.num_layers": 1, "encoder.num_heads": 3,
   }  # fmt: skip
-  config = published.rvm_config(hyper("RVM", changes))
+  config = published.rvm_config(hyper("rvm", changes))
   frames, order = zeros(1, 1, 24, 16, 4), jax.ShapeDtypeStruct((1, 1, 24), jnp.int32)
   deltas = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   args = (frames, zeros(1, 25, 24), frames, order, deltas)

@@ -1,17 +1,17 @@
 """I3D: names of the released checkpoints, inflation from images, pooling of the released head."""
 
-import clip_golden
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from clip_golden import ClipGolden
+from clip_golden import ClipGolden, paths_of
 from drawn_clips import shared
 
+from perceiver_stream.models import i3d
 from perceiver_stream.models.i3d import weights
 from perceiver_stream.models.mapping import published_names
 from perceiver_stream.zoo import clip_encoders
 
-FILES = clip_golden.files("tsm_inflation")
+FILES = paths_of("tsm_inflation")
 
 
 def published(name: str, **how) -> dict[str, tuple[int, ...]]:
@@ -37,8 +37,9 @@ def test_the_other_checkpoints_are_detected():
   for flat, channels, classes in ((rgb, 3, 400), (flow, 2, 400), (other, 3, 600)):
     found = weights.detect(flat)
     assert found and (found.config.channels, found.config.num_classes) == (channels, classes)
-    names = {rule.theirs.split("/")[0] for rule in found.rules(found.config)}
-    assert names == {name.split("/")[0] for name in flat} or classes == 600
+    template = clip_encoders.merged(*clip_encoders.template(i3d.build(found.config)))
+    names = published_names(template, found.rules(found.config)).values()
+    assert {p.name: p.shape for p in names} == {name: value.shape for name, value in flat.items()}
 
 
 def test_logits_weigh_the_ends_half_as_released():

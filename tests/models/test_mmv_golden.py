@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tower_golden import Golden, cases, close, gradients_close
+from golden import Golden, close, files, gradients_close
 
 from perceiver_stream.models import mmv, tsm_resnet
 from perceiver_stream.models.mapping import (
@@ -18,7 +18,7 @@ from perceiver_stream.models.mapping import (
 )
 from perceiver_stream.models.tsm_resnet.weights import norm_of
 
-each_case = pytest.mark.parametrize("golden", cases("mmv"))
+each_case = pytest.mark.parametrize("golden", files("mmv"))
 HEADS = {
   "vid_embd/toaud": "video_to_audio",
   "vid_embd/totxt": "video_to_text",
@@ -76,7 +76,7 @@ def made(golden: Golden):
   }
   one = jax.tree.map(lambda x: x[0], inputs)
   templates = jax.eval_shape(model.init, jax.random.key(0), one)
-  given, released = golden.under("params/"), golden.under("state/")
+  given, released = golden.part("params/"), golden.part("state/")
   rules = mmv.rules(norm_of(given))
   names = [{o: p.name for o, p in published_names(t, rules).items()} for t in templates]
   np.testing.assert_array_equal(

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden import Golden
 from published import (
-  Golden,
   call,
   clip_config,
   dense_config,
@@ -16,7 +16,6 @@ from published import (
   jitted,
   load_params,
   moog_config,
-  name_of,
   point_config,
 )
 from whole_models import WholeMoog, decode_all
@@ -34,7 +33,7 @@ LOOSE = 5e-2  # the specification's tolerance where position features are not fe
 
 @pytest.mark.parametrize("feed", [True, False], ids=["fed", "computed"])
 @pytest.mark.parametrize("use_self", [True, False], ids=["notebook", "cross_only"])
-@pytest.mark.parametrize("path", golden_files("MooG, published"), ids=name_of)
+@pytest.mark.parametrize("path", golden_files("moog"))
 def test_checkpoint(path, use_self, feed):
   golden = Golden(path)
   config = moog_config(golden.hyper, norm_first=True, use_self=use_self)
@@ -55,13 +54,13 @@ def test_checkpoint(path, use_self, feed):
     lambda: WholeMoog(config), "__call__", params, *args
   )
   atol = golden.atol if feed else LOOSE
-  close = lambda x, name: golden.close(time_major(x), f"outputs/{name}", atol)  # noqa: E731
+  close = lambda x, name: golden.close(f"outputs/{name}", time_major(x), atol)  # noqa: E731
   close(tokens, "encoded")
   close(steps.before, "normed_state")
   close(steps.predicted, "predicted_state")
   close(steps.corrected, "corrected_state")
   close(steps.corrected, "features")
-  golden.close(last, "outputs/state", atol)
+  golden.close("outputs/state", last, atol)
   pictures = lambda x: x.reshape(video.shape)  # noqa: E731
   kind = "" if use_self else "cross_only/"
   close(pictures(decoded), f"{kind}decoded_from_predicted_state")
@@ -124,23 +123,23 @@ def repo(path, kind):
   return golden, config, args, rules, params, call(lambda: Repo(config), "__call__", params, *args)
 
 
-REPO = golden_files("MooG, modules of the repository")
+REPO = golden_files("moog_repo")
 
 
 @pytest.mark.parametrize("kind", ["plain", "loss_gradient"])
-@pytest.mark.parametrize("path", REPO, ids=name_of)
+@pytest.mark.parametrize("path", REPO)
 def test_training_code_forward(path, kind):
   golden, _, args, _, _, (steps, last, decoded, _) = repo(path, kind)
   name = f"outputs/{kind}/eval/"
-  golden.close(time_major(steps.predicted), f"{name}states_predicted")
-  golden.close(time_major(steps.corrected), f"{name}states_corrected")
-  golden.close(last, f"{name}state")
+  golden.close(f"{name}states_predicted", time_major(steps.predicted))
+  golden.close(f"{name}states_corrected", time_major(steps.corrected))
+  golden.close(f"{name}state", last)
   shape = golden.arrays[f"{name}video_predicted"].shape
-  golden.close(time_major(decoded).reshape(shape), f"{name}video_predicted")
-  golden.close(time_major(args[-1]).reshape(shape), f"{name}subsampled_targets_predicted")
+  golden.close(f"{name}video_predicted", time_major(decoded).reshape(shape))
+  golden.close(f"{name}subsampled_targets_predicted", time_major(args[-1]).reshape(shape))
 
 
-@pytest.mark.parametrize("path", REPO, ids=name_of)
+@pytest.mark.parametrize("path", REPO)
 def test_training_code_with_computed_positions(path):
   golden, config, (video, state, _, _, targets), _, params, _ = repo(path, "plain")
   table = position_table((config.height, config.width), config.decoder.num_octaves)
@@ -151,22 +150,22 @@ def test_training_code_with_computed_positions(path):
   args = (video, state, None, positions, targets)
   steps, last, decoded, _ = call(lambda: Repo(config), "__call__", params, *args)
   name = "outputs/plain/eval/"
-  golden.close(time_major(steps.corrected), f"{name}states_corrected", LOOSE)
-  golden.close(last, f"{name}state", LOOSE)
+  golden.close(f"{name}states_corrected", time_major(steps.corrected), LOOSE)
+  golden.close(f"{name}state", last, LOOSE)
   shape = golden.arrays[f"{name}video_predicted"].shape
-  golden.close(time_major(decoded).reshape(shape), f"{name}video_predicted", LOOSE)
+  golden.close(f"{name}video_predicted", time_major(decoded).reshape(shape), LOOSE)
 
 
-@pytest.mark.parametrize("path", REPO, ids=name_of)
+@pytest.mark.parametrize("path", REPO)
 def test_first_state_is_normalised(path):
   golden, config, _, _, params, _ = repo(path, "plain")
   noise = jnp.asarray(golden.arrays["inputs/raw_initial_state"]) / config.init_scale
   state = call(lambda: Moog(config), "start", params, noise)
-  golden.close(state, "inputs/initial_state")
+  golden.close("inputs/initial_state", state)
 
 
 @pytest.mark.parametrize("kind", ["plain", "loss_gradient"])
-@pytest.mark.parametrize("path", REPO, ids=name_of)
+@pytest.mark.parametrize("path", REPO)
 def test_training_code_loss_and_gradients(path, kind):
   golden, config, args, rules, params, _ = repo(path, kind)
   video, state, encoder_positions = args[:3]
@@ -182,17 +181,17 @@ def test_training_code_loss_and_gradients(path, kind):
   (value, decoded), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
   name = f"outputs/{kind}/train/"
   shape = golden.arrays[f"{name}video_predicted"].shape
-  golden.close(time_major(decoded).reshape(shape), f"{name}video_predicted")
-  golden.close(time_major(targets).reshape(shape), f"{name}subsampled_targets_predicted")
-  golden.close(value, f"{name}loss")
+  golden.close(f"{name}video_predicted", time_major(decoded).reshape(shape))
+  golden.close(f"{name}subsampled_targets_predicted", time_major(targets).reshape(shape))
+  golden.close(f"{name}loss", value)
   exported = translation.export_params(grads, rules)
   stored = golden.part(f"grads/{kind}/")
   assert set(exported) == set(stored)
   for key, gradient in exported.items():
-    golden.close(gradient, f"grads/{kind}/{key}")
+    golden.close(f"grads/{kind}/{key}", gradient)
 
 
-@pytest.mark.parametrize("path", REPO, ids=name_of)
+@pytest.mark.parametrize("path", REPO)
 def test_points_frame_by_frame(path):
   golden, _, _, _, _, (steps, *_) = repo(path, "plain")
   published = {
@@ -212,19 +211,19 @@ def test_points_frame_by_frame(path):
   params = load_params(make, args, rules, published)
   tracks, last = call(make, "__call__", params, *args)
   points = tracks.points
-  golden.close(time_major(points.values), "outputs/points/values")
+  golden.close("outputs/points/values", time_major(points.values))
   logits = jnp.concatenate([points.visible, points.certainty], axis=-1)
-  golden.close(time_major(logits), "outputs/points/logits")
+  golden.close("outputs/points/logits", time_major(logits))
   seen = points.seen(golden.hyper["points"]["certainty_threshold"])
-  golden.close(time_major(seen), "outputs/points/visible")
-  golden.close(time_major(tracks.state), "outputs/points/states")
-  golden.close(time_major(tracks.corrected), "outputs/points/states_corrected")
-  golden.close(last, "outputs/points/state")
+  golden.close("outputs/points/visible", time_major(seen))
+  golden.close("outputs/points/states", time_major(tracks.state))
+  golden.close("outputs/points/states_corrected", time_major(tracks.corrected))
+  golden.close("outputs/points/state", last)
   computed, _ = call(make, "__call__", params, *args[:-1])
-  golden.close(time_major(computed.points.values), "outputs/points/values", LOOSE)
+  golden.close("outputs/points/values", time_major(computed.points.values), LOOSE)
 
 
-@pytest.mark.parametrize("path", REPO, ids=name_of)
+@pytest.mark.parametrize("path", REPO)
 def test_depth(path):
   golden, model_config, _, _, _, (steps, *_) = repo(path, "plain")
   config = dense_config(golden.hyper["depth"])
@@ -243,12 +242,12 @@ def test_depth(path):
   answers = call(make, "__call__", params, *args).reshape(targets.shape)
   shape = golden.arrays["outputs/depth/values"].shape
   atol = golden.atol if stored_positions(golden, octaves) is not None else LOOSE
-  golden.close(time_major(answers).reshape(shape), "outputs/depth/values", atol)
-  golden.close(time_major(targets).reshape(shape), "outputs/depth/subsampled_targets")
+  golden.close("outputs/depth/values", time_major(answers).reshape(shape), atol)
+  golden.close("outputs/depth/subsampled_targets", time_major(targets).reshape(shape))
 
 
 @pytest.mark.parametrize("kind", ["points", "boxes"])
-@pytest.mark.parametrize("path", golden_files("MooG readout heads"), ids=name_of)
+@pytest.mark.parametrize("path", golden_files("moog_readouts"))
 def test_clip_heads(path, kind):
   golden = Golden(path)
   config = clip_config(golden.hyper[kind], golden.hyper["frames"])
@@ -266,11 +265,11 @@ def test_clip_heads(path, kind):
   np.testing.assert_allclose(near, answers, atol=LOOSE)
   h, width = golden.hyper[kind], queries.shape[-1]
   values = jax.nn.sigmoid(answers[..., :width]) if h["activation"] else answers[..., :width]
-  golden.close(values, f"outputs/{kind}/values")
+  golden.close(f"outputs/{kind}/values", values)
   if not h["predict_visibility"]:
     return
   points = as_points(answers)
-  golden.close(points.visible, f"outputs/{kind}/logits_visible")
+  golden.close(f"outputs/{kind}/logits_visible", points.visible)
   if h["use_certainty"]:
-    golden.close(points.certainty, f"outputs/{kind}/logits_certainty")
-  golden.close(points.seen(h["certainty_threshold"]), f"outputs/{kind}/visible")
+    golden.close(f"outputs/{kind}/logits_certainty", points.certainty)
+  golden.close(f"outputs/{kind}/visible", points.seen(h["certainty_threshold"]))

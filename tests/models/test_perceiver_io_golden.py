@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden import Golden
 from published import (
-  Golden,
   autoencoder_config,
   call,
   classifier_config,
@@ -13,7 +13,6 @@ from published import (
   golden_files,
   jitted,
   load_params,
-  name_of,
 )
 
 from perceiver_stream.models.perceiver_io import autoencoder as perceiver_autoencoder
@@ -29,7 +28,7 @@ def read_latents(params, prefix, config, tokens):
   return call(lambda: Encoder(config, name="encoder"), "read", sub, tokens)
 
 
-@pytest.mark.parametrize("path", golden_files("optical_flow"), ids=name_of)
+@pytest.mark.parametrize("path", golden_files("perceiver_io_flow"))
 def test_flow(path):
   golden = Golden(path)
   config = flow_config(golden.hyper)
@@ -39,24 +38,24 @@ def test_flow(path):
   params = load_params(make, (frames,), DEEPMIND["perceiver_flow"], published)
   assert sum(x.size for x in jax.tree.leaves(params)) == golden.about["num_parameters"]
 
-  golden.close(perceiver_flow.extract_patches(frames), "intermediate/patches")
+  golden.close("intermediate/patches", perceiver_flow.extract_patches(frames))
   tokens = call(make, "tokens", params, frames)
-  golden.close(tokens, "intermediate/encoder_input")
+  golden.close("intermediate/encoder_input", tokens)
   read = read_latents(params, "perceiver_flow", config.encoder, tokens)
-  golden.close(read, "intermediate/latents_after_cross_attend")
+  golden.close("intermediate/latents_after_cross_attend", read)
   latents = call(make, "encode", params, tokens)
-  golden.close(latents, "intermediate/latents")
+  golden.close("intermediate/latents", latents)
   answers = call(make, "decode", params, latents, tokens)
   scale = config.flow_scale / config.rescale
-  golden.close(answers / scale, "intermediate/decoder_output")
-  golden.close(call(make, "__call__", params, frames), "outputs/flow")
+  golden.close("intermediate/decoder_output", answers / scale)
+  golden.close("outputs/flow", call(make, "__call__", params, frames))
 
   some = np.asarray([3, 700, 0, 41]) % tokens.shape[1]
   subset = call(make, "decode", params, latents, tokens[:, some])
   np.testing.assert_allclose(subset, answers[:, some], atol=1e-6)
 
 
-@pytest.mark.parametrize("path", golden_files("optical_flow"), ids=name_of)
+@pytest.mark.parametrize("path", golden_files("perceiver_io_flow"))
 def test_flow_of_a_large_image(path):
   golden = Golden(path)
   if "inputs/tiled_images" not in golden.arrays:
@@ -75,7 +74,7 @@ def test_flow_of_a_large_image(path):
 
   overlap = tiling["min_overlap"]
   actual = perceiver_flow.tiled_flow(flow, frames, tile, overlap=overlap)
-  golden.close(actual, "outputs/tiled_flow")
+  golden.close("outputs/tiled_flow", actual)
   starts = {tuple(corner) for corner in golden.arrays["inputs/tiled_grid"].tolist()}
   assert len(visited) == len(starts)
   ours = {
@@ -86,7 +85,7 @@ def test_flow_of_a_large_image(path):
   assert ours == starts
 
 
-@pytest.mark.parametrize("path", golden_files("multimodal_autoencoder"), ids=name_of)
+@pytest.mark.parametrize("path", golden_files("perceiver_io_multimodal"))
 def test_autoencoder(path):
   golden = Golden(path)
   config = autoencoder_config(golden.hyper)
@@ -97,31 +96,31 @@ def test_autoencoder(path):
   assert len(golden.part("params/")) == golden.about["num_parameter_arrays"]
 
   tokens = call(make, "tokens", params, inputs)
-  golden.close(tokens, "intermediate/encoder_input")
+  golden.close("intermediate/encoder_input", tokens)
   read = read_latents(params, "perceiver_autoencoder", config.encoder, tokens)
-  golden.close(read, "intermediate/latents_after_cross_attend")
+  golden.close("intermediate/latents_after_cross_attend", read)
   latents = call(make, "encode", params, tokens)
-  golden.close(latents, "intermediate/latents")
+  golden.close("intermediate/latents", latents)
 
   points = {m: golden.arrays[f"inputs/chunk_{m}_points"] for m in ("audio", "image")}
   first = {"audio": points["audio"][0], "image": points["image"][0], "label": np.zeros(1, int)}
   queries = jnp.concatenate([call(make, "queries", params, m, first[m]) for m in sorted(first)])
   rows = jnp.broadcast_to(queries[None], (latents.shape[0], *queries.shape))
-  golden.close(rows, "intermediate/decoder_query_chunk0")
+  golden.close("intermediate/decoder_query_chunk0", rows)
   decoded = call(make, "decoded", params, latents, queries)
-  golden.close(decoded, "intermediate/decoder_output_chunk0")
+  golden.close("intermediate/decoder_output_chunk0", decoded)
 
   outputs = call(make, "__call__", params, inputs)
   for name in ("audio", "image", "label"):
-    golden.close(outputs[name], f"outputs/{name}")
+    golden.close(f"outputs/{name}", outputs[name])
   scattered = {m: golden.arrays[f"inputs/scattered_{m}_points"] for m in ("audio", "image")}
   some = call(make, "decode", params, latents, scattered | {"label": np.zeros(1, int)})
-  golden.close(some["image"], "outputs/scattered_image")
-  golden.close(some["audio"].reshape(latents.shape[0], -1), "outputs/scattered_audio")
-  golden.close(some["label"][:, 0], "outputs/scattered_label")
+  golden.close("outputs/scattered_image", some["image"])
+  golden.close("outputs/scattered_audio", some["audio"].reshape(latents.shape[0], -1))
+  golden.close("outputs/scattered_label", some["label"][:, 0])
 
 
-@pytest.mark.parametrize("path", golden_files("classifier"), ids=name_of)
+@pytest.mark.parametrize("path", golden_files("perceiver_classifier"))
 def test_classifier(path):
   golden = Golden(path)
   published = golden.part("params/") | golden.part("state/")
@@ -132,14 +131,14 @@ def test_classifier(path):
   params = load_params(make, (images,), rules, published, ignore=IGNORED)
 
   tokens = call(make, "tokens", params, images)
-  golden.close(tokens, "intermediate/encoder_input")
+  golden.close("intermediate/encoder_input", tokens)
   read = read_latents(params, "perceiver_classifier", config.encoder, tokens)
-  golden.close(read, "intermediate/latents_after_cross_attend")
+  golden.close("intermediate/latents_after_cross_attend", read)
   latents = call(make, "encode", params, tokens)
-  golden.close(latents, "intermediate/latents")
+  golden.close("intermediate/latents", latents)
   query = jnp.broadcast_to(
     params["perceiver_classifier/query"]["pos_embs"][None], (len(images), 1, config.query_dim)
   )
-  golden.close(query, "intermediate/decoder_query")
-  golden.close(call(make, "decode", params, latents), "intermediate/decoder_output")
-  golden.close(call(make, "__call__", params, images), "outputs/logits")
+  golden.close("intermediate/decoder_query", query)
+  golden.close("intermediate/decoder_output", call(make, "decode", params, latents))
+  golden.close("outputs/logits", call(make, "__call__", params, images))

@@ -1,10 +1,9 @@
 """SlowFast against released code: stages, softmax at larger sizes, gradients; full-size names."""
 
-import clip_golden
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from clip_golden import ClipGolden, channels_last, exported, train_step
+from clip_golden import ClipGolden, channels_last, exported, paths_of, train_step
 from drawn_clips import drawn, shared
 
 from perceiver_stream.models import slowfast
@@ -12,7 +11,7 @@ from perceiver_stream.models.mapping import published_names
 from perceiver_stream.models.slowfast import slow_frames, weights
 from perceiver_stream.zoo import clip_encoders
 
-FILES = clip_golden.files("slowfast")
+FILES = paths_of("slowfast")
 
 
 def config_of(golden: ClipGolden) -> slowfast.Config:

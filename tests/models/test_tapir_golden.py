@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from published import Golden, golden_files, name_of
+from golden import Golden
+from published import golden_files
 
 from perceiver_stream.models.mapping import import_params, published_names
 from perceiver_stream.models.point_readout import TrackCommands
 from perceiver_stream.models.tapir import Config, Tapir, weights
 
-FILES = golden_files("online BootsTAPIR")
+FILES = golden_files("tapir_online")
 
 
 def drawn(name, shape):
@@ -74,7 +75,7 @@ def tick(x, t):
   return jax.tree.map(lambda a: a[t : t + 1], x)
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@pytest.mark.parametrize("path", FILES)
 def test_frame_by_frame(path):
   golden, config, _, params, run, (state, frames, commands) = setup(path)
   assert sum(x.size for x in jax.tree.leaves(params)) == golden.about["num_params"]
@@ -88,14 +89,14 @@ def test_frame_by_frame(path):
     if t == 0:
       first, maps, query = found[0], (initial, refined), state.queries
   last = jax.tree.map(lambda *x: jnp.moveaxis(jnp.concatenate(x), 0, 2), *(g[-1] for g in guesses))
-  golden.close(last.position, "outputs/tracks_xy")
-  golden.close(last.occluded, "outputs/occlusion")
-  golden.close(last.distant, "outputs/expected_dist")
-  golden.close(jnp.moveaxis(first.position, 0, 2), "outputs/first_frame/tracks_unrefined")
-  golden.close(maps[1].low[None], "outputs/first_frame/lowres")
-  golden.close(maps[1].high[None].mean((2, 3)), "outputs/first_frame/hires_mean")
-  golden.close(query[1].low, "outputs/query_lowres")
-  golden.close(query[1].high, "outputs/query_hires")
+  golden.close("outputs/tracks_xy", last.position)
+  golden.close("outputs/occlusion", last.occluded)
+  golden.close("outputs/expected_dist", last.distant)
+  golden.close("outputs/first_frame/tracks_unrefined", jnp.moveaxis(first.position, 0, 2))
+  golden.close("outputs/first_frame/lowres", maps[1].low[None])
+  golden.close("outputs/first_frame/hires_mean", maps[1].high[None].mean((2, 3)))
+  golden.close("outputs/query_lowres", query[1].low)
+  golden.close("outputs/query_hires", query[1].high)
   check_states(golden, state.mixers[0], query[1].low.shape[:2])
   visible = np.concatenate([np.moveaxis(np.asarray(x.visible), 0, 2) for x in tracks], axis=2)
   product = jax.nn.sigmoid(-last.occluded) * jax.nn.sigmoid(-last.distant)
@@ -111,10 +112,10 @@ def check_states(golden, states, lead):
     part = name.rpartition("/")[2].removeprefix("last_state_iter").split("_")
     iteration, block, which = int(part[0]), int(part[2]), int(part[4])
     found = states[which - 1][iteration, block].reshape(*lead, *states[which - 1].shape[3:])
-    golden.close(jnp.abs(found).mean() if name.endswith("abs_mean") else found, name)
+    golden.close(name, jnp.abs(found).mean() if name.endswith("abs_mean") else found)
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@pytest.mark.parametrize("path", FILES)
 def test_both_layouts_have_exactly_these_names_and_shapes(path):
   golden, config, flat, params, *_ = setup(path)
   haiku = {name: tuple(shape) for name, shape in golden.about["haiku_parameters"].items()}

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from published import Golden, golden_files, jitted, load_params, name_of
+from golden import Golden
+from published import golden_files, jitted, load_params
 
 from perceiver_stream.core.lru import GatedLruConfig
 from perceiver_stream.core.recurrent_vit import RecurrentVitConfig
 from perceiver_stream.models.tapnext import Config, TapNext, certainty, weights
 
-FILES = golden_files("TAPNext")
+FILES = golden_files("tapnext")
 
 
 def config_of(golden: Golden) -> Config:
@@ -64,9 +65,9 @@ def compare(golden, heads, prefix, flavour):
   """Compares the stored arrays of a prefix; positions only where the best bin is clear."""
   stored = golden.part(prefix)
   if "track_logits" in stored:
-    golden.close(heads.logits, f"{prefix}track_logits", golden.about["suggested_atol_logits"])
+    golden.close(f"{prefix}track_logits", heads.logits, golden.about["suggested_atol_logits"])
   atol = golden.about["suggested_atol_logits"]
-  golden.close(heads.visible[..., None], f"{prefix}visible_logits", atol)
+  golden.close(f"{prefix}visible_logits", heads.visible[..., None], atol)
   top = np.sort(heads.logits.reshape(*heads.logits.shape[:-1], 2, -1), axis=-1)[..., -2:]
   margin = (top[..., 1] - top[..., 0]).min(-1)
   clear = margin > 1e-2
@@ -77,7 +78,7 @@ def compare(golden, heads, prefix, flavour):
       radius = int(name.rpartition("_")[2])
       swapped = flavour == "torch"
       sure = certainty(heads.position, heads.logits, radius, swapped=swapped)[..., None]
-      golden.close(sure, f"{prefix}{name}")
+      golden.close(f"{prefix}{name}", sure)
       if "visible_and_certain" in stored:
         product = jax.nn.sigmoid(heads.visible[..., None]) * sure
         decided = np.abs(product - 0.5) > golden.atol
@@ -87,7 +88,7 @@ def compare(golden, heads, prefix, flavour):
 
 
 @pytest.mark.parametrize("flavour", ["jax", "torch"])
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@pytest.mark.parametrize("path", FILES)
 def test_clip(path, flavour):
   golden, config, params, args, hints = setup(path)
   assert sum(x.size for x in jax.tree.leaves(params)) == golden.about["num_params"]
@@ -96,7 +97,7 @@ def test_clip(path, flavour):
   margin = compare(golden, last, f"outputs_{flavour}/clip/", flavour)
   if flavour == "torch":
     return
-  golden.close(margin, "outputs_jax/argmax_margin", golden.about["suggested_atol_logits"])
+  golden.close("outputs_jax/argmax_margin", margin, golden.about["suggested_atol_logits"])
   for i, heads in enumerate(layers):
     compare(golden, heads, f"outputs_jax/clip/layer_{i}/", flavour)
   *_, hinted = run(params, *hints, None, 0)[0]
@@ -104,7 +105,7 @@ def test_clip(path, flavour):
 
 
 @pytest.mark.parametrize("flavour", ["jax", "torch"])
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@pytest.mark.parametrize("path", FILES)
 def test_frame_by_frame(path, flavour):
   golden, config, params, (video, queries, valid), _ = setup(path)
   config = dataclasses.replace(config, flavour=flavour)
@@ -117,11 +118,11 @@ def test_frame_by_frame(path, flavour):
   if flavour == "jax":
     hidden = jnp.stack([layer.hidden[:, 0] for layer in layers])
     seen = jnp.stack([layer.seen[:, :, 0] for layer in layers])
-    golden.close(hidden, "outputs_jax/online/state/rg_lru")
-    golden.close(seen, "outputs_jax/online/state/conv1d")
+    golden.close("outputs_jax/online/state/rg_lru", hidden)
+    golden.close("outputs_jax/online/state/conv1d", seen)
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+@pytest.mark.parametrize("path", FILES)
 def test_every_stored_output_is_compared(path):
   golden, config, *_ = setup(path)
   known = {"tracks_yx", "track_logits", "visible_logits", "visible_and_certain"}

@@ -2,11 +2,10 @@
 
 import re
 
-import clip_golden
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from clip_golden import ClipGolden, channels_last, exported, train_step
+from clip_golden import ClipGolden, channels_last, exported, paths_of, train_step
 from drawn_clips import drawn, random_clips, shared
 
 from perceiver_stream.models import timesformer
@@ -14,7 +13,7 @@ from perceiver_stream.models.mapping import export_params, published_names
 from perceiver_stream.models.timesformer import nearest, weights
 from perceiver_stream.zoo import clip_encoders
 
-FILES = clip_golden.files("timesformer")
+FILES = paths_of("timesformer")
 
 
 def config_of(golden: ClipGolden, kind: str) -> timesformer.Config:

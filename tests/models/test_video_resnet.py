@@ -1,17 +1,16 @@
 """Video ResNets against torchvision: outputs, gradients, running statistics, full-size names."""
 
-import clip_golden
 import jax
 import numpy as np
 import pytest
-from clip_golden import ClipGolden, channels_last, exported, train_step
+from clip_golden import ClipGolden, channels_last, exported, paths_of, train_step
 
 from perceiver_stream.models import video_resnet
 from perceiver_stream.models.mapping import published_names
 from perceiver_stream.models.video_resnet import weights
 from perceiver_stream.zoo import clip_encoders
 
-FILES = clip_golden.files("video_resnet")
+FILES = paths_of("video_resnet")
 
 
 def config_of(golden: ClipGolden, kind: str) -> video_resnet.Config:

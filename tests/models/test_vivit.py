@@ -2,11 +2,10 @@
 
 import re
 
-import clip_golden
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from clip_golden import ClipGolden, exported, train_step
+from clip_golden import ClipGolden, exported, paths_of, train_step
 from drawn_clips import drawn, random_clips
 
 from perceiver_stream.models import vivit
@@ -14,7 +13,7 @@ from perceiver_stream.models.mapping import export_params, published_names
 from perceiver_stream.models.vivit import positions, weights
 from perceiver_stream.zoo import clip_encoders
 
-FILES = clip_golden.files("vivit")
+FILES = paths_of("vivit")
 
 
 def config_of(golden: ClipGolden, kind: str) -> vivit.Config:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from learning_golden import files, near_all
+from golden import files, gradients_close
 
 from perceiver_stream.models import vjepa
 from perceiver_stream.models.mapping import export_params, import_params
@@ -29,12 +29,12 @@ def mask_configs(golden) -> tuple[MaskConfig, ...]:
       max_temporal_keep=float(m["max_temporal_keep"]),
       max_keep=m["max_keep"] or 0,
     )
-    for m in golden.sizes["masks"]
+    for m in golden.hyper["masks"]
   )
 
 
 def config_of(golden, version: str) -> vjepa.Config:
-  h, sizes = golden.sizes, golden.sizes[version]
+  h, sizes = golden.hyper, golden.hyper[version]
   side = h["img"] if isinstance(h["img"], int) else h["img"][0]
   params = golden.below(f"params/{version}/predictor/{PREFIX}mask_tokens.")
   wide = golden.below(f"params/{version}/predictor/{PREFIX}predictor_blocks.0.mlp.fc1.")
@@ -110,7 +110,7 @@ class Setup:
 
   def step(self, params, teacher, batch):
     """Returns the total loss, and all that it is made from."""
-    h = self.golden.sizes
+    h = self.golden.hyper
     every = targets.target_features(self.encoder.apply(teacher, self.clips, None))
     found, predictions, losses = {}, [], []
     for i, (context, target) in enumerate(batch):
@@ -131,7 +131,7 @@ def batch_of(golden):
   prefix = f"outputs/masks/step{step}"
   return [
     tuple(golden[f"{prefix}/{part}{i}"] for part in ("context", "target"))
-    for i in range(len(golden.sizes["masks"]))
+    for i in range(len(golden.hyper["masks"]))
   ]
 
 
@@ -156,7 +156,7 @@ def test_step(golden, version):
   published = setup.published(grads)
   for name in golden.about.get(f"{version}_parameters_without_gradient", []):
     assert not np.any(published[name]), name
-  near_all(golden.parts(f"{out}/grads_flat", f"{version}_grad_order"), published)
+  gradients_close(golden.split(f"{out}/grads_flat", f"{version}_grad_order"), published)
   if version == "v1":
     check_table(golden, setup)
     check_training_step(golden, setup, grads, teacher)
@@ -188,7 +188,7 @@ def check_table(golden, setup):
 
 def check_training_step(golden, setup, grads, teacher):
   """One AdamW step with the first entries of the schedules, then the teacher's."""
-  opt = golden.sizes["opt"]
+  opt = golden.hyper["opt"]
   steps = len(golden.arrays["outputs/v1/schedule_lr"])
   total = int(opt["ipe"] * opt["epochs"] * opt["ipe_scale"])
   rates = targets.warmup_cosine(
@@ -207,7 +207,7 @@ def check_training_step(golden, setup, grads, teacher):
   golden.close("outputs/v1/schedule_lr", rates)
   golden.close("outputs/v1/schedule_wd", decays)
   golden.close("outputs/v1/schedule_ema", momenta)
-  if clip := golden.sizes["clip_grad"]:
+  if clip := golden.hyper["clip_grad"]:
     shares = {k: jnp.minimum(1.0, clip / (optax.tree.norm(v) + 1e-6)) for k, v in grads.items()}
     grads = {k: jax.tree.map(lambda g, s=shares[k]: g * s, v) for k, v in grads.items()}
   matrices = lambda tree: jax.tree_util.tree_map_with_path(  # noqa: E731
@@ -234,7 +234,7 @@ def check_training_step(golden, setup, grads, teacher):
 
 @each
 def test_masks_are_the_released_ones(golden):
-  h = golden.sizes
+  h = golden.hyper
   configs, grid = mask_configs(golden), tuple(h["grid_t_h_w"])
   sampler = masks.MaskSampler(configs, grid, h["global_mask_seed"])
   steps = sum(n.endswith("/context0") for n in golden.below("outputs/masks/step"))
@@ -264,7 +264,7 @@ def test_masks_are_the_released_ones(golden):
 
 @each
 def test_rotation_and_probes(golden):
-  h = golden.sizes
+  h = golden.hyper
   x = jnp.moveaxis(golden["inputs/rope_q"], 1, 2)
   places = jnp.broadcast_to(golden["inputs/rope_pos"].astype(jnp.float32)[None], x.shape[:2])
   golden.close("outputs/v2/rope", jnp.moveaxis(positions.rotated(x, places), 2, 1))

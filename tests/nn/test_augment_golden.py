@@ -6,29 +6,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tower_golden import Golden, cases
+from golden import Golden, files
 
 from perceiver_stream.nn.augment import colour, crops, filters
 from perceiver_stream.nn.log_mel import FRAME, log_mel, mel_matrix
 from perceiver_stream.nn.losses.nt_xent import nt_xent
 from perceiver_stream.streams import sampling
 
-each_case = pytest.mark.parametrize("golden", cases("brave_inputs"))
+each_case = pytest.mark.parametrize("golden", files("brave_inputs"))
 
 
 def check_images(golden: Golden) -> None:
   video = jnp.asarray(golden["inputs/video"])
-  for name in golden.under("outputs/blur/"):
+  for name in golden.part("outputs/blur/"):
     kernel, sigma = re.fullmatch(r"k(\d+)_s([\d.]+)", name).groups()  # type: ignore[union-attr]
     found = filters.blur(video[:1], float(sigma), int(kernel))[0]
     golden.close(f"outputs/blur/{name}", found)
-  for side in golden.under("inputs/randconv/kernel"):
+  for side in golden.part("inputs/randconv/kernel"):
     kernel = jnp.asarray(golden[f"inputs/randconv/kernel{side}"])
     golden.close(f"outputs/randconv/k{side}", filters.convolve(video, kernel))
-  for name in golden.under("outputs/resize_bilinear_"):
+  for name in golden.part("outputs/resize_bilinear_"):
     height, width = map(int, name.split("x"))
     golden.close(f"outputs/resize_bilinear_{name}", crops.resize(video, height, width))
-  for name in golden.under("outputs/resize_min_"):
+  for name in golden.part("outputs/resize_min_"):
     golden.close(f"outputs/resize_min_{name}", crops.resize_shorter(video, int(name)))
 
 

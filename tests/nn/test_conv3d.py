@@ -1,12 +1,11 @@
 """Inflation, shifts over time, padding, batch norm: against golden files and closed forms."""
 
-import clip_golden
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from clip_golden import ClipGolden
+from clip_golden import ClipGolden, paths_of
 
 from perceiver_stream.nn.batch_norm import BatchNorm
 from perceiver_stream.nn.conv3d import Conv3D, central_frame, convolve, inflate, padding_of
@@ -14,7 +13,7 @@ from perceiver_stream.nn.drop_path import drop_path, dropout
 from perceiver_stream.nn.temporal_shift import max_over_segments, order_preserving_shift
 from perceiver_stream.nn.timeline import Timeline
 
-FILES = clip_golden.files("tsm_inflation")
+FILES = paths_of("tsm_inflation")
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -42,7 +41,9 @@ def test_golden(path):
   whole = golden["outputs/inflated_conv_edge_padded_time"]
   image_result = golden["outputs/conv2d"][:, :, None]
   np.testing.assert_allclose(whole, np.broadcast_to(image_result, whole.shape), atol=1e-5)
-  inner = golden["outputs/inflated_conv_zero_padded_time"][:, :, times // 2 : -(times // 2)]
+  padded = golden["outputs/inflated_conv_zero_padded_time"]
+  inner = padded[:, :, times // 2 : padded.shape[2] - times // 2]
+  assert inner.shape[2] > 0, "no frame is away from the ends"
   np.testing.assert_allclose(inner, np.broadcast_to(image_result, inner.shape), atol=1e-5)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learning_golden import files
+from golden import files
 
 from perceiver_stream import nn
 from perceiver_stream.nn import attention, masks
@@ -24,7 +24,7 @@ MODALITIES = {
 
 def attention_of(golden):
   """Returns `(x, mask) -> output` with the stored projections of torch's MultiheadAttention."""
-  heads, dim = golden.sizes["heads"], golden.sizes["dim"]
+  heads, dim = golden.hyper["heads"], golden.hyper["dim"]
   network = hk.without_apply_rng(
     hk.transform(lambda x, mask: nn.Attention(heads, output_dim=dim, name="attention")(x, x, mask))
   )
@@ -56,10 +56,10 @@ def influence(function, x):
   return np.any(np.asarray(jacobian) != 0, axis=(1, 3))
 
 
-@pytest.mark.parametrize("golden", files("attention"))
+@pytest.mark.parametrize("golden", files("attention_masks"))
 def test_types_between_modalities_equal_the_stored_ones(golden):
   attend, params = attention_of(golden)
-  x, valid, sizes = golden["input"], golden["valid"], golden.sizes
+  x, valid, sizes = golden["input"], golden["valid"], golden.hyper
   counts = sizes["first_modality_tokens"], sizes["second_modality_tokens"]
   here = {name.split("/")[0] for name in golden.arrays if name.endswith("/weights")}
   for name in here:
@@ -80,7 +80,7 @@ def test_types_between_modalities_equal_the_stored_ones(golden):
 
 
 def _space_and_time(golden, attend):
-  sizes, x = golden.sizes, golden["frames/input"]
+  sizes, x = golden.hyper, golden["frames/input"]
   shape = sizes["frames"], sizes["tokens_per_frame"]
   for path in [n for n in golden.arrays if re.match("frames/.*/may_attend", n)]:
     name = path.split("/")[1]

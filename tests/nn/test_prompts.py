@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from learning_golden import files
+from golden import files
 
 from perceiver_stream.models.mapping import Rule, import_params
 from perceiver_stream.nn import prompts
@@ -65,7 +65,7 @@ def imported(arrays, template, rules):
 
 @pytest.mark.parametrize("golden", files("prompts"))
 def test_prompts_equal_the_stored_ones(golden):
-  sizes, tokens = golden.sizes, golden["tokens"]
+  sizes, tokens = golden.hyper, golden["tokens"]
   run = lambda *args, **more: prompts.run_with_prompts(blocks, tokens, *args, **more)  # noqa: E731
   blocks = backbone(golden.below("backbone/"), sizes)
   golden.close("no_prompt/output", run())
@@ -123,16 +123,14 @@ def _projected(golden, run):
 
 def _generated(golden, run, name):
   logits, library = golden[f"pgn_{name}/logits"], golden[f"pgn_{name}/library"]
-  sizes = golden.sizes
-  module = lambda: prompts.GeneratedPrompts(  # noqa: E731
-    sizes["prompts"], len(library), library.shape[1], activation=name
-  )
-  network = hk.without_apply_rng(hk.transform(lambda x: module()(x)))
-  make = lambda logits, library: network.apply({"generated_prompts": {"library": library}}, logits)  # noqa: E731
-  mix = network.apply(
-    {"generated_prompts": {"library": jnp.eye(len(library), library.shape[1])}}, logits
-  )
-  golden.close(f"pgn_{name}/weights", mix[..., : len(library)])
+  number = golden.hyper["prompts"]
+
+  def make(logits, library):
+    module = lambda: prompts.GeneratedPrompts(number, *library.shape, activation=name)  # noqa: E731
+    network = hk.without_apply_rng(hk.transform(lambda x: module()(x)))
+    return network.apply({"generated_prompts": {"library": library}}, logits)
+
+  golden.close(f"pgn_{name}/weights", make(logits, jnp.eye(len(library))))
   golden.close(f"pgn_{name}/prompts", make(logits, library))
 
   def feature(logits, library):
@@ -148,7 +146,7 @@ def _generated(golden, run, name):
 
 def _border(golden):
   image = golden["pixel_border/picture"]
-  network, template = transformed(lambda: prompts.PixelBorder(golden.sizes["border"]), image)
+  network, template = transformed(lambda: prompts.PixelBorder(golden.hyper["border"]), image)
   rules = [Rule(r".*/(\w+)", r"\1", lambda shape: (1, *shape))]
   arrays = {name: np.asarray(golden[f"pixel_border/{name}"]) for name in template["pixel_border"]}
   params = imported(arrays, template, rules)
@@ -156,7 +154,7 @@ def _border(golden):
 
 
 def _clip_cap(golden):
-  sizes, feature = golden.sizes, golden["clipcap_mlp/feature"]
+  sizes, feature = golden.hyper, golden["clipcap_mlp/feature"]
   length, dim = sizes["prefix_length"], sizes["lm_dim"]
   network, template = transformed(lambda: prompts.ClipCapMlp(length, dim), feature)
   dense = lambda ours, theirs: [  # noqa: E731

@@ -1,18 +1,15 @@
 """Sensor noise and DHA: stored references, and properties at other sizes."""
 
 import json
-import os
 import pathlib
 
 import numpy as np
 import pytest
+from golden import files
 
 from perceiver_stream.streams import depth_geometry, depth_sensor
 
-FOLDER = pathlib.Path(
-  os.environ.get("PERCEIVER_STREAM_GOLDEN", pathlib.Path(__file__).parents[1] / "golden")
-)
-FILES = [pytest.param(path, id=path.stem) for path in sorted(FOLDER.glob("depth_noise*.json"))]
+FILES = files("depth_noise", pathlib.Path)
 INTRINSICS = np.asarray([40.0, 40.0, 24.0, 18.0])
 
 

@@ -1,30 +1,17 @@
 """The golden files of geometry: arrays in float64, and comparisons at the tolerance their JSON names.
 
-Files are `geometry_*.npz` in `PERCEIVER_STREAM_GOLDEN` (default `tests/golden`), with their JSON.
+Files are of the kinds `geometry_<family>`, see `golden.py`.
 """
 
-import json
-import os
-import pathlib
-
+import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
-
-FOLDER = pathlib.Path(
-  os.environ.get("PERCEIVER_STREAM_GOLDEN", pathlib.Path(__file__).parents[1] / "golden")
-)
+from golden import Golden
 
 
-class Golden:
-  """The arrays of one file in float64, and comparisons at the tolerance that its JSON suggests."""
-
-  def __init__(self, path: pathlib.Path):
-    self.about = json.loads(path.read_text())
-    with np.load(path.with_suffix(".npz")) as file:
-      self.arrays = dict(file)
-    self.compared: set[str] = set()
+class GeometryGolden(Golden):
+  """One pair of files, with arrays in float64."""
 
   def __getitem__(self, name: str):
     return jnp.asarray(self.arrays[name])
@@ -52,6 +39,6 @@ class Golden:
         self.close(f"{prefix}grad_{name}", gradient, kept)
 
 
-def files(name: str):
-  """Returns a pytest parameter, a `Golden`, for each file of a kind."""
-  return [pytest.param(Golden(p), id=p.stem) for p in sorted(FOLDER.glob(f"geometry_{name}*.json"))]
+def files(family: str) -> list:
+  """Returns a pytest parameter, a `GeometryGolden`, for each file of a family."""
+  return golden.files(f"geometry_{family}", GeometryGolden)

@@ -1,29 +1,24 @@
 """The golden files of the metrics: every array in them is either an input or is compared.
 
-Files are `metrics_<family>*.json` with the `.npz` beside, in the folder `PERCEIVER_STREAM_GOLDEN`
-(default `tests/golden`). Cases, sizes and parameters are read from them.
+Files are of the kinds `metrics_<family>`, see `golden.py`. Cases, sizes and parameters are read
+from them.
 """
 
 import json
-import os
-import pathlib
 
 import numpy as np
 import pytest
-
-FOLDER = pathlib.Path(
-  os.environ.get("PERCEIVER_STREAM_GOLDEN", pathlib.Path(__file__).parents[1] / "golden")
-)
+from golden import or_skip, paths
 
 
 def cases(family):
   """Returns a pytest parameter for each case (keys up to the last slash) of a family's files."""
   found = []
-  for path in sorted(FOLDER.glob(f"metrics_{family}*.json")):
+  for path in paths(f"metrics_{family}"):
     with np.load(path.with_suffix(".npz")) as file:
       prefixes = dict.fromkeys(key.rpartition("/")[0] for key in file.files)
     found += [pytest.param(path, prefix, id=f"{path.stem}:{prefix}") for prefix in prefixes]
-  return found
+  return or_skip(found, f"no golden file of metrics_{family}", values=2)
 
 
 def close(actual, expected, atol, name, rtol=0.0):

@@ -1,18 +1,11 @@
-"""The golden files: arrays that the released code made, and configs from the JSON beside them.
+"""Configs of published models from the JSON of golden files, and their parameters."""
 
-Every file in the folder `PERCEIVER_STREAM_GOLDEN` (default `tests/golden`) whose JSON names a
-model we know is tested, whatever it is called and whatever sizes it has.
-"""
-
-import json
-import os
 import pathlib
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import numpy as np
-from metric_golden import close
+from golden import files
 
 from perceiver_stream.models import mapping as translation
 from perceiver_stream.models import moog, rvm
@@ -22,39 +15,10 @@ from perceiver_stream.models.perceiver_io import classifier as perceiver_classif
 from perceiver_stream.models.perceiver_io import flow as perceiver_flow
 from perceiver_stream.models.perceiver_io.halves import DecoderConfig, EncoderConfig, FourierConfig
 
-FOLDER = pathlib.Path(
-  os.environ.get("PERCEIVER_STREAM_GOLDEN", pathlib.Path(__file__).parents[1] / "golden")
-)
 
-
-def golden_files(model):
-  """Returns the JSON files whose "model" starts with the given words."""
-  files = sorted(FOLDER.glob("*.json"))
-  return [f for f in files if str(json.loads(f.read_text()).get("model", "")).startswith(model)]
-
-
-def name_of(path):
-  return path.stem
-
-
-class Golden:
-  """One pair of files; `arrays["outputs/flow"]`, `hyper["num_bands"]`, `atol`."""
-
-  def __init__(self, path):
-    about = json.loads(path.read_text())
-    self.hyper = about["hyperparameters"]
-    self.about = about
-    self.atol = about["suggested_atol"]
-    with np.load(path.with_suffix(".npz")) as file:
-      self.arrays = dict(file)
-
-  def part(self, prefix):
-    """Returns the arrays below a prefix, without it."""
-    return {k[len(prefix) :]: v for k, v in self.arrays.items() if k.startswith(prefix)}
-
-  def close(self, actual, name, atol=None):
-    expected = self.arrays[name]
-    close(actual, expected, atol or self.atol, name)
+def golden_files(kind):
+  """Returns a pytest parameter, a path, for each file of a kind."""
+  return files(kind, pathlib.Path)
 
 
 def load_params(make, args, rules, published, ignore=""):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learning_golden import files
+from golden import files
 
 from perceiver_stream.nn import drop_token
 from perceiver_stream.nn.losses import (
@@ -23,8 +23,8 @@ from perceiver_stream.nn.losses import (
 @pytest.mark.parametrize("golden", files("ssl_contrastive"))
 def test_contrastive(golden):
   video = golden["inputs/milnce_video"]
-  candidates = golden.sizes["milnce_candidates"]
-  options = golden.sizes["avloc"]
+  candidates = golden.hyper["milnce_candidates"]
+  options = golden.hyper["avloc"]
   sound = golden["inputs/avloc_audio_features"].max(axis=(2, 3))
 
   def logits(image, kind):
@@ -80,7 +80,7 @@ def test_references(golden):
   golden.close(
     "outputs/avts_contrastive_loss",
     synchronisation.margin_loss(
-      *inputs("avts_video", "avts_audio", "avts_label"), margin=float(golden.sizes["avts_margin"])
+      *inputs("avts_video", "avts_audio", "avts_label"), margin=float(golden.hyper["avts_margin"])
     ),
   )
   steps = golden["outputs/kmeans_labels"].shape[0]
@@ -93,7 +93,7 @@ def test_references(golden):
   video, sound, for_text, text, mask = inputs(
     *("nce_video_toaud", "nce_audio_tovid", "nce_video_totxt", "nce_text_tovid", "nce_text_mask")
   )
-  temperature = float(golden.sizes["nce_temperature"])
+  temperature = float(golden.hyper["nce_temperature"])
   for name, loss in (
     ("sym", multiple_instance.symmetric_nce),
     ("asym", multiple_instance.asymmetric_nce),
@@ -107,7 +107,7 @@ def test_references(golden):
     multiple_instance.mmv_loss(video, sound, for_text, text, temperature=temperature),
   )
   tokens, order = inputs("droptoken_tokens", "droptoken_permutation")
-  kept = drop_token.kept_tokens(float(golden.sizes["droptoken_keep"]), tokens.shape[1])
+  kept = drop_token.kept_tokens(float(golden.hyper["droptoken_keep"]), tokens.shape[1])
   golden.equal("outputs/droptoken_kept", drop_token.drop_tokens(tokens, order, kept))
   golden.all_compared()
 
@@ -117,7 +117,7 @@ TRANSFORMS = (gdt.NORMAL, gdt.SHIFTED, gdt.REVERSED, gdt.BOTH)
 
 @pytest.mark.parametrize("golden", files("ssl_cluster_memory"))
 def test_gdt(golden):
-  sizes, others, features = golden.sizes["gdt"], {}, {}
+  sizes, others, features = golden.hyper["gdt"], {}, {}
   for name in TRANSFORMS:
     prefix = f"inputs/gdt/{name}/"
     features[name] = gdt.Pair(golden[f"{prefix}video"], golden[f"{prefix}audio"])
@@ -137,7 +137,7 @@ def test_gdt(golden):
 
 @pytest.mark.parametrize("golden", files("ssl_cluster_memory"))
 def test_gdt_counts_of_negatives(golden):
-  sizes = golden.sizes["gdt"]
+  sizes = golden.hyper["gdt"]
   for name, stated in golden.about["gdt_negative_counts"].items():
     compared = gdt.comparisons(int(name[1:]))
     lists = gdt.negatives(compared, as_released=True)
@@ -155,7 +155,7 @@ def test_gdt_counts_of_negatives(golden):
 def test_selavi(golden):
   prefix = "inputs/selavi/"
   product = np.prod([golden.arrays[f"{prefix}softmax_{m}_f64"] for m in ("video", "audio")], axis=0)
-  sharpness = float(golden.sizes["selavi"]["lambda"])
+  sharpness = float(golden.hyper["selavi"]["lambda"])
   heads = [("uniform", "", product, None)]
   for head, sizes in enumerate(golden.arrays[f"{prefix}gauss_K_dist_f64"]):
     # The file's first head holds sizes that the run had already dealt to clusters, in place; the

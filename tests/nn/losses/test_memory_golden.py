@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learning_golden import files, near_all
+from golden import files, gradients_close
 from torch_layers import batch_norm, conv, described_convolutions
 
 from perceiver_stream.nn.losses import coclr, contrastive, dpc
@@ -33,9 +33,9 @@ def encoder(layers: list[dict]):
 
 @each
 def test_coclr(golden):
-  sizes = golden.sizes["coclr"]
+  sizes = golden.hyper["coclr"]
   temperature = float(sizes["temperature"])
-  apply = encoder(described_convolutions(golden.sizes["coclr_backbone"]))
+  apply = encoder(described_convolutions(golden.hyper["coclr_backbone"]))
   encoders = {
     part: {
       name: value
@@ -51,7 +51,7 @@ def test_coclr(golden):
     golden["params/coclr/queue_ptr"][0],
     jnp.sum((golden["params/coclr/queue_label"] != -1).astype(jnp.int32)),
   )
-  rate = float(golden.sizes["coclr_backbone"].split("SGD lr ")[1].split()[0])
+  rate = float(golden.hyper["coclr_backbone"].split("SGD lr ")[1].split()[0])
   is_statistic = lambda name: "running" in name  # noqa: E731
 
   @jax.jit
@@ -95,8 +95,8 @@ def test_coclr(golden):
 
 @each
 def test_dpc(golden):
-  sizes = golden.sizes["dpc"]
-  layers = described_convolutions(golden.sizes["dpc_backbone"])
+  sizes = golden.hyper["dpc"]
+  layers = described_convolutions(golden.hyper["dpc_backbone"])
   block = golden["inputs/dpc/block"]
   params = golden.below("params/dpc/")
   names = [name for name, _ in golden.about["dpc_grad_order"]]
@@ -148,5 +148,5 @@ def test_dpc(golden):
   num = golden.arrays["outputs/dpc/target"].size
   target = np.argmax((kinds == dpc.POSITIVE).reshape(num, num), axis=1)
   golden.equal("outputs/dpc/target", target)
-  near_all(golden.parts("outputs/dpc/grads_flat", "dpc_grad_order"), grads)
+  gradients_close(golden.split("outputs/dpc/grads_flat", "dpc_grad_order"), grads)
   golden.all_compared("outputs/dpc")
