@@ -157,14 +157,14 @@ def _file_of(name: str) -> pathlib.Path:
   path = user_path(name)
   if path.is_file():
     return path
-  if path.parent.name == "configs" and path.stem in config_files():
+  own = f" The package has {FLAG}={path.stem}." if path.stem in config_files() else ""
+  if pathlib.PurePath(name) == pathlib.PurePath("configs", path.name) and own:
     warn(
       f"{FLAG}={name} is now {FLAG}={path.stem}; version 0.2 will not know the old path.",
       FutureWarning,
     )
     return config_files()[path.stem]
   nearby = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-  own = f" The package has {FLAG}={path.stem}." if path.stem in config_files() else ""
   raise FileNotFoundError(
     f"{FLAG}={name}: there is no file {path}.{own} Found there: {', '.join(nearby) or 'no config'}."
   )

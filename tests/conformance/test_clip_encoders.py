@@ -140,3 +140,15 @@ def test_wrong_shapes_are_named():
     encoder.apply(params, statistics, clips[0])
   with pytest.raises(ValueError, match="one frame of each row"):
     encoder.step(params, statistics, {}, clips)
+
+
+@pytest.mark.parametrize("name", clip_encoders.names())
+def test_every_name_can_be_built(name):
+  assert clip_encoders.build(name).config == clip_encoders.config(name)
+
+
+def test_a_widened_tower_keeps_the_other_fields():
+  config = clip_encoders.config("tsm_resnet/resnet50")
+  wide = clip_encoders.config("tsm_resnet/resnet50_x2")
+  assert wide.stage_channels == tuple(2 * c for c in config.stage_channels)
+  assert (type(wide), wide.num_frames, wide.stem_channels) == (type(config), 16, 128)

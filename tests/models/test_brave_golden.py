@@ -26,10 +26,7 @@ from perceiver_stream.training.layerwise import LARS_MASKS
 from perceiver_stream.training.optimizers import OptimizerConfig, make_optimizer, make_schedule
 from perceiver_stream.zoo import clip_encoders
 
-CASES = [
-  case for case in files("brave") if "stage_channels" in case.values[0].about["hyperparameters"]
-]
-each_case = pytest.mark.parametrize("golden", CASES)
+each_case = pytest.mark.parametrize("golden", files("brave"))
 
 
 def sizes(h: dict) -> dict:

@@ -18,11 +18,12 @@ FILES = paths_of("timesformer")
 
 def config_of(golden: ClipGolden, kind: str) -> timesformer.Config:
   h = golden.hyper
+  height, width = [h["img"]] * 2 if isinstance(h["img"], int) else h["img"]
   return timesformer.Config(
     kind=kind,  # pyright: ignore[reportArgumentType]
     num_frames=h["frames"],
-    height=h["img"],
-    width=h["img"],
+    height=height,
+    width=width,
     patch=h["patch"],
     dim=h["dim"],
     num_layers=h["depth"],
@@ -55,6 +56,14 @@ def compare(golden: ClipGolden, out: str, kind: str, outputs, names: list[str]) 
     golden.close(f"{out}/{name}", actual)
 
 
+def input_of(name: str, others: list[str]) -> str:
+  """Returns the clips of other sizes that an output is of, by the most words in common."""
+  words = lambda text: set(re.findall(r"[a-z]+|\d+", text)) - {"clip", "clips"}  # noqa: E731
+  fitting = [other for other in others if words(other) <= words(name)]
+  assert fitting or len(others) == 1, f"{name} is of none of the inputs {others}"
+  return max(fitting, key=lambda other: len(words(other))) if fitting else others[0]
+
+
 @pytest.mark.parametrize("path", FILES)
 def test_golden(path):
   golden = ClipGolden(path)
@@ -72,8 +81,18 @@ def test_golden(path):
     compare(golden, out, kind, outputs, usual)
     for other in others:  # clips of other sizes, with the tables resized
       found = loaded.encoder.apply(*loaded[1:], channels_last(golden[f"inputs/{other}"]))[0]
-      compare(golden, out, kind, found, sorted(set(names) - set(usual)))
+      its = [n for n in names if n not in usual and input_of(n, others) == other]
+      compare(golden, out, kind, found, its)
   golden.all_compared()
+
+
+def test_outputs_belong_to_the_clips_that_their_names_say():
+  assert input_of("other_logits", ["other_clips"]) == "other_clips"
+  assert input_of("logits_resized", ["other_clips"]) == "other_clips", "the only one"
+  both = ["larger_clips", "larger_2_clips"]
+  assert [input_of(n, both) for n in ("larger_logits", "block0_larger_2")] == both
+  with pytest.raises(AssertionError, match="logits is of none"):
+    input_of("logits", both)
 
 
 def test_tables_are_resized_to_the_nearest_as_in_torch():

@@ -61,17 +61,28 @@ def test_golden(path):
   golden.all_compared()
 
 
+def grid_of(golden: ClipGolden, text: str, count: int) -> tuple[int, int]:
+  """Returns the rows and columns of a table: in its name, square, or those of the clips."""
+  named = re.search(r"(\d+)x(\d+)", text)
+  patch, size = golden.hyper["patch_h_w_t"], golden.hyper["clip"][2:4]
+  side = round(count**0.5)
+  grids = [(side, side), (size[0] // patch[0], size[1] // patch[1])]
+  grids = [(int(named[1]), int(named[2])), *grids] if named else grids
+  fitting = [grid for grid in grids if grid[0] * grid[1] == count]
+  assert fitting, f"{text}: no grid of {count} places is known"
+  return fitting[0]
+
+
 def tables(golden: ClipGolden) -> None:
   """Compares the tables of positions; their names have the sizes."""
-  table = golden["inputs/posemb_grid"]
-  side = round(len(table) ** 0.5)
+  table = golden.arrays["inputs/posemb_grid"]
   for name in golden.part("outputs/posemb_"):
     number = int(re.findall(r"\d+", name)[-1])
     if name.startswith("tiled"):
       made = positions.tiled(table, number)
     elif name.startswith("interpolated"):
-      new = round(number**0.5)
-      made = positions.interpolated(table, (side, side), (new, new))
+      new = grid_of(golden, name, golden.arrays[f"outputs/posemb_{name}"].shape[-2])
+      made = positions.interpolated(table, grid_of(golden, "posemb_grid", len(table)), new)
     else:
       made = positions.interpolated(table, (len(table),), (number,))
     golden.close(f"outputs/posemb_{name}", made[None])

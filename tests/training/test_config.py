@@ -181,6 +181,12 @@ def test_a_config_that_moved_to_its_family_is_found_at_its_old_path():
     assert flags.load_config("configs/moog.py:nano") == flags.load_config("moog:nano")
 
 
+@pytest.mark.parametrize("folder", ["mine/configs", "./mine/configs", "/none/configs"])
+def test_a_file_that_is_missing_elsewhere_is_not_the_one_of_the_package(folder):
+  with pytest.raises(FileNotFoundError, match="no file .*online.py. The package has --config=onl"):
+    flags.load_config(f"{folder}/online.py:nano")
+
+
 def test_configs_of_the_package_go_by_name():
   assert flags.load_config("synthetic:nano") == flags.load_config("configs/synthetic.py:nano")
   assert flags.load_config("synthetic").run_dir == "runs/synthetic_tiny"

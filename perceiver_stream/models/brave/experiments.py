@@ -1,4 +1,4 @@
-"""BraVe learns clips whose class is seen slowly and heard at once (`streams.pulses`).
+"""BraVe on clips whose class shows slowly in images and at once in sound (`streams.pulses`).
 
 Variants: `nano` (tests), `tiny` (a CPU).
 

@@ -107,7 +107,7 @@ class BroadenViews(Objective):
     return self.towers.init(rng, self._blank(observation))[0]
 
   def initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> PyTree:
-    """Returns the statistics of batch norms that have seen nothing: zeros."""
+    """Returns the statistics of batch norms before the first batch: zeros."""
     del params, batch_size, rng
     template = jax.eval_shape(self.towers.init, jax.random.key(0), self._blank({}))
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), template[1])

@@ -136,7 +136,7 @@ HEADS = (
 
 
 class _Activation(hk.Module):
-  """ReLU of the fine embedding, after a batch norm if asked for."""
+  """ReLU of the fine embedding, after a batch norm if `norm`."""
 
   def __init__(self, norm: bool, *, name: str):
     super().__init__(name=name)

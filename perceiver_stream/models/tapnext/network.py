@@ -1,4 +1,4 @@
-"""TAPNext: tokens of points beside those of patches in a recurrent vision transformer."""
+"""TAPNext: tokens of points and of patches in a recurrent vision transformer."""
 
 from typing import NamedTuple
 

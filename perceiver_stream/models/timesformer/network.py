@@ -4,12 +4,10 @@ Written from the description and from arrays that the released code (CC BY-NC 4.
 facebookresearch/TimeSformer, timesformer/models/vit.py) gave; no code of it is used.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import haiku as hk
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -25,12 +23,11 @@ from perceiver_stream.models.timesformer.config import Config
 from perceiver_stream.nn.clip_attention import ClipAttention
 from perceiver_stream.nn.conv3d import convolve
 from perceiver_stream.nn.drop_path import drop_path, dropout
-from perceiver_stream.nn.layers import LayerNorm, Linear
+from perceiver_stream.nn.layers import LayerNorm, Linear, exact_gelu
 from perceiver_stream.nn.precision import broadcast
 from perceiver_stream.nn.timeline import Timeline
 
 NORMAL = hk.initializers.TruncatedNormal(0.02)
-exact_gelu = functools.partial(jax.nn.gelu, approximate=False)
 
 
 class Tokens(NamedTuple):

@@ -18,7 +18,7 @@ from perceiver_stream.nn import where_rows
 
 
 class ClipState(NamedTuple):
-  """State beside the latents.
+  """State of the clip; the latents are not part of it.
 
   Attributes:
     layers: State of every layer's recurrence.

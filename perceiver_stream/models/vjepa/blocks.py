@@ -1,17 +1,12 @@
 """Blocks of V-JEPA's transformers: names follow the released code, written anew."""
 
-import functools
-
 import haiku as hk
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from perceiver_stream.models.vjepa.positions import rotated_3d
 from perceiver_stream.nn.attention import attend
-from perceiver_stream.nn.layers import LayerNorm, Linear
-
-exact_gelu = jax.checkpoint(functools.partial(jax.nn.gelu, approximate=False))
+from perceiver_stream.nn.layers import LayerNorm, Linear, exact_gelu
 
 # Normal of deviation 0.02: the released code cuts it at ±2, 100 deviations, so not at all.
 normal = hk.initializers.RandomNormal(0.02)

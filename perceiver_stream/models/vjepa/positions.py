@@ -14,7 +14,7 @@ def sincos_1d(positions: Float[np.ndarray, " N"], dim: int) -> Float[np.ndarray,
 
 
 def sincos_table(grid: Grid, dim: int, *, uniform: bool = True) -> Float[np.ndarray, "N D"]:
-  """Returns the table of V-JEPA: encodings of time, row and column beside each other, cut to `dim`.
+  """Returns the table of V-JEPA: encodings of time, row and column, concatenated and cut to `dim`.
 
   Args:
     grid: Tubelets over time, rows and columns.

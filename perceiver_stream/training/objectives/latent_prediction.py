@@ -7,8 +7,8 @@ channels. Two terms of the student's latents prevent collapse: the deviation of 
 1, and channels are uncorrelated. Pairs are those of `future_prediction`: every tick is a target once per
 displacement, and is predicted with parameters that were never updated on it.
 
-Scores (`latents@d`): absolute errors of the predicted latents beside those of the teacher's latents of
-the source tick (`copy`); and the numbers of `nn.losses.collapse`, of the student's latents.
+Scores (`latents@d`): absolute errors of the predicted latents and, as `copy`, of the teacher's latents
+of the source tick; and the numbers of `nn.losses.collapse`, of the student's latents.
 """
 
 from dataclasses import dataclass

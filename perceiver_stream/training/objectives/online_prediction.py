@@ -27,7 +27,7 @@ from perceiver_stream.types import Observation
 
 @dataclass(kw_only=True)
 class Config(future_prediction.Config):
-  """As `future_prediction.Config`, and how far gradients reach.
+  """`future_prediction.Config`, with the number of ticks that gradients reach back.
 
   Attributes:
     context: Ticks before the sources of a displacement that are observed again, with gradients.
