@@ -258,7 +258,7 @@ def test_masks_are_the_released_ones(golden):
     "full_complement": {"complement": "full"},
     "pred_full_complement": {"complement": "target"},
     "inv_block": {"inverted": True},
-    "max_keep": {"max_keep": h["v2_max_keep"]},
+    "max_keep": {"max_keep": h["v2_max_keep"] or 0},
     "half_time": {"max_temporal_keep": float(h.get("v2_max_temporal_keep", 0.5))},
   }
   stored = {name.split("/")[0] for name in golden.part("outputs/v2/masks/")}
