@@ -15,7 +15,9 @@ def test_our_folder_has_every_kind():
 
 def test_every_file_of_the_folder_is_of_a_kind():
   unknown = [path.name for path, kind in golden.kinds_in(golden.FOLDER).items() if kind is None]
-  assert all("top_k" in name for name in unknown), f"add their kinds to tests/support/golden.py: {unknown}"
+  assert all("top_k" in name for name in unknown), (
+    f"add their kinds to tests/support/golden.py: {unknown}"
+  )
 
 
 def test_the_names_of_our_files_do_not_matter(tmp_path):
