@@ -1,5 +1,7 @@
 """V-JEPA beyond the stored numbers: masks in arrays, positions, losses, files, full sizes."""
 
+import dataclasses
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -66,6 +68,28 @@ def test_drawn_masks_never_hide_everything():
   assert seen.sum(axis=1).tolist() == [1] * 4 and not jnp.any(seen & hidden)
   seen, _ = masks.draw_masks(jax.random.key(0), MaskConfig(max_temporal_keep=0.5), (4, 4, 4), 3)
   assert not jnp.any(seen.reshape(3, 4, -1)[:, 2:])
+
+
+@pytest.mark.parametrize("complement", ["", "full", "target"])
+def test_drawn_masks_keep_at_most_as_many_places_as_the_sampler(complement):
+  plain = MaskConfig(num_blocks=1, spatial_scale=(0.3, 0.3), complement=complement)
+  cut = dataclasses.replace(plain, max_keep=7)
+  seen, hidden = masks.draw_masks(jax.random.key(0), plain, GRID, 5)
+  few, wanted = masks.draw_masks(jax.random.key(0), cut, GRID, 5)
+  (sampled,) = masks.MaskSampler([cut], GRID, seed=0)(5)
+  if complement == "target":
+    assert jnp.all(few == seen) and sampled.context.shape[1] > 7
+    return
+  assert few.sum(axis=1).tolist() == [7] * 5 and sampled.context.shape == (5, 7)
+  assert jnp.all(seen | ~few)  # the first ones, as the sampler's
+  assert [np.flatnonzero(x)[:7].tolist() for x in seen] == [np.flatnonzero(x).tolist() for x in few]
+  assert jnp.all(wanted == (~few if complement == "full" else hidden))
+
+
+@pytest.mark.parametrize("name", [n for n in clip_encoders.names() if n.startswith("vjepa/")])
+def test_every_variant_hides_something(name):
+  config = clip_encoders.config(name)
+  assert all(min(masks.largest_block(one, config.grid)) > 0 for one in config.masks)
 
 
 def test_sampler_rows_are_as_long_as_the_shortest():

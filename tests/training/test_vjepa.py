@@ -12,6 +12,7 @@ import pytest
 from perceiver_stream import training, zoo
 from perceiver_stream.inference import model_loading
 from perceiver_stream.models.vjepa import objective as vjepa
+from perceiver_stream.models.vjepa.config import MaskConfig
 from perceiver_stream.nn.losses import collapse
 from perceiver_stream.training import journal, objectives
 from perceiver_stream.training.checkpoints import CheckpointConfig
@@ -80,6 +81,36 @@ def test_clips_that_span_recordings_or_lack_a_frame_do_not_count():
   noise = cut | {"pixels": cut["pixels"].at[:, 1].set(7)}
   (two, _), _ = learn(params, state, noise, jax.random.key(1))
   assert one == two
+
+
+def test_masks_that_hide_nothing_are_refused():
+  config = zoo.config("vjepa_stream/nano")
+  config.masks = (config.masks[0], MaskConfig(spatial_scale=(0.1, 0.2)))
+  with pytest.raises(ValueError, match=r"blocks of masks\[1\] are empty: .*a grid of \(2, 2, 2\)"):
+    objectives.make(zoo.build(config), vjepa.Config())
+
+
+@jax.jit
+def scores_of(features, counted):
+  found = teacher.collapse_scores(features, counted, counted[None], 0.0)
+  return {n.split("@")[0].removeprefix("collapse_"): x for n, x in found.items()}
+
+
+def test_features_of_places_alone_ring_the_alarm_and_invalid_clips_do_not_count():
+  noise = jax.random.normal(jax.random.key(0), (6, 30, 8))
+  counted = jnp.array([True, True, False, True, False, True])
+  black = noise.at[2].set(1e3).at[4].set(0.0)
+  healthy, same = scores_of(black, counted), scores_of(black[counted], jnp.ones(4, bool))
+  for name in healthy:
+    np.testing.assert_allclose(healthy[name].model[0, 0], same[name].model[0, 0], rtol=1e-4)
+  assert not healthy["alarm"].model.any() and healthy["clip_std"].model[0, 0] > 0.9
+  places = jnp.broadcast_to(noise[:1], noise.shape).at[4].set(jnp.nan)
+  found = scores_of(places, counted)
+  assert found["std"].model[0, 0] > 0.9 and found["cosine"].model[0, 0] < 0.1
+  assert found["clip_std"].model[0, 0] < 1e-3 and found["alarm"].model.all()
+  alone = scores_of(places, jnp.arange(6) == 0)  # one clip: no comparison of clips
+  assert not alone["alarm"].model.any() and not alone["clip_std"].valid.any()
+  assert alone["std"].valid[0, 0] and not scores_of(places, jnp.zeros(6, bool))["alarm"].model.any()
 
 
 def test_only_models_of_its_own():

@@ -126,7 +126,7 @@ class BroadenViews(Objective):
     error = jnp.broadcast_to(loss, (1, valid.size))
     score = Score(error, {"orthogonal": jnp.ones((1, valid.size))}, valid[None])
     scores = {str(ScoreKey("views", 0)): score}
-    scores |= collapse_scores(parts.narrow.z, score.valid, self.config.healthy_rank)
+    scores |= collapse_scores(parts.narrow.z[:, None], valid, score.valid, self.config.healthy_rank)
     found = after, scores, {}
     return loss, Aux(*jax.lax.stop_gradient(found))
 

@@ -57,6 +57,12 @@ def extent(grid: Grid, temporal: float, spatial: float, aspect: float) -> Block:
   return max(1, int(time * temporal)), min(height, rows), min(width, columns)
 
 
+def largest_block(config: MaskConfig, grid: Grid) -> Block:
+  """Returns the extent of the largest block of a set, as square as it may be."""
+  aspect = min(max(1.0, config.aspect_ratio[0]), config.aspect_ratio[1])
+  return extent(grid, config.temporal_scale[1], config.spatial_scale[1], aspect)
+
+
 class MaskSampler:
   """The released masks of successive batches.
 
@@ -143,4 +149,8 @@ def draw_masks(
   visible = ~covered & (places[:, 0] < keep)[None]
   empty = ~jnp.any(visible, axis=1, keepdims=True)
   visible = visible | (empty & (jnp.arange(len(places)) == 0)[None])
-  return (~visible, visible) if config.inverted else (visible, ~visible)
+  hidden = ~visible
+  if config.max_keep and config.complement != "target":
+    visible = visible & (jnp.cumsum(visible, axis=1) <= config.max_keep)
+    hidden = ~visible if config.complement == "full" else hidden
+  return (hidden, visible) if config.inverted else (visible, hidden)

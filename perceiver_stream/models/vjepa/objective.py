@@ -3,7 +3,8 @@
 The newest frames of each window are a clip. Masks are drawn on the device; all shapes are static: the
 encoder attends only to visible tubelets. A clip that spans two recordings, or lacks a frame, does not
 count. Scores: the error of predicted features beside that of their mean (`features@0`), and numbers
-that show a collapse, of the student's features before the target's norm.
+that show a collapse, of the teacher's features of valid clips before the target's norm. The teacher
+follows the student; its features cost nothing more, those of whole clips by the student would.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from perceiver_stream.models.base import Model
-from perceiver_stream.models.vjepa.masks import draw_masks
+from perceiver_stream.models.vjepa.masks import draw_masks, largest_block
 from perceiver_stream.models.vjepa.network import Encoder, Predictor
 from perceiver_stream.models.vjepa.streaming import NAME, StreamConfig, normalised
 from perceiver_stream.models.vjepa.targets import feature_loss, target_features
@@ -95,7 +96,15 @@ class FeaturePrediction(TaughtObjective):
   @classmethod
   def check_model(cls, model: Model) -> str | None:
     """Returns why a model is no V-JEPA, a sentence; None if it is one."""
-    return None if isinstance(model.config, StreamConfig) else "It is no V-JEPA."
+    if not isinstance(model.config, StreamConfig):
+      return "It is no V-JEPA."
+    for i, masks in enumerate(model.config.masks):
+      if 0 in largest_block(masks, model.config.grid):
+        return (
+          f"The blocks of masks[{i}] are empty: spatial_scale={masks.spatial_scale} of a grid of "
+          f"{model.config.grid}; use a larger share, smaller patches or larger frames."
+        )
+    return None
 
   def init_params(self, rng: Array, observation: Observation) -> PyTree:
     """Returns the parameters of encoder and predictor."""
@@ -134,8 +143,7 @@ class FeaturePrediction(TaughtObjective):
       errors.append(_row_errors(predicted[i], target, hidden[i]))
       flat.append(_row_errors(_row_means(target), target, hidden[i]))
     scores = {str(ScoreKey("features", 0)): _score(errors, flat, valid)}
-    tokens = every.reshape(-1, every.shape[-1])
-    scores |= collapse_scores(tokens, valid[None], c.healthy_rank)
+    scores |= collapse_scores(every, valid, valid[None], c.healthy_rank)
     after = Taught(teacher, state.windows + 1)
     return jnp.mean(jnp.stack(losses)), Aux(*jax.lax.stop_gradient((after, scores, {})))
 

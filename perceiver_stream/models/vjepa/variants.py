@@ -33,6 +33,7 @@ def _second(dim: int, layers: int, heads: int, side: int = 256, mlp_dim: int = 0
 
 def _small(side: int, patch: int, frames: int, dim: int, layers: int, rotary: bool) -> Config:
   """Sizes of the miniature: clips of 8 frames, tubelets of 2 × 8 × 8."""
+  share = max(0.15, (patch / side) ** 2)  # a block has at least one patch
   return Config(
     num_frames=frames,
     height=side,
@@ -43,7 +44,10 @@ def _small(side: int, patch: int, frames: int, dim: int, layers: int, rotary: bo
     num_heads=4,
     positions="rotary" if rotary else "table",
     predictor=PredictorConfig(dim=dim // 2, num_layers=min(layers, 2), num_heads=4),
-    masks=(MaskConfig(num_blocks=3), MaskConfig(num_blocks=2, spatial_scale=(0.5, 0.5))),
+    masks=(
+      MaskConfig(num_blocks=3, spatial_scale=(share, share)),
+      MaskConfig(num_blocks=2, spatial_scale=(0.5, 0.5)),
+    ),
   )
 
 

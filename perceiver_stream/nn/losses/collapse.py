@@ -1,14 +1,15 @@
 """Collapse of representations: numbers that show it, and terms that prevent it.
 
-A constant representation predicts itself perfectly. Watch three numbers of a batch of features, and
-never a probe's accuracy: a linear probe reads classes out of almost collapsed features.
+A constant representation predicts itself perfectly. Watch numbers of a batch of features, and never a
+probe's accuracy: a linear probe reads classes out of almost collapsed features. Features that depend
+only on their place in a clip are as useless and look healthy over all tokens; `clip_std` shows them.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.nn.losses.contrastive import unit_length
 
@@ -31,20 +32,46 @@ class Collapse(NamedTuple):
   cosine: Float[Array, ""]
 
 
-def collapse(features: Float[Array, "N D"]) -> Collapse:
-  """Returns the numbers of a batch, of N samples or tokens; no gradient."""
+def collapse(features: Float[Array, "N D"], valid: Bool[Array, " N"] | None = None) -> Collapse:
+  """Returns the numbers of a batch; no gradient.
+
+  Args:
+    features: Of N samples or tokens.
+    valid: False for those that do not count; None: all do. At least two must.
+  """
   x = unit_length(jax.lax.stop_gradient(features).astype(jnp.float32))
-  num, dim = x.shape
-  mean = jnp.mean(x, axis=0)
-  centred = x - mean[None]
+  valid = jnp.ones(len(x), bool) if valid is None else valid
+  x, dim = jnp.where(valid[:, None], x, 0.0), x.shape[1]
+  num = jnp.maximum(jnp.sum(valid.astype(jnp.float32)), 1.0)
+  centred = jnp.where(valid[:, None], x - jnp.sum(x, axis=0)[None] / num, 0.0)
   covariance = centred.T @ centred / num
   values = jnp.maximum(jnp.linalg.eigvalsh(covariance), 0.0)
   share = values / jnp.maximum(jnp.sum(values), 1e-30)
   entropy = -jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.maximum(share, 1e-30)), 0.0))
-  std = jnp.mean(jnp.sqrt(jnp.mean(jnp.square(centred), axis=0))) * dim**0.5
+  std = jnp.mean(jnp.sqrt(jnp.sum(jnp.square(centred), axis=0) / num)) * dim**0.5
   lengths = jnp.sum(jnp.square(x))
-  cosine = (jnp.sum(jnp.square(jnp.sum(x, axis=0))) - lengths) / max(num * (num - 1), 1)
+  cosine = (jnp.sum(jnp.square(jnp.sum(x, axis=0))) - lengths) / jnp.maximum(num * (num - 1), 1.0)
   return Collapse(std, jnp.exp(entropy) / dim, cosine)
+
+
+def clip_std(
+  features: Float[Array, "B P D"], valid: Bool[Array, " B"] | None = None
+) -> Float[Array, ""]:
+  """Returns the deviation over clips at the same place, as `Collapse.std`; no gradient.
+
+  0 if features depend only on their place. The variance is the unbiased one.
+
+  Args:
+    features: Of each clip at P places.
+    valid: False for clips that do not count; None: all do. At least two must.
+  """
+  x = unit_length(jax.lax.stop_gradient(features).astype(jnp.float32))
+  kept = (jnp.ones(len(x), bool) if valid is None else valid)[:, None, None]
+  num = jnp.sum(kept.astype(jnp.float32))
+  mean = jnp.sum(jnp.where(kept, x, 0.0), axis=0) / jnp.maximum(num, 1.0)
+  squares = jnp.where(kept, jnp.square(x - mean[None]), 0.0)
+  variance = jnp.mean(jnp.sum(squares, axis=0), axis=0) / jnp.maximum(num - 1, 1.0)
+  return jnp.mean(jnp.sqrt(variance)) * x.shape[-1] ** 0.5
 
 
 def alarm(found: Collapse, healthy_rank: float = 0.0) -> Float[Array, ""]:

@@ -162,7 +162,9 @@ class LatentPrediction(TaughtObjective):
     total = jnp.mean(jnp.stack(losses))
     total = total + c.variance_weight * spread[0] + c.covariance_weight * spread[1]
     valid = next(iter(scores.values())).valid
-    scores |= collapse_scores(tokens, valid, c.healthy_rank)
+    rows = jnp.moveaxis(latents[-c.window :], 1, 0)
+    rows = rows.reshape(rows.shape[0], -1, rows.shape[-1])
+    scores |= collapse_scores(rows, jnp.ones(len(rows), bool), valid, c.healthy_rank)
     after = Taught(teacher, state.windows + 1, student_after, teacher_after)
     return total, Aux(*jax.lax.stop_gradient((after, scores, {})))
 

@@ -20,7 +20,8 @@ from perceiver_stream.training.objectives.base import Objective, Score
 COLLAPSE = "collapse_"
 # Names of the scores besides those of predictions, as `Objective.labels` holds them.
 MONITORED = {
-  f"{COLLAPSE}{name}": (f"{COLLAPSE}{name}", name) for name in (*collapse.Collapse._fields, "alarm")
+  f"{COLLAPSE}{name}": (f"{COLLAPSE}{name}", name)
+  for name in (*collapse.Collapse._fields, "clip_std", "alarm")
 }
 
 
@@ -67,18 +68,32 @@ def updated_teacher(taught: Taught, student: PyTree, momentum: Array) -> PyTree:
 
 
 def collapse_scores(
-  features: Float[Array, "N D"], valid: Bool[Array, "K B"], healthy_rank: float
+  features: Float[Array, "B P D"],
+  counted: Bool[Array, " B"],
+  valid: Bool[Array, "K B"],
+  healthy_rank: float,
 ) -> dict[str, Score]:
   """Returns the numbers of `nn.losses.collapse` as scores without baselines.
 
+  `collapse_clip_std` needs two clips, the others two tokens; without them they are not valid.
+
   Args:
-    features: Of many samples, before any norm that hides a collapse.
+    features: Of each clip at P places, before any norm that hides a collapse.
+    counted: False for clips that are left out.
     valid: Of the objective's other scores; the numbers are the same for all.
     healthy_rank: See `collapse.alarm`.
   """
-  found = collapse.collapse(features)
-  numbers = found._asdict() | {"alarm": collapse.alarm(found, healthy_rank)}
+  tokens = features.reshape(-1, features.shape[-1])
+  found = collapse.collapse(tokens, jnp.repeat(counted, features.shape[1]))
+  over_clips, clips = collapse.clip_std(features, counted), jnp.sum(counted)
+  several, enough = clips >= 2, clips * features.shape[1] >= 2
+  alike = several & (over_clips < collapse.TOTAL_STD)
+  alarm = jnp.where(enough, jnp.where(alike, 1.0, collapse.alarm(found, healthy_rank)), 0.0)
+  numbers = {name: (value, enough) for name, value in found._asdict().items()}
+  numbers |= {"clip_std": (over_clips, several), "alarm": (alarm, enough)}
   return {
-    str(ScoreKey(f"{COLLAPSE}{name}", 0)): Score(jnp.broadcast_to(value, valid.shape), {}, valid)
-    for name, value in numbers.items()
+    str(ScoreKey(f"{COLLAPSE}{name}", 0)): Score(
+      jnp.broadcast_to(value, valid.shape), {}, valid & known
+    )
+    for name, (value, known) in numbers.items()
   }
