@@ -102,7 +102,20 @@ def test_metadata_names_licence_python_and_extras(built: pathlib.Path) -> None:
     licences = [name for name in wheel.namelist() if name.endswith("/LICENSE")]
   assert metadata["License-Expression"] == "Apache-2.0" and len(licences) == 1
   assert metadata["Requires-Python"] == ">=3.11"
-  extras = {"gpu", "tpu", "tf", "sim", "viz", "eval", "parity", "docs", "dev"}
+  extras = {
+    "gpu",
+    "tpu",
+    "tf",
+    "sim",
+    "viz",
+    "eval",
+    "parity",
+    "live",
+    "records",
+    "hub",
+    "docs",
+    "dev",
+  }
   assert set(metadata.get_all("Provides-Extra", [])) == extras
   core = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
   assert len(core) == len(PROJECT["dependencies"])

@@ -118,10 +118,10 @@ def main(stop_at=0, **fields):
     run = Run(make_parts(config), saved)
     learn = run.learner.learn
 
-    def learn_and_stop(window):
+    def learn_and_stop(window, **options):
       if run.number + 1 == stop_at and jax.process_index() == jax.process_count() - 1:
         stop.reason = "SIGTERM"
-      return learn(window)
+      return learn(window, **options)
 
     run.learner.learn = learn_and_stop
     summary = run.go(stop)

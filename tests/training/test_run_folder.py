@@ -38,7 +38,8 @@ class HostLearner:
     self.mesh = make_mesh(parts.config.mesh, parts.config.num_rows)
     self.state = SimpleNamespace(params={"w": np.zeros(DIM, np.float32)}, skipped=0)
 
-  def learn(self, window):
+  def learn(self, window, update=True):
+    assert update
     x, w = window["x"], self.state.params["w"]
     w = self.state.params["w"] = np.float32(0.9) * w + np.float32(0.1) * x[:HOP].mean((0, 1))
     error, copy = np.square(x[1:] - w).mean(-1), np.square(x[1:] - x[:-1]).mean(-1)
