@@ -95,7 +95,7 @@ def test_a_pickle_that_wants_to_run_something_is_refused(tmp_path):
     list(load("tapvid", path))
   objects = np.array([b"a", None], object)
   path = data_files.write_pickle(tmp_path / "y.pkl", [{"video": objects}])
-  with pytest.raises(ValueError, match="y.pkl: refused: dtype 'O8'; only numbers and byte strings"):
+  with pytest.raises(ValueError, match="y.pkl: refused: an array of objects; only one value"):
     list(load("tapvid", path))
   assert not trace.exists()
 
