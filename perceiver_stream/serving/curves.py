@@ -13,6 +13,7 @@ from perceiver_stream.reporting.report import report_html
 from perceiver_stream.reporting.runs import read_run
 from perceiver_stream.reporting.scores import RunningScores, window_scores
 from perceiver_stream.training.config import ExperimentConfig, to_json
+from perceiver_stream.utils.paths import user_path
 
 Scores = Mapping[str, Mapping[str, Any]]
 
@@ -79,7 +80,7 @@ def write_log(
 def report(config: ExperimentConfig, records: Iterable[Mapping[str, Any]]) -> str:
   """Returns the report of records as of `Curves.lines`, an HTML file; nothing stays on the disk."""
   with tempfile.TemporaryDirectory() as folder:
-    run = pathlib.Path(folder, "live")
+    run = user_path(folder) / "live"
     run.mkdir()
     write_log(run, config, records)
     return report_html(read_run(run))

@@ -1,6 +1,5 @@
 """Topics of recordings: where each message is, and when it was recorded."""
 
-import pathlib
 from collections.abc import Iterable
 from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
@@ -9,6 +8,7 @@ import numpy as np
 from perceiver_stream.files import limits
 from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.messages import plain_type
+from perceiver_stream.utils.paths import user_path
 
 _LONGEST_NAME = 4096
 _NANOSECOND = 10**9
@@ -125,7 +125,7 @@ def open_regular(path: str) -> tuple[BinaryIO, int]:
   Raises:
     RefusedError: It is not a regular file.
   """
-  place = pathlib.Path(path)
+  place = user_path(path)
   if not place.is_file():
     raise limits.RefusedError(f"{path} refused: it is not a regular file.")
   return place.open("rb"), place.stat().st_size

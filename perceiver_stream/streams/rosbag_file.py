@@ -12,7 +12,6 @@ Source: the schema of rosbag2_storage_sqlite3.
 
 import contextlib
 import itertools
-import pathlib
 import sqlite3
 from collections.abc import Iterator
 
@@ -21,6 +20,7 @@ import numpy as np
 from perceiver_stream.files import limits
 from perceiver_stream.streams.bag_index import Entries, open_regular
 from perceiver_stream.streams.damage import DamagedError, Ledger
+from perceiver_stream.utils.paths import user_path
 
 MAGIC = b"SQLite format 3\0"
 _STEPS = 10_000  # of SQLite's machine, between two looks at how much there were
@@ -54,7 +54,7 @@ class SqliteFile:
       if file.read(len(MAGIC)) != MAGIC:
         raise DamagedError(f"{path} is no ROS 2 bag: it is no SQLite database.")
     self._book_wal()
-    uri = f"{pathlib.Path(path).absolute().as_uri()}?mode=ro&immutable=1"
+    uri = f"{user_path(path).absolute().as_uri()}?mode=ro&immutable=1"
     self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
     try:
       self._restrict()
@@ -78,7 +78,7 @@ class SqliteFile:
     return row[0]
 
   def _book_wal(self) -> None:
-    wal = pathlib.Path(self._path + _WAL)
+    wal = user_path(self._path + _WAL)
     if wal.is_file() and (size := wal.stat().st_size):
       self._ledger.book(
         "lost",

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from trees import shaken
 
 import perceiver_stream
@@ -160,7 +161,7 @@ def test_models_are_found_by_name_or_file(made, tmp_path, monkeypatch):
   with pytest.warns(UntrainedWarning, match="stream_perceiver/nano has random weights"):
     assert make_tracker("stream_perceiver/nano", 99)[1] == "stream_perceiver/nano, untrained"
   file = tmp_path / "mine.safetensors"
-  file.touch()
+  save_file({"x": np.zeros(1, np.float32)}, file)
   asked = []
   monkeypatch.setattr(tracking, "load_tracker", lambda *x: asked.append(x) or made)
   follow, about = make_tracker(str(file), 2)

@@ -80,7 +80,7 @@ def test_what_has_no_picture_or_no_labels_is_told(run, movie, tmp_path):
 @pytest.mark.slow  # training alone is tested with the configs
 @pytest.mark.parametrize("config", SCORED)
 def test_a_run_is_evaluated_and_reported_with_its_own_baseline(run, tmp_path, config):
-  experiment = training.load_config(f"{ROOT / 'configs' / config}.py:nano")
+  experiment = training.load_config(f"{config}:nano")
   experiment.run_dir, experiment.max_windows = str(tmp_path / "run"), 4
   experiment.logging.use_tensorboard, experiment.logging.strips_every = False, 2
   training.train(experiment)
