@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from perceiver_stream.files import limits
 from perceiver_stream.files.limits import RefusedError
@@ -177,6 +178,14 @@ def read_safetensors(path: pathlib.Path) -> tuple[Flat, dict[str, str]]:
       return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
   except (SafetensorError, TypeError, KeyError) as error:
     raise ValueError(f"{path}: damaged .safetensors file ({error}).") from error
+
+
+def write_safetensors(
+  path: str | pathlib.Path, arrays: Mapping[str, Any], metadata: Mapping[str, str]
+) -> None:
+  """Writes arrays, by name, and texts into one file; numbers keep their shape, `()`."""
+  flat = {name: np.asarray(value, order="C") for name, value in arrays.items()}
+  save_file(flat, user_path(path), dict(metadata))
 
 
 def read_pickle(path: pathlib.Path) -> Flat:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import PyTree
-from safetensors.numpy import save_file
 
 from perceiver_stream.files import array_files
 from perceiver_stream.models.clips import ClipEncoder, ClipFamily
@@ -29,6 +28,7 @@ from perceiver_stream.utils.paths import user_path
 from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.version import __version__
 from perceiver_stream.zoo import configs
+from perceiver_stream.zoo.loading import changed
 
 PACKAGES = (
   "i3d",
@@ -148,10 +148,10 @@ def load(path: str | pathlib.Path, **changes: Any) -> Loaded:
   flat, metadata = read_arrays(path)
   if metadata.get("format") == FORMAT:
     chosen = configs.from_json(metadata.get("config", ""), str(path))
-    encoder = build(_changed(chosen, changes))
+    encoder = build(changed(chosen, changes))
     return _checked(encoder, flat, str(path))
   found = detect(flat, str(path))
-  return from_published(flat, found._replace(config=_changed(found.config, changes)), str(path))
+  return from_published(flat, found._replace(config=changed(found.config, changes)), str(path))
 
 
 def is_encoder(path: str | pathlib.Path) -> bool:
@@ -209,8 +209,7 @@ def save(path: str | pathlib.Path, loaded: Loaded) -> None:
     "config": configs.to_json(encoder.config),
     "card": json.dumps(dataclasses.asdict(family(encoder.config).card)),
   }
-  arrays = flatten(merged(params, statistics))
-  save_file({k: np.asarray(v, order="C") for k, v in arrays.items()}, user_path(path), metadata)
+  array_files.write_safetensors(path, flatten(merged(params, statistics)), metadata)
 
 
 def read_arrays(path: pathlib.Path) -> tuple[array_files.Flat, dict[str, str]]:
@@ -264,10 +263,3 @@ def _checked(encoder: ClipEncoder, flat: array_files.Flat, source: str) -> Loade
   check_names(flat, wanted, source=source)
   tree = unflatten(jax.device_put({name: flat[name] for name in wanted}))
   return Loaded(encoder, *split(tree, statistics))
-
-
-def _changed(config: Any, changes: dict[str, Any]) -> Any:
-  known = sorted(field.name for field in dataclasses.fields(config))
-  if unknown := sorted(set(changes) - set(known)):
-    raise ValueError(f"load: {unknown} are no fields of the config; it has {known}.")
-  return dataclasses.replace(config, **changes)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import PyTree
-from safetensors.numpy import save_file
 
 from perceiver_stream import zoo
 from perceiver_stream.files import array_files, limits
@@ -134,8 +133,7 @@ def save(
   arrays = dict(flatten(params))
   for name, one in readouts.items():
     arrays |= {f"{READOUTS}{name}/{k}": v for k, v in flatten(one.params).items()}
-  arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-  save_file(arrays, user_path(path), metadata)
+  array_files.write_safetensors(path, arrays, metadata)
 
 
 def load_readout(path: str | pathlib.Path, name: str) -> Readout:

@@ -12,11 +12,9 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jaxtyping import PyTree
-from safetensors.numpy import save_file
 
-from perceiver_stream.files.array_files import Flat
+from perceiver_stream.files.array_files import Flat, write_safetensors
 from perceiver_stream.models.mapping import check_names, flatten, import_params, unflatten
 from perceiver_stream.models.point_trackers import PointTracker, TrackerFamily
 from perceiver_stream.utils.paths import user_path
@@ -186,5 +184,4 @@ def save(path: str | pathlib.Path, tracker: PointTracker, params: PyTree) -> Non
     "config": configs.to_json(tracker.config),
     "card": json.dumps(dataclasses.asdict(family(tracker.config).card)),
   }
-  arrays = {name: np.ascontiguousarray(value) for name, value in flatten(params).items()}
-  save_file(arrays, user_path(path), metadata)
+  write_safetensors(path, flatten(params), metadata)

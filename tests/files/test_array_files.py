@@ -193,3 +193,11 @@ def test_files_larger_than_memory_are_refused(tmp_path):
     file.truncate(limits.MAX_FILE_BYTES + 1)  # takes no space on disk
   with pytest.raises(ValueError, match="bytes is more than"):
     zoo.load(path)
+
+
+def test_what_is_written_keeps_its_shape_and_values(tmp_path):
+  arrays = {"number": np.float32(2), "turned": np.arange(6, dtype=np.float32).reshape(2, 3).T}
+  array_files.write_safetensors(tmp_path / "a.safetensors", arrays, {"format": "mine"})
+  found, metadata = array_files.read_safetensors(tmp_path / "a.safetensors")
+  assert metadata["format"] == "mine" and found["number"].shape == ()
+  np.testing.assert_array_equal(found["turned"], arrays["turned"])
