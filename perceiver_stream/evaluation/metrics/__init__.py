@@ -9,6 +9,7 @@ from perceiver_stream.evaluation.metrics import (
   boxes,
   davis,
   depth,
+  drift,
   flow,
   image,
   label_propagation,
@@ -37,4 +38,5 @@ METRICS: tuple[Metric, ...] = (
   rand_index.METRIC,
   audio.METRIC,
   trajectory.METRIC,
+  drift.METRIC,
 )

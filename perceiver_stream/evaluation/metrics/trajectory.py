@@ -64,8 +64,20 @@ def absolute_error(
   return float(np.sqrt(np.mean(np.sum((aligned - truth) ** 2, axis=-1))))
 
 
-def _relative(poses: np.ndarray, frames: int) -> np.ndarray:
-  return np.linalg.inv(poses[:-frames]) @ poses[frames:]
+def motion_error(
+  gt_start: Float[np.ndarray, "n 4 4"],
+  gt_end: Float[np.ndarray, "n 4 4"],
+  start: Float[np.ndarray, "n 4 4"],
+  end: Float[np.ndarray, "n 4 4"],
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+  """Returns errors of estimated motions from start to end: metres and radians."""
+  error = np.linalg.inv(np.linalg.inv(gt_start) @ gt_end) @ (np.linalg.inv(start) @ end)
+  off = error[:, :3, :3]
+  axis = np.stack(
+    [off[:, 2, 1] - off[:, 1, 2], off[:, 0, 2] - off[:, 2, 0], off[:, 1, 0] - off[:, 0, 1]], -1
+  )
+  sine, cosine = np.linalg.norm(axis, axis=-1) / 2, (np.trace(off, axis1=1, axis2=2) - 1) / 2
+  return np.linalg.norm(error[:, :3, 3], axis=-1), np.arctan2(sine, cosine)
 
 
 def relative_error(
@@ -74,13 +86,27 @@ def relative_error(
   """Returns errors of the motion over so many frames: metres and radians (RPE), T - frames each."""
   same_shapes("trajectory.relative_error", gt=gt, estimate=estimate)
   gt, estimate = gt.astype(np.float64), estimate.astype(np.float64)
-  error = np.linalg.inv(_relative(gt, frames)) @ _relative(estimate, frames)
-  off = error[:, :3, :3]
-  axis = np.stack(
-    [off[:, 2, 1] - off[:, 1, 2], off[:, 0, 2] - off[:, 2, 0], off[:, 1, 0] - off[:, 0, 1]], -1
-  )
-  sine, cosine = np.linalg.norm(axis, axis=-1) / 2, (np.trace(off, axis1=1, axis2=2) - 1) / 2
-  return np.linalg.norm(error[:, :3, 3], axis=-1), np.arctan2(sine, cosine)
+  return motion_error(gt[:-frames], gt[frames:], estimate[:-frames], estimate[frames:])
+
+
+def rescaled(
+  gt: Float[np.ndarray, "T 4 4"], estimate: Float[np.ndarray, "T 4 4"], ticks: int | None = 10
+) -> Float[np.ndarray, "T 4 4"]:
+  """Returns the estimate with its translations scaled by the true length of its first steps.
+
+  The scale that an online user can know: the length of the true path over that of the estimated
+  one, up to tick `ticks` (None: of the whole path). An estimate at rest stays as it is.
+  """
+  same_shapes("trajectory.rescaled", gt=gt, estimate=estimate)
+
+  def length(poses: np.ndarray) -> float:
+    steps = np.diff(poses[: None if ticks is None else ticks + 1, :3, 3].astype(np.float64), axis=0)
+    return float(np.sum(np.linalg.norm(steps, axis=-1)))
+
+  own = length(estimate)
+  scaled = estimate.astype(np.float64)
+  scaled[:, :3, 3] *= length(gt) / own if own > 0 else 1.0
+  return scaled
 
 
 def snippet_error(
@@ -109,8 +135,12 @@ def snippet_error(
 def scores(
   gt: Float[np.ndarray, "T 4 4"], estimate: Float[np.ndarray, "T 4 4"]
 ) -> dict[str, float]:
-  """Returns ATE under both alignments, mean RPE over 1 and 5 frames, and the snippets' mean."""
+  """Returns ATE under both alignments, mean RPE over 1 and 5 frames, and the snippets' mean.
+
+  `ate_start` is the rigid alignment after `rescaled`.
+  """
   result = {f"ate_{mode}": absolute_error(gt, estimate, mode) for mode in ("se3", "sim3")}
+  result["ate_start"] = absolute_error(gt, rescaled(gt, estimate), "se3")
   for frames in (1, 5):
     metres, radians = relative_error(gt, estimate, frames)
     result |= {f"rpe_{frames}": float(metres.mean()), f"rpe_{frames}_rad": float(radians.mean())}
@@ -125,18 +155,26 @@ def _turn(angles: np.ndarray) -> np.ndarray:
   return np.moveaxis(np.asarray(rows), -1, 0)
 
 
-def _example(rng: np.random.Generator) -> Arrays:
-  gt = _turn(np.cumsum(rng.normal(0, 0.1, 12)))
-  gt[:, :3, 3] = np.cumsum(rng.normal(0, 1, (12, 3)), axis=0)
-  noise = _turn(rng.normal(0, 0.05, 12))
-  noise[:, :3, 3] = rng.normal(0, 0.1, (12, 3))
+def random_path(rng: np.random.Generator, ticks: int) -> Arrays:
+  """Returns a random path and a noisy estimate of it, steps of about a metre."""
+  gt = _turn(np.cumsum(rng.normal(0, 0.1, ticks)))
+  gt[:, :3, 3] = np.cumsum(rng.normal(0, 1, (ticks, 3)), axis=0)
+  noise = _turn(rng.normal(0, 0.05, ticks))
+  noise[:, :3, 3] = rng.normal(0, 0.1, (ticks, 3))
   return {"gt": gt, "estimate": gt @ noise}
 
 
 METRIC = Metric(
   name="trajectory",
   score=scores,
-  best={"ate_se3": 0.0, "ate_sim3": 0.0, "rpe_1": 0.0, "rpe_1_rad": 0.0, "snippet_ate": 0.0},
-  example=_example,
+  best={
+    "ate_se3": 0.0,
+    "ate_start": 0.0,
+    "ate_sim3": 0.0,
+    "rpe_1": 0.0,
+    "rpe_1_rad": 0.0,
+    "snippet_ate": 0.0,
+  },
+  example=lambda rng: random_path(rng, 12),
   perfect=lambda arrays: arrays | {"estimate": arrays["gt"]},
 )

@@ -11,7 +11,12 @@ from perceiver_stream.evaluation import metrics
 from perceiver_stream.evaluation.metrics import base
 
 SUPPORT = {"base", "resize", "top_k"}
-TIME_FIRST = {"streaming", "label_propagation", "trajectory"}  # the first axis is time, not videos
+TIME_FIRST = {
+  "streaming",
+  "label_propagation",
+  "trajectory",
+  "drift",
+}  # the first axis is time, not videos
 ALL = pytest.mark.parametrize("metric", metrics.METRICS, ids=lambda m: m.name)
 
 
