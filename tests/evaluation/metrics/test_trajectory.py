@@ -21,7 +21,7 @@ def path(ticks: int = 30) -> np.ndarray:
   poses = np.tile(np.eye(4), (ticks, 1, 1))
   for tick in range(1, ticks):
     step = np.eye(4)
-    step[:3, :3] = rotation(RNG.integers(3), RNG.normal(0, 0.2))
+    step[:3, :3] = rotation(int(RNG.integers(3)), RNG.normal(0, 0.2))
     step[:3, 3] = RNG.normal(0, 0.3, 3)
     poses[tick] = poses[tick - 1] @ step
   return poses
@@ -101,8 +101,6 @@ def test_paths_too_short_have_no_drift_and_lengths_are_positive():
   assert np.isnan(drift.scores(straight(3, 0.1), straight(3, 0.1))["drift"])
   with pytest.raises(ValueError, match="length_m=0.0; use a length above 0 metres"):
     drift.per_metre(straight(3), straight(3), 0.0)
-  with pytest.raises(ValueError, match="differ in shape"):
-    drift.per_metre(straight(3), straight(4), 1.0)
 
 
 def test_the_scale_of_the_start_is_that_of_the_first_steps():
