@@ -4,7 +4,7 @@ To add one, write `modalities/<name>.py` with a `Config`, a `Modality` and `MODA
 Class)`, and add it to `MODALITIES`, from which the conformance tests collect it.
 """
 
-from perceiver_stream.modalities import audio, depth, flow, pixels, segmentation, vector
+from perceiver_stream.modalities import audio, depth, dha, flow, pixels, segmentation, vector
 from perceiver_stream.modalities.base import Modality as Modality
 from perceiver_stream.modalities.base import ModalityConfig as ModalityConfig
 from perceiver_stream.modalities.base import Queries as Queries
@@ -12,7 +12,7 @@ from perceiver_stream.modalities.finite import NonFinite as NonFinite
 from perceiver_stream.modalities.finite import NonFiniteWarning as NonFiniteWarning
 from perceiver_stream.modalities.memory import Memory as Memory
 
-MODALITIES = (pixels, audio, depth, flow, segmentation, vector)
+MODALITIES = (pixels, audio, depth, dha, flow, segmentation, vector)
 
 _CLASSES = dict(module.MODALITY for module in MODALITIES)
 

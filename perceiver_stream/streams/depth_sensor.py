@@ -210,3 +210,56 @@ def nguyen(
   place = across[..., None] * lateral
   read = _read_between(depth, columns + place[..., 0], rows + place[..., 1])
   return np.where(read > 0, read + along * axial, 0.0)
+
+
+# --- a sensor of its own randomness ---------------------------------------------------------------
+
+_KINECT_FOCAL_PX = 580.0  # of the infrared camera, 640 x 480
+_BASELINE_M = 0.075
+_PATCHES = 3  # areas without an answer (dark, shiny) of a `nguyen` image, on average
+
+
+def _read_kinect(depth: Depth, intrinsics: np.ndarray, rng: np.random.Generator) -> Depth:
+  steps = max(1, round(KinectConfig.steps_per_px * _KINECT_FOCAL_PX / abs(float(intrinsics[0]))))
+  config = KinectConfig(steps_per_px=steps)
+  return kinect(depth, intrinsics, _BASELINE_M, draw(rng, *depth.shape), config).depth
+
+
+def _read_nguyen(depth: Depth, intrinsics: np.ndarray, rng: np.random.Generator) -> Depth:
+  height, width = depth.shape
+  noise = rng.normal(size=(height, width, 3))
+  read = nguyen(depth, intrinsics, noise[..., :2], noise[..., 2])
+  slant, faced = incidence(backproject(depth, intrinsics))
+  c = KinectConfig()
+  missing = (
+    (faced & (slant > np.deg2rad(c.max_incidence_deg))) | (read < c.min_m) | (read > c.max_m)
+  )
+  rows, columns = np.indices(depth.shape)
+  for _ in range(rng.poisson(_PATCHES)):
+    y, x, radius = rng.uniform([0, 0, 1 / 40], [1, 1, 1 / 8]) * [height, width, max(height, width)]
+    missing |= (rows - y) ** 2 + (columns - x) ** 2 < radius**2
+  return np.where(missing, 0.0, read)
+
+
+SENSORS = {"kinect": _read_kinect, "nguyen": _read_nguyen}
+
+
+def read(
+  kind: str, depth: Depth, intrinsics: Float[np.ndarray, " 4"], rng: np.random.Generator
+) -> Depth:
+  """Returns depth as a sensor gives it, 0 where missing, for images of any size.
+
+  Args:
+    kind: "kinect": `kinect` with the depth steps of a real one (its disparity is that of a camera of
+      580 px focal length, whatever the image's). "nguyen": `nguyen`, with the same range and slant,
+      and round areas without depth.
+    depth: Metres, 0 where unknown.
+    intrinsics: (fx, fy, cx, cy).
+    rng: Source of the noise.
+
+  Raises:
+    ValueError: The kind is unknown.
+  """
+  if kind not in SENSORS:
+    raise ValueError(f"depth_sensor: '{kind}' is not one of {sorted(SENSORS)}.")
+  return SENSORS[kind](np.asarray(depth, np.float64), np.asarray(intrinsics), rng)

@@ -112,3 +112,71 @@ def test_floors_and_walls_have_their_heights_and_angles():
   points = depth_geometry.backproject(room(), INTRINSICS)
   found = depth_geometry.gravity(*depth_geometry.normals(points), start=(0.2, 0.9, 0.1))
   np.testing.assert_allclose(found[-1], down, atol=1e-2)
+
+
+def plane(normal: np.ndarray, distance: float, height: int = 31, width: int = 45) -> np.ndarray:
+  """Returns the depth of the plane `normal . X = distance` in camera axes."""
+  x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+  fx, fy, cx, cy = INTRINSICS
+  ray = np.stack([(x - cx) / fx, (y - cy) / fy, np.ones_like(x)], axis=-1)
+  return distance / (ray @ normal)
+
+
+@pytest.mark.parametrize("tilt_deg", [0.0, -17.0, -35.0])
+@pytest.mark.parametrize("slope_deg", [0.0, 30.0, 90.0])
+def test_dha_of_a_tilted_plane_is_its_closed_form(tilt_deg, slope_deg):
+  """Camera tilted about x by one angle, plane by another against the vertical."""
+  tilt = np.deg2rad(tilt_deg)
+  down = np.asarray([0.0, np.cos(tilt), -np.sin(tilt)])
+  ahead = np.asarray([0.0, np.sin(tilt), np.cos(tilt)])
+  slope = np.deg2rad(slope_deg)
+  up = -np.cos(slope) * down - np.sin(slope) * ahead  # normal of a ramp that rises ahead
+  depth = plane(-up, 1.5)
+  depth = np.where((depth > 0) & (depth < 30), depth, 0.0)
+  channels = depth_geometry.dha(depth, INTRINSICS, down, camera_height_m=1.2)
+  points = depth_geometry.backproject(depth, INTRINSICS)
+  known = depth_geometry.normals(points)[1]
+  assert known.sum() > 100
+  np.testing.assert_allclose(channels[known, 2], slope_deg, atol=1e-6)
+  np.testing.assert_allclose(channels[..., 0], depth)
+  expected = np.where(depth > 0, 1.2 - points @ down, 0.0)
+  np.testing.assert_allclose(channels[..., 1], expected, atol=1e-12)
+  if slope_deg == 0:
+    np.testing.assert_allclose(channels[depth > 0, 1], 1.2 - 1.5, atol=1e-9)
+
+
+def test_dha_next_to_holes_has_depth_and_height_but_no_angle():
+  depth = plane(np.asarray([0.0, 0.0, 1.0]), 2.0)
+  depth[10:12, 20] = 0.0
+  down = np.asarray([0.0, 1.0, 0.0])
+  channels = depth_geometry.dha(depth, INTRINSICS, down, 1.0)
+  assert not channels[10:12, 20].any()
+  beside = [(9, 20), (12, 20), (10, 19), (11, 21)]
+  for row, column in beside:
+    assert channels[row, column, 2] == 0 and channels[row, column, 0] == 2
+  assert channels[9, 19, 2] == pytest.approx(90)
+  np.testing.assert_array_equal(np.isfinite(channels), True)
+  nothing = depth_geometry.dha(np.zeros((4, 5)), INTRINSICS, down, 1.0)
+  assert not nothing.any()
+
+
+@pytest.mark.parametrize("kind", sorted(depth_sensor.SENSORS))
+@pytest.mark.parametrize("scale", [1, 3])
+def test_a_sensor_loses_the_same_share_at_every_size_and_keeps_depth(kind, scale):
+  camera = INTRINSICS * scale
+  rows = np.arange(36 * scale)[:, None] + 0.5
+  down = (rows - camera[3]) / camera[1]
+  depth = np.minimum(np.where(down > 0, 1.2 / np.maximum(down, 1e-9), np.inf), 3.0)
+  depth = np.broadcast_to(depth, (36 * scale, 48 * scale)).copy()
+  depth[8 * scale : 24 * scale, 20 * scale : 30 * scale] = 1.0  # its edges and its shadow are lost
+  read = depth_sensor.read(kind, depth, camera, np.random.default_rng(0))
+  kept = read > 0
+  assert 0.6 < kept.mean() < 1
+  assert np.median(np.abs(read - depth)[kept]) < 0.03 and np.any(read != depth)
+  again = depth_sensor.read(kind, depth, camera, np.random.default_rng(0))
+  np.testing.assert_array_equal(read, again)
+
+
+def test_an_unknown_sensor_is_an_error():
+  with pytest.raises(ValueError, match=r"'sonar' is not one of \['kinect', 'nguyen'\]"):
+    depth_sensor.read("sonar", np.ones((8, 8)), INTRINSICS, np.random.default_rng(0))

@@ -6,7 +6,7 @@ import pytest
 
 from perceiver_stream import streams
 from perceiver_stream.nn.geometry import cameras, warps
-from perceiver_stream.streams import depth_geometry, rooms
+from perceiver_stream.streams import depth_geometry, depth_sensor, rooms
 from perceiver_stream.streams.rooms import layout
 
 
@@ -107,6 +107,36 @@ def test_a_tick_does_not_depend_on_what_was_read_before():
   np.testing.assert_array_equal(one.read()["pixels"], other.read()["pixels"])
 
 
+def test_dha_has_the_heights_and_angles_of_the_room():
+  names = ("depth", "dha", "segmentation")
+  fields = {"field_of_view_deg": 110.0, "ticks_per_recording": 1, "modalities": names}
+  _, ticks = watch(ticks=8, level="easy", height=96, width=128, **fields)
+  depth, height, angle = np.moveaxis(ticks["dha"], -1, 0)
+  np.testing.assert_array_equal(depth, ticks["depth"])
+  for label, metres, degrees in ((0, 0.0, 0.0), (1, layout.ROOM[1], 180.0)):
+    surface = ticks["segmentation"] == label
+    np.testing.assert_allclose(height[surface], metres, atol=1e-3)
+    assert np.mean(np.abs(angle[surface] - degrees) < 2) > 0.85  # all but at edges
+  wall = ticks["segmentation"] == 2
+  assert np.mean(np.abs(angle[wall] - 90) < 2) > 0.85
+
+
+@pytest.mark.parametrize("sensor", sorted(depth_sensor.SENSORS))
+def test_a_sensor_changes_depth_and_dha_and_nothing_else_at_any_tick(sensor):
+  names = ("pixels", "depth", "dha", "segmentation")
+  exact, noisy = (watch(ticks=6, modalities=names, sensor=s)[1] for s in ("", sensor))
+  for name in ("pixels", "segmentation"):
+    np.testing.assert_array_equal(exact[name], noisy[name])
+  missing = np.isnan(noisy["depth"])
+  assert 0.02 < missing.mean() < 0.8 and not np.isnan(exact["depth"]).any()
+  np.testing.assert_array_equal(noisy["dha"][..., 0], np.where(missing, 0, noisy["depth"]))
+  assert not noisy["dha"][missing].any()
+  assert np.nanmedian(np.abs(noisy["depth"] - exact["depth"])) < 0.1
+  room = rooms.Room(rooms.Config(height=48, width=64, modalities=names, sensor=sensor), 0, 0)
+  room.skip(4)
+  np.testing.assert_array_equal(room.read()["dha"], noisy["dha"][4])
+
+
 def test_motion_at_25_hz_is_a_few_centimetres_and_degrees():
   _, ticks = watch(ticks=200, level="medium", modalities=("camera",))
   pose = poses(ticks)
@@ -131,6 +161,7 @@ def test_intrinsics_project_the_rays_back():
     ({"audio_rate_hz": 8000}, "rooms: there is no sound"),
     ({"level": "insane"}, r"level='insane' is not one of \['easy', 'medium', 'hard'\]"),
     ({"modalities": ("pixels", "smell")}, r"modalities \['smell'\] are not some of"),
+    ({"sensor": "sonar"}, r"sensor='sonar' is not one of \['kinect', 'nguyen'\], or ''"),
     ({"field_of_view_deg": 5.0}, "field_of_view_deg=5.0; use 20 to 140"),
   ],
 )

@@ -3,10 +3,12 @@
 A box-shaped room of 6 × 3 × 5 m with tables, boxes, cylinders and balls of their own textures; the
 camera turns about all axes. A tick is a formula of (seed, row, recording, tick), so any of them can
 be made at once. With `ticks_per_recording=1` every tick is another room from another place: labelled
-depth of sampled layouts.
+depth of sampled layouts. With a `sensor`, depth is that of a noisy depth camera.
 
   pixels          RGB
-  depth           metres along the optical axis
+  depth           metres along the optical axis; NaN where a sensor gives none
+  dha             `[H, W, 3]` depth (m), height above the floor (m), angle of the normal with up
+                  (degrees), of the sensor's depth; zeros where that is missing
   normals         `[H, W, 3]` unit normals in camera axes, towards the camera
   segmentation    index in `CLASSES`
   flow            `[H, W, 2]` pixels (x, y) to the next tick, of the visible surface
@@ -27,6 +29,7 @@ import grain
 import numpy as np
 from jaxtyping import Float
 
+from perceiver_stream.streams import depth_geometry, depth_sensor
 from perceiver_stream.streams.base import StreamConfig, exact_rate, pixels_spec
 from perceiver_stream.streams.rooms import layout, render
 from perceiver_stream.streams.rooms.layout import CLASSES as CLASSES
@@ -35,7 +38,7 @@ from perceiver_stream.streams.sim_recordings import SimStream, seed_of
 from perceiver_stream.types import ModalitySpec
 
 MODALITIES = (
-  "pixels", "depth", "normals", "segmentation", "flow", "flow_backward", "camera",
+  "pixels", "depth", "dha", "normals", "segmentation", "flow", "flow_backward", "camera",
 )  # fmt: skip
 
 
@@ -50,6 +53,7 @@ class Config(StreamConfig):
     field_of_view_deg: From the left edge of the image to the right one.
     level: "easy", "medium" or "hard": more objects, faster motion, changing light, moving balls.
     modalities: Modalities of a tick; those left out cost no time.
+    sensor: "" for exact depth, or the noise of a depth camera, a key of `depth_sensor.SENSORS`.
     ticks_per_recording: Ticks after which another room begins, with `is_first`; 0 is never.
     seed: Of rooms, textures and paths.
   """
@@ -60,6 +64,7 @@ class Config(StreamConfig):
   field_of_view_deg: float = 75.0
   level: str = "medium"
   modalities: tuple[str, ...] = ("pixels", "depth", "segmentation", "camera")
+  sensor: str = ""
   ticks_per_recording: int = 0
   seed: int = 0
 
@@ -73,6 +78,10 @@ class Config(StreamConfig):
     unknown = [name for name in self.modalities if name not in MODALITIES]
     if unknown or not self.modalities:
       raise ValueError(f"rooms: modalities {unknown} are not some of {list(MODALITIES)}.")
+    if self.sensor and self.sensor not in depth_sensor.SENSORS:
+      raise ValueError(
+        f"rooms: sensor='{self.sensor}' is not one of {sorted(depth_sensor.SENSORS)}, or '' for none."
+      )
     limits = {"height": (8, 2048), "width": (8, 2048), "field_of_view_deg": (20, 140)}
     limits |= {"ticks_per_recording": (0, 2**31), "seed": (0, 2**63)}
     for name, (least, most) in limits.items():
@@ -94,6 +103,7 @@ def specs(config: Config) -> dict[str, ModalitySpec]:
   made = {
     "pixels": pixels_spec(config, *size),
     "depth": ModalitySpec(shape=size, maximum=far, rate_hz=rate, units="m"),
+    "dha": ModalitySpec(shape=(*size, 3), maximum=0.0, rate_hz=rate, units="m, m, deg"),
     "normals": ModalitySpec(shape=(*size, 3), minimum=-1.0, rate_hz=rate, units="unit vector"),
     "segmentation": ModalitySpec(
       shape=size, dtype="int32", maximum=len(CLASSES) - 1.0, rate_hz=rate, units="class id"
@@ -117,8 +127,8 @@ class Room:
   """One recording: a room, its objects, and the path of a camera."""
 
   def __init__(self, config: Config, row: int, recording: int):
-    self._config, self._tick = config, 0
-    rng = np.random.default_rng(seed_of(config.seed, row, recording))
+    self._config, self._tick, self._seed = config, 0, seed_of(config.seed, row, recording)
+    rng = np.random.default_rng(self._seed)
     self._scene = layout.sample(rng, LEVELS[config.level])
     self._rays = render.rays(config.height, config.width, intrinsics(config))
     self._focal = float(intrinsics(config)[0])
@@ -132,7 +142,11 @@ class Room:
     time = self._time(self._tick)
     pose = self._scene.pose(time)
     view = render.cast(self._scene, pose, time, self._rays)
-    values: dict[str, np.ndarray] = {"depth": view.depth, "segmentation": view.label}
+    depth = self._sensed(view.depth)
+    values: dict[str, np.ndarray] = {"segmentation": view.label}
+    values["depth"] = np.where(depth > 0, depth, np.float32(np.nan))
+    if "dha" in names:
+      values["dha"] = self._dha(depth, pose)
     if "pixels" in names:
       values["pixels"] = render.shade(self._scene, view, time)
     if "normals" in names:
@@ -145,6 +159,21 @@ class Room:
         values[name] = render.flow(self._scene, view, time, then, self._rays, self._focal)
     self._tick += 1
     return {name: values[name] for name in names}
+
+  def _sensed(self, depth: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """Returns depth as the sensor gives it, 0 where missing; a formula of the seed and the tick."""
+    if not self._config.sensor:
+      return depth
+    rng = np.random.default_rng((self._seed, self._tick))
+    camera = intrinsics(self._config)
+    return depth_sensor.read(self._config.sensor, depth, camera, rng).astype(np.float32)
+
+  def _dha(
+    self, depth: Float[np.ndarray, "H W"], pose: Float[np.ndarray, "3 4"]
+  ) -> Float[np.ndarray, "H W 3"]:
+    down, above = pose[1, :3], float(layout.ROOM[1] - pose[1, 3])
+    channels = depth_geometry.dha(depth, intrinsics(self._config), down, above)
+    return channels.astype(np.float32)
 
   def skip(self, ticks: int) -> None:
     """Skips ticks, at no cost."""
