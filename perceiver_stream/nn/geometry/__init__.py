@@ -1,4 +1,4 @@
-"""Differentiable geometry: Lie groups, rotations, cameras, warps, robust estimators and losses.
+"""Differentiable geometry: Lie groups, rotations, cameras, warps, alignment, estimators, losses.
 
 Pure functions; the last axes hold coordinates or matrices, leading axes are free. Values and
 gradients are finite for every finite input. Conventions, tested against the rest of the package:
@@ -15,6 +15,7 @@ al. 2019, 1806.01260) and SfMLearner (Zhou et al. 2017, 1704.07813), written fro
 Each function names where released code differs.
 """
 
+from perceiver_stream.nn.geometry import alignment as alignment
 from perceiver_stream.nn.geometry import cameras as cameras
 from perceiver_stream.nn.geometry import estimators as estimators
 from perceiver_stream.nn.geometry import lie as lie

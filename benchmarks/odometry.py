@@ -1,0 +1,252 @@
+"""Visual odometry and depth on held-out rooms: baselines without learning, and trained runs.
+
+  python benchmarks/odometry.py
+  python benchmarks/odometry.py --models=runs/rooms_tiny_odometry --markdown=docs/results.md
+
+Rooms of `streams.rooms` at 64 x 64 that no config trains on, one path of 120 ticks in each. The
+essential matrix gets the true length of every step, and its threshold is swept; PnP and direct
+alignment get the true depth. `--models` are folders of runs, comma separated; they get images only.
+A second table replaces a fifth of the target before alignment, at 96 x 128.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import common
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from perceiver_stream import streams
+from perceiver_stream.evaluation import visual_odometry as vo
+from perceiver_stream.evaluation.metrics import drift, trajectory
+from perceiver_stream.evaluation.metrics.base import nanmean
+from perceiver_stream.nn.geometry import alignment
+from perceiver_stream.streams import rooms
+
+SEED = 10**6  # of rooms that no config trains on
+SIDE = 64
+ESTIMATORS = ("l2", "huber", "geman_mcclure", "tukey")
+PATCH = 0.2  # of the target that is replaced
+
+
+class Path(NamedTuple):
+  """One recording of a room: images, depth in metres, camera-to-world poses, intrinsics."""
+
+  frames: np.ndarray
+  depth: np.ndarray
+  poses: np.ndarray
+  intrinsics: np.ndarray
+
+
+Method = Callable[[Path], np.ndarray]  # motions [T, 4, 4], the first unused
+
+
+def held_out(num: int, ticks: int, height: int, width: int) -> list[Path]:
+  """Returns a path in each of so many rooms."""
+  config = rooms.Config(
+    height=height,
+    width=width,
+    modalities=("pixels", "depth", "camera"),
+    ticks_per_recording=ticks,
+    max_ticks=num * ticks,
+    seed=SEED,
+  )
+  found = list(streams.open_rows(config)[0])
+  stacked = {n: np.stack([tick[n] for tick in found]) for n in ("pixels", "depth", "camera")}
+  camera = rooms.intrinsics(config)
+  return [
+    Path(
+      stacked["pixels"][i : i + ticks],
+      stacked["depth"][i : i + ticks],
+      vo.as_poses(stacked["camera"][i : i + ticks]),
+      camera,
+    )
+    for i in range(0, num * ticks, ticks)
+  ]
+
+
+# --- methods --------------------------------------------------------------------------------------
+
+
+def at_rest(path: Path) -> np.ndarray:
+  """Returns no motion."""
+  return np.tile(np.eye(4), (len(path.frames), 1, 1))
+
+
+def by_tracks(estimate: Callable[[Path, int, vo.Tracks], np.ndarray]) -> Method:
+  """Returns a method that estimates each motion from tracks into the frame before."""
+
+  def motions(path: Path) -> np.ndarray:
+    found = [np.eye(4)]
+    for i in range(1, len(path.frames)):
+      found.append(estimate(path, i, vo.tracks(path.frames[i], path.frames[i - 1])))
+    return np.stack(found)
+
+  return motions
+
+
+def by_essential(method: str, threshold_px: float) -> Method:
+  """Returns the essential matrix with the true length of every step."""
+
+  def estimate(path: Path, i: int, pairs: vo.Tracks) -> np.ndarray:
+    length = float(np.linalg.norm(path.poses[i, :3, 3] - path.poses[i - 1, :3, 3]))
+    return vo.essential(pairs, path.intrinsics, threshold_px, length, method)
+
+  return by_tracks(estimate)
+
+
+def by_alignment(estimator: str) -> Method:
+  """Returns direct alignment with the true depth, all pairs of a path at once."""
+  align = jax.jit(lambda view: alignment.direct(view, estimator=estimator))
+
+  def motions(path: Path) -> np.ndarray:
+    found = align(view_of(path.frames[1:], path.frames[:-1], path.depth[1:], path.intrinsics))
+    return np.concatenate([np.eye(4)[None], np.asarray(found, np.float64)])
+
+  return motions
+
+
+def view_of(
+  target: np.ndarray, source: np.ndarray, depth: np.ndarray, intrinsics: np.ndarray
+) -> alignment.View:
+  """Returns pairs as the layers take them."""
+  images = (jnp.asarray(x, jnp.float32) / 255 for x in (target, source))
+  cameras = jnp.tile(jnp.asarray(intrinsics, jnp.float32), (len(target), 1))
+  return alignment.View(*images, jnp.asarray(depth), cameras)
+
+
+def baselines(thresholds: tuple[float, ...], estimators: tuple[str, ...]) -> dict[str, Method]:
+  """Returns the methods without learning, by name."""
+  methods: dict[str, Method] = {"identity": at_rest}
+  for method in ("RANSAC", "USAC_MAGSAC"):
+    for threshold in thresholds:
+      methods[f"essential, {method}, {threshold} px"] = by_essential(method, threshold)
+  methods["PnP, true depth"] = by_tracks(
+    lambda path, i, pairs: vo.pnp(pairs, path.depth[i], path.intrinsics)
+  )
+  for estimator in estimators:
+    methods[f"direct alignment, true depth, {estimator}"] = by_alignment(estimator)
+  return methods
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+COLUMNS = [
+  "method",
+  "ATE, m (Sim3)",
+  "ATE, m (SE3, scale of 10 ticks)",
+  "rotation, rad",
+  "translation, of the step",
+  "drift",
+  "drift, rad/m",
+  "CPU ms a tick",
+  "x ATE of identity",
+]
+
+
+def numbers_of(path: Path, motions: np.ndarray) -> dict[str, float]:
+  """Returns errors of a path; translations of single steps after scaling the whole path."""
+  estimate = vo.chained(motions)
+  scaled = trajectory.rescaled(path.poses, estimate, None)
+  metres, radians = trajectory.relative_error(path.poses, scaled)
+  steps = np.linalg.norm(np.diff(path.poses[:, :3, 3], axis=0), axis=-1)
+  found = trajectory.scores(path.poses, estimate)
+  drifts = drift.scores(path.poses, scaled)
+  return {
+    "ate": found["ate_sim3"],
+    "ate_start": found["ate_start"],
+    "radians": float(radians.mean()),
+    "share": float(np.mean(metres) / np.mean(steps)),
+    **drifts,
+  }
+
+
+def mean_of(values: list[float]) -> float | None:
+  """Returns the mean of the numbers that are known; None if none is."""
+  mean = float(nanmean(np.asarray(values)))
+  return None if np.isnan(mean) else mean
+
+
+def odometry(methods: dict[str, Method], paths: list[Path]) -> common.Table:
+  """Returns the errors of all methods, means over the paths."""
+  rows: list[list[Any]] = []
+  for name, method in methods.items():
+    method(Path(*(x[:3] if x.ndim > 1 else x for x in paths[0])))  # imports
+    if name.startswith("direct"):
+      method(paths[0])  # compiles
+    began = time.process_time()
+    motions = [method(path) for path in paths]
+    spent = time.process_time() - began
+    each = [numbers_of(path, found) for path, found in zip(paths, motions, strict=True)]
+    means = {key: mean_of([numbers[key] for numbers in each]) for key in each[0]}
+    ticks = sum(len(path.frames) for path in paths)
+    rows.append([name, *means.values(), 1000 * spent / ticks])
+  rows = [[*row, row[1] / rows[0][1]] for row in rows]
+  note = (
+    f"{len(paths)} rooms, {len(paths[0].frames)} ticks each, {paths[0].frames.shape[1]}×"
+    f"{paths[0].frames.shape[2]}. Essential matrices get the true length of each step, PnP and "
+    "direct alignment the true depth. Translations of steps and drift are after scaling the whole "
+    "path to its true length."
+  )
+  return common.Table("Visual odometry in held-out rooms", COLUMNS, rows, note)
+
+
+def replaced(paths: list[Path], num: int, estimators: tuple[str, ...]) -> common.Table:
+  """Returns errors of direct alignment before and after a fifth of the target is replaced."""
+  rng = np.random.default_rng(0)
+  picked = [(path, i) for path in paths for i in range(1, len(path.frames), 5)][:num]
+  target, source, depth, truth = (
+    np.stack(x)
+    for x in zip(
+      *(
+        (p.frames[i], p.frames[i - 1], p.depth[i], np.linalg.inv(p.poses[i - 1]) @ p.poses[i])
+        for p, i in picked
+      ),
+      strict=True,
+    )
+  )
+  spoilt = target.copy()
+  height, width = target.shape[1:3]
+  rows_px, columns_px = round(PATCH**0.5 * height), round(PATCH**0.5 * width)
+  for image in spoilt:
+    y, x = rng.integers(height - rows_px), rng.integers(width - columns_px)
+    image[y : y + rows_px, x : x + columns_px] = rng.integers(0, 256, (rows_px, columns_px, 3))
+  table: list[list[Any]] = []
+  for name in estimators:
+    align = jax.jit(lambda view, name=name: alignment.direct(view, estimator=name))
+    row: list[Any] = [name]
+    for images in (target, spoilt):
+      found = np.asarray(align(view_of(images, source, depth, paths[0].intrinsics)))
+      metres, radians = trajectory.motion_error(
+        np.tile(np.eye(4), (len(truth), 1, 1)), truth, np.tile(np.eye(4), (len(truth), 1, 1)), found
+      )
+      length = np.linalg.norm(truth[:, :3, 3], axis=-1)
+      row += [float(np.median(metres / length)), float(np.median(radians))]
+    table.append(row)
+  table = [[*row, row[3] / max(table[0][3], 1e-12)] for row in table]
+  columns = ["estimator", "translation, of the step", "rotation, rad"]
+  columns += [f"{columns[1]}, replaced", f"{columns[2]}, replaced", "x l2, replaced"]
+  note = f"Medians of {len(truth)} pairs, {height}×{width}; {PATCH:.0%} of the target is noise."
+  return common.Table("Direct alignment through the layers, true depth", columns, table, note)
+
+
+def main(argv: list[str] | None = None) -> None:
+  more = {"models": "", "rooms": 6, "ticks": 120, "pairs": 24}
+  options = common.arguments_of(argv, __doc__ or "", globals(), more)
+  about = common.machine()
+  num, ticks = (1, 6) if options.tiny else (options.rooms, options.ticks)
+  pairs, side = (2, (32, 32)) if options.tiny else (options.pairs, (96, 128))
+  thresholds, estimators = (
+    ((0.5,), ("tukey",)) if options.tiny else (vo.THRESHOLDS_PX, ("l2", "tukey"))
+  )
+  paths = held_out(num, ticks, SIDE, SIDE)
+  tables = [odometry(baselines(thresholds, estimators), paths)]
+  compared = estimators if options.tiny else ESTIMATORS
+  tables.append(replaced(held_out(num, min(ticks, 25), *side), pairs, compared))
+  common.publish("odometry", options, tables, about)
+
+
+if __name__ == "__main__":
+  main()
