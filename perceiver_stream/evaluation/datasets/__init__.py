@@ -1,7 +1,7 @@
-"""Loaders of the field's tracking data: one file each; this list is the only other place that names them.
+"""Loaders of the field's data: one file each; this list is the only other place that names them.
 
-A loader takes the folder of the data, already fetched, and returns an iterator of clips: of points
-(`evaluation.clips.Clip`), masks, joints or boxes. To add one, write `datasets/<name>.py` with an
+A loader takes the folder of the data, already fetched, and returns an iterator: of clips of points
+(`evaluation.clips.Clip`), masks, joints or boxes, or of images with depth (`DepthFrame`). To add one, write `datasets/<name>.py` with an
 `ABOUT` and a `load`, and name it in `DATASETS`. `evaluation.scoring` runs methods over them.
 """
 
@@ -11,10 +11,16 @@ from typing import Any
 
 from perceiver_stream.evaluation.datasets import (
   davis,
+  icl_nuim,
   jhmdb,
   movi,
+  nyuv2,
   perception_test,
+  scannet,
+  scenenet_rgbd,
+  sun_rgbd,
   tapvid,
+  tum_rgbd,
   vip,
 )
 from perceiver_stream.evaluation.datasets.base import UNKNOWN as UNKNOWN
@@ -23,6 +29,7 @@ from perceiver_stream.evaluation.datasets.base import JointClip as JointClip
 from perceiver_stream.evaluation.datasets.base import MaskClip as MaskClip
 from perceiver_stream.evaluation.datasets.base import boxes_from_ticks as boxes_from_ticks
 from perceiver_stream.evaluation.datasets.base import masks_from_ticks as masks_from_ticks
+from perceiver_stream.evaluation.datasets.rgbd import DepthFrame as DepthFrame
 
 DATASETS: dict[str, Callable[..., Iterator[Any]]] = {
   "tapvid": tapvid.load,
@@ -33,6 +40,12 @@ DATASETS: dict[str, Callable[..., Iterator[Any]]] = {
   "perception_test_boxes": perception_test.load_boxes,
   "movi_points": movi.load_points,
   "movi_masks": movi.load_masks,
+  "nyuv2": nyuv2.load,
+  "sun_rgbd": sun_rgbd.load,
+  "scenenet_rgbd": scenenet_rgbd.load,
+  "icl_nuim": icl_nuim.load,
+  "tum_rgbd": tum_rgbd.load,
+  "scannet": scannet.load,
 }
 
 
