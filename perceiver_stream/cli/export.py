@@ -27,13 +27,16 @@ def main() -> None:
     "--output", required=True, help="file to write: .safetensors, or .npz for jax"
   )
   parser.add_argument("--note", default="", help="for the card: how it was trained")
+  parser.add_argument(
+    "--name", default="", help="of the zoo: its config, if the run's differs but its weights fit"
+  )
   parser.add_argument("--format", choices=("safetensors", "jax"), default="safetensors")
   parser.add_argument("--batch_size", type=int, default=1, help="of a program: streams at a time")
   parser.add_argument("--platforms", default="cpu", help="of a program: cpu,cuda,rocm,tpu or some")
   args = parse(parser, {"--to": "--output"})
   with readable_errors():
     if args.format == "safetensors":
-      print(f"{args.output}: {pretrained.export(args.run, args.output, args.note)}")
+      print(f"{args.output}: {pretrained.export(args.run, args.output, args.note, args.name)}")
       return
     loaded = model_loading.load(args.run)
     export_step(

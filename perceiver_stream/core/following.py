@@ -75,6 +75,7 @@ class Evidence(NamedTuple):
       the birth key, of the slow key, of the birth key in the wide search, none.
     log_weights: Log-weights of the steps in the mean by which the rules move the latent.
     likeness: Normalised correlation with the birth key and the slow key at their best matches.
+    maps: Normalised correlation with both keys at all offsets up to the reach, flattened.
     trip: Forward-backward error of the matched motion in pixels.
     found: True if the latent is visible by the rules.
     again: True if it was lost and the wide search found it.
@@ -85,13 +86,14 @@ class Evidence(NamedTuple):
   steps: Float[Array, "B P 6 2"]
   log_weights: Float[Array, "B P 6"]
   likeness: Float[Array, "B P 2"]
+  maps: Float[Array, "B P S"]
   trip: Float[Array, "B P"]
   found: Bool[Array, "B P"]
   again: Bool[Array, "B P"]
   visible: Float[Array, "B P"]
   confidence: Float[Array, "B P"]
 
-  def facts(self, state: PositionedState) -> Float[Array, "B P 14"]:
+  def facts(self, state: PositionedState) -> Float[Array, "B P F"]:
     """Returns the evidence and the previous state as features of about unit size."""
     steps = jnp.clip(self.steps[:, :, :4] / _RANGE_PX, -2.0, 2.0)
     single = [
@@ -101,7 +103,8 @@ class Evidence(NamedTuple):
       jnp.log1p(state.age.astype(jnp.float32)) / 8,
     ]
     flat = steps.reshape(*steps.shape[:2], -1)
-    return jnp.concatenate([flat, self.likeness, jnp.stack(single, axis=-1)], axis=-1)
+    parts = [flat, self.likeness, jnp.stack(single, axis=-1), self.maps]
+    return jnp.concatenate(parts, axis=-1)
 
 
 class Search(NamedTuple):
@@ -150,6 +153,7 @@ def follow(frames: FramePair, state: PositionedState, search: Search) -> Evidenc
     jnp.stack(steps, axis=2),
     jnp.log(weights + _RARE),
     jnp.stack([birth.likeness, slow.likeness], axis=-1),
+    jnp.concatenate([m.scores.reshape(*at.shape[:2], -1) for m in (birth, slow)], axis=-1),
     trip,
     found,
     again,

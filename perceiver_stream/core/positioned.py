@@ -62,6 +62,7 @@ _CORRECTIONS = (_STEPS, 2, 1, 1, 1)
 _KEY_RATE = 0.2  # largest share of the slow key that is replaced per tick
 _MAX_OFFSET_PX = 1.0  # of the learned correction, per tick
 _KNOWN = 6  # columns of `Positioned.latents` besides the content
+_JUDGE_LAYERS = 2  # hidden layers of the corrections
 _CODE_DIM = 32  # of the index of a latent without position
 
 
@@ -155,7 +156,7 @@ class Positioned(Core):
     points = (batch_size, c.num_positioned)
     start = jnp.asarray(initial_positions(c.num_positioned, c.start), jnp.float32)
     position = jnp.broadcast_to(start[None], (*points, 2))
-    unsure, keys = jnp.full(points, -SURE), jnp.zeros((*points, 3 * c.patch**2))
+    unsure, keys = jnp.full(points, -SURE, jnp.float32), jnp.zeros((*points, 3 * c.patch**2))
     return PositionedState(
       latents=self.start(batch_size),
       position=position,
@@ -321,7 +322,7 @@ def positioned(config: PositionedConfig, precision: Precision, *, name: str) -> 
       for i in range(c.num_predict_layers)
     ]
     judge_norm = LayerNorm(use_offset=False, name="judge_norm")
-    judge_hidden = Linear(c.latent_dim, name="judge_hidden")
+    judge_hidden = [Linear(c.latent_dim, name=f"judge_hidden_{i}") for i in range(_JUDGE_LAYERS)]
     judge_output = Linear(sum(_CORRECTIONS), w_init=zero, name="judge_output")
     hear = MLP(c.latent_dim, output_dim=c.latent_dim, name="facts")
     correctors = [
@@ -344,8 +345,10 @@ def positioned(config: PositionedConfig, precision: Precision, *, name: str) -> 
     return x
 
   def judge(x: Array, facts: Array) -> Array:
-    heard = jnp.concatenate([judge_norm(x), facts.astype(x.dtype)], axis=-1)
-    return judge_output(gelu(judge_hidden(heard))).astype(jnp.float32)
+    x = jnp.concatenate([judge_norm(x), facts.astype(x.dtype)], axis=-1)
+    for layer in judge_hidden:
+      x = gelu(layer(x))
+    return judge_output(x).astype(jnp.float32)
 
   def correct(x: Array, positions: Array, inputs: CoreInputs) -> Array:
     tokens, rows = inputs.tokens, inputs.tokens.shape[0]

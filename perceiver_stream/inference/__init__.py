@@ -22,10 +22,12 @@ _NAMES = {
   "extract_latents": "latents",
   "load": "model_loading",
   "load_tracker": "pretrained",
+  "positions": "latents",
   "predict_video": "video_prediction",
   "read_shards": "latents",
   "untrained": "model_loading",
   "watch": "model_loading",
+  "watch_states": "model_loading",
 }
 
 __all__ = sorted(_NAMES)

@@ -6,6 +6,8 @@ visible latent nearest to it in that frame, at a constant offset.
 
 import dataclasses
 import functools
+import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +19,31 @@ from perceiver_stream.evaluation.trackers_online import TrackChunk
 from perceiver_stream.inference.frame_chunks import CHUNK, padded_chunk
 from perceiver_stream.models.base import Model
 from perceiver_stream.types import IS_FIRST
-from perceiver_stream.zoo.loading import blank_tick
+from perceiver_stream.zoo.loading import blank_tick, read_config, readout_names
 
 
 def num_positioned(model: Model) -> int:
   """Returns the number of latents of a model with a position that `LatentTracker` can read."""
   reads = "pixels" in model.modalities and model.modalities["pixels"].config.use_input
-  return getattr(getattr(model.config, "core", None), "num_positioned", 0) if reads else 0
+  return _positioned(model.config) if reads else 0
+
+
+def _positioned(config: Any) -> int:
+  return getattr(getattr(config, "core", None), "num_positioned", 0)
+
+
+def trained_model(name_or_path: str | pathlib.Path) -> tuple[Model, PyTree] | None:
+  """Returns the model of a file, or bundled weights by name, whose latents are its tracker.
+
+  None if no latent has a position, or the file also has a read-out of points.
+
+  Raises:
+    FileNotFoundError: There is no such file.
+    ValueError: The file is damaged or hostile.
+  """
+  if not _positioned(read_config(name_or_path)) or "points" in readout_names(name_or_path):
+    return None
+  return zoo.load(name_or_path)
 
 
 def untrained_model(name: str) -> tuple[Model, PyTree] | None:
@@ -33,7 +53,7 @@ def untrained_model(name: str) -> tuple[Model, PyTree] | None:
   latents with positions.
   """
   config = zoo.config(name)
-  if not getattr(getattr(config, "core", None), "num_positioned", 0):
+  if not _positioned(config):
     return None
   pixels = {"pixels": config.modalities["pixels"]}
   model = zoo.build(dataclasses.replace(config, modalities=pixels))

@@ -1,5 +1,6 @@
 """Latents of a stream of any length as sharded files; a stopped extraction resumes from them."""
 
+import csv
 import io
 import json
 import pathlib
@@ -8,16 +9,19 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from perceiver_stream.files import limits
 from perceiver_stream.files.array_files import read_npz
-from perceiver_stream.inference.model_loading import Loaded, ticks_left, watch
+from perceiver_stream.inference.model_loading import Loaded, ticks_left, watch_states
+from perceiver_stream.models.latent_positions import has_positions, positions
 from perceiver_stream.training.arrays import CheckpointError, flatten, unflatten
 from perceiver_stream.utils import atomic
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.version import __version__
 
 INDEX, RESUME = "index.json", "resume.npz"
+COLUMNS = ("id", "tick", "time_s", "row", "latent", "x", "y", "visible", "confidence", "age")
 STREAM = "stream position"  # its name among the arrays of resume.npz
 
 
@@ -49,7 +53,9 @@ def extract_latents(
 ) -> Extracted:
   """Writes the latents after each tick, shard by shard; memory does not grow with the stream.
 
-  A shard `latents-<i>.npz` holds `latents` `[T, B, L, D]`, `timestamp_s` and `is_first` `[T, B]`.
+  A shard `latents-<i>.npz` holds `latents` `[T, B, L, D]`, `timestamp_s` and `is_first` `[T, B]`;
+  if latents have positions also those of `models.latent_positions.LatentPositions`, `[T, B, P, ...]`,
+  and `id`, their `identity`.
   It appears complete or not at all, together with the recurrent state and stream position: an
   unfinished folder is resumed, and the files equal those of an uninterrupted extraction.
 
@@ -76,12 +82,14 @@ def extract_latents(
   }
   done, start = _go_on(folder, index, loaded, windows)
   state = start
-  shard: list[tuple[Mapping[str, np.ndarray], np.ndarray]] = []
+  shard: list[dict[str, np.ndarray]] = []
   if not done["finished"]:
-    for window, outputs, state in watch(loaded, windows, (), start):
+    for window, states, state in watch_states(loaded, windows, start):
       ticks = ticks_left(window)
-      latents = np.asarray(outputs.latents[:ticks], dtype)
-      shard.append(({k: v[:ticks] for k, v in window.items()}, latents))
+      first = done["ticks"] + sum(len(part["latents"]) for part in shard)
+      latents = np.asarray(loaded.model.latents(loaded.params, states), dtype)
+      arrays = {"latents": latents} | _positions(states, first) | _times(window)
+      shard.append({name: x[:ticks] for name, x in arrays.items()})
       if len(shard) == windows_per_shard:
         _finish_shard(folder, index, done, shard, windows, state)
         shard = []
@@ -91,6 +99,38 @@ def extract_latents(
       done["finished"] = True
       _finish_shard(folder, index, done, shard, windows, state)
   return Extracted(folder, done["ticks"], done["shards"], done["finished"])
+
+
+def write_table(folder: str | pathlib.Path, target: str | pathlib.Path) -> int:
+  """Writes a CSV row of `COLUMNS` for each latent with a position and tick; returns their number.
+
+  Positions are shares of width and height. Reads shard by shard.
+
+  Args:
+    folder: Of `extract_latents`.
+    target: File to write.
+
+  Raises:
+    ValueError: The latents have no positions.
+  """
+  rows, tick = 0, 0
+  with atomic.replacing(user_path(target)) as part, part.open("w", newline="") as file:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for shard in read_shards(folder):
+      if "id" not in shard:
+        raise ValueError(
+          f"{folder}: its latents have no positions; extract those of stream_perceiver/tiny_positions."
+        )
+      for t, b, p in np.argwhere(shard["id"] >= 0):
+        x, y = shard["position"][t, b, p]
+        when = shard["timestamp_s"][t, b] if "timestamp_s" in shard else np.nan
+        visible, sure = shard["visible"][t, b, p], shard["confidence"][t, b, p]
+        known = int(shard["id"][t, b, p]), tick + t, f"{when:.6f}", b, p, f"{x:.5f}", f"{y:.5f}"
+        writer.writerow((*known, int(visible), f"{sure:.4f}", int(shard["age"][t, b, p])))
+        rows += 1
+      tick += len(shard["latents"])
+  return rows
 
 
 def read_shards(folder: str | pathlib.Path) -> Iterator[dict[str, np.ndarray]]:
@@ -108,15 +148,24 @@ def _read_index(folder: pathlib.Path) -> dict[str, Any]:
   return index
 
 
+def _times(window: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  return {name: window[name] for name in ("timestamp_s", "is_first") if name in window}
+
+
+def _positions(states: PyTree, first_tick: int) -> dict[str, np.ndarray]:
+  """Returns the arrays of `positions` and `id`; none without positions."""
+  if not has_positions(states):
+    return {}
+  found = positions(states)
+  return found._asdict() | {"id": found.identity(first_tick)}
+
+
 def _finish_shard(
   folder: pathlib.Path, index: dict, done: dict, shard: list, windows: Any, state: Any
 ) -> None:
   """Writes a shard, then the state to resume from, then the index, each atomically."""
   if shard:
-    arrays = {"latents": np.concatenate([latents for _, latents in shard])}
-    for name in ("timestamp_s", "is_first"):
-      if name in shard[0][0]:
-        arrays[name] = np.concatenate([window[name] for window, _ in shard])
+    arrays = {name: np.concatenate([part[name] for part in shard]) for name in shard[0]}
     _write_npz(folder / _shard_name(done["shards"]), arrays)
     done["ticks"] += len(arrays["latents"])
     done["shards"] += 1

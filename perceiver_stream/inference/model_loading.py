@@ -124,14 +124,35 @@ def watch(
     displacements: Ticks ahead to predict; () predicts nothing.
     state: State to start from; None is the initial state.
   """
+  unroll = lambda *args: loaded.model.unroll(*args, displacements)  # noqa: E731
+  yield from _run(loaded, unroll, windows, state)
+
+
+def watch_states(
+  loaded: Loaded, windows: Iterable[Mapping[str, np.ndarray]], state: PyTree | None = None
+) -> Iterator[tuple[Mapping[str, np.ndarray], PyTree, PyTree]]:
+  """Yields each window with the states after each of its ticks and the state after it.
+
+  Args:
+    loaded: Model and parameters.
+    windows: As in `watch`.
+    state: As in `watch`.
+  """
+  yield from _run(loaded, loaded.model.observe, windows, state)
+
+
+def _run(
+  loaded: Loaded, run: Callable, windows: Iterable[Mapping[str, np.ndarray]], state: PyTree | None
+) -> Iterator[tuple[Mapping[str, np.ndarray], Any, PyTree]]:
+  """Yields each window, the result of `run(params, state, window)`, and the state after it."""
   model, params = loaded.model, loaded.params
   names, finite = set(model.modalities), NonFinite(model.modalities)
   for window in map(finite, windows):
     if state is None:
       state = model.initial_state(params, next(window[n] for n in names & set(window)).shape[1])
     known = {k: v for k, v in window.items() if not np.issubdtype(v.dtype, np.float64)}
-    outputs, state = model.unroll(params, state, known, displacements)
-    yield window, outputs, state
+    found, state = run(params, state, known)
+    yield window, found, state
 
 
 def ticks_left(window: Mapping[str, np.ndarray]) -> int:

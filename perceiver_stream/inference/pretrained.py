@@ -10,6 +10,7 @@ from perceiver_stream.inference.model_loading import restore
 from perceiver_stream.models import dense_readout, point_readout
 from perceiver_stream.models.dense_readout import Reader
 from perceiver_stream.models.family import Card
+from perceiver_stream.models.mapping import check_names, flatten
 from perceiver_stream.training import objectives
 from perceiver_stream.training.config import read_config
 from perceiver_stream.training.objectives.point_tracking import TrackerLearner
@@ -19,7 +20,7 @@ from perceiver_stream.training.objectives.readout_base import (
   why_unreadable,
 )
 from perceiver_stream.utils.paths import user_path
-from perceiver_stream.zoo.loading import Readout, card_of, find, load_readout
+from perceiver_stream.zoo.loading import Readout, card_of, find, load_readout, shapes
 
 
 def load_tracker(
@@ -61,7 +62,9 @@ def load_reader(name_or_path: str | pathlib.Path) -> tuple[ReadoutLearner[Reader
   return ReadoutLearner(model, params, dense_readout.build(readout.config)), readout.params
 
 
-def export(run: str | pathlib.Path, target: str | pathlib.Path, note: str = "") -> str:
+def export(
+  run: str | pathlib.Path, target: str | pathlib.Path, note: str = "", name: str = ""
+) -> str:
   """Writes the newest parameters of a run into one file, and returns a description.
 
   The file holds the model, and the read-out if the run trained one.
@@ -70,10 +73,12 @@ def export(run: str | pathlib.Path, target: str | pathlib.Path, note: str = "") 
     run: Folder of the run.
     target: Path of the file, ending in .safetensors.
     note: Text for the card about the training.
+    name: Of the zoo, for the config of the file, for example with more latents than the run; "" is
+      the config of the run.
 
   Raises:
     CheckpointError: The run has no complete checkpoint.
-    ValueError: The target has another ending.
+    ValueError: The target has another ending, or the parameters do not fit the model of that name.
   """
   folder, target = user_path(run), user_path(target)
   if target.suffix != ".safetensors":
@@ -88,5 +93,8 @@ def export(run: str | pathlib.Path, target: str | pathlib.Path, note: str = "") 
     readouts[objective.readout_name] = Readout(config.objective.readout, readout)
   card = card_of(model) or Card(summary="", paper="", inputs="")
   card = dataclasses.replace(card, weights=note) if note else card
+  if name:
+    model = zoo.build(name)
+    check_names(flatten(params), shapes(model), source=str(run))
   zoo.save(target, model, params, card=card, readouts=readouts)
   return about

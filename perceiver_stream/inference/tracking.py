@@ -11,7 +11,7 @@ from perceiver_stream import zoo
 from perceiver_stream.evaluation.trackers import TRACKERS
 from perceiver_stream.evaluation.trackers_online import OnlineTracker, TrackChunk
 from perceiver_stream.inference.frame_chunks import CHUNK, padded_chunk
-from perceiver_stream.inference.latent_tracking import LatentTracker, untrained_model
+from perceiver_stream.inference.latent_tracking import LatentTracker, trained_model, untrained_model
 from perceiver_stream.inference.model_loading import warn_untrained
 from perceiver_stream.inference.pretrained import load_tracker
 from perceiver_stream.inference.slot_tracking import SlotTracker
@@ -188,11 +188,10 @@ def make_tracker(name: str, num_points: int) -> tuple[TrackerFactory, str]:
       f"model {name!r} is neither a file nor one of {', '.join(known)}.{did_you_mean(name, known)} Names "
       f"of the zoo have random weights: {', '.join([*point_trackers.names(), *zoo.names()])}."
     )
-  found = untrained_model(name) if random else None
+  found = untrained_model(name) if random else trained_model(name)
   if found is not None:
-    return lambda queries: LatentTracker(
-      *found, queries
-    ), f"{name}, by the fixed rules of its latents"
+    how = "by the fixed rules of its latents" if random else "by the positions of its latents"
+    return lambda queries: LatentTracker(*found, queries), f"{name}, {how}"
   watched, params = untrained(name, slots) if random else load_tracker(name, slots)
   if random:
     warn_untrained(name)

@@ -1,5 +1,6 @@
 """Normalised correlation of small patches with an image, around given positions; no parameters."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -19,10 +20,12 @@ class PatchMatch(NamedTuple):
   Attributes:
     offset: (y, x) in pixels from the centre of the search.
     likeness: Normalised correlation there, in [-1, 1].
+    scores: Normalised correlation at all integer offsets, up to `reach` on each axis.
   """
 
   offset: Float[Array, "B P 2"]
   likeness: Float[Array, "B P"]
+  scores: Float[Array, "B P s s"]
 
 
 def patches_at(
@@ -72,22 +75,43 @@ def match_patches(
     side: Rows and columns of a patch; odd.
     reach: Largest offset, in pixels.
   """
-  steps = 2 * reach + 1
   window = _window(image, centre, reach + side // 2)
-  shifted = [window[:, :, i : i + steps, j : j + steps] for i in range(side) for j in range(side)]
-  stack = jnp.stack(shifted, axis=4)  # [B, P, steps, steps, side², C]
-  mean = jnp.mean(stack, axis=4)
-  squared = jnp.sum(jnp.square(stack), axis=(4, 5)) - side**2 * jnp.sum(jnp.square(mean), axis=-1)
+  squared = _variance(window, side)
   flat = squared <= _MIN_NORM**2
   scale = jax.lax.rsqrt(jnp.maximum(squared, _MIN_NORM**2))
-  stack = stack.reshape(*stack.shape[:4], -1)
   matches = []
   for patch in patches:  # patches have zero mean, so windows need no mean subtraction
-    scores = jnp.einsum("bpijk,bpk->bpij", stack, patch, precision="highest") * scale
-    offset, likeness = _peak(jnp.where(flat, jnp.zeros_like(scores), scores), reach)
+    scores = jnp.where(flat, jnp.zeros_like(scale), scale * _products(window, patch, side))
+    offset, likeness = _peak(scores, reach)
     offset = offset + _refined(image, patch, centre + offset, side)
-    matches.append(PatchMatch(offset, likeness))
+    matches.append(PatchMatch(offset, likeness, scores))
   return matches
+
+
+def _variance(window: Float[Array, "B P n n C"], side: int) -> Float[Array, "B P s s"]:
+  """Returns the sum of squares of each patch of a window, without its mean per channel."""
+
+  def mean(x: Array) -> Array:
+    for lengths in ((1, 1, side, 1, 1), (1, 1, 1, side, 1)):
+      x = jax.lax.reduce_window(x, 0.0, jax.lax.add, lengths, (1,) * 5, "VALID")
+    return x / side**2
+
+  return side**2 * jnp.sum(mean(jnp.square(window)) - jnp.square(mean(window)), axis=-1)
+
+
+def _products(
+  window: Float[Array, "B P n n C"], patch: Float[Array, "B P K"], side: int
+) -> Float[Array, "B P s s"]:
+  """Returns the product of a patch with each patch of a window, row by row.
+
+  Only rows are unfolded: unfolding whole patches takes `side` times the memory, and most of the time.
+  """
+  steps = window.shape[2] - side + 1
+  rows = jnp.concatenate([window[:, :, :, j : j + steps] for j in range(side)], axis=-1)
+  lines = patch.reshape(*patch.shape[:2], side, -1)
+  product = functools.partial(jnp.einsum, "bpyxk,bpk->bpyx", precision="highest")
+  parts = [product(rows[:, :, i : i + steps], lines[:, :, i]) for i in range(side)]
+  return functools.reduce(jnp.add, parts)
 
 
 def _window(image: Array, centre: Array, reach: int) -> Float[Array, "B P s s C"]:

@@ -175,6 +175,12 @@ def _readouts(metadata: Mapping[str, str]) -> list[str]:
   return sorted(key.removeprefix(READOUTS) for key in metadata if key.startswith(READOUTS))
 
 
+def read_config(path: str | pathlib.Path) -> Any:
+  """Returns the config in a file written by `save`; None in a file of another format."""
+  metadata = _read_file(find(path))[1]
+  return configs.from_json(metadata["config"], str(path)) if "config" in metadata else None
+
+
 def read_card(path: str | pathlib.Path) -> dict[str, str]:
   """Returns the card in a file written by `save`, as a dict."""
   _, metadata = array_files.read_safetensors(find(path))

@@ -8,9 +8,11 @@ import pytest
 import scenes
 
 import perceiver_stream
+from perceiver_stream import zoo
 from perceiver_stream.inference import latent_tracking, tracking
 from perceiver_stream.inference.latent_tracking import LatentTracker, num_positioned
 from perceiver_stream.inference.tracking_methods import method_of
+from perceiver_stream.models import point_readout
 
 TICKS, SIDE, CHUNK = 8, 32, 4
 # Frame, y, x: away from the edge to which they move.
@@ -105,3 +107,24 @@ def test_track_takes_it_by_name_and_it_is_a_method_of_clips(made):
   tracks, hidden = method(frames, ASKED)
   assert tracks.shape == (4, TICKS, 2) and not np.isnan(tracks).any()
   np.testing.assert_array_equal(hidden, np.arange(TICKS) < ASKED[:, :1])
+
+
+def test_all_chunks_of_a_video_use_one_program(made):
+  tracker, frames = LatentTracker(*made, ASKED, chunk=CHUNK), scenes.moving(TICKS, SIDE)
+  tracker(frames[:CHUNK])
+  programs = latent_tracking._watch._cache_size()
+  tracker(frames[CHUNK:])
+  assert latent_tracking._watch._cache_size() == programs
+
+
+def test_latents_of_a_file_are_its_tracker(made, tmp_path):
+  file = tmp_path / "positions.safetensors"
+  zoo.save(file, *made)
+  start, about = tracking.make_tracker(str(file), 2)
+  assert about.endswith("by the positions of its latents")
+  wanted = LatentTracker(*made, ASKED, chunk=tracking.CHUNK)
+  frames = scenes.moving(TICKS, SIDE)
+  np.testing.assert_array_equal(start(ASKED)(frames).tracks, wanted(frames).tracks)
+  config, params = point_readout.Config(dim=8, num_heads=2), {"tracker": {"w": np.zeros(3)}}
+  zoo.save(file, *made, readouts={"points": zoo.loading.Readout(config, params)})
+  assert latent_tracking.trained_model(file) is None  # its read-out is

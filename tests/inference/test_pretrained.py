@@ -49,6 +49,8 @@ def test_a_run_that_read_something_out_is_no_model(run):
 def test_what_cannot_be_exported(run, tmp_path):
   with pytest.raises(ValueError, match="must end in .safetensors"):
     export(run[0].run_dir, tmp_path / "a.npz")
+  with pytest.raises(ValueError, match="parameters do not fit the model"):
+    export(run[0].run_dir, tmp_path / "a.safetensors", name="stream_perceiver/nano_positions")
   shutil.copy(pathlib.Path(run[0].run_dir) / "config.json", tmp_path)
   with pytest.raises(CheckpointError, match="has no checkpoint yet"):
     export(tmp_path, tmp_path / "a.safetensors")

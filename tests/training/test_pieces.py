@@ -68,6 +68,22 @@ def learning(reservoir: int):
   return objectives.make(model, config), params
 
 
+def test_points_start_at_random_positions_and_untrained_latents_follow_them():
+  """Errors are those of the fixed rules: far below those of points that stay."""
+  model = zoo.build("stream_perceiver/nano_positions")
+  learner = objectives.make(
+    model, pieces.Config(window=2, clips=4, ticks=3, pieces=0, max_speed=2.0)
+  )
+  params = learning(2)[1]
+  begun = learner._start(jax.random.key(5), params, 6).latents.position
+  assert not np.any(np.isclose(begun[0], begun[1])) and np.abs(begun).max() <= 1
+  _, aux = jax.jit(learner.loss)(
+    params, learner.initial_state(params, 3), {"pixels": frames(0)}, jax.random.key(2)
+  )
+  score = aux.scores["positions@0"]
+  assert score.model.mean() < 0.6 * score.baselines["static"].mean()
+
+
 @functools.cache
 def step():
   return jax.jit(learning(2)[0].loss_and_grad)

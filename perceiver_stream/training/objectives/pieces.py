@@ -2,7 +2,7 @@
 
 For every window of the stream, clips are generated of images from a small reservoir of earlier
 frames, or of the window alone (`training.moving_pieces`). The core observes them from its initial
-state, so each latent starts at its place on the first tick; the loss is the distance of its
+state, with latents at random positions, which start on the first tick; the loss is the distance of its
 position from that of the point, which is known by construction. No label of the stream is used.
 
 The reservoir is the only memory of the past besides parameters: `reservoir` frames of each row,
@@ -112,19 +112,27 @@ class Pieces(Objective):
     frames = jnp.where(valid.reshape(*valid.shape, 1, 1, 1), frames, jnp.zeros_like(frames))
     rows, clips = frames.shape[1], self.config.clips
     pool, usable = self._pool(state, frames, valid)
-    first = self.model.initial_state(params, rows * clips)
-    points = _pixels(first.latents.position[0], frames.shape[2:4])
-    keys = jax.random.split(rng, rows * clips + 1)
+    keys = jax.random.split(rng, rows * clips + 2)
+    first = self._start(keys[1], params, rows * clips)
+    points = _pixels(first.latents.position, frames.shape[2:4])
     images, usable = (jnp.repeat(x, clips, axis=0) for x in (pool, usable))
     counts = jnp.any(usable, axis=1)
-    made = jax.vmap(self._clip, (0, 0, 0, None))(keys[1:], images, usable, points)
+    made = jax.vmap(self._clip)(keys[2:], images, usable, points)
     made = jax.tree.map(lambda x: jax.lax.stop_gradient(jnp.swapaxes(x, 0, 1)), made)
-    starts = jnp.zeros(made.frames.shape[:2], bool).at[0].set(True)
-    states, _ = self.model.observe(params, first, {"pixels": made.frames, IS_FIRST: starts})
+    begins = jnp.zeros(made.frames.shape[:2], bool)  # True would reset the positions of latents
+    states, _ = self.model.observe(params, first, {"pixels": made.frames, IS_FIRST: begins})
     loss, error = _losses(states.latents, made, counts)
     next_state = self._kept(keys[0], state, frames[-1], valid[-1])
     scores = {str(ScoreKey("positions", 0)): self._score(error, made, counts, rows)}
     return loss, Aux(*jax.lax.stop_gradient((next_state, scores, {})))
+
+  def _start(self, rng: Array, params: PyTree, rows: int) -> PyTree:
+    """Returns the state before a clip, with latents at random positions, other ones in each row."""
+    first = self.model.initial_state(params, rows)
+    latents = first.latents
+    place = jax.random.uniform(rng, latents.position.shape, minval=-1.0)
+    started = latents.restart(jnp.ones(latents.age.shape, bool), place)
+    return first._replace(latents=started)
 
   def _pool(
     self, state: Reservoir, frames: Float[Array, "W B H W2 3"], valid: Bool[Array, "W B"]
@@ -173,12 +181,15 @@ def _losses(
   size = made.frames.shape[2:4]
   away = _pixels(found.position[1:], size) - made.tracks[1:]
   error = jnp.sqrt(jnp.sum(jnp.square(away), axis=-1) + 1e-8)
-  visible, inside = made.visible[1:], made.inside[1:] & counts[None, :, None]
+  visible, known = made.visible[1:], jnp.broadcast_to(counts[None, :, None], error.shape)
+  inside = made.inside[1:] & known
   weight = jnp.where(visible, 1.0, _HIDDEN)
   place = weight * (_huber(error, _FINE) + 0.3 * _huber(error, _COARSE))
   near = jax.lax.stop_gradient(error) < _NEAR
-  sure = _cross_entropy(found.confidence[1:], near) + _cross_entropy(found.visible[1:], visible)
-  return mean_where(place, inside) + mean_where(sure, inside), error
+  sure = _cross_entropy(found.confidence[1:], near)
+  seen = _cross_entropy(found.visible[1:], visible)  # points outside the image are not visible
+  loss = mean_where(place, inside) + mean_where(sure, inside) + mean_where(seen, known)
+  return loss, error
 
 
 def _huber(error: Array, width: float) -> Array:
