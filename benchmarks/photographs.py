@@ -28,13 +28,13 @@ def photographs() -> list[np.ndarray]:
   return [cv2.imread(str(folder / name))[..., ::-1] for name in PHOTOGRAPHS]
 
 
-def path(ticks: int, side: int, rng: np.random.Generator) -> np.ndarray:
+def path(ticks: int, side: int, rng: np.random.Generator, speed: float = 1.0) -> np.ndarray:
   """Returns the mapping of clip pixels to the photograph, affine `[ticks, 2, 3]`, centre to centre.
 
   The window sways by 1 to 3 pixels a tick at most on each axis, in an image of 64, turns by up to
-  15 degrees and grows and shrinks by up to 8 %.
+  15 degrees and grows and shrinks by up to 8 %; `speed` is a factor on all of these rates.
   """
-  rates, phases = rng.uniform(0.035, 0.1, 4), rng.uniform(0, 2 * np.pi, 4)
+  rates, phases = speed * rng.uniform(0.035, 0.1, 4), rng.uniform(0, 2 * np.pi, 4)
   x, y, turn, size = np.sin(np.arange(ticks)[:, None] * rates + phases).T
   angle, scale = 0.26 * turn, 1 + 0.08 * size
   cos, sin = scale * np.cos(angle), scale * np.sin(angle)
@@ -42,13 +42,15 @@ def path(ticks: int, side: int, rng: np.random.Generator) -> np.ndarray:
   return np.moveaxis(np.array(rows), -1, 0)
 
 
-def moved(photo: np.ndarray, ticks: int, side: int, points: int, seed: int) -> clips.Clip:
+def moved(
+  photo: np.ndarray, ticks: int, side: int, points: int, seed: int, speed: float = 1.0
+) -> clips.Clip:
   """Returns a clip of a window that moves over a photograph, with points on it."""
   rng = np.random.default_rng(seed)
   ratio = SCALE * side / min(photo.shape[:2])
   photo = cv2.resize(photo, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
   middle = np.array([photo.shape[1], photo.shape[0]]) / 2
-  to_photo = path(ticks, side, rng)
+  to_photo = path(ticks, side, rng, speed)
   start = rng.uniform(0, side, (points, 2)) - side / 2
   at = start @ to_photo[0, :, :2].T + to_photo[0, :, 2]  # from the photograph's middle
   frames, tracks = [], []
@@ -63,7 +65,10 @@ def moved(photo: np.ndarray, ticks: int, side: int, points: int, seed: int) -> c
   return clips.Clip(np.stack(frames), found, ~((found >= 0) & (found < side)).all(axis=-1))
 
 
-def held_out(num: int, ticks: int, side: int, num_points: int) -> list[clips.Clip]:
+def held_out(
+  num: int, ticks: int, side: int, num_points: int, speed: float = 1.0
+) -> list[clips.Clip]:
   """Returns `num` clips, of each photograph in turn."""
   found = photographs()
-  return [moved(found[i % len(found)], ticks, side, num_points, seed=i) for i in range(num)]
+  each = [found[i % len(found)] for i in range(num)]
+  return [moved(x, ticks, side, num_points, seed=i, speed=speed) for i, x in enumerate(each)]

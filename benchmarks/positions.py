@@ -1,15 +1,16 @@
-"""Do latents with positions follow points without any training? Beside classical trackers.
+"""Points followed by latents with positions, untrained and trained, beside classical trackers.
 
   python benchmarks/positions.py
   python benchmarks/positions.py --path=MY.mp4 --markdown=docs/tracking.md
-  python benchmarks/positions.py --weights=runs/synthetic_tiny_positions
+  python benchmarks/positions.py --weights=stream_perceiver/tiny_positions --photographs=8
 
 The tracks are positions of latents of a model with random parameters, which fixed rules move: "started
 at the query", or "nearest of the grid" at a constant offset. Scenes, scores and sizes are those of
 `benchmarks/tracking.py`. With --path, also clips of a window that moves over images of that video, as
-over photographs in `benchmarks/photographs.py`: real textures, with exact tracks. With --weights, a run
-or file, also its latents. The last table is prediction of the same scenes: the latents beside copying and
-extrapolation, and the control that gives each latent the position of another.
+over photographs in `benchmarks/photographs.py` (--photographs): real textures, with exact tracks. With
+--weights, a name, run or file, also its latents, and a control: its weights in random order. The last
+table is prediction of the same scenes: the latents beside copying and extrapolation, and two controls: each
+latent has the position of another, or all have the same position and no velocity.
 """
 
 import functools
@@ -33,6 +34,7 @@ from perceiver_stream.streams import probe, video
 from perceiver_stream.types import IS_FIRST
 
 CLASSICAL = ("static", "lk_gray", "dis_template")
+SPEEDS = {"slow": 0.5, "fast": 1.5}  # of windows over photographs
 SOURCES = (8, 14, 20)  # ticks from which the future is predicted
 APART = 50  # pictures of a video between two that clips are made of
 
@@ -58,13 +60,24 @@ def models(name: str, weights: str = "") -> dict[str, Latents]:
 
 
 def latent_methods(known: Mapping[str, Latents]) -> dict[str, clips.Method]:
-  """Returns the two ways to follow points by the latents of each model."""
+  """Returns the two ways to follow points by the latents of each model, and a control."""
   ways = {"started at the query": False, "nearest of the grid": True}
-  return {
+  methods = {
     f"{name}, {way}": method_of(functools.partial(LatentTracker, *found, from_grid=grid))
     for name, found in known.items()
     for way, grid in ways.items()
   }
+  if len(known) > 1:
+    name, found = list(known.items())[-1]
+    wrong = found._replace(params=permuted(found.params))
+    methods[f"{name}, weights permuted"] = method_of(functools.partial(LatentTracker, *wrong))
+  return methods
+
+
+def permuted(params: Any) -> Any:
+  """Returns parameters with the entries of each array in random order: the same statistics."""
+  rng = np.random.default_rng(0)
+  return jax.tree.map(lambda x: rng.permuted(np.asarray(x).ravel()).reshape(x.shape), params)
 
 
 def baseline_errors(frames: np.ndarray, ahead: tuple[int, ...]) -> dict[str, dict[int, Any]]:
@@ -80,7 +93,7 @@ def baseline_errors(frames: np.ndarray, ahead: tuple[int, ...]) -> dict[str, dic
 
 
 def latent_errors(
-  latents: Latents, frames: np.ndarray, ahead: tuple[int, ...], *, shuffled: bool = False
+  latents: Latents, frames: np.ndarray, ahead: tuple[int, ...], control: str = ""
 ) -> dict[int, float]:
   """Returns mean decibels of predictions from the ticks `SOURCES`, by displacement.
 
@@ -88,7 +101,8 @@ def latent_errors(
     latents: The model.
     frames: Clips, `[T, B, H, W, 3]`.
     ahead: Displacements.
-    shuffled: Give each latent the position of another.
+    control: "shuffled" gives each latent the position of another; "removed" gives all the same
+      position and no velocity.
   """
   model, params = latents
   seen = {"pixels": frames, IS_FIRST: np.zeros(frames.shape[:2], bool)}
@@ -96,16 +110,23 @@ def latent_errors(
   found: dict[int, list[float]] = {d: [] for d in ahead}
   for source in SOURCES:
     state = jax.tree.map(lambda x, at=source: x[at], states)
-    if shuffled:
-      order = np.random.default_rng(0).permutation(state.latents.position.shape[1])
-      moved = state.latents.position[:, order]
-      state = state._replace(latents=state.latents._replace(position=moved))
+    if control:
+      state = state._replace(latents=controlled(state.latents, control))
     images = np.asarray(model.predict(params, state, ahead)["pixels"])
     for i, d in enumerate(ahead):
       if source + d < len(frames):
         error = np.mean(np.square(images[:, i] - frames[source + d] / 255.0), axis=(1, 2, 3))
         found[d] += list(-10 * np.log10(error))
   return {d: float(np.mean(x)) for d, x in found.items()}
+
+
+def controlled(latents: Any, control: str) -> Any:
+  """Returns the state of the core with positions shuffled or removed."""
+  if control == "removed":
+    nothing = np.zeros_like(latents.position)
+    return latents._replace(position=nothing, velocity=nothing)
+  order = np.random.default_rng(0).permutation(latents.position.shape[1])
+  return latents._replace(position=latents.position[:, order])
 
 
 def prediction_table(known: Mapping[str, Latents], num: int, ticks: int) -> common.Table:
@@ -120,7 +141,8 @@ def prediction_table(known: Mapping[str, Latents], num: int, ticks: int) -> comm
     for name, latents in known.items():
       rows[name] = latent_errors(latents, frames, ahead)
     name, latents = list(known.items())[-1]
-    rows[f"{name}, positions shuffled"] = latent_errors(latents, frames, ahead, shuffled=True)
+    for control in ("shuffled", "removed"):
+      rows[f"{name}, positions {control}"] = latent_errors(latents, frames, ahead, control)
     each[level] = rows
   columns = ["prediction", *(f"{level} {d}" for level in LEVELS for d in ahead)]
   lines = [
@@ -160,6 +182,7 @@ def main(argv: list[str] | None = None) -> None:
     "long": 200,
     "weights": "",
     "predicted": 8,
+    "photographs": 0,
   }
   options = common.arguments_of(argv, __doc__ or "", globals(), more)
   about = common.machine()
@@ -174,6 +197,11 @@ def main(argv: list[str] | None = None) -> None:
     if length and count:
       each = {level: held_out(level, count, length, SIDE, points) for level in LEVELS}
       tables.append(table_of(f"Positions of latents over {length} ticks", methods, each, points))
+  for length, count in ((ticks, options.photographs), (longer, options.photographs // 4)):
+    if length and count:
+      each = {n: photographs.held_out(count, length, SIDE, points, x) for n, x in SPEEDS.items()}
+      title = f"Positions of latents over {length} ticks on moved photographs"
+      tables.append(table_of(title, methods, each, points))
   if options.path:
     each = {"moved images": moved_images(options.path, num, ticks, points)}
     title = f"Positions of latents over {ticks} ticks on moved images of a video"

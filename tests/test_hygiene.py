@@ -12,7 +12,12 @@ MAX_BYTES = 2_000_000
 # Names of files allowed to be bigger, each for a stated reason: bundled weights, 10 MB at most.
 BIG_FILES = {
   f"perceiver_stream/weights/{name}.safetensors"
-  for name in ("stream_perceiver.tiny_world", "stream_perceiver.tiny_motion", "moog.tiny_world")
+  for name in (
+    "stream_perceiver.tiny_world",
+    "stream_perceiver.tiny_motion",
+    "stream_perceiver.tiny_positions",
+    "moog.tiny_world",
+  )
 }
 MAX_LINES = 400
 

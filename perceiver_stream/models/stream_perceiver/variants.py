@@ -78,7 +78,7 @@ VARIANTS = {
   # Each latent is bound to one cell of the image, for comparison with free latents.
   "nano_grid": lambda: _grid(VARIANTS["nano"](), (4, 2)),
   "tiny_grid": lambda: _grid(VARIANTS["tiny"](), (8, 8)),
-  # Latents with positions that follow what they lie on, and a share without.
+  # Latents with positions that follow what they lie on, and a share without. As bundled: `tiny_positions`.
   "nano_positions": lambda: _positions(VARIANTS["nano"](), 6, 2),
   "tiny_positions": lambda: _positions(_images(VARIANTS["tiny"]()), 256, 32),
   # As bundled: images only, so that the model can process any video.
