@@ -9,7 +9,7 @@ from perceiver_stream.core.following import PositionedState
 
 
 class LatentPositions(NamedTuple):
-  """What P latents of a state represent of the image.
+  """Tracks of the P latents of a state that have positions.
 
   Attributes:
     position: (x, y) in [0, 1] of width and height.
@@ -26,7 +26,7 @@ class LatentPositions(NamedTuple):
   age: Int[np.ndarray, "*T B P"]
 
   def identity(self, first_tick: int = 0) -> Int[np.ndarray, "T B P"]:
-    """Returns a number of what each latent tracks, the same from its start until it is restarted.
+    """Returns the number of each track: the same from the start of a latent until its restart.
 
     It is `start * P + latent`, with the tick at which the latent started, so that later parts of a
     stream continue the numbers of earlier ones; -1 before the first image.
