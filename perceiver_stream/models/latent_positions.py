@@ -45,7 +45,7 @@ def has_positions(state: PyTree) -> bool:
 
 
 def positions(state: PyTree) -> LatentPositions:
-  """Returns where the latents of a state are, in the order of the latent array.
+  """Returns the positions of the latents of a state, in the order of the latent array.
 
   Args:
     state: State of a model, or the states of T ticks as `Model.observe` returns them.
