@@ -5,8 +5,8 @@ Encoders of clips have no recurrent state and predict no frames, so they are no 
 a `ClipEncoder`. Causal ones also run frame by frame, with a memory of fixed size; the others refuse.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 import haiku as hk
@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from perceiver_stream.models.family import Card
-from perceiver_stream.models.mapping import Detected, Flat, Rule
+from perceiver_stream.models.family import Record
 from perceiver_stream.nn.precision import broadcast
 from perceiver_stream.nn.timeline import Memory, Timeline
 
@@ -103,30 +102,11 @@ class ClipEncoder(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipFamily:
+class ClipFamily(Record[ClipEncoder]):
   """Record of a family of encoders; one line in `zoo.clip_encoders.PACKAGES` registers it.
 
-  Attributes:
-    name: Name of its folder, used in names of encoders, `"name/variant"`.
-    config: Exact type of its configs.
-    build: `(config) -> ClipEncoder`.
-    variants: Functions that return new configs, by name; those that start with `nano` are for tests.
-    card: Card for users.
-    released: Descriptions of the published files, by variant.
-    equals_released: Variants whose architecture the tests compare with released code.
-    detect: `(flat arrays of a published file) -> Detected`, or None if they are not of the family.
-    rules: `(config) -> rules`: the names in a published file, of parameters and statistics.
+  Its `rules` name parameters and statistics.
   """
-
-  name: str
-  config: type
-  build: Callable[[Any], ClipEncoder]
-  variants: Mapping[str, Callable[[], Any]]
-  card: Card
-  released: Mapping[str, str] = field(default_factory=dict)
-  equals_released: tuple[str, ...] = ()
-  detect: Callable[[Flat], Detected | None] | None = None
-  rules: Callable[[Any], Sequence[Rule]] | None = None
 
 
 def as_clip_encoder(

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.mapping import Detected, Flat, Rule
 from perceiver_stream.models.stages import Staged
 from perceiver_stream.types import ModalitySpec
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,39 +34,48 @@ class Card:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
-  """Record of a family for the zoo; one line in `zoo.PACKAGES` registers it.
+class Record(Generic[T]):
+  """Fields of the records of all kinds of families; T is what they build.
 
   Attributes:
-    name: Name of its folder, used in names of models, `"name/variant"`, and in messages.
+    name: Name of its folder, used in names of variants, `"name/variant"`, and in messages.
     config: Exact type of its configs; subclasses do not belong to the family.
-    build: `(config) -> Model`.
-    fit: `(config, specs of a stream by modality) -> config` with the stream's sizes; ValueError if
-      the stream lacks an input of the model.
-    variants: Functions that return new configs, by name; `nano` is for tests.
+    build: `(config) -> T`.
+    variants: Functions that return new configs, by name; those that start with `nano` are for tests.
     card: Card for users.
-    stages: `(config) -> Staged`, the model as layers that `execution` can partition; None if it
-      cannot be split into a list of layers.
     released: Descriptions of the published files, by variant.
     equals_released: Variants whose architecture the tests compare with released code, as small
       random instances (`tests/golden`).
     detect: `(flat arrays of a published file) -> Detected`, or None if they are not of the family.
     rules: `(config) -> rules`: the names in a published file of the release.
-    objective: Dotted name of the family's own `training.objectives.Objective`, module and class;
-      imported when models are trained.
   """
 
   name: str
   config: type
-  build: Callable[[Any], Model]
-  fit: Callable[[Any, Mapping[str, Any]], Any]
+  build: Callable[[Any], T]
   variants: Mapping[str, Callable[[], Any]]
   card: Card
-  stages: Callable[[Any], Staged] | None = None
   released: Mapping[str, str] = field(default_factory=dict)
   equals_released: tuple[str, ...] = ()
   detect: Callable[[Flat], Detected | None] | None = None
   rules: Callable[[Any], Sequence[Rule]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family(Record[Model]):
+  """Record of a family of models of a stream; one line in `zoo.PACKAGES` registers it.
+
+  Attributes:
+    fit: `(config, specs of a stream by modality) -> config` with the stream's sizes; ValueError if
+      the stream lacks an input of the model.
+    stages: `(config) -> Staged`, the model as layers that `execution` can partition; None if it
+      cannot be split into a list of layers.
+    objective: Dotted name of the family's own `training.objectives.Objective`, module and class;
+      imported when models are trained.
+  """
+
+  fit: Callable[[Any, Mapping[str, Any]], Any]
+  stages: Callable[[Any], Staged] | None = None
   objective: str = ""
 
 

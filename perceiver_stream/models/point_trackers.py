@@ -5,8 +5,8 @@ any tick and place, tracks it, stops, and can be used again; nothing is compiled
 to `point_readout`, which reads the states of another model, they read frames.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import haiku as hk
@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from perceiver_stream.models.family import Card
-from perceiver_stream.models.mapping import Detected, Flat, Rule
+from perceiver_stream.models.family import Record
+from perceiver_stream.models.mapping import Flat
 from perceiver_stream.models.point_readout import TrackCommands
 
 
@@ -73,32 +73,15 @@ class PointTracker(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrackerFamily:
-  """Record of a family of trackers for the zoo.
+class TrackerFamily(Record[PointTracker]):
+  """Record of a family of trackers; one line in `zoo.point_trackers.PACKAGES` registers it.
 
   Attributes:
-    name: Name of its folder, used in names of trackers, `"name/variant"`.
-    config: Exact type of its configs.
-    build: `(config) -> PointTracker`.
-    variants: Functions that return new configs, by name; `nano` is for tests.
-    card: Card for users.
-    released: Descriptions of the published files, by variant.
-    equals_released: Variants whose architecture the tests compare with released code.
-    prepare: `(flat arrays of a published file) -> flat arrays` in one naming, for `detect`.
-    detect: `(prepared arrays) -> Detected`, or None if they are not of the family.
-    rules: `(config) -> rules`: the names in a prepared file.
+    prepare: `(flat arrays of a published file) -> flat arrays` in one naming, for `detect` and
+      `rules`.
   """
 
-  name: str
-  config: type
-  build: Callable[[Any], PointTracker]
-  variants: Mapping[str, Callable[[], Any]]
-  card: Card
-  released: Mapping[str, str] = field(default_factory=dict)
-  equals_released: tuple[str, ...] = ()
   prepare: Callable[[Flat], Flat] = lambda flat: flat
-  detect: Callable[[Flat], Detected | None]
-  rules: Callable[[Any], Sequence[Rule]]
 
 
 def as_point_tracker(

@@ -4,16 +4,15 @@ A family is a package (or a module) of `models` with a `FAMILY`, a `models.famil
 its name to `PACKAGES` registers its variants, its objective and its experiments.
 """
 
-from importlib import import_module
 from typing import Any
 
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.family import Family
 from perceiver_stream.models.mapping import flatten as flatten
 from perceiver_stream.models.stages import Staged
-from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.zoo import clip_encoders as clip_encoders
 from perceiver_stream.zoo import point_trackers as point_trackers
+from perceiver_stream.zoo import registry
 from perceiver_stream.zoo.loading import load as load
 from perceiver_stream.zoo.loading import save as save
 
@@ -31,22 +30,12 @@ PACKAGES = (
   "vjepa.streaming",
   "trecvit_classifier",
 )
-FAMILIES: dict[str, Family] = {
-  family.name: family
-  for family in (import_module(f"perceiver_stream.models.{name}").FAMILY for name in PACKAGES)
-}
+FAMILIES: dict[str, Family] = registry.families(PACKAGES)
 # Trained by the same loop, but of whole clips: no stream models, and not among `names`.
-OF_CLIPS: dict[str, Family] = {
-  family.name: family
-  for family in (
-    import_module(f"perceiver_stream.models.{name}").FAMILY for name in ("brave.variants",)
-  )
-}
-
-
-def names() -> list[str]:
-  """Returns the names of all models, `"family/variant"`, sorted."""
-  return sorted(f"{name}/{variant}" for name, f in FAMILIES.items() for variant in f.variants)
+OF_CLIPS: dict[str, Family] = registry.families(("brave.variants",))
+_REGISTRY = registry.Registry(FAMILIES, "model")
+names = _REGISTRY.names
+released = _REGISTRY.released
 
 
 def config(name: str) -> Any:
@@ -60,11 +49,7 @@ def config(name: str) -> Any:
       f"zoo: '{name}' encodes whole clips; it is no recurrent model of a stream. Build it with "
       f"zoo.clip_encoders.build."
     )
-  if name not in names():
-    hint = did_you_mean(name, names())
-    raise ValueError(f"zoo: there is no model '{name}'.{hint} The zoo has {', '.join(names())}.")
-  family, variant = name.split("/")
-  return FAMILIES[family].variants[variant]()
+  return _REGISTRY.config(name)
 
 
 def family(config: Any) -> Family:
@@ -73,19 +58,15 @@ def family(config: Any) -> Family:
   Raises:
     TypeError: There is none; a subclass of a family's `Config` does not count.
   """
-  for known in (*FAMILIES.values(), *OF_CLIPS.values()):
-    if type(config) is known.config:
-      return known
+  if known := next((f for f in OF_CLIPS.values() if type(config) is f.config), None):
+    return known
   kind = type(config)
   if kind in {known.config for known in clip_encoders.FAMILIES.values()}:
     raise TypeError(
       f"zoo: {kind.__module__}.{kind.__qualname__} is the config of an encoder of clips, not of a "
       f"recurrent model of a stream; build it with zoo.clip_encoders.build."
     )
-  raise TypeError(
-    f"zoo: config of type {kind.__module__}.{kind.__qualname__} belongs to none of "
-    f"{sorted(FAMILIES)}; use the Config of one of them, or add a family to PACKAGES."
-  )
+  return _REGISTRY.family(config)
 
 
 def build(name_or_config: Any) -> Model:
@@ -100,20 +81,6 @@ def build(name_or_config: Any) -> Model:
   """
   chosen = config(name_or_config) if isinstance(name_or_config, str) else name_or_config
   return family(chosen).build(chosen)
-
-
-def released(name: str) -> str:
-  """Returns the name of the published file with a model's weights; empty if none exists.
-
-  >>> released("rvm/small")
-  'the flat .npz of size S (google-deepmind/representations4d, colabs/rvm_inference_demo.ipynb)'
-
-  Raises:
-    ValueError: There is no such model.
-  """
-  chosen, variant = family(config(name)), name.split("/")[1]
-  file = chosen.released.get(variant)
-  return f"{file} ({chosen.card.code})" if file else ""
 
 
 def staged(name_or_config: Any) -> Staged:

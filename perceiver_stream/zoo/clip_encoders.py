@@ -8,7 +8,6 @@ import dataclasses
 import json
 import math
 import pathlib
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import jax
@@ -25,9 +24,8 @@ from perceiver_stream.models.mapping import (
   unflatten,
 )
 from perceiver_stream.utils.paths import user_path
-from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.version import __version__
-from perceiver_stream.zoo import configs
+from perceiver_stream.zoo import configs, registry
 from perceiver_stream.zoo.loading import changed
 
 PACKAGES = (
@@ -40,10 +38,11 @@ PACKAGES = (
   "vivit",
   "vjepa",
 )
-FAMILIES: dict[str, ClipFamily] = {
-  family.name: family
-  for family in (import_module(f"perceiver_stream.models.{name}").FAMILY for name in PACKAGES)
-}
+FAMILIES: dict[str, ClipFamily] = registry.families(PACKAGES)
+_REGISTRY = registry.Registry(FAMILIES, "encoder of clips")
+names = _REGISTRY.names
+config = _REGISTRY.config
+family = _REGISTRY.family
 WRAPPERS = ("state_dict/", "model_state/", "module.", "model.")
 _ZIP_NAME = 30  # bytes before the name of the first member of an archive
 FORMAT = "perceiver_stream clip encoder 1"
@@ -57,42 +56,6 @@ class Loaded(NamedTuple):
   statistics: PyTree
 
 
-def names() -> list[str]:
-  """Returns the names of all encoders of clips, `"family/variant"`, sorted."""
-  return sorted(f"{name}/{variant}" for name, f in FAMILIES.items() for variant in f.variants)
-
-
-def config(name: str) -> Any:
-  """Returns a new config of the named encoder.
-
-  Raises:
-    ValueError: There is no such encoder; the message suggests the nearest name.
-  """
-  if name not in names():
-    raise ValueError(
-      f"zoo: there is no encoder of clips '{name}'.{did_you_mean(name, names())} There are "
-      f"{', '.join(names())}."
-    )
-  family_name, variant = name.split("/")
-  return FAMILIES[family_name].variants[variant]()
-
-
-def family(config: Any) -> ClipFamily:
-  """Returns the family whose configs have exactly the type of `config`.
-
-  Raises:
-    TypeError: There is none.
-  """
-  for known in FAMILIES.values():
-    if type(config) is known.config:
-      return known
-  kind = type(config)
-  raise TypeError(
-    f"zoo: config of type {kind.__module__}.{kind.__qualname__} belongs to none of the encoders of "
-    f"clips {sorted(FAMILIES)}; use the Config of one of them, or add a family to PACKAGES."
-  )
-
-
 def build(name_or_config: Any) -> ClipEncoder:
   """Returns an encoder of clips by name or config.
 
@@ -103,8 +66,7 @@ def build(name_or_config: Any) -> ClipEncoder:
     ValueError: There is no such encoder.
     TypeError: The config belongs to no family of encoders.
   """
-  chosen = config(name_or_config) if isinstance(name_or_config, str) else name_or_config
-  return family(chosen).build(chosen)
+  return _REGISTRY.build(name_or_config)
 
 
 def template(encoder: ClipEncoder) -> tuple[PyTree, PyTree]:

@@ -8,7 +8,6 @@ import dataclasses
 import json
 import math
 import pathlib
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import jax
@@ -18,17 +17,18 @@ from perceiver_stream.files.array_files import Flat, write_safetensors
 from perceiver_stream.models.mapping import check_names, flatten, import_params, unflatten
 from perceiver_stream.models.point_trackers import PointTracker, TrackerFamily
 from perceiver_stream.utils.paths import user_path
-from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.version import __version__
-from perceiver_stream.zoo import configs
+from perceiver_stream.zoo import configs, registry
 from perceiver_stream.zoo.clip_encoders import is_ours, read_arrays
 from perceiver_stream.zoo.loading import changed
 
 PACKAGES = ("tapir", "tapnext")
-FAMILIES: dict[str, TrackerFamily] = {
-  family.name: family
-  for family in (import_module(f"perceiver_stream.models.{name}").FAMILY for name in PACKAGES)
-}
+FAMILIES: dict[str, TrackerFamily] = registry.families(PACKAGES)
+_REGISTRY = registry.Registry(FAMILIES, "tracker")
+names = _REGISTRY.names
+config = _REGISTRY.config
+family = _REGISTRY.family
+released = _REGISTRY.released
 FORMAT = "perceiver_stream point tracker 1"
 
 
@@ -37,41 +37,6 @@ class Loaded(NamedTuple):
 
   tracker: PointTracker
   params: PyTree
-
-
-def names() -> list[str]:
-  """Returns the names of all trackers, `"family/variant"`, sorted."""
-  return sorted(f"{name}/{variant}" for name, f in FAMILIES.items() for variant in f.variants)
-
-
-def config(name: str) -> Any:
-  """Returns a new config of the named tracker.
-
-  Raises:
-    ValueError: There is no such tracker; the message suggests the nearest name.
-  """
-  if name not in names():
-    raise ValueError(
-      f"zoo: there is no tracker '{name}'.{did_you_mean(name, names())} There are "
-      f"{', '.join(names())}."
-    )
-  family_name, variant = name.split("/")
-  return FAMILIES[family_name].variants[variant]()
-
-
-def family(config: Any) -> TrackerFamily:
-  """Returns the family whose configs have exactly the type of `config`.
-
-  Raises:
-    TypeError: There is none.
-  """
-  for known in FAMILIES.values():
-    if type(config) is known.config:
-      return known
-  raise TypeError(
-    f"zoo: config of type {type(config).__qualname__} belongs to none of the trackers "
-    f"{sorted(FAMILIES)}; use the Config of one of them, or add a family to PACKAGES."
-  )
 
 
 def build(name_or_config: Any) -> PointTracker:
@@ -84,19 +49,7 @@ def build(name_or_config: Any) -> PointTracker:
     ValueError: There is no such tracker, or the config contradicts itself.
     TypeError: The config belongs to no family of trackers.
   """
-  chosen = config(name_or_config) if isinstance(name_or_config, str) else name_or_config
-  return family(chosen).build(chosen)
-
-
-def released(name: str) -> str:
-  """Returns the name of the published file with a tracker's weights; empty if none exists.
-
-  Raises:
-    ValueError: There is no such tracker.
-  """
-  known, variant = family(config(name)), name.split("/")[1]
-  file = known.released.get(variant)
-  return f"{file} ({known.card.code})" if file else ""
+  return _REGISTRY.build(name_or_config)
 
 
 def template(tracker: PointTracker) -> PyTree:
@@ -147,7 +100,7 @@ def is_tracker(path: str | pathlib.Path) -> bool:
   flat, metadata = read_arrays(path)
   if is_ours(metadata):
     return metadata["format"] == FORMAT
-  return any(known.detect(known.prepare(flat)) for known in FAMILIES.values())
+  return any(f.detect and f.detect(f.prepare(flat)) for f in FAMILIES.values())
 
 
 def from_published(flat: Flat, source: str, changes: dict[str, Any] | None = None) -> Loaded:
@@ -163,7 +116,7 @@ def from_published(flat: Flat, source: str, changes: dict[str, Any] | None = Non
   """
   for known in FAMILIES.values():
     arrays = known.prepare(flat)
-    if found := known.detect(arrays):
+    if known.detect and (found := known.detect(arrays)):
       configs.check_sizes(found.config, source)
       chosen = changed(found.config, changes or {})
       tracker = build(chosen)
