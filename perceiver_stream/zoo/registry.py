@@ -23,7 +23,7 @@ class Registry(Generic[F]):
   """Families of one kind.
 
   Args:
-    families: Records by name; what is added to it later counts.
+    families: Records by name; those added later count.
     kind: Noun of a variant in errors, such as "model".
   """
 
@@ -67,7 +67,7 @@ class Registry(Generic[F]):
     )
 
   def build(self, name_or_config: Any) -> Any:
-    """Returns what the family builds of a name or a config.
+    """Returns a model, encoder or tracker by name or config.
 
     Raises:
       ValueError: There is none of that name, or the config contradicts itself.
