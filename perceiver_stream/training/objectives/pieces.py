@@ -10,7 +10,7 @@ a uniform sample of the last frames of all windows so far (Vitter 1985, algorith
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -95,9 +95,11 @@ class Pieces(Objective):
 
   def initial_state(
     self, params: PyTree, batch_size: int = 1, rng: Array | None = None
-  ) -> Reservoir:
-    """Returns an empty reservoir."""
+  ) -> Reservoir | tuple[()]:
+    """Returns an empty reservoir; () if nothing is kept."""
     del params, rng
+    if not self.config.reservoir:
+      return ()
     shape = (batch_size, self.config.reservoir, *self.model.modalities["pixels"].spec.shape)
     return Reservoir(jnp.zeros(shape), jnp.zeros(batch_size, jnp.int32))
 
@@ -135,9 +137,11 @@ class Pieces(Objective):
     return first._replace(latents=started)
 
   def _pool(
-    self, state: Reservoir, frames: Float[Array, "W B H W2 3"], valid: Bool[Array, "W B"]
+    self, state: Any, frames: Float[Array, "W B H W2 3"], valid: Bool[Array, "W B"]
   ) -> tuple[Float[Array, "B N H W2 3"], Bool[Array, "B N"]]:
     """Returns the images that clips are made of, and which of them were observed."""
+    if not self.config.reservoir:
+      return jnp.swapaxes(frames, 0, 1), valid.T
     pool = jnp.concatenate([jnp.swapaxes(frames, 0, 1), state.frames], axis=1)
     filled = jnp.arange(state.frames.shape[1])[None] < state.count[:, None]
     return pool, jnp.concatenate([valid.T, filled], axis=1)
@@ -153,9 +157,11 @@ class Pieces(Objective):
     return generate(make, pool[chosen], points, **sizes)
 
   def _kept(
-    self, rng: Array, state: Reservoir, frame: Float[Array, "B H W 3"], valid: Bool[Array, " B"]
-  ) -> Reservoir:
+    self, rng: Array, state: Any, frame: Float[Array, "B H W 3"], valid: Bool[Array, " B"]
+  ) -> Reservoir | tuple[()]:
     """Returns the reservoir after a frame was offered to it."""
+    if not self.config.reservoir:
+      return ()
     size = state.frames.shape[1]
     count = state.count + valid.astype(jnp.int32)
     drawn = jax.random.randint(rng, count.shape, 0, jnp.maximum(count, 1))
