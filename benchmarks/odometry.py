@@ -9,6 +9,7 @@ alignment get the true depth. `--models` are folders of runs, comma separated; t
 A second table replaces a fifth of the target before alignment, at 96 x 128.
 """
 
+import pathlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,14 +21,16 @@ import numpy as np
 
 from perceiver_stream import streams
 from perceiver_stream.evaluation import visual_odometry as vo
-from perceiver_stream.evaluation.metrics import drift, trajectory
+from perceiver_stream.evaluation.metrics import depth, drift, trajectory
 from perceiver_stream.evaluation.metrics.base import nanmean
+from perceiver_stream.inference.odometry import Odometry, load_odometer
 from perceiver_stream.nn.geometry import alignment
 from perceiver_stream.streams import rooms
 
 SEED = 10**6  # of rooms that no config trains on
 SIDE = 64
 ESTIMATORS = ("l2", "huber", "geman_mcclure", "tukey")
+WITHOUT_PROGRAMS = ("identity", "PnP, true depth")
 PATCH = 0.2  # of the target that is replaced
 
 
@@ -108,13 +111,18 @@ def by_alignment(estimator: str) -> Method:
   return motions
 
 
+def by_model(odometry: Odometry) -> Method:
+  """Returns a trained read-out, which gets images only."""
+  return lambda path: odometry(path.frames).motions
+
+
 def view_of(
   target: np.ndarray, source: np.ndarray, depth: np.ndarray, intrinsics: np.ndarray
 ) -> alignment.View:
   """Returns pairs as the layers take them."""
-  images = (jnp.asarray(x, jnp.float32) / 255 for x in (target, source))
+  first, second = (jnp.asarray(x, jnp.float32) / 255 for x in (target, source))
   cameras = jnp.tile(jnp.asarray(intrinsics, jnp.float32), (len(target), 1))
-  return alignment.View(*images, jnp.asarray(depth), cameras)
+  return alignment.View(first, second, jnp.asarray(depth), cameras)
 
 
 def baselines(thresholds: tuple[float, ...], estimators: tuple[str, ...]) -> dict[str, Method]:
@@ -174,7 +182,7 @@ def odometry(methods: dict[str, Method], paths: list[Path]) -> common.Table:
   rows: list[list[Any]] = []
   for name, method in methods.items():
     method(Path(*(x[:3] if x.ndim > 1 else x for x in paths[0])))  # imports
-    if name.startswith("direct"):
+    if name not in WITHOUT_PROGRAMS and not name.startswith("essential"):
       method(paths[0])  # compiles
     began = time.process_time()
     motions = [method(path) for path in paths]
@@ -193,11 +201,36 @@ def odometry(methods: dict[str, Method], paths: list[Path]) -> common.Table:
   return common.Table("Visual odometry in held-out rooms", COLUMNS, rows, note)
 
 
+def depths(models: dict[str, Odometry], paths: list[Path]) -> common.Table:
+  """Returns AbsRel and delta1 after median scaling of each image, beside predictors without input."""
+  train = streams.open_rows(
+    rooms.Config(
+      height=SIDE, width=SIDE, modalities=("depth",), ticks_per_recording=1, max_ticks=200
+    )
+  )[0]
+  mean = np.mean([tick["depth"] for tick in train], axis=0)
+  predictors: dict[str, Callable[[Path], np.ndarray]] = {
+    "constant": lambda path: np.ones_like(path.depth),
+    "mean depth of 200 other rooms": lambda path: np.tile(mean, (len(path.depth), 1, 1)),
+  }
+  for name, model in models.items():
+    predictors[name] = lambda path, model=model: model(path.frames).depth
+  table: list[list[Any]] = []
+  for name, predictor in predictors.items():
+    each = [depth.scores(p.depth, predictor(p), alignment="median")[0] for p in paths]
+    means = np.nanmean(np.concatenate(each), axis=0)
+    table.append([name, float(means[0]), float(means[depth.KEYS.index("delta1")])])
+  table = [[*row, row[1] / table[1][1]] for row in table]
+  columns = ["predictor", "AbsRel", "δ < 1.25", "x AbsRel of the mean depth"]
+  note = "Each image is scaled by the median of its true depth, every predictor alike."
+  return common.Table("Depth in held-out rooms", columns, table, note)
+
+
 def replaced(paths: list[Path], num: int, estimators: tuple[str, ...]) -> common.Table:
   """Returns errors of direct alignment before and after a fifth of the target is replaced."""
   rng = np.random.default_rng(0)
   picked = [(path, i) for path in paths for i in range(1, len(path.frames), 5)][:num]
-  target, source, depth, truth = (
+  target, source, metres, truth = (
     np.stack(x)
     for x in zip(
       *(
@@ -218,12 +251,12 @@ def replaced(paths: list[Path], num: int, estimators: tuple[str, ...]) -> common
     align = jax.jit(lambda view, name=name: alignment.direct(view, estimator=name))
     row: list[Any] = [name]
     for images in (target, spoilt):
-      found = np.asarray(align(view_of(images, source, depth, paths[0].intrinsics)))
-      metres, radians = trajectory.motion_error(
+      found = np.asarray(align(view_of(images, source, metres, paths[0].intrinsics)))
+      off, radians = trajectory.motion_error(
         np.tile(np.eye(4), (len(truth), 1, 1)), truth, np.tile(np.eye(4), (len(truth), 1, 1)), found
       )
       length = np.linalg.norm(truth[:, :3, 3], axis=-1)
-      row += [float(np.median(metres / length)), float(np.median(radians))]
+      row += [float(np.median(off / length)), float(np.median(radians))]
     table.append(row)
   table = [[*row, row[3] / max(table[0][3], 1e-12)] for row in table]
   columns = ["estimator", "translation, of the step", "rotation, rad"]
@@ -242,7 +275,11 @@ def main(argv: list[str] | None = None) -> None:
     ((0.5,), ("tukey",)) if options.tiny else (vo.THRESHOLDS_PX, ("l2", "tukey"))
   )
   paths = held_out(num, ticks, SIDE, SIDE)
-  tables = [odometry(baselines(thresholds, estimators), paths)]
+  models = {
+    pathlib.Path(name).name: load_odometer(name) for name in options.models.split(",") if name
+  }
+  methods = baselines(thresholds, estimators) | {n: by_model(m) for n, m in models.items()}
+  tables = [odometry(methods, paths), depths(models, paths)]
   compared = estimators if options.tiny else ESTIMATORS
   tables.append(replaced(held_out(num, min(ticks, 25), *side), pairs, compared))
   common.publish("odometry", options, tables, about)

@@ -21,6 +21,7 @@ _NAMES = {
   "export_step": "jax_export",
   "extract_latents": "latents",
   "load": "model_loading",
+  "load_odometer": "odometry",
   "load_tracker": "pretrained",
   "positions": "latents",
   "predict_video": "video_prediction",

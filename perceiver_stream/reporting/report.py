@@ -10,7 +10,7 @@ import platform
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from perceiver_stream.reporting import curves, images
+from perceiver_stream.reporting import camera_path, curves, images
 from perceiver_stream.reporting.filmstrips import strip_html
 from perceiver_stream.reporting.page import PAGE
 from perceiver_stream.reporting.run_files import REPORT
@@ -50,6 +50,7 @@ def report_html(run: Run) -> str:
     _section("Last quarter of the run", lambda: _headline(series, summary)),
     _section("Learning curves", lambda: _curves(run, series)),
     _section("Film strips", lambda: _strips(run)),
+    _section("Camera path", lambda: _camera_path(run)),
     _section("Config", lambda: _config(run.config) + _changes(run.changes())),
     _section("Environment", lambda: _environment(run)),
   ]
@@ -185,6 +186,19 @@ def _strips(run: Run) -> str:
       f"{strip_html(strip.paths, known)}</details>"
     )
   return "".join(parts)
+
+
+def _camera_path(run: Run) -> str:
+  """Returns the newest path of the camera; "" where the run learned none."""
+  path = camera_path.read(run.folder)
+  if path is None:
+    return ""
+  scale = "" if path.truth is None else ", the estimate scaled to the length of the true path"
+  uri = images.data_uri(camera_path.figure(path), "image/svg+xml")
+  return (
+    f"<p class=note>{len(path.estimate)} ticks, predicted before the updates{scale}. Both start at "
+    f'the same pose.</p><img class=figure alt="camera path" src="{uri}">'
+  )
 
 
 def _config(config: Mapping[str, Any]) -> str:

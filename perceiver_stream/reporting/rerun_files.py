@@ -72,6 +72,15 @@ class RerunFile:
     """Writes a number; the viewer shows a curve."""
     self._stream.log(name, self._rerun.Scalars(float(value)))
 
+  def camera(self, name: str, pose: Float[np.ndarray, "4 4"]) -> None:
+    """Writes where a camera is: its camera-to-world pose, x right, y down, z ahead."""
+    place = self._rerun.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3])
+    self._stream.log(name, place)
+
+  def line(self, name: str, points: Float[np.ndarray, "N 3"]) -> None:
+    """Writes a line through points in the world."""
+    self._stream.log(name, self._rerun.LineStrips3D([points]))
+
   def __enter__(self) -> "RerunFile":
     return self
 

@@ -4,6 +4,7 @@
   metrics.jsonl       a line per window; nothing in it depends on the machine, so a run that was
                       stopped and resumed has the lines of one that never was
   timing.jsonl        rates, every few windows
+  camera_path.jsonl   motions of the camera, in runs that learn them; see `reporting.camera_path`
   summary.json        the end of the run; missing while it runs
   report.html         made of the files above and the strips
   checkpoints/        a folder per step; see `training.checkpoint_files`
@@ -37,6 +38,7 @@ from perceiver_stream.utils import atomic
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
+CAMERA_PATH = "camera_path.jsonl"
 SUMMARY = "summary.json"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"

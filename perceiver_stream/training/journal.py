@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from perceiver_stream.reporting import run_files
+from perceiver_stream.reporting import camera_path, run_files
 from perceiver_stream.reporting.progress import Display
 from perceiver_stream.reporting.runs import summarise
 from perceiver_stream.reporting.score_keys import MODEL, ScoreKey
@@ -207,6 +207,8 @@ class Journal(NullJournal):
       self.timing = run_files.JsonLines(timing, run_files.lines_until(timing, first))
       if config.logging.use_tensorboard:
         self.tensorboard = TensorBoard(path / run_files.TENSORBOARD, first)
+    self.first = first
+    self.camera: run_files.JsonLines | None = None
     self.display = Display(config.max_windows or None, first, config.logging.print_every)
 
   def say(self, text: str) -> None:
@@ -237,6 +239,7 @@ class Journal(NullJournal):
       if self.tensorboard is not None:
         self.tensorboard.add(pending.number, line)
       self.strips.add(pending.number, piece)
+      self._write_camera(pending)
       if timing and pending.number % self.config.logging.print_every == 0:
         self._write_timing(pending.number, timing)
     self._warn_of_collapse(pending.number, scores)
@@ -265,7 +268,7 @@ class Journal(NullJournal):
 
   def close(self) -> None:
     """Closes the files and the display."""
-    for part in (self.display, self.metrics, self.timing, self.tensorboard):
+    for part in (self.display, self.metrics, self.timing, self.camera, self.tensorboard):
       if part is not None:
         part.close()
 
@@ -286,6 +289,17 @@ class Journal(NullJournal):
     if "timestamp_s" in pending.window:
       line["timestamp_s"] = finite(pending.window["timestamp_s"][-1, 0])
     return line
+
+  def _write_camera(self, pending: PendingWindow) -> None:
+    """Writes the camera's motions, if the objective predicts them."""
+    if camera_path.KEY not in pending.info.predictions:
+      return
+    if self.camera is None:
+      path = self.folder.path / run_files.CAMERA_PATH
+      self.camera = run_files.JsonLines(path, run_files.lines_until(path, self.first))
+    motions = jax.device_get(pending.info.predictions[camera_path.KEY])
+    if line := camera_path.line_of(pending.number, motions, pending.window):
+      self.camera.append(line)
 
   def _write_timing(self, number: int, timing: Mapping[str, Any]) -> None:
     self.timing.append({"window": number, "time": time.time(), **timing})

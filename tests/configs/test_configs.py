@@ -27,6 +27,13 @@ VARIANTS = {name: tuple(family.variants) for name, family in zoo.FAMILIES.items(
     "tiny_motion",
     "moog",
   ),
+  "rooms": (
+    "nano",
+    "tiny_odometry",
+    "tiny_odometry_conv",
+    "tiny_odometry_pose",
+    "tiny_odometry_conv_pose",
+  ),
   "rvm": ("nano", "tiny", "small", "nano_future"),
   "synthetic": (
     "nano",
@@ -46,6 +53,7 @@ SCORED = dict.fromkeys(zoo.FAMILIES, {"pixels@1"}) | {
   "flow": {"flow@0"},
   "frame_predictors": {"pixels@1", "pixels_flow@1"},
   "pretrain": {"pixels@1"},
+  "rooms": {"depth@0", "rotation@0", "direction@0"},
   "tracking": {"points@0"},
   "latent_prediction": {"latents@1"},
   "vjepa": {"features@0"},

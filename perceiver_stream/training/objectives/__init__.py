@@ -18,6 +18,7 @@ from perceiver_stream.training.objectives.base import Objective as Objective
 from perceiver_stream.training.objectives.base import Score as Score
 from perceiver_stream.training.objectives.base import same_recording as same_recording
 from perceiver_stream.training.objectives.dense_reading import DenseReading
+from perceiver_stream.training.objectives.ego_motion import EgoMotion
 from perceiver_stream.training.objectives.flow import Flow
 from perceiver_stream.training.objectives.future_prediction import Config as ObjectiveConfig
 from perceiver_stream.training.objectives.future_prediction import FuturePrediction
@@ -35,6 +36,7 @@ OBJECTIVES: tuple[type[Objective], ...] = (
   OnlinePrediction,
   Pieces,
   LatentPrediction,
+  EgoMotion,
 )
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.dense_readout import Reader
+from perceiver_stream.models.motion_readout import Odometer
 from perceiver_stream.models.point_readout import Features, Tracker
 from perceiver_stream.training.objectives.base import Objective, reconstructs_motion
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
@@ -29,7 +30,7 @@ class ReadoutConfig:
   finetune: bool = False
 
 
-R = TypeVar("R", Tracker, Reader)
+R = TypeVar("R", Tracker, Reader, Odometer)
 
 
 @dataclass(frozen=True)
