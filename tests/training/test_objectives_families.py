@@ -164,6 +164,7 @@ def test_a_misfit_is_refused_with_what_fits():
     "future_prediction",
     *reads,
     "online_prediction",
+    "ego_motion",
     "masked_future",
   ]
   assert isinstance(objectives.default(zoo.build("perceiver_flow/nano")), flow.Config)
