@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from perceiver_stream import streams, training
+from perceiver_stream.inference import export, load_odometer
 from perceiver_stream.models.motion_readout import Motion
 from perceiver_stream.nn.geometry import lie
 from perceiver_stream.streams import rooms
@@ -125,13 +126,30 @@ def nano(tmp_path_factory):
   return config
 
 
-def test_a_run_that_stops_and_resumes_is_the_same_run(nano, tmp_path):
+@pytest.fixture(scope="module")
+def trained(nano):
   training.train(nano)
+  return nano.run_dir
+
+
+def test_a_run_tracks_the_camera_of_a_video_as_its_file_does(trained, tmp_path):
+  frames = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3)).astype(np.uint8)
+  track = load_odometer(trained)(frames)
+  assert track.poses.shape == (3, 4, 4) and track.depth.shape == (3, 16, 16)
+  np.testing.assert_array_equal(track.poses[0], np.eye(4))
+  assert np.all(track.depth > 0) and track.intrinsics[2] == 8
+  export(trained, tmp_path / "a.safetensors")
+  same = load_odometer(tmp_path / "a.safetensors")(frames)
+  np.testing.assert_allclose(same.motions, track.motions, atol=1e-6)
+
+
+def test_a_run_that_stops_and_resumes_is_the_same_run(nano, trained, tmp_path):
   halves = dataclasses.replace(nano, run_dir=str(tmp_path / "halves"), max_windows=2)
   training.train(halves)
   training.train(dataclasses.replace(halves, max_windows=4))
-  whole = pathlib.Path(nano.run_dir) / "metrics.jsonl"
-  assert (tmp_path / "halves" / "metrics.jsonl").read_text() == whole.read_text()
+  for name in ("metrics.jsonl", "camera_path.jsonl"):
+    whole = (pathlib.Path(trained) / name).read_text()
+    assert (tmp_path / "halves" / name).read_text() == whole
 
 
 def test_poses_teach_the_same_network(nano):
