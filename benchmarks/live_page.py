@@ -17,12 +17,7 @@ import tempfile
 import time
 
 import chromium
-
-
-def cpu_s(process: int) -> float:
-  """Returns the CPU seconds of a process so far (Linux)."""
-  fields = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-  return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+from common import cpu_s
 
 
 def measure(page: chromium.Page, server: int, seconds: float) -> str:

@@ -19,6 +19,7 @@ from perceiver_stream.files.codec import to_dict
 from perceiver_stream.inference.cli import readable_errors, watching
 from perceiver_stream.inference.latents import write_table
 from perceiver_stream.training.signals import stop_on_signals
+from perceiver_stream.utils.addresses import hidden_in
 from perceiver_stream.utils.options import add_model, add_video, make_parser, parse
 
 
@@ -41,7 +42,7 @@ def main() -> None:
       args.output,
       windows_per_shard=-(-args.shard_ticks // 8),
       dtype=args.dtype,
-      identity={"stream": to_dict(stream)},
+      identity={"stream": hidden_in(to_dict(stream))},
       should_stop=lambda: bool(stop),
     )
     if args.csv:

@@ -20,9 +20,9 @@ visible [N, T], certainty [N, T], queries [N, 3] (frame, x, y), time_s [T]; and 
 in rows. Memory grows only with the tracks. ctrl-C stops early and writes the tracks so far.
 
 --model is the name of bundled weights (moog/tiny_world, stream_perceiver/tiny_motion,
-stream_perceiver/tiny_positions, stream_perceiver/tiny_world), a file of `perceiver-stream export`, or a method without learning:
-static, lk_gray (lk), dis_finest0 (dis), template, dis_template. Other names of the zoo have random
-weights.
+stream_perceiver/tiny_positions, stream_perceiver/tiny_world), a file of `perceiver-stream export`, or
+a method without learning: static, lk_gray (lk), dis_finest0 (dis), template, dis_template,
+lk_template. Other names of the zoo have random weights.
 """
 
 import argparse

@@ -174,15 +174,24 @@ def _template(
   return Points(positions, visible, positions - points.positions)
 
 
-def _dis_and_template(
-  first: Frame,
-  second: Frame,
-  points: Points,
-  patches: Patches,
-  flow: tuple[np.ndarray, np.ndarray] | None,
-) -> Points:
-  """Dense inverse search, drawn towards the template, and found again by it."""
-  moved = _dis(first, second, points, patches, flow)
+def _with_template(by_motion: Step) -> Step:
+  """Returns a step that is drawn towards the template, and found again by it."""
+
+  def step(
+    first: Frame,
+    second: Frame,
+    points: Points,
+    patches: Patches,
+    flow: tuple[np.ndarray, np.ndarray] | None,
+  ) -> Points:
+    moved = by_motion(first, second, points, patches, flow)
+    return _corrected(second, points, moved, patches)
+
+  return step
+
+
+def _corrected(second: Frame, points: Points, moved: Points, patches: Patches) -> Points:
+  """Returns moved points, corrected by their templates."""
   near, likeness = _match(second, patches, moved.positions, _NUDGE_PX)
   share = np.where(likeness >= _NUDGE_LIKENESS, _NUDGE, 0.0)[:, None]
   drawn = moved.positions + share * (near - moved.positions)
@@ -265,5 +274,6 @@ TRACKERS = {
   "lk_gray": Tracker(_nothing, _lucas_kanade),
   "dis_finest0": Tracker(_both_ways, _dis),
   "template": Tracker(_nothing, _template),
-  "dis_template": Tracker(_both_ways, _dis_and_template),
+  "dis_template": Tracker(_both_ways, _with_template(_dis)),
+  "lk_template": Tracker(_nothing, _with_template(_lucas_kanade)),
 }

@@ -9,7 +9,6 @@ from perceiver_stream import streams, zoo
 from perceiver_stream.inference.cli import stream_for
 from perceiver_stream.inference.model_loading import Loaded, blank_tick
 from perceiver_stream.inference.pretrained import load_tracker
-from perceiver_stream.models import point_readout
 from perceiver_stream.models.point_readout import Tracker
 from perceiver_stream.serving.learning import OnlineLearner
 from perceiver_stream.serving.session import Session
@@ -17,8 +16,6 @@ from perceiver_stream.serving.sources import BrowserSource, FileSource, LiveSour
 from perceiver_stream.streams import live, video
 from perceiver_stream.training import objectives
 from perceiver_stream.training.config import ExperimentConfig
-from perceiver_stream.training.objectives.point_tracking import TrackerLearner
-from perceiver_stream.training.objectives.readout_base import why_unreadable
 from perceiver_stream.training.parts import blank, fit
 from perceiver_stream.types import ModalitySpec
 from perceiver_stream.utils.paths import user_path
@@ -106,7 +103,7 @@ def make_session(
     params = model.init(jax.random.PRNGKey(config.seed), blank_tick(model))
     loaded = Loaded(model, params, None, f"{zoo.family(config.model).name}, from random weights")
   model = loaded.model
-  tracker = _tracker(loaded, weights)
+  tracker = _tracker(weights)
   learner = None
   if learns:
     config = dataclasses.replace(config, num_rows=1)
@@ -117,19 +114,12 @@ def make_session(
   return Session(loaded, config, learner=learner, tracker=tracker)
 
 
-def _tracker(loaded: Loaded, weights: str) -> tuple[Tracker, Any] | None:
-  """Returns the read-out of points in the model's file, or an untrained one; None if none can read.
-
-  Even an untrained one follows the motion of the frames in the state.
-  """
-  if why_unreadable(loaded.model):
+def _tracker(weights: str) -> tuple[Tracker, Any] | None:
+  """Returns the trained read-out of points in a model's file; None if it has none."""
+  if not (weights and _has_tracker(weights)):
     return None
-  if weights and _has_tracker(weights):
-    learner, params = load_tracker(weights)
-    return learner.readout, params
-  readout = point_readout.build(point_readout.Config())
-  learner = TrackerLearner(loaded.model, loaded.params, readout)
-  return readout, learner.init_params(jax.random.PRNGKey(0), blank_tick(loaded.model))
+  learner, params = load_tracker(weights)
+  return learner.readout, params
 
 
 def _has_tracker(weights: str) -> bool:

@@ -86,7 +86,7 @@ class Engine:
       self.hub.publish(pack({"kind": "ready"}, {}))
       for tick in self.source.ticks():
         captured_s = float(tick.get(CAPTURED, time.time()))
-        view = self.session.observe(tick)
+        view = self.session.observe(tick, self.source.dropped)
         self._times.append(time.monotonic())
         self.hub.publish(self._message(view, captured_s))
       self.ended = f"{self.source.about} has ended."
@@ -108,6 +108,7 @@ class Engine:
       "kind": "tick",
       "tick": view.tick,
       "captured_s": _finite(captured_s),
+      "time_s": _finite(view.time_s),
       "is_first": view.is_first,
       "known": view.known.tolist(),
       "rate_hz": round(self._rate_hz(), 2),
@@ -120,7 +121,8 @@ class Engine:
       "is_learning": session.is_learning,
       "learning_rate": session.learner.learning_rate if session.learner else None,
       "updates": progress.updates,
-      "missed": progress.missed,
+      "missed": session.learner.pace.watched if session.learner else 0,
+      "learned_of": session.learner.pace.every if session.learner else 1,
       "loss": _finite(progress.loss),
       "problem": session.learner.problem if session.learner else "",
       "points": _points(view),

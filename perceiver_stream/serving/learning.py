@@ -1,11 +1,12 @@
 """Online learning of a model that watches a stream: the training step of `training`, in a thread.
 
 A window has the ticks and the loss of `training.train`. It starts from the state that the watching
-model had before the window's first tick, so windows may be left out. Where ticks come faster than
-windows are learned, updates become rarer: `missed` counts the windows that came while one was
-computed. Ticks are never delayed by learning.
+model had before the window's first tick, so windows may be left out: those that come while one is
+computed, and where images are dropped more of them, by the rules of `training.pace`. Ticks never
+wait for learning.
 """
 
+import logging
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +25,10 @@ from perceiver_stream.training.objectives import Objective
 from perceiver_stream.training.objectives.future_prediction import FuturePrediction
 from perceiver_stream.training.objectives.online_prediction import OnlinePrediction
 from perceiver_stream.training.optimizers import make_optimizer
+from perceiver_stream.training.pace import Pace
 from perceiver_stream.types import IS_FIRST
+
+logger = logging.getLogger(__name__)
 
 
 class ScaledState(NamedTuple):
@@ -61,14 +65,12 @@ class Progress(NamedTuple):
 
   Attributes:
     updates: Windows learned.
-    missed: Windows that were not, because the one before was being computed.
     loss: Of the newest window; NaN before the first.
     grad_norm: Likewise.
     skipped: Windows without an update, because a value was not finite.
   """
 
   updates: int = 0
-  missed: int = 0
   loss: float = float("nan")
   grad_norm: float = float("nan")
   skipped: int = 0
@@ -81,6 +83,7 @@ class OnlineLearner:
     config: The experiment.
     is_on: If False, ticks are not learned from.
     progress: Of learning.
+    pace: Decides which windows are learned from.
     problem: Why learning was turned off by itself; "" if it was not, or was turned on again.
     is_lost: True after a step that failed: it had given its memory away, and the parameters with it.
   """
@@ -101,7 +104,7 @@ class OnlineLearner:
       objective: The objective, with its model.
       observation: One tick `[1, ...]` with all names that ticks will have but `is_first`.
       params: To start from; they are copied.
-      waits: Whether `offer` computes a window at once, so that none is missed.
+      waits: Whether `offer` computes a window at once, so that none is left out.
 
     Raises:
       ValueError: The objective keeps a state of its own, which watching does not compute.
@@ -112,7 +115,7 @@ class OnlineLearner:
         f"online_prediction, or watch only: --no_learning."
       )
     self.config, self.is_on, self.progress, self.problem = config, True, Progress(), ""
-    self.is_lost = False
+    self.is_lost, self.pace = False, Pace()
     self._objective, self._waits = objective, waits
     self._mesh = make_mesh(config.mesh, 1)
     optimizer = scaled(make_optimizer(config.optimizer))
@@ -122,7 +125,7 @@ class OnlineLearner:
     self._sharding = sharding
     self._step = step.make_train_step(objective.loss_and_grad, optimizer, sharding, 1)
     self._ticks: deque[tuple[Mapping[str, np.ndarray], PyTree]] = deque(maxlen=objective.num_ticks)
-    self._new, self._rate = 0, config.optimizer.learning_rate
+    self._new, self._dropped, self._rate = 0, 0, config.optimizer.learning_rate
     self._thread = _one_thread()
     self._running: Future[tuple[PyTree, step.StepInfo]] | None = None
 
@@ -144,24 +147,30 @@ class OnlineLearner:
       raise ValueError(f"learning rate {rate}; use a number above 0, at most 1.")
     self._rate = rate
 
-  def offer(self, tick: Mapping[str, np.ndarray], before: PyTree) -> PyTree | None:
+  def offer(
+    self, tick: Mapping[str, np.ndarray], before: PyTree, dropped: int = 0
+  ) -> PyTree | None:
     """Takes a tick, and learns from the newest window if one is complete.
 
     Args:
       tick: Inputs `[1, ...]`, with `is_first`.
       before: State of the model before the tick.
+      dropped: Images that the source has dropped so far.
 
     Returns:
       New parameters, or None while there are none.
     """
     self._ticks.append((tick, before))
     self._new += 1
+    self._dropped = dropped
     learned = self._finished()
     window = self._objective.config.window
     if self.is_on and self._new >= window and len(self._ticks) == self._ticks.maxlen:
       self._new = 0
-      if self._running is not None:
-        self.progress = self.progress._replace(missed=self.progress.missed + 1)
+      learns = self.pace.learns(is_busy=self._running is not None)
+      if change := self.pace.after(dropped):
+        logger.warning("live: %s", change)
+      if not learns:
         return learned
       self._running = self._thread.submit(self._learn, list(self._ticks), self._rate)
       if self._waits:
@@ -242,8 +251,10 @@ class OnlineLearner:
       self.is_on, self.problem = False, f"learning stopped: {type(error).__name__}: {error}"
       return None
     p = self.progress
+    if not p.updates:  # the program was compiled meanwhile
+      self.pace.begin(self._dropped)
     loss, norm = float(info.loss), float(info.grad_norm)
-    self.progress = Progress(p.updates + 1, p.missed, loss, norm, int(info.skipped))
+    self.progress = Progress(p.updates + 1, loss, norm, int(info.skipped))
     if info.bad_run >= self.config.max_bad_windows:
       self.is_on = False
       self.problem = (

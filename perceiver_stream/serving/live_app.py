@@ -38,7 +38,7 @@ class LiveApp:
       "learn": lambda order: _none(session.set_learning(_of(order, "on", bool))),
       "rate": lambda order: _none(session.set_learning_rate(_number(order, "value"))),
       "reset": lambda order: _none(session.reset()),
-      "track": lambda order: _none(session.track(_number(order, "x"), _number(order, "y"))),
+      "track": self._track,
       "drop": lambda order: _none(session.drop(_of(order, "id", int))),
       "save": lambda order: self._save(),
     }
@@ -126,6 +126,11 @@ class LiveApp:
     if do is None:
       raise MessageError(f"message: unknown order; use one of {sorted(self._orders)}.")
     return do(order)
+
+  def _track(self, order: dict[str, Any]) -> str:
+    tick = _of(order, "tick", int) if "tick" in order else None
+    self.engine.session.track(_number(order, "x"), _number(order, "y"), tick)
+    return ""
 
   def _save(self) -> str:
     if self.save_to is None:

@@ -21,8 +21,9 @@ from perceiver_stream.serving import curves
 from perceiver_stream.serving.curves import Curves
 from perceiver_stream.serving.learning import OnlineLearner, Progress, with_start
 from perceiver_stream.serving.watcher import TickResults, Watcher, inputs_of
+from perceiver_stream.streams.base import TIMESTAMP
 from perceiver_stream.training.checkpoints import Checkpoints
-from perceiver_stream.training.config import ExperimentConfig
+from perceiver_stream.training.config import ExperimentConfig, to_shared_dict
 from perceiver_stream.types import IS_FIRST, ModalitySpec, valid_key
 
 MAX_POINTS = 8  # tracked at a time
@@ -34,6 +35,7 @@ class View(NamedTuple):
 
   Attributes:
     tick: Its number, from 1.
+    time_s: On the stream's clock; NaN where it has none.
     is_first: True if a recording starts with it.
     frame: The image, RGB; None if the model has no images.
     results: Of the model.
@@ -46,6 +48,7 @@ class View(NamedTuple):
   """
 
   tick: int
+  time_s: float
   is_first: bool
   frame: np.ndarray | None
   results: TickResults
@@ -111,8 +114,13 @@ class Session:
     """True if ticks are learned from."""
     return self.learner is not None and self.learner.is_on
 
-  def observe(self, tick: Mapping[str, Any]) -> View:
-    """Returns the results of the next tick of the stream, as a stream gives it."""
+  def observe(self, tick: Mapping[str, Any], dropped: int = 0) -> View:
+    """Returns the results of the next tick of the stream, as a stream gives it.
+
+    Args:
+      tick: Unbatched.
+      dropped: Images that the source has dropped so far; where it drops more, less is learned.
+    """
     started = time.perf_counter()
     with self._lock:
       inputs = self._finite(with_start(inputs_of(self.watcher.model, tick)))
@@ -123,7 +131,7 @@ class Session:
       owners = self._owned(inputs, before)
       results, known = self.watcher.observe(inputs)
       if self.learner is not None:
-        params = self.learner.offer(inputs, before)
+        params = self.learner.offer(inputs, before, dropped)
         self.watcher.params = self.watcher.params if params is None else params
       self.ticks += 1
       scores = self._scores(results, known, inputs, is_first)
@@ -134,6 +142,7 @@ class Session:
       taken_ms = 1000 * (time.perf_counter() - started)
       return View(
         self.ticks,
+        float(tick.get(TIMESTAMP, np.nan)),
         is_first,
         frame,
         results,
@@ -154,8 +163,13 @@ class Session:
       self.watcher.observe(inputs)
       self.watcher.reset()
 
-  def track(self, x: float, y: float) -> int:
-    """Starts to track a point of the image, x and y in [0, 1], and returns its id.
+  def track(self, x: float, y: float, tick: int | None = None) -> int:
+    """Starts to track a point of an image, and returns its id.
+
+    Args:
+      x: Position in [0, 1] of the image's width.
+      y: Likewise of its height.
+      tick: Number of the tick whose image it is; None: the newest.
 
     Raises:
       ValueError: The model tracks no points, it is outside, or too many are tracked.
@@ -169,7 +183,8 @@ class Session:
         raise ValueError(f"track: {len(self._ids)} points are tracked, the most; drop one first.")
       slot, self._last_id = self._ids.index(0), self._last_id + 1
       self._ids[slot] = self._last_id
-      self.watcher.start_point(slot, x, y)
+      ago = 0 if tick is None else max(0, self.ticks - tick)
+      self.watcher.start_point(slot, x, y, ago)
       return self._last_id
 
   def drop(self, point: int) -> None:
@@ -223,7 +238,7 @@ class Session:
     run = _new_folder(folder)
     config = codec.from_dict(codec.to_dict(self.config) | {"run_dir": str(run)})
     journal = {"lines": 0, "running": {}, "not_finite": 0.0, "non_finite": {}}
-    meta = {"config": codec.to_dict(config), "stream": {}, "journal": journal}
+    meta = {"config": to_shared_dict(config), "stream": {}, "journal": journal}
     with Checkpoints(run, config.checkpoints) as checkpoints:
       checkpoints.save(windows, trees, meta, score)
       checkpoints.wait()

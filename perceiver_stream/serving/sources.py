@@ -16,7 +16,7 @@ from perceiver_stream.streams import live
 from perceiver_stream.types import IS_FIRST, ModalitySpec
 from perceiver_stream.utils.addresses import hidden
 
-CAPTURED = "captured_s"  # in ticks of a browser: seconds on its clock
+CAPTURED = "captured_s"  # in ticks: seconds on the browser's clock, or at which a live image came
 _SENDER = "sender"  # likewise: number of the browser
 _NUMBER = ModalitySpec(shape=(), dtype="float64")
 WAITS_S = 3600.0  # for a browser that sends nothing
@@ -112,7 +112,8 @@ class LiveSource(Source):
   def ticks(self) -> Iterator[Mapping[str, Any]]:
     """Yields the ticks; see `Source`."""
     try:
-      yield from self._ticks
+      for tick in self._ticks:
+        yield {**tick, CAPTURED: np.float64(self._ticks.arrived_s)}  # type: ignore[attr-defined]
     finally:
       self._ticks.close()
 

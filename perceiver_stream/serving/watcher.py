@@ -17,23 +17,12 @@ from perceiver_stream.inference.model_loading import blank_tick
 from perceiver_stream.modalities import Modality
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import Features, TrackCommands, Tracker
+from perceiver_stream.serving.image_points import Points, PointsInImages
 from perceiver_stream.training.objectives.base import reconstructs_motion
 from perceiver_stream.training.objectives.future_prediction import FuturePrediction
 from perceiver_stream.types import IS_FIRST, valid_key
 
 FLOW = "pixels_flow"  # predicted backward flow among the outputs
-
-
-class Points(NamedTuple):
-  """Positions in the newest image, (x, y) in [0, 1]; NaN where there is none.
-
-  Attributes:
-    position: Of points or latents, `[N, 2]`.
-    visible: `[N]`, True where they count as visible.
-  """
-
-  position: Any
-  visible: Any
 
 
 class TickResults(NamedTuple):
@@ -86,7 +75,8 @@ class Watcher:
     Args:
       model: One that predicts a future.
       params: Its parameters.
-      tracker: Read-out of points and its parameters, for a model without positions of latents.
+      tracker: Read-out of points and its parameters, for a model without positions of latents;
+        None: points are tracked in the images, without learning.
       num_slots: Points that can be tracked at a time.
 
     Raises:
@@ -101,7 +91,9 @@ class Watcher:
     self._readout, self._readout_params = tracker or (None, {})
     self._readout_params = jax.device_put(self._readout_params, jax.devices()[0])
     self.num_slots = min(num_slots, self._positioned) if self._positioned else num_slots
-    self.can_track = bool(self._positioned or tracker)
+    self.can_track = bool(self._positioned or tracker or "pixels" in model.modalities)
+    is_by_images = self.can_track and not (self._positioned or tracker)
+    self._in_images = PointsInImages(num_slots) if is_by_images else None
     self._tick = jax.jit(self._compute)
     self._commands = self._no_commands()
     self._blank = _blank_past(self)
@@ -113,19 +105,28 @@ class Watcher:
     tracks = readout.initial_state(1, self.num_slots) if readout else ()
     start = self.model.initial_state(self.params, 1), tracks
     self.state, self._tracks = jax.device_put(start, jax.devices()[0])
+    if self._in_images:
+      self._in_images.reset()
     self.forget()
 
   def forget(self) -> None:
     """Drops predictions that wait for their tick."""
     self._past: deque[Past] = deque(maxlen=max(self.displacements))
 
-  def start_point(self, slot: int, x: float, y: float) -> None:
-    """Starts to track a point with the next tick; x, y in [0, 1] of the image."""
+  def start_point(self, slot: int, x: float, y: float, ago: int = 0) -> None:
+    """Starts to track a point with the next tick; x, y in [0, 1] of the image `ago` ticks ago.
+
+    The latents and the read-out of a model start it there in the next image.
+    """
+    if self._in_images:
+      self._in_images.start(slot, x, y, ago)
     start, position, stop = self._commands
     start[0, slot], position[0, slot], stop[0, slot] = True, (x, y), False
 
   def stop_point(self, slot: int) -> None:
     """Stops to track a point with the next tick."""
+    if self._in_images:
+      self._in_images.stop(slot)
     start, _, stop = self._commands
     start[0, slot], stop[0, slot] = False, True
 
@@ -147,7 +148,10 @@ class Watcher:
     )
     self.state, self._tracks = carried
     self._past.append(newest)
-    return jax.device_get(results), known
+    results = jax.device_get(results)
+    if self._in_images:
+      results = results._replace(points=self._in_images.observe(tick))
+    return results, known
 
   def _no_commands(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the arrays of `TrackCommands` that change nothing."""

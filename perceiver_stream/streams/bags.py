@@ -35,6 +35,7 @@ from perceiver_stream.utils.paths import user_path, why_no_file
 
 SUFFIXES = (".mcap", ".db3")
 METADATA = "metadata.yaml"  # in the folder of a ROS 2 bag
+ROS1_SUFFIX, _ROS1_MAGIC = ".bag", b"#ROSBAG V"
 
 
 @dataclass(kw_only=True)
@@ -119,7 +120,7 @@ def is_bag(path: str) -> bool:
   """Returns True for the suffix of a recording, and a folder that has some and no video."""
   place = user_path(path)
   if not place.is_dir():
-    return place.suffix.lower() in SUFFIXES
+    return place.suffix.lower() in (*SUFFIXES, ROS1_SUFFIX)  # that one is explained
   has_video = any(inside.suffix.lower() in VIDEO_SUFFIXES for inside in place.iterdir())
   return not has_video and bool(_bags_of(place))
 
@@ -248,6 +249,12 @@ def _open(path: str, ledger: Ledger) -> BagFile:
   for magic, opener in _OPENERS.items():
     if start.startswith(magic):
       return opener(str(place), ledger)
+  if start.startswith(_ROS1_MAGIC):
+    raise ValueError(
+      f"bags: {path} is a bag of ROS 1; convert it to ROS 2 with the tool of the package rosbags (extra "
+      f"`records`): rosbags-convert --src {place.name} --dst {place.stem}, then use the folder "
+      f"{place.stem}."
+    )
   raise DamagedError(
     f"{path} is no MCAP file and no SQLite database (it starts with {start[:8]!r}). Unpack a bag "
     f"that is packed as a whole (.zstd) first."

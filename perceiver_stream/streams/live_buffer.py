@@ -1,5 +1,6 @@
 """The bounded buffer between a live source and the model, with its rules for when it is full."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -20,12 +21,15 @@ class LiveTick(NamedTuple):
     is_first: Whether a gap is before it.
     time: Seconds on the source's clock.
     image: Number of its image among those of the source; an image may be in several ticks.
+    arrived_s: Time of the system's clock at which the image came, or should have come where images come
+      later and later; s since 1970.
   """
 
   values: Mapping[str, tuple[np.ndarray, bool]]
   is_first: bool
   time: Fraction
   image: int
+  arrived_s: float = math.nan
 
 
 class EndOfSource(Exception):

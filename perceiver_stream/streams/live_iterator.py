@@ -1,6 +1,7 @@
 """The iterator of a live stream: one clock, repeated ticks, the end."""
 
 import logging
+import math
 import weakref
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -135,6 +136,11 @@ class LiveIterator(grain.DatasetIterator):
     """Images per second that come from the source, as measured; 0 before the second."""
     return sum((reading.counts()[2] for reading in self._readings), 0.0)
 
+  @property
+  def arrived_s(self) -> float:
+    """When the newest tick's image came, see `LiveTick`; NaN before the first."""
+    return math.nan if self._newest is None else self._newest.arrived_s
+
   def __next__(self) -> dict[str, Any]:
     self._assert_not_closed()
     state, config = self._state, self._config
@@ -175,7 +181,7 @@ class LiveIterator(grain.DatasetIterator):
     """Returns the tick that stands for one that has not come: nothing in it is valid."""
     later = newest.time + Fraction(self._config.repeat_after_s).limit_denominator(10**6)
     values = {name: (array, False) for name, (array, _) in newest.values.items()}
-    return LiveTick(values, False, later, newest.image)
+    return LiveTick(values, False, later, newest.image, newest.arrived_s)
 
   def _placed(self, time: Fraction) -> Fraction:
     """Returns a time of the source on the stream's clock."""

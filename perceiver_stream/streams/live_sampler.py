@@ -1,5 +1,6 @@
 """Ticks of one connection to a live source, made as its images and sound come in."""
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
@@ -30,6 +31,7 @@ class Shown(NamedTuple):
     aspect: Width of its pixels over their height.
     number: Of those of the source.
     is_whole: Whether nothing that it depends on was lost.
+    arrived_s: See `LiveTick`.
   """
 
   time: Fraction
@@ -37,6 +39,7 @@ class Shown(NamedTuple):
   aspect: Fraction
   number: int
   is_whole: bool
+  arrived_s: float = math.nan
 
 
 class Sampler:
@@ -127,7 +130,8 @@ class Sampler:
           return
         values["audio"] = self._queue.read((tick - 1) * self._samples, self._samples)
       self._waiting.popleft()
-      yield LiveTick(values, tick == 0, self._start + tick / self._rate, shown.number)
+      time = self._start + tick / self._rate
+      yield LiveTick(values, tick == 0, time, shown.number, shown.arrived_s)
 
   def _may_go(self, tick: int) -> bool:
     """Returns True if the sound of a tick is there, or too late."""

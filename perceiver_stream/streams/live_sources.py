@@ -96,6 +96,11 @@ def parse(source: str) -> Address:
   scheme = _SCHEME.match(source)
   known = _NETWORK.get(scheme[1].lower()) if scheme else None
   if known is not None:
+    if "://***@" in source:
+      raise ValueError(
+        f"live: source={source!r} is an address without its user and password, as configs in files have "
+        f"it; give the whole one: --config.stream.source=...."
+      )
     protocols, form = known
     return Address(hidden(source), re.sub("^hls[+]", "", source, flags=re.I), form, protocols)
   if source and not scheme and os.path.exists(source):

@@ -181,7 +181,8 @@ class Push(grain.IterDataset):
     self._arrivals.append(time.monotonic())
     self.pulse.beat()
     values = {name: (self._held[name], valid[name]) for name in self.specs}
-    return LiveTick(values, False, Fraction(time_s).limit_denominator(10**9), self.images)
+    at = Fraction(time_s).limit_denominator(10**9)
+    return LiveTick(values, False, at, self.images, time.time())
 
   @property
   def dropped(self) -> int:

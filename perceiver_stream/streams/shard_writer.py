@@ -27,6 +27,7 @@ from perceiver_stream.streams.shard_files import (
 )
 from perceiver_stream.types import IS_FIRST
 from perceiver_stream.utils import atomic
+from perceiver_stream.utils.addresses import hidden_in
 from perceiver_stream.utils.paths import user_path
 
 logger = logging.getLogger(__name__)
@@ -118,11 +119,11 @@ def _begin(config: StreamConfig, folder: pathlib.Path, num_parts: int, shard_tic
     raise ValueError("shards: the stream has no end; set its max_ticks, which is per part.")
   fields = {"kind": type(config).__module__} | dataclasses.asdict(config)
   source = {"stream": fields, "num_parts": num_parts, "shard_ticks": shard_ticks}
-  source = json.loads(json.dumps(source))
+  source = hidden_in(json.loads(json.dumps(source)))
   specs = streams.specs(config)
   index = Index(specs, float(exact_rate(config.rate_hz)), source)
   if (folder / shard_files.INDEX).is_file():
-    before = Index.read(folder).source
+    before = hidden_in(Index.read(folder).source)
     if before != source:
       raise ValueError(
         f"shards: {folder} has shards of another stream (before: {before}; now: {source}); use "

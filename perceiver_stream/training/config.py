@@ -14,6 +14,7 @@ from perceiver_stream.training.mesh import MeshConfig
 from perceiver_stream.training.objectives import ObjectiveConfig
 from perceiver_stream.training.optimizers import OptimizerConfig
 from perceiver_stream.types import Range
+from perceiver_stream.utils.addresses import hidden_in
 
 # The fields that may differ between the run that wrote a checkpoint and the one that resumes it:
 # those that do not affect the result, and those whose change is written to the log.
@@ -125,8 +126,16 @@ class ExperimentConfig:
 
 
 def to_json(config: ExperimentConfig) -> str:
-  """Returns the config as readable JSON."""
-  return json.dumps(codec.to_dict(config), indent=2)
+  """Returns the config as readable JSON, as `to_shared_dict` gives it."""
+  return json.dumps(to_shared_dict(config), indent=2)
+
+
+def to_shared_dict(config: ExperimentConfig) -> dict[str, Any]:
+  """Returns the config as JSON values for files that may be shared.
+
+  Addresses in it are without user, password and query; a run is resumed with those of its command.
+  """
+  return hidden_in(codec.to_dict(config))
 
 
 def from_json(text: str) -> ExperimentConfig:
@@ -175,7 +184,8 @@ def logged_changes(old: Any, new: Any) -> dict[str, str]:
 
 
 def _changes(old: Any, new: Any) -> dict[str, str]:
-  before, after = _flatten(codec.to_dict(codec.from_dict(old))), _flatten(new)
+  old = codec.to_dict(codec.from_dict(old))
+  before, after = _flatten(hidden_in(old)), _flatten(hidden_in(new))  # as files have them
   return {
     key: f"{before.get(key, 'absent')} -> {after.get(key, 'absent')}"
     for key in sorted(before | after)

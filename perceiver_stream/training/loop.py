@@ -27,6 +27,7 @@ from perceiver_stream.training.config import (
   ExperimentConfig,
   differences,
   logged_changes,
+  to_shared_dict,
 )
 from perceiver_stream.training.distributed import Rows, SharedWindows, any_of, leads
 from perceiver_stream.training.journal import Journal, NullJournal, PendingWindow, non_finite_of
@@ -260,7 +261,7 @@ class Run:
     if self.number == self.saved:
       return
     meta = {
-      "config": codec.to_dict(self.config),
+      "config": to_shared_dict(self.config),
       "stream": self.windows.get_state(),  # type: ignore[attr-defined]
       "journal": self.journal.state(),
     }

@@ -8,7 +8,9 @@ them, not seconds, over periods of 8 windows:
   2. None were dropped in as many periods as `patience`, 4 at first: learn from twice as many. If images
      are dropped in the next period, rule 1 takes it back and the patience doubles, up to 64.
 
-Every change is stated, and images that are dropped where learning cannot become rarer.
+Every change is stated, and images that are dropped where learning cannot become rarer. The rules
+are those of `training.train`, and of the live page, where learning has a thread of its own; there a
+window that comes while the one before is still computed is only watched, too.
 """
 
 PERIOD = 8  # windows
@@ -37,9 +39,13 @@ class Pace:
     """Starts to count; what the source dropped so far, while programs were compiled, is left out."""
     self._first = dropped
 
-  def learns(self) -> bool:
-    """Returns True if the next window is to be learned from."""
-    is_learned = (self.learned + self.watched) % self.every == 0
+  def learns(self, *, is_busy: bool = False) -> bool:
+    """Returns True if the next window is to be learned from.
+
+    Args:
+      is_busy: Whether the window before is still learned, so that this one cannot be.
+    """
+    is_learned = (self.learned + self.watched) % self.every == 0 and not is_busy
     self.learned, self.watched = self.learned + is_learned, self.watched + (not is_learned)
     return is_learned
 

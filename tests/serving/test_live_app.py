@@ -3,7 +3,8 @@
 import os
 import pathlib
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import extras
@@ -18,10 +19,12 @@ from perceiver_stream.inference.model_loading import Loaded
 from perceiver_stream.serving import building, curves
 from perceiver_stream.serving.engine import Engine
 from perceiver_stream.serving.hub import Hub
+from perceiver_stream.serving.learning import Progress
 from perceiver_stream.serving.live_app import MAX_MESSAGE_BYTES
 from perceiver_stream.serving.messages import pack
 from perceiver_stream.serving.sources import BrowserSource, FileSource
 from perceiver_stream.training.checkpoints import Checkpoints
+from perceiver_stream.training.pace import PATIENCE, PERIOD, Pace
 from perceiver_stream.utils.opencv import opencv
 
 extras.need("fastapi", "uvicorn", "websockets")
@@ -273,6 +276,7 @@ def test_orders_change_the_session_and_impossible_ones_are_explained(session, tm
     for order, reason in [
       ({"do": "rate", "value": 7}, "above 0, at most 1"),
       ({"do": "track", "x": 2, "y": 0.5}, "outside the image"),
+      ({"do": "track", "x": 0.5, "y": 0.5, "tick": "1"}, "'tick' must be of type int"),
       ({"do": "camera", "on": True}, "no camera is used"),
     ]:
       socket.send_json(order)
@@ -347,6 +351,35 @@ def test_after_a_failed_step_learning_and_saving_are_refused(tmp_path, monkeypat
   session.close()
 
 
+def test_where_images_are_dropped_fewer_windows_are_learned_by_the_rules_of_training(
+  session, monkeypatch, caplog
+) -> None:
+  learner, info = session.learner, SimpleNamespace(loss=0.0, grad_norm=0.0, skipped=0, bad_run=0)
+  for name, value in (("pace", Pace()), ("progress", Progress())):
+    monkeypatch.setattr(learner, name, value)
+  monkeypatch.setattr(learner, "_learn", lambda ticks, rate: ((), info))
+  session.set_learning(True)
+  learner.restart()
+
+  def learned_in(windows: int, dropped: int) -> int:
+    """Returns how many of so many windows were learned from."""
+    pace, before = learner.pace, learner.progress.updates
+    until = pace.learned + pace.watched + windows
+    while pace.learned + pace.watched < until:
+      learner.offer({}, (), dropped)
+    return learner.progress.updates - before
+
+  assert learned_in(PERIOD, 40) == PERIOD  # dropped before the program was compiled
+  assert learned_in(PERIOD, 41) == PERIOD and learned_in(PERIOD, 41) == PERIOD // 2
+  assert "One window of 2 is learned from" in caplog.text
+  learned_in((PATIENCE - 1) * PERIOD, 41)
+  assert learned_in(PERIOD, 41) == PERIOD and "Every window is learned from." in caplog.text
+  learner._running = Future()  # a window that takes long
+  assert learned_in(PERIOD, 41) == 0 and learner.pace.watched > PERIOD
+  learner._running = None
+  learner.restart()
+
+
 def test_the_end_of_the_engine_ends_the_thread_of_the_learner(session, monkeypatch) -> None:
   closed = []
   monkeypatch.setattr(session, "close", lambda: closed.append(True))
@@ -362,11 +395,11 @@ def test_a_damaged_file_is_no_model_without_a_tracker(session, tmp_path, content
   if content is None:
     zoo.save(file, loaded.model, loaded.params)
     assert zoo.loading.readout_names(file) == []
-    assert building._tracker(loaded, str(file)) and building._tracker(loaded, str(tmp_path))
+    assert building._tracker(str(file)) is None and building._tracker(str(tmp_path)) is None
     content = file.read_bytes()[:-9]
   file.write_bytes(content)
   with pytest.raises(ValueError, match="x.safetensors"):
-    building._tracker(loaded, str(file))
+    building._tracker(str(file))
 
 
 def test_without_a_folder_nothing_is_stored(endless) -> None:

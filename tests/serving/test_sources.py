@@ -1,13 +1,15 @@
 """Sources of a live page: files are closed, and a browser's images are those of its claim."""
 
+import time
+
 import numpy as np
 import pytest
 from jpegs import jpeg
 
 from perceiver_stream import streams
 from perceiver_stream.serving.messages import MessageError
-from perceiver_stream.serving.sources import CAPTURED, BrowserSource, FileSource
-from perceiver_stream.streams import synthetic
+from perceiver_stream.serving.sources import CAPTURED, BrowserSource, FileSource, LiveSource
+from perceiver_stream.streams import live, synthetic
 from perceiver_stream.types import IS_FIRST, ModalitySpec
 
 
@@ -26,6 +28,28 @@ def test_files_are_closed_at_the_end_and_when_stopped(how, monkeypatch):
   assert len(list(ticks)) == {"end": 2, "stop": 0, "leave": 0}[how]
   with pytest.raises(ValueError, match="a closed iterator"):
     rows[0]._assert_not_closed()
+
+
+@pytest.mark.parametrize("kind", ["push", "lavfi"])
+def test_images_of_live_sources_are_captured_when_they_come(kind):
+  started = time.time()
+  push = live.Push({"pixels": ModalitySpec(shape=(8, 8, 3), dtype="uint8")}, when_faster="wait")
+  config = push.config()
+  if kind == "lavfi":
+    config = live.Config(
+      source="lavfi:testsrc=size=16x16:rate=25:duration=1",
+      height=8,
+      width=8,
+      audio_rate_hz=0,
+      when_faster="wait",
+    )
+  for number in range(3):
+    push.put("pixels", np.zeros((8, 8, 3), np.uint8), number)
+  came = time.time()
+  push.close()
+  times = [float(tick[CAPTURED]) for tick in LiveSource(config).ticks()]
+  assert len(times) == {"push": 3, "lavfi": 25}[kind] and times == sorted(times)
+  assert started <= times[0] and times[-1] <= (came if kind == "push" else time.time())
 
 
 @pytest.fixture

@@ -86,6 +86,22 @@ def test_ros_2_bags(tmp_path, walk, storage):
     assert_same(one, other)
 
 
+def test_a_bag_of_ros_1_is_refused_with_the_command_that_converts_it(tmp_path, walk, monkeypatch):
+  from rosbags.convert import cli
+
+  old = robots.write_ros1(tmp_path / "old.bag", robots.walk())
+  for config in (bags.Config(path=str(old)), streams.video.Config(path=str(old))):
+    with pytest.raises(ValueError, match="bag of ROS 1") as error:
+      streams.open_rows(config)
+  words = str(error.value).split("rosbags-convert ")[1].split(",")[0].split()
+  assert words == ["--src", "old.bag", "--dst", "old"]
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr("sys.argv", ["rosbags-convert", *words])
+  assert not cli.main()
+  for one, other in zip(ticks(tmp_path / "old"), ticks(walk), strict=True):
+    assert_same(one, other)
+
+
 def test_files_of_a_bag_are_one_recording_and_other_files_are_each_one(tmp_path):
   entries = robots.walk()
   for number, part in enumerate((entries[:30], entries[30:])):

@@ -21,7 +21,7 @@ from perceiver_stream import streams
 from perceiver_stream.streams import live, live_sources, mixture
 from perceiver_stream.streams.damage import Ledger
 from perceiver_stream.streams.live_buffer import EndOfSource
-from perceiver_stream.streams.live_reader import Reader
+from perceiver_stream.streams.live_reader import Lag, Reader
 from perceiver_stream.streams.live_sampler import Sampler, Shown
 from perceiver_stream.utils.addresses import hidden
 
@@ -381,3 +381,11 @@ def test_one_source_is_one_row():
 def test_wrong_fields_are_refused(field):
   with pytest.raises(ValueError, match=f"live: {next(iter(field))}="):
     live.Config(**field)
+
+
+def test_images_that_come_later_and_later_lag_and_a_clock_that_drifts_does_not():
+  lag = Lag()
+  steady = [lag.note(0.04 * n, 100 + 0.04 * n * (1 + 1e-4) + 0.005 * (n % 3)) for n in range(5000)]
+  assert 0 <= min(steady) and max(steady) < 0.02
+  slow = [lag.note(200 + 0.04 * n, 300.02 + 0.05 * n) for n in range(500)]
+  np.testing.assert_allclose(slow, 0.01 * np.arange(500), atol=0.02)

@@ -17,7 +17,7 @@ from video_files import number_of, write_video
 
 from perceiver_stream import streams
 from perceiver_stream.files import limits
-from perceiver_stream.streams import shard_writer, shards, synthetic, video
+from perceiver_stream.streams import live, shard_files, shard_writer, shards, synthetic, video
 from perceiver_stream.streams.shard_files import Layout, Shard, ShardError
 from perceiver_stream.types import ModalitySpec
 
@@ -241,6 +241,19 @@ def test_states_of_other_shards_are_refused(folder):
 def test_wrong_fields_are_refused(fields):
   with pytest.raises(ValueError, match=f"{next(iter(fields))}="):
     shards.Config(path="a", **fields)
+
+
+def test_an_index_has_no_credentials(tmp_path):
+  begin = lambda source: shard_writer._begin(  # noqa: E731
+    live.Config(source=source, max_ticks=4), tmp_path, num_parts=1, shard_ticks=4
+  )
+  for _ in range(2):  # the second continues the first
+    begin("rtsp://me:secret@camera/1")
+  text = (tmp_path / shard_files.INDEX).read_text()
+  assert "rtsp://***@camera/1" in text and "secret" not in text
+  with pytest.raises(ValueError, match=r"shards of another stream .*//[*]{3}@door") as error:
+    begin("rtsp://me:secret@door/1")
+  assert "secret" not in str(error.value)
 
 
 def test_endless_streams_and_other_streams_are_refused(folder):

@@ -143,6 +143,21 @@ def write_bag(folder, entries, storage="SQLITE3"):
   return folder
 
 
+def write_ros1(path, entries):
+  """Writes a bag of ROS 1."""
+  from rosbags.rosbag1 import Writer
+
+  old = store(ros1=True)
+  with Writer(path) as writer:
+    connections = {}
+    for topic, kind, time_ns, message in entries:
+      if topic not in connections:
+        connections[topic] = writer.add_connection(topic, kind, typestore=old)
+      data = store().cdr_to_ros1(store().serialize_cdr(message, kind), kind)
+      writer.write(connections[topic], time_ns, bytes(data))
+  return path
+
+
 def video_messages(num, codec="libx264", gop=5, **options):
   """Returns the frames of a video in Annex B, one by one, without B frames."""
   context = av.CodecContext.create(codec, "w")

@@ -4,9 +4,9 @@ import json
 import pytest
 from training_fakes import make_config
 
-from perceiver_stream import zoo
+from perceiver_stream import streams, zoo
 from perceiver_stream.files.codec import from_dict, to_dict
-from perceiver_stream.streams import synthetic
+from perceiver_stream.streams import live, synthetic
 from perceiver_stream.training import flags
 from perceiver_stream.training.config import (
   CHANGEABLE,
@@ -91,6 +91,19 @@ def test_differences_name_the_keys_and_leave_out_what_may_change(config):
     "optimizer.b1: 0.9 -> 0.5",
   ]
   assert logged_changes(to_dict(config), to_dict(other)) == {}
+
+
+def test_files_have_no_credentials_and_a_run_is_resumed_with_them(config):
+  config.stream = live.Config(source="rtsp://me:secret@camera/1?token=pin")
+  text = to_json(config)
+  assert "rtsp://***@camera/1?***" in text and "secret" not in text and "pin" not in text
+  assert differences(json.loads(text), to_dict(config)) == []
+  assert differences(to_dict(config), to_dict(config)) == []  # of a run of an earlier version
+  other = dataclasses.replace(config, stream=live.Config(source="rtsp://me:secret@door/1"))
+  (changed,) = differences(json.loads(text), to_dict(other))
+  assert changed == "stream.source: rtsp://***@camera/1?*** -> rtsp://***@door/1"
+  with pytest.raises(ValueError, match="without its user and password, .* give the whole one"):
+    streams.open_rows(from_json(text).stream)
 
 
 @pytest.mark.parametrize("key", CHANGEABLE)

@@ -191,7 +191,10 @@ function startPage() {
     byId("fact-dropped").textContent = header.dropped + state.camera.dropped;
     const windows = header.updates + header.missed;
     byId("fact-updates").textContent = header.missed ? `${header.updates} of ${windows}` : header.updates;
-    byId("fact-updates").title = "Windows learned, of all; those that came while one was computed are left out";
+    byId("fact-updates").title =
+      header.learned_of > 1
+        ? `Images were dropped, so one window of ${header.learned_of} is learned from at most`
+        : "Windows learned, of all; those that came while one was computed are left out";
     byId("fact-loss").textContent = header.loss === null ? "–" : header.loss.toFixed(3);
     byId("learn").setAttribute("aria-pressed", header.is_learning);
     byId("learn").textContent = header.is_learning ? "Learning" : "Learn";
@@ -332,7 +335,7 @@ function startPage() {
     const box = byId("overlay").getBoundingClientRect();
     const far = (point) => Math.hypot((point.x - x) * box.width, (point.y - y) * box.height);
     const near = state.header.points.filter((point) => far(point) < 14).sort((a, b) => far(a) - far(b))[0];
-    send(near ? { do: "drop", id: near.id } : { do: "track", x, y });
+    send(near ? { do: "drop", id: near.id } : { do: "track", x, y, tick: state.header.tick });
   }
 
   byId("overlay").onclick = (event) => {
