@@ -22,6 +22,17 @@ from perceiver_stream.utils.opencv import opencv
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDTH, HEIGHT = 240, 240  # of the camera's video
+# Centre of the orange square in the newest input, in pixels, and the tracked point.
+CENTRE = """(() => {
+  const {shape: [height, width], data} = live.arrays.input;
+  let [x, y, n] = [0, 0, 0];
+  for (let i = 0; i < height * width; i++) {
+    if (data[3 * i] - data[3 * i + 2] > 60) { x += i % width + .5; y += Math.floor(i / width) + .5; n += 1; }
+  }
+  const point = live.header.points[0];
+  return {x: x / n, y: y / n, tick: live.header.tick,
+          point: point ? [width * point.x, height * point.y] : null};
+})()"""
 
 
 def find() -> str | None:

@@ -19,6 +19,8 @@ import time
 import chromium
 from common import cpu_s
 
+SIDE = 64  # of the default model's images
+
 
 def measure(page: chromium.Page, server: int, seconds: float) -> str:
   """Returns a row of the table: delays, rate, CPU share, dropped images, updates."""
@@ -68,7 +70,8 @@ def main() -> None:
         page.wait_for("globalThis.live && live.facts", args.warm_s)
         page.click("#camera")
         page.wait_for("live.ticks > 20", args.warm_s)
-        page.click("#overlay", 0.66, 0.5)
+        centre = page.evaluate(chromium.CENTRE)
+        page.click("#overlay", centre["x"] / SIDE, centre["y"] / SIDE)
         if page.evaluate("live.facts.can_learn"):
           page.wait_for("live.header.updates > 2", args.warm_s)
         print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

@@ -19,18 +19,6 @@ extras.need("fastapi", "uvicorn", "websockets")
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
 import chromium  # noqa: E402
 
-# Centre of the orange square in the newest input, in pixels, and the tracked point.
-CENTRE = """(() => {
-  const {shape: [height, width], data} = live.arrays.input;
-  let [x, y, n] = [0, 0, 0];
-  for (let i = 0; i < height * width; i++) {
-    if (data[3 * i] - data[3 * i + 2] > 60) { x += i % width + .5; y += Math.floor(i / width) + .5; n += 1; }
-  }
-  const point = live.header.points[0];
-  return {x: x / n, y: y / n, tick: live.header.tick,
-          point: point ? [width * point.x, height * point.y] : null};
-})()"""
-
 # Two clicks before the camera is open, of which the first image cannot be encoded.
 START = """(() => {
   const [devices, {toBlob}] = [navigator.mediaDevices, HTMLCanvasElement.prototype];
@@ -79,13 +67,13 @@ def test_frames_flow_and_a_clicked_point_stays_on_a_moving_thing(address, tmp_pa
     page.evaluate(START)
     page.wait_for("live.ticks > 5", 300)
     assert page.evaluate("opened") == 1
-    centre = page.evaluate(CENTRE)
+    centre = page.evaluate(chromium.CENTRE)
     page.click("#overlay", centre["x"] / 64, centre["y"] / 64)
     page.wait_for("live.header.points.length")
     start = page.evaluate("live.header.tick")
     for ticks in (1, 50, 100):
       page.wait_for(f"live.header.tick >= {start + ticks}")
-      found = page.evaluate(CENTRE)
+      found = page.evaluate(chromium.CENTRE)
       assert max(abs(found["point"][0] - found["x"]), abs(found["point"][1] - found["y"])) < 3
     page.click("#points button")
     page.wait_for("!live.header.points.length")
