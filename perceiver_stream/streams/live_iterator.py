@@ -138,7 +138,7 @@ class LiveIterator(grain.DatasetIterator):
 
   @property
   def arrived_s(self) -> float:
-    """When the newest tick's image came, see `LiveTick`; NaN before the first."""
+    """Arrival of the newest tick's image, see `LiveTick`; NaN before the first."""
     return math.nan if self._newest is None else self._newest.arrived_s
 
   def __next__(self) -> dict[str, Any]:

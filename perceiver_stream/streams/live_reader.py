@@ -27,7 +27,7 @@ _LONGEST_WAIT_S = 30.0  # between two attempts to connect
 
 
 class Lag:
-  """How much later than the quickest ones the images of a source come.
+  """Measures the lag of images: the time by which they come later than the quickest ones.
 
   The images of a source that is read too slowly, or sent too slowly, come later and later. Clocks that
   differ by up to `DRIFT` do not count.
