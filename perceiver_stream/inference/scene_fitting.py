@@ -58,7 +58,7 @@ class Fitted(NamedTuple):
 
 
 class _Parameters(NamedTuple):
-  """Logarithms of inverse depth on a grid, and twists of `T_before_frame`."""
+  """Logarithms of inverse depth on a grid, and twists of `T_before_frame` in units of a step."""
 
   log_inverse: Float[Array, "T h w"]
   twists: Float[Array, "t 6"]
@@ -87,12 +87,14 @@ def fit(
   camera = jnp.broadcast_to(jnp.asarray(intrinsics, jnp.float32), (count - 1, 4))
   grid = (count, -(-height // c.cell), -(-width // c.cell))
   parameters = _Parameters(jnp.zeros(grid), jnp.zeros((count - 1, 6)))
-  rates = _Parameters(*map(optax.adam, (c.depth_rate, c.motion_rate)))
-  optimizer = optax.multi_transform(rates._asdict(), _Parameters(*_Parameters._fields))  # type: ignore[arg-type]
+  optimizer = optax.adam(c.depth_rate)  # its steps do not depend on the scale of a parameter
+
+  def motions_of(p: _Parameters) -> Array:
+    return lie.se3_exp(c.motion_rate / c.depth_rate * p.twists)
 
   def objective(p: _Parameters) -> tuple[Array, Array]:
     inverse = inverse_depth(p.log_inverse, height, width, c.cell)
-    error = photometric_error(images, 1 / inverse, lie.se3_exp(p.twists), camera)
+    error = photometric_error(images, 1 / inverse, motions_of(p), camera)
     smooth = photometric.edge_aware_smoothness(inverse, images)
     scale = jnp.square(jnp.mean(p.log_inverse))
     return error + c.smoothness * smooth + c.scale_weight * scale, error
@@ -107,7 +109,7 @@ def fit(
   run = jax.jit(lambda p: jax.lax.scan(step, (p, optimizer.init(p)), None, length=c.steps))
   (found, _), errors = run(parameters)
   depth = 1 / inverse_depth(found.log_inverse, height, width, c.cell)
-  motions = np.asarray(lie.se3_exp(found.twists), np.float64)
+  motions = np.asarray(motions_of(found), np.float64)
   poses = [np.eye(4)]
   for motion in motions:
     poses.append(poses[-1] @ motion)
