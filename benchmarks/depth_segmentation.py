@@ -138,7 +138,7 @@ def _ious(truth: np.ndarray, found: np.ndarray, present: Sequence[int]) -> np.nd
 
 
 def main(argv: list[str] | None = None) -> None:
-  more = {"seeds": 3, "scenes": 1600, "tests": 240, "steps": 800}
+  more = {"seeds": 3, "scenes": 320, "tests": 96, "steps": 300}
   options = common.arguments_of(argv, __doc__ or "", globals(), more)
   about = common.machine()
   seeds, count, tests = options.seeds, options.scenes, options.tests

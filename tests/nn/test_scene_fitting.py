@@ -6,7 +6,7 @@ import pytest
 
 from perceiver_stream import streams
 from perceiver_stream.evaluation import visual_odometry
-from perceiver_stream.inference import scene_fitting
+from perceiver_stream.nn.geometry import scene_fitting
 from perceiver_stream.streams import rooms
 
 SIZE = {"height": 32, "width": 48}
