@@ -18,6 +18,7 @@ import grain
 from perceiver_stream.streams import (
   bags,
   balls,
+  countdown,
   images,
   lerobot,
   live,
@@ -49,6 +50,7 @@ STREAMS = (
   balls,
   maze,
   pulses,
+  countdown,
   rooms,
   live,
   bags,

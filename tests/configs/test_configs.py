@@ -13,6 +13,7 @@ from perceiver_stream.training.flags import config_files
 
 FILES = config_files()
 VARIANTS = {name: tuple(family.variants) for name, family in zoo.FAMILIES.items()} | {
+  "active": ("nano", "adaptive", "control"),
   "autoencoder": ("nano", "tiny", "shards", "kinetics"),
   "brave": ("nano", "tiny"),
   "flow": ("nano", "tiny", "published"),
@@ -48,6 +49,7 @@ VARIANTS = {name: tuple(family.variants) for name, family in zoo.FAMILIES.items(
   "vjepa": ("nano", "tiny"),
 }
 SCORED = dict.fromkeys(zoo.FAMILIES, {"pixels@1"}) | {
+  "active": {"cost@0"},
   "autoencoder": {"audio@0", "pixels@0"},
   "brave": {"views@0"},
   "flow": {"flow@0"},

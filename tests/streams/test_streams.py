@@ -24,6 +24,7 @@ from perceiver_stream import streams
 from perceiver_stream.streams import (
   bags,
   balls,
+  countdown,
   images,
   lerobot,
   live,
@@ -42,7 +43,14 @@ from perceiver_stream.streams import (
 from perceiver_stream.utils.optional import require
 
 SIMULATORS = ("vizdoom", "mujoco")  # slow to start, and in an extra
-SILENT = (images.Config, tfrecord.Config, balls.Config, maze.Config, rooms.Config)
+SILENT = (
+  images.Config,
+  tfrecord.Config,
+  balls.Config,
+  countdown.Config,
+  maze.Config,
+  rooms.Config,
+)
 # Their position is a time: a state does not lead back to the same tick, so the tests of exact
 # resumption do not apply; test_live.py and test_push.py have those that do.
 LIVE = ("live",)
@@ -81,6 +89,7 @@ def configs(tmp_path_factory):
     "lerobot": lerobot.Config(path=str(folder / "lerobot"), **BARS),
     "balls": balls.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_drift=20),
     "pulses": pulses.Config(max_ticks=25, ticks_per_recording=14),
+    "countdown": countdown.Config(max_ticks=25, ticks_per_recording=14),
     "maze": maze.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_night=20),
     "rooms": rooms.Config(
       height=24, width=32, max_ticks=25, ticks_per_recording=14, modalities=rooms.MODALITIES
