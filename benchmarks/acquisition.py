@@ -155,9 +155,9 @@ class Trainer:
 
 
 def a2mt_objective(ticks: int, prices: dict[str, tuple[float, ...]], updates: int) -> Any:
-  """Returns the objective's config: half of the updates is pretraining by masking."""
+  """Returns the objective's config: six tenths of the updates are pretraining by masking."""
   return objective.Config(
-    window=ticks, prices=prices, masking_windows=updates // 2, entropy_windows=updates
+    window=ticks, prices=prices, masking_windows=6 * updates // 10, entropy_windows=updates
   )
 
 
@@ -251,7 +251,7 @@ def page(path: pathlib.Path, tasks: Mapping[str, Task], found: Mapping[str, Foun
 
 
 def main(argv: list[str] | None = None) -> None:
-  more = {"updates": 600, "seeds": 3, "count": 256, "versions": "adaptive,control"}
+  more = {"updates": 650, "seeds": 3, "count": 256, "versions": "adaptive,control"}
   options = common.arguments_of(argv, __doc__ or "", globals(), more)
   about, tiny = common.machine(), options.tiny
   updates, seeds = (2, 1) if tiny else (options.updates, options.seeds)

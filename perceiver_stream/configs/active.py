@@ -21,7 +21,7 @@ def get_config(variant: str = "adaptive") -> ExperimentConfig:
   if variant not in ("nano", "adaptive", "control"):
     raise ValueError(f"active: variant {variant!r} is none of nano, adaptive, control.")
   model = FAMILY.variants["nano" if is_nano else "tiny"]()
-  windows = 600
+  windows = 650
   return ExperimentConfig(
     model=model,
     stream=countdown.Config(
@@ -30,7 +30,7 @@ def get_config(variant: str = "adaptive") -> ExperimentConfig:
     objective=objective.Config(
       window=model.num_ticks,
       prices={"clock": (CLOCK,), "pixels": PRICES},
-      masking_windows=1 if is_nano else windows // 2,
+      masking_windows=1 if is_nano else 6 * windows // 10,
       entropy_windows=windows,
     ),
     optimizer=OptimizerConfig(

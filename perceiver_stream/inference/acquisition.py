@@ -1,4 +1,4 @@
-"""What an agent buys, what it gets for it, and what simpler strategies get.
+"""Purchases of an agent (`models.a2mt`) and their outcome, beside simpler strategies.
 
 All strategies use the same trained prediction, so that only the choice of what to observe differs:
 
@@ -87,9 +87,9 @@ class Strategies:
   def __init__(self, agent: Agent, params: PyTree, prices: Mapping[str, float], *, seed: int = 0):
     self.agent = agent
     self._set(params, prices, seed)
-    self._decide = jax.jit(lambda *x: _run(agent, *x, preferred))
-    self._play = jax.jit(lambda *x, table: _run(agent, *x, lambda t, key, heads: table[t]))
-    self._doubt = jax.jit(lambda *x, least: _run(agent, *x, _doubtful(least)))
+    self._decide = jax.jit(lambda *x: _run(agent, preferred, *x))
+    self._play = jax.jit(lambda *x, table: _run(agent, lambda t, key, heads: table[t], *x))
+    self._doubt = jax.jit(lambda *x, least: _run(agent, _doubtful(least), *x))
 
   def changed(self, params: PyTree, prices: Mapping[str, float], *, seed: int = 0) -> "Strategies":
     """Returns the strategies with other parameters and prices, and the same compiled programs."""
@@ -198,12 +198,12 @@ def compare(
 
 def _run(
   agent: Agent,
+  choose: Callable[[Array, Array, Heads], Array],
   params: PyTree,
   values: dict[str, Array],
   valid: Array,
   prices: Array,
   labels: Array,
-  choose: Callable[[Array, Array, Heads], Array],
 ) -> tuple[Array, Array, Array, Array]:
   each = jnp.broadcast_to(jnp.asarray(prices), (labels.shape[0], prices.shape[0]))
   done: Rollout = agent.rollout(params, values, valid, each, choose, jax.random.key(0))

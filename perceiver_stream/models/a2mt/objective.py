@@ -54,7 +54,7 @@ class Config:
   prices: dict[str, tuple[float, ...]] = field(default_factory=dict)
   masking_windows: int = 400
   masking_share: float = 0.25
-  entropy_weight: float = 0.01
+  entropy_weight: float = 0.05
   entropy_windows: int = 0
   value_weight: float = 0.5
   return_decay: float = 0.95
