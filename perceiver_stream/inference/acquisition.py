@@ -24,8 +24,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_stream.models.a2mt import Agent, Heads, Rollout, preferred
-from perceiver_stream.models.a2mt.objective import rewards_of
-from perceiver_stream.nn.losses.contrastive import cross_entropy
+from perceiver_stream.models.a2mt.objective import label_errors, rewards_of
 from perceiver_stream.streams.acquisition import Episode
 
 Schedule = Bool[np.ndarray, "T M"]
@@ -208,7 +207,7 @@ def _run(
   each = jnp.broadcast_to(jnp.asarray(prices), (labels.shape[0], prices.shape[0]))
   done: Rollout = agent.rollout(params, values, valid, each, choose, jax.random.key(0))
   scores = done.heads.scores[-1]
-  returns = jnp.sum(rewards_of(done, each, cross_entropy(scores, labels)), axis=0)
+  returns = jnp.sum(rewards_of(done, each, label_errors(done, labels)), axis=0)
   return returns, jnp.argmax(scores, axis=-1) == labels, done.acquired, scores
 
 

@@ -133,7 +133,7 @@ class PaidAcquisition(Objective):
 
     seen = {name: window[name] for name in self.agent.names}
     done = self.agent.rollout(params, seen, valid, prices, choose, act_key)
-    error = cross_entropy(done.heads.scores[-1], label)
+    error = label_errors(done, label)
     rewards, acting = rewards_of(done, prices, error), counted & ~masked
     parts = self._actor_critic(done, rewards, acting)
     loss = mean_where(error, counted) + parts.policy + c.value_weight * parts.value
@@ -166,6 +166,11 @@ class PaidAcquisition(Objective):
     nothing = {"equal_scores": jnp.full(cost.shape, np.log(self.model.config.num_classes))}
     scores = {str(ScoreKey("cost", 0)): Score(cost, nothing, acting[None])}
     return Aux(*jax.lax.stop_gradient((after, scores, {})))
+
+
+def label_errors(done: Rollout, labels: Int[Array, " B"]) -> Float[Array, " B"]:
+  """Returns -log p(label) after the last tick."""
+  return cross_entropy(done.heads.scores[-1], labels)
 
 
 def rewards_of(
