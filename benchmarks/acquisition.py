@@ -34,7 +34,7 @@ from perceiver_stream.training import objectives
 from perceiver_stream.training.objectives.base import mean_where
 from perceiver_stream.types import IS_FIRST, valid_key
 
-ROWS, TICKS, SHOWN = 64, 12, 12
+ROWS, TICKS, SHOWN = 64, 16, 12
 PRICES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 CLOCK = 0.01
 SIDE, RATE, AUDIO_RATE = 32, 12.5, 8000  # of clips
@@ -155,10 +155,8 @@ class Trainer:
 
 
 def a2mt_objective(ticks: int, prices: dict[str, tuple[float, ...]], updates: int) -> Any:
-  """Returns the objective's config: six tenths of the updates are pretraining by masking."""
-  return objective.Config(
-    window=ticks, prices=prices, masking_windows=6 * updates // 10, entropy_windows=updates
-  )
+  """Returns the objective's config: 35 % of the updates are pretraining by masking."""
+  return objective.Config(window=ticks, prices=prices, masking_windows=35 * updates // 100)
 
 
 Found = dict[tuple[float, str], list[acquisition.Outcome]]
@@ -251,7 +249,7 @@ def page(path: pathlib.Path, tasks: Mapping[str, Task], found: Mapping[str, Foun
 
 
 def main(argv: list[str] | None = None) -> None:
-  more = {"updates": 650, "seeds": 3, "count": 256, "versions": "adaptive,control"}
+  more = {"updates": 700, "seeds": 3, "count": 256, "versions": "adaptive,control"}
   options = common.arguments_of(argv, __doc__ or "", globals(), more)
   about, tiny = common.machine(), options.tiny
   updates, seeds = (2, 1) if tiny else (options.updates, options.seeds)

@@ -21,17 +21,14 @@ def get_config(variant: str = "adaptive") -> ExperimentConfig:
   if variant not in ("nano", "adaptive", "control"):
     raise ValueError(f"active: variant {variant!r} is none of nano, adaptive, control.")
   model = FAMILY.variants["nano" if is_nano else "tiny"]()
-  windows = 650
+  windows = 700
   return ExperimentConfig(
     model=model,
-    stream=countdown.Config(
-      ticks_per_recording=model.num_ticks, random_zeros=variant != "control", most_zeros=2
-    ),
+    stream=countdown.Config(ticks_per_recording=model.num_ticks, random_zeros=variant != "control"),
     objective=objective.Config(
       window=model.num_ticks,
       prices={"clock": (CLOCK,), "pixels": PRICES},
-      masking_windows=1 if is_nano else 6 * windows // 10,
-      entropy_windows=windows,
+      masking_windows=1 if is_nano else 35 * windows // 100,
     ),
     optimizer=OptimizerConfig(
       learning_rate=6e-3, schedule="cosine", warmup_steps=50, decay_steps=windows

@@ -1,9 +1,8 @@
 """A2MT's objective: each window of every row is an episode in which an agent pays for what it observes.
 
-For the first `masking_windows` windows modalities are acquired at random, each row at its own rate (1 - u²,
-u uniform) and for nothing: pretraining by masking, so that the prediction bears sparse inputs. After it, actor-critic
-learning of the policy in all rows but a share that stays random: a policy that buys nothing would
-otherwise never again see what it could buy. The prediction is always trained, on what was acquired.
+For the first `masking_windows` windows modalities are acquired at random, each row at its own uniform rate
+and for nothing: pretraining by masking, so that the prediction bears sparse inputs. After it, actor-critic
+learning of the policy. The prediction is always trained, on what was acquired.
 
 The label of an episode is that of its last tick. Rows that start another recording later than at their
 first tick do not count.
@@ -43,19 +42,15 @@ class Config:
     window: Ticks of an episode.
     prices: Prices of a tick of each modality, nats; each row draws one of its list.
     masking_windows: Windows of pretraining by masking.
-    masking_share: Share of the rows that stay random after it.
-    entropy_weight: Of the policy's entropy, at the start.
-    entropy_windows: Windows in which it falls to a tenth; 0 keeps it constant.
+    entropy_weight: Of the policy's entropy.
     value_weight: Of the value's loss.
     return_decay: λ of the returns.
   """
 
   window: int = 16
   prices: dict[str, tuple[float, ...]] = field(default_factory=dict)
-  masking_windows: int = 400
-  masking_share: float = 0.25
-  entropy_weight: float = 0.05
-  entropy_windows: int = 0
+  masking_windows: int = 245
+  entropy_weight: float = 0.01
   value_weight: float = 0.5
   return_decay: float = 0.95
 
@@ -65,12 +60,10 @@ class Config:
     for name, prices in self.prices.items():
       if not prices or not all(0 <= price < np.inf for price in prices):
         raise ValueError(f"a2mt: prices of '{name}' are {prices}; list one or more of 0 or more.")
-    shares = self.return_decay, self.masking_share
-    if min(shares) < 0 or max(shares) > 1 or min(self.masking_windows, self.entropy_windows) < 0:
+    if not 0 <= self.return_decay <= 1 or self.masking_windows < 0:
       raise ValueError(
-        f"a2mt: return_decay={self.return_decay} and masking_share={self.masking_share} must be 0 to "
-        f"1, masking_windows={self.masking_windows} and entropy_windows={self.entropy_windows} 0 or "
-        f"more."
+        f"a2mt: return_decay={self.return_decay} must be 0 to 1, and masking_windows="
+        f"{self.masking_windows} 0 or more."
       )
 
 
@@ -122,14 +115,13 @@ class PaidAcquisition(Objective):
     c, (price_key, act_key, mask_key) = self.config, jax.random.split(rng, 3)
     counted, label = whole_rows(window, (LABEL,)), jnp.asarray(window[LABEL])[-1]
     valid = jnp.stack([flag(window, n) for n in self.agent.names], axis=-1)
-    rows = label.shape[0]
-    masked = (state < c.masking_windows) | (jnp.arange(rows) < round(c.masking_share * rows))
-    prices = self._draw_prices(price_key, rows)
-    rates = 1 - jnp.square(jax.random.uniform(mask_key, label.shape))
+    masked = state < c.masking_windows
+    prices = self._draw_prices(price_key, label.shape[0])
+    rates = jax.random.uniform(mask_key, label.shape)
 
     def choose(tick: Array, key: Array, heads: Heads) -> Array:
       at_random = jax.random.bernoulli(key, rates[:, None], heads.logits.shape)
-      return jnp.where(masked[:, None], at_random, sampled(tick, key, heads))
+      return jnp.where(masked, at_random, sampled(tick, key, heads))
 
     seen = {name: window[name] for name in self.agent.names}
     done = self.agent.rollout(params, seen, valid, prices, choose, act_key)
@@ -137,7 +129,7 @@ class PaidAcquisition(Objective):
     rewards, acting = rewards_of(done, prices, error), counted & ~masked
     parts = self._actor_critic(done, rewards, acting)
     loss = mean_where(error, counted) + parts.policy + c.value_weight * parts.value
-    loss -= self._entropy_weight(state) * parts.entropy
+    loss -= c.entropy_weight * parts.entropy
     return loss, self._aux(state + 1, rewards, acting)
 
   def _actor_critic(
@@ -151,13 +143,6 @@ class PaidAcquisition(Objective):
     lists = [jnp.asarray(self.config.prices[name]) for name in self.agent.names]
     drawn = [jax.random.choice(k, x, (rows,)) for k, x in zip(keys, lists, strict=True)]
     return jnp.stack(drawn, axis=1)
-
-  def _entropy_weight(self, state: Int[Array, ""]) -> Float[Array, ""]:
-    c = self.config
-    if not c.entropy_windows:
-      return jnp.asarray(c.entropy_weight)
-    share = jnp.clip((state - c.masking_windows).astype(jnp.float32) / c.entropy_windows, 0, 1)
-    return c.entropy_weight * 0.1**share
 
   def _aux(
     self, after: Int[Array, ""], rewards: Float[Array, "T B"], acting: Bool[Array, " B"]

@@ -25,8 +25,8 @@ def nano() -> Config:
 
 
 def tiny() -> Config:
-  """Returns the sizes of the miniature: episodes of 12 ticks of `streams.countdown`."""
-  return Config(modalities=_countdown(), num_ticks=12)
+  """Returns the sizes of the miniature: episodes of 16 ticks of `streams.countdown`."""
+  return Config(modalities=_countdown(), num_ticks=16)
 
 
 def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
