@@ -97,7 +97,7 @@ parity: $(VENV)/.dev ## Compare with the Hugging Face port (installs torch)
 	PERCEIVER_STREAM_REQUIRED_EXTRAS=parity $(BIN)/python -m pytest tests/zoo/test_parity.py
 
 bench: $(VENV)/.dev ## Measure time, memory and frames per second on this machine
-	@for script in $$(ls benchmarks/*.py | grep -v /soak_); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $$(ls benchmarks/*.py | grep -v -e /soak_ -e /live_soak); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove builds and caches (keeps $(VENV), media and runs)
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

@@ -45,14 +45,16 @@ class Task(NamedTuple):
 
   Attributes:
     model: Config of the agent.
-    train: Episodes to learn and to choose schedules from.
-    held_out: Other episodes.
+    train: Episodes to learn from.
+    choosing: Others, to choose schedules from.
+    held_out: Others, to score on.
     oracle: The best purchases of `held_out`, if they are known.
     priced: Modalities whose price varies; others cost `CLOCK`.
   """
 
   model: a2mt.Config
   train: acquisition.Episodes
+  choosing: acquisition.Episodes
   held_out: acquisition.Episodes
   oracle: np.ndarray | None
   priced: tuple[str, ...]
@@ -64,11 +66,11 @@ def miniature(version: str, count: int, ticks: int) -> Task:
   model = dataclasses.replace(experiment.model, num_ticks=ticks)
   names = tuple(model.modalities)
   parts = []
-  for seed, number in ((1, 4 * count), (2, count)):
+  for seed, number in ((1, 4 * count), (3, 24), (2, count)):
     config = dataclasses.replace(experiment.stream, seed=seed, ticks_per_recording=ticks)
     found = itertools.islice(episodes(iter(streams.open_rows(config)[0]), names, ticks), number)
     parts.append(acquisition.stacked(list(found), names))
-  oracle = np.zeros_like(parts[1].valid)
+  oracle = np.zeros_like(parts[-1].valid)
   for row in range(count):
     oracle[countdown.Countdown(config, 0, row).zeros[-1], row, names.index("pixels")] = True
   return Task(model, *parts, oracle, ("pixels",))
@@ -81,32 +83,34 @@ def clips(path: str, ticks: int) -> Task:
     ValueError: There are fewer than two with sound.
   """
   files = [p for p in sorted(pathlib.Path(path).iterdir()) if p.suffix in (".mp4", ".mkv", ".avi")]
-  if len(files) < 2:
-    raise ValueError(f"{path}: {len(files)} videos; give a folder with two or more, with sound.")
-  early: list[Episode] = []
-  late: list[Episode] = []
-  for label, file in enumerate(files):
+  parts: list[list[Episode]] = [[], [], []]
+  label = 0
+  for file in files:
     config = video.Config(
       path=str(file), height=SIDE, width=SIDE, rate_hz=RATE, audio_rate_hz=AUDIO_RATE
     )
     read = [t | {"label": label} for t in streams.open_rows(config)[0]]
-    cut = round(0.6 * len(read))
-    for part, kept in ((read[:cut], early), (read[cut:], late)):
-      for start in range(len(part) - ticks + 1):
-        window = [t | {IS_FIRST: i == 0} for i, t in enumerate(part[start : start + ticks])]
+    if not any(t.get(valid_key("audio"), True) for t in read):
+      continue
+    cuts = [round(share * len(read)) for share in (0, 0.5, 0.6, 1)]
+    for first, last, kept in zip(cuts, cuts[1:], parts, strict=False):
+      for start in range(first, last - ticks + 1):
+        window = [t | {IS_FIRST: i == 0} for i, t in enumerate(read[start : start + ticks])]
         kept += episodes(window, ("audio", "pixels"), ticks)
+    label += 1
+  if label < 2:
+    raise ValueError(f"{path}: {label} videos with sound; give a folder with two or more.")
   model = a2mt.Config(
     modalities={
       "audio": audio.Config(num_samples=int(AUDIO_RATE / RATE), rate_hz=float(AUDIO_RATE)),
       "pixels": pixels.Config(height=SIDE, width=SIDE, patch=16, rate_hz=RATE, motion_levels=1),
     },
-    num_classes=len(files),
+    num_classes=label,
     num_ticks=ticks,
   )
   names = tuple(model.modalities)
-  return Task(
-    model, acquisition.stacked(early, names), acquisition.stacked(late, names), None, names
-  )
+  train, choosing, held_out = (acquisition.stacked(part, names) for part in parts)
+  return Task(model, train, choosing, held_out, None, names)
 
 
 class Trainer:
@@ -167,7 +171,7 @@ class Outcomes:
 
   def __init__(self, version: str, task: Task, updates: int, prices: Sequence[float]):
     self.version, self.task, self.prices = version, task, prices
-    self.trainer, self.choosing = Trainer(task, updates), _some(task.train, 24)
+    self.trainer, self.choosing = Trainer(task, updates), _some(task.choosing, 24)
     self.strategies: acquisition.Strategies | None = None
     self.found: Found = {}
 

@@ -34,6 +34,15 @@ CENTRE = """(() => {
           point: point ? [width * point.x, height * point.y] : null};
 })()"""
 
+# A click on that centre, in one task of the page, so that no newer image comes in between.
+CLICK_CENTRE = f"""(() => {{
+  const {{x, y}} = {CENTRE}, overlay = document.querySelector("#overlay");
+  const box = overlay.getBoundingClientRect(), [height, width] = live.arrays.input.shape;
+  const clientX = box.left + x / width * box.width, clientY = box.top + y / height * box.height;
+  overlay.dispatchEvent(new MouseEvent("click", {{bubbles: true, clientX, clientY}}));
+  return true;
+}})()"""
+
 
 def find() -> str | None:
   """Returns the path of a Chromium, or None."""

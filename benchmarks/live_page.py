@@ -70,8 +70,7 @@ def main() -> None:
         page.wait_for("globalThis.live && live.facts", args.warm_s)
         page.click("#camera")
         page.wait_for("live.ticks > 20", args.warm_s)
-        centre = page.evaluate(chromium.CENTRE)
-        page.click("#overlay", centre["x"] / SIDE, centre["y"] / SIDE)
+        page.evaluate(chromium.CLICK_CENTRE)
         if page.evaluate("live.facts.can_learn"):
           page.wait_for("live.header.updates > 2", args.warm_s)
         print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

@@ -141,8 +141,8 @@ class Watch:
           f"{used:.0f}",
           f"{100 * (used / reference - 1):+.1f} %",
           f"{resident:.0f}",
-          f"{1000 * statistics.median(some):.0f}",
-          f"{1000 * some[int(0.95 * len(some))]:.0f}",
+          f"{1000 * statistics.median(some):.0f}" if some else "none",
+          f"{1000 * some[int(0.95 * len(some))]:.0f}" if some else "none",
           f"{len(some) / (60 * every):.1f}",
         )
       )
@@ -151,6 +151,7 @@ class Watch:
   def _memory_at(self, second: float) -> tuple[float, float]:
     """Returns the medians of both kinds of memory in the ten seconds before."""
     some = [sample[1:] for sample in self.memory if second - 10 <= sample[0] <= second]
+    some = some or [sample[1:] for sample in self.memory if sample[0] <= second][-1:]
     own, resident = map(statistics.median, zip(*some, strict=True))
     return own, resident
 

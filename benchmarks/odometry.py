@@ -6,6 +6,7 @@
 Rooms of `streams.rooms` at 64 x 64 that no config trains on, one path of 120 ticks in each. The
 essential matrix gets the true length of every step, and its threshold is swept; PnP and direct
 alignment get the true depth. `--models` are folders of runs, comma separated; they get images only.
+`--untrained` are configs of which the random start is scored.
 A second table replaces a fifth of the target before alignment, at 96 x 128.
 """
 
@@ -19,13 +20,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_stream import streams
+from perceiver_stream import streams, training, zoo
 from perceiver_stream.evaluation import visual_odometry as vo
 from perceiver_stream.evaluation.metrics import depth, drift, trajectory
 from perceiver_stream.evaluation.metrics.base import nanmean
-from perceiver_stream.inference.odometry import Odometry, load_odometer
+
+from perceiver_stream.inference.odometry import Odometry, as_odometry, load_odometer
 from perceiver_stream.nn.geometry import alignment
 from perceiver_stream.streams import rooms
+from perceiver_stream.training import objectives
+from perceiver_stream.training.objectives.readout_base import ReadoutLearner
+from perceiver_stream.training.parts import fit
 
 SEED = 10**6  # of rooms that no config trains on
 SIDE = 64
@@ -201,6 +206,16 @@ def odometry(methods: dict[str, Method], paths: list[Path]) -> common.Table:
   return common.Table("Visual odometry in held-out rooms", COLUMNS, rows, note)
 
 
+def untrained(name: str) -> Odometry:
+  """Returns the random start of an experiment of `ego_motion`, such as "rooms:tiny_odometry"."""
+  config = training.load_config(name)
+  model = zoo.build(fit(config.model, streams.specs(config.stream)))
+  objective: Any = objectives.make(model, config.objective)
+  start = objective.init_params(jax.random.key(config.seed), zoo.loading.blank_tick(model))
+  own, readout = objective.learner.split(start)
+  return as_odometry(ReadoutLearner(model, own, objective.learner.readout), readout)
+
+
 def depths(models: dict[str, Odometry], paths: list[Path]) -> common.Table:
   """Returns AbsRel and delta1 after median scaling of each image, beside predictors without input."""
   train = streams.open_rows(
@@ -266,7 +281,7 @@ def replaced(paths: list[Path], num: int, estimators: tuple[str, ...]) -> common
 
 
 def main(argv: list[str] | None = None) -> None:
-  more = {"models": "", "rooms": 6, "ticks": 120, "pairs": 24}
+  more = {"models": "", "untrained": "", "rooms": 6, "ticks": 120, "pairs": 24}
   options = common.arguments_of(argv, __doc__ or "", globals(), more)
   about = common.machine()
   num, ticks = (1, 6) if options.tiny else (options.rooms, options.ticks)
@@ -278,6 +293,7 @@ def main(argv: list[str] | None = None) -> None:
   models = {
     pathlib.Path(name).name: load_odometer(name) for name in options.models.split(",") if name
   }
+  models |= {f"{name}, untrained": untrained(name) for name in options.untrained.split(",") if name}
   methods = baselines(thresholds, estimators) | {n: by_model(m) for n, m in models.items()}
   tables = [odometry(methods, paths), depths(models, paths)]
   compared = estimators if options.tiny else ESTIMATORS

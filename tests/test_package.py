@@ -113,6 +113,7 @@ def test_metadata_names_licence_python_and_extras(built: pathlib.Path) -> None:
     "live",
     "records",
     "hub",
+    "active",
     "docs",
     "dev",
   }

@@ -38,6 +38,10 @@ def main() -> None:
     if args.format == "safetensors":
       print(f"{args.output}: {pretrained.export(args.run, args.output, args.note, args.name)}")
       return
+    if args.name:
+      raise ValueError(
+        f"--name={args.name} is for --format=safetensors; export that first, and then its file."
+      )
     loaded = model_loading.load(args.run)
     export_step(
       loaded.model,

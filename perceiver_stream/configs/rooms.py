@@ -21,6 +21,13 @@ from perceiver_stream.training.objectives import ego_motion
 
 SIDES = {"nano": 16, "tiny": 64}
 DIMS = {"nano": 16, "tiny": 64}
+VARIANTS = (
+  "nano",
+  "tiny_odometry",
+  "tiny_odometry_conv",
+  "tiny_odometry_pose",
+  "tiny_odometry_conv_pose",
+)
 RECORDING = 250  # ticks in a room: ten seconds
 
 
@@ -43,6 +50,8 @@ def model_of(size: str, conv: bool) -> Any:
 
 
 def get_config(variant: str = "tiny_odometry") -> ExperimentConfig:
+  if variant not in VARIANTS:
+    raise ValueError(f"rooms: variant {variant!r} is none of {', '.join(VARIANTS)}.")
   size = "nano" if variant == "nano" else "tiny"
   stream = rooms.Config(
     height=SIDES[size],

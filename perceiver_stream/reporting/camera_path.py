@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from perceiver_stream.reporting import run_files
 from perceiver_stream.reporting.rerun_files import RerunFile
-from perceiver_stream.types import IS_FIRST
+from perceiver_stream.types import IS_FIRST, valid_key
 
 KEY = "camera@0"  # of the predictions
 MAX_TICKS = 500  # that are drawn
@@ -46,7 +46,7 @@ def line_of(
     window: As it came from the stream, `[W, B, ...]`; W = K.
   """
   line: dict[str, Any] = {"window": number, "motions": _rounded(motions[:, 0])}
-  if "camera" in window:
+  if "camera" in window and np.all(window.get(valid_key("camera"), True)):
     line["camera"] = _rounded(window["camera"][:, 0])
   if IS_FIRST in window:
     line["starts"] = np.flatnonzero(window[IS_FIRST][:, 0]).tolist()

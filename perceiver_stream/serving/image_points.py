@@ -51,13 +51,13 @@ class PointsInImages:
       ago: Ticks from that image to the newest; an image that is no longer kept is replaced by the
         oldest one.
     """
-    self._trackers.pop(slot, None)
+    self._clear(slot)
     self._started[slot] = x, y, ago
 
   def stop(self, slot: int) -> None:
     """Stops to track a point."""
     self._started.pop(slot, None)
-    self._trackers.pop(slot, None)
+    self._clear(slot)
 
   def observe(self, tick: Mapping[str, np.ndarray]) -> Points:
     """Returns the points after a tick `[1, ...]`; without a valid image they stay."""
@@ -68,7 +68,14 @@ class PointsInImages:
       self._newest = self._track()
     elif self._frames:
       self._frames.append(self._frames[-1])
+      self._started = {slot: (x, y, ago + 1) for slot, (x, y, ago) in self._started.items()}
     return self._newest
+
+  def _clear(self, slot: int) -> None:
+    """Forgets the tracker of a slot, and its position, in copies: others may read the old arrays."""
+    self._trackers.pop(slot, None)
+    self._newest = Points(*(np.copy(x) for x in self._newest))
+    self._newest.position[slot], self._newest.visible[slot] = np.nan, False
 
   def _track(self) -> Points:
     """Returns the points in the newest image."""

@@ -162,6 +162,8 @@ class OnlineLearner:
     """
     self._ticks.append((tick, before))
     self._new += 1
+    if not self.is_on:
+      self.pace.leave_out(dropped - self._dropped)
     self._dropped = dropped
     learned = self._finished()
     window = self._objective.config.window

@@ -10,6 +10,7 @@ MCAP chunks packed with zstd or lz4 need the extra `records`.
 
 import glob
 import pathlib
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -252,8 +253,8 @@ def _open(path: str, ledger: Ledger) -> BagFile:
   if start.startswith(_ROS1_MAGIC):
     raise ValueError(
       f"bags: {path} is a bag of ROS 1; convert it to ROS 2 with the tool of the package rosbags (extra "
-      f"`records`): rosbags-convert --src {place.name} --dst {place.stem}, then use the folder "
-      f"{place.stem}."
+      f"`records`): rosbags-convert --src {shlex.quote(str(place))} --dst "
+      f"{shlex.quote(str(place.with_suffix('')))}, then use that folder."
     )
   raise DamagedError(
     f"{path} is no MCAP file and no SQLite database (it starts with {start[:8]!r}). Unpack a bag "

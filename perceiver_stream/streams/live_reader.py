@@ -233,14 +233,15 @@ class _Connection:
     else:
       stated_s = stated * (exact(frame.time_base) or Fraction(0))
     self._newest_s = stated_s
-    now = time.monotonic()
+    now, at = time.monotonic(), time.time()
     self._offset.note(float(stated_s), now)
-    arrived_s = time.time() - self._lag.note(float(stated_s), now)
     sampler = self._reader.sampler_for(stated_s, self._sampler is None)
     if self._sampler is not None and sampler is not self._sampler:
       self._sampler.finish()
       self._give(is_over=True)
+      self._lag = Lag()  # the times of the source have leapt
     self._sampler = sampler
+    arrived_s = at - self._lag.note(float(stated_s), now)
     try:
       aspect, number = self._aspects.of(frame), self._reader.images
       whole = not self._is_broken

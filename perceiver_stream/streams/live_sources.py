@@ -96,10 +96,10 @@ def parse(source: str) -> Address:
   scheme = _SCHEME.match(source)
   known = _NETWORK.get(scheme[1].lower()) if scheme else None
   if known is not None:
-    if "://***@" in source:
+    if "://***@" in source or "?***" in source:
       raise ValueError(
-        f"live: source={source!r} is an address without its user and password, as configs in files have "
-        f"it; give the whole one: --config.stream.source=...."
+        f"live: source={hidden(source)!r} is an address without its user, password or query, as configs "
+        f"in files have it; give the whole one (train: --config.stream.source=...)."
       )
     protocols, form = known
     return Address(hidden(source), re.sub("^hls[+]", "", source, flags=re.I), form, protocols)

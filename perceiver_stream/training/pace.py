@@ -39,6 +39,11 @@ class Pace:
     """Starts to count; what the source dropped so far, while programs were compiled, is left out."""
     self._first = dropped
 
+  def leave_out(self, dropped: int) -> None:
+    """Leaves out images that were dropped while nothing was to be learned."""
+    if self._first is not None:
+      self._first += dropped
+
   def learns(self, *, is_busy: bool = False) -> bool:
     """Returns True if the next window is to be learned from.
 

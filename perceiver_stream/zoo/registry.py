@@ -62,8 +62,8 @@ class Registry(Generic[F]):
         return known
     kind = type(config)
     raise TypeError(
-      f"zoo: config of type {kind.__module__}.{kind.__qualname__} belongs to none of the {self._kind} "
-      f"families {sorted(self._families)}; use the config of one of them, or add a family to PACKAGES."
+      f"zoo: config of type {kind.__module__}.{kind.__qualname__} belongs to none of "
+      f"{sorted(self._families)}; use the config of one of them, or add a family to PACKAGES."
     )
 
   def build(self, name_or_config: Any) -> Any:

@@ -43,6 +43,7 @@ SCRIPTS = sorted(
     "depth_parallel_curves",
     "learning",
     "live_page",
+    "live_soak",
     "photographs",
     "zoo_parts",
   )

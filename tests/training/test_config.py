@@ -102,8 +102,10 @@ def test_files_have_no_credentials_and_a_run_is_resumed_with_them(config):
   other = dataclasses.replace(config, stream=live.Config(source="rtsp://me:secret@door/1"))
   (changed,) = differences(json.loads(text), to_dict(other))
   assert changed == "stream.source: rtsp://***@camera/1?*** -> rtsp://***@door/1"
-  with pytest.raises(ValueError, match="without its user and password, .* give the whole one"):
-    streams.open_rows(from_json(text).stream)
+  for address in ("rtsp://me:secret@camera/1", "http://camera/video?channel=2"):
+    config.stream = live.Config(source=address)
+    with pytest.raises(ValueError, match="without its user, password or query, .* give the whole"):
+      streams.open_rows(from_json(to_json(config)).stream)
 
 
 @pytest.mark.parametrize("key", CHANGEABLE)

@@ -105,7 +105,10 @@ def checked(h5py: Any, file: Any, name: str, rank: int, place: pathlib.Path) -> 
   if link is not None and found is None:
     raise limits.RefusedError(f"{place} refused: {name!r} is a link and not an array.")
   if (
-    not isinstance(found, h5py.Dataset) or len(found.shape) != rank or found.dtype.kind not in "uif"
+    not isinstance(found, h5py.Dataset)
+    or found.shape is None
+    or len(found.shape) != rank
+    or found.dtype.kind not in "uif"
   ):
     raise ValueError(f"{place} has no array {name!r} of {rank} axes of numbers.")
   plan = found.id.get_create_plist()

@@ -28,6 +28,8 @@ ABOUT = About(
 )
 FIELD_OF_VIEW_DEG = (60.0, 45.0)  # across and down; the paper's 40 is a typing error
 _MAX_BYTES = 2**30
+_MAX_ENTRIES = 10**5  # views and instances of a trajectory; released ones have 300 views
+_MAX_MESSAGE_BYTES = 2**16  # of a view or an instance
 _TRAJECTORY, _INSTANCE, _VIEW, _RENDER_PATH = 1, 2, 3, 4
 
 
@@ -85,6 +87,10 @@ def _trajectory(
       table[instance] = classes.get(wordnet, UNKNOWN)
     elif number == _VIEW:
       views.append(value)
+    if len(views) + len(table) > _MAX_ENTRIES:
+      raise limits.RefusedError(
+        f"{where} refused: a trajectory of more than {_MAX_ENTRIES} entries."
+      )
   folder, start = inside(images, name), None
   for view in views:
     frame, time, pose = _view(view, where)
@@ -103,13 +109,17 @@ def _trajectory(
 
 def _instance(data: protobuf.Value, where: str) -> tuple[int, str]:
   found = _message(data, where)
-  return int(found.get(1, 0)), protobuf.text(found.get(2, memoryview(b"")))  # type: ignore[arg-type]
+  return int(_number(found.get(1, 0), where)), protobuf.text(found.get(2, memoryview(b"")))
 
 
 def _message(data: protobuf.Value, where: str) -> dict[int, protobuf.Value]:
   """Returns the fields of a message by number, the last of each."""
   if not isinstance(data, memoryview):
     raise ValueError(f"{where}: a number where a message is expected; it is damaged.")
+  if len(data) > _MAX_MESSAGE_BYTES:
+    raise limits.RefusedError(
+      f"{where} refused: a message of {len(data)} bytes inside a trajectory."
+    )
   return dict(protobuf.fields(data, where))
 
 

@@ -126,7 +126,7 @@ def _labels(
     polygons = list(_polygons(limits.read_json(path)))
   except limits.RefusedError:
     raise
-  except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+  except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
     warn(
       f"{path} has no polygons that can be read ({error}); its image has no labels.", UserWarning
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from perceiver_stream.core import CORES, CoreConfig, GatedConfig
+from perceiver_stream.core import CORES, CoreConfig, GatedConfig, PositionedConfig
 from perceiver_stream.modalities import ModalityConfig
 from perceiver_stream.types import Size
 
@@ -37,9 +37,10 @@ class Config:
         f"a2mt: modalities {sorted(self.modalities)}, num_ticks={self.num_ticks}, num_classes="
         f"{self.num_classes}; use at least one modality, 2 ticks and 2 classes."
       )
-    if type(self.core) not in CORES:
+    allowed = [kind for kind in CORES if kind is not PositionedConfig]
+    if type(self.core) not in allowed:
       raise ValueError(
         f"a2mt: core is a {type(self.core).__name__}; use one of "
-        f"{sorted(kind.__name__ for kind in CORES)}."
+        f"{sorted(kind.__name__ for kind in allowed)}."
       )
     self.core.validate()

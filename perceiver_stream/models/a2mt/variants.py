@@ -33,11 +33,17 @@ def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
   """Returns the config with the sizes of a stream's observations.
 
   Raises:
-    ValueError: The stream lacks a modality of the agent.
+    ValueError: The stream lacks a modality of the agent, or has more classes.
   """
   missing = sorted(set(config.modalities) - set(specs))
   if missing:
     raise ValueError(f"a2mt: the stream has no {missing}; it has {sorted(specs)}.")
+  label = specs.get("label")
+  if label is not None and label.maximum >= config.num_classes:
+    raise ValueError(
+      f"a2mt: labels of the stream go to {label.maximum:g}, but num_classes={config.num_classes}; "
+      f"set model.num_classes to {label.maximum + 1:g}."
+    )
   return replace(config, modalities={n: m.fitted(specs[n]) for n, m in config.modalities.items()})
 
 

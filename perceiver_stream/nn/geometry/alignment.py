@@ -135,12 +135,15 @@ def direct(
 
 
 def pyramid(view: View, levels: int) -> Sequence[View]:
-  """Returns the views from full resolution to the coarsest; means of 2×2 pixels."""
+  """Returns the views from full resolution to the coarsest; means of 2×2 pixels, of depth of the known ones."""
   found = [view]
   while len(found) < levels and not any(size % 2 for size in found[-1].depth.shape[1:]):
     last = found[-1]
     target, source = _halve(last.target), _halve(last.source)
-    depth = _halve(last.depth[..., None])[..., 0]
+    known = (last.depth > cameras.MIN_DEPTH).astype(last.depth.dtype)
+    share = _halve(known[..., None])[..., 0]
+    total = _halve((known * last.depth)[..., None])[..., 0]
+    depth = jnp.where(share > 0, total / jnp.where(share > 0, share, 1.0), 0.0)
     found.append(View(target, source, depth, last.intrinsics / 2))
   return found
 

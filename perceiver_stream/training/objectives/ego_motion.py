@@ -45,6 +45,7 @@ from perceiver_stream.types import IS_FIRST, Observation
 SUPERVISIONS = ("warping", "pose")
 _TIE = 1e-5  # added to unwarped errors, so that a camera at rest is not masked by rounding
 OUTSIDE = 1.0  # error of a pixel outside a source: more than any other
+_MIN_DEPTH_M = 1e-3  # less is unknown
 _MIN_STEP_M = 1e-4  # shorter steps have no direction
 
 
@@ -157,7 +158,9 @@ class EgoMotion(ReadoutObjective[Odometer]):
     starts = window.get(IS_FIRST, jnp.zeros((ticks, rows), bool))
     recording = jnp.cumsum(jnp.asarray(starts).astype(jnp.int32), axis=0)
     assert features.last is not None
-    return Window(features.last, motion, recording, flag(window, "pixels")), after
+    valid = flag(window, "pixels")  # without an image the motion is that of the pair before
+    motion = motion._replace(twist=jnp.where(valid[..., None], motion.twist, 0.0))
+    return Window(features.last, motion, recording, valid), after
 
   def _scores(self, read: Window, window: Observation) -> dict[str, Score]:
     scores = {}
@@ -165,11 +168,12 @@ class EgoMotion(ReadoutObjective[Odometer]):
       truth = jnp.asarray(window["depth"])
       depth = 1 / read.motion.inverse_depth
       constant = {"constant": median_abs_rel(jnp.ones_like(depth), truth)}
-      valid = flag(window, "depth") & read.valid
+      valid = flag(window, "depth") & read.valid & jnp.any(truth > _MIN_DEPTH_M, axis=(2, 3))
       scores["depth@0"] = Score(median_abs_rel(depth, truth), constant, valid)
     if "camera" in window:
       truth, valid = true_motions(window)
-      valid = valid & read.valid
+      before = jnp.concatenate([jnp.zeros_like(read.valid[:1]), read.valid[:-1]])
+      valid = valid & read.valid & before
       rotation, direction, turned = motion_errors(read.motion.pose[1:], truth)
       moves = jnp.linalg.norm(truth[..., :3, 3], axis=-1) > _MIN_STEP_M
       scores["rotation@0"] = Score(_first(rotation), {"at_rest": _first(turned)}, valid)
@@ -277,7 +281,7 @@ def median_abs_rel(
   depth: Float[Array, "T B H W"], truth: Float[Array, "T B H W"]
 ) -> Float[Array, "T B"]:
   """Returns AbsRel of each image after scaling by medians; see `evaluation.metrics.depth`."""
-  known = truth > 1e-3
+  known = truth > _MIN_DEPTH_M
   median = lambda x: jnp.nanmedian(jnp.where(known, x, jnp.nan), axis=(2, 3), keepdims=True)  # noqa: E731
   scaled = depth * median(truth) / median(depth)
   error = jnp.where(known, jnp.abs(scaled - truth) / jnp.where(known, truth, 1.0), 0.0)
