@@ -70,10 +70,11 @@ def miniature(version: str, count: int, ticks: int) -> Task:
     config = dataclasses.replace(experiment.stream, seed=seed, ticks_per_recording=ticks)
     found = itertools.islice(episodes(iter(streams.open_rows(config)[0]), names, ticks), number)
     parts.append(acquisition.stacked(list(found), names))
-  oracle = np.zeros_like(parts[-1].valid)
+  train, choosing, held_out = parts
+  oracle = np.zeros_like(held_out.valid)
   for row in range(count):
     oracle[countdown.Countdown(config, 0, row).zeros[-1], row, names.index("pixels")] = True
-  return Task(model, *parts, oracle, ("pixels",))
+  return Task(model, train, choosing, held_out, oracle, ("pixels",))
 
 
 def clips(path: str, ticks: int) -> Task:

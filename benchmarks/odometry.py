@@ -24,13 +24,13 @@ from perceiver_stream import streams, training, zoo
 from perceiver_stream.evaluation import visual_odometry as vo
 from perceiver_stream.evaluation.metrics import depth, drift, trajectory
 from perceiver_stream.evaluation.metrics.base import nanmean
-
 from perceiver_stream.inference.odometry import Odometry, as_odometry, load_odometer
 from perceiver_stream.nn.geometry import alignment
 from perceiver_stream.streams import rooms
 from perceiver_stream.training import objectives
 from perceiver_stream.training.objectives.readout_base import ReadoutLearner
 from perceiver_stream.training.parts import fit
+from perceiver_stream.zoo.loading import blank_tick
 
 SEED = 10**6  # of rooms that no config trains on
 SIDE = 64
@@ -211,7 +211,7 @@ def untrained(name: str) -> Odometry:
   config = training.load_config(name)
   model = zoo.build(fit(config.model, streams.specs(config.stream)))
   objective: Any = objectives.make(model, config.objective)
-  start = objective.init_params(jax.random.key(config.seed), zoo.loading.blank_tick(model))
+  start = objective.init_params(jax.random.key(config.seed), blank_tick(model))
   own, readout = objective.learner.split(start)
   return as_odometry(ReadoutLearner(model, own, objective.learner.readout), readout)
 
