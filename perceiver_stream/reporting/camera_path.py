@@ -16,6 +16,7 @@ from jaxtyping import Float
 from perceiver_stream.reporting import run_files
 from perceiver_stream.reporting.rerun_files import RerunFile
 from perceiver_stream.types import IS_FIRST, valid_key
+from perceiver_stream.utils.paths import user_path
 
 KEY = "camera@0"  # of the predictions
 MAX_TICKS = 500  # that are drawn
@@ -142,4 +143,4 @@ def write_rerun(run_dir: pathlib.Path, target: str | pathlib.Path) -> pathlib.Pa
         if poses is not None:
           recording.camera(f"world/{name}", poses[tick])
           recording.line(f"world/{name}_path", poses[: tick + 1, :3, 3])
-  return pathlib.Path(target)
+  return user_path(target)
