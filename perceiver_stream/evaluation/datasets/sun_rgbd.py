@@ -80,7 +80,7 @@ def _folders(root: pathlib.Path, depth: str) -> Iterator[pathlib.Path]:
     inside.sort()
     if depth in inside and "image" in inside:
       inside.clear()
-      yield root / place
+      yield root / os.path.relpath(place, root)
 
 
 def _only(folder: pathlib.Path, pattern: str) -> pathlib.Path:
