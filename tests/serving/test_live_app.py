@@ -70,7 +70,7 @@ def test_predictions_beat_copying_after_500_ticks_and_memory_is_flat(session) ->
       last = header
       if "tick" in header:
         used.setdefault(header["tick"] // 100, resident_mb())
-  assert session.ticks == 500 and source.dropped == 0 and last["updates"] == 249
+  assert session.ticks == 500 and source.dropped == 0 and session.learner.progress.updates == 249
   for ahead in (1, 2):
     row = last["scores"][f"pixels@{ahead}"]
     assert row["model_psnr"] > row["copy_psnr"] + 1.5
