@@ -156,11 +156,22 @@ class Watch:
     return own, resident
 
 
-def watch(url: str, process: int, camera: Any) -> tuple[Watch, tuple[int, float], dict[str, Any]]:
-  """Returns what a viewer saw, the camera's count and lateness, and the server's counts, at the end."""
+def connected(url: str, tries: int = 60) -> Any:
+  """Returns a connection to the page's socket; the address is printed before the server listens."""
   from websockets.sync.client import connect
 
-  with connect(f"{url.replace('http', 'ws', 1).replace('/?', '/ws?')}", max_size=2**24) as viewer:
+  for left in reversed(range(tries)):
+    try:
+      return connect(url.replace("http", "ws", 1).replace("/?", "/ws?"), max_size=2**24)
+    except OSError:
+      if not left:
+        raise
+      time.sleep(1)
+
+
+def watch(url: str, process: int, camera: Any) -> tuple[Watch, tuple[int, float], dict[str, Any]]:
+  """Returns what a viewer saw, the camera's count and lateness, and the server's counts, at the end."""
+  with connected(url) as viewer:
     watched = Watch(process, camera.get(timeout=600))
     while not watched.is_over:
       message = viewer.recv(timeout=120)
