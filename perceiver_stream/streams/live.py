@@ -32,7 +32,7 @@ class Config(StreamConfig):
   """A live stream. Choose a `rate_hz` no higher than the source's own rate.
 
   Attributes:
-    source: `camera:0`, `/dev/video0`; `rtsp://`, `rtsps://`, `rtmp://`, `rtmps://`, `http://`,
+    source: `camera:0`, `/dev/video0`; `screen:`; `rtsp://`, `rtsps://`, `rtmp://`, `rtmps://`, `http://`,
       `https://` (also HLS playlists; `hls+https://` where the address does not show it), `udp://`,
       `srt://`, `tcp://`; `-`, standard input; `lavfi:testsrc=size=64x64:rate=25`, a test image;
       `push:NAME`, a `Push` of this process. With `+microphone:NAME` behind it the sound is that of

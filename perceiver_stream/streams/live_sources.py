@@ -22,8 +22,8 @@ from perceiver_stream.utils.addresses import hidden
 
 PUSH = "push:"
 SOURCES = (
-  "camera:0, /dev/video0, rtsp://, rtmp://, http://, https://, hls+https://, udp://, srt://, tcp://, "
-  "- (standard input), lavfi:GRAPH or push:NAME; camera:0+microphone:default for images and sound"
+  "camera:0, /dev/video0, screen:, rtsp://, rtmp://, http://, https://, hls+https://, udp://, srt://, "
+  "tcp://, - (standard input), lavfi:GRAPH or push:NAME; camera:0+microphone:default for images and sound"
 )
 _TLS = "tls,tcp,crypto,httpproxy"
 # By scheme: the protocols that its source may use, and the format where the scheme states it.
@@ -91,6 +91,8 @@ def parse(source: str) -> Address:
     return Address("standard input", "pipe:0", None, "pipe")
   if camera := _CAMERA.fullmatch(source):
     return _camera(source, camera[1], camera[2])
+  if source.startswith("screen:"):
+    return _screen(source, source.removeprefix("screen:"))
   if source.startswith("lavfi:"):
     return Address(source, _checked_graph(source.removeprefix("lavfi:")), "lavfi")
   scheme = _SCHEME.match(source)
@@ -171,6 +173,21 @@ def _camera(source: str, name: str | None, device: str | None) -> Address:
     f"live: source={source!r} names no camera of this system; use camera:0 or /dev/video0 on Linux, "
     f"camera:0 on macOS, and camera:NAME on Windows."
   )
+
+
+def _screen(source: str, name: str) -> Address:
+  """Returns the address of a screen: Linux by X11 display, macOS by number, Windows the desktop."""
+  if sys.platform == "darwin":
+    return Address(source, f"Capture screen {name or 0}:none", "avfoundation")
+  if sys.platform == "win32":
+    return Address(source, "desktop", "gdigrab")
+  display = name or os.environ.get("DISPLAY", "")
+  if not re.fullmatch(r"[\w.-]*:\d+(\.\d+)?", display):
+    raise ValueError(
+      f"live: source={source!r} names no X11 display{'' if name else ', and DISPLAY is not set'}; use "
+      f"screen: in a session with a screen, or screen::0.0."
+    )
+  return Address(source, display, "x11grab")
 
 
 def _sound(source: str) -> Address:

@@ -4,7 +4,7 @@ import os
 import pathlib
 import re
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(pipe|fd|udp|rtp|tcp|camera|lavfi|push):")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(pipe|fd|udp|rtp|tcp|camera|screen|lavfi|push):")
 
 
 def user_path(path: str | os.PathLike[str]) -> pathlib.Path:

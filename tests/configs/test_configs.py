@@ -129,3 +129,8 @@ def test_old_names_of_variants_are_those_of_today_with_a_warning(old):
 def test_variants_have_a_name():
   with pytest.raises(ValueError, match="Did you mean 'stream_perceiver/tiny'"):
     training.load_config(f"{FILES['online']}:tny")
+
+
+def test_rooms_refuse_unknown_variants():
+  with pytest.raises(ValueError, match="tiny_odometry_poses. is none of nano, tiny_odometry"):
+    training.load_config("rooms:tiny_odometry_poses")

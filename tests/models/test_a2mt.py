@@ -1,5 +1,6 @@
 """The agent sees what it bought only, its rewards are the environment's, and its loss is A2C's."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from perceiver_stream import streams, training, zoo
+from perceiver_stream.core import PositionedConfig
 from perceiver_stream.models import a2mt
 from perceiver_stream.models.a2mt import objective
 from perceiver_stream.models.a2mt.actor_critic import actor_critic_loss, lambda_returns
@@ -168,6 +170,11 @@ def test_agents_that_do_not_fit_are_refused():
     a2mt.build(a2mt.Config())
   with pytest.raises(ValueError, match=r"the stream has no \['clock', 'pixels'\]"):
     fitted(nano(), {})
+  specs = streams.specs(countdown.Config(num_classes=8))
+  with pytest.raises(ValueError, match="labels of the stream go to 7, but num_classes=4"):
+    fitted(nano(), specs)
+  with pytest.raises(ValueError, match=r"core is a PositionedConfig; use one of \['Gated"):
+    a2mt.build(dataclasses.replace(nano(), core=PositionedConfig()))
   with pytest.raises(ValueError, match="chooses what it observes"):
     FAMILY.build(nano()).step(None)
   with pytest.raises(ValueError, match=r"prices of \['clock'\] and window=8"):

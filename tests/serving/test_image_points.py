@@ -73,3 +73,24 @@ def test_slots_are_used_again_and_images_that_are_missing_change_nothing() -> No
   points.start(0, *(centres[6] / SIDE), 3)  # of images before a cut
   found = points.observe({"pixels": frames[6:7], "is_first": np.ones(1, bool)})
   np.testing.assert_allclose(found.position[0] * SIDE, centres[6], atol=1e-3)
+
+
+def test_a_missing_image_between_click_and_start_does_not_shift_the_start() -> None:
+  frames, centres = scene(8, 2.0)
+  points = PointsInImages(1)
+  for frame in frames[:6]:
+    points.observe({"pixels": frame[None]})
+  points.start(0, *(centres[2] / SIDE), ago=3)
+  points.observe({"pixels": frames[7:], "pixels_valid": np.zeros(1, bool)})
+  found = points.observe({"pixels": frames[6:7]})
+  np.testing.assert_allclose(found.position[0] * SIDE, centres[6], atol=0.5)
+
+
+def test_a_point_that_was_dropped_leaves_no_position_to_the_next() -> None:
+  frames, centres = scene(3, 1.0)
+  points = PointsInImages(1)
+  points.start(0, *(centres[0] / SIDE))
+  held = points.observe({"pixels": frames[:1]})
+  points.stop(0)
+  points.start(0, 0.1, 0.1)
+  assert np.isnan(points.observe({}).position).all() and np.isfinite(held.position).all()

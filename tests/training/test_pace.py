@@ -155,3 +155,13 @@ def test_watching_advances_the_state_and_scores_as_learning_does_but_changes_no_
 
 def _leaves(tree):
   return [(str(i), np.asarray(x)) for i, x in enumerate(jax.tree.leaves(tree))]
+
+
+def test_images_dropped_while_nothing_is_to_be_learned_do_not_count():
+  pace = Pace()
+  pace.begin(0)
+  pace.leave_out(500)
+  for _ in range(PERIOD):
+    assert pace.learns()
+    assert not pace.after(500)
+  assert (pace.every, pace.dropped) == (1, 0)

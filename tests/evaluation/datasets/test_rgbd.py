@@ -206,6 +206,19 @@ def test_a_description_that_is_cut_off_is_an_error(cut, tmp_path):
     list(load("scenenet_rgbd", root))
 
 
+@pytest.mark.parametrize(
+  ("number", "value", "text"),
+  [(3, b"", "more than 100000 entries"), (2, bytes([8, 1] * 2**16), "a message of 131072 bytes")],
+)
+def test_a_description_that_would_fill_the_memory_is_refused(number, value, text, tmp_path):
+  root = rgbd_folders.write_scenenet(tmp_path)
+  one = rgbd_folders.field(number, value)
+  data = rgbd_folders.field(1, one * (1 if value else 10**5 + 1))
+  (root / "scenenet_rgbd_val.pb").write_bytes(data)
+  with pytest.raises(limits.RefusedError, match=text):
+    list(load("scenenet_rgbd", root, classes={"04379243": 10}))
+
+
 def test_a_description_that_leads_elsewhere_is_refused(tmp_path):
   root = rgbd_folders.write_scenenet(tmp_path)
   view = rgbd_folders.view(0, (0.0, 0.0, 0.0), (1.0, 0.0, 0.0))

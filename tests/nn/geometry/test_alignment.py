@@ -116,3 +116,13 @@ def test_the_pyramid_halves_sizes_and_cameras_while_it_can(view):
   np.testing.assert_allclose(levels[1].depth[0, 0, 0], np.mean(view.depth[0, :2, :2]), rtol=1e-6)
   with pytest.raises(ValueError, match="'nothing' is not one of"):
     alignment.direct(view, estimator="nothing")
+
+
+def test_unknown_depth_is_left_out_of_the_means_of_the_pyramid():
+  depth = jnp.asarray([[[2.0, 2.0, 2.0, 0.0], [0.0, 2.0, 0.0, 0.0]] * 2])[:, :2]
+  images = jnp.zeros((1, 2, 4, 1))
+  view = alignment.View(images, images, depth, jnp.ones((1, 4)))
+  _, coarse = alignment.pyramid(view, 2)
+  np.testing.assert_allclose(coarse.depth, [[[2.0, 2.0]]])
+  unknown = view._replace(depth=jnp.zeros_like(depth))
+  np.testing.assert_array_equal(alignment.pyramid(unknown, 2)[1].depth, np.zeros((1, 1, 2)))
