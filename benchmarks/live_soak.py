@@ -149,10 +149,10 @@ class Watch:
     return rows
 
   def _memory_at(self, second: float) -> tuple[float, float]:
-    """Returns the medians of both kinds of memory in the ten seconds before."""
-    some = [sample[1:] for sample in self.memory if second - 10 <= sample[0] <= second]
+    """Returns the most of both kinds of memory in the minute before: that of a learning step."""
+    some = [sample[1:] for sample in self.memory if second - 60 <= sample[0] <= second]
     some = some or [sample[1:] for sample in self.memory if sample[0] <= second][-1:]
-    own, resident = map(statistics.median, zip(*some, strict=True))
+    own, resident = map(max, zip(*some, strict=True))
     return own, resident
 
 
