@@ -6,9 +6,7 @@ import itertools
 import logging
 import os
 import pathlib
-import shutil
 import socket
-import subprocess
 import sys
 import threading
 from fractions import Fraction
@@ -237,36 +235,6 @@ def test_a_thread_that_collects_its_own_reader_does_not_wait_for_itself():
 def test_a_camera_that_is_not_there_is_an_error_that_names_it(source):
   with pytest.raises(live.LiveError, match=f"{source} cannot be opened: .*name another one"):
     next(row(source))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="displays are named in this way on Linux")
-def test_screens_are_x11_displays(monkeypatch):
-  assert live_sources.parse("screen::7.1")[:3] == ("screen::7.1", ":7.1", "x11grab")
-  monkeypatch.setenv("DISPLAY", ":3")
-  assert live_sources.parse("screen:").url == ":3"
-  monkeypatch.delenv("DISPLAY")
-  with pytest.raises(ValueError, match="names no X11 display, and DISPLAY is not set; use screen:"):
-    live_sources.parse("screen:")
-  with pytest.raises(ValueError, match="names no X11 display; use screen:"):
-    live_sources.parse("screen:/etc/passwd")
-  with pytest.raises(live.LiveError, match="screen::97 cannot be opened"):
-    next(row("screen::97"))
-
-
-@pytest.mark.slow
-def test_a_screen_is_watched():
-  program = shutil.which("Xvfb")
-  if program is None:
-    pytest.skip("there is no Xvfb: apt-get install xvfb")
-  command = [program, "-displayfd", "1", "-screen", "0", "320x240x24", "-br"]
-  with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-    try:
-      assert server.stdout is not None
-      stream = row(f"screen::{server.stdout.readline().strip()}")
-      ticks = [next(stream) for _ in range(3)]
-    finally:
-      server.terminate()
-  assert all(np.median(tick["pixels"]) == 0 for tick in ticks)  # black but for the pointer
 
 
 def test_a_silent_address_does_not_block():
