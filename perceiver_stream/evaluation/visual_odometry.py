@@ -6,13 +6,14 @@ Points are tracked by pyramidal Lucas-Kanade; OpenCV is imported by the function
 Source: the five-point method (Nister 2004) and PnP with RANSAC as OpenCV has them.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from perceiver_stream.utils.opencv import opencv
+from perceiver_stream.utils.poses import Pose
+from perceiver_stream.utils.poses import chained as chained
 
 THRESHOLDS_PX = (0.1, 0.2, 0.3, 0.5, 1.0)  # of inliers, swept
 MAX_POINTS = 400
@@ -21,7 +22,6 @@ _AGREEMENT_PX = 0.5  # of a track forward and back
 _WINDOW_PX = 9
 
 Frame = UInt8[np.ndarray, "H W 3"]
-Pose = Float[np.ndarray, "4 4"]
 
 
 class Tracks(NamedTuple):
@@ -111,18 +111,6 @@ def pnp(
   turn, shift = cv2.solvePnPRefineLM(points[kept], seen[kept], matrix, None, turn, shift)
   pose[:3, :3], pose[:3, 3] = cv2.Rodrigues(turn)[0], shift[:, 0]
   return pose
-
-
-def chained(motions: Sequence[Pose] | Float[np.ndarray, "T 4 4"]) -> Float[np.ndarray, "T 4 4"]:
-  """Returns camera-to-world poses of a path; the first motion is not used, its camera is the world.
-
-  Args:
-    motions: Of each frame from the one before it, `T_source_target`.
-  """
-  poses = [np.eye(4)]
-  for motion in list(motions)[1:]:
-    poses.append(poses[-1] @ motion)
-  return np.stack(poses)
 
 
 def motions_of(poses: Float[np.ndarray, "T 4 4"]) -> Float[np.ndarray, "T 4 4"]:

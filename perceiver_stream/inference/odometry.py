@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Float, PyTree, UInt8
 
 from perceiver_stream import zoo
-from perceiver_stream.evaluation.visual_odometry import chained
 from perceiver_stream.inference.model_loading import restore
 from perceiver_stream.inference.tracking import CHUNK, FeatureExtractor
 from perceiver_stream.models import motion_readout
@@ -27,6 +26,7 @@ from perceiver_stream.training.config import read_config
 from perceiver_stream.training.objectives.ego_motion import EgoMotion
 from perceiver_stream.training.objectives.readout_base import ReadoutLearner
 from perceiver_stream.utils.paths import user_path
+from perceiver_stream.utils.poses import chained
 from perceiver_stream.zoo.loading import find, load_readout
 
 

@@ -17,6 +17,7 @@ from perceiver_stream.reporting import run_files
 from perceiver_stream.reporting.rerun_files import RerunFile
 from perceiver_stream.types import IS_FIRST, valid_key
 from perceiver_stream.utils.paths import user_path
+from perceiver_stream.utils.poses import chained
 
 KEY = "camera@0"  # of the predictions
 MAX_TICKS = 500  # that are drawn
@@ -77,10 +78,7 @@ def read(run_dir: pathlib.Path) -> CameraPath | None:
 
 
 def _path(ticks: Sequence[tuple[bool, list[float], list[float] | None]]) -> CameraPath:
-  estimate = [np.eye(4)]
-  for _, motion, _ in ticks[1:]:
-    estimate.append(estimate[-1] @ _matrix(motion))
-  poses = np.stack(estimate)
+  poses = chained([_matrix(motion) for _, motion, _ in ticks])
   known = [camera for _, _, camera in ticks if camera is not None]
   if len(known) < len(ticks):
     return CameraPath(poses, None)

@@ -65,6 +65,13 @@ class StreamConfig:
       samples_per_tick(self.rate_hz, self.audio_rate_hz)
 
 
+def check_least(stream: str, config: StreamConfig, least: Mapping[str, int]) -> None:
+  """Raises ValueError if a field of a stream's config is below its least value."""
+  for name, value in least.items():
+    if getattr(config, name) < value:
+      raise ValueError(f"{stream}: {name}={getattr(config, name)}; use at least {value}.")
+
+
 def exact_rate(rate_hz: float) -> Fraction:
   """Returns the exact fraction of a tick rate.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import grain
 import numpy as np
 
-from perceiver_stream.streams.base import StreamConfig, exact_rate, pixels_spec
+from perceiver_stream.streams.base import StreamConfig, check_least, exact_rate, pixels_spec
 from perceiver_stream.streams.sim_recordings import Played, SimStream, seed_of
 from perceiver_stream.types import ModalitySpec
 
@@ -52,9 +52,7 @@ class Config(StreamConfig):
     super().validate()
     least = {"height": 1, "width": 1, "num_classes": 2, "most_zeros": 1, "seed": 0}
     least["ticks_per_recording"] = _GAP * (self.most_zeros + 1)
-    for name, value in least.items():
-      if getattr(self, name) < value:
-        raise ValueError(f"countdown: {name}={getattr(self, name)}; use at least {value}.")
+    check_least("countdown", self, least)
     if self.audio_rate_hz:
       raise ValueError(
         f"countdown: audio_rate_hz={self.audio_rate_hz}, but it is silent; set it to 0."

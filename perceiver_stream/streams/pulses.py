@@ -13,6 +13,7 @@ import numpy as np
 from perceiver_stream.streams.base import (
   StreamConfig,
   audio_spec,
+  check_least,
   exact_rate,
   pixels_spec,
   samples_per_tick,
@@ -55,9 +56,7 @@ class Config(StreamConfig):
     """Checks the fields; raises ValueError."""
     super().validate()
     least = {"height": 8, "width": 8, "num_classes": 2, "ticks_per_recording": 1, "seed": 0}
-    for name, value in least.items():
-      if getattr(self, name) < value:
-        raise ValueError(f"pulses: {name}={getattr(self, name)}; use at least {value}.")
+    check_least("pulses", self, least)
     if not 2 <= self.shortest <= self.longest:
       raise ValueError(
         f"pulses: shortest={self.shortest} and longest={self.longest} ticks; use 2 or more, in order."

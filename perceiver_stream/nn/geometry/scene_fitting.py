@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, UInt8
 
 from perceiver_stream.nn.geometry import cameras, lie, photometric, warps
 from perceiver_stream.types import Positive, Size
+from perceiver_stream.utils.poses import chained
 
 MIN_FRAMES = 3
 
@@ -110,10 +111,8 @@ def fit(
   (found, _), errors = run(parameters)
   depth = 1 / inverse_depth(found.log_inverse, height, width, c.cell)
   motions = np.asarray(motions_of(found), np.float64)
-  poses = [np.eye(4)]
-  for motion in motions:
-    poses.append(poses[-1] @ motion)
-  return Fitted(np.asarray(depth), np.stack(poses), np.asarray(errors))
+  poses = chained([np.eye(4), *motions])
+  return Fitted(np.asarray(depth), poses, np.asarray(errors))
 
 
 def inverse_depth(
