@@ -6,8 +6,8 @@
 Scenes of the synthetic world, 64 x 64, that no config trains on; TAP-Vid scores, queries where a
 point is first visible, thresholds in an image of 256 x 256. Models are names of bundled weights, or
 files of `scripts/export.py`. Long clips are longer than any training window of the trackers.
-With `--photographs=16`, also that many clips of a window that moves over photographs, which come
-with scikit-image (extra `eval`); `--clips=0` leaves the scenes out.
+`--models=` leaves them out. With `--photographs=16`, also that many clips of a window that moves over
+photographs, which come with scikit-image (extra `eval`); `--clips=0` leaves the scenes out.
 """
 
 import time
@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     (1, 4, 6, 4) if options.tiny else (options.clips, options.ticks, options.long, 64)
   )
   methods = dict(clips.BASELINES)
-  for name in options.models.split(","):
+  for name in filter(None, options.models.split(",")):
     watched, params = load_tracker(name, num_slots=points)
     methods[name] = as_method(watched, params)
   tables = []

@@ -222,7 +222,10 @@ def patch_around(frame: np.ndarray, at: np.ndarray) -> np.ndarray:
 def _match(
   frame: Frame, patches: Patches, around: np.ndarray, reach: int
 ) -> tuple[Float[np.ndarray, "Q 2"], Float[np.ndarray, " Q"]]:
-  """Returns the best match of each patch within `reach` pixels, and its correlation."""
+  """Returns the best match of each patch within `reach` pixels, and its correlation.
+
+  A patch without texture matches nothing, -1: OpenCV's correlation with it is 1 everywhere.
+  """
   cv2 = opencv()
   margin = reach + _PATCH // 2
   wide = np.pad(np.asarray(frame, np.float32), [(margin, margin)] * 2 + [(0, 0)], mode="reflect")
@@ -234,6 +237,8 @@ def _match(
   for (x, y), patch in zip(centres, patches, strict=True):
     window = wide[y : y + 2 * margin + 1, x : x + 2 * margin + 1]
     scores = cv2.matchTemplate(window, np.ascontiguousarray(patch), cv2.TM_CCOEFF_NORMED)
+    if np.var(patch, axis=(0, 1)).sum() < _MIN_VARIANCE:
+      scores[:] = -1.0
     side = slice(_PATCH // 2, -(_PATCH // 2))
     scores[flat[y : y + 2 * margin + 1, x : x + 2 * margin + 1][side, side]] = -1.0
     scores[(y + steps < 0) | (y + steps >= height)] = -1.0

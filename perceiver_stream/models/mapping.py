@@ -157,8 +157,9 @@ def check_names(
   problems = [f"{len(x)} {what}: {'; '.join(_shorten(x))}" for what, x in lists.items() if x]
   if problems:
     raise ValueError(
-      f"{source}: parameters do not fit the model. {'. '.join(problems)}. Build the model from the "
-      f"config that belongs to the file, or give the right file."
+      f"{source}: parameters do not fit the model. {'. '.join(problems)}. Give the right file, or "
+      f"the sizes that its shapes do not show: load(path, height=...), perceiver-stream convert --set "
+      f"height=..."
     )
 
 

@@ -13,8 +13,12 @@ def detect(flat: Flat, source: str) -> Detected:
   for family in zoo.FAMILIES.values():
     if family.detect and (found := family.detect(flat)):
       return found
-  known = ", ".join(family.name for family in zoo.FAMILIES.values() if family.detect)
+  kinds = (zoo.FAMILIES, zoo.point_trackers.FAMILIES, zoo.clip_encoders.FAMILIES)
+  models, trackers, encoders = (
+    ", ".join(family.name for family in kind.values() if family.detect) for kind in kinds
+  )
   raise ValueError(
     f"{source}: {len(flat)} arrays, the first {sorted(flat)[:3]}, belong to no known model; files "
-    f"are known of {known}."
+    f"are known of {models}, of the trackers {trackers}, and of the encoders of clips {encoders}. Give "
+    f"a released file with its own names."
   )

@@ -78,6 +78,13 @@ def test_a_template_is_not_found_where_there_is_nothing(video):
   assert hidden[0].tolist() == [False, False, *[True] * 5]
 
 
+@pytest.mark.parametrize("name", ["template", "dis_template", "lk_template"])
+def test_a_template_without_texture_leaves_the_estimate_of_the_motion(name, video):
+  flat = np.full_like(video, 127)
+  tracks, _ = trackers.track(flat, QUERIES[:1], trackers.TRACKERS[name])
+  np.testing.assert_allclose(tracks[0], np.tile(QUERIES[0, :0:-1], (7, 1)), atol=0.01)
+
+
 @pytest.mark.parametrize("name", LEARNT_NOTHING)
 def test_no_query_and_one_frame_are_fine(name, video):
   tracks, hidden = trackers.track(video, np.zeros((0, 3)), trackers.TRACKERS[name])
