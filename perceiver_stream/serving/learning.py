@@ -2,8 +2,8 @@
 
 A window has the ticks and the loss of `training.train`. It starts from the state that the watching
 model had before the window's first tick, so windows may be left out: those that come while one is
-computed, and where images are dropped more of them, by the rules of `training.pace`. Ticks never
-wait for learning.
+computed and another waits, and where images are dropped more of them, by the rules of
+`training.pace`. Ticks never wait for learning.
 """
 
 import logging
@@ -29,6 +29,8 @@ from perceiver_stream.training.pace import Pace
 from perceiver_stream.types import IS_FIRST
 
 logger = logging.getLogger(__name__)
+
+PENDING = 2  # windows: one is computed, one waits, so that a slow one costs none
 
 
 class ScaledState(NamedTuple):
@@ -127,7 +129,7 @@ class OnlineLearner:
     self._ticks: deque[tuple[Mapping[str, np.ndarray], PyTree]] = deque(maxlen=objective.num_ticks)
     self._new, self._dropped, self._rate = 0, 0, config.optimizer.learning_rate
     self._thread = _one_thread()
-    self._running: Future[tuple[PyTree, step.StepInfo]] | None = None
+    self._pending: deque[Future[tuple[PyTree, step.StepInfo]]] = deque()
 
   @property
   def learning_rate(self) -> float:
@@ -169,14 +171,14 @@ class OnlineLearner:
     window = self._objective.config.window
     if self.is_on and self._new >= window and len(self._ticks) == self._ticks.maxlen:
       self._new = 0
-      learns = self.pace.learns(is_busy=self._running is not None)
+      learns = self.pace.learns(is_busy=len(self._pending) >= PENDING)
       if change := self.pace.after(dropped):
         logger.warning("live: %s", change)
       if not learns:
         return learned
-      self._running = self._thread.submit(self._learn, list(self._ticks), self._rate)
+      self._pending.append(self._thread.submit(self._learn, list(self._ticks), self._rate))
       if self._waits:
-        self._running.exception()  # is raised below
+        self._pending[-1].exception()  # is raised below
         return self._finished()
     return learned
 
@@ -188,7 +190,7 @@ class OnlineLearner:
   def trees(self) -> dict[str, Any]:
     """Returns the content of a checkpoint that `training.train` resumes, by name, as numpy.
 
-    Waits for the window that is computed; may be called from any thread.
+    Waits for the windows that are pending; may be called from any thread.
 
     Raises:
       ValueError: A step has failed, and the parameters were lost.
@@ -196,7 +198,7 @@ class OnlineLearner:
     return self._thread.submit(self._trees).result()  # between two windows
 
   def close(self) -> None:
-    """Ends the thread, after the window that it computes; the next window starts another."""
+    """Ends the thread, after the windows that are pending; the next window starts another."""
     thread, self._thread = self._thread, _one_thread()
     thread.shutdown()
 
@@ -216,6 +218,7 @@ class OnlineLearner:
     self, ticks: list[tuple[Mapping[str, np.ndarray], PyTree]], rate: float
   ) -> tuple[PyTree, step.StepInfo]:
     """Runs the training step on a window, and returns new parameters and its output."""
+    self._check_kept("learn")
     names = ticks[0][0]
     window = {name: np.stack([tick[name] for tick, _ in ticks]) for name in names}
     factor = np.float32(rate / self.config.optimizer.learning_rate)
@@ -243,14 +246,20 @@ class OnlineLearner:
     return stacked(states)
 
   def _finished(self) -> PyTree | None:
-    """Returns the parameters of a window that has been learned since, or None."""
-    if self._running is None or not self._running.done():
-      return None
-    running, self._running = self._running, None
+    """Returns the parameters after the windows that have been learned since, or None."""
+    params = None
+    while self._pending and self._pending[0].done():
+      newer = self._take(self._pending.popleft())
+      params = params if newer is None else newer
+    return params
+
+  def _take(self, finished: Future[tuple[PyTree, step.StepInfo]]) -> PyTree | None:
+    """Takes in the results of a window, and returns its parameters, or None if it failed."""
     try:
-      params, info = running.result()
+      params, info = finished.result()
     except Exception as error:  # the stream continues without learning
-      self.is_on, self.problem = False, f"learning stopped: {type(error).__name__}: {error}"
+      self.is_on = False
+      self.problem = self.problem or f"learning stopped: {type(error).__name__}: {error}"
       return None
     p = self.progress
     if not p.updates:  # the program was compiled meanwhile

@@ -8,6 +8,7 @@ import live_sessions
 import numpy as np
 import pytest
 
+from perceiver_stream.serving.learning import PENDING
 from perceiver_stream.training.pace import PATIENCE, PERIOD
 
 extras.need("fastapi", "uvicorn", "websockets")
@@ -65,7 +66,10 @@ def test_where_images_are_dropped_fewer_windows_are_learned_by_the_rules_of_trai
   assert "One window of 2 is learned from" in caplog.text
   learned_in((PATIENCE - 1) * PERIOD, 41)
   assert learned_in(PERIOD, 41) == PERIOD and "Every window is learned from." in caplog.text
-  learner._running = Future()  # a window that takes long
-  assert learned_in(PERIOD, 41) == 0 and learner.pace.watched > PERIOD
-  learner._running = None
+  learner._pending.append(Future())  # a window that takes long
+  monkeypatch.setattr(learner._thread, "submit", lambda *_: Future())
+  learned, watched = learner.pace.learned, learner.pace.watched
+  assert learned_in(PERIOD, 41) == 0
+  assert learner.pace.learned == learned + 1  # one more waits, the others are left out
+  assert learner.pace.watched == watched + PERIOD - 1 and len(learner._pending) == PENDING
   session.close()
