@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from perceiver_stream.files import limits
 from perceiver_stream.files.limits import RefusedError
 from perceiver_stream.files.pickles import MAX_LEAVES, flat_arrays, load_pickle
+from perceiver_stream.utils import atomic
 from perceiver_stream.utils.paths import user_path
 
 MAX_HEADER_BYTES = 2**22  # names, shapes and configs of a .safetensors file; directory of an .npz
@@ -183,9 +184,13 @@ def read_safetensors(path: pathlib.Path) -> tuple[Flat, dict[str, str]]:
 def write_safetensors(
   path: str | pathlib.Path, arrays: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> None:
-  """Writes arrays, by name, and texts into one file; numbers keep their shape, `()`."""
+  """Writes arrays, by name, and texts into one file, complete or not at all.
+
+  Numbers keep their shape, `()`.
+  """
   flat = {name: np.asarray(value, order="C") for name, value in arrays.items()}
-  save_file(flat, user_path(path), dict(metadata))
+  with atomic.replacing(path) as part:
+    save_file(flat, part, dict(metadata))
 
 
 def read_pickle(path: pathlib.Path) -> Flat:

@@ -18,10 +18,9 @@ from perceiver_stream.training import checkpoint_files, objectives
 from perceiver_stream.training.arrays import CheckpointError
 from perceiver_stream.training.config import ExperimentConfig, read_config
 from perceiver_stream.training.objectives.readout_base import ReadoutConfig
-from perceiver_stream.utils.paths import user_path
 from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.utils.warn import warn
-from perceiver_stream.zoo import bundled, point_trackers
+from perceiver_stream.zoo import bundled, hub, point_trackers
 from perceiver_stream.zoo.loading import blank_tick as blank_tick
 from perceiver_stream.zoo.loading import changed, shapes, template
 
@@ -50,8 +49,8 @@ def load(source: str | pathlib.Path, *, seed: int = 0, **changes: Any) -> Loaded
   """Returns the model of a run with its newest parameters, of a file, or by name.
 
   Args:
-    source: Folder of a run; a file of weights or a Hugging Face folder, see `zoo.load`; or a name
-      of the zoo such as `"stream_perceiver/tiny_world"`, for the weights that are bundled with the
+    source: Folder of a run; a file of weights, a folder or an address of the Hugging Face Hub
+      (`"hf://OWNER/NAME"`), see `zoo.load`; or a name of the zoo such as `"stream_perceiver/tiny_world"`, for the weights that are bundled with the
       package. Under other names weights are random, with an `UntrainedWarning`; see `untrained`.
     seed: Of random weights.
     changes: Fields of the model's config to change; parameters must still fit.
@@ -62,9 +61,10 @@ def load(source: str | pathlib.Path, *, seed: int = 0, **changes: Any) -> Loaded
       field, or the parameters do not fit the changed config.
     CheckpointError: The run's checkpoints cannot be used.
   """
-  folder = user_path(source)
-  if folder.is_file() or (folder / "model.safetensors").is_file():
-    return Loaded(*zoo.load(folder, **changes), None, str(folder))
+  folder = hub.local_path(source)
+  if folder.is_file() or (folder / hub.WEIGHTS).is_file():
+    about = str(source) if str(source).startswith(hub.SCHEME) else str(folder)
+    return Loaded(*zoo.load(folder, **changes), None, about)
   if (folder / CONFIG).is_file():
     return _load_run(folder, changes)
   if folder.is_dir() or str(source) not in zoo.names():

@@ -63,26 +63,31 @@ def load_reader(name_or_path: str | pathlib.Path) -> tuple[ReadoutLearner[Reader
 
 
 def export(
-  run: str | pathlib.Path, target: str | pathlib.Path, note: str = "", name: str = ""
+  run: str | pathlib.Path,
+  target: str | pathlib.Path,
+  note: str = "",
+  name: str = "",
+  hub: str = "",
 ) -> str:
-  """Writes the newest parameters of a run into one file, and returns a description.
+  """Writes the newest parameters of a run into one file or a folder, and returns a description.
 
   The file holds the model, and the read-out if the run trained one.
 
   Args:
     run: Folder of the run.
-    target: Path of the file, ending in .safetensors.
+    target: Path of the file, ending in .safetensors, or of a folder without an ending; see `zoo.save`.
     note: Text for the card about the training.
     name: Of the zoo, for the config of the file, for example with more latents than the run; "" is
       the config of the run.
+    hub: `OWNER/NAME` on the Hugging Face Hub, to upload the folder to; "" uploads nothing.
 
   Raises:
     CheckpointError: The run has no complete checkpoint.
     ValueError: The target has another ending, or the parameters do not fit the model of that name.
   """
   folder, target = user_path(run), user_path(target)
-  if target.suffix != ".safetensors":
-    raise ValueError(f"export: target '{target}' must end in .safetensors.")
+  if target.suffix not in ("", ".safetensors"):
+    raise ValueError(f"export: target '{target}' must end in .safetensors, or be a folder.")
   config = read_config(folder)
   model = zoo.build(config.model)
   objective = objectives.make(model, config.objective)
@@ -96,5 +101,5 @@ def export(
   if name:
     model = zoo.build(name)
     check_names(flatten(params), shapes(model), source=str(run))
-  zoo.save(target, model, params, card=card, readouts=readouts)
+  zoo.save(target, model, params, card=card, readouts=readouts, hub=hub)
   return about

@@ -25,7 +25,7 @@ from perceiver_stream.types import IS_FIRST
 from perceiver_stream.utils import moved
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.utils.suggest import did_you_mean
-from perceiver_stream.zoo import bundled, point_trackers
+from perceiver_stream.zoo import bundled, hub, point_trackers
 from perceiver_stream.zoo.loading import blank_tick
 
 MAX_SLOTS = 64  # points tracked at once; more are tracked in turns
@@ -167,7 +167,8 @@ def make_tracker(name: str, num_points: int) -> tuple[TrackerFactory, str]:
   """Returns a function that starts a tracker on queries, and a description of the tracker.
 
   Args:
-    name: Name of bundled weights, file of a model with a tracker, or classical tracker.
+    name: Name of bundled weights, file of a model with a tracker, its address on the Hugging Face Hub
+      (`hf://OWNER/NAME`), or classical tracker.
     num_points: Number of queries.
 
   Raises:
@@ -177,6 +178,8 @@ def make_tracker(name: str, num_points: int) -> tuple[TrackerFactory, str]:
   key = SHORT.get(name, name)
   if key in TRACKERS:
     return lambda queries: OnlineTracker(TRACKERS[key], queries), f"{key}, without learning"
+  if name.startswith(hub.SCHEME):
+    name = str(hub.fetch(name))
   if name in point_trackers.names() or point_trackers.is_tracker(name):
     return _point_tracker(name)
   name = name if user_path(name).exists() else bundled.current(name)

@@ -25,7 +25,7 @@ from perceiver_stream.models.mapping import (
 )
 from perceiver_stream.utils.paths import user_path
 from perceiver_stream.version import __version__
-from perceiver_stream.zoo import configs, registry
+from perceiver_stream.zoo import configs, hub, registry
 from perceiver_stream.zoo.loading import changed
 
 PACKAGES = (
@@ -98,7 +98,8 @@ def load(path: str | pathlib.Path, **changes: Any) -> Loaded:
 
   Args:
     path: A .safetensors file of `save`, or a published file: .npz or .safetensors with the names of
-      the release, or a pickle of numpy arrays. Nothing in a file is executed.
+      the release, or a pickle of numpy arrays; or its address on the Hugging Face Hub, see `hub.fetch`.
+      Nothing in a file is executed.
     changes: Fields of the config to change, such as `causal`.
 
   Raises:
@@ -106,7 +107,7 @@ def load(path: str | pathlib.Path, **changes: Any) -> Loaded:
     ValueError: The file has an unknown format, is damaged or hostile, or does not match the encoder:
       missing, extra and misshaped arrays are listed.
   """
-  path = user_path(path)
+  path = hub.local_path(path)
   flat, metadata = read_arrays(path)
   if metadata.get("format") == FORMAT:
     chosen = configs.from_json(metadata.get("config", ""), str(path))

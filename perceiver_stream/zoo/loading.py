@@ -26,6 +26,7 @@ from perceiver_stream.utils.paths import user_path
 from perceiver_stream.utils.renamed_fields import successor
 from perceiver_stream.version import __version__
 from perceiver_stream.zoo import bundled, configs
+from perceiver_stream.zoo import hub as hub_files
 from perceiver_stream.zoo.hugging_face import recognise_hugging_face
 from perceiver_stream.zoo.published import detect
 
@@ -53,7 +54,8 @@ def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
   Nothing in a file is executed.
 
   Args:
-    path: The file, a Hugging Face folder, or the name of bundled weights, such as
+    path: The file, a folder of `save` or of Hugging Face, an address of the Hugging Face Hub
+      (`"hf://OWNER/NAME"`, see `zoo.hub.fetch`), or the name of bundled weights, such as
       `"stream_perceiver/tiny_world"`.
     changes: Fields of the model's config to change; for example those that a published file does
       not contain, such as `height`, `width` or `num_latents`.
@@ -92,8 +94,8 @@ def find(path: str | pathlib.Path) -> pathlib.Path:
   Raises:
     FileNotFoundError: There is no such file; the bundled names are listed.
   """
-  file = user_path(path)
-  file = file / "model.safetensors" if file.is_dir() else file
+  file = hub_files.local_path(path)
+  file = file / hub_files.WEIGHTS if file.is_dir() else file
   if file.is_file():
     return file
   if known := bundled.path_of(bundled.current(str(path))):
@@ -111,16 +113,30 @@ def save(
   *,
   card: Card | None = None,
   readouts: Mapping[str, Readout] | None = None,
-):
+  hub: str = "",
+) -> None:
   """Writes parameters, config and card of a model of the zoo into one .safetensors file.
 
   Args:
-    path: File to write; ends in .safetensors.
+    path: File to write, ending in .safetensors. Any other path is a folder, which gets
+      `model.safetensors`, and `config.json` and a card, as repositories of the Hugging Face Hub have.
     model: Model built by the zoo.
     params: Parameters of the model.
     card: Card to store; default: that of the model's family.
     readouts: Read-outs of its states, by name; see `load_readout`.
+    hub: `OWNER/NAME` on the Hugging Face Hub, to upload the folder to; "" uploads nothing.
+
+  Raises:
+    ValueError: A repository is given with a single file.
+    ImportError: A repository is given, and `huggingface_hub` is not installed (extra `hub`).
+    OSError: The file cannot be written, or the repository cannot be reached.
   """
+  path = user_path(path)
+  is_file = path.suffix == ".safetensors"
+  if hub and is_file:
+    raise ValueError(
+      f"save: {path} is one file, and {hub} gets a folder; give a path without .safetensors."
+    )
   readouts = readouts or {}
   card = card or card_of(model)
   metadata = {
@@ -133,7 +149,14 @@ def save(
   arrays = dict(flatten(params))
   for name, one in readouts.items():
     arrays |= {f"{READOUTS}{name}/{k}": v for k, v in flatten(one.params).items()}
-  array_files.write_safetensors(path, arrays, metadata)
+  if is_file:
+    array_files.write_safetensors(path, arrays, metadata)
+    return
+  path.mkdir(parents=True, exist_ok=True)
+  array_files.write_safetensors(path / hub_files.WEIGHTS, arrays, metadata)
+  hub_files.write_config_and_card(path, metadata["config"], json.loads(metadata["card"]))
+  if hub:
+    hub_files.upload(path, hub)
 
 
 def load_readout(path: str | pathlib.Path, name: str) -> Readout:
