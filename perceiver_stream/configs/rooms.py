@@ -28,7 +28,7 @@ VARIANTS = (
   "tiny_odometry_pose",
   "tiny_odometry_conv_pose",
 )
-RECORDING = 250  # ticks in a room: ten seconds
+RECORDING = 120  # ticks in a room
 
 
 def model_of(size: str, conv: bool) -> Any:
@@ -60,12 +60,18 @@ def get_config(variant: str = "tiny_odometry") -> ExperimentConfig:
     ticks_per_recording=RECORDING,
   )
   supervision = "pose" if variant.endswith("_pose") else "warping"
-  readout = motion_readout.Config(dim=DIMS[size], field_of_view_deg=stream.field_of_view_deg)
+  readout = motion_readout.Config(
+    dim=DIMS[size],
+    field_of_view_deg=stream.field_of_view_deg,
+    # By warping the scale is free, and paths from a far start are better; that of poses is metres.
+    start_m=5.0 if supervision == "warping" else 2.5,
+    farthest_m=24.0,
+  )
   return ExperimentConfig(
     model=model_of(size, "conv" in variant),
     stream=stream,
-    objective=ego_motion.Config(supervision=supervision, readout=readout),
-    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50),
+    objective=ego_motion.Config(supervision=supervision, smoothness=1e-2, readout=readout),
+    optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=20),
     use_baselines=False,
     max_windows=2000,
     run_dir=f"runs/rooms_{variant}",

@@ -94,9 +94,13 @@ def as_odometry(learner: ReadoutLearner[Odometer], params: PyTree, chunk: int = 
 
   def read(frames: np.ndarray) -> CameraTrack:
     extractor, found = FeatureExtractor(learner.model, learner.params, chunk), []
+    height, width = learner.model.modalities["pixels"].spec.shape[:2]
+    memory = learner.readout.initial_state(1, height, width)
+    valid = np.ones((chunk, 1), bool)
     for at in range(0, len(frames), chunk):
-      features = jax.tree.map(lambda x: x[:, 0], extractor(frames[at : at + chunk]))
-      motion = learner.readout.read(params, features)
+      features = extractor(frames[at : at + chunk])
+      motion, memory = learner.readout.read(params, features, ~valid, valid, memory)
+      motion = jax.tree.map(lambda x: x[:, 0], motion)
       wanted = (motion.pose, 1 / motion.inverse_depth, motion.intrinsics)
       found.append(jax.device_get(wanted))
     poses, depth, camera = (np.concatenate(x)[: len(frames)] for x in zip(*found, strict=True))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from perceiver_stream.nn import repeat_2d
 from perceiver_stream.utils import moved
 
 HINT_PATCH = 8  # side of what is shown or hidden at a time, pixels
@@ -85,8 +86,7 @@ def _patches(key: Array, fraction: float, like: Array) -> Float[Array, "T B H W 
   height, width = like.shape[2:4]
   grid = (*like.shape[:2], -(-height // HINT_PATCH), -(-width // HINT_PATCH))
   chosen = jax.random.bernoulli(key, fraction, grid).astype(jnp.float32)
-  chosen = jnp.repeat(jnp.repeat(chosen, HINT_PATCH, axis=2), HINT_PATCH, axis=3)
-  return chosen[:, :, :height, :width, None]
+  return repeat_2d(chosen[..., None], HINT_PATCH)[:, :, :height, :width]
 
 
 __getattr__ = moved.renamed_names(

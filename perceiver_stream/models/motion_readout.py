@@ -1,25 +1,27 @@
-"""Depth and camera motion read out of a model's states and their last two frames.
+"""Depth and camera motion read out of a model's states, their frames, and a filter of depth.
 
-A small U-shaped net of convolutions reads both frames, their matched motion and the latents, and
-gives inverse depth and a weight for every pixel. The motion of the camera since the tick before is
-the weighted least-squares fit to the matched flow for that depth (`nn.geometry.alignment`), plus a
-correction that starts at zero. So the untrained read-out already is an odometer for a scene of one
-depth, in any room; training gives depth, trust in pixels, and what the fit misses. No label is
-needed; the scale is that of `nearest_m` and `farthest_m`.
+A filter without parameters (`nn.geometry.depth_filter`) gathers inverse depth over the ticks of a
+recording and aligns the images for it. A small U-shaped net of convolutions reads the newest frame,
+its matched motion, the filter's depth and the latents, and gives a change of that depth and a weight for
+every pixel. The motion of the camera since the tick before is the filter's, plus what the changed depth
+and the weights change in a least-squares fit to the matched motion (`nn.geometry.alignment`), plus a
+correction that starts at zero. So the untrained read-out already is an odometer, in any room; training
+gives what single images show of depth, trust in pixels, and what the filter misses. No label is needed;
+the scale is that of `start_m`.
 
-Source: depth and pose heads after SfMLearner and monodepth2 (two frames, six numbers times 0.01,
-sigmoid of an inverse depth); the fit in place of a regressed pose is ours.
+Source: depth and pose heads after SfMLearner and monodepth2 (six numbers times 0.01, sigmoid of an
+inverse depth); the filter and the fit in place of a regressed pose are ours.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from perceiver_stream.models.point_readout import Features
 from perceiver_stream.nn import (
@@ -31,14 +33,17 @@ from perceiver_stream.nn import (
   gelu,
   local_motion,
   patchify,
+  repeat_2d,
   repeat_rows,
 )
 from perceiver_stream.nn.conv import Conv2D
-from perceiver_stream.nn.geometry import alignment, cameras, lie
+from perceiver_stream.nn.geometry import alignment, depth_filter, lie
+from perceiver_stream.nn.geometry.depth_filter import Depths, Filtered, Memory, Tick
 from perceiver_stream.types import Size
 
-_RESIDUAL = 0.04  # of matched motion, from which on a pixel counts less
-_OFF_PX = 0.5  # of matched flow from the fit, from which on a pixel counts less
+_SCALES = np.asarray([0.25, 0.25, 4.0], np.float32)  # of matched motion and its residual
+_LOG_TRUST = 6.0  # logarithm of the filter's weight where inverse depth is known to 0.05
+_LEAST_SHARE = 0.01  # of the range of inverse depths, from its ends
 _SMALL = 0.01  # of the output of the pose head, as SfMLearner
 
 
@@ -52,7 +57,7 @@ class Config:
     use_latents: Read the latents. If False, the two frames are the only input.
     nearest_m: Depth of a disparity of 1; only its ratio to `farthest_m` means something without labels.
     farthest_m: Depth of a disparity of 0.
-    start_m: Depth of every pixel before training.
+    start_m: Depth of every pixel before there is motion.
     field_of_view_deg: Of the camera, from the left edge of the image to the right; pixels are square.
     learn_intrinsics: Learn the focal lengths and the principal point, starting from that camera.
   """
@@ -110,21 +115,51 @@ class Odometer(NamedTuple):
 
   Attributes:
     init: `(rng, features) -> params`; `features` without T.
-    read: `(params, features) -> Motion`.
+    read: `(params, features, starts, valid, memory) -> (Motion, memory)`; features, `starts` (another
+      recording begins) and `valid` (there is a new frame) have leading T and B, so has the result.
+    initial_state: `(rows, height, width) -> memory` before the first frame.
     config: Config from which it was built.
   """
 
   init: Callable[..., PyTree]
-  read: Callable[..., Motion]
+  read: Callable[..., tuple[Motion, Memory]]
+  initial_state: Callable[[int, int, int], Memory]
   config: Config
 
 
 def build(config: Config) -> Odometer:
   """Returns the read-out that `config` describes; raises ValueError if it contradicts itself."""
   config.validate()
-  head = lambda features: MotionHead(config, name="motion")(features)  # noqa: E731
-  function = hk.without_apply_rng(hk.transform(head))
-  return Odometer(jax.jit(function.init), jax.jit(function.apply), config)
+  depths = Depths(config.nearest_m, config.start_m, config.farthest_m)
+
+  def initial_state(rows: int, height: int, width: int) -> Memory:
+    return depth_filter.initial(rows, height, width, depths)
+
+  def read(features: Features, starts: Array, valid: Array, memory: Memory) -> Any:
+    return MotionHead(config, depths, name="motion")(features, starts, valid, memory)
+
+  function = hk.without_apply_rng(hk.transform(read))
+
+  def init(rng: Array, features: Features) -> PyTree:
+    once = jax.tree.map(lambda x: x[None], features)
+    last = _frames(once)[0]
+    flag = jnp.ones(last.shape[:2], bool)
+    return function.init(rng, once, flag, flag, initial_state(*last.shape[1:4]))
+
+  return Odometer(jax.jit(init), jax.jit(function.apply), initial_state, config)
+
+
+def _frames(features: Features) -> tuple[Array, Array]:
+  """Returns the newest frames and those before; raises ValueError without, or of other sizes."""
+  last, previous = features.last, features.previous
+  if last is None or previous is None:
+    raise ValueError("motion read-out: the state of the model has no frames; use another model.")
+  height, width = last.shape[-3:-1]
+  if height % 8 or width % 8:
+    raise ValueError(
+      f"motion read-out: frames of {height}×{width}; use sides that are multiples of 8."
+    )
+  return last, previous
 
 
 def intrinsics_of(config: Config, height: int, width: int) -> Float[np.ndarray, " 4"]:
@@ -136,39 +171,57 @@ def intrinsics_of(config: Config, height: int, width: int) -> Float[np.ndarray, 
 class MotionHead(hk.Module):
   """Heads of disparity and pose."""
 
-  def __init__(self, config: Config, *, name: str):
+  def __init__(self, config: Config, depths: Depths, *, name: str):
     super().__init__(name=name)
-    self.config = config
+    self.config, self.depths = config, depths
 
-  def __call__(self, features: Features) -> Motion:
-    """Returns depth and motion.
+  def __call__(
+    self,
+    features: Features,
+    starts: Bool[Array, "T B"],
+    valid: Bool[Array, "T B"],
+    memory: Memory,
+  ) -> tuple[Motion, Memory]:
+    """Returns depth and motion after each tick, and the memory of the filter after them.
 
     Raises:
       ValueError: The state has no frames, or their sides are not multiples of 8.
     """
-    last, previous = features.last, features.previous
-    if last is None or previous is None:
-      raise ValueError("motion read-out: the state of the model has no frames; use another model.")
-    height, width = last.shape[1:3]
-    if height % 8 or width % 8:
-      raise ValueError(
-        f"motion read-out: frames of {height}×{width}; use sides that are multiples of 8."
-      )
-    matched = jax.lax.stop_gradient(local_motion(previous, last))
-    maps, summary = self._maps(last, matched, features.latents)
-    near, far = 1 / self.config.nearest_m, 1 / self.config.farthest_m
-    share = jax.nn.sigmoid(maps[..., 0] + self._start())
-    inverse_depth = far + (near - far) * share
-    weight = jax.nn.sigmoid(maps[..., 1])
-    camera = self._camera(last)
-    fitted = fit(matched, inverse_depth, weight, camera)
-    correction = Linear(6, w_init=jnp.zeros, name="pose")(summary)
-    return Motion(inverse_depth, weight, fitted + _SMALL * correction, camera)
+    last, previous = _frames(features)
+    flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+    matched = jax.lax.stop_gradient(local_motion(flat(previous), flat(last)))
+    camera = self._camera(flat(last))
+    tick = Tick(last, matched.reshape(*last.shape[:-1], 3), starts, valid)
+    known = jax.lax.stop_gradient((memory, tick, camera[: last.shape[1]]))
+    filtered, after = depth_filter.update(*known, self.depths)
+    filtered = jax.tree.map(flat, filtered)
+    motion = self._motion(flat(last), filtered, flat(features.latents), matched, camera)
+    motion = jax.tree.map(lambda x: x.reshape(*last.shape[:2], *x.shape[1:]), motion)
+    return motion, after
 
-  def _start(self) -> float:
-    c = self.config
-    share = (1 / c.start_m - 1 / c.farthest_m) / (1 / c.nearest_m - 1 / c.farthest_m)
-    return float(np.log(share / (1 - share)))
+  @hk.name_like("__call__")
+  def _motion(
+    self,
+    last: Float[Array, "N H W 3"],
+    filtered: Filtered,
+    latents: Float[Array, "N L D"],
+    matched: Float[Array, "N H W 3"],
+    camera: Float[Array, "N 4"],
+  ) -> Motion:
+    """Returns depth and motion of ticks side by side."""
+    inverse, trust, moved = filtered
+    gathered = [inverse * self.depths.start - 1, jnp.log1p(trust) / _LOG_TRUST]
+    hints = jnp.concatenate([matched * _SCALES, jnp.stack(gathered, axis=-1)], axis=-1)
+    maps, summary = self._maps(jnp.concatenate([last - 0.5, hints], axis=-1), latents)
+    near, far = 1 / self.config.nearest_m, 1 / self.config.farthest_m
+    share = jnp.clip((inverse - far) / (near - far), _LEAST_SHARE, 1 - _LEAST_SHARE)
+    share = jax.nn.sigmoid(maps[..., 0] + jnp.log(share / (1 - share)))
+    changed, weight = far + (near - far) * share, jax.nn.sigmoid(maps[..., 1])
+    fitted = alignment.twist_of_matches(matched, changed, weight, camera)
+    before = alignment.twist_of_matches(matched, inverse, jnp.ones_like(weight), camera)
+    correction = Linear(6, w_init=jnp.zeros, name="pose")(summary)
+    twist = lie.se3_log(moved) + fitted - before + _SMALL * correction
+    return Motion(changed, weight, twist, camera)
 
   def _camera(self, last: Float[Array, "B H W 3"]) -> Float[Array, "B 4"]:
     base = intrinsics_of(self.config, *last.shape[1:3])
@@ -182,15 +235,11 @@ class MotionHead(hk.Module):
 
   @hk.name_like("__call__")
   def _maps(
-    self,
-    last: Float[Array, "B H W 3"],
-    matched: Float[Array, "B H W 3"],
-    latents: Float[Array, "B L D"],
+    self, inputs: Float[Array, "B H W C"], latents: Float[Array, "B L D"]
   ) -> tuple[Float[Array, "B H W 2"], Float[Array, "B E"]]:
     """Returns two logits per pixel, and a summary of the image."""
     dim = self.config.dim
-    scaled = jnp.concatenate([last - 0.5, matched[..., :2] / 4, matched[..., 2:] * 4], axis=-1)
-    grid = patchify(scaled, 2)  # [B, H/2, W/2, 2, 2, C]
+    grid = patchify(inputs, 2)  # [B, H/2, W/2, 2, 2, C]
     x = grid.reshape(*grid.shape[:3], -1)
     fine = gelu(Conv2D(dim // 2, name="down_0")(_with_places(x)))
     middle = gelu(Conv2D(dim // 2, stride=2, name="down_1")(fine))
@@ -199,11 +248,13 @@ class MotionHead(hk.Module):
     if self.config.use_latents:
       coarse = self._attended(coarse, latents)
     summary = LayerNorm(name="summary_norm")(jnp.mean(coarse, axis=(1, 2)))
-    up = gelu(Conv2D(dim // 2, name="up_1")(jnp.concatenate([_twice(coarse), middle], axis=-1)))
-    up = gelu(Conv2D(dim // 2, name="up_0")(jnp.concatenate([_twice(up), fine], axis=-1)))
+    up = gelu(
+      Conv2D(dim // 2, name="up_1")(jnp.concatenate([repeat_2d(coarse, 2), middle], axis=-1))
+    )
+    up = gelu(Conv2D(dim // 2, name="up_0")(jnp.concatenate([repeat_2d(up, 2), fine], axis=-1)))
     init = hk.initializers.TruncatedNormal(0.01)
     maps = Conv2D(2, w_init=init, name="maps")(up)
-    shape = (last.shape[0], *last.shape[1:3], 2)
+    shape = (*inputs.shape[:3], 2)
     return jax.image.resize(maps, shape, "bilinear"), summary
 
   @hk.name_like("__call__")
@@ -219,38 +270,8 @@ class MotionHead(hk.Module):
     return block(x, latents).reshape(cells.shape)
 
 
-def fit(
-  matched: Float[Array, "B H W 3"],
-  inverse_depth: Float[Array, "B H W"],
-  weight: Float[Array, "B H W"],
-  intrinsics: Float[Array, "B 4"],
-) -> Float[Array, "B 6"]:
-  """Returns the twist that fits matched motion, in two rounds of reweighted least squares.
-
-  Args:
-    matched: From `local_motion`: flow (x, y) to the frame before, and its residual.
-    inverse_depth: Of the newest frame.
-    weight: Of each pixel.
-    intrinsics: (fx, fy, cx, cy) in pixels.
-  """
-  flow = matched[..., :2]
-  trust = weight / (1 + jnp.square(matched[..., 2] / _RESIDUAL))
-  twist = alignment.twist_of_flow(flow, inverse_depth, trust, intrinsics)
-  centres = cameras.pixel_centres(flow.shape[1], flow.shape[2], flow.dtype)
-  xy = jnp.broadcast_to(jnp.asarray(centres), flow.shape)
-  jacobian = alignment.flow_jacobian(xy, inverse_depth, intrinsics)
-  off = flow - jnp.einsum("bhwxk,bk->bhwx", jacobian, twist)
-  far = jnp.sum(jnp.square(off), axis=-1) / _OFF_PX**2
-  return alignment.twist_of_flow(flow, inverse_depth, trust / jnp.square(1 + far), intrinsics)
-
-
 def _with_places(x: Float[Array, "B h w C"]) -> Float[Array, "B h w E"]:
   """Returns maps with two more channels, the row and the column in [-1, 1]."""
   rows, columns = jnp.linspace(-1, 1, x.shape[1]), jnp.linspace(-1, 1, x.shape[2])
   places = jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1).astype(x.dtype)
   return jnp.concatenate([x, jnp.broadcast_to(places[None], (*x.shape[:3], 2))], axis=-1)
-
-
-def _twice(x: Float[Array, "B h w C"]) -> Float[Array, "B H W C"]:
-  """Returns maps of twice the size, each value repeated."""
-  return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)

@@ -40,6 +40,7 @@ from perceiver_stream.nn.precision import Precision as Precision
 from perceiver_stream.nn.relative import RelativeCrossBlock as RelativeCrossBlock
 from perceiver_stream.nn.rows import repeat_rows as repeat_rows
 from perceiver_stream.nn.rows import where_rows as where_rows
+from perceiver_stream.nn.sampling import repeat_2d as repeat_2d
 from perceiver_stream.nn.sampling import sample_bilinear as sample_bilinear
 from perceiver_stream.nn.sharding import shard_axis as shard_axis
 from perceiver_stream.utils import moved

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from perceiver_stream.nn.sampling import sample_bilinear
+from perceiver_stream.nn.sampling import repeat_2d, sample_bilinear
 
 CUT_SHARE = 0.5  # of an image's variance; matched motion leaves more of it only across a cut
 STILL = 1.5e-5  # mean squared difference of a grey level, 1 / 255
@@ -70,7 +70,7 @@ def local_motion(
   flow = jnp.zeros((*pyramid[-1][0].shape[:3], 2), jnp.float32)
   for i, (before, after) in enumerate(reversed(pyramid)):
     if i:
-      flow = box_filter(2 * jnp.repeat(jnp.repeat(flow, 2, axis=1), 2, axis=2), 3)
+      flow = box_filter(2 * repeat_2d(flow, 2), 3)
     flow = flow + _step(_warp(before, flow), after, window, damping)
   rest = jnp.mean(jnp.square(_warp(previous, flow) - last), axis=-1, keepdims=True)
   return jnp.concatenate([flow, jnp.sqrt(box_filter(rest, window) + 1e-8)], axis=-1)

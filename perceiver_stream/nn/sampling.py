@@ -1,4 +1,4 @@
-"""Bilinear sampling of images at fractional positions."""
+"""Bilinear sampling of images at fractional positions, and repetition of values."""
 
 import functools
 
@@ -29,3 +29,8 @@ def sample_bilinear(
   top = corner(flat, y0, x0) * (1 - wx) + corner(flat, y0, x1) * wx
   bottom = corner(flat, y1, x0) * (1 - wx) + corner(flat, y1, x1) * wx
   return top * (1 - wy) + bottom * wy
+
+
+def repeat_2d(x: Float[Array, "*n H W C"], factor: int) -> Float[Array, "*n h w C"]:
+  """Returns maps `factor` times as high and as wide, each value repeated."""
+  return jnp.repeat(jnp.repeat(x, factor, axis=-3), factor, axis=-2)

@@ -19,6 +19,16 @@ def features(height: int, width: int, rows: int = 2) -> Features:
   return Features(jax.random.normal(keys[0], (rows, 5, 6)), frame(keys[1]), frame(keys[2]))
 
 
+def read(odometer, params, given):
+  """Returns the motion of the first tick of a recording."""
+  once = jax.tree.map(lambda x: x[None], given)
+  rows, height, width = given.last.shape[:3]
+  flag = jnp.ones((1, rows), bool)
+  memory = odometer.initial_state(rows, height, width)
+  motion, after = odometer.read(params, once, flag, flag, memory)
+  return jax.tree.map(lambda x: x[0], motion), after
+
+
 @pytest.mark.parametrize(("height", "width", "learn"), [(16, 24, True), (24, 16, False)])
 def test_shapes_ranges_and_gradients(height, width, learn):
   odometer = motion_readout.build(Config(dim=8, num_heads=2, learn_intrinsics=learn))
@@ -26,7 +36,7 @@ def test_shapes_ranges_and_gradients(height, width, learn):
   params = odometer.init(jax.random.key(1), given)
 
   def total(params):
-    motion = odometer.read(params, given)
+    motion, _ = read(odometer, params, given)
     return jnp.sum(motion.twist) + jnp.sum(motion.intrinsics), motion
 
   (_, motion), gradient = jax.value_and_grad(total, has_aux=True)(params)
@@ -50,17 +60,18 @@ def test_the_fit_is_the_motion_of_exact_flow_although_a_part_of_it_is_wrong():
   inverse = jnp.asarray(0.3 + 0.3 * x + 0.2 * np.sin(5 * y), jnp.float32)[None]
   twist = jnp.asarray([[0.02, -0.01, 0.03, 0.01, -0.015, 0.02]], jnp.float32)
   centres = jnp.asarray(cameras.pixel_centres(height, width))[None]
-  flow = alignment.flow_jacobian(centres, inverse, camera) @ twist[0]
+  jacobian = alignment.flow_jacobian(centres, inverse, camera)
+  flow = jacobian @ twist[0]
   rigid = warps.rigid_flow(1 / inverse, lie.se3_exp(twist), camera)
   np.testing.assert_allclose(flow, rigid, atol=0.05)
   matched = jnp.concatenate([flow, jnp.full_like(flow[..., :1], 0.01)], axis=-1)
   matched = matched.at[:, 4:12, 6:18, :2].add(1.5)
   weight = jnp.ones_like(inverse)
-  found = motion_readout.fit(matched, inverse, weight, camera)
-  plain = alignment.twist_of_flow(matched[..., :2], inverse, weight, camera)
+  found = alignment.twist_of_matches(matched, inverse, weight, camera)
+  plain = alignment.twist_of_flow(matched[..., :2], jacobian, weight)
   off = lambda value: float(jnp.linalg.norm(value - twist))  # noqa: E731
   assert off(found) < 0.5 * off(plain)
-  nearer = motion_readout.fit(matched, 2 * inverse, weight, camera)
+  nearer = alignment.twist_of_matches(matched, 2 * inverse, weight, camera)
   np.testing.assert_allclose(
     2 * nearer[:, :3], found[:, :3], atol=2e-3
   )  # the scale is that of depth

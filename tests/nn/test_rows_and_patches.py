@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_stream.nn import patchify, repeat_rows, unpatchify, where_rows
+from perceiver_stream.nn import patchify, repeat_2d, repeat_rows, unpatchify, where_rows
 
 RNG = np.random.default_rng(0)
 
@@ -48,3 +48,11 @@ def test_every_row_is_the_array(shape):
   assert repeated.shape == (3, *shape)
   for row in repeated:
     np.testing.assert_array_equal(row, x)
+
+
+@pytest.mark.parametrize(("leading", "factor"), [((), 3), ((2,), 2), ((2, 3), 1)])
+def test_a_map_is_repeated_along_both_axes(leading, factor):
+  maps = RNG.random((*leading, 2, 3, 4)).astype(np.float32)
+  repeated = np.asarray(repeat_2d(jnp.asarray(maps), factor))
+  rows, columns = np.arange(2 * factor) // factor, np.arange(3 * factor) // factor
+  np.testing.assert_array_equal(repeated, maps[..., rows[:, None], columns, :])

@@ -11,7 +11,8 @@ from perceiver_stream.streams.rooms import layout
 
 
 def watch(ticks=12, **fields):
-  fields = {"modalities": rooms.MODALITIES, "height": 48, "width": 64} | fields
+  silent = tuple(name for name in rooms.MODALITIES if name != "audio")
+  fields = {"modalities": silent, "height": 48, "width": 64} | fields
   config = rooms.Config(max_ticks=ticks, **fields)
   read = list(streams.open_rows(config)[0])
   return config, {name: np.stack([tick[name] for tick in read]) for name in read[0]}
@@ -158,7 +159,8 @@ def test_intrinsics_project_the_rays_back():
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
-    ({"audio_rate_hz": 8000}, "rooms: there is no sound"),
+    ({"audio_rate_hz": 8000}, "rooms: audio_rate_hz=8000 with modalities .* name 'audio'"),
+    ({"modalities": ("audio",)}, "audio_rate_hz=0 with modalities .*and set a rate, or neither"),
     ({"level": "insane"}, r"level='insane' is not one of \['easy', 'medium', 'hard'\]"),
     ({"modalities": ("pixels", "smell")}, r"modalities \['smell'\] are not some of"),
     ({"sensor": "sonar"}, r"sensor='sonar' is not one of \['kinect', 'nguyen'\], or ''"),

@@ -92,7 +92,12 @@ def configs(tmp_path_factory):
     "countdown": countdown.Config(max_ticks=25, ticks_per_recording=14),
     "maze": maze.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_night=20),
     "rooms": rooms.Config(
-      height=24, width=32, max_ticks=25, ticks_per_recording=14, modalities=rooms.MODALITIES
+      height=24,
+      width=32,
+      max_ticks=25,
+      ticks_per_recording=14,
+      modalities=rooms.MODALITIES,
+      audio_rate_hz=8000,
     ),
     "vizdoom": vizdoom.Config(
       height=24,

@@ -162,6 +162,9 @@ def test_poses_teach_the_same_network(nano):
   names = ("pixels", "camera", "depth", "is_first")
   window = {n: jnp.asarray(window[n]) for n in names}
   state = parts.objective.initial_state(params)
+  assert int(state.memory.count[0]) == 0
   (value, aux), gradient = jax.jit(parts.objective.loss_and_grad)(params, state, window)
   assert np.isfinite(value) and {"depth@0", "rotation@0", "direction@0"} <= set(aux.scores)
   assert float(jnp.max(jnp.abs(gradient["motion/pose"]["w"]))) > 0
+  frames = int(np.sum(window["is_first"].argmax(0) == 0)) and len(window["pixels"])
+  assert int(aux.next_state.memory.count[0]) == frames

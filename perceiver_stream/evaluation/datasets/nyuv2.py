@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from perceiver_stream.evaluation.datasets import rgbd
+from perceiver_stream.evaluation.datasets import hdf5, rgbd
 from perceiver_stream.evaluation.datasets.base import UNKNOWN, About
 from perceiver_stream.evaluation.datasets.files import Size
-from perceiver_stream.files import limits
 from perceiver_stream.utils.optional import require
 from perceiver_stream.utils.paths import user_path
 
@@ -32,7 +31,6 @@ INTRINSICS = (
   253.73616633400465 - 0.5,
 )
 DEPTHS = {"filled": "depths", "raw": "rawDepths"}
-_FILTERS = {1, 2, 3}  # of HDF5: deflate, shuffle, checksums; others load code
 
 
 def load(
@@ -53,7 +51,8 @@ def load(
   Raises:
     FileNotFoundError: Something is not there.
     ImportError: h5py is not installed; names the extra.
-    RefusedError: The file leads to others, or needs too much memory or code of others.
+    RefusedError: The file leads to others, or needs too much memory or code of others; a chunk that
+      inflates to more than its size is refused before it does.
     ValueError: No such kind of depth, or the file is not as described.
   """
   if depth not in DEPTHS:
@@ -72,8 +71,8 @@ def _frames(
   except OSError as error:
     raise ValueError(f"{place} is no HDF5 file, or cut off ({error}); get it again.") from error
   with file:
-    images = checked(h5py, file, "images", 4, place)
-    depths, labels = (checked(h5py, file, name, 3, place) for name in (depth_name, "labels"))
+    images = hdf5.Array(h5py, file, "images", 4, place)
+    depths, labels = (hdf5.Array(h5py, file, name, 3, place) for name in (depth_name, "labels"))
     count, width, height = depths.shape
     if images.shape != (count, 3, width, height) or labels.shape != depths.shape:
       raise ValueError(
@@ -91,37 +90,3 @@ def _frames(
         labels=np.where(ids > 0, rgbd.mapped(ids, classes), UNKNOWN),
         size=size,
       )
-
-
-def checked(h5py: Any, file: Any, name: str, rank: int, place: pathlib.Path) -> Any:
-  """Returns an array of an untrusted HDF5 file, still on disk, that can be read image by image.
-
-  Raises:
-    RefusedError: It lies in another file, needs a plugin, or an image or chunk is too large.
-    ValueError: It is not there, or has another rank or no numbers.
-  """
-  link = file.get(name, getlink=True)
-  found: Any = file.get(name) if isinstance(link, h5py.HardLink) else None
-  if link is not None and found is None:
-    raise limits.RefusedError(f"{place} refused: {name!r} is a link and not an array.")
-  if (
-    not isinstance(found, h5py.Dataset)
-    or found.shape is None
-    or len(found.shape) != rank
-    or found.dtype.kind not in "uif"
-  ):
-    raise ValueError(f"{place} has no array {name!r} of {rank} axes of numbers.")
-  plan = found.id.get_create_plist()
-  filters = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
-  if found.external or found.is_virtual or filters - _FILTERS:
-    raise limits.RefusedError(
-      f"{place} refused: {name!r} is stored in other files, or with filters {sorted(filters)}."
-    )
-  height, width = found.shape[-2:]
-  limits.check_image_size(height, width, f"{place}, {name}")
-  chunk = int(np.prod(found.chunks or (1,), dtype=object)) * found.dtype.itemsize
-  if chunk > limits.MAX_CHUNK_BYTES:
-    raise limits.RefusedError(
-      f"{place} refused: chunks of {name!r} have {chunk} bytes; the most is {limits.MAX_CHUNK_BYTES}."
-    )
-  return found

@@ -22,6 +22,7 @@ from perceiver_stream.models.stages import (
   image_net,
   scoped_layer,
 )
+from perceiver_stream.nn import repeat_2d
 from perceiver_stream.nn.conv import Conv2D, norm_act_conv
 
 
@@ -114,7 +115,7 @@ def _joint(name: str, before: str, side: str, dim: int, join: str) -> Layer:
   """Returns a block on doubled features and those of the way down."""
 
   def function(x: Array, y: Array) -> Array:
-    x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+    x = repeat_2d(x, 2)
     if join == "add":
       return _residual(y + norm_act_conv(x, dim), dim)
     return _residual(norm_act_conv(jnp.concatenate([x, y], axis=-1), dim), dim)

@@ -18,6 +18,9 @@ from jaxtyping import Array, Bool, Float
 
 from perceiver_stream.nn.geometry import cameras, estimators, lie, warps
 
+_RESIDUAL = 0.04  # of matched motion, from which on a pixel counts less
+_OFF_PX = 0.5  # of matched flow from the fit, from which on a pixel counts less
+
 
 def flow_jacobian(
   xy: Float[Array, "B H W 2"], inverse_depth: Float[Array, "B H W"], intrinsics: Float[Array, "B 4"]
@@ -60,26 +63,46 @@ def solve(
 
 def twist_of_flow(
   flow: Float[Array, "B H W 2"],
-  inverse_depth: Float[Array, "B H W"],
+  jacobian: Float[Array, "B H W 2 6"],
   weight: Float[Array, "B H W"],
-  intrinsics: Float[Array, "B 4"],
   damping: float = 1e-3,
 ) -> Float[Array, "B 6"]:
   """Returns the twist (v, w) of `T_source_target` that explains a flow to first order.
 
   Args:
     flow: Displacement (x, y) in pixels from each pixel of the target to the source.
+    jacobian: `flow_jacobian` at the pixel centres of the target; the scale of its inverse depth sets
+      that of v.
+    weight: Of each pixel, 0 or more.
+    damping: Share by which the diagonal of the normal equations is increased.
+  """
+  batch = len(flow)
+  weights = jnp.repeat(weight.reshape(batch, -1), 2, axis=1)
+  return solve(jacobian.reshape(batch, -1, 6), flow.reshape(batch, -1), weights, damping)
+
+
+def twist_of_matches(
+  matched: Float[Array, "B H W 3"],
+  inverse_depth: Float[Array, "B H W"],
+  weight: Float[Array, "B H W"],
+  intrinsics: Float[Array, "B 4"],
+) -> Float[Array, "B 6"]:
+  """Returns the twist that fits matched motion, in two rounds of reweighted least squares.
+
+  Args:
+    matched: From `nn.local_motion`: flow (x, y) to the source, and its residual.
     inverse_depth: Of the target; its scale sets that of v.
     weight: Of each pixel, 0 or more.
     intrinsics: (fx, fy, cx, cy) in pixels.
-    damping: Share by which the diagonal of the normal equations is increased.
   """
-  batch, height, width = inverse_depth.shape
-  centres = cameras.pixel_centres(height, width, flow.dtype)
-  xy = jnp.broadcast_to(centres, flow.shape)
-  jacobian = flow_jacobian(xy, inverse_depth, intrinsics).reshape(batch, -1, 6)
-  weights = jnp.repeat(weight.reshape(batch, -1), 2, axis=1)
-  return solve(jacobian, flow.reshape(batch, -1), weights, damping)
+  flow = matched[..., :2]
+  trust = weight / (1 + jnp.square(matched[..., 2] / _RESIDUAL))
+  centres = cameras.pixel_centres(flow.shape[1], flow.shape[2], flow.dtype)
+  jacobian = flow_jacobian(jnp.broadcast_to(centres, flow.shape), inverse_depth, intrinsics)
+  twist = twist_of_flow(flow, jacobian, trust)
+  off = flow - jnp.einsum("bhwxk,bk->bhwx", jacobian, twist)
+  far = jnp.sum(jnp.square(off), axis=-1) / _OFF_PX**2
+  return twist_of_flow(flow, jacobian, trust / jnp.square(1 + far))
 
 
 # --- direct alignment -----------------------------------------------------------------------------
@@ -156,18 +179,26 @@ def residual(
   return warped - view.target, landing.inside, landing
 
 
-def _step(view: View, pose: Array, estimator: str, damping: float) -> Array:
+def linearised(
+  view: View, pose: Float[Array, "B 4 4"]
+) -> tuple[Float[Array, "B H W C 6"], Float[Array, "B H W C"], Bool[Array, "B H W"]]:
+  """Returns the derivative of `residual` by a twist of the source's frame, the residual and its mask."""
   error, inside, landing = residual(view, pose)
   slope = warps.sample(_slopes(view.source), landing.xy)
-  batch, channels = error.shape[0], error.shape[-1]
-  slope = slope.reshape(*slope.shape[:-1], channels, 2)
+  slope = slope.reshape(*error.shape, 2)
   inverse = 1 / jnp.where(landing.valid, landing.z, 1.0)
   moving = flow_jacobian(landing.xy, inverse, view.intrinsics)
-  jacobian = jnp.einsum("bhwcx,bhwxk->bhwck", slope, moving).reshape(batch, -1, 6)
+  return jnp.einsum("bhwcx,bhwxk->bhwck", slope, moving), error, inside
+
+
+def _step(view: View, pose: Array, estimator: str, damping: float) -> Array:
+  jacobian, error, inside = linearised(view, pose)
+  batch, channels = error.shape[0], error.shape[-1]
   flat = error.reshape(batch, -1)
   known = jnp.repeat(inside.reshape(batch, -1), channels, axis=1)
   weight = jnp.where(known, _weights(flat, known, estimator), 0.0)
-  return lie.se3_exp(-solve(jacobian, flat, weight, damping)) @ pose
+  twist = solve(jacobian.reshape(batch, -1, 6), flat, weight, damping)
+  return lie.se3_exp(-twist) @ pose
 
 
 def _weights(error: Array, known: Array, estimator: str) -> Array:

@@ -14,6 +14,8 @@ depth of sampled layouts. With a `sensor`, depth is that of a noisy depth camera
   flow            `[H, W, 2]` pixels (x, y) to the next tick, of the visible surface
   flow_backward   the same to the tick before
   camera          camera-to-world pose, the first three rows of the matrix, row after row
+  audio           hums of the objects, each class at its own pitch, by 1 / distance; up to this tick.
+                  Off unless `modalities` names it and `audio_rate_hz` is set
 
 Camera axes are x right, y down, z ahead; the world's y is down too, so gravity is (0, 1, 0) and the
 floor is at y = 3. `intrinsics(config)` gives (fx, fy, cx, cy).
@@ -30,15 +32,21 @@ import numpy as np
 from jaxtyping import Float
 
 from perceiver_stream.streams import depth_geometry, depth_sensor
-from perceiver_stream.streams.base import StreamConfig, exact_rate, pixels_spec
-from perceiver_stream.streams.rooms import layout, render
+from perceiver_stream.streams.base import (
+  StreamConfig,
+  audio_spec,
+  exact_rate,
+  pixels_spec,
+  samples_per_tick,
+)
+from perceiver_stream.streams.rooms import layout, render, sound
 from perceiver_stream.streams.rooms.layout import CLASSES as CLASSES
 from perceiver_stream.streams.rooms.layout import LEVELS as LEVELS
 from perceiver_stream.streams.sim_recordings import SimStream, seed_of
 from perceiver_stream.types import ModalitySpec
 
 MODALITIES = (
-  "pixels", "depth", "dha", "normals", "segmentation", "flow", "flow_backward", "camera",
+  "pixels", "depth", "dha", "normals", "segmentation", "flow", "flow_backward", "camera", "audio",
 )  # fmt: skip
 
 
@@ -47,7 +55,7 @@ class Config(StreamConfig):
   """A room and a camera in it.
 
   Attributes:
-    audio_rate_hz: 0: rooms are silent.
+    audio_rate_hz: Sound samples per second for the modality "audio"; 0 is no sound.
     height: Rows of the image.
     width: Columns.
     field_of_view_deg: From the left edge of the image to the right one.
@@ -71,13 +79,16 @@ class Config(StreamConfig):
   def validate(self) -> None:
     """Checks the fields; raises ValueError."""
     super().validate()
-    if self.audio_rate_hz:
-      raise ValueError("rooms: there is no sound; use audio_rate_hz=0.")
     if self.level not in LEVELS:
       raise ValueError(f"rooms: level='{self.level}' is not one of {list(LEVELS)}.")
     unknown = [name for name in self.modalities if name not in MODALITIES]
     if unknown or not self.modalities:
       raise ValueError(f"rooms: modalities {unknown} are not some of {list(MODALITIES)}.")
+    if ("audio" in self.modalities) != bool(self.audio_rate_hz):
+      raise ValueError(
+        f"rooms: audio_rate_hz={self.audio_rate_hz} with modalities {self.modalities}; name 'audio' "
+        "and set a rate, or neither."
+      )
     if self.sensor and self.sensor not in depth_sensor.SENSORS:
       raise ValueError(
         f"rooms: sensor='{self.sensor}' is not one of {sorted(depth_sensor.SENSORS)}, or '' for none."
@@ -114,6 +125,8 @@ def specs(config: Config) -> dict[str, ModalitySpec]:
     made[name] = ModalitySpec(
       shape=(*size, 2), minimum=-longest, maximum=longest, rate_hz=rate, units="px"
     )
+  if config.audio_rate_hz:
+    made["audio"] = audio_spec(config)
   return {name: made[name] for name in config.modalities}
 
 
@@ -153,12 +166,20 @@ class Room:
       values["normals"] = (view.normal @ pose[:, :3]).astype(np.float32)
     if "camera" in names:
       values["camera"] = pose.astype(np.float32).ravel()
+    if "audio" in names:
+      values["audio"] = self._sound()
     for name, step in (("flow", 1), ("flow_backward", -1)):
       if name in names:
         then = self._time(self._tick + step)
         values[name] = render.flow(self._scene, view, time, then, self._rays, self._focal)
     self._tick += 1
     return {name: values[name] for name in names}
+
+  def _sound(self) -> Float[np.ndarray, " n"]:
+    """Returns the sound since the tick before."""
+    samples = samples_per_tick(self._config.rate_hz, self._config.audio_rate_hz)
+    start, end = (self._time(self._tick + step) for step in (-1, 0))
+    return sound.sound(self._scene, start, end, samples)
 
   def _sensed(self, depth: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
     """Returns depth as the sensor gives it, 0 where missing; a formula of the seed and the tick."""

@@ -27,6 +27,7 @@ from perceiver_stream.models import motion_readout
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.motion_readout import Motion, Odometer
 from perceiver_stream.nn.geometry import lie, photometric, rotations, warps
+from perceiver_stream.nn.geometry.depth_filter import Memory
 from perceiver_stream.training.objectives.base import (
   Aux,
   Score,
@@ -66,7 +67,7 @@ class Config(ReadoutConfig):
 
   finetune: bool = True
   window: int = 8
-  neighbours: tuple[int, ...] = (-3, -1, 1, 3)
+  neighbours: tuple[int, ...] = (-6, -3, -1, 1, 3, 6)
   supervision: str = "warping"
   ssim_share: float = 0.85
   smoothness: float = 1e-3
@@ -86,6 +87,18 @@ class Config(ReadoutConfig):
         f"ego_motion: neighbours={self.neighbours} in a window of {self.window} ticks; give "
         f"distances from 1 to {self.window - 1}, or below 0 for earlier frames."
       )
+
+
+class State(NamedTuple):
+  """State between windows.
+
+  Attributes:
+    watched: Of the model.
+    memory: Of the read-out's filter of depth.
+  """
+
+  watched: PyTree
+  memory: Memory
 
 
 class Window(NamedTuple):
@@ -133,8 +146,14 @@ class EgoMotion(ReadoutObjective[Odometer]):
     readout = motion_readout.build(config.readout)
     self.learner = ReadoutLearner(model, params, readout, config.finetune)
 
+  def initial_state(self, params: PyTree, batch_size: int = 1, rng: Array | None = None) -> State:
+    """Returns the state before the first window: that of the model, and no depth."""
+    watched = super().initial_state(params, batch_size, rng)
+    height, width = self.model.modalities["pixels"].spec.shape[:2]
+    return State(watched, self.learner.readout.initial_state(batch_size, height, width))
+
   def loss(
-    self, params: PyTree, state: PyTree, window: Observation, rng: Array | None = None
+    self, params: PyTree, state: State, window: Observation, rng: Array | None = None
   ) -> tuple[Float[Array, ""], Aux]:
     """Returns the loss of a window `[W, B, ...]`, with its other results."""
     del rng
@@ -147,20 +166,17 @@ class EgoMotion(ReadoutObjective[Odometer]):
     shown = {"camera@0": flat.reshape(*flat.shape[:2], 12)}
     return total, Aux(*jax.lax.stop_gradient((after, scores, shown)))
 
-  def read(self, params: PyTree, state: PyTree, window: Observation) -> tuple[Window, PyTree]:
-    """Returns the predictions of a window, and the model's state after it."""
+  def read(self, params: PyTree, state: State, window: Observation) -> tuple[Window, State]:
+    """Returns the predictions of a window, and the state after it."""
     own, readout = self.learner.split(params)
-    features, after = self.learner.observe(own, state, window)
-    ticks, rows = features.latents.shape[:2]
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), features)
-    motion = self.learner.readout.read(readout, flat)
-    motion = jax.tree.map(lambda x: x.reshape(ticks, rows, *x.shape[1:]), motion)
-    starts = window.get(IS_FIRST, jnp.zeros((ticks, rows), bool))
-    recording = jnp.cumsum(jnp.asarray(starts).astype(jnp.int32), axis=0)
+    features, watched = self.learner.observe(own, state.watched, window)
+    starts = jnp.asarray(window.get(IS_FIRST, jnp.zeros(features.latents.shape[:2], bool)), bool)
     assert features.last is not None
     valid = flag(window, "pixels")  # without an image the motion is that of the pair before
+    motion, memory = self.learner.readout.read(readout, features, starts, valid, state.memory)
     motion = motion._replace(twist=jnp.where(valid[..., None], motion.twist, 0.0))
-    return Window(features.last, motion, recording, valid), after
+    recording = jnp.cumsum(starts.astype(jnp.int32), axis=0)
+    return Window(features.last, motion, recording, valid), State(watched, memory)
 
   def _scores(self, read: Window, window: Observation) -> dict[str, Score]:
     scores = {}

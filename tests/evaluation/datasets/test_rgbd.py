@@ -1,5 +1,7 @@
 """Data sets of colour and depth: units, unknown values, cameras, poses, labels, and what is refused."""
 
+import tracemalloc
+import zlib
 from fractions import Fraction
 
 import numpy as np
@@ -192,6 +194,60 @@ def test_hdf5_that_leads_elsewhere_is_refused(tmp_path):
     del file["labels"]
   with pytest.raises(ValueError, match="has no array 'labels' of 3 axes of numbers"):
     list(load("nyuv2", path))
+
+
+@pytest.mark.parametrize(
+  ("options", "size", "message"),
+  [
+    ({}, 2**20, "a chunk of 576 bytes inflates to more"),
+    ({"shuffle": True, "fletcher32": True}, 577, "a chunk of 576 bytes inflates to more"),
+    ({}, 575, "a chunk of 576 bytes inflates to 575"),
+  ],
+)
+def test_a_chunk_that_inflates_to_another_size_is_refused_before_hdf5_reads_it(
+  tmp_path, options, size, message
+):
+  need("h5py")
+  h5py = require("h5py", "eval")
+  path = write_nyu(tmp_path / "x.mat", compression="gzip", chunks=(1, 3, 16, 12), **options)
+  assert len(list(load("nyuv2", path))) == 2
+  deflate = zlib.compressobj()
+  bomb = b"".join(deflate.compress(bytes(min(2**20, size - i))) for i in range(0, size, 2**20))
+  with h5py.File(path, "r+") as file:
+    file["images"].id.write_direct_chunk((1, 0, 0, 0), bomb + deflate.flush())
+  frames = load("nyuv2", path)
+  next(frames)  # the first is intact
+  tracemalloc.start()
+  try:
+    with pytest.raises(limits.RefusedError, match=message):
+      next(frames)
+    assert tracemalloc.get_traced_memory()[1] < 2**19  # Python's; HDF5 has not read the chunk
+  finally:
+    tracemalloc.stop()
+
+
+def test_a_chunk_that_is_no_deflated_data_or_has_a_filter_twice(tmp_path):
+  need("h5py")
+  h5py = require("h5py", "eval")
+  path = write_nyu(tmp_path / "x.mat", compression="gzip", chunks=(1, 3, 16, 12))
+  with h5py.File(path, "r+") as file:
+    file["images"].id.write_direct_chunk((0, 0, 0, 0), b"no zlib")
+  with pytest.raises(ValueError, match="'images': a chunk is damaged"):
+    next(load("nyuv2", path))
+  with h5py.File(path, "r+") as file:
+    file["images"].id.write_direct_chunk((0, 0, 0, 0), bytes(2000))
+  with pytest.raises(limits.RefusedError, match="a chunk has 2000 bytes, over 1605"):
+    next(load("nyuv2", path))
+  with h5py.File(path, "r+") as file:
+    del file["images"]
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_chunk((1, 3, 16, 12))
+    plan.set_deflate(1)
+    plan.set_filter(1, 0, (9,))
+    space = h5py.h5s.create_simple((2, 3, 16, 12))
+    h5py.h5d.create(file.id, b"images", h5py.h5t.NATIVE_UINT8, space, plan)
+  with pytest.raises(limits.RefusedError, match=r"has a filter twice: \[1, 1\]"):
+    next(load("nyuv2", path))
 
 
 # --- damage

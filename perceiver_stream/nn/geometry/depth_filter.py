@@ -1,0 +1,250 @@
+"""Depth of a static scene from a moving camera, gathered from tick to tick; no parameters.
+
+Every tick the inverse depth of the last image is carried to the new one along the matched motion. The
+motion of the camera is fitted to the matched motion for this depth, and refined by aligning the new
+image with earlier ones, one, three and six ticks ago. Then the inverse depth takes one weighted
+least-squares step that makes the earlier images agree with the new one. Weights add up while a surface
+stays in view; where the images show little, depth is that of the surroundings. The scale is that of the
+start, and drifts slowly.
+
+Source: after the depth filter of semi-dense odometry (Engel et al. 2013, "Semi-Dense Visual Odometry
+for a Monocular Camera") and direct alignment (Kerl et al. 2013). Differs: all pixels, no search along
+epipolar lines, and several earlier images instead of a keyframe.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from perceiver_stream.nn.geometry import alignment, cameras, lie, warps
+from perceiver_stream.nn.motion import box_filter
+from perceiver_stream.nn.rows import where_rows
+
+AGES = (1, 3, 6)  # in ticks, of the images that an image is compared with
+_NOISE = 0.05  # of grey levels in [0, 1], for weights
+_OUTLIER = 0.1  # difference of warped images in [0, 1], from which on a pixel counts less
+_ALIGNMENTS = 2  # Gauss-Newton steps of the motion
+_DAMPING = 1e-4  # of them
+_DECAY = 0.95  # of weights, per tick
+_START_WEIGHT = 0.3  # of the start's inverse depth, per tick
+_AROUND_WEIGHT = 5.0  # of the mean inverse depth around a pixel, per tick
+_NARROW_PX, _WIDE_PX = 5, 11  # sides of the neighbourhoods
+_STEP = 0.3  # largest change of an inverse depth in a tick, as a share
+_NEAREST_M = 0.05  # after a motion
+
+
+class Depths(NamedTuple):
+  """Range of depths, in the unit of the path; `start` is that of every pixel before any motion."""
+
+  nearest: float
+  start: float
+  farthest: float
+
+
+class Filtered(NamedTuple):
+  """Result of a tick, with a leading T.
+
+  Attributes:
+    inverse_depth: Of every pixel.
+    weight: Inverse variance of each inverse depth, 0 or more.
+    motion: `T_previous_newest`; the identity where there is no image before or no new one.
+  """
+
+  inverse_depth: Float[Array, "T B H W"]
+  weight: Float[Array, "T B H W"]
+  motion: Float[Array, "T B 4 4"]
+
+
+class Memory(NamedTuple):
+  """State of the filter.
+
+  Attributes:
+    inverse_depth: Of the newest image.
+    weight: Inverse variance of each inverse depth, 0 or more.
+    frames: The newest images, newest first, as many as the largest of `AGES`.
+    path: `T_frame_newest` of each of them.
+    count: Images since the start; 0 is none.
+  """
+
+  inverse_depth: Float[Array, "B H W"]
+  weight: Float[Array, "B H W"]
+  frames: Float[Array, "K B H W 3"]
+  path: Float[Array, "K B 4 4"]
+  count: Int[Array, " B"]
+
+
+class Tick(NamedTuple):
+  """Input of a tick, or with a leading T.
+
+  Attributes:
+    frame: RGB in [0, 1].
+    matched: From `nn.local_motion`: flow (x, y) to the frame before, and its residual.
+    starts: Another recording begins.
+    valid: There is a new frame; the memory does not change without.
+  """
+
+  frame: Float[Array, "*T B H W 3"]
+  matched: Float[Array, "*T B H W 3"]
+  starts: Bool[Array, "*T B"]
+  valid: Bool[Array, "*T B"]
+
+
+def initial(rows: int, height: int, width: int, depths: Depths) -> Memory:
+  """Returns the memory before the first image."""
+  shape, kept = (rows, height, width), max(AGES)
+  return Memory(
+    jnp.full(shape, 1 / depths.start),
+    jnp.zeros(shape),
+    jnp.zeros((kept, *shape, 3)),
+    jnp.broadcast_to(jnp.eye(4), (kept, rows, 4, 4)),
+    jnp.zeros(rows, jnp.int32),
+  )
+
+
+def update(
+  memory: Memory, ticks: Tick, intrinsics: Float[Array, "B 4"], depths: Depths
+) -> tuple[Filtered, Memory]:
+  """Returns depth and motion after each of T ticks, and the memory after them.
+
+  Args:
+    memory: Before the ticks.
+    ticks: Inputs with a leading T.
+    intrinsics: (fx, fy, cx, cy) in pixels.
+    depths: Range of depths.
+  """
+
+  def step(memory: Memory, tick: Tick) -> tuple[Memory, Filtered]:
+    memory = memory._replace(count=jnp.where(tick.starts, 0, memory.count))
+    after, motion = _advance(_started(memory, tick, depths), tick, intrinsics, depths)
+    moves = tick.valid & (memory.count > 0)
+    motion = where_rows(moves, motion, jnp.broadcast_to(jnp.eye(4), motion.shape))
+    after = _choose(tick.valid, after, memory)
+    return after, Filtered(after.inverse_depth, after.weight, motion)
+
+  after, found = jax.lax.scan(step, memory, ticks)
+  return found, after
+
+
+def _choose(rows: Bool[Array, " B"], one: Memory, other: Memory) -> Memory:
+  kept = jax.vmap(where_rows, in_axes=(None, 0, 0))
+  return Memory(
+    where_rows(rows, one.inverse_depth, other.inverse_depth),
+    where_rows(rows, one.weight, other.weight),
+    kept(rows, one.frames, other.frames),
+    kept(rows, one.path, other.path),
+    where_rows(rows, one.count, other.count),
+  )
+
+
+def _started(memory: Memory, tick: Tick, depths: Depths) -> Memory:
+  """Returns the memory; that of rows without an image holds the new one, at the start's depth."""
+  rows, height, width = tick.frame.shape[:3]
+  begun = initial(rows, height, width, depths)
+  begun = begun._replace(frames=jnp.broadcast_to(tick.frame, begun.frames.shape))
+  return _choose(memory.count == 0, begun, memory)
+
+
+def _advance(
+  memory: Memory, tick: Tick, intrinsics: Float[Array, "B 4"], depths: Depths
+) -> tuple[Memory, Float[Array, "B 4 4"]]:
+  inverse, weight = _carried(memory, tick.matched[..., :2], depths)
+  twist = alignment.twist_of_matches(tick.matched, inverse, jnp.ones_like(inverse), intrinsics)
+  inverse = _clip(_transformed(inverse, twist, intrinsics), depths)
+  motion = _aligned(memory, tick.frame, inverse, lie.se3_exp(twist), intrinsics)
+  start = jnp.broadcast_to(jnp.eye(4), memory.path[:1].shape)
+  path = memory.path @ motion[None]
+  slope, square = jnp.zeros_like(inverse), jnp.zeros_like(inverse)
+  for age in AGES:
+    kept = memory.frames[age - 1]
+    sums = _compared(kept, tick.frame, inverse, path[age - 1], intrinsics)
+    slope, square = slope + sums[..., 0], square + sums[..., 1]
+  total = _DECAY * weight + square
+  change = jnp.clip(slope / (total + 1e-9), -_STEP * inverse, _STEP * inverse)
+  inverse = _clip(inverse + change, depths)
+  started = total * inverse + _START_WEIGHT / depths.start
+  sums = jnp.stack([started, total + _START_WEIGHT], axis=-1)
+  narrow, wide = (box_filter(sums, size) for size in (_NARROW_PX, _WIDE_PX))
+  smooth = (sums + narrow) / 2 + _AROUND_WEIGHT * wide / wide[..., 1:]
+  after = Memory(
+    _clip(smooth[..., 0] / smooth[..., 1], depths),
+    smooth[..., 1],
+    jnp.concatenate([tick.frame[None], memory.frames[:-1]]),
+    jnp.concatenate([start, path[:-1]]),
+    memory.count + 1,
+  )
+  return after, motion
+
+
+def _clip(inverse: Array, depths: Depths) -> Array:
+  return jnp.clip(inverse, 1 / depths.farthest, 1 / depths.nearest)
+
+
+def _carried(
+  memory: Memory, flow: Float[Array, "B H W 2"], depths: Depths
+) -> tuple[Float[Array, "B H W"], Float[Array, "B H W"]]:
+  """Returns inverse depth and weights read where pixels were; no weight where that is outside."""
+  height, width = flow.shape[1:3]
+  at = flow + jnp.broadcast_to(cameras.pixel_centres(height, width), flow.shape)
+  sums = jnp.stack([memory.weight * memory.inverse_depth, memory.weight], axis=-1)
+  scaled, weight = jnp.moveaxis(warps.sample(sums, at), -1, 0)
+  x, y = at[..., 0], at[..., 1]
+  inside = (x >= 0.5) & (x <= width - 0.5) & (y >= 0.5) & (y <= height - 0.5) & (weight > 0)
+  inverse = scaled / jnp.where(weight > 0, weight, 1.0)
+  inverse = jnp.where(weight > 0, inverse, 1 / depths.start)
+  return inverse, jnp.where(inside, weight, 0.0)
+
+
+def _transformed(
+  inverse: Float[Array, "B H W"], twist: Float[Array, "B 6"], intrinsics: Float[Array, "B 4"]
+) -> Float[Array, "B H W"]:
+  """Returns the inverse depth in the new camera of what had this one in the camera before."""
+  fx, fy, cx, cy = (intrinsics[:, None, None, i] for i in range(4))
+  centres = cameras.pixel_centres(inverse.shape[1], inverse.shape[2])
+  a, b = (centres[None, ..., 0] - cx) / fx, (centres[None, ..., 1] - cy) / fy
+  v, w = twist[:, None, None, :3], twist[:, None, None, 3:]
+  # To first order z_before = z (1 + w_x b - w_y a) + v_z.
+  return (1 + w[..., 0] * b - w[..., 1] * a) / jnp.maximum(1 / inverse - v[..., 2], _NEAREST_M)
+
+
+def _aligned(
+  memory: Memory,
+  frame: Float[Array, "B H W 3"],
+  inverse: Float[Array, "B H W"],
+  motion: Float[Array, "B 4 4"],
+  intrinsics: Float[Array, "B 4"],
+) -> Float[Array, "B 4 4"]:
+  """Returns the motion that aligns the frame with all kept images, for a known depth."""
+  rows = len(frame)
+  for _ in range(_ALIGNMENTS):
+    parts = []
+    for age in AGES:
+      path = memory.path[age - 1]
+      view = alignment.View(frame, memory.frames[age - 1], 1 / inverse, intrinsics)
+      jacobian, error, inside = alignment.linearised(view, path @ motion)
+      # A twist of the last camera's frame, seen from the kept one.
+      jacobian = jnp.einsum("bhwck,bkl->bhwcl", jacobian, lie.se3_adjoint(path))
+      trust = 1 / jnp.square(1 + jnp.square(error / _OUTLIER))
+      trust = jnp.where(inside[..., None], trust, 0.0)
+      parts.append([x.reshape(rows, -1, *x.shape[4:]) for x in (jacobian, error, trust)])
+    jacobian, error, trust = (jnp.concatenate(x, axis=1) for x in zip(*parts, strict=True))
+    motion = lie.se3_exp(-alignment.solve(jacobian, error, trust, _DAMPING)) @ motion
+  return motion
+
+
+def _compared(
+  kept: Float[Array, "B H W 3"],
+  frame: Float[Array, "B H W 3"],
+  inverse: Float[Array, "B H W"],
+  pose: Float[Array, "B 4 4"],
+  intrinsics: Float[Array, "B 4"],
+) -> Float[Array, "B H W 2"]:
+  """Returns right side and diagonal of the least squares for a change of each inverse depth."""
+  warp = lambda r: warps.warp_rigid(kept, 1 / r, pose, intrinsics, "edge")  # noqa: E731
+  made, slope, landing = jax.jvp(warp, (inverse,), (jnp.ones_like(inverse),), has_aux=True)
+  error = frame - made
+  square = box_filter(jnp.mean(jnp.square(error), axis=-1, keepdims=True), 3)[..., 0]
+  trust = jnp.where(landing.inside, 1 / jnp.square(1 + square / _OUTLIER**2), 0.0)
+  sums = [jnp.sum(slope * x, axis=-1) * trust for x in (error, slope)]
+  return box_filter(jnp.stack(sums, axis=-1), 3) / _NOISE**2
