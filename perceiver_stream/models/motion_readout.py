@@ -41,7 +41,6 @@ from perceiver_stream.nn.geometry import alignment, depth_filter, lie
 from perceiver_stream.nn.geometry.depth_filter import Depths, Filtered, Memory, Tick
 from perceiver_stream.types import Size
 
-_SCALES = np.asarray([0.25, 0.25, 4.0], np.float32)  # of matched motion and its residual
 _LOG_TRUST = 6.0  # logarithm of the filter's weight where inverse depth is known to 0.05
 _LEAST_SHARE = 0.01  # of the range of inverse depths, from its ends
 _SMALL = 0.01  # of the output of the pose head, as SfMLearner
@@ -210,9 +209,11 @@ class MotionHead(hk.Module):
   ) -> Motion:
     """Returns depth and motion of ticks side by side."""
     inverse, trust, moved = filtered
-    gathered = [inverse * self.depths.start - 1, jnp.log1p(trust) / _LOG_TRUST]
-    hints = jnp.concatenate([matched * _SCALES, jnp.stack(gathered, axis=-1)], axis=-1)
-    maps, summary = self._maps(jnp.concatenate([last - 0.5, hints], axis=-1), latents)
+    gathered = jnp.stack([inverse * self.depths.start - 1, jnp.log1p(trust) / _LOG_TRUST], axis=-1)
+    flow, rest = matched[..., :2] / 4, matched[..., 2:] * 4
+    maps, summary = self._maps(
+      jnp.concatenate([last - 0.5, flow, rest, gathered], axis=-1), latents
+    )
     near, far = 1 / self.config.nearest_m, 1 / self.config.farthest_m
     share = jnp.clip((inverse - far) / (near - far), _LEAST_SHARE, 1 - _LEAST_SHARE)
     share = jax.nn.sigmoid(maps[..., 0] + jnp.log(share / (1 - share)))

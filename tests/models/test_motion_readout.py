@@ -43,7 +43,7 @@ def test_shapes_ranges_and_gradients(height, width, learn):
   assert motion.inverse_depth.shape == motion.weight.shape == (2, height, width)
   assert motion.twist.shape == (2, 6) and motion.pose.shape == (2, 4, 4)
   depth = 1 / motion.inverse_depth
-  assert np.all((depth > 0.4) & (depth < 12)) and np.median(depth) == pytest.approx(2.5, rel=0.1)
+  assert np.all((depth > 0.4) & (depth < 12)) and np.median(depth) == pytest.approx(2.5, rel=0.3)
   camera = motion_readout.intrinsics_of(CONFIG, height, width)
   np.testing.assert_allclose(motion.intrinsics, [camera, camera], rtol=1e-6)
   assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(gradient))

@@ -49,7 +49,6 @@ SILENT = (
   balls.Config,
   countdown.Config,
   maze.Config,
-  rooms.Config,
 )
 # Their position is a time: a state does not lead back to the same tick, so the tests of exact
 # resumption do not apply; test_live.py and test_push.py have those that do.

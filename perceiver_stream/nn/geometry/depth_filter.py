@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from perceiver_stream.nn.geometry import alignment, cameras, lie, warps
@@ -152,14 +153,10 @@ def _advance(
   inverse, weight = _carried(memory, tick.matched[..., :2], depths)
   twist = alignment.twist_of_matches(tick.matched, inverse, jnp.ones_like(inverse), intrinsics)
   inverse = _clip(_transformed(inverse, twist, intrinsics), depths)
-  motion = _aligned(memory, tick.frame, inverse, lie.se3_exp(twist), intrinsics)
-  start = jnp.broadcast_to(jnp.eye(4), memory.path[:1].shape)
+  view = _against(memory, tick.frame, inverse, intrinsics)
+  motion = _aligned(view, memory.path, lie.se3_exp(twist))
   path = memory.path @ motion[None]
-  slope, square = jnp.zeros_like(inverse), jnp.zeros_like(inverse)
-  for age in AGES:
-    kept = memory.frames[age - 1]
-    sums = _compared(kept, tick.frame, inverse, path[age - 1], intrinsics)
-    slope, square = slope + sums[..., 0], square + sums[..., 1]
+  slope, square = _compared(view, path)
   total = _DECAY * weight + square
   change = jnp.clip(slope / (total + 1e-9), -_STEP * inverse, _STEP * inverse)
   inverse = _clip(inverse + change, depths)
@@ -171,7 +168,7 @@ def _advance(
     _clip(smooth[..., 0] / smooth[..., 1], depths),
     smooth[..., 1],
     jnp.concatenate([tick.frame[None], memory.frames[:-1]]),
-    jnp.concatenate([start, path[:-1]]),
+    jnp.concatenate([jnp.broadcast_to(jnp.eye(4), path[:1].shape), path[:-1]]),
     memory.count + 1,
   )
   return after, motion
@@ -208,43 +205,63 @@ def _transformed(
   return (1 + w[..., 0] * b - w[..., 1] * a) / jnp.maximum(1 / inverse - v[..., 2], _NEAREST_M)
 
 
-def _aligned(
+def _of_ages(kept: Array) -> Array:
+  """Returns the entries of `AGES`, side by side as rows, from those of all ages."""
+  return kept[np.asarray(AGES) - 1].reshape(-1, *kept.shape[2:])
+
+
+def _against(
   memory: Memory,
   frame: Float[Array, "B H W 3"],
   inverse: Float[Array, "B H W"],
-  motion: Float[Array, "B 4 4"],
   intrinsics: Float[Array, "B 4"],
+) -> alignment.View:
+  """Returns the pairs of the frame and each kept image, side by side as rows."""
+  target, depth, camera = (
+    jnp.concatenate([x] * len(AGES)) for x in (frame, 1 / inverse, intrinsics)
+  )
+  return alignment.View(target, _of_ages(memory.frames), depth, camera)
+
+
+def _aligned(
+  view: alignment.View, path: Float[Array, "K B 4 4"], motion: Float[Array, "B 4 4"]
 ) -> Float[Array, "B 4 4"]:
   """Returns the motion that aligns the frame with all kept images, for a known depth."""
-  rows = len(frame)
-  for _ in range(_ALIGNMENTS):
-    parts = []
-    for age in AGES:
-      path = memory.path[age - 1]
-      view = alignment.View(frame, memory.frames[age - 1], 1 / inverse, intrinsics)
-      jacobian, error, inside = alignment.linearised(view, path @ motion)
-      # A twist of the last camera's frame, seen from the kept one.
-      jacobian = jnp.einsum("bhwck,bkl->bhwcl", jacobian, lie.se3_adjoint(path))
-      trust = 1 / jnp.square(1 + jnp.square(error / _OUTLIER))
-      trust = jnp.where(inside[..., None], trust, 0.0)
-      parts.append([x.reshape(rows, -1, *x.shape[4:]) for x in (jacobian, error, trust)])
-    jacobian, error, trust = (jnp.concatenate(x, axis=1) for x in zip(*parts, strict=True))
-    motion = lie.se3_exp(-alignment.solve(jacobian, error, trust, _DAMPING)) @ motion
-  return motion
+  kept, rows = _of_ages(path), len(motion)
+  adjoint = lie.se3_adjoint(kept)
+
+  def join(x: Float[Array, "N H W C *k"]) -> Float[Array, "B M *k"]:
+    """Returns the equations of all ages as one system for each row."""
+    apart = x.reshape(len(AGES), rows, -1, *x.shape[4:])
+    return jnp.swapaxes(apart, 0, 1).reshape(rows, -1, *x.shape[4:])
+
+  def step(motion: Array, _: None) -> tuple[Array, None]:
+    pose = kept @ jnp.concatenate([motion] * len(AGES))
+    jacobian, error, inside = alignment.linearised(view, pose)
+    # From a twist of the kept camera's frame to one of the last camera's.
+    jacobian = jnp.einsum("bhwck,bkl->bhwcl", jacobian, adjoint)
+    trust = 1 / jnp.square(1 + jnp.square(error / _OUTLIER))
+    trust = jnp.where(inside[..., None], trust, 0.0)
+    twist = alignment.solve(join(jacobian), join(error), join(trust), _DAMPING)
+    return lie.se3_exp(-twist) @ motion, None
+
+  return jax.lax.scan(step, motion, None, length=_ALIGNMENTS)[0]
 
 
 def _compared(
-  kept: Float[Array, "B H W 3"],
-  frame: Float[Array, "B H W 3"],
-  inverse: Float[Array, "B H W"],
-  pose: Float[Array, "B 4 4"],
-  intrinsics: Float[Array, "B 4"],
-) -> Float[Array, "B H W 2"]:
+  view: alignment.View, path: Float[Array, "K B 4 4"]
+) -> tuple[Float[Array, "B H W"], Float[Array, "B H W"]]:
   """Returns right side and diagonal of the least squares for a change of each inverse depth."""
-  warp = lambda r: warps.warp_rigid(kept, 1 / r, pose, intrinsics, "edge")  # noqa: E731
+
+  def warp(inverse: Array) -> tuple[Array, warps.Landing]:
+    return warps.warp_rigid(view.source, 1 / inverse, _of_ages(path), view.intrinsics, "edge")
+
+  inverse = 1 / view.depth
   made, slope, landing = jax.jvp(warp, (inverse,), (jnp.ones_like(inverse),), has_aux=True)
-  error = frame - made
+  error = view.target - made
   square = box_filter(jnp.mean(jnp.square(error), axis=-1, keepdims=True), 3)[..., 0]
   trust = jnp.where(landing.inside, 1 / jnp.square(1 + square / _OUTLIER**2), 0.0)
-  sums = [jnp.sum(slope * x, axis=-1) * trust for x in (error, slope)]
-  return box_filter(jnp.stack(sums, axis=-1), 3) / _NOISE**2
+  sums = jnp.stack([jnp.sum(slope * x, axis=-1) * trust for x in (error, slope)], axis=-1)
+  total = sums.reshape(len(AGES), -1, *sums.shape[1:]).sum(axis=0)
+  right, diagonal = jnp.moveaxis(box_filter(total, 3) / _NOISE**2, -1, 0)
+  return right, diagonal
