@@ -128,7 +128,7 @@ def test_online_loops_refuse_encoders_of_clips():
     zoo.build(name)
   with pytest.raises(TypeError, match="config of an encoder of clips"):
     zoo.build(clip_encoders.config(name))
-  with pytest.raises(TypeError, match=r"belongs to none of \['i3d', 'slowfast'"):
+  with pytest.raises(TypeError, match=r"belongs to none of \['i3d', 'longvivit'"):
     clip_encoders.build(zoo.config("rvm/nano"))
   with pytest.raises(ValueError, match="no encoder of clips 'video_resnet/r3d'"):
     clip_encoders.build("video_resnet/r3d")

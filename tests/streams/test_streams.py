@@ -25,6 +25,7 @@ from perceiver_stream.streams import (
   bags,
   balls,
   countdown,
+  events,
   images,
   lerobot,
   live,
@@ -48,6 +49,7 @@ SILENT = (
   tfrecord.Config,
   balls.Config,
   countdown.Config,
+  events.Config,
   maze.Config,
 )
 # Their position is a time: a state does not lead back to the same tick, so the tests of exact
@@ -89,6 +91,7 @@ def configs(tmp_path_factory):
     "balls": balls.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_drift=20),
     "pulses": pulses.Config(max_ticks=25, ticks_per_recording=14),
     "countdown": countdown.Config(max_ticks=25, ticks_per_recording=14),
+    "events": events.Config(max_ticks=25, ticks_per_recording=14, event_ticks=3, gap=4),
     "maze": maze.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_night=20),
     "rooms": rooms.Config(
       height=24,
