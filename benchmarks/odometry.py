@@ -1,16 +1,18 @@
 """Visual odometry and depth on held-out rooms: baselines without learning, and trained runs.
 
   python benchmarks/odometry.py
-  python benchmarks/odometry.py --models=runs/rooms_tiny_odometry --markdown=docs/results.md
+  python benchmarks/odometry.py --models=runs/odometry_0,runs/odometry_1 --markdown=docs/results.md
 
 Rooms of `streams.rooms` at 64 x 64 that no config trains on, one path of 120 ticks in each. The
 essential matrix gets the true length of every step, and its threshold is swept; PnP and direct
-alignment get the true depth. `--models` are folders of runs, comma separated; they get images only.
-`--untrained` are configs of which the random start is scored.
-A second table replaces a fifth of the target before alignment, at 96 x 128.
+alignment get the true depth; constant velocity gets the true motion of the tick before. `--models` are
+folders of runs, comma separated; they get images only, and those whose names differ in a last number
+only are seeds of one method. `--untrained` are configs of which the random start is scored.
+The last table replaces a fifth of the target before alignment, at 96 x 128.
 """
 
 import pathlib
+import re
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,7 +26,7 @@ from perceiver_stream import streams, training, zoo
 from perceiver_stream.evaluation import visual_odometry as vo
 from perceiver_stream.evaluation.metrics import depth, drift, trajectory
 from perceiver_stream.evaluation.metrics.base import nanmean
-from perceiver_stream.inference.odometry import Odometry, as_odometry, load_odometer
+from perceiver_stream.inference.odometry import CameraTrack, Odometry, as_odometry, load_odometer
 from perceiver_stream.nn.geometry import alignment
 from perceiver_stream.streams import rooms
 from perceiver_stream.training import objectives
@@ -35,7 +37,7 @@ from perceiver_stream.zoo.loading import blank_tick
 SEED = 10**6  # of rooms that no config trains on
 SIDE = 64
 ESTIMATORS = ("l2", "huber", "geman_mcclure", "tukey")
-WITHOUT_PROGRAMS = ("identity", "PnP, true depth")
+WITHOUT_PROGRAMS = ("identity", "constant velocity", "PnP, true depth")
 PATCH = 0.2  # of the target that is replaced
 
 
@@ -83,6 +85,12 @@ def at_rest(path: Path) -> np.ndarray:
   return np.tile(np.eye(4), (len(path.frames), 1, 1))
 
 
+def constant_velocity(path: Path) -> np.ndarray:
+  """Returns the true motion of the tick before, again."""
+  motions = vo.motions_of(path.poses)
+  return np.concatenate([motions[:1], motions[:-1]])
+
+
 def by_tracks(estimate: Callable[[Path, int, vo.Tracks], np.ndarray]) -> Method:
   """Returns a method that estimates each motion from tracks into the frame before."""
 
@@ -116,9 +124,25 @@ def by_alignment(estimator: str) -> Method:
   return motions
 
 
-def by_model(odometry: Odometry) -> Method:
-  """Returns a trained read-out, which gets images only."""
-  return lambda path: odometry(path.frames).motions
+class ByModel:
+  """A trained read-out, which gets images only; it tracks every path once.
+
+  Attributes:
+    tracks: Of the paths so far, by the address of their frames.
+  """
+
+  def __init__(self, odometry: Odometry):
+    self._odometry = odometry
+    self.tracks: dict[int, CameraTrack] = {}
+
+  def __call__(self, path: Path) -> np.ndarray:
+    """Returns the motions."""
+    self.tracks[id(path.frames)] = self._odometry(path.frames)
+    return self.tracks[id(path.frames)].motions
+
+  def depth(self, path: Path) -> np.ndarray:
+    """Returns the depth of a path that it has tracked."""
+    return self.tracks[id(path.frames)].depth
 
 
 def view_of(
@@ -132,7 +156,7 @@ def view_of(
 
 def baselines(thresholds: tuple[float, ...], estimators: tuple[str, ...]) -> dict[str, Method]:
   """Returns the methods without learning, by name."""
-  methods: dict[str, Method] = {"identity": at_rest}
+  methods: dict[str, Method] = {"identity": at_rest, "constant velocity": constant_velocity}
   for method in ("RANSAC", "USAC_MAGSAC"):
     for threshold in thresholds:
       methods[f"essential, {method}, {threshold} px"] = by_essential(method, threshold)
@@ -152,6 +176,8 @@ COLUMNS = [
   "ATE, m (SE3, scale of 10 ticks)",
   "rotation, rad",
   "translation, of the step",
+  "rotation of 5 ticks, rad",
+  "translation of 5 ticks, m",
   "drift",
   "drift, rad/m",
   "CPU ms a tick",
@@ -164,6 +190,7 @@ def numbers_of(path: Path, motions: np.ndarray) -> dict[str, float]:
   estimate = vo.chained(motions)
   scaled = trajectory.rescaled(path.poses, estimate, None)
   metres, radians = trajectory.relative_error(path.poses, scaled)
+  metres_5, radians_5 = trajectory.relative_error(path.poses, scaled, 5)
   steps = np.linalg.norm(np.diff(path.poses[:, :3, 3], axis=0), axis=-1)
   found = trajectory.scores(path.poses, estimate)
   drifts = drift.scores(path.poses, scaled)
@@ -172,6 +199,8 @@ def numbers_of(path: Path, motions: np.ndarray) -> dict[str, float]:
     "ate_start": found["ate_start"],
     "radians": float(radians.mean()),
     "share": float(np.mean(metres) / np.mean(steps)),
+    "radians_5": float(radians_5.mean()),
+    "metres_5": float(metres_5.mean()),
     **drifts,
   }
 
@@ -187,7 +216,8 @@ def odometry(methods: dict[str, Method], paths: list[Path]) -> common.Table:
   rows: list[list[Any]] = []
   for name, method in methods.items():
     method(Path(*(x[:3] if x.ndim > 1 else x for x in paths[0])))  # imports
-    if name not in WITHOUT_PROGRAMS and not name.startswith("essential"):
+    compiled = isinstance(method, ByModel)  # a chunk is padded
+    if not compiled and name not in WITHOUT_PROGRAMS and not name.startswith("essential"):
       method(paths[0])  # compiles
     began = time.process_time()
     motions = [method(path) for path in paths]
@@ -206,6 +236,24 @@ def odometry(methods: dict[str, Method], paths: list[Path]) -> common.Table:
   return common.Table("Visual odometry in held-out rooms", COLUMNS, rows, note)
 
 
+def over_seeds(tables: list[common.Table]) -> list[common.Table]:
+  """Returns each table's rows of methods with several seeds: mean, least and most of every column."""
+  made = []
+  for table in tables:
+    groups: dict[str, list[list[Any]]] = {}
+    for name, *numbers in table.rows:
+      if seed := re.fullmatch(r"(.+)_\d+", name):
+        groups.setdefault(seed[1], []).append(numbers)
+    rows = [
+      [f"{name}, {kind} of {len(seeds)}", *map(function, zip(*seeds, strict=True))]
+      for name, seeds in groups.items()
+      for kind, function in (("mean", np.mean), ("least", np.min), ("most", np.max))
+      if len(seeds) > 1 and None not in sum(seeds, [])
+    ]
+    made += [common.Table(f"{table.title}, over seeds", table.columns, rows)] if rows else []
+  return made
+
+
 def untrained(name: str) -> Odometry:
   """Returns the random start of an experiment of `ego_motion`, such as "rooms:tiny_odometry"."""
   config = training.load_config(name)
@@ -216,8 +264,13 @@ def untrained(name: str) -> Odometry:
   return as_odometry(ReadoutLearner(model, own, objective.learner.readout), readout)
 
 
-def depths(models: dict[str, Odometry], paths: list[Path]) -> common.Table:
-  """Returns AbsRel and delta1 after median scaling of each image, beside predictors without input."""
+def depths(models: dict[str, ByModel], paths: list[Path]) -> common.Table:
+  """Returns AbsRel and delta1 after median scaling of each image, beside predictors without input.
+
+  Args:
+    models: They have tracked the paths.
+    paths: Held out.
+  """
   train = streams.open_rows(
     rooms.Config(
       height=SIDE, width=SIDE, modalities=("depth",), ticks_per_recording=1, max_ticks=200
@@ -228,8 +281,7 @@ def depths(models: dict[str, Odometry], paths: list[Path]) -> common.Table:
     "constant": lambda path: np.ones_like(path.depth),
     "mean depth of 200 other rooms": lambda path: np.tile(mean, (len(path.depth), 1, 1)),
   }
-  for name, model in models.items():
-    predictors[name] = lambda path, model=model: model(path.frames).depth
+  predictors |= {name: model.depth for name, model in models.items()}
   table: list[list[Any]] = []
   for name, predictor in predictors.items():
     each = [depth.scores(p.depth, predictor(p), alignment="median")[0] for p in paths]
@@ -290,12 +342,15 @@ def main(argv: list[str] | None = None) -> None:
     ((0.5,), ("tukey",)) if options.tiny else (vo.THRESHOLDS_PX, ("l2", "tukey"))
   )
   paths = held_out(num, ticks, SIDE, SIDE)
-  models = {
+  odometers = {
     pathlib.Path(name).name: load_odometer(name) for name in options.models.split(",") if name
   }
-  models |= {f"{name}, untrained": untrained(name) for name in options.untrained.split(",") if name}
-  methods = baselines(thresholds, estimators) | {n: by_model(m) for n, m in models.items()}
+  for name in filter(None, options.untrained.split(",")):
+    odometers[f"{name}, untrained"] = untrained(name)
+  models = {name: ByModel(odometer) for name, odometer in odometers.items()}
+  methods = baselines(thresholds, estimators) | models
   tables = [odometry(methods, paths), depths(models, paths)]
+  tables += over_seeds(tables)
   compared = estimators if options.tiny else ESTIMATORS
   tables.append(replaced(held_out(num, min(ticks, 25), *side), pairs, compared))
   common.publish("odometry", options, tables, about)
