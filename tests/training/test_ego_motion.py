@@ -8,14 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_stream import streams, training
+from perceiver_stream import streams, training, zoo
 from perceiver_stream.inference import export, load_odometer
+from perceiver_stream.inference.odometry import as_odometry
+from perceiver_stream.models import motion_readout
 from perceiver_stream.models.motion_readout import Motion
 from perceiver_stream.nn.geometry import lie
 from perceiver_stream.streams import rooms
 from perceiver_stream.training.objectives import ego_motion
 from perceiver_stream.training.objectives.ego_motion import Config, Window
+from perceiver_stream.training.objectives.readout_base import ReadoutLearner
 from perceiver_stream.training.parts import make_parts
+from perceiver_stream.zoo.loading import load_readout
 
 TICKS, SIDE = 5, 32
 CONFIG = Config(window=TICKS, neighbours=(-1, 1))
@@ -141,6 +145,13 @@ def test_a_run_tracks_the_camera_of_a_video_as_its_file_does(trained, tmp_path):
   export(trained, tmp_path / "a.safetensors")
   same = load_odometer(tmp_path / "a.safetensors")(frames)
   np.testing.assert_allclose(same.motions, track.motions, atol=1e-6)
+  # The memory is carried from chunk to chunk.
+  model, params = zoo.load(tmp_path / "a.safetensors")
+  readout = load_readout(tmp_path / "a.safetensors", "motion")
+  learner = ReadoutLearner(model, params, motion_readout.build(readout.config))
+  chunked = as_odometry(learner, readout.params, chunk=2)(frames)
+  np.testing.assert_allclose(chunked.motions, track.motions, atol=1e-4)
+  np.testing.assert_allclose(chunked.depth, track.depth, rtol=1e-3)
 
 
 def test_a_run_that_stops_and_resumes_is_the_same_run(nano, trained, tmp_path):
