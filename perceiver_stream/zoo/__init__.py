@@ -26,6 +26,7 @@ PACKAGES = (
   "perceiver_io.classifier_variants",
   "perceiver_io.flow_variants",
   "rvm",
+  "savi.streaming",
   "stream_perceiver",
   "vjepa.streaming",
   "trecvit_classifier",

@@ -81,8 +81,8 @@ NAMES = [*MIXTURES, *ZOO]
 # No memory of earlier ticks, by design.
 STATELESS = {"perceiver_classifier/nano"}
 # Parameters that the loss below does not reach: masks that no token of ours wears (image and audio
-# are never masked, as published), and a bias of keys, which a softmax does not feel.
-UNREACHED = ("audio_mask", "image_mask", "label_padding", "/attention/key']['b'")
+# are never masked, as published), a bias of keys, which a softmax does not feel, and stored grids.
+UNREACHED = ("audio_mask", "image_mask", "label_padding", "/attention/key']['b'", "coder_positions")
 
 
 @functools.cache

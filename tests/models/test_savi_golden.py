@@ -47,6 +47,7 @@ def config_of(golden: Golden) -> savi.Config:
     decoder_channels=tuple(h["decoder_features"]),
     decoder_strides=pairs("decoder_strides"),
     decoder_transposed=tuple(h["decoder_transpose"]),
+    decoder_kernel=a["params/SpatialBroadcastDecoder_0/CNN_0/conv_0/kernel"].shape[0],
   )
 
 

@@ -12,12 +12,8 @@ import perceiver_stream
 from perceiver_stream.evaluation import datasets, scoring
 from perceiver_stream.inference import tracking_methods
 from perceiver_stream.models import point_readout
-from perceiver_stream.training.objectives.point_tracking import (
-  Config,
-  PointTracking,
-  boxes_of,
-  queries,
-)
+from perceiver_stream.nn.boxes import box_edges, boxes_of
+from perceiver_stream.training.objectives.point_tracking import Config, PointTracking, queries
 from perceiver_stream.training.optimizers import OptimizerConfig, make_optimizer
 
 SIDE, SLOTS = 16, 3
@@ -154,6 +150,8 @@ def test_boxes_are_those_around_the_labels():
   assert visible[0, 0].tolist() == [False, True, False]
   np.testing.assert_allclose(box[0, 0, 1], [4.5 / 8, 0.5, 5 / 8, 0.5])
   assert not np.any(np.asarray(box)[0, 0, [0, 2]])
+  edges, _ = box_edges(jnp.asarray(picture), 3)
+  np.testing.assert_allclose(edges[0, 0, 1], [1 / 4, 2 / 8, 3 / 4, 7 / 8])
 
 
 def test_boxes_are_followed_by_the_same_objective(objective):

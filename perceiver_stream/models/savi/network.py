@@ -28,7 +28,7 @@ class Config:
     slots: Sizes of the slots.
     channels: Channels of the encoder's convolutions.
     strides: Their strides.
-    kernel: Rows and columns of all kernels.
+    kernel: Rows and columns of the encoder's kernels.
     encoder_dim: Hidden width of the MLP over the encoder's cells.
     cue_dim: Hidden width of the MLP over boxes; 0 would be no cues, see `conditional`.
     conditional: Slots start from boxes; else from learned vectors.
@@ -37,6 +37,7 @@ class Config:
     decoder_channels: Channels of the decoder's convolutions.
     decoder_strides: Their strides.
     decoder_transposed: True where a convolution is transposed and enlarges by its stride.
+    decoder_kernel: Rows and columns of the decoder's kernels.
     target_dim: Channels of the target, such as flow as RGB or pixels.
   """
 
@@ -54,6 +55,7 @@ class Config:
   decoder_channels: tuple[Size, ...] = (64, 64, 64, 64)
   decoder_strides: tuple[Pair, ...] = ((2, 2), (2, 2), (2, 2), (1, 1))
   decoder_transposed: tuple[bool, ...] = (True, True, True, False)
+  decoder_kernel: Size = 5
   target_dim: Size = 3
 
   def validate(self) -> None:
@@ -144,9 +146,10 @@ class Savi(hk.Module):
     ):
       name = f"decoder_conv_{i}"
       if transposed:
-        x = TransposedConv2D(dim, c.kernel, stride, name=name)(x)
+        x = TransposedConv2D(dim, c.decoder_kernel, stride, name=name)(x)
       else:
-        x = Conv2D(dim, kernel=c.kernel, stride=stride, name=name)(x)
+        product = c.decoder_kernel == 1  # its gradient is fast on a CPU
+        x = Conv2D(dim, kernel=c.decoder_kernel, stride=stride, in_loop=product, name=name)(x)
       x = jax.nn.relu(x)
     logits = Linear(1, name="mask")(x)[..., 0].reshape(*shape, *x.shape[1:3])
     target = Linear(c.target_dim, name="target")(x).reshape(*shape, *x.shape[1:3], c.target_dim)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from perceiver_stream.modalities import Modality
 from perceiver_stream.models.base import Model
 from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import (
@@ -170,7 +171,12 @@ class FuturePrediction(Objective):
     return total, scores, jax.lax.stop_gradient(shaped)
 
   def _compare(
-    self, modality, prediction: Array, copy: Array, target: Array, valid: Bool[Array, " N"]
+    self,
+    modality: Modality,
+    prediction: Array,
+    copy: Array,
+    target: Array,
+    valid: Bool[Array, " N"],
   ) -> tuple[Array, Score]:
     target = known(target, valid)
     losses = modality.loss(prediction, target)

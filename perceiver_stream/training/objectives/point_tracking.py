@@ -19,6 +19,7 @@ from perceiver_stream.evaluation.clips import RASTER
 from perceiver_stream.models import point_readout
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.point_readout import TrackCommands, Tracker, TrackState
+from perceiver_stream.nn.boxes import boxes_of
 from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.training.objectives.base import Aux, Score, check_window, model_params
 from perceiver_stream.training.objectives.readout_base import (
@@ -197,27 +198,6 @@ def queries(
   _, outputs = jax.lax.scan(tick, (ids, start), (truth, visible, names, first))
   begins, ends, ids, start = outputs
   return TrackCommands(begins, truth, ends), ids, start
-
-
-def boxes_of(
-  segmentation: Int[Array, "W B H W2"], num: int
-) -> tuple[Float[Array, "W B Q 4"], Bool[Array, "W B Q"]]:
-  """Returns the boxes around the visible parts of objects 1 to `num`, and their visibility.
-
-  Boxes are (x, y) of the centre, width and height, in [0, 1] of the image's; zeros if not visible.
-  """
-  mask = segmentation[:, :, None] == jnp.arange(1, num + 1).reshape(1, 1, num, 1, 1)
-  sides = []
-  for axis in (4, 3):  # columns, then rows
-    there = jnp.any(mask, axis=7 - axis)
-    size = there.shape[-1]
-    low = jnp.argmax(there, axis=-1).astype(jnp.float32)
-    high = size - jnp.argmax(there[..., ::-1], axis=-1).astype(jnp.float32)
-    sides.append(((low + high) / (2 * size), (high - low) / size))
-  (x, width), (y, height) = sides
-  seen_at_all = jnp.any(mask, axis=(3, 4))
-  box = jnp.stack([x, y, width, height], axis=-1)
-  return jnp.where(seen_at_all[..., None], box, 0.0), seen_at_all
 
 
 def _distance(one: Array, other: Array) -> Float[Array, "..."]:
