@@ -125,7 +125,7 @@ class Trainer:
 
   def train(self, tokens: tuple[np.ndarray, np.ndarray], labels: np.ndarray, seed: int) -> PyTree:
     """Returns the parameters after all updates."""
-    params = self.net.init(jax.random.key(seed), *(x[:1] for x in tokens))
+    params = self.net.init(jax.random.key(seed), *(jnp.asarray(x[:1]) for x in tokens))
     moments, rng = self.rule.init(params), np.random.default_rng(seed)
     for _ in range(self.steps):
       rows = rng.integers(0, len(labels), self.rows)
@@ -168,13 +168,16 @@ def main(argv: list[str] | None = None) -> None:
       print(
         f"{time.process_time():.0f} s, seed {seed}, {name}: {right:.1f}, {other:.1f}", flush=True
       )
-    table = [[n, *map(spread, zip(*each, strict=True))] for n, each in found.items() if each]
-    table.append(["chance", f"{100 / PLACES:.1f}", f"{100 / PLACES:.1f}"])
+    chance, table = 100 / PLACES, []
+    for name, each in found.items():
+      right, other = zip(*each, strict=True)
+      table.append([name, spread(right), spread(other), float(np.mean(right)) / chance])
+    table.append(["chance", f"{chance:.1f}", f"{chance:.1f}", 1.0])
     note = (
       f"Mean (least to largest) of {seed + 1} seeds; {steps} updates of {rows} clips; {LAYERS} blocks of width "
       f"{DIM}, {count:,} parameters in every network."
     )
-    columns = ["attention", "right, %", "other sound, %"]
+    columns = ["attention", "right, %", "other sound, %", "x chance"]
     common.publish(
       "attention_types", options, [common.Table("Which thing hums", columns, table, note)], about
     )
