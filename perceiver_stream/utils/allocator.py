@@ -12,8 +12,8 @@ threads. But compiling leaves it full of holes, and then all threads wait for it
 cache, one arena is better, 20 to 22 frames/s against 15 to 18, but nobody's first run should take twice as long.
 
 Blocks that glibc gets from the kernel can have pages of 2 MB instead of 4 kB, which the processor finds faster
-and the kernel clears at once: the same loop learns 22 instead of 15 to 16 frames/s, with 82 instead of 115 CPU ms a tick,
-on a machine with other work, and takes an eighth more memory. glibc reads this setting (`HUGE_PAGES`) from
+and the kernel clears at once: the same loop needs 101 CPU ms a tick instead of 120 (two runs each, in turns, on a
+machine with other work), and a tenth more memory. glibc reads this setting (`HUGE_PAGES`) from
 the environment when a process starts, so commands that learn start themselves again with it.
 """
 
