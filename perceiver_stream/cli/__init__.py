@@ -12,6 +12,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from perceiver_stream.utils.allocator import restart_with_huge_pages
 from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.version import __version__
 
@@ -36,6 +37,14 @@ COMMANDS = (
   "media",
   "lab",
 )
+LEARNING = ("train", "live", "lab")  # commands with a training step
+
+
+def start() -> None:
+  """Runs the command of this process; those that learn with memory in huge pages."""
+  if sys.argv[1:2] and sys.argv[1] in LEARNING:
+    restart_with_huge_pages()
+  main()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
