@@ -51,13 +51,18 @@ class TapNext(hk.Module):
 
   @hk.name_like("__call__")
   def frame_tokens(self, frames: Float[Array, "T B H W 3"]) -> Float[Array, "T B N D"]:
-    """Returns the tokens of patches; frames in [-1, 1]."""
+    """Returns the tokens of patches; frames in [-1, 1].
+
+    Differs: their positions start as those of queries at their centres, not at random.
+    """
     c, dim = self.config, self.config.backbone.dim
     tokens = Linear(dim, name="patches")(patchify(frames, c.patch))
     tokens = tokens.reshape(*frames.shape[:2], -1, dim)
     grid = (c.table[0] // c.patch, c.table[1] // c.patch)
-    init = hk.initializers.RandomNormal(dim**-0.5)
-    table = hk.get_parameter("positions", (grid[0] * grid[1], dim), jnp.float32, init)
+    centres = sincos_table(*c.table, dim)[c.patch // 2 :: c.patch, c.patch // 2 :: c.patch]
+    shape = (grid[0] * grid[1], dim)
+    init = lambda shape, dtype: jnp.asarray(centres.reshape(shape), dtype)  # noqa: E731
+    table = hk.get_parameter("positions", shape, jnp.float32, init)
     table = resize_grid(table.reshape(*grid, dim), c.grid()).reshape(-1, dim)
     return tokens + jnp.broadcast_to(table, tokens.shape)
 
@@ -166,6 +171,13 @@ class TapNext(hk.Module):
     A slot that starts has no past, and free slots are invisible to all tokens: the tracks before a
     later query are those without it. The released code gives no way to add a query.
     """
+    tokens, active, after = self.follow_layers(state, frames, commands)
+    return self.heads(tokens[-1]), active, after
+
+  def follow_layers(
+    self, state: State, frames: Float[Array, "T B H W 3"], commands: TrackCommands
+  ) -> tuple[list[Float[Array, "T B Q D"]], Bool[Array, "T B Q"], State]:
+    """Returns the point tokens after each block and the last norm, and further as `follow`."""
     active = active_slots(state.active, commands)
     kinds = jnp.where(commands.start & active, QUERY, jnp.where(active, TRACKED, FREE))
     size = jnp.asarray(self.config.table, jnp.float32)
@@ -176,8 +188,7 @@ class TapNext(hk.Module):
     starts = first, commands.start | first[..., None]
     tokens, states = self.encode(2 * frames - 1, kinds, places, starts, layers)
     last = jax.tree.map(lambda x: x[-1], states)
-    after = State(last, active[-1], jnp.zeros_like(state.new))
-    return self.heads(tokens[-1]), active, after
+    return tokens, active, State(last, active[-1], jnp.zeros_like(state.new))
 
   def _tracks(self, heads: Heads, active: Bool[Array, "T B Q"]) -> PointTracks:
     c = self.config

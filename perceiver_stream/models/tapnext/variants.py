@@ -15,7 +15,7 @@ def build(config: Config) -> PointTracker:
   return as_point_tracker(lambda: TapNext(config), (config.height, config.width), config)
 
 
-def _small(side: int, dim: int, layers: int, heads: int, head_dim: int) -> Config:
+def _small(side: int, dim: int, layers: int, heads: int, head_dim: int, table: int) -> Config:
   backbone = RecurrentVitConfig(
     dim=dim,
     num_layers=layers,
@@ -27,9 +27,9 @@ def _small(side: int, dim: int, layers: int, heads: int, head_dim: int) -> Confi
   return Config(
     height=side,
     width=side,
-    table=(side, side),
+    table=(table, table),
     backbone=backbone,
-    bins=side,
+    bins=table,
     head_dim=head_dim,
   )
 
@@ -38,8 +38,8 @@ VARIANTS = {
   "base": Config,
   "plus": lambda: Config(flavour="torch"),
   "plus_512": lambda: Config(flavour="torch", height=512, width=512),
-  "tiny": lambda: _small(64, 64, 2, 4, 64),
-  "nano": lambda: _small(16, 16, 1, 2, 12),
+  "tiny": lambda: _small(64, 96, 3, 4, 96, table=256),
+  "nano": lambda: _small(16, 16, 1, 2, 12, table=16),
 }
 
 CARD = Card(
