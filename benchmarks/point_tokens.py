@@ -115,7 +115,7 @@ class Trainer:
     ]
 
     def loss(frames, commands, targets, seen):
-      net = tracker.network()
+      net: Any = tracker.network()
       tokens, active, _ = net.follow_layers(net.initial_state(ROWS, SLOTS), frames, commands)
       each = [tracking_loss(net.heads(x), targets, seen, active) for x in tokens]
       return sum(each) / len(each), each[-1]
@@ -237,7 +237,7 @@ def time_table(
     for level in ("easy", "hard")
   ]
   for name, start in starts.items():
-    method, row = method_of(start), [name]
+    method, row = method_of(start), list[Any]([name])
     method(hidden[0].frames[:CHUNK], np.array([[0, 5.0, 5.0]]))  # compile one point
     method(sets[0][0].frames, tapvid.queries_first(sets[0][0].tracks, sets[0][0].occluded)[0])
     began = time.process_time()
