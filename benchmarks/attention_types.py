@@ -69,7 +69,7 @@ def clips(number: int, seed: int) -> Data:
   times = np.arange(TICKS * SAMPLES).reshape(TICKS, SAMPLES) / RATE
   sound = np.where(heard, 0.5, 0.1)[..., None] * np.sin(2 * np.pi * hz * times + phase)
   sound += 0.01 * rng.normal(size=sound.shape)
-  return Data(*(x.astype(np.float32) for x in (image, sound)), labels)
+  return Data(image.astype(np.float32), sound.astype(np.float32), labels)
 
 
 def loudness(sound: np.ndarray) -> np.ndarray:
@@ -108,7 +108,9 @@ class Trainer:
 
   def __init__(self, kinds: Sequence[masks.Mask], steps: int, rows: int):
     self.steps, self.rows = steps, rows
-    self.net = hk.without_apply_rng(hk.transform(lambda *x: network(*x, kinds)))
+    self.net = hk.without_apply_rng(
+      hk.transform(lambda pixels, sound: network(pixels, sound, kinds))
+    )
     rate = optax.warmup_cosine_decay_schedule(0.0, 3e-3, steps // 10, max(steps, 2), 3e-5)
     self.rule = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=1e-3))
     self._update, self._apply = jax.jit(self._step), jax.jit(self.net.apply)
