@@ -107,7 +107,7 @@ def test_the_objective_compares_with_the_prior_and_needs_every_modality_of_the_m
   [
     ({"target": "sound"}, "target='sound'; use one of pixels, flow, depth"),
     ({"target": "flow"}, "target_dim=3, but flow has 2 channels; set target_dim to that"),
-    ({"decoder_strides": ((1, 1),)}, "1 decoder_strides for 2 layers"),
+    ({"decoder_strides": ((1, 1),)}, "1 decoder_strides for 2 decoder_channels"),
   ],
 )
 def test_configs_that_contradict_themselves_are_refused(changes, message):

@@ -60,13 +60,14 @@ class Config:
 
   def validate(self) -> None:
     """Checks the fields; raises ValueError."""
-    for what, sizes in {
-      "strides": (self.channels, self.strides),
-      "decoder_strides": (self.decoder_channels, self.decoder_strides),
-      "decoder_transposed": (self.decoder_channels, self.decoder_transposed),
-    }.items():
-      if len(sizes[0]) != len(sizes[1]):
-        raise ValueError(f"savi: {len(sizes[1])} {what} for {len(sizes[0])} layers; give as many.")
+    for what, layers in (
+      ("strides", "channels"),
+      ("decoder_strides", "decoder_channels"),
+      ("decoder_transposed", "decoder_channels"),
+    ):
+      given, wanted = len(getattr(self, what)), len(getattr(self, layers))
+      if given != wanted:
+        raise ValueError(f"savi: {given} {what} for {wanted} {layers}; give as many.")
 
 
 class Decoded(NamedTuple):
