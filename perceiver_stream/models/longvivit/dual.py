@@ -18,8 +18,8 @@ class DualEncoder(NamedTuple):
 
   Attributes:
     encoder: The tower of video as the zoo knows it; `encoder.init` makes the parameters of both.
-    video: `(params, clips, is_training=False, rng=None) -> [B, E]` of unit length; clips `[B, T, H, W,
-      3]` in [0, 1]. A key is needed where tubelets are left out.
+    video: `(params, clips, is_training=False, rng=None) -> [B, E]` of unit length; RGB clips in
+      [0, 1], `[B, T, H, W, 3]`. A key is needed where tubelets are left out.
     text: `(params, words) -> [B, E]` of unit length; words int32 `[B, W]`, -1 is no word.
     loss: `(params, clips, words, rng=None) -> loss`: the symmetric NCE of the batch in training, with
       row b of `words` the caption of clip b and all others negatives.
