@@ -148,7 +148,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-  more = {"steps": 1500, "rows": 64, "seeds": 3, "pool": 8192}
+  more = {"steps": 500, "rows": 64, "seeds": 3, "pool": 4096}
   options = common.arguments_of(argv, __doc__ or "", globals(), more)
   about, tiny = common.machine(), options.tiny
   steps, rows, seeds, pool = (
