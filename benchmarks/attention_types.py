@@ -1,15 +1,16 @@
-"""Types of attention between sound and pixels: which of four things hums?
+"""Types of attention between sound and pixels: which of four discs hums?
 
   python benchmarks/attention_types.py
   python benchmarks/attention_types.py --steps=3000 --seeds=5 --markdown=docs/results.md
 
-Four discs pulse in brightness, each in its own rhythm; a tone swells in the rhythm of one of them, and the
-answer is its place. Neither modality alone has the answer. All networks have the same blocks and parameters
-and differ in the masks of `nn.masks` only; answers are linear in the mean of each modality's tokens, so that
-towers that attend to their own modality alone cannot compare them. `other sound`: each clip is scored with
-the sound of another one.
+Four discs pulse in brightness, each in a rhythm of its own; a tone swells in the rhythm of one of them, and
+the answer is its place. Neither modality alone has the answer. All networks have the same blocks and parameters
+and differ in the masks of `nn.masks` only; answers are linear in the mean pixel token of each place and in the
+mean token of sound, so that towers that attend to their own modality alone cannot compare them. `other
+sound`: each clip is scored with the sound of another one.
 """
 
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -36,8 +37,9 @@ TYPES: dict[str, Sequence[masks.Mask]] = {
   "merged": [masks.between_modalities("merged", COUNTS)] * 2,
   "modality_specific": [OWN] * 2,
   "coattention": [CROSS, OWN],
-  "asymmetric, pixels ask": [masks.between_modalities("asymmetric", COUNTS, asking=0)] * 2,
-  "asymmetric, sound asks": [masks.between_modalities("asymmetric", COUNTS, asking=1)] * 2,
+  "asymmetric, pixels query sound": [masks.between_modalities("asymmetric", COUNTS, asking=0)] * 2,
+  "asymmetric, sound queries pixels": [masks.between_modalities("asymmetric", COUNTS, asking=1)]
+  * 2,
 }
 
 
@@ -52,7 +54,10 @@ class Data(NamedTuple):
 def clips(number: int, seed: int) -> Data:
   """Returns random clips."""
   rng = np.random.default_rng(seed)
-  rhythm = rng.random((number, PLACES, TICKS)).argsort(axis=2) < TICKS // 2  # as often on as off
+  some = list(itertools.combinations(range(TICKS), TICKS // 2))  # as often on as off
+  known = np.array([[tick in on for tick in range(TICKS)] for on in some])
+  chosen = rng.random((number, len(known))).argsort(axis=1)[:, :PLACES]  # no rhythm twice in a clip
+  rhythm = known[chosen]
   labels = rng.integers(PLACES, size=number)
   heard = rhythm[np.arange(number), labels]
   half = SIDE // 2
@@ -181,7 +186,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     columns = ["attention", "right, %", "other sound, %", "x chance"]
     common.publish(
-      "attention_types", options, [common.Table("Which thing hums", columns, table, note)], about
+      "attention_types", options, [common.Table("Which disc hums", columns, table, note)], about
     )
 
 

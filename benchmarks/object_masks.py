@@ -78,7 +78,7 @@ class Trainer:
       window = self.cached[rng.integers(len(self.cached))]
       flips = tuple(axis for axis in (2, 3) if rng.random() < 0.5)
       kept = {*names, *map(valid_key, names), IS_FIRST} & set(window)
-      yield {n: np.flip(window[n], flips) if n in names else window[n] for n in kept}
+      yield {n: mirrored(n, window[n], flips) if n in names else window[n] for n in kept}
 
   def train(self, seed: int, minutes: float) -> tuple[Model, PyTree, int]:
     """Returns the model, its parameters after so much CPU time, and the number of updates."""
@@ -94,6 +94,14 @@ class Trainer:
       if time.process_time() - began > 60 * minutes:
         break
     return self.objective.model, params, number
+
+
+def mirrored(name: str, values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+  """Returns arrays `[T, B, H, W, ...]` mirrored along rows (2) and columns (3), and flow with them."""
+  values = np.flip(values, axes)
+  if name == "flow":
+    values = values * np.array([-1 if 3 in axes else 1, -1 if 2 in axes else 1], values.dtype)
+  return values
 
 
 def slot_segments(model: Model, params: PyTree) -> Segments:

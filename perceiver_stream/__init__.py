@@ -47,8 +47,9 @@ def load(source: str | pathlib.Path, **changes: Any) -> tuple[Any, Any]:
 
   Args:
     source: The folder of a run of `perceiver-stream train`; a file of weights, ours or published, or
-      its address on the Hugging Face Hub, `"hf://OWNER/NAME"` (see `zoo.load`); or a name of the zoo, for the weights that are bundled with the package. Under
-      other names weights are random, with a warning; use `build` for those.
+      its address on the Hugging Face Hub, `"hf://OWNER/NAME"` (see `zoo.load`); or a name of the
+      zoo, for the weights that are bundled with the package. Under other names weights are random,
+      with a warning; use `build` for those.
     changes: Fields of the model's config to change: sizes that a published file does not say, or
       what no parameter depends on, such as `displacements`.
 

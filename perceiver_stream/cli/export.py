@@ -32,7 +32,9 @@ def main() -> None:
   parser.add_argument(
     "--name", default="", help="of the zoo: its config, if the run's differs but its weights fit"
   )
-  parser.add_argument("--hub", default="", help="OWNER/NAME on the Hugging Face Hub to upload to")
+  parser.add_argument(
+    "--hub", default="", help="OWNER/NAME on the Hugging Face Hub to upload to; if new, public"
+  )
   parser.add_argument("--format", choices=("safetensors", "jax"), default="safetensors")
   parser.add_argument("--batch_size", type=int, default=1, help="of a program: streams at a time")
   parser.add_argument("--platforms", default="cpu", help="of a program: cpu,cuda,rocm,tpu or some")

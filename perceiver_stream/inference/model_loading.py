@@ -50,8 +50,9 @@ def load(source: str | pathlib.Path, *, seed: int = 0, **changes: Any) -> Loaded
 
   Args:
     source: Folder of a run; a file of weights, a folder or an address of the Hugging Face Hub
-      (`"hf://OWNER/NAME"`), see `zoo.load`; or a name of the zoo such as `"stream_perceiver/tiny_world"`, for the weights that are bundled with the
-      package. Under other names weights are random, with an `UntrainedWarning`; see `untrained`.
+      (`"hf://OWNER/NAME"`), see `zoo.load`; or a name of the zoo such as
+      `"stream_perceiver/tiny_world"`, for the weights that are bundled with the package. Under other
+      names weights are random, with an `UntrainedWarning`; see `untrained`.
     seed: Of random weights.
     changes: Fields of the model's config to change; parameters must still fit.
 

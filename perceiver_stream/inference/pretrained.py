@@ -20,7 +20,14 @@ from perceiver_stream.training.objectives.readout_base import (
   why_unreadable,
 )
 from perceiver_stream.utils.paths import user_path
-from perceiver_stream.zoo.loading import Readout, card_of, find, load_readout, shapes
+from perceiver_stream.zoo.loading import (
+  Readout,
+  card_of,
+  check_target,
+  find,
+  load_readout,
+  shapes,
+)
 
 
 def load_tracker(
@@ -85,9 +92,7 @@ def export(
     CheckpointError: The run has no complete checkpoint.
     ValueError: The target has another ending, or the parameters do not fit the model of that name.
   """
-  folder, target = user_path(run), user_path(target)
-  if target.suffix not in ("", ".safetensors"):
-    raise ValueError(f"export: target '{target}' must end in .safetensors, or be a folder.")
+  folder, target = user_path(run), check_target(target, hub)
   config = read_config(folder)
   model = zoo.build(config.model)
   objective = objectives.make(model, config.objective)

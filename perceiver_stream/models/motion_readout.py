@@ -53,8 +53,8 @@ class Config:
   Attributes:
     dim: Channels at the coarsest of three levels, an eighth of the image; half of it above.
     num_heads: Attention heads between cells and latents.
-    use_latents: Read the latents. If False, the two frames are the only input.
-    nearest_m: Depth of a disparity of 1; only its ratio to `farthest_m` means something without labels.
+    use_latents: Read the latents. If False, frame, matched motion and the filter's depth are the only inputs.
+    nearest_m: Depth of a disparity of 1. Without labels only ratios of the three depths matter.
     farthest_m: Depth of a disparity of 0.
     start_m: Depth of every pixel before there is motion.
     field_of_view_deg: Of the camera, from the left edge of the image to the right; pixels are square.

@@ -233,7 +233,7 @@ class Session:
     learner = self._learner()
     trees = learner.trees()
     with self._lock:
-      windows, score = learner.progress.updates, self.curves.running.total()
+      windows, score = int(trees["learner"].windows), self.curves.running.total()
       records = list(self.curves.lines)
     run = _new_folder(folder)
     config = codec.from_dict(codec.to_dict(self.config) | {"run_dir": str(run)})

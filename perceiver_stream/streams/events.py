@@ -66,6 +66,8 @@ class Config(StreamConfig):
       raise ValueError(f"events: num_colours={self.num_colours}; use at most {len(COLOURS)}.")
     if not 0 < self.share <= 1:
       raise ValueError(f"events: share={self.share}; use more than 0 and at most 1.")
+    if not 0 <= self.noise <= 1:
+      raise ValueError(f"events: noise={self.noise}; use 0 to 1.")
     if self.audio_rate_hz:
       raise ValueError(
         f"events: audio_rate_hz={self.audio_rate_hz}, but it is silent; set it to 0."

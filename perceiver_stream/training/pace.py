@@ -10,7 +10,7 @@ them, not seconds, over periods of 8 windows:
 
 Every change is stated, and images that are dropped where learning cannot become rarer. The rules
 are those of `training.train`, and of the live page, where learning has a thread of its own; there a
-window that comes while the one before is still computed is only watched, too.
+window that comes while one is computed and another waits is only watched, too.
 """
 
 PERIOD = 8  # windows
@@ -48,7 +48,7 @@ class Pace:
     """Returns True if the next window is to be learned from.
 
     Args:
-      is_busy: Whether the window before is still learned, so that this one cannot be.
+      is_busy: Whether windows before it are still to be learned, so that this one cannot be.
     """
     is_learned = (self.learned + self.watched) % self.every == 0 and not is_busy
     self.learned, self.watched = self.learned + is_learned, self.watched + (not is_learned)

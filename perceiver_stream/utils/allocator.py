@@ -32,6 +32,7 @@ SETTINGS = {
 }
 TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 OLDEST_GLIBC = (2, 35)
+RESTARTED = "PERCEIVER_STREAM_RESTARTED"  # a privileged Python loses the setting; never twice
 _KERNEL = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -62,7 +63,7 @@ def restart_with_huge_pages() -> None:
     return
   setting = huge_pages(os.environ, kernel, library)
   if setting and sys.executable:
-    environment = {**os.environ, TUNABLES: setting}
+    environment = {**os.environ, TUNABLES: setting, RESTARTED: "1"}
     try:
       os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
     except OSError:  # it works without
@@ -77,6 +78,8 @@ def huge_pages(environment: Mapping[str, str], kernel: str, library: str) -> str
     kernel: The kernel's rule for huge pages: only under `[madvise]` a process decides.
     library: Name and version of the C library, such as "glibc 2.36".
   """
+  if RESTARTED in environment:
+    return ""
   given = environment.get(TUNABLES, "")
   name, _, version = library.partition(" ")
   numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())

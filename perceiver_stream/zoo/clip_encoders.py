@@ -23,7 +23,6 @@ from perceiver_stream.models.mapping import (
   import_params,
   unflatten,
 )
-from perceiver_stream.utils.paths import user_path
 from perceiver_stream.version import __version__
 from perceiver_stream.zoo import configs, hub, registry
 from perceiver_stream.zoo.loading import changed
@@ -120,7 +119,7 @@ def load(path: str | pathlib.Path, **changes: Any) -> Loaded:
 
 def is_encoder(path: str | pathlib.Path) -> bool:
   """Returns True if a file holds an encoder of clips, ours or published."""
-  path = user_path(path)
+  path = hub.local_path(path)
   if not path.is_file():
     return False
   flat, metadata = read_arrays(path)

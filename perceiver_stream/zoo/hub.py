@@ -57,11 +57,10 @@ def local_path(path: str | pathlib.Path) -> pathlib.Path:
 
 
 def fetch(address: str) -> pathlib.Path:
-  """Returns the local copy of a file of the Hub, and its `config.json` beside it where it has one.
+  """Returns the local copy of a file of the Hub; its `config.json`, if it has one, is beside it.
 
-  A copy in the cache is used without asking the network whether there is a newer one; name a
-  `@REVISION` for another one. Otherwise the file is downloaded, if it is not larger than
-  `limits.MAX_FILE_BYTES`.
+  A copy in the cache is used as it is, without the network; name a `@REVISION` for another one.
+  Otherwise both files are downloaded, if they are not larger than `limits` allows.
 
   Args:
     address: See `parse`.
@@ -69,13 +68,19 @@ def fetch(address: str) -> pathlib.Path:
   Raises:
     ImportError: `huggingface_hub` is not installed.
     FileNotFoundError: It is not in the cache, and cannot be downloaded; the reason is stated.
-    ValueError: It is no address, or the file is too large.
+    ValueError: It is no address, or a file is too large or of unknown size.
   """
   where = parse(address)
   hub: Any = require("huggingface_hub", "hub")
-  errors = require("huggingface_hub.errors", "hub")
+  errors: Any = require("huggingface_hub.errors", "hub")
+  config = where._replace(file=str(pathlib.PurePosixPath(where.file).with_name(CONFIG)))
   try:
-    return _fetched(hub, errors, where, address)
+    try:
+      return _download(hub, where, local_files_only=True)
+    except errors.LocalEntryNotFoundError:
+      _download_optional(hub, errors, config)  # first: a copy of the weights is complete
+      _check_size(hub, where, limits.MAX_FILE_BYTES)
+      return _download(hub, where)
   except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as error:
     reason = " ".join(str(error).split())
     raise FileNotFoundError(
@@ -84,76 +89,115 @@ def fetch(address: str) -> pathlib.Path:
     ) from error
 
 
+def check_repository(repository: str) -> Address:
+  """Returns the address of a repository to upload to, `OWNER/NAME` or `OWNER/NAME@REVISION`.
+
+  Raises:
+    ValueError: It is none.
+    ImportError: `huggingface_hub` is not installed.
+  """
+  where = parse(SCHEME + repository.removeprefix(SCHEME))
+  if where.file != WEIGHTS:
+    raise ValueError(f"{repository!r} names a file; a model is uploaded to OWNER/NAME.")
+  require("huggingface_hub", "hub")
+  return where
+
+
 def upload(folder: pathlib.Path, repository: str) -> None:
-  """Uploads the files of a model to a repository, which is created if there is none.
+  """Uploads the files of a model to a repository; if there is none, a public one is created.
 
   Args:
-    folder: With the files of `write_folder`.
-    repository: `OWNER/NAME`.
+    folder: With the files of `zoo.save`.
+    repository: See `check_repository`.
 
   Raises:
     ImportError: `huggingface_hub` is not installed.
     OSError: It cannot be reached, or needs a token that may write; HF_TOKEN gives one.
   """
-  where = parse(SCHEME + repository.removeprefix(SCHEME))
-  hub: Any = require("huggingface_hub", "hub")
-  api = hub.HfApi(library_name="perceiver_stream")
-  api.create_repo(where.repository, exist_ok=True)
-  api.upload_folder(
-    repo_id=where.repository,
-    folder_path=folder,
-    allow_patterns=[WEIGHTS, CONFIG, CARD],
-    revision=where.revision,
-    commit_message="Model of perceiver_stream",
-  )
+  where = check_repository(repository)
+  api = require("huggingface_hub", "hub").HfApi(library_name="perceiver_stream")
+  try:
+    api.create_repo(where.repository, exist_ok=True)
+    api.upload_folder(
+      repo_id=where.repository,
+      folder_path=folder,
+      allow_patterns=[WEIGHTS, CONFIG, CARD],
+      revision=where.revision,
+      commit_message="Model of perceiver_stream",
+    )
+  except Exception as error:  # of the HTTP library, which differs between versions
+    reason = " ".join(str(error).split())
+    raise OSError(
+      f"{folder} is written, and was not uploaded to {where.repository} ({type(error).__name__}: "
+      f"{reason[:300]}); check the name, the network and HF_TOKEN."
+    ) from error
 
 
-def write_config_and_card(folder: pathlib.Path, config: str, card: Mapping[str, str]) -> None:
+def is_model_folder(folder: pathlib.Path) -> bool:
+  """Returns False if a folder's `config.json` is that of something else, such as a run."""
+  path = folder / CONFIG
+  if not path.exists():
+    return True
+  try:
+    content = json.loads(limits.read_bytes(path, limits.MAX_TEXT_BYTES))
+  except ValueError:
+    return False
+  return isinstance(content, dict) and content.get("library_name") == "perceiver_stream"
+
+
+def write_config_and_card(
+  folder: pathlib.Path, config: str, card: Mapping[str, str], repository: str = ""
+) -> None:
   """Writes `config.json` and a card; a card that is there is kept, since people edit it.
 
   Args:
     folder: To write to.
     config: Of the model, JSON.
     card: Fields of a `models.family.Card`.
+    repository: That the card names; "" names the folder.
   """
   content = {"library_name": "perceiver_stream", "config": json.loads(config)}
   atomic.write_text(folder / CONFIG, json.dumps(content, indent=2) + "\n")
   if not (folder / CARD).exists():
-    atomic.write_text(folder / CARD, _card_text(card))
+    source = f"{SCHEME}{repository.removeprefix(SCHEME)}" if repository else folder.name
+    atomic.write_text(folder / CARD, _card_text(card, source))
 
 
-def _fetched(hub: Any, errors: Any, where: Address, address: str) -> pathlib.Path:
-  """Returns the file, from the cache or downloaded, and looks for the config in the same way."""
+def _download(hub: Any, where: Address, **options: Any) -> pathlib.Path:
+  """Returns the path of a file in the cache."""
+  return pathlib.Path(
+    hub.hf_hub_download(where.repository, where.file, revision=where.revision, **options)
+  )
+
+
+def _check_size(hub: Any, where: Address, most: int) -> None:
+  """Raises ValueError for a file of more than `most` bytes, or of unknown size."""
+  size = hub.hf_hub_download(
+    where.repository, where.file, revision=where.revision, dry_run=True
+  ).file_size
+  if size is None or size > most:
+    stated = "a file of unknown size" if size is None else f"{size} bytes"
+    raise ValueError(
+      f"{SCHEME}{where.repository}/{where.file}: {stated} is refused; {most} is the most."
+    )
+
+
+def _download_optional(hub: Any, errors: Any, where: Address) -> None:
+  """Downloads a config, if there is one; a network that fails is an error."""
   try:
-    path = _cached(hub, where, where.file)
-  except errors.LocalEntryNotFoundError:
-    url = hub.hf_hub_url(where.repository, where.file, revision=where.revision)
-    size = hub.get_hf_file_metadata(url).size or 0
-    if size > limits.MAX_FILE_BYTES:
-      raise ValueError(
-        f"{address}: {size} bytes is more than {limits.MAX_FILE_BYTES} may be."
-      ) from None
-    path = hub.hf_hub_download(where.repository, where.file, revision=where.revision)
-    _download_config(hub, errors, where)
-  return pathlib.Path(path)
-
-
-def _cached(hub: Any, where: Address, file: str) -> str:
-  return hub.hf_hub_download(where.repository, file, revision=where.revision, local_files_only=True)
-
-
-def _download_config(hub: Any, errors: Any, where: Address) -> None:
-  """Downloads the config of the same folder, if there is one."""
-  config = str(pathlib.PurePosixPath(where.file).with_name(CONFIG))
-  try:
-    hub.hf_hub_download(where.repository, config, revision=where.revision)
+    _check_size(hub, where, limits.MAX_TEXT_BYTES)
+    _download(hub, where)
+  except errors.LocalEntryNotFoundError:  # a kind of the next, for a network that fails
+    raise
   except errors.EntryNotFoundError:
     return
 
 
-def _card_text(card: Mapping[str, str]) -> str:
+def _card_text(card: Mapping[str, str], source: str) -> str:
   """Returns a card in Markdown, with the header by which the Hub finds the library."""
   header = "---\nlibrary_name: perceiver_stream\ntags:\n- video\n- streaming\n---\n\n"
   rows = "".join(f"- **{name}**: {text}\n" for name, text in card.items() if text)
-  use = '```python\nimport perceiver_stream\n\nmodel, params = perceiver_stream.load("hf://OWNER/NAME")\n```'
+  use = (
+    f'```python\nimport perceiver_stream\n\nmodel, params = perceiver_stream.load("{source}")\n```'
+  )
   return f"{header}# A model of perceiver_stream\n\n{rows}\n{use}\n"

@@ -118,25 +118,20 @@ def save(
   """Writes parameters, config and card of a model of the zoo into one .safetensors file.
 
   Args:
-    path: File to write, ending in .safetensors. Any other path is a folder, which gets
-      `model.safetensors`, and `config.json` and a card, as repositories of the Hugging Face Hub have.
+    path: File to write, ending in .safetensors; or a folder, without an ending or one that exists: it
+      gets `model.safetensors`, `config.json` and a card, as repositories of the Hugging Face Hub have.
     model: Model built by the zoo.
     params: Parameters of the model.
     card: Card to store; default: that of the model's family.
     readouts: Read-outs of its states, by name; see `load_readout`.
-    hub: `OWNER/NAME` on the Hugging Face Hub, to upload the folder to; "" uploads nothing.
+    hub: `OWNER/NAME` on the Hugging Face Hub, to upload the folder to; a new repository is public. ""
+      uploads nothing.
 
   Raises:
-    ValueError: A repository is given with a single file.
-    ImportError: A repository is given, and `huggingface_hub` is not installed (extra `hub`).
+    ValueError, ImportError: As `check_target`.
     OSError: The file cannot be written, or the repository cannot be reached.
   """
-  path = user_path(path)
-  is_file = path.suffix == ".safetensors"
-  if hub and is_file:
-    raise ValueError(
-      f"save: {path} is one file, and {hub} gets a folder; give a path without .safetensors."
-    )
+  path = check_target(path, hub)
   readouts = readouts or {}
   card = card or card_of(model)
   metadata = {
@@ -149,14 +144,49 @@ def save(
   arrays = dict(flatten(params))
   for name, one in readouts.items():
     arrays |= {f"{READOUTS}{name}/{k}": v for k, v in flatten(one.params).items()}
-  if is_file:
+  if _is_file(path):
     array_files.write_safetensors(path, arrays, metadata)
     return
   path.mkdir(parents=True, exist_ok=True)
   array_files.write_safetensors(path / hub_files.WEIGHTS, arrays, metadata)
-  hub_files.write_config_and_card(path, metadata["config"], json.loads(metadata["card"]))
+  hub_files.write_config_and_card(path, metadata["config"], json.loads(metadata["card"]), hub)
   if hub:
     hub_files.upload(path, hub)
+
+
+def check_target(path: str | pathlib.Path, hub: str = "") -> pathlib.Path:
+  """Returns the path that `save` would write to, after all checks that need no model.
+
+  Args:
+    path: As in `save`.
+    hub: As in `save`.
+
+  Raises:
+    ValueError: It is neither a .safetensors file nor a folder, a folder of something else such as a
+      run, or a file that is to be uploaded; or `hub` is no repository.
+    ImportError: A repository is given, and `huggingface_hub` is not installed (extra `hub`).
+  """
+  path = user_path(path)
+  if hub:
+    hub_files.check_repository(hub)
+  if _is_file(path):
+    if hub:
+      raise ValueError(
+        f"save: {path} is one file, and {hub} gets a folder; give a path without .safetensors."
+      )
+  elif path.suffix and not path.is_dir():
+    raise ValueError(
+      f"save: target '{path}' must end in .safetensors, or be a folder (make one with an ending first)."
+    )
+  elif not hub_files.is_model_folder(path):
+    raise ValueError(
+      f"save: {path} has a config.json of something else, such as a run; give another folder."
+    )
+  return path
+
+
+def _is_file(path: pathlib.Path) -> bool:
+  return path.suffix == ".safetensors" and not path.is_dir()
 
 
 def load_readout(path: str | pathlib.Path, name: str) -> Readout:

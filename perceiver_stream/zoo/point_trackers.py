@@ -16,7 +16,6 @@ from jaxtyping import PyTree
 from perceiver_stream.files.array_files import Flat, write_safetensors
 from perceiver_stream.models.mapping import check_names, flatten, import_params, unflatten
 from perceiver_stream.models.point_trackers import PointTracker, TrackerFamily
-from perceiver_stream.utils.paths import user_path
 from perceiver_stream.version import __version__
 from perceiver_stream.zoo import configs, hub, registry
 from perceiver_stream.zoo.clip_encoders import is_ours, read_arrays
@@ -95,7 +94,7 @@ def load(path: str | pathlib.Path, **changes: Any) -> Loaded:
 
 def is_tracker(path: str | pathlib.Path) -> bool:
   """Returns True if a file holds a tracker of points, ours or published."""
-  path = user_path(path)
+  path = hub.local_path(path)
   if not path.is_file():
     return False
   flat, metadata = read_arrays(path)

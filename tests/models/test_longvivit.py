@@ -121,16 +121,16 @@ def test_gates_adapters_and_lora_start_as_the_identity():
   assert bigger[NAME]["positions"].shape[0] == 2 and params[NAME]["positions"].shape[0] == 1
   expected, found = (f.encoder.apply(p, {}, clips)[0] for f, p in ((plain, params), (more, bigger)))
   np.testing.assert_allclose(found.features, expected.features, atol=1e-5)
-  for name in ("time_gate", "adapter/up", "query"):
+  for name, leaf in (("time_gate", "alpha"), ("adapter/up", "w"), ("attention/query", "lora_up")):
     module = next(m for m in bigger if m.startswith(f"{NAME}/block_0") and m.endswith(name))
-    changed = bigger | {module: {k: v + uneven(v.shape) for k, v in bigger[module].items()}}
+    value = bigger[module][leaf]
+    changed = bigger | {module: bigger[module] | {leaf: value + uneven(value.shape)}}
     other, _ = more.encoder.apply(changed, {}, clips)
     assert np.abs(other.features - expected.features).max() > 1e-3, name
 
 
 def test_a_still_clip_is_its_image_when_the_video_path_starts_from_the_image_path():
   dual, params, clips = made(**FULL)
-  params[f"{NAME}/block_0/time_gate"] = {"alpha": jnp.zeros(())}
   params = longvivit.from_images(params, dual.encoder.config)
   still = jnp.repeat(clips[:, :1], 4, axis=1)
   image, _ = dual.encoder.apply(params, {}, clips[:, :1])
@@ -269,13 +269,21 @@ def test_weights_of_short_clips_enter_a_longer_model_and_files_keep_both_towers(
   other = made(dim=4).params
   with pytest.raises(ValueError, match=r"but the model needs"):
     longvivit.inserted(params, other)
+  with pytest.raises(
+    ValueError, match=r"1 of 1 arrays, such as other/w, have no place in the model"
+  ):
+    longvivit.inserted({"other": {"w": np.zeros(2)}}, params)
 
 
 @pytest.mark.parametrize(
   "call, text",
   [
     (lambda: nano(masking=1.0).validate(), "masking=1.0 leaves none"),
-    (lambda: nano(patch_frames=8).validate(), "make it at least one tubelet large"),
+    (lambda: nano(patch_frames=8).validate(), "num_frames=4 is no multiple of patch_frames=8"),
+    (lambda: nano(num_frames=5).validate(), "num_frames=5 is no multiple of patch_frames=2"),
+    (lambda: nano(width=15).validate(), "width=15 is no multiple of patch_width=4"),
+    (lambda: nano(dim=9).validate(), "dim=9 is no multiple of num_heads=2"),
+    (lambda: nano(mean=(0.5, 0.5)).validate(), r"mean=\(0.5, 0.5\); give one value or three"),
     (lambda: longvivit.split_params({}, "some", nano()), "kind='some' is none of all, last_layers"),
     (lambda: longvivit.split_params({}, "lora", nano()), "lora_rank=0; use 1 or more"),
     (lambda: longvivit.split_params({}, "temporal", nano()), "has no layers over time"),

@@ -61,9 +61,9 @@ def test_depth_is_gathered_over_ticks(room, update):
   assert found[-1] < 0.75 * constant
   assert np.all(weight >= 0) and np.all((inverse >= 1 / 12 - 1e-6) & (inverse <= 2.5 + 1e-6))
   assert int(memory.count[0]) == 3 * TICKS
-  np.testing.assert_array_equal(memory.frames[0], ticks.frame[-1])
+  np.testing.assert_array_equal(memory.frames[:, 0], ticks.frame[-1])
   np.testing.assert_allclose(memory.path[0, 0], np.eye(4), atol=1e-6)
-  assert np.linalg.norm(memory.path[3, 0, :3, 3]) > 0.02  # metres, three ticks ago
+  assert np.linalg.norm(memory.path[0, 3, :3, 3]) > 0.02  # metres, three ticks ago
 
 
 def test_a_start_forgets_and_a_tick_without_a_frame_changes_nothing(room, update):
@@ -83,8 +83,20 @@ def test_a_start_forgets_and_a_tick_without_a_frame_changes_nothing(room, update
   np.testing.assert_array_equal(found.motion[3, 0], np.eye(4))
   # A start whose frame is missing is a start at the next frame.
   late = again._replace(valid=again.valid.at[0].set(False))
-  _, after = update(memory, late)
+  found, after = update(memory, late)
   assert int(after.count[0]) == TICKS - 1
+  np.testing.assert_array_equal(found.inverse_depth[0], fresh().inverse_depth)
+
+
+def test_a_cut_starts_without_a_flag(room, update):
+  ticks, _, _ = room
+  _, memory = update(fresh(), part(ticks, 0, TICKS))
+  other = part(ticks, TICKS, 2 * TICKS)
+  other = other._replace(frame=1 - jnp.flip(other.frame, axis=3))  # no motion explains it
+  for got, expected in zip(
+    jax.tree.leaves(update(memory, other)), jax.tree.leaves(update(fresh(), other)), strict=True
+  ):
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_a_camera_at_rest_learns_nothing(room, update):

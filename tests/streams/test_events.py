@@ -48,6 +48,7 @@ def test_all_ordered_pairs_and_many_times_occur():
     ({"num_colours": 10}, "num_colours=10; use at most 9"),
     ({"ticks_per_recording": 39}, "ticks_per_recording=39; use at least 40"),
     ({"share": 0.0}, "share=0.0; use more than 0"),
+    ({"noise": float("nan")}, "noise=nan; use 0 to 1"),
     ({"audio_rate_hz": 8000}, "it is silent; set it to 0"),
   ],
 )

@@ -51,9 +51,12 @@ def test_other_platforms_are_left_alone(monkeypatch):
     ("", "always [madvise] never", "", ""),
   ],
 )
-def test_a_start_with_huge_pages_where_it_changes_something(given, kernel, library, expected):
+def test_a_start_with_huge_pages_where_it_changes_something_and_never_twice(
+  given, kernel, library, expected
+):
   environment = {"GLIBC_TUNABLES": given} if given else {}
   assert allocator.huge_pages(environment, kernel, library) == expected
+  assert not allocator.huge_pages(environment | {allocator.RESTARTED: "1"}, kernel, library)
 
 
 RESTARTING = """
@@ -67,13 +70,13 @@ print(os.environ.get("GLIBC_TUNABLES"), sys.argv[1:], sys.stdin.read())
 
 @pytest.mark.parametrize("setting", [None, "glibc.malloc.hugetlb=0"])
 def test_a_command_starts_once_more_with_its_arguments_and_its_input(setting, tmp_path):
-  environment = {name: x for name, x in os.environ.items() if name != "GLIBC_TUNABLES"}
+  own = ("GLIBC_TUNABLES", allocator.RESTARTED)
+  environment = {name: x for name, x in os.environ.items() if name not in own}
   environment |= {} if setting is None else {"GLIBC_TUNABLES": setting}
-  kernel = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
-  restarts = setting is None and kernel.is_file() and "[madvise]" in kernel.read_text()
-  restarts &= sys.platform.startswith("linux") and "glibc" in (
-    os.confstr("CS_GNU_LIBC_VERSION") or ""
-  )
+  kernel, restarts = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled"), False
+  if sys.platform.startswith("linux") and kernel.is_file():
+    library = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    restarts = bool(allocator.huge_pages(environment, kernel.read_text(), library))
   command = [sys.executable, "-c", RESTARTING, "--a", "b c"]
   *starts, last = subprocess.run(
     command, input="typed", check=True, capture_output=True, text=True, env=environment

@@ -16,6 +16,7 @@ import perceiver_stream
 from perceiver_stream import zoo
 from perceiver_stream.inference import model_loading
 from perceiver_stream.models.mapping import flatten
+from perceiver_stream.training.objectives.base import model_params
 from perceiver_stream.zoo import configs, hub, loading
 
 extras.need("huggingface_hub")
@@ -104,55 +105,122 @@ def test_what_is_no_address_is_refused(address) -> None:
     perceiver_stream.load(address)
 
 
-def test_a_download_takes_weights_and_config_and_checks_the_size(
-  folder, cache, monkeypatch
-) -> None:
-  asked, size = [], [100]
+class Network:
+  """A stand-in for `hf_hub_download`: a folder behind a network, and an empty cache."""
 
-  def download(repository: str, file: str, *, revision=None, local_files_only=False) -> str:
-    asked.append((repository, file, revision, local_files_only))
+  def __init__(self, folder: pathlib.Path):
+    self.folder, self.calls, self.sizes, self.is_down = folder, [], {}, False
+
+  def __call__(self, repository, file, *, revision=None, local_files_only=False, dry_run=False):
     if local_files_only:
       raise errors.LocalEntryNotFoundError("not cached")
-    return str(folder[0] / file)
+    if self.is_down:
+      raise errors.LocalEntryNotFoundError("no connection")
+    if not (self.folder / file).is_file():
+      raise errors.EntryNotFoundError(f"no {file}")
+    if dry_run:
+      return SimpleNamespace(file_size=self.sizes.get(file, 100))
+    self.calls.append((repository, file, revision))
+    return str(self.folder / file)
 
-  monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-  monkeypatch.setattr(
-    huggingface_hub, "get_hf_file_metadata", lambda url: SimpleNamespace(size=size[0])
-  )
+
+@pytest.fixture
+def network(folder, monkeypatch) -> Network:
+  there = Network(folder[0])
+  monkeypatch.setattr(huggingface_hub, "hf_hub_download", there)
+  return there
+
+
+def test_a_download_takes_the_config_first_and_then_the_weights(folder, network) -> None:
   same(perceiver_stream.load("hf://someone/model@v1")[1], folder[1])
-  assert asked == [
-    ("someone/model", "model.safetensors", "v1", True),
-    ("someone/model", "model.safetensors", "v1", False),
-    ("someone/model", "config.json", "v1", False),
-  ]
-  size[0] = 2**40
-  with pytest.raises(ValueError, match=r"hf://someone/model: 1099511627776 bytes is more than"):
+  files = ("config.json", "model.safetensors")
+  assert network.calls == [("someone/model", file, "v1") for file in files]
+
+
+def test_a_repository_without_a_config_loads_too(folder, network, tmp_path) -> None:
+  shutil.copy(folder[0] / "model.safetensors", tmp_path)
+  network.folder = tmp_path
+  same(perceiver_stream.load("hf://someone/model")[1], folder[1])
+  assert [file for _, file, _ in network.calls] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize(("size", "stated"), [(2**40, "1099511627776 bytes"), (None, "unknown")])
+def test_large_files_are_not_downloaded(network, file, size, stated) -> None:
+  network.sizes[file] = size
+  with pytest.raises(ValueError, match=f"hf://someone/model/{file}: .*{stated}.* refused"):
+    perceiver_stream.load("hf://someone/model")
+  assert all(name != file for _, name, _ in network.calls)
+
+
+def test_a_network_that_fails_is_an_error_and_not_a_missing_config(network) -> None:
+  network.is_down = True
+  with pytest.raises(FileNotFoundError, match=r"LocalEntryNotFoundError: no connection"):
     perceiver_stream.load("hf://someone/model")
 
 
+def test_without_a_server_the_error_is_one_of_files(tmp_path, monkeypatch) -> None:
+  monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+  monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: refused
+  monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}")
+  with pytest.raises(FileNotFoundError, match="hf://a/b: model.safetensors of a/b is neither"):
+    hub.fetch("hf://a/b")
+
+
+def test_a_config_downloads_nothing() -> None:
+  model = zoo.build(NAME)
+  with pytest.raises(ValueError, match="weights='hf://a/b': a config names a file"):
+    model_params(model, "hf://a/b")
+
+
+class Api:
+  """A stand-in for `huggingface_hub.HfApi`."""
+
+  calls: list[Any] = []
+
+  def __init__(self, **_):
+    pass
+
+  def create_repo(self, name, *, exist_ok):
+    self.calls.append((name, exist_ok))
+
+  def upload_folder(self, **what):
+    self.calls.append(what)
+    if what["repo_id"] == "me/refused":
+      raise RuntimeError("403 Forbidden")
+
+
 def test_saving_uploads_the_three_files(folder, tmp_path, monkeypatch) -> None:
-  calls = []
-
-  class Api:
-    def __init__(self, **_):
-      pass
-
-    def create_repo(self, name, *, exist_ok):
-      calls.append((name, exist_ok))
-
-    def upload_folder(self, **what):
-      calls.append(what)
-
   monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+  monkeypatch.setattr(Api, "calls", [])
   model, params = zoo.load(folder[0])
-  zoo.save(tmp_path / "out", model, params, hub="me/mine")
-  assert calls[0] == ("me/mine", True)
-  assert calls[1]["repo_id"] == "me/mine" and calls[1]["folder_path"] == tmp_path / "out"
-  assert set(calls[1]["allow_patterns"]) == {p.name for p in (tmp_path / "out").iterdir()}
-  with pytest.raises(ValueError, match=r"a.safetensors is one file, and me/mine gets a folder"):
-    zoo.save(tmp_path / "a.safetensors", model, params, hub="me/mine")
-  with pytest.raises(ValueError, match="is no address of a model"):
-    zoo.save(tmp_path / "out", model, params, hub="mine")
+  zoo.save(tmp_path / "out", model, params, hub="me/mine@v1")
+  assert Api.calls[0] == ("me/mine", True)
+  what = Api.calls[1]
+  assert what["repo_id"] == "me/mine" and what["revision"] == "v1"
+  assert what["folder_path"] == tmp_path / "out"
+  assert set(what["allow_patterns"]) == {p.name for p in (tmp_path / "out").iterdir()}
+  assert "hf://me/mine@v1" in (tmp_path / "out" / "README.md").read_text()
+  with pytest.raises(OSError, match=r"out is written, and was not uploaded to me/refused .*403"):
+    zoo.save(tmp_path / "out", model, params, hub="me/refused")
+
+
+def test_targets_that_cannot_be_are_refused_before_anything_is_written(folder, tmp_path) -> None:
+  model, params = zoo.load(folder[0])
+  run = tmp_path / "run"
+  run.mkdir()
+  (run / "config.json").write_text('{"seed": 0}')
+  for target, repository, message in (
+    ("a.safetensors", "me/mine", r"a.safetensors is one file, and me/mine gets a folder"),
+    ("out", "mine", "is no address of a model"),
+    ("out", "me/mine/x.npz", "'me/mine/x.npz' names a file"),
+    ("a.npz", "", r"a.npz' must end in .safetensors, or be a folder"),
+    ("run", "", "has a config.json of something else, such as a run"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      zoo.save(tmp_path / target, model, params, hub=repository)
+  assert [p.name for p in tmp_path.iterdir()] == ["run"]
+  assert (run / "config.json").read_text() == '{"seed": 0}'
 
 
 def test_parts_of_an_address() -> None:

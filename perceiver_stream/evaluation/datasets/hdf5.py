@@ -1,11 +1,13 @@
 """Arrays of untrusted HDF5 files, read along their first axis within bounded memory.
 
 HDF5 follows links to other files, loads plugins for filters, and inflates a chunk to whatever size it
-has. Here arrays lie in the file itself, filters are its own three, and a chunk is inflated up to its
-declared size before HDF5 reads it.
+has; of a chunk that is shorter than declared it returns what was in memory. Here arrays lie in the file
+itself, filters are its own three, and every chunk must have its declared size, inflated if it is
+deflated, before HDF5 reads it.
 """
 
 import itertools
+import math
 import pathlib
 import zlib
 from typing import Any
@@ -16,6 +18,7 @@ from perceiver_stream.files import limits
 
 _DEFLATE, _SHUFFLE, _CHECKSUM = 1, 2, 3  # other filters load code
 _CHECKSUM_BYTES = 4
+MAX_CHUNKS = 2**16  # of one entry; each is checked before it is read
 
 
 class Array:
@@ -58,7 +61,14 @@ class Array:
         f"{place} refused: chunks of {name!r} have {self._chunk_bytes} bytes; the most is "
         f"{limits.MAX_CHUNK_BYTES}."
       )
-    self._checked: set[tuple[int, ...]] = set()
+    self._chunks = [
+      range(0, size, step) for size, step in zip(self.shape[1:], chunks[1:], strict=False)
+    ]
+    if (number := math.prod(map(len, self._chunks))) > MAX_CHUNKS:
+      raise limits.RefusedError(
+        f"{place} refused: an entry of {name!r} has {number} chunks; the most is {MAX_CHUNKS}."
+      )
+    self._checked = -1  # first entry of the chunks that were checked last
 
   def __getitem__(self, number: int) -> np.ndarray:
     """Returns an entry along the first axis.
@@ -67,38 +77,46 @@ class Array:
       RefusedError: A chunk has another size than declared when it is inflated.
       ValueError: It is damaged.
     """
-    if _DEFLATE in self._filters:
-      chunks = self._found.chunks
-      first = number // chunks[0] * chunks[0]
-      rest = [range(0, size, step) for size, step in zip(self.shape[1:], chunks[1:], strict=True)]
-      for place in itertools.product([first], *rest):
-        if place not in self._checked:
+    if self._found.chunks:
+      first = number // self._found.chunks[0] * self._found.chunks[0]
+      if first != self._checked:
+        for place in itertools.product([first], *self._chunks):
           self._check_chunk(place)
-    return self._found[number]
+        self._checked = first
+    try:
+      return self._found[number]
+    except OSError as error:
+      raise ValueError(f"{self._where}: it is damaged ({error}); get it again.") from error
 
   def _check_chunk(self, place: tuple[int, ...]) -> None:
+    """Raises RefusedError for a chunk of another size than declared, ValueError for a damaged one."""
     info = self._found.id.get_chunk_info_by_coord(place)
-    deflated = not info.filter_mask >> self._filters.index(_DEFLATE) & 1
-    if info.byte_offset is not None and deflated:
-      # Deflate adds less than a hundredth, whatever it is given.
-      most = self._chunk_bytes + self._chunk_bytes // 100 + 1024
-      if info.size > most:
-        raise limits.RefusedError(f"{self._where}: a chunk has {info.size} bytes, over {most}.")
-      _, stored = self._found.id.read_direct_chunk(place)
-      self._check_inflated(stored)
-    self._checked.add(place)
+    if info.byte_offset is None:  # nothing is stored; it is filled
+      return
+    applied = [f for i, f in enumerate(self._filters) if not info.filter_mask >> i & 1]
+    whole = self._chunk_bytes
+    if _DEFLATE not in applied:
+      whole += _CHECKSUM_BYTES * (_CHECKSUM in applied)
+      if info.size != whole:
+        raise limits.RefusedError(
+          f"{self._where}: a chunk has {info.size} bytes instead of {whole}; get it again."
+        )
+      return
+    whole += _CHECKSUM_BYTES * (_CHECKSUM in applied[: applied.index(_DEFLATE)])
+    # Deflate adds less than a hundredth, whatever it is given.
+    most = self._chunk_bytes + self._chunk_bytes // 100 + 1024
+    if info.size > most:
+      raise limits.RefusedError(f"{self._where}: a chunk has {info.size} bytes, over {most}.")
+    self._check_inflated(self._found.id.read_direct_chunk(place)[1], whole)
 
-  def _check_inflated(self, stored: bytes) -> None:
-    expected, order = self._chunk_bytes, self._filters
-    if _CHECKSUM in order and order.index(_CHECKSUM) < order.index(_DEFLATE):
-      expected += _CHECKSUM_BYTES
+  def _check_inflated(self, stored: bytes, expected: int) -> None:
     inflate = zlib.decompressobj()
     try:
       size = len(inflate.decompress(stored, expected + 1))
     except zlib.error as error:
       raise ValueError(f"{self._where}: a chunk is damaged ({error}); get it again.") from error
-    if size != expected:
-      more = "more" if size > expected else f"{size}"
+    if size != expected or not inflate.eof:
+      more = "more" if size > expected else f"{size}" if size < expected else "no end"
       raise limits.RefusedError(
         f"{self._where}: a chunk of {expected} bytes inflates to {more}; get it again."
       )

@@ -93,10 +93,25 @@ class Config:
 
   def validate(self) -> None:
     """Checks combinations of fields; raises ValueError."""
-    if not all(self.grid):
-      raise ValueError(
-        f"longvivit: a clip has {self.grid} tubelets; make it at least one tubelet large."
-      )
+    for size, patch in (
+      ("num_frames", "patch_frames"),
+      ("height", "patch_height"),
+      ("width", "patch_width"),
+    ):
+      given, step = getattr(self, size), getattr(self, patch)
+      if given % step:
+        raise ValueError(
+          f"longvivit: {size}={given} is no multiple of {patch}={step}; make it one."
+        )
+    for where, config in (("", self), ("text.", self.text)):
+      if config.dim % config.num_heads:
+        raise ValueError(
+          f"longvivit: {where}dim={config.dim} is no multiple of {where}num_heads={config.num_heads}; "
+          f"make it one."
+        )
+    for name in ("mean", "std"):
+      if len(getattr(self, name)) not in (1, 3):
+        raise ValueError(f"longvivit: {name}={getattr(self, name)}; give one value or three (RGB).")
     for name, is_training in (("masking", True), ("inference_masking", False)):
       if self.num_kept(is_training) < 1:
         raise ValueError(

@@ -64,21 +64,26 @@ def inserted(params: PyTree, into: PyTree) -> PyTree:
   time are interpolated along time if the clips have another length.
 
   Raises:
-    ValueError: An array has another shape.
+    ValueError: An array has another shape, or no place in `into`.
   """
   result = {module: dict(leaves) for module, leaves in into.items()}
+  given = [f"{module}/{name}" for module, leaves in params.items() for name in leaves]
+  if lost := [x for x in given if x.rpartition("/")[2] not in result.get(x.rpartition("/")[0], {})]:
+    raise ValueError(
+      f"inserted: {len(lost)} of {len(given)} arrays, such as {lost[0]}, have no place in the model; give "
+      f"the weights of a LongViViT with no other layers."
+    )
   for module, leaves in params.items():
     for name, value in leaves.items():
-      old = result.get(module, {}).get(name)
-      if old is None:
-        continue
+      old = result[module][name]
       if name == "positions" and old.shape[1:] == value.shape[1:] and module == NAME:
         grid = value.shape[:3], old.shape[:3]
         value = interpolated(np.asarray(value).reshape(-1, value.shape[-1]), *grid)
         value = value.reshape(old.shape)
       if value.shape != old.shape:
         raise ValueError(
-          f"inserted: {module}/{name} is {list(value.shape)}, but the model needs {list(old.shape)}."
+          f"inserted: {module}/{name} is {list(value.shape)}, but the model needs {list(old.shape)}; give "
+          f"weights of the same dim, layers and patches."
         )
       result[module][name] = value
   return result
@@ -100,4 +105,6 @@ def from_images(params: PyTree, config: Config) -> PyTree:
   for module in params:
     if match := re.fullmatch(rf"({NAME}/block_\d+)/time(_norm|/.*)", module):
       result[module] = dict(params[f"{match[1]}/attention{match[2]}"])
+    elif module.endswith("/time_gate"):
+      result[module] = {name: np.zeros_like(x) for name, x in params[module].items()}
   return result

@@ -23,7 +23,7 @@ from perceiver_stream.models.recurrent import RecurrentNetwork, State
 from perceiver_stream.models.savi.network import Config, Savi
 from perceiver_stream.nn import where_rows
 from perceiver_stream.nn.boxes import box_edges
-from perceiver_stream.types import Ticks
+from perceiver_stream.types import Size, Ticks
 
 TARGETS = {"pixels": 3, "flow": 2, "depth": 1}  # and their channels
 
@@ -39,6 +39,7 @@ class StreamConfig(Config):
   """
 
   target: str = "flow"
+  target_dim: Size = 2
   displacements: tuple[Ticks, ...] = (0,)
   remat: bool = False
 

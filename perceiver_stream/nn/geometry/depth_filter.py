@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from perceiver_stream.nn.geometry import alignment, cameras, lie, warps
-from perceiver_stream.nn.motion import box_filter
+from perceiver_stream.nn.motion import box_filter, is_cut
 from perceiver_stream.nn.rows import where_rows
 
 AGES = (1, 3, 6)  # in ticks, of the images that an image is compared with
@@ -59,7 +59,7 @@ class Filtered(NamedTuple):
 
 
 class Memory(NamedTuple):
-  """State of the filter.
+  """State of the filter, rows first.
 
   Attributes:
     inverse_depth: Of the newest image.
@@ -71,8 +71,8 @@ class Memory(NamedTuple):
 
   inverse_depth: Float[Array, "B H W"]
   weight: Float[Array, "B H W"]
-  frames: Float[Array, "K B H W 3"]
-  path: Float[Array, "K B 4 4"]
+  frames: Float[Array, "B K H W 3"]
+  path: Float[Array, "B K 4 4"]
   count: Int[Array, " B"]
 
 
@@ -82,7 +82,7 @@ class Tick(NamedTuple):
   Attributes:
     frame: RGB in [0, 1].
     matched: From `nn.local_motion`: flow (x, y) to the frame before, and its residual.
-    starts: Another recording begins.
+    starts: Another recording begins. An image that no motion explains (`nn.motion.is_cut`) starts too.
     valid: There is a new frame; the memory does not change without.
   """
 
@@ -98,8 +98,8 @@ def initial(rows: int, height: int, width: int, depths: Depths) -> Memory:
   return Memory(
     jnp.full(shape, 1 / depths.start),
     jnp.zeros(shape),
-    jnp.zeros((kept, *shape, 3)),
-    jnp.broadcast_to(jnp.eye(4), (kept, rows, 4, 4)),
+    jnp.zeros((rows, kept, height, width, 3)),
+    jnp.broadcast_to(jnp.eye(4), (rows, kept, 4, 4)),
     jnp.zeros(rows, jnp.int32),
   )
 
@@ -117,7 +117,8 @@ def update(
   """
 
   def step(memory: Memory, tick: Tick) -> tuple[Memory, Filtered]:
-    memory = memory._replace(count=jnp.where(tick.starts, 0, memory.count))
+    starts = tick.starts | (tick.valid & is_cut(memory.frames[:, 0], tick.frame))
+    memory = _choose(starts, initial(*tick.frame.shape[:3], depths), memory)
     after, motion = _advance(_started(memory, tick, depths), tick, intrinsics, depths)
     moves = tick.valid & (memory.count > 0)
     motion = where_rows(moves, motion, jnp.broadcast_to(jnp.eye(4), motion.shape))
@@ -129,21 +130,14 @@ def update(
 
 
 def _choose(rows: Bool[Array, " B"], one: Memory, other: Memory) -> Memory:
-  kept = jax.vmap(where_rows, in_axes=(None, 0, 0))
-  return Memory(
-    where_rows(rows, one.inverse_depth, other.inverse_depth),
-    where_rows(rows, one.weight, other.weight),
-    kept(rows, one.frames, other.frames),
-    kept(rows, one.path, other.path),
-    where_rows(rows, one.count, other.count),
-  )
+  return jax.tree.map(lambda a, b: where_rows(rows, a, b), one, other)
 
 
 def _started(memory: Memory, tick: Tick, depths: Depths) -> Memory:
   """Returns the memory; that of rows without an image holds the new one, at the start's depth."""
   rows, height, width = tick.frame.shape[:3]
   begun = initial(rows, height, width, depths)
-  begun = begun._replace(frames=jnp.broadcast_to(tick.frame, begun.frames.shape))
+  begun = begun._replace(frames=jnp.broadcast_to(tick.frame[:, None], begun.frames.shape))
   return _choose(memory.count == 0, begun, memory)
 
 
@@ -155,7 +149,7 @@ def _advance(
   inverse = _clip(_transformed(inverse, twist, intrinsics), depths)
   view = _against(memory, tick.frame, inverse, intrinsics)
   motion = _aligned(view, memory.path, lie.se3_exp(twist))
-  path = memory.path @ motion[None]
+  path = memory.path @ motion[:, None]
   slope, square = _compared(view, path)
   total = _DECAY * weight + square
   change = jnp.clip(slope / (total + 1e-9), -_STEP * inverse, _STEP * inverse)
@@ -167,8 +161,8 @@ def _advance(
   after = Memory(
     _clip(smooth[..., 0] / smooth[..., 1], depths),
     smooth[..., 1],
-    jnp.concatenate([tick.frame[None], memory.frames[:-1]]),
-    jnp.concatenate([jnp.broadcast_to(jnp.eye(4), path[:1].shape), path[:-1]]),
+    jnp.concatenate([tick.frame[:, None], memory.frames[:, :-1]], axis=1),
+    jnp.concatenate([jnp.broadcast_to(jnp.eye(4), path[:, :1].shape), path[:, :-1]], axis=1),
     memory.count + 1,
   )
   return after, motion
@@ -206,8 +200,8 @@ def _transformed(
 
 
 def _of_ages(kept: Array) -> Array:
-  """Returns the entries of `AGES`, side by side as rows, from those of all ages."""
-  return kept[np.asarray(AGES) - 1].reshape(-1, *kept.shape[2:])
+  """Returns the entries of `AGES`, side by side as rows (ages first), from those of all ages."""
+  return jnp.swapaxes(kept[:, np.asarray(AGES) - 1], 0, 1).reshape(-1, *kept.shape[2:])
 
 
 def _against(
@@ -224,7 +218,7 @@ def _against(
 
 
 def _aligned(
-  view: alignment.View, path: Float[Array, "K B 4 4"], motion: Float[Array, "B 4 4"]
+  view: alignment.View, path: Float[Array, "B K 4 4"], motion: Float[Array, "B 4 4"]
 ) -> Float[Array, "B 4 4"]:
   """Returns the motion that aligns the frame with all kept images, for a known depth."""
   kept, rows = _of_ages(path), len(motion)
@@ -249,7 +243,7 @@ def _aligned(
 
 
 def _compared(
-  view: alignment.View, path: Float[Array, "K B 4 4"]
+  view: alignment.View, path: Float[Array, "B K 4 4"]
 ) -> tuple[Float[Array, "B H W"], Float[Array, "B H W"]]:
   """Returns right side and diagonal of the least squares for a change of each inverse depth."""
 

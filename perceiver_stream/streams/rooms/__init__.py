@@ -89,6 +89,11 @@ class Config(StreamConfig):
         f"rooms: audio_rate_hz={self.audio_rate_hz} with modalities {self.modalities}; name 'audio' "
         "and set a rate, or neither."
       )
+    if 0 < self.audio_rate_hz < sound.LEAST_RATE_HZ:
+      raise ValueError(
+        f"rooms: audio_rate_hz={self.audio_rate_hz} is too low for the pitches of objects; use at least "
+        f"{sound.LEAST_RATE_HZ}."
+      )
     if self.sensor and self.sensor not in depth_sensor.SENSORS:
       raise ValueError(
         f"rooms: sensor='{self.sensor}' is not one of {sorted(depth_sensor.SENSORS)}, or '' for none."

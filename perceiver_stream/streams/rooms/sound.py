@@ -6,6 +6,7 @@ from jaxtyping import Float
 from perceiver_stream.streams.rooms.layout import CLASSES, Scene, Solid
 
 PITCH_HZ = {"table": 110.0, "box": 165.0, "cylinder": 262.0, "ball": 392.0}
+LEAST_RATE_HZ = 800  # twice the highest pitch, and a little
 LOUDNESS = 0.1  # of an object at a metre
 NEAREST_M = 0.3  # nearer objects are not louder
 _DETUNED = 0.03  # share by which objects of a class differ in pitch

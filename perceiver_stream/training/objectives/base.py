@@ -13,6 +13,7 @@ from perceiver_stream.models.base import Model
 from perceiver_stream.models.mapping import check_names, flatten
 from perceiver_stream.types import IS_FIRST, Observation, valid_key
 from perceiver_stream.zoo import loading
+from perceiver_stream.zoo.hub import SCHEME
 
 
 class Score(NamedTuple):
@@ -152,6 +153,11 @@ def model_params(model: Model, weights: str) -> PyTree:
   """
   if not weights:
     return model.init(jax.random.key(0), loading.blank_tick(model))
+  if weights.startswith(SCHEME):  # a config may be a stranger's
+    raise ValueError(
+      f"weights={weights!r}: a config names a file or bundled weights and downloads nothing; get it by "
+      f"`hf download OWNER/NAME`, and give its path."
+    )
   _, params = loading.load(weights)
   check_names(flatten(params), loading.shapes(model), source=f"{weights}, for this stream")
   return params

@@ -250,6 +250,32 @@ def test_a_chunk_that_is_no_deflated_data_or_has_a_filter_twice(tmp_path):
     next(load("nyuv2", path))
 
 
+@pytest.mark.parametrize(
+  ("options", "mask"), [({"compression": "gzip"}, 1), ({"shuffle": True}, 0)]
+)
+def test_a_chunk_that_is_stored_shorter_than_declared_is_refused(tmp_path, options, mask):
+  need("h5py")
+  h5py = require("h5py", "eval")
+  path = write_nyu(tmp_path / "x.mat", chunks=(1, 3, 16, 12), **options)
+  with h5py.File(path, "r+") as file:
+    file["images"].id.write_direct_chunk((1, 0, 0, 0), b"abc", mask)
+  frames = load("nyuv2", path)
+  next(frames)
+  with pytest.raises(limits.RefusedError, match="'images': a chunk has 3 bytes instead of 576"):
+    next(frames)
+
+
+def test_an_entry_of_very_many_chunks_is_refused(tmp_path):
+  need("h5py")
+  h5py = require("h5py", "eval")
+  path = write_nyu(tmp_path / "x.mat")
+  with h5py.File(path, "r+") as file:
+    del file["images"]
+    file.create_dataset("images", (1, 3, 256, 256), np.uint8, chunks=(1, 1, 1, 1))
+  with pytest.raises(limits.RefusedError, match="an entry of 'images' has 196608 chunks; the most"):
+    next(load("nyuv2", path))
+
+
 # --- damage
 
 
