@@ -19,9 +19,10 @@ the environment when a process starts, so commands that learn start themselves a
 
 import ctypes
 import os
-import pathlib
 import sys
 from collections.abc import Mapping
+
+from perceiver_stream.utils.paths import user_path
 
 # Names of <malloc.h>.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
@@ -33,7 +34,7 @@ SETTINGS = {
 TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 OLDEST_GLIBC = (2, 35)
 RESTARTED = "PERCEIVER_STREAM_RESTARTED"  # a privileged Python loses the setting; never twice
-_KERNEL = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_KERNEL = user_path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def keep_freed_memory() -> bool:

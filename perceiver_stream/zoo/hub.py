@@ -165,7 +165,7 @@ def write_config_and_card(
 
 def _download(hub: Any, where: Address, **options: Any) -> pathlib.Path:
   """Returns the path of a file in the cache."""
-  return pathlib.Path(
+  return user_path(
     hub.hf_hub_download(where.repository, where.file, revision=where.revision, **options)
   )
 
