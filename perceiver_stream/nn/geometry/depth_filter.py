@@ -118,7 +118,8 @@ def update(
 
   def step(memory: Memory, tick: Tick) -> tuple[Memory, Filtered]:
     starts = tick.starts | (tick.valid & is_cut(memory.frames[:, 0], tick.frame))
-    memory = _choose(starts, initial(*tick.frame.shape[:3], depths), memory)
+    rows, height, width = tick.frame.shape[:3]
+    memory = _choose(starts, initial(rows, height, width, depths), memory)
     after, motion = _advance(_started(memory, tick, depths), tick, intrinsics, depths)
     moves = tick.valid & (memory.count > 0)
     motion = where_rows(moves, motion, jnp.broadcast_to(jnp.eye(4), motion.shape))
