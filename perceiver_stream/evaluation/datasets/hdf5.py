@@ -1,4 +1,4 @@
-"""Arrays of untrusted HDF5 files, read along their first axis within bounded memory.
+"""Reader of arrays in untrusted HDF5 files: entry by entry of the first axis, in bounded memory.
 
 HDF5 follows links to other files, loads plugins for filters, and inflates a chunk to whatever size it
 has; of a chunk that is shorter than declared it returns what was in memory. Here arrays lie in the file
