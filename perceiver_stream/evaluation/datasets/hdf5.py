@@ -1,7 +1,7 @@
 """Reader of arrays in untrusted HDF5 files: entry by entry of the first axis, in bounded memory.
 
 HDF5 follows links to other files, loads plugins for filters, and inflates a chunk to whatever size it
-has; of a chunk that is shorter than declared it returns what was in memory. Here arrays lie in the file
+has; a chunk that is shorter than declared it completes by whatever was in memory. Here arrays lie in the file
 itself, filters are its own three, and every chunk must have its declared size, inflated if it is
 deflated, before HDF5 reads it.
 """
