@@ -66,6 +66,7 @@ def test_where_images_are_dropped_fewer_windows_are_learned_by_the_rules_of_trai
   assert "One window of 2 is learned from" in caplog.text
   learned_in((PATIENCE - 1) * PERIOD, 41)
   assert learned_in(PERIOD, 41) == PERIOD and "Every window is learned from." in caplog.text
+  monkeypatch.setattr(learner, "_waits", False)
   learner._pending.append(Future())  # a window that takes long
   monkeypatch.setattr(learner._thread, "submit", lambda *_: Future())
   learned, watched = learner.pace.learned, learner.pace.watched
