@@ -88,13 +88,14 @@ class Batches:
     self.of: dict[tuple[int, ...], list[int]] = {}
     for number, caption in enumerate(data.captions.tolist()):
       self.of.setdefault(tuple(caption), []).append(number)
-    self.paired = [n for c, each in self.of.items() if c[::-1] in self.of for n in each]
+    self.paired = [c for c in self.of if c < c[::-1] and c[::-1] in self.of]
 
   def draw(self) -> Data:
-    """Returns a batch."""
-    first = self.rng.choice(self.paired, self.rows // 2, replace=False)
-    reverse = [self.rng.choice(self.of[tuple(self.data.captions[n][::-1].tolist())]) for n in first]
-    rows = np.stack([first, reverse], axis=1).ravel()
+    """Returns a batch of captions and their reverses, none of them twice if there are enough."""
+    size, pairs = self.rows // 2, len(self.paired)
+    chosen = self.rng.choice(pairs, size, replace=pairs < size)
+    captions = [c for i in chosen for c in (self.paired[i], self.paired[i][::-1])]
+    rows = np.array([self.rng.choice(self.of[c]) for c in captions])
     return Data(self.data.clips[rows], self.data.captions[rows])
 
 
@@ -258,7 +259,7 @@ def results(
   data = recordings(config, range(pool))
   held_out = galleries(dataclasses.replace(config, seed=2), number, gallery)
   short_frames = min(SHORT, long // 2)
-  shape = {"ticks_per_recording": short_frames, "event_ticks": short_frames // 2, "gap": 0}
+  shape = {"ticks_per_recording": short_frames, "event_ticks": short_frames // 4, "gap": 0}
   short_data = recordings(events.Config(seed=3, share=0.75, **stream, **shape), range(pool))
   short = Trainer(dataclasses.replace(base, num_frames=short_frames, masking=0.0), steps, rows)
   mains, tuned = main_rows(base, steps, rows), tuned_rows(base, steps // 2, rows)

@@ -53,7 +53,8 @@ class TapNext(hk.Module):
   def frame_tokens(self, frames: Float[Array, "T B H W 3"]) -> Float[Array, "T B N D"]:
     """Returns the tokens of patches; frames in [-1, 1].
 
-    Differs: their positions start as those of queries at their centres, not at random.
+    Differs: their positions start as those of queries at their centres, not at random; this holds for
+    frames of the table's size, and others interpolate between them.
     """
     c, dim = self.config, self.config.backbone.dim
     tokens = Linear(dim, name="patches")(patchify(frames, c.patch))
