@@ -25,6 +25,7 @@ from perceiver_stream.nn.matching import unit_length as unit_length
 from perceiver_stream.nn.motion import FramePair as FramePair
 from perceiver_stream.nn.motion import has_stopped as has_stopped
 from perceiver_stream.nn.motion import is_cut as is_cut
+from perceiver_stream.nn.motion import is_unexplained as is_unexplained
 from perceiver_stream.nn.motion import local_motion as local_motion
 from perceiver_stream.nn.motion import roughness as roughness
 from perceiver_stream.nn.moving import MovingCrossBlock as MovingCrossBlock

@@ -90,7 +90,21 @@ def is_cut(
     levels: Pyramid levels, as for `local_motion`.
   """
   left = jnp.mean(jnp.square(local_motion(previous, last, levels=levels)[..., 2]), axis=(1, 2))
-  return left > jnp.maximum(CUT_SHARE * _variance(last), CUT_FLOOR)
+  return left > _cut_error(last)
+
+
+def is_unexplained(
+  previous: Float[Array, "B H W C"], last: Float[Array, "B H W C"], flow: Float[Array, "B H W 2"]
+) -> Bool[Array, " B"]:
+  """Returns `is_cut` for a known motion, without another search.
+
+  Args:
+    previous: The earlier image, values in [0, 1].
+    last: The later image.
+    flow: Displacement (x, y) in pixels from `last` to where it was in `previous`, as of `local_motion`.
+  """
+  left = jnp.mean(jnp.square(_warp(previous, flow) - last), axis=(1, 2, 3))
+  return left > _cut_error(last)
 
 
 def has_stopped(
@@ -105,7 +119,12 @@ def has_stopped(
   """
   change = jnp.mean(jnp.square(last - previous), axis=(1, 2, 3))
   away = jnp.mean(jnp.square(last - slow), axis=(1, 2, 3))
-  return (change < STILL) & (away > jnp.maximum(CUT_SHARE * _variance(last), CUT_FLOOR))
+  return (change < STILL) & (away > _cut_error(last))
+
+
+def _cut_error(last: Float[Array, "B H W C"]) -> Float[Array, " B"]:
+  """Returns the mean square error from which on an image shows another scene."""
+  return jnp.maximum(CUT_SHARE * _variance(last), CUT_FLOOR)
 
 
 def _variance(image: Float[Array, "B H W C"]) -> Float[Array, " B"]:

@@ -88,11 +88,14 @@ def test_a_start_forgets_and_a_tick_without_a_frame_changes_nothing(room, update
   np.testing.assert_array_equal(found.inverse_depth[0], fresh().inverse_depth)
 
 
-def test_a_cut_starts_without_a_flag(room, update):
+@pytest.mark.parametrize("model_resets", [False, True])  # it then matches no motion
+def test_a_cut_starts_without_a_flag(model_resets, room, update):
   ticks, _, _ = room
   _, memory = update(fresh(), part(ticks, 0, TICKS))
   other = part(ticks, TICKS, 2 * TICKS)
   other = other._replace(frame=1 - jnp.flip(other.frame, axis=3))  # no motion explains it
+  if model_resets:
+    other = other._replace(matched=other.matched.at[0].set(0))
   for got, expected in zip(
     jax.tree.leaves(update(memory, other)), jax.tree.leaves(update(fresh(), other)), strict=True
   ):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scenes
 
-from perceiver_stream.nn import is_cut, roughness
+from perceiver_stream.nn import is_cut, is_unexplained, local_motion, roughness
 from perceiver_stream.nn.motion import box_filter
 
 SIDE = 48
@@ -43,6 +43,18 @@ def test_fine_texture_that_moves_is_no_cut_though_copying_is_worse_than_the_mean
   before, after = texture[:, :SIDE], texture[:, 2 : SIDE + 2]
   assert np.mean(np.square(after - before)) > np.var(after)
   assert not cut(before, after)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cut_is_found_with_a_known_motion_as_with_a_search(seed):
+  frames = scenes.moving(3, SIDE, 1, seed), scenes.moving(1, SIDE, 0, seed + 100)
+  last, moved, other = (
+    jnp.asarray(x[None] / 255, jnp.float32) for x in (frames[0][0], frames[0][2], frames[1][0])
+  )
+  for after in (moved, other):
+    flow = local_motion(last, after)[..., :2]
+    assert is_unexplained(last, after, flow) == is_cut(last, after) == (after is other)
+  assert is_unexplained(last, other, jnp.zeros((1, SIDE, SIDE, 2)))
 
 
 def test_a_small_ball_that_leaps_is_no_cut():

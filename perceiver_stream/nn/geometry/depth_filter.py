@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from perceiver_stream.nn.geometry import alignment, cameras, lie, warps
-from perceiver_stream.nn.motion import box_filter, is_cut
+from perceiver_stream.nn.motion import box_filter, is_unexplained
 from perceiver_stream.nn.rows import where_rows
 
 AGES = (1, 3, 6)  # in ticks, of the images that an image is compared with
@@ -82,7 +82,7 @@ class Tick(NamedTuple):
   Attributes:
     frame: RGB in [0, 1].
     matched: From `nn.local_motion`: flow (x, y) to the frame before, and its residual.
-    starts: Another recording begins. An image that no motion explains (`nn.motion.is_cut`) starts too.
+    starts: Another recording begins. An image that the matched motion does not explain starts too.
     valid: There is a new frame; the memory does not change without.
   """
 
@@ -117,7 +117,7 @@ def update(
   """
 
   def step(memory: Memory, tick: Tick) -> tuple[Memory, Filtered]:
-    starts = tick.starts | (tick.valid & is_cut(memory.frames[:, 0], tick.frame))
+    starts = tick.starts | (tick.valid & _is_cut(memory, tick))
     rows, height, width = tick.frame.shape[:3]
     memory = _choose(starts, initial(rows, height, width, depths), memory)
     after, motion = _advance(_started(memory, tick, depths), tick, intrinsics, depths)
@@ -128,6 +128,14 @@ def update(
 
   after, found = jax.lax.scan(step, memory, ticks)
   return found, after
+
+
+def _is_cut(memory: Memory, tick: Tick) -> Bool[Array, " B"]:
+  """Returns the rows in which the newest image and the matched motion do not make the new one.
+
+  The motion may be matched to another image: a model that begins anew at a cut matches none.
+  """
+  return is_unexplained(memory.frames[:, 0], tick.frame, tick.matched[..., :2])
 
 
 def _choose(rows: Bool[Array, " B"], one: Memory, other: Memory) -> Memory:
