@@ -63,6 +63,23 @@ class ClipSpec:
   std: tuple[float, ...] = (1.0,)
   fixed: bool = False
 
+  @classmethod
+  def of(cls, config: "ClipConfig", **options: Any) -> "ClipSpec":
+    """Returns the clips that a config describes; `options` are further fields."""
+    c = config
+    sizes = {"num_frames": c.num_frames, "height": c.height, "width": c.width}
+    return cls(**sizes, mean=tuple(c.mean), std=tuple(c.std), **options)
+
+
+class ClipConfig(Protocol):
+  """Fields that configs of encoders of clips have; see `ClipSpec`."""
+
+  num_frames: int
+  height: int
+  width: int
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+
 
 class ClipNetwork(Protocol):
   """Interface of networks that `as_clip_encoder` converts."""

@@ -279,9 +279,15 @@ def test_weights_of_short_clips_enter_a_longer_model_and_files_keep_both_towers(
   "call, text",
   [
     (lambda: nano(masking=1.0).validate(), "masking=1.0 leaves none"),
-    (lambda: nano(patch_frames=8).validate(), "num_frames=4 is no multiple of patch_frames=8"),
-    (lambda: nano(num_frames=5).validate(), "num_frames=5 is no multiple of patch_frames=2"),
-    (lambda: nano(width=15).validate(), "width=15 is no multiple of patch_width=4"),
+    (
+      lambda: nano(patch_frames=8).validate(),
+      "clips of 4×8×8 .* whole number of tubelets of 8×4×4",
+    ),
+    (
+      lambda: nano(num_frames=5).validate(),
+      "clips of 5×8×8 .* whole number of tubelets of 2×4×4",
+    ),
+    (lambda: nano(width=15).validate(), "clips of 4×8×15 .* whole number of tubelets of 2×4×4"),
     (lambda: nano(dim=9).validate(), "dim=9 is no multiple of num_heads=2"),
     (lambda: nano(mean=(0.5, 0.5)).validate(), r"mean=\(0.5, 0.5\); give one value or three"),
     (lambda: longvivit.split_params({}, "some", nano()), "kind='some' is none of all, last_layers"),

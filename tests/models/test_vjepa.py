@@ -238,7 +238,7 @@ def test_the_table_of_the_published_size():
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"height": 20}, "whole number of tubelets 2×8×8"),
+    ({"height": 20}, "whole number of tubelets of 2×8×8"),
     ({"num_heads": 3}, "dim=16 is not a multiple"),
   ],
 )

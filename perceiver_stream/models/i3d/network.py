@@ -161,14 +161,7 @@ def build(config: Config) -> ClipEncoder:
   return as_clip_encoder(
     lambda: I3D(c),
     c,
-    ClipSpec(
-      num_frames=c.num_frames,
-      height=c.height,
-      width=c.width,
-      channels=c.channels,
-      mean=c.mean,
-      std=c.std,
-    ),
+    ClipSpec.of(c, channels=c.channels),
     name="i3d",
     causal=c.causal,
     reason="Its kernels and pools read later frames; build it with causal=True.",

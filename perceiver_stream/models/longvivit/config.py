@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from perceiver_stream.models.tubelets import Tubelets, check_tubelets
 from perceiver_stream.types import Count, Layers, Positive, Share, Size
 
 
@@ -28,7 +29,7 @@ class TextConfig:
 
 
 @dataclass(kw_only=True)
-class Config:
+class Config(Tubelets):
   """Encoders of long clips and of captions in a common space; the defaults are ViT-B and BERT-medium.
 
   Attributes:
@@ -77,15 +78,6 @@ class Config:
   mean: tuple[float, ...] = (0.5,)
   std: tuple[Positive, ...] = (0.5,)
 
-  @property
-  def grid(self) -> tuple[int, int, int]:
-    """Tubelets over time, rows, columns."""
-    return (
-      self.num_frames // self.patch_frames,
-      self.height // self.patch_height,
-      self.width // self.patch_width,
-    )
-
   def num_kept(self, is_training: bool) -> int:
     """Returns the number of tubelets of a clip that are encoded."""
     num = self.grid[0] * self.grid[1] * self.grid[2]
@@ -93,16 +85,7 @@ class Config:
 
   def validate(self) -> None:
     """Checks combinations of fields; raises ValueError."""
-    for size, patch in (
-      ("num_frames", "patch_frames"),
-      ("height", "patch_height"),
-      ("width", "patch_width"),
-    ):
-      given, step = getattr(self, size), getattr(self, patch)
-      if given % step:
-        raise ValueError(
-          f"longvivit: {size}={given} is no multiple of {patch}={step}; make it one."
-        )
+    check_tubelets("longvivit", self.clip_sizes, self.tubelet_sizes)
     for where, config in (("", self), ("text.", self.text)):
       if config.dim % config.num_heads:
         raise ValueError(

@@ -230,7 +230,7 @@ def build(config: Config) -> ClipEncoder:
   return as_clip_encoder(
     lambda: LongViViT(c),
     c,
-    ClipSpec(num_frames=c.num_frames, height=c.height, width=c.width, mean=c.mean, std=c.std),
+    ClipSpec.of(c),
     name=NAME,
     reason="It averages over a whole clip.",
   )

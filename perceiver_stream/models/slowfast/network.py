@@ -215,7 +215,7 @@ def build(config: Config) -> ClipEncoder:
   return as_clip_encoder(
     lambda: SlowFast(c),
     c,
-    ClipSpec(num_frames=c.num_frames, height=c.height, width=c.width, mean=c.mean, std=c.std),
+    ClipSpec.of(c),
     name="slowfast",
     causal=c.causal,
     reason="Its convolutions over time read later frames; build it with causal=True.",

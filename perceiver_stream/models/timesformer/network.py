@@ -203,7 +203,7 @@ def build(config: Config) -> ClipEncoder:
   return as_clip_encoder(
     lambda: TimeSformer(c),
     c,
-    ClipSpec(num_frames=c.num_frames, height=c.height, width=c.width, mean=c.mean, std=c.std),
+    ClipSpec.of(c),
     name=f"timesformer ({c.kind})",
     causal=c.causal or c.kind == "space_only",
     reason="Its tokens attend to later ones, directly and through the class token; build it with "

@@ -104,7 +104,7 @@ def build(config: Config) -> ClipEncoder:
   return as_clip_encoder(
     lambda: Tsm(c),
     c,
-    ClipSpec(num_frames=c.num_frames, height=c.height, width=c.width, mean=c.mean, std=c.std),
+    ClipSpec.of(c),
     name="tsm",
     causal=c.causal,
     reason="Its shift takes channels from the next frame; build it with causal=True.",

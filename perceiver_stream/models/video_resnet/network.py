@@ -137,7 +137,7 @@ def build(config: Config) -> ClipEncoder:
   return as_clip_encoder(
     lambda: VideoResNet(config),
     config,
-    ClipSpec(num_frames=c.num_frames, height=c.height, width=c.width, mean=c.mean, std=c.std),
+    ClipSpec.of(c),
     name=f"video_resnet ({config.kind})",
     causal=config.causal,
     reason="Its convolutions over time read later frames; build it with causal=True.",

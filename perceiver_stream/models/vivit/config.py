@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from perceiver_stream.models.tubelets import Tubelets
 from perceiver_stream.types import Count, Layers, Positive, Share, Size
 
 Kind = Literal[
@@ -14,7 +15,7 @@ Kind = Literal[
 
 
 @dataclass(kw_only=True)
-class Config:
+class Config(Tubelets):
   """A vision transformer over tubelets.
 
   Attributes:
@@ -76,15 +77,6 @@ class Config:
   memory: Count = 0
   mean: tuple[float, ...] = (0.5,)
   std: tuple[Positive, ...] = (0.5,)
-
-  @property
-  def grid(self) -> tuple[int, int, int]:
-    """Tubelets over time, rows, columns."""
-    return (
-      self.num_frames // self.patch_frames,
-      self.height // self.patch_height,
-      self.width // self.patch_width,
-    )
 
   def validate(self) -> None:
     """Checks combinations of fields; raises ValueError."""

@@ -237,7 +237,7 @@ def build(config: Config) -> ClipEncoder:
   return as_clip_encoder(
     lambda: ViViT(c),
     c,
-    ClipSpec(num_frames=c.num_frames, height=c.height, width=c.width, mean=c.mean, std=c.std),
+    ClipSpec.of(c),
     name=f"vivit ({c.kind})",
     causal=c.causal,
     reason="Its tokens attend to later ones; build it with causal=True and classifier='gap'.",

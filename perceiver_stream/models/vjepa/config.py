@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from perceiver_stream.models.tubelets import Sizes, check_tubelets, tubelet_grid
 from perceiver_stream.types import Count, Layers, Positive, Share, Size
 
 Range = tuple[float, float]
@@ -104,9 +105,19 @@ class Config:
   std: tuple[Positive, ...] = (0.229, 0.224, 0.225)
 
   @property
-  def grid(self) -> tuple[int, int, int]:
+  def grid(self) -> Sizes:
     """Tubelets over time, rows and columns."""
-    return self.num_frames // self.tubelet, self.height // self.patch, self.width // self.patch
+    return tubelet_grid(self.clip_sizes, self.tubelet_sizes)
+
+  @property
+  def clip_sizes(self) -> Sizes:
+    """Frames, rows and columns of a clip."""
+    return self.num_frames, self.height, self.width
+
+  @property
+  def tubelet_sizes(self) -> Sizes:
+    """Frames, rows and columns of a tubelet."""
+    return self.tubelet, self.patch, self.patch
 
   @property
   def table_numbers(self) -> int:
@@ -117,11 +128,7 @@ class Config:
 def check(config: Config) -> None:
   """Raises ValueError if a clip is no whole number of tubelets, or a width no multiple of heads."""
   c = config
-  if c.num_frames % c.tubelet or c.height % c.patch or c.width % c.patch:
-    raise ValueError(
-      f"vjepa: clips {c.num_frames}×{c.height}×{c.width} are not a whole number of tubelets "
-      f"{c.tubelet}×{c.patch}×{c.patch}; change one of them."
-    )
+  check_tubelets("vjepa", c.clip_sizes, c.tubelet_sizes)
   for what, dim, heads in (
     ("", c.dim, c.num_heads),
     ("predictor.", c.predictor.dim, c.predictor.num_heads),

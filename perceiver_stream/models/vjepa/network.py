@@ -185,14 +185,7 @@ def build(config: Config) -> ClipEncoder:
   return as_clip_encoder(
     lambda: clip_network(config),
     config,
-    ClipSpec(
-      num_frames=c.num_frames,
-      height=c.height,
-      width=c.width,
-      channels=c.channels,
-      mean=c.mean,
-      std=c.std,
-    ),
+    ClipSpec.of(c, channels=c.channels),
     name="vjepa",
     reason="All tubelets attend to each other, later ones too; encode whole clips with `apply`.",
   )
