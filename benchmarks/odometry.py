@@ -231,27 +231,52 @@ def odometry(methods: dict[str, Method], paths: list[Path]) -> common.Table:
     f"{len(paths)} rooms, {len(paths[0].frames)} ticks each, {paths[0].frames.shape[1]}×"
     f"{paths[0].frames.shape[2]}. Essential matrices get the true length of each step, PnP and "
     "direct alignment the true depth. Translations of steps and drift are after scaling the whole "
-    "path to its true length."
+    "path to its true length. Of the thresholds of essential matrices the best is shown. Runs whose "
+    "names differ in a last number are seeds: mean (least–most)."
   )
   return common.Table("Visual odometry in held-out rooms", COLUMNS, rows, note)
 
 
-def over_seeds(tables: list[common.Table]) -> list[common.Table]:
-  """Returns each table's rows of methods with several seeds: mean, least and most of every column."""
-  made = []
-  for table in tables:
-    groups: dict[str, list[list[Any]]] = {}
-    for name, *numbers in table.rows:
-      if seed := re.fullmatch(r"(.+)_\d+", name):
-        groups.setdefault(seed[1], []).append(numbers)
-    rows = [
-      [f"{name}, {kind} of {len(seeds)}", *map(function, zip(*seeds, strict=True))]
-      for name, seeds in groups.items()
-      for kind, function in (("mean", np.mean), ("least", np.min), ("most", np.max))
-      if len(seeds) > 1 and None not in sum(seeds, [])
-    ]
-    made += [common.Table(f"{table.title}, over seeds", table.columns, rows)] if rows else []
-  return made
+def over_seeds(table: common.Table) -> common.Table:
+  """Returns the table with one row for all seeds of a method: mean, least and most of each column.
+
+  Args:
+    table: Methods whose names differ in a last number only (`..._0`, `..._1`) are seeds of one.
+  """
+  groups: dict[str, list[list[Any]]] = {}
+  for name, *numbers in table.rows:
+    seed = re.fullmatch(r"(.+)_\d+", name)
+    groups.setdefault(seed[1].replace("_", " ") if seed else name, []).append(numbers)
+  rows = [
+    [name, *(map(with_range, zip(*seeds, strict=True)) if len(seeds) > 1 else seeds[0])]
+    for name, seeds in groups.items()
+  ]
+  return table._replace(rows=rows)
+
+
+def with_range(seeds: tuple[float | None, ...]) -> str | None:
+  """Returns the mean of seeds, and least and most in brackets; None if one is not known."""
+  known = [x for x in seeds if x is not None]
+  if len(known) < len(seeds):
+    return None
+  mean, least, most = map(common.shown, (float(np.mean(known)), min(known), max(known)))
+  return f"{mean} ({least}–{most})"
+
+
+def with_best_thresholds(table: common.Table) -> common.Table:
+  """Returns the table with the essential matrix of least ATE only, of each kind of RANSAC."""
+  best: dict[str, float] = {}
+  for name, ate, *_ in table.rows:
+    if kind := kind_of(name):
+      best[kind] = min(np.inf if ate is None else ate, best.get(kind, np.inf))
+  rows = [row for row in table.rows if row[1] == best.get(kind_of(row[0]), row[1])]
+  return table._replace(rows=rows)
+
+
+def kind_of(name: str) -> str:
+  """Returns the name of a method without its threshold; "" if it has none."""
+  found = re.fullmatch(r"(essential, .+), \S+ px", name)
+  return found[1] if found else ""
 
 
 def untrained(name: str) -> Odometry:
@@ -349,8 +374,8 @@ def main(argv: list[str] | None = None) -> None:
     odometers[f"{name}, untrained"] = untrained(name)
   models = {name: ByModel(odometer) for name, odometer in odometers.items()}
   methods = baselines(thresholds, estimators) | models
-  tables = [odometry(methods, paths), depths(models, paths)]
-  tables += over_seeds(tables)
+  motion = with_best_thresholds(odometry(methods, paths))
+  tables = [over_seeds(motion), over_seeds(depths(models, paths))]
   compared = estimators if options.tiny else ESTIMATORS
   tables.append(replaced(held_out(num, min(ticks, 25), *side), pairs, compared))
   common.publish("odometry", options, tables, about)
