@@ -17,12 +17,12 @@ from perceiver_stream.reporting.run_files import CHECKPOINTS, CONFIG
 from perceiver_stream.training import checkpoint_files, objectives
 from perceiver_stream.training.arrays import CheckpointError
 from perceiver_stream.training.config import ExperimentConfig, read_config
-from perceiver_stream.training.objectives.readout_base import ReadoutConfig
+from perceiver_stream.training.objectives.readout_base import ReadoutConfig, ReadoutLearner
 from perceiver_stream.utils.suggest import did_you_mean
 from perceiver_stream.utils.warn import warn
 from perceiver_stream.zoo import bundled, hub, point_trackers
+from perceiver_stream.zoo.loading import Readout, changed, shapes, template
 from perceiver_stream.zoo.loading import blank_tick as blank_tick
-from perceiver_stream.zoo.loading import changed, shapes, template
 
 
 class UntrainedWarning(UserWarning):
@@ -94,6 +94,24 @@ def untrained(name: str, *, seed: int = 0, **changes: Any) -> Loaded:
   model = zoo.build(changed(zoo.config(name), changes))
   params = model.init(jax.random.PRNGKey(seed), blank_tick(model))
   return Loaded(model, params, None, f"{name}, untrained")
+
+
+def fitting(readout: Readout, learner: ReadoutLearner[Any], source: str | pathlib.Path) -> PyTree:
+  """Returns the parameters of a read-out from a file.
+
+  Args:
+    readout: As the file holds it.
+    learner: The model with a read-out of its config.
+    source: The file, for errors.
+
+  Raises:
+    ValueError: They do not fit, for example since an earlier version of this package wrote them.
+  """
+  tick = blank_tick(learner.model)
+  expected = jax.eval_shape(learner.init_params, jax.random.key(0), tick)
+  wanted = {name: tuple(x.shape) for name, x in flatten(expected).items()}
+  check_names(flatten(readout.params), wanted, source=f"{source}: its read-out")
+  return readout.params
 
 
 def warn_untrained(name: str) -> None:

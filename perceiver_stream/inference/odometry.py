@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, PyTree, UInt8
 
 from perceiver_stream import zoo
-from perceiver_stream.inference.model_loading import restore
+from perceiver_stream.inference.model_loading import fitting, restore
 from perceiver_stream.inference.tracking import CHUNK, FeatureExtractor
 from perceiver_stream.models import motion_readout
 from perceiver_stream.models.motion_readout import Odometer
@@ -61,7 +61,8 @@ def load_odometer(source: str | pathlib.Path) -> Odometry:
   Raises:
     CheckpointError: The run has no complete checkpoint.
     FileNotFoundError: There is no such folder or file.
-    ValueError: It is of another objective, or the file has no read-out of motion.
+    ValueError: It is of another objective, or the file has no read-out of motion, or one whose
+      parameters are of another version of the read-out.
   """
   folder = user_path(source)
   if not folder.is_dir():
@@ -69,7 +70,7 @@ def load_odometer(source: str | pathlib.Path) -> Odometry:
     model, params = zoo.load(file)
     readout = load_readout(file, EgoMotion.readout_name)
     learner = ReadoutLearner(model, params, motion_readout.build(readout.config))
-    return as_odometry(learner, readout.params)
+    return as_odometry(learner, fitting(readout, learner, file))
   config = read_config(folder)
   model = zoo.build(config.model)
   objective = objectives.make(model, config.objective)

@@ -6,7 +6,7 @@ import pathlib
 from jaxtyping import PyTree
 
 from perceiver_stream import zoo
-from perceiver_stream.inference.model_loading import restore
+from perceiver_stream.inference.model_loading import fitting, restore
 from perceiver_stream.models import dense_readout, point_readout
 from perceiver_stream.models.dense_readout import Reader
 from perceiver_stream.models.family import Card
@@ -50,7 +50,8 @@ def load_tracker(
     raise ValueError(f"{name_or_path} cannot track {follows}. {reason}")
   readout = load_readout(file, follows)
   tracker = point_readout.build(readout.config)
-  return TrackerLearner(model, params, tracker, num_slots=num_slots), readout.params
+  learner = TrackerLearner(model, params, tracker, num_slots=num_slots)
+  return learner, fitting(readout, learner, file)
 
 
 def load_reader(name_or_path: str | pathlib.Path) -> tuple[ReadoutLearner[Reader], PyTree]:
@@ -66,7 +67,8 @@ def load_reader(name_or_path: str | pathlib.Path) -> tuple[ReadoutLearner[Reader
   file = find(name_or_path)
   model, params = zoo.load(file)
   readout = load_readout(file, "dense")
-  return ReadoutLearner(model, params, dense_readout.build(readout.config)), readout.params
+  learner = ReadoutLearner(model, params, dense_readout.build(readout.config))
+  return learner, fitting(readout, learner, file)
 
 
 def export(

@@ -79,7 +79,7 @@ class Pace:
   def _faster(self, lost: int) -> str:
     """Applies rule 1."""
     self._calm = 0
-    text = f"The stream is faster than the learner: {lost} images dropped in {PERIOD} windows, "
+    text = f"The stream is faster than the learner: {lost} image{'s' * (lost > 1)} dropped in {PERIOD} windows, "
     text += f"{self.dropped} in all. "
     if self._is_trial:
       self._patience = min(2 * self._patience, LONGEST_PATIENCE)

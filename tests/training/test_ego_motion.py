@@ -154,6 +154,19 @@ def test_a_run_tracks_the_camera_of_a_video_as_its_file_does(trained, tmp_path):
   np.testing.assert_allclose(chunked.depth, track.depth, rtol=1e-3)
 
 
+def test_a_file_whose_readout_is_of_another_version_is_refused_by_name(trained, tmp_path):
+  path = tmp_path / "old.safetensors"
+  export(trained, path)
+  model, params = zoo.load(path)
+  readout = load_readout(path, "motion")
+  module, arrays = next(iter(readout.params.items()))
+  name, array = next(iter(arrays.items()))
+  longer = {**readout.params, module: {**arrays, name: np.concatenate([array, array])}}
+  zoo.save(path, model, params, readouts={"motion": readout._replace(params=longer)})
+  with pytest.raises(ValueError, match=f"old.safetensors: its read-out.*{module}/{name} is "):
+    load_odometer(path)
+
+
 def test_a_run_that_stops_and_resumes_is_the_same_run(nano, trained, tmp_path):
   halves = dataclasses.replace(nano, run_dir=str(tmp_path / "halves"), max_windows=2)
   training.train(halves)

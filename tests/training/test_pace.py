@@ -63,7 +63,7 @@ def test_a_learner_that_is_too_slow_learns_from_every_other_window(learn_us):
   assert pace.every <= 4 and pace.watched > 0.3 * 400
   assert source.dropped < 0.5 * always.dropped
   assert pace.dropped == source.dropped
-  assert any("images dropped in 8 windows" in text for text in stated.values())
+  assert any("dropped in 8 windows" in text for text in stated.values())
 
 
 def test_each_change_is_stated_with_its_counts_and_trials_become_rarer():

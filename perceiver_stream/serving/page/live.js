@@ -12,6 +12,7 @@ if (typeof AudioWorkletProcessor !== "undefined") {
 }
 
 function startPage() {
+  const ticks = (number) => `${number} tick${number > 1 ? "s" : ""}`;
   const byId = (id) => document.getElementById(id);
   const token = new URLSearchParams(location.search).get("token") || "";
   const HUES = [210, 28, 140, 320, 55, 265, 0, 180]; // of tracked points
@@ -214,7 +215,7 @@ function startPage() {
     state.facts.displacements.forEach((ahead, i) => {
       const figure = document.createElement("figure");
       figure.className = "panel";
-      const words = ahead === 0 ? "reconstructed" : `predicted ${ahead} tick${ahead > 1 ? "s" : ""} ago`;
+      const words = ahead === 0 ? "reconstructed" : `predicted ${ticks(ahead)} ago`;
       figure.innerHTML = `<figcaption><b></b></figcaption><div class="stack"><canvas class="pixels" width="64"
         height="64" role="img"></canvas></div><div class="score"><span></span><small></small></div>`;
       figure.querySelector("b").textContent = words;
@@ -416,7 +417,7 @@ function startPage() {
   function drawSound(arrays) {
     if (!arrays.heard) return;
     const ahead = soundIndex();
-    byId("sound-ahead").textContent = state.facts.displacements[ahead];
+    byId("sound-ahead").textContent = ticks(state.facts.displacements[ahead]);
     scroll(byId("heard"), arrays.heard.data, arrays.heard.shape, 0);
     const [, frames, mels] = arrays.predicted_sound.shape;
     scroll(byId("predicted-sound"), arrays.predicted_sound.data, [frames, mels], ahead * frames * mels);

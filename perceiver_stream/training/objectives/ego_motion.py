@@ -7,7 +7,7 @@ is learned from the stream's `camera` instead: end-to-end visual odometry with t
 
 Scores, with labels that learning does not read: `depth@0`, AbsRel after median scaling, beside a
 constant depth; `rotation@0` in radians and `direction@0`, the error of a translation of the true
-length as a share of it, beside a camera at rest; `kept@0`, the share of pixels that are not masked
+length as a share of it, beside a camera at rest; `masked@0`, the share of pixels that are masked
 (at 0 the network has learned to hide).
 
 Source: SfMLearner (1704.07813), monodepth2 (1806.01260), gvnn (1607.07405) for the supervised form.
@@ -160,7 +160,7 @@ class EgoMotion(ReadoutObjective[Odometer]):
     read, after = self.read(params, jax.lax.stop_gradient(state), window)
     warped, kept = warping_loss(read, self.config)
     total = warped if self.config.supervision == "warping" else pose_loss(read, window)
-    scores = {"kept@0": Score(kept, {}, jnp.broadcast_to(read.valid, kept.shape))}
+    scores = {"masked@0": Score(1 - kept, {}, jnp.broadcast_to(read.valid, kept.shape))}
     scores |= self._scores(read, window)
     flat = read.motion.pose[..., :3, :]
     shown = {"camera@0": flat.reshape(*flat.shape[:2], 12)}
