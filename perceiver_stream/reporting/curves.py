@@ -64,23 +64,26 @@ _SMOOTHING = 0.06  # of the run's windows
 
 
 def score_curves(series: Sequence[Series]) -> bytes:
-  """Returns a figure of one output: scores in the upper row, gains over the baseline below.
+  """Returns a figure of one output: scores in the upper row, gains over the baseline, if any, below.
 
   Args:
     series: Of one output, one per displacement: the columns.
   """
   styles = styles_of(name for one in series for name in one.values)
   with _rc():
-    figure, axes = _figure(2, len(series), height=2.5)
-    for above, below, one in zip(axes[0], axes[1], series, strict=True):
-      _scores(above, one, styles)
-      _gains(below, one, styles)
+    with_gains = any(one.has_baseline for one in series)
+    figure, axes = _figure(2 if with_gains else 1, len(series), height=2.5)
+    for column, one in enumerate(series):
+      _scores(axes[0][column], one, styles)
+      if with_gains:
+        _gains(axes[1][column], one, styles)
       ahead = f"{one.displacement} tick{'' if one.displacement == 1 else 's'} ahead"
-      above.set_title(ahead, fontweight="bold", color="#111827")
-      below.set_xlabel("ticks seen")
+      axes[0][column].set_title(ahead, fontweight="bold", color="#111827")
+      axes[-1][column].set_xlabel("ticks observed")
     better = "higher" if series[0].higher_is_better else "lower"
     axes[0][0].set_ylabel(f"{series[0].metric}\n({better} is better)")
-    axes[1][0].set_ylabel(f"gain over {_label(series[0].reference)}\n(above 0 is better)")
+    if with_gains:
+      axes[1][0].set_ylabel(f"gain over {_label(series[0].reference)}\n(above 0 is better)")
     lines = [axis.get_legend_handles_labels() for axis in axes[0]]
     named = {
       label: handle
@@ -111,7 +114,7 @@ def course_curves(run: Run) -> bytes:
       if pairs[:, 1].max() > _DECADES * pairs[:, 1].min() > 0:
         axis.set_yscale("log")
       axis.set_title(name)
-      axis.set_xlabel("ticks seen")
+      axis.set_xlabel("ticks observed")
     return _svg(figure)
 
 

@@ -23,6 +23,7 @@ _GREY = 200
 _LABEL_PX, _TILE_PX, _SOUND_PX = 110, 120, 240  # widths on the page
 _ERROR_DB = 20.0  # of sound, drawn brightest
 _LSD = 10 / np.log(10)
+_INVERSE_DEPTH = "inverse_depth"  # of the newest images, in the unit of the camera's path
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -32,7 +33,8 @@ def strip_html(paths: Sequence[pathlib.Path], known: Mapping[str, Modality]) -> 
 
   Args:
     paths: Files of its windows; see `run_files`.
-    known: The model's modalities, by name; outputs that are not among them are left out.
+    known: The model's modalities, by name; outputs that are not among them, nor inverse depth of its
+      images, are left out.
   """
   try:
     arrays = run_files.read_strip(paths)
@@ -42,7 +44,10 @@ def strip_html(paths: Sequence[pathlib.Path], known: Mapping[str, Modality]) -> 
   keys = sorted(map(ScoreKey.parse, filter(is_score_key, arrays)), key=pixels_first)
   for key in keys:
     name = key.output
-    if name in known and name in arrays:
+    if name == _INVERSE_DEPTH and "pixels" in known and "pixels" in arrays:
+      rows = _inverse_depth(arrays, known["pixels"], key)
+      blocks[name] = [f"<div><h4>inverse depth</h4>{rows}</div>"]
+    elif name in known and name in arrays:
       make = _sound if _is_sound(arrays[str(key)], known[name]) else _pictures
       rows = make(arrays, known[name], key)
       title = f"<h4>{html.escape(name)}, {key.displacement} ahead</h4>"
@@ -60,7 +65,7 @@ def _pictures(arrays: Arrays, modality: Modality, key: ScoreKey) -> str:
   """Returns the rows of an image-like output."""
   predicted = arrays[str(key)]
   num, raw = len(predicted), arrays[modality.name]
-  shown = np.unique(np.linspace(0, num - 1, min(num, MAX_TILES)).round().astype(int))
+  shown = _tiles(num)
   known = np.asarray(modality.target(modality.preprocess(jnp.asarray(raw))))
   targets = known[-num:]
   picture = lambda x: np.stack([modality.picture(one) for one in x])  # noqa: E731
@@ -76,6 +81,35 @@ def _pictures(arrays: Arrays, modality: Modality, key: ScoreKey) -> str:
   if before.dtype == np.uint8 and before.shape == targets[shown].shape == predicted[shown].shape:
     rows |= _errors(before / 255.0, targets[shown], predicted[shown])
   return _grid(rows, _captions(arrays, key, shown))
+
+
+def _tiles(num: int) -> np.ndarray:
+  """Returns the ticks that are shown, of `num`."""
+  return np.unique(np.linspace(0, num - 1, min(num, MAX_TILES)).round().astype(int))
+
+
+def _inverse_depth(arrays: Arrays, pixels: Modality, key: ScoreKey) -> str:
+  """Returns the rows of estimated inverse depth, and of the true one where the stream has depth.
+
+  Near is bright. The scale of an estimate is free: the true one is scaled to its median.
+  """
+  estimate = arrays[str(key)]
+  shown = _tiles(len(estimate))
+  raw = arrays["pixels"][-len(estimate) :][shown]
+  frames = np.asarray(pixels.target(pixels.preprocess(jnp.asarray(raw))))
+  estimate, high = estimate[shown], float(np.quantile(estimate[shown], 0.99))
+  rows = {
+    "image": np.stack([pixels.picture(one) for one in frames]),
+    "estimate": images.heat(estimate, 0.0, high),
+  }
+  if "depth" in arrays:
+    depth = arrays["depth"][-len(arrays[str(key)]) :][shown]
+    true = np.divide(1.0, depth, where=depth > 0, out=np.zeros_like(depth))
+    scale = (
+      np.median(estimate) / max(float(np.median(true[depth > 0])), 1e-6) if true.any() else 1.0
+    )
+    rows["truth, scaled"] = images.heat(scale * true, 0.0, high)
+  return _grid(rows, _captions(arrays, ScoreKey("depth", key.displacement), shown))
 
 
 def _errors(before: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:

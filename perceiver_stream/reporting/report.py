@@ -85,7 +85,7 @@ def _facts(run: Run, summary: Mapping[str, Any]) -> str:
   wait = summary["wait_share"]
   facts = {
     "state": state,
-    "ticks seen": _number(summary["ticks"]),
+    "ticks observed": _number(summary["ticks"]),
     "updates": _number(summary["windows"]),
     "skipped": _number(summary["skipped"]),
     "observations not finite": _number(sum(run.non_finite().values()) or None),
@@ -107,7 +107,7 @@ def _headline(series: Iterable[Series], summary: Mapping[str, Any]) -> str:
   for modality, group in itertools.groupby(series, lambda one: one.modality):
     group = list(group)
     names = list(dict.fromkeys(name for one in group for name in one.values))
-    over = [f"gain over {_label(group[0].reference)}"]
+    over = [f"gain over {_label(group[0].reference)}"] if group[0].has_baseline else []
     over += ["gain over the best other"] if len(names) > 2 else []
     better = "higher" if group[0].higher_is_better else "lower"
     heads = ["ticks ahead", *map(_label, names), *over]
@@ -136,7 +136,8 @@ def _row(series: Series, scores: Mapping[str, Any], names: list[str]) -> str:
     cells.append(f"<td{mark}>{_score(scores.get(name), in_db)}</td>")
   first = scores.get(f"first_gain_over_{series.reference}")
   small = "" if first is None else f" <small>({_score(first, in_db, '+')})</small>"
-  cells.append(_gain(scores.get(f"gain_over_{series.reference}"), in_db, small))
+  if series.has_baseline:
+    cells.append(_gain(scores.get(f"gain_over_{series.reference}"), in_db, small))
   if len(names) > 2:
     others = {n: value for n, value in known.items() if n != "model"}
     strongest = best(others, key=lambda n: others[n]) if others else None

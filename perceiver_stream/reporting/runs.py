@@ -59,6 +59,11 @@ class Series(NamedTuple):
     """The baseline that gains are over; see `reference`."""
     return reference(self.values) or "copy"
 
+  @property
+  def has_baseline(self) -> bool:
+    """False for a measure of the model alone, which has no gains."""
+    return bool(set(self.values) - {MODEL})
+
   def mean(self, predictor: str, where: np.ndarray) -> float | None:
     """Returns the mean over the targets of the windows in the mask `where`; None if there are none."""
     values = self.values.get(predictor, np.full(len(self.ticks), np.nan))

@@ -123,6 +123,20 @@ def test_a_strip_that_does_not_reach_back_shows_grey_for_what_it_lacks(tmp_path)
   assert "pixels, 4 ahead" in filmstrips.strip_html([tmp_path / "1.npz"], known)
 
 
+@pytest.mark.parametrize("has_truth", [True, False])
+def test_inverse_depth_is_shown_below_its_images_with_the_truth_if_known(tmp_path, has_truth):
+  arrays = fake_runs.strip_arrays()
+  shape = (fake_runs.HOP, *arrays["pixels"].shape[1:3])
+  labels = {"depth": np.full(shape, 2.0), "depth@0/model": np.full(fake_runs.HOP, 0.25)}
+  labels |= {"depth@0/constant": np.full(fake_runs.HOP, 0.5)}
+  arrays |= {"inverse_depth@0": np.ones(shape)} | (labels if has_truth else {})
+  np.savez(tmp_path / "1.npz", **arrays)
+  known = runs.Run(tmp_path, config=fake_runs.config_json()).modalities()
+  text = filmstrips.strip_html([tmp_path / "1.npz"], known)
+  assert "<h4>inverse depth</h4>" in text
+  assert ("truth, scaled" in text) == ("0.25 <i>(0.5)</i>" in text) == has_truth
+
+
 @pytest.mark.parametrize("name", [m.__name__.rsplit(".", 1)[-1] for m in modalities.MODALITIES])
 def test_every_modality_can_be_shown(tmp_path, name):
   """Also one that somebody adds: its `picture` is enough."""
@@ -220,6 +234,15 @@ def test_baselines_nobody_has_named_are_drawn_too(folder):
   series = runs.read_run(folder).series()[0]
   series = series._replace(values=series.values | {"my_own": series.values["copy"] + 1})
   assert b"my_own" in curves.score_curves([series])
+
+
+def test_a_measure_without_a_baseline_has_no_gains(folder):
+  series = runs.read_run(folder).series()[0]
+  alone = series._replace(values={"model": series.values["model"]})
+  assert series.has_baseline and b"gain over" in curves.score_curves([series])
+  assert not alone.has_baseline and b"gain over" not in curves.score_curves([alone])
+  table = report._headline([alone], {"scores": {alone.key: {"model": 1.0, "count": 3}}})
+  assert "<th>targets</th>" in table and "<th>gain over" not in table
 
 
 def test_lines_of_a_figure_are_told_apart_with_and_without_a_name():

@@ -164,6 +164,7 @@ class EgoMotion(ReadoutObjective[Odometer]):
     scores |= self._scores(read, window)
     flat = read.motion.pose[..., :3, :]
     shown = {"camera@0": flat.reshape(*flat.shape[:2], 12)}
+    shown["inverse_depth@0"] = read.motion.inverse_depth
     return total, Aux(*jax.lax.stop_gradient((after, scores, shown)))
 
   def read(self, params: PyTree, state: State, window: Observation) -> tuple[Window, State]:
