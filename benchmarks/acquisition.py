@@ -199,12 +199,6 @@ def _some(data: acquisition.Episodes, count: int) -> acquisition.Episodes:
   return acquisition.Episodes(values, data.valid[:, rows], data.labels[rows])
 
 
-def spread(values: Sequence[float]) -> str:
-  """Returns the mean and the range over seeds."""
-  low, mean, high = (float(f(values)) for f in (np.min, np.mean, np.max))
-  return f"{mean:.3g}" if len(values) == 1 else f"{mean:.3g} ({low:.3g} to {high:.3g})"
-
-
 def cost_table(version: str, task: Task, found: Found, about: str) -> common.Table:
   """Returns costs of all strategies, and what the agent gets and buys."""
   names = list(dict.fromkeys(name for _, name in found))
@@ -214,10 +208,12 @@ def cost_table(version: str, task: Task, found: Found, about: str) -> common.Tab
     costs = {n: [-float(o.returns.mean()) for o in found[price, n]] for n in names}
     own = found[price, "agent"]
     counts = [o.bought.sum(axis=0).mean(axis=0) for o in own]
-    accuracy = spread([100 * float(o.correct.mean()) for o in own])
+    accuracy = common.spread([100 * float(o.correct.mean()) for o in own], ".3g")
     ratio = float(np.mean(costs["agent"]) / np.mean(costs["random"]))
-    cells = [spread([float(c[i]) for c in counts]) for i in range(len(bought))]
-    rows.append([f"{price:g}", *(spread(costs[n]) for n in names), accuracy, *cells, ratio])
+    cells = [common.spread([float(c[i]) for c in counts], ".3g") for i in range(len(bought))]
+    rows.append(
+      [f"{price:g}", *(common.spread(costs[n], ".3g") for n in names), accuracy, *cells, ratio]
+    )
   columns = ["price", *names, "agent right, %", *bought, "x random"]
   return common.Table(f"Cost of observing and of errors, {version}", columns, rows, about)
 
@@ -234,7 +230,16 @@ def shuffle_table(found: Mapping[str, Found]) -> common.Table:
       lost, gap = cost["shuffled"] - cost["agent"], cost["random"] - cost["agent"]
       share = f"{lost.mean() / gap.mean():.2f}" if gap.mean() > 0.05 else "–"
       ratio = float(np.mean(cost["shuffled"]) / np.mean(cost["agent"]))
-      rows.append([version, f"{price:g}", spread(list(lost)), spread(list(gap)), share, ratio])
+      rows.append(
+        [
+          version,
+          f"{price:g}",
+          common.spread(list(lost), ".3g"),
+          common.spread(list(gap), ".3g"),
+          share,
+          ratio,
+        ]
+      )
   columns = ["version", "price", "lost by shuffling", "gap to random", "share of it", "x agent"]
   note = "Nats; a share is given where the gap is above 0.05."
   return common.Table("The agent's purchases in other episodes", columns, rows, note)

@@ -146,12 +146,6 @@ class Trainer:
     return 100 * float(np.mean(found == labels))
 
 
-def spread(values: Sequence[float]) -> str:
-  """Returns the mean and the range over seeds."""
-  low, mean, high = (float(f(values)) for f in (np.min, np.mean, np.max))
-  return f"{mean:.1f}" if len(values) == 1 else f"{mean:.1f} ({low:.1f} to {high:.1f})"
-
-
 def main(argv: list[str] | None = None) -> None:
   more = {"steps": 500, "rows": 64, "seeds": 3, "pool": 4096}
   options = common.arguments_of(argv, __doc__ or "", globals(), more)
@@ -178,7 +172,9 @@ def main(argv: list[str] | None = None) -> None:
     chance, table = 100 / PLACES, []
     for name, each in found.items():
       right, other = zip(*each, strict=True)
-      table.append([name, spread(right), spread(other), float(np.mean(right)) / chance])
+      table.append(
+        [name, common.spread(right), common.spread(other), float(np.mean(right)) / chance]
+      )
     table.append(["chance", f"{chance:.1f}", f"{chance:.1f}", 1.0])
     note = (
       f"Mean (least to largest) of {seed + 1} seeds; {steps} updates of {rows} clips; {LAYERS} blocks of width "

@@ -254,6 +254,12 @@ def shown(value: Any) -> str:
   return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1e}"
 
 
+def spread(values: Sequence[float], form: str = ".1f") -> str:
+  """Returns the mean and the range over seeds, each in a format; of one value, only that."""
+  low, mean, high = (format(f(values), form) for f in (min, statistics.fmean, max))
+  return mean if len(values) == 1 else f"{mean} ({low} to {high})"
+
+
 def machine() -> dict[str, Any]:
   """Returns a description of the machine and the versions, on which the numbers depend."""
   info = pathlib.Path("/proc/cpuinfo")

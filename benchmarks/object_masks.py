@@ -248,12 +248,6 @@ def others(tiny: bool) -> dict[str, Method]:
   }
 
 
-def spread(values: list[float]) -> str:
-  """Returns the mean and the range over seeds."""
-  low, mean, high = min(values), sum(values) / len(values), max(values)
-  return f"{mean:.1f}" if len(values) == 1 else f"{mean:.1f} ({low:.1f} to {high:.1f})"
-
-
 Numbers = dict[str, dict[str, list[tuple[float, float, float]]]]
 
 
@@ -264,7 +258,7 @@ def table(numbers: Numbers, note: str) -> common.Table:
   for name, by_level in numbers.items():
     row: list[Any] = [name]
     for level in LEVELS:
-      row += [spread([s[i] for s in by_level[level]]) for i in range(2)]
+      row += [common.spread([s[i] for s in by_level[level]]) for i in range(2)]
     row.append(float(np.mean([s[2] for x in by_level.values() for s in x])))
     rows.append([*row, row[-1] / rows[0][-2] if rows else 1.0])
   return common.Table("Objects over time", [*columns, "CPU ms a frame", "x static"], rows, note)

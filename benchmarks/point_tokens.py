@@ -44,7 +44,7 @@ from perceiver_stream.zoo import point_trackers
 from perceiver_stream.zoo.loading import template
 
 SLOTS, ROWS, TICKS, CACHED = 16, 4, 16, 200
-HIDDEN, SEEN = 30, 8  # ticks for which a square is covered, and before and after it
+HIDDEN, VISIBLE = 30, 8  # ticks for which a square is covered, and before and after it
 CLASSICAL = ("static", "lk_gray", "lk_template", "dis_template")
 Batch = tuple[np.ndarray, TrackCommands, np.ndarray, np.ndarray]
 
@@ -91,17 +91,17 @@ def changed(clip: clips.Clip, rng: np.random.Generator) -> clips.Clip:
 
 def row_of(clip: clips.Clip, table: int) -> Batch:
   """Returns one row of a batch; queries are where a point is first visible."""
-  side, seen = clip.frames.shape[1], ~clip.occluded.T
+  side, visible = clip.frames.shape[1], ~clip.occluded.T
   tracks = np.moveaxis(clip.tracks, 0, 1) / side
-  first = np.zeros_like(seen)
-  first[np.argmax(seen, axis=0), np.arange(seen.shape[1])] = True
-  first &= seen
-  frames, missing = clip.frames.astype(np.float32) / 255, SLOTS - seen.shape[1]
+  first = np.zeros_like(visible)
+  first[np.argmax(visible, axis=0), np.arange(visible.shape[1])] = True
+  first &= visible
+  frames, missing = clip.frames.astype(np.float32) / 255, SLOTS - visible.shape[1]
   pad = lambda x: np.pad(x, [(0, 0), (0, missing), *[(0, 0)] * (x.ndim - 2)])  # noqa: E731
   commands = TrackCommands(
-    pad(first), pad(tracks.astype(np.float32)), np.zeros((len(seen), SLOTS), bool)
+    pad(first), pad(tracks.astype(np.float32)), np.zeros((len(visible), SLOTS), bool)
   )
-  return frames, commands, pad((table * tracks[..., ::-1]).astype(np.float32)), pad(seen)
+  return frames, commands, pad((table * tracks[..., ::-1]).astype(np.float32)), pad(visible)
 
 
 class Trainer:
@@ -114,10 +114,10 @@ class Trainer:
       c for i, x in enumerate(levels) for c in scenes(tracker.height, x, 10_000 + i, num)
     ]
 
-    def loss(frames, commands, targets, seen):
+    def loss(frames, commands, targets, visible):
       net: Any = tracker.network()
       tokens, active, _ = net.follow_layers(net.initial_state(ROWS, SLOTS), frames, commands)
-      each = [tracking_loss(net.heads(x), targets, seen, active) for x in tokens]
+      each = [tracking_loss(net.heads(x), targets, visible, active) for x in tokens]
       return sum(each) / len(each), each[-1]
 
     self._loss = hk.without_apply_rng(hk.transform(loss))
@@ -168,9 +168,9 @@ def slot_tracker(name: str) -> TrackerFactory:
 def hidden_clips(num: int) -> list[clips.Clip]:
   """Returns scenes of `easy` of which a square in the middle is covered for `HIDDEN` ticks."""
   rng, found = np.random.default_rng(0), []
-  for clip in held_out("easy", num, HIDDEN + 2 * SEEN, SIDE, 64):
+  for clip in held_out("easy", num, HIDDEN + 2 * VISIBLE, SIDE, 64):
     frames, occluded = clip.frames.copy(), clip.occluded.copy()
-    some, square = slice(SEEN, SEEN + HIDDEN), slice(SIDE // 4, 3 * SIDE // 4)
+    some, square = slice(VISIBLE, VISIBLE + HIDDEN), slice(SIDE // 4, 3 * SIDE // 4)
     frames[some, square, square] = rng.integers(0, 256, (SIDE // 2, SIDE // 2, 3), np.uint8)
     inside = np.all((clip.tracks >= SIDE // 4) & (clip.tracks < 3 * SIDE // 4), axis=-1)
     occluded[:, some] |= inside[:, some]
@@ -236,41 +236,53 @@ def state_kib(start: TrackerFactory) -> float | None:
   return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)) / 1024
 
 
+Sets = list[list[clips.Clip]]
+
+
+def numbers_of(
+  start: TrackerFactory, sets: Sets, hidden: list[clips.Clip], known: list[dict[str, np.ndarray]]
+) -> list[float]:
+  """Returns AJ of each set, AJ after hidden ticks, drift, and CPU milliseconds a frame."""
+  method = method_of(start)
+  method(hidden[0].frames[:CHUNK], np.array([[0, 5.0, 5.0]]))  # compile one point
+  method(sets[0][0].frames, tapvid.queries_first(sets[0][0].tracks, sets[0][0].occluded)[0])
+  began = time.process_time()
+  scores = [clips.score(method, each)["average_jaccard"] for each in sets]
+  spent = 1000 * (time.process_time() - began) / sum(len(c.frames) for x in sets for c in x)
+  found = [100 * tapvid.data_set_mean(x) for x in scores]
+  return [*found, found_again(method, hidden), drift(start, known), spent]
+
+
 def time_table(
-  starts: dict[str, TrackerFactory], num: int, ticks: int, longer: int, end: int
+  starts: dict[str, list[TrackerFactory]],
+  num: int,
+  ticks: int,
+  longer: int,
+  end: int,
+  about: str = "",
 ) -> common.Table:
-  """Returns accuracy over time, with time and state, of all trackers."""
+  """Returns accuracy over time, with time and state, of all trackers over their seeds."""
   hidden, known, rows = hidden_clips(num), long_ticks(end), []
+  lengths = ((ticks, num), (longer, max(1, num // 4)))
   sets = [
-    held_out(level, count, length, SIDE, 64)
-    for length, count in ((ticks, num), (longer, max(1, num // 4)))
-    for level in ("easy", "hard")
+    held_out(x, count, length, SIDE, 64) for length, count in lengths for x in ("easy", "hard")
   ]
-  for name, start in starts.items():
-    method, row = method_of(start), list[Any]([name])
-    method(hidden[0].frames[:CHUNK], np.array([[0, 5.0, 5.0]]))  # compile one point
-    method(sets[0][0].frames, tapvid.queries_first(sets[0][0].tracks, sets[0][0].occluded)[0])
-    began = time.process_time()
-    for each in sets:
-      scores = clips.score(method, each)["average_jaccard"]
-      row.append(100 * tapvid.data_set_mean(scores))
-    spent = 1000 * (time.process_time() - began) / sum(len(c.frames) for x in sets for c in x)
-    row += [found_again(method, hidden), drift(start, known), spent, state_kib(start)]
-    rows.append([*row, row[1] / rows[0][1] if rows else 1.0])
+  reference = 0.0
+  for name, seeds in starts.items():
+    *scores, spent = zip(*(numbers_of(x, sets, hidden, known) for x in seeds), strict=True)
+    mean = float(np.mean(scores[0]))
+    reference = reference or mean
+    cells = [*map(common.spread, scores[:-1]), common.spread(scores[-1], ".2f")]
+    rows.append([name, *cells, float(np.mean(spent)), state_kib(seeds[0]), mean / reference])
     print(rows[-1], flush=True)
   columns = ["tracker"]
   columns += [f"AJ {n}, {level}" for n in (ticks, longer) for level in ("easy", "hard")]
-  columns += [
-    "AJ after hidden",
-    f"error at {end:,} over 64",
-    "CPU ms a frame",
-    "state KiB",
-    "x static",
-  ]
+  columns += ["AJ after hidden", f"error at {end:,} over 64"]
+  columns += ["CPU ms a frame", "state KiB", "x static"]
   note = (
     f"{num} clips of {ticks} ticks, a quarter of {longer}; 64 points. After hidden: AJ from the "
     f"reappearance of points that a square covered for up to {HIDDEN} ticks, at least 16. Errors "
-    f"over time: 16 points of one scene, ratio of means over 32 ticks."
+    f"over time: 16 points of one scene, ratio of means over 32 ticks.{about}"
   )
   return common.Table("Trackers over time", columns, rows, note)
 
@@ -285,6 +297,28 @@ def state_table(names: list[str]) -> common.Table:
     first = rows[0][1] if rows else size
     rows.append([pathlib.Path(name).stem if not known else name, size, size / first])
   return common.Table("State of trackers with 64 slots", ["tracker", "KiB", "x first"], rows, "")
+
+
+def train_seeds(options: Any) -> tuple[list[str], str]:
+  """Trains a tracker with each seed; returns their files, and a sentence about the updates."""
+  tiny = options.tiny
+  config = point_trackers.config("tapnext/nano" if tiny else options.model)
+  minutes, paths, numbers = 1e-4 if tiny else options.minutes, [], []
+  levels = tuple(options.levels.split(","))
+  trainer = Trainer(config, levels, options.rate, ROWS if tiny else CACHED)
+  for seed in range(1 if tiny else options.seeds):
+    params, number = trainer.train(minutes, seed)
+    path = pathlib.Path(options.output) / f"tapnext_{seed}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    point_trackers.save(path, trainer.tracker, params)
+    print(f"{path}: {number} updates", flush=True)
+    paths.append(str(path))
+    numbers.append(number)
+  about = (
+    f" Trained here: mean (least to largest) of {len(paths)} seeds, {min(numbers)} to {max(numbers)} updates of "
+    f"{ROWS} clips of {TICKS} ticks in {minutes:g} CPU minutes each."
+  )
+  return paths, about
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -303,31 +337,26 @@ def main(argv: list[str] | None = None) -> None:
     "end": 10_000,
   }
   options = common.arguments_of(argv, __doc__ or "", globals(), more)
-  about, tiny = common.machine(), options.tiny
-  names = [name for name in options.models.split(",") if name]
+  machine, tiny = common.machine(), options.tiny
+  names, trained, about = [name for name in options.models.split(",") if name], [], ""
   if options.minutes or tiny:
-    config = point_trackers.config("tapnext/nano" if tiny else options.model)
-    levels, minutes = tuple(options.levels.split(",")), 1e-4 if tiny else options.minutes
-    trainer = Trainer(config, levels, options.rate, ROWS if tiny else CACHED)
-    for seed in range(1 if tiny else options.seeds):
-      params, number = trainer.train(minutes, seed)
-      path = pathlib.Path(options.output) / f"tapnext_{seed}.safetensors"
-      path.parent.mkdir(parents=True, exist_ok=True)
-      point_trackers.save(path, trainer.tracker, params)
-      print(f"{path}: {number} updates", flush=True)
-      names.append(str(path))
-  starts: dict[str, TrackerFactory] = {
-    name: functools.partial(OnlineTracker, TRACKERS[name]) for name in CLASSICAL
+    trained, about = train_seeds(options)
+  starts: dict[str, list[TrackerFactory]] = {
+    name: [functools.partial(OnlineTracker, TRACKERS[name])] for name in CLASSICAL
   }
   if not tiny:
-    starts["latents with positions"] = functools.partial(LatentTracker, *load(options.latents)[:2])
-  starts |= {pathlib.Path(name).stem: slot_tracker(name) for name in names}
+    starts["latents with positions"] = [
+      functools.partial(LatentTracker, *load(options.latents)[:2])
+    ]
+  starts |= {pathlib.Path(name).stem: [slot_tracker(name)] for name in names}
+  if trained:
+    starts[f"{options.model}, trained here"] = [slot_tracker(path) for path in trained]
   num, ticks, longer, end = (
     (1, 4, 5, 16) if tiny else (options.clips, options.ticks, options.long, options.end)
   )
-  tables = [time_table(starts, num, ticks, longer, end)]
-  tables.append(state_table(names if tiny else [*names, *options.states.split(",")]))
-  common.publish("point_tokens", options, tables, about)
+  tables = [time_table(starts, num, ticks, longer, end, about)]
+  states = trained[:1] if tiny else [*names, *options.states.split(",")]
+  common.publish("point_tokens", options, [*tables, state_table(states)], machine)
 
 
 if __name__ == "__main__":

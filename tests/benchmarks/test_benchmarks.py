@@ -44,6 +44,7 @@ SCRIPTS = sorted(
     "learning",
     "live_page",
     "live_soak",
+    "long_video_parts",
     "photographs",
     "zoo_parts",
   )

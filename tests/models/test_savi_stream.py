@@ -73,6 +73,22 @@ def test_a_row_without_a_cue_starts_from_learned_slots():
   assert not np.allclose(some.latents[:, 1], absent.latents[:, 1], atol=1e-4)
 
 
+def test_a_recording_that_starts_inside_a_window_is_that_recording_alone():
+  """A new recording starts at tick 1 in row 0, not in row 1."""
+  _, _, observed = cued()
+  masks = np.stack([np.roll(observed["segmentation"][0], t, axis=-1) for t in range(TICKS)])
+  alone = observed | {"segmentation": masks}
+  later = {name: np.concatenate([x[-1:], x[:-1]]) for name, x in alone.items()}
+  later[IS_FIRST] = np.array([[True, True], [True, False], [False, False]])
+  first, second = run(alone), run(later)
+  np.testing.assert_allclose(second.latents[1:, 0], first.latents[:-1, 0], atol=1e-5)
+  assert not np.allclose(second.latents[1:, 1], first.latents[:-1, 1], atol=1e-3)
+  later[IS_FIRST] = np.array([[True, True], [False, False], [False, False]])
+  through = run(later)
+  np.testing.assert_allclose(through.latents[:, 1], second.latents[:, 1], atol=1e-5)
+  assert not np.allclose(through.latents[1:, 0], second.latents[1:, 0], atol=1e-3)
+
+
 @pytest.mark.parametrize("target", ["depth", "flow"])
 def test_targets_and_shares_are_images_of_the_frame_at_each_displacement(target):
   model, params, observed = cued(target)

@@ -22,8 +22,8 @@ def nano(**changes: Any) -> Config:
 def tiny(**changes: Any) -> Config:
   """Returns the sizes of the miniature: clips of 64 frames of `streams.events`."""
   text = TextConfig(vocabulary=10, num_words=3, dim=32, num_layers=3, num_heads=2, mlp_dim=64)
-  sizes: dict[str, Any] = {"num_frames": 64, "height": 32, "width": 32, "dim": 32, "embed_dim": 32}
-  sizes |= {"patch_height": 8, "patch_width": 8, "num_layers": 2, "num_heads": 2, "mlp_dim": 64}
+  sizes: dict[str, Any] = {"num_frames": 64, "height": 16, "width": 16, "dim": 32, "embed_dim": 32}
+  sizes |= {"patch_height": 4, "patch_width": 4, "num_layers": 2, "num_heads": 2, "mlp_dim": 64}
   return Config(**sizes | {"patch_frames": 8, "text": text} | changes)
 
 
