@@ -66,7 +66,7 @@ def rows_of(base: longvivit.Config, steps: int, size: int) -> dict[str, Row]:
     for share in shares:
       name = f"{attention}, {100 * share:.0f} % masked"
       found[name] = Row(made(attention=attention, masking=share))
-  coarse = {
+  coarse: dict[str, dict[str, Any]] = {
     "time": {"patch_frames": 4 * base.patch_frames},
     "space": {"patch_height": 2 * base.patch_height, "patch_width": 2 * base.patch_width},
   }
