@@ -46,6 +46,12 @@ def fresh():
   return depth_filter.initial(1, SIDE, SIDE, DEPTHS)
 
 
+def test_types_of_a_memory_stay_the_same_so_that_a_video_is_compiled_for_once(room, update):
+  _, after = update(fresh(), part(room[0], 0, TICKS))
+  typed = lambda memory: jax.tree.map(lambda x: (x.dtype, x.aval.weak_type), memory)  # noqa: E731
+  assert typed(fresh()) == typed(after)
+
+
 def abs_rel(depth, truth):
   scaled = depth * np.median(truth) / np.median(depth)
   return np.mean(np.abs(scaled - truth) / truth)

@@ -96,7 +96,7 @@ def initial(rows: int, height: int, width: int, depths: Depths) -> Memory:
   """Returns the memory before the first image."""
   shape, kept = (rows, height, width), max(AGES)
   return Memory(
-    jnp.full(shape, 1 / depths.start),
+    jnp.full(shape, 1 / depths.start, jnp.float32),
     jnp.zeros(shape),
     jnp.zeros((rows, kept, height, width, 3)),
     jnp.broadcast_to(jnp.eye(4), (rows, kept, 4, 4)),
