@@ -7,7 +7,7 @@ a `ClipEncoder`. Causal ones also run frame by frame, with a memory of fixed siz
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 import haiku as hk
 import jax
@@ -91,6 +91,23 @@ class ClipNetwork(Protocol):
     ...
 
 
+Tokens = Float[Array, "B N D"]
+TokenBlock = Callable[[Tokens], Tokens]
+
+
+@runtime_checkable
+class TokenNetwork(Protocol):
+  """Interface of networks whose depth is a list of functions of tokens, open to prompts."""
+
+  def tokens_and_blocks(self, clips: Float[Array, "B T H W C"]) -> tuple[Tokens, list[TokenBlock]]:
+    """Returns the tokens of normalised clips before the first block, and the blocks.
+
+    Raises:
+      ValueError: The blocks of this config are no functions of tokens alone.
+    """
+    ...
+
+
 class ClipEncoder(NamedTuple):
   """An encoder as pure, jitted functions. Statistics are those of batch norms; `{}` without any.
 
@@ -102,6 +119,10 @@ class ClipEncoder(NamedTuple):
       `[B, H, W, C]`, of which only the shape is used. ValueError if the encoder is not causal.
     step: `(params, statistics, state, frames) -> (ClipOutputs, state)`; one frame of each row. All
       rows have the same clock. Features of all steps are those of `apply` on the whole clip.
+    tokens_and_blocks: `(clips) -> (tokens, blocks)`, inside a Haiku transform, with the names of
+      `params`: tokens `[B, N, D]` with their positions, a class token first, and the layers, functions
+      of tokens `[B, M, D]` of any M, the final norm last. `nn.prompts.run_with_prompts` takes both.
+      ValueError if the layers are no such functions.
     causal: Whether `step` works: features depend on no later frame.
     spec: Size and range of the clips.
     config: Config from which it was built.
@@ -112,6 +133,7 @@ class ClipEncoder(NamedTuple):
   apply: Callable[..., tuple[ClipOutputs, PyTree]]
   initial_state: Callable[..., dict[str, Array]]
   step: Callable[..., tuple[ClipOutputs, dict[str, Array]]]
+  tokens_and_blocks: Callable[[Array], tuple[Tokens, list[TokenBlock]]]
   causal: bool
   spec: ClipSpec
   config: Any
@@ -166,6 +188,15 @@ def as_clip_encoder(
   one = jax.jit(lambda p, s, state, frames: single.apply(p, s, None, frames, state)[0])
   checked = Check(name, spec, reason or "It reads whole clips.")
 
+  def tokens_and_blocks(clips: Array) -> tuple[Tokens, list[TokenBlock]]:
+    network = make_network()
+    if not isinstance(network, TokenNetwork):
+      raise ValueError(
+        f"{name}: its depth is no list of blocks of tokens, which prompts need; use vivit with "
+        f"kind='spacetime', or vjepa with positions='table'."
+      )
+    return network.tokens_and_blocks(normalised(checked.clips(clips)))
+
   def initial_state(params: PyTree, statistics: PyTree, frames: Array) -> dict[str, Array]:
     checked.frames(frames)
     _, state = jax.eval_shape(one, params, statistics, {}, frames)
@@ -180,6 +211,7 @@ def as_clip_encoder(
     step=(lambda p, s, state, frames: one(p, s, state, checked.frames(frames)))
     if causal
     else checked.refuse,
+    tokens_and_blocks=tokens_and_blocks,
     causal=causal,
     spec=spec,
     config=config,

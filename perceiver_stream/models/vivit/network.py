@@ -4,7 +4,8 @@ Source: google-research/scenic, scenic/projects/vivit/{model,model_utils}.py. Na
 `weights.py` has the released ones.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import haiku as hk
@@ -15,6 +16,7 @@ from perceiver_stream.models.clips import (
   ClipEncoder,
   ClipOutputs,
   ClipSpec,
+  TokenBlock,
   as_clip_encoder,
   outputs_of,
 )
@@ -121,15 +123,24 @@ class Transformer(hk.Module):
       timeline: Timeline of the tokens.
       is_training: If True, dropout is on.
     """
-    c = self.config
-    x = dropout(self._with_positions(x, positions, timeline), c.dropout, is_training)
-    for i in range(self.num_layers):
-      rate = c.drop_path * i / max(self.num_layers - 1, 1)
-      x = Block(c, self.over, rate, name=f"block_{i}")(x, timeline, is_training)
-    return LayerNorm(eps=c.norm_eps, name="norm")(x)
+    x = dropout(self.with_positions(x, positions, timeline), self.config.dropout, is_training)
+    for block in self.blocks(timeline, is_training):
+      x = block(x)
+    return x
 
   @hk.name_like("__call__")
-  def _with_positions(self, x: Tokens, positions: tuple[int, int], timeline: Timeline) -> Tokens:
+  def blocks(self, timeline: Timeline, is_training: bool) -> list[Callable[[Tokens], Tokens]]:
+    """Returns the layers as functions of tokens, the norm last."""
+    c = self.config
+    rates = [c.drop_path * i / max(self.num_layers - 1, 1) for i in range(self.num_layers)]
+    layers = [Block(c, self.over, rate, name=f"block_{i}") for i, rate in enumerate(rates)]
+    line = {"timeline": timeline, "is_training": is_training}
+    norm = LayerNorm(eps=c.norm_eps, name="norm")
+    return [*(functools.partial(layer, **line) for layer in layers), norm]
+
+  @hk.name_like("__call__")
+  def with_positions(self, x: Tokens, positions: tuple[int, int], timeline: Timeline) -> Tokens:
+    """Returns tokens plus their positions; see `__call__`."""
     times, places = positions
     if x.shape[2] != places or not timeline.causal and x.shape[1] != times:
       raise ValueError(
@@ -174,16 +185,42 @@ class ViViT(hk.Module):
     self, x: Tokens, timeline: Timeline, is_training: bool
   ) -> tuple[Float[Array, "B T N D"], Float[Array, "B D"], dict[str, Array]]:
     c, shape = self.config, x.shape
-    positions, over = (c.grid[0], c.grid[1] * c.grid[2]), _OVER[c.kind]
-    if c.classifier == "token":
-      x = self._with_class(x.reshape(shape[0], 1, -1, c.dim), "class_token")
-      positions = (1, positions[0] * positions[1] + 1)
-    transformer = Transformer(c, over, c.num_layers, name="transformer")
+    x, positions = self._one_set(x)
+    transformer = Transformer(c, _OVER[c.kind], c.num_layers, name="transformer")
     x = transformer(x, positions, timeline, is_training)
     tokens = x.reshape(shape[0], -1, c.dim)
     pooled = self._pooled(tokens)
     grid = tokens[:, 1:] if c.classifier == "token" else tokens
     return grid.reshape(shape), pooled, {"tokens": tokens}
+
+  @hk.name_like("__call__")
+  def _one_set(self, x: Tokens) -> tuple[Float[Array, "B S M D"], tuple[int, int]]:
+    """Returns tokens with the class token, if there is one, and their times and places."""
+    c = self.config
+    positions = (c.grid[0], c.grid[1] * c.grid[2])
+    if c.classifier != "token":
+      return x, positions
+    x = self._with_class(x.reshape(x.shape[0], 1, -1, c.dim), "class_token")
+    return x, (1, positions[0] * positions[1] + 1)
+
+  @hk.name_like("__call__")
+  def tokens_and_blocks(
+    self, clips: Float[Array, "B T H W C"]
+  ) -> tuple[Float[Array, "B N D"], list[TokenBlock]]:
+    """Returns tokens and blocks without dropout; see `models.clips.TokenNetwork`."""
+    c = self.config
+    if c.kind != "spacetime" or c.causal:
+      raise ValueError(
+        f"vivit: blocks of kind={c.kind!r}, causal={c.causal} need the time of every token, and "
+        f"prompts have none; use kind='spacetime', causal=False."
+      )
+    grid, _ = Tubelets(c, name="tubelets")(clips, Timeline())
+    x, positions = self._one_set(grid.reshape(*grid.shape[:2], -1, c.dim))
+    transformer = Transformer(c, "both", c.num_layers, name="transformer")
+    x = transformer.with_positions(x, positions, Timeline())
+    flat = lambda block: lambda y: block(y[:, None])[:, 0]  # noqa: E731
+    blocks = [flat(block) for block in transformer.blocks(Timeline(), False)]
+    return x.reshape(x.shape[0], -1, c.dim), blocks
 
   @hk.name_like("__call__")
   def _two_encoders(

@@ -5,6 +5,8 @@ facebookresearch/jepa, whose code is CC BY-NC 4.0 and was not copied: this is wr
 description and compared by stored numbers; facebookresearch/vjepa2, MIT.
 """
 
+import functools
+
 import haiku as hk
 import jax.numpy as jnp
 from einops import rearrange
@@ -14,6 +16,7 @@ from perceiver_stream.models.clips import (
   ClipEncoder,
   ClipOutputs,
   ClipSpec,
+  TokenBlock,
   as_clip_encoder,
   outputs_of,
 )
@@ -59,16 +62,33 @@ class Encoder(hk.Module):
     """
     c = self.config
     x, grid = self._tubelets(clips)
-    if c.positions == "table":
-      x = x + jnp.broadcast_to(jnp.asarray(_table(c, grid, c.dim), x.dtype)[None], x.shape)
     kept = all_places(*x.shape[:2]) if places is None else places
     x = x if places is None else gathered(x, places)
     rotation = None
     if c.positions == "rotary":
       rotation = Rotation(kept, grid[1:], c.rotary_as_released)
-    for i in range(c.num_layers):
-      x = Block(c.num_heads, c.mlp_dim or 4 * c.dim, name=f"block_{i}")(x, rotation, visible)
-    return LayerNorm(name="norm")(x)
+    for block in self._blocks(rotation, visible):
+      x = block(x)
+    return x
+
+  @hk.name_like("__call__")
+  def tokens_and_blocks(self, clips: Clips) -> tuple[Float[Array, "B N D"], list[TokenBlock]]:
+    """Returns tokens and blocks; see `models.clips.TokenNetwork`."""
+    if self.config.positions == "rotary":
+      raise ValueError(
+        "vjepa: blocks with positions='rotary' need a place of every token, and prompts have none; "
+        "use positions='table'."
+      )
+    return self._tubelets(clips)[0], self._blocks()
+
+  @hk.name_like("__call__")
+  def _blocks(
+    self, rotation: Rotation | None = None, visible: Bool[Array, "B N"] | None = None
+  ) -> list[TokenBlock]:
+    c, args = self.config, {"rotation": rotation, "mask": visible}
+    make = lambda i: Block(c.num_heads, c.mlp_dim or 4 * c.dim, name=f"block_{i}")  # noqa: E731
+    blocks = [functools.partial(make(i), **args) for i in range(c.num_layers)]
+    return [*blocks, LayerNorm(name="norm")]
 
   @hk.name_like("__call__")
   def _tubelets(self, clips: Clips) -> tuple[Float[Array, "B N D"], tuple[int, int, int]]:
@@ -81,7 +101,10 @@ class Encoder(hk.Module):
       q=c.patch,
     )
     x = Linear(c.dim, w_init=normal, name="patches")(cut.reshape(cut.shape[0], -1, cut.shape[-1]))
-    return x, (cut.shape[1], cut.shape[2], cut.shape[3])
+    grid = (cut.shape[1], cut.shape[2], cut.shape[3])
+    if c.positions == "table":
+      x = x + jnp.broadcast_to(jnp.asarray(_table(c, grid, c.dim), x.dtype)[None], x.shape)
+    return x, grid
 
 
 class Predictor(hk.Module):
@@ -164,18 +187,22 @@ def _table(config: Config, grid: tuple[int, int, int], dim: int):
   return table if grid == config.grid else resized_table(table, config.grid, grid)
 
 
-def clip_network(config: Config):
-  """Returns the encoder as a network of clips; inside a Haiku transform."""
-  c, encoder = config, Encoder(config)
+class ClipNetwork:
+  """The encoder as a network of clips, made inside a Haiku transform."""
 
-  def call(clips: Clips, timeline: Timeline, is_training: bool) -> tuple[ClipOutputs, Timeline]:
+  def __init__(self, config: Config):
+    self.config, self.encoder = config, Encoder(config)
+    self.tokens_and_blocks = self.encoder.tokens_and_blocks
+
+  def __call__(
+    self, clips: Clips, timeline: Timeline, is_training: bool
+  ) -> tuple[ClipOutputs, Timeline]:
+    """Returns the features of all tubelets, and their mean."""
     del is_training
-    tokens = encoder(clips)
+    c, tokens = self.config, self.encoder(clips)
     shape = (clips.shape[1] // c.tubelet, clips.shape[2] // c.patch, clips.shape[3] // c.patch)
     features = tokens.reshape(tokens.shape[0], *shape, tokens.shape[-1])
     return outputs_of(features, jnp.mean(tokens, axis=1), None), timeline
-
-  return call
 
 
 def build(config: Config) -> ClipEncoder:
@@ -183,7 +210,7 @@ def build(config: Config) -> ClipEncoder:
   c = config
   check(c)
   return as_clip_encoder(
-    lambda: clip_network(config),
+    lambda: ClipNetwork(config),
     config,
     ClipSpec.of(c, channels=c.channels),
     name="vjepa",
