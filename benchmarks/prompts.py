@@ -4,8 +4,8 @@
   python benchmarks/prompts.py --steps=1000 --seeds=5 --markdown=docs/results.md
 
 A small ViViT learns the direction in which the one ball of `streams.balls` moves. The new task is the number
-of balls. `one rendering`: images as before; `two renderings`: half of the clips are inverted; `two
-meanings`: the answer of inverted ones is reversed, too. Every method has the same linear read-out of the class
+of balls. `one rendering`: images as before; `two meanings`: half of the clips are inverted, and their answers
+reversed, so that it matters which. Every method has the same linear read-out of the class
 token, steps, batches and number of learning rates, of which one is chosen on validation clips with seed 0.
 `other prompts`: PGN's prompts are those of another test clip. The encoder's arrays are compared bit by bit.
 """
@@ -30,8 +30,8 @@ from perceiver_stream.nn.conv import Conv2D
 from perceiver_stream.streams import balls
 from perceiver_stream.zoo import clip_encoders
 
-SIDE, TICKS, PATCH, LAYERS, DIM = 24, 2, 6, 4, 32
-COUNTS, DIRECTIONS = 4, 8  # classes of the new task and of the old one
+SIDE, TICKS, PATCH, LAYERS, DIM = 24, 2, 6, 3, 32
+CLASSES = 4  # of both tasks: right, down, left, up, and 1 to 4 balls
 PROMPTS, LIBRARY, BORDER = 8, 16, 3  # prompts, vectors of PGN's library, pixels
 RATES = (1e-3, 5e-3, 2.5e-2)
 ENCODER = clip_encoders.build(
@@ -52,7 +52,7 @@ ENCODER = clip_encoders.build(
 )
 FROZEN = ("linear probe", "pixel border", "VPT shallow", "VPT deep", "IIP", "PGN")
 METHODS = (*FROZEN, "PGN's network alone", "full finetuning", "from scratch")
-VERSIONS = ("one rendering", "two renderings", "two meanings")
+VERSIONS = ("one rendering", "two meanings")
 
 
 class Data(NamedTuple):
@@ -71,21 +71,20 @@ def clips(number: int, seed: int, most: int) -> tuple[np.ndarray, np.ndarray, np
     box = balls.Box(balls.Config(**size, rate_hz=8.0, motion=True, seed=seed), 0, i)
     first, last = (box.read() for _ in range(TICKS))
     x, y = -last["flow_backward"][last["segmentation"] == 1][0]
-    turn = np.arctan2(y, x) / (2 * np.pi) * DIRECTIONS
+    turn = np.arctan2(y, x) / (2 * np.pi) * CLASSES
     image = np.stack([tick["pixels"] for tick in (first, last)]).astype(np.float32) / 255
-    found.append((image, count - 1, round(float(turn)) % DIRECTIONS))
+    found.append((image, count - 1, round(float(turn)) % CLASSES))
   images, counts, turns = zip(*found, strict=True)
   return np.stack(images), np.array(counts), np.array(turns)
 
 
 def version_of(data: Data, version: str) -> Data:
-  """Returns the clips of a version; every second one is inverted in those of two."""
+  """Returns the clips of a version; with two meanings, every second one is inverted."""
   if version == "one rendering":
     return data
   odd = np.arange(len(data.labels)) % 2 == 1
   images = np.where(odd[:, None, None, None, None], 1 - data.clips, data.clips)
-  reverse = odd & (version == "two meanings")
-  return Data(images, np.where(reverse, COUNTS - 1 - data.labels, data.labels))
+  return Data(images, np.where(odd, CLASSES - 1 - data.labels, data.labels))
 
 
 def small_network(clips: jax.Array) -> jax.Array:
@@ -116,7 +115,7 @@ def prompts_of(method: str, clips: jax.Array, tokens: int) -> dict[str, Any]:
   return {"prompts": mix(logits), "position": tokens}
 
 
-def network(method: str, num_classes: int, clips: jax.Array, others: jax.Array) -> jax.Array:
+def network(method: str, clips: jax.Array, others: jax.Array) -> jax.Array:
   """Returns the scores of clips; PGN's prompts are computed from `others`."""
   if method == "PGN's network alone":
     features = small_network(clips)
@@ -127,19 +126,28 @@ def network(method: str, num_classes: int, clips: jax.Array, others: jax.Array) 
     tokens, blocks = ENCODER.tokens_and_blocks(clips)
     given = prompts_of(method, others, tokens.shape[1])
     features = prompts.run_with_prompts(blocks, tokens, **given)[:, 0]
-  return nn.Linear(num_classes, name="answer")(features)
+  return nn.Linear(CLASSES, name="answer")(features)
+
+
+def first_encoder(seed: int) -> PyTree:
+  """Returns random parameters of the encoder."""
+  return ENCODER.init(jax.random.key(seed), jnp.zeros((1, TICKS, SIDE, SIDE, 3)))[0]
 
 
 class Trainer:
-  """One compiled update of a method, for all learning rates and seeds."""
+  """One compiled update of a method, for all learning rates, seeds and encoders."""
 
-  def __init__(self, method: str, num_classes: int, steps: int, rows: int):
+  def __init__(self, method: str, steps: int, rows: int):
     self.method, self.steps, self.rows = method, steps, rows
-    make = functools.partial(network, method, num_classes)
-    self.net = hk.without_apply_rng(hk.transform(make))
+    self.net = hk.without_apply_rng(hk.transform(functools.partial(network, method)))
     self.rule = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
-    self._init, self._update = jax.jit(self.net.init), jax.jit(self._step)
+    self._init, self._update = jax.jit(self._own), jax.jit(self._step)
     self._scores = jax.jit(lambda trained, frozen, *x: self.net.apply({**frozen, **trained}, *x))
+
+  def _own(self, rng: jax.Array) -> PyTree:
+    x = jnp.zeros((1, TICKS, SIDE, SIDE, 3))
+    start = self.net.init(rng, x, x)
+    return {name: leaves for name, leaves in start.items() if name.split("/")[0] != "vivit"}
 
   def _step(
     self, trained: PyTree, frozen: PyTree, moments: Any, rate: Any, clips: Any, labels: Any
@@ -154,12 +162,8 @@ class Trainer:
 
   def split(self, encoder: PyTree, seed: int) -> tuple[PyTree, PyTree]:
     """Returns the parameters that are trained, at the start, and the frozen ones."""
-    x = jnp.zeros((1, TICKS, SIDE, SIDE, 3))
-    start = self._init(jax.random.key(seed), x, x)
-    own = {name: leaves for name, leaves in start.items() if name not in encoder}
-    if self.method in FROZEN:
-      return own, encoder
-    return (own | encoder if self.method == "full finetuning" else start), {}
+    own = self._init(jax.random.key(seed))
+    return (own, encoder) if self.method in FROZEN else (own | encoder, {})
 
   def train(self, encoder: PyTree, data: Data, rate: float, seed: int) -> tuple[PyTree, PyTree]:
     """Returns the trained and the frozen parameters after all updates."""
@@ -205,23 +209,26 @@ class Sets(NamedTuple):
   test: Data
 
 
-def measured(trainer: Trainer, encoder: PyTree, sets: Sets, seeds: int) -> Found:
+def measured(trainer: Trainer, encoders: Sequence[PyTree], sets: Sets) -> Found:
   """Returns the test accuracy of each seed at the rate that is best on validation clips.
+
+  Args:
+    trainer: Of the method.
+    encoders: Parameters of the encoder at the start, by seed.
+    sets: Clips.
 
   Raises:
     RuntimeError: A frozen encoder has changed, or a trained one has not.
   """
-  before = jax.tree.map(np.array, encoder)
-  tried = {rate: trainer.train(encoder, sets.pool, rate, 0) for rate in RATES}
+  tried = {rate: trainer.train(encoders[0], sets.pool, rate, 0) for rate in RATES}
   valid = {rate: trainer.accuracy(params, sets.validation) for rate, params in tried.items()}
   best, right, other, trained = max(valid, key=valid.__getitem__), [], [], {}
-  for seed in range(seeds):
+  for seed, encoder in enumerate(encoders):
+    before = jax.tree.map(np.array, encoder)
     params = trainer.train(encoder, sets.pool, best, seed) if seed else tried[best]
-    trained = params[0]
-    if trainer.method != "PGN's network alone":
-      kept = same_bits({**params[0], **params[1]}, before)
-      if kept != (trainer.method in FROZEN):
-        raise RuntimeError(f"{trainer.method}: the encoder is {'un' * kept}changed after training.")
+    trained, kept = params[0], same_bits({**params[0], **params[1]}, before)
+    if before and kept != (trainer.method in FROZEN):
+      raise RuntimeError(f"{trainer.method}: the encoder is {'un' * kept}changed after training.")
     right.append(trainer.accuracy(params, sets.test))
     if trainer.method == "PGN":
       other.append(trainer.accuracy(params, sets.test, others=1))
@@ -254,57 +261,58 @@ def table(found: dict[str, dict[str, Found]], common_class: dict[str, float], no
   return common.Table("Number of balls with a frozen encoder", columns, rows, note)
 
 
-def pretrained(steps: int, rows: int, pool: int) -> tuple[PyTree, float]:
+def pretrained(trainer: Trainer, updates: int, pool: int) -> tuple[PyTree, float]:
   """Returns the encoder's parameters after it learned directions, and its accuracy in percent."""
-  trainer = Trainer("from scratch", DIRECTIONS, steps, rows)
   images, _, turns = clips(pool, 1, 1)
-  held_out, _, truth = clips(max(pool // 4, 8), 2, 1)
-  params = trainer.train({}, Data(images, turns), 2e-3, 0)
+  held_out, _, truth = clips(max(pool // 2, 8), 2, 1)
+  trainer.steps, steps = updates, trainer.steps
+  params = trainer.train(first_encoder(0), Data(images, turns), 2e-3, 0)
+  trainer.steps = steps
   encoder = {name: leaves for name, leaves in params[0].items() if name.startswith("vivit")}
   return encoder, trainer.accuracy(params, Data(held_out, truth))
 
 
 def results(
-  encoder: PyTree, methods: Sequence[str], sets: Sets, steps: int, rows: int, seeds: int
+  trainers: dict[str, Trainer], encoder: PyTree, sets: Sets, seeds: int
 ) -> Iterator[tuple[dict[str, dict[str, Found]], dict[str, float]]]:
   """Yields all results so far, and the share of the most frequent class, after each version."""
-  trainers = [Trainer(method, COUNTS, steps, rows) for method in methods]
+  starts = {"from scratch": [first_encoder(1 + seed) for seed in range(seeds)]}
+  starts["PGN's network alone"] = [{}] * seeds
   found: dict[str, dict[str, Found]] = {}
   most: dict[str, float] = {}
   for version in VERSIONS:
     here = Sets(*(version_of(data, version) for data in sets))
     guess = np.bincount(here.pool.labels).argmax()
     most[version] = 100 * float(np.mean(here.test.labels == guess))
-    one = found.setdefault(version, {})
-    for trainer in trainers:
-      one[trainer.method] = measured(trainer, encoder, here, seeds)
-      print(
-        f"{time.process_time():.0f} s, {version}, {trainer.method}: {one[trainer.method]}",
-        flush=True,
-      )
+    found[version] = {}
+    for method, trainer in trainers.items():
+      one = measured(trainer, starts.get(method, [encoder] * seeds), here)
+      found[version][method] = one
+      print(f"{time.process_time():.0f} s, {version}, {method}: {one}", flush=True)
     yield found, most
 
 
 def main(argv: list[str] | None = None) -> None:
-  more = {"steps": 300, "rows": 32, "seeds": 3, "pool": 4096, "pretraining": 1500}
+  more = {"steps": 300, "rows": 32, "seeds": 3, "pool": 2048, "pretraining": 1500}
   options = common.arguments_of(argv, __doc__ or "", globals(), more)
-  about, tiny = common.machine(), options.tiny
+  about, o = common.machine(), options
   steps, rows, seeds, pool, first = (
-    (1, 2, 1, 8, 1)
-    if tiny
-    else (options.steps, options.rows, options.seeds, options.pool, options.pretraining)
+    (1, 2, 1, 8, 1) if o.tiny else (o.steps, o.rows, o.seeds, o.pool, o.pretraining)
   )
-  encoder, direction = pretrained(first, 2 * rows, pool)
+  whole = Trainer("full finetuning", steps, rows)
+  encoder, direction = pretrained(whole, first, pool)
   print(f"{time.process_time():.0f} s, direction: {direction:.1f} %", flush=True)
-  sizes = (pool, max(pool // 8, 8), max(pool // 4, 8))
-  sets = Sets(*(Data(*clips(n, seed, COUNTS)[:2]) for seed, n in enumerate(sizes, 3)))
-  methods = ("linear probe", "PGN") if tiny else METHODS
-  for found, most in results(encoder, methods, sets, steps, rows, seeds):
+  held_out = max(pool // 2, 8)
+  sets = Sets(*(Data(*clips(n, i, 4)[:2]) for n, i in ((pool, 3), (held_out, 4), (held_out, 5))))
+  wholes = {"full finetuning": whole, "from scratch": whole}
+  methods = ("linear probe",) if o.tiny else METHODS
+  trainers = {name: wholes.get(name) or Trainer(name, steps, rows) for name in methods}
+  for found, most in results(trainers, encoder, sets, seeds):
     note = (
       f"Mean (least to largest) of {seeds} seeds; {steps} updates of {rows} clips of {TICKS} frames of {SIDE}×{SIDE}, "
-      f"16 tubelets; {sizes[2]} test clips. {PROMPTS} prompts, {LAYERS} blocks of width {DIM}, which name the direction "
-      f"of one ball in {direction:.1f} % of held-out clips (chance {100 / DIRECTIONS:g}). The frozen encoder is the same bit "
-      f"by bit after every training. {time.process_time() / 60:.1f} CPU minutes."
+      f"16 tubelets; {held_out} test clips. {PROMPTS} prompts; {LAYERS} blocks of width {DIM}, which name the direction "
+      f"of one ball in {direction:.1f} % of held-out clips (chance {100 / CLASSES:g}) after {first} updates. The frozen "
+      f"encoder is the same bit by bit after every training. {time.process_time() / 60:.1f} CPU minutes."
     )
     common.publish("prompts", options, [table(found, most, note)], about)
 
