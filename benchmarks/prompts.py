@@ -33,7 +33,7 @@ from perceiver_stream.zoo import clip_encoders
 SIDE, TICKS, PATCH, LAYERS, DIM = 24, 2, 6, 3, 32
 CLASSES = 4  # of both tasks: right, down, left, up, and 1 to 4 balls
 PROMPTS, LIBRARY, BORDER = 8, 16, 3  # prompts, vectors of PGN's library, pixels
-RATES = (1e-3, 5e-3, 2.5e-2)
+RATES = (5e-3, 2e-2, 8e-2)
 ENCODER = clip_encoders.build(
   vivit.Config(
     num_frames=TICKS,
@@ -90,12 +90,10 @@ def version_of(data: Data, version: str) -> Data:
 def small_network(clips: jax.Array) -> jax.Array:
   """Returns features of a small residual network on the frames of a clip, as channels."""
   x = jnp.moveaxis(clips, 1, 3).reshape(*clips.shape[:1], *clips.shape[2:4], -1)
-  x = Conv2D(8, stride=2, name="stem")(x)
-  for i, dim in enumerate((16, 32)):
-    with hk.name_scope(f"block_{i}"):
-      y = Conv2D(dim, stride=2, name="first")(jax.nn.relu(x))
-      y = Conv2D(dim, name="second")(jax.nn.relu(y))
-      x = y + Conv2D(dim, kernel=1, stride=2, name="shortcut")(x)
+  x = Conv2D(4, stride=2, name="stem")(x)
+  y = Conv2D(8, stride=2, name="first")(jax.nn.relu(x))
+  y = Conv2D(8, name="second")(jax.nn.relu(y))
+  x = y + Conv2D(8, kernel=1, stride=2, name="shortcut")(x)
   return jnp.mean(jax.nn.relu(x), axis=(1, 2))
 
 
@@ -293,7 +291,7 @@ def results(
 
 
 def main(argv: list[str] | None = None) -> None:
-  more = {"steps": 300, "rows": 32, "seeds": 3, "pool": 2048, "pretraining": 1500}
+  more = {"steps": 600, "rows": 32, "seeds": 3, "pool": 2048, "pretraining": 1500}
   options = common.arguments_of(argv, __doc__ or "", globals(), more)
   about, o = common.machine(), options
   steps, rows, seeds, pool, first = (

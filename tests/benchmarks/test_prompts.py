@@ -80,7 +80,7 @@ def test_prompts_of_deep_and_generated_methods(script):
     return {k: v if k == "position" else v.shape for k, v in given.items() if v is not None}
 
   assert shapes("VPT shallow") == {"prompts": (3, 8, 32)}
-  assert shapes("VPT deep") == {"prompts": (3, 8, 32), "deep": (3, 8, 32)}
+  assert shapes("VPT deep") == {"prompts": (3, 8, 32), "deep": (script.LAYERS - 1, 8, 32)}
   assert shapes("IIP") == shapes("PGN") == {"prompts": (3, 8, 32), "position": 17}
   assert shapes("linear probe") == {}
 
