@@ -30,6 +30,7 @@ from perceiver_stream.zoo.loading import changed
 PACKAGES = (
   "i3d",
   "longvivit",
+  "s3d",
   "slowfast",
   "timesformer",
   "tsm",

@@ -1,14 +1,16 @@
 """MMV equals the released one: features, embeddings, statistics; and the paper's loss and gradients."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from einops import rearrange
 from golden import Golden, close, files, gradients_close
 
-from perceiver_stream.models import mmv, tsm_resnet
+from perceiver_stream.models import mmv, s3d, tsm_resnet
 from perceiver_stream.models.mapping import (
   check_names,
   flatten,
@@ -44,12 +46,18 @@ def config_of(golden: Golden) -> mmv.Config:
   c, h = golden.about["config"], golden.about["hyperparameters"]
   stages = {k: tuple(h[k]) for k in ("stage_channels", "stage_blocks")}
   towers = {"stem_channels": h["stem_channels"]} | stages
+  if c["visual_backbone"] == "s3d":
+    found = s3d.detect(golden.part("params/"))
+    assert found, "the golden's names are not those of S3D-G"
+    video: Any = found.config
+  else:
+    video = tsm_resnet.Config(**towers).widened(c["vision_model_kwargs"].get("width_mult", 1))
   video_audio, video_text, audio_text = (
     c[f"config_{pair}"] for pair in ("video_audio", "video_text", "audio_text")
   )
   words = golden["inputs/word_embedding_matrix"].shape
   return mmv.Config(
-    video=tsm_resnet.Config(**towers).widened(c["vision_model_kwargs"].get("width_mult", 1)),
+    video=video,
     audio=tsm_resnet.Config(**towers, shift_share=0.0, project_first=False),
     vocabulary=words[0],
     word_dim=words[1],
@@ -65,15 +73,19 @@ def config_of(golden: Golden) -> mmv.Config:
   )
 
 
+def pixels_of(video):
+  """Returns clips whose 2×2×2 blocks are channels as clips of pixels; others as they are."""
+  if video.shape[-1] == 3:
+    return video
+  return rearrange(video, "r b t h w (i j k c) -> r b (t i) (h j) (w k) c", i=2, j=2, k=2)
+
+
 @functools.cache
 def made(golden: Golden):
   """Returns model, inputs (replicas first), parameters, state, and released names of both."""
-  backbone = golden.about["config"]["visual_backbone"]
-  if backbone != "resnet50tsm":
-    pytest.skip(f"visual_backbone={backbone}: the library has the TSM towers of MMV only")
   model = mmv.build(config_of(golden))
   inputs = {
-    "video": jnp.asarray(golden["inputs/video"]),
+    "video": pixels_of(jnp.asarray(golden["inputs/video"])),
     "audio": jnp.asarray(golden["inputs/audio_spectrogram"])[..., 0],
     "words": jnp.asarray(golden["inputs/word_ids"]),
   }
@@ -127,12 +139,16 @@ def test_embeddings_loss_gradients_and_statistics(golden):
   golden.all_compared()
 
 
+@pytest.mark.parametrize(
+  ("key", "config"),
+  [("mmv_tsm_resnet_x1", mmv.Config()), ("mmv_s3d", mmv.Config(video=s3d.Config()))],
+)
 @each_case
-def test_names_and_shapes_at_full_size(golden):
+def test_names_and_shapes_at_full_size(golden, key, config):
   about = golden.about["full_size"]
-  if "mmv_tsm_resnet_x1_params" not in about:
-    pytest.skip("this file names no parameters of the TSM tower at full size")
-  model = mmv.build(mmv.Config())
+  if f"{key}_params" not in about:
+    pytest.skip(f"this file names no parameters of {key}")
+  model = mmv.build(config)
   inputs = {
     "video": jax.ShapeDtypeStruct((1, 2, 32, 32, 3), np.float32),
     "audio": jax.ShapeDtypeStruct((1, 96, 40), np.float32),
@@ -140,6 +156,6 @@ def test_names_and_shapes_at_full_size(golden):
   }
   template, _ = jax.eval_shape(model.init, jax.random.key(0), inputs)
   params = {p.name: p.shape for p in published_names(template, mmv.rules()).values()}
-  released = {n: np.zeros(s, bool) for n, s in about["mmv_tsm_resnet_x1_params"].items()}
+  released = {n: np.zeros(s, bool) for n, s in about[f"{key}_params"].items()}
   check_names(released, params, source="release")
-  assert sum(map(int, map(np.prod, params.values()))) == about["mmv_tsm_resnet_x1_num_params"]
+  assert sum(map(int, map(np.prod, params.values()))) == about[f"{key}_num_params"]

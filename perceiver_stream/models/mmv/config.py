@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from perceiver_stream.models import tsm_resnet
+from perceiver_stream.models import s3d, tsm_resnet
 from perceiver_stream.types import Size
 
 GRAPHS = ("fac", "fac_relu", "fac_bnrelu", "shared", "disjoint")
@@ -31,7 +31,7 @@ class Config:
   """Sizes of MMV; the defaults are those of the released TSM-ResNet-50.
 
   Attributes:
-    video: Sizes of the video tower; `.widened(2)` is the released width 2.
+    video: Sizes of the video tower, TSM-ResNet (`.widened(2)` is the released width 2) or S3D-G.
     audio: Sizes of the audio tower.
     vocabulary: Words; their vectors are frozen.
     word_dim: Width of a word's vector.
@@ -50,7 +50,7 @@ class Config:
       both.
   """
 
-  video: tsm_resnet.Config = field(default_factory=tsm_resnet.Config)
+  video: tsm_resnet.Config | s3d.Config = field(default_factory=tsm_resnet.Config)
   audio: tsm_resnet.Config = field(default_factory=tsm_resnet.audio_config)
   vocabulary: Size = 65536
   word_dim: Size = 300

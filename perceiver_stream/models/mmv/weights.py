@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from perceiver_stream.models.mapping import Rule, Shape
+from perceiver_stream.models.s3d.weights import TOWER, tower_rules
 from perceiver_stream.models.tsm_resnet.weights import NORMS, STATE, audio_rules, video_rules
 
 HEAD_NAMES = {
@@ -24,6 +25,7 @@ def rules(norm: str = NORMS[0]) -> Sequence[Rule]:
   top = "text_audio_video"
   found = [
     *video_rules("video", f"{top}/visual_module/~/TSMResNetV2", norm),
+    *tower_rules("video", TOWER, norm),
     *audio_rules("audio", f"{top}/audio_module/~/res_net_v2", norm),
     Rule("text/embeddings", f"{top}/text_module/~/embed/embeddings"),
     Rule("text/conv/w", f"{top}/text_module/~/text_conv1/w", _with_kernel),
