@@ -93,6 +93,21 @@ def test_batches_are_pairs_of_reverses_with_their_own_clips(load, rows, repeats)
     assert 9 not in found.captions
 
 
+def test_chosen_rows_come_with_those_that_they_start_from(load):
+  long_video = load("long_video")
+  rows = long_video.rows_of(tiny(), 7, 4)
+  assert list(long_video.chosen(rows, "joint, (75|90) % masked")) == [
+    "joint, 75 % masked",
+    "joint, 90 % masked",
+  ]
+  adapters = long_video.TUNED.format("joint", "adapters")
+  assert set(long_video.chosen(rows, adapters)) == {adapters, rows[adapters].start}
+  with pytest.raises(
+    ValueError, match="--only='joint' matches no row; there are joint, 0 % masked"
+  ):
+    long_video.chosen(rows, "joint")
+
+
 def test_rows_have_equal_updates_and_coarse_tubelets_are_as_many_as_kept_ones(load):
   long_video = load("long_video")
   rows = long_video.rows_of(tiny(), 7, 4)

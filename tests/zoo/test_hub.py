@@ -4,6 +4,7 @@ import importlib
 import json
 import pathlib
 import shutil
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -161,6 +162,7 @@ def test_a_network_that_fails_is_an_error_and_not_a_missing_config(network) -> N
 
 def test_without_a_server_the_error_is_one_of_files(tmp_path, monkeypatch) -> None:
   monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+  monkeypatch.setattr(time, "sleep", lambda _: None)  # between the library's attempts, 23 s in all
   monkeypatch.setattr(constants, "ENDPOINT", "https://hub.invalid")  # a name that never resolves
   monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "https://hub.invalid/{repo_id}")
   with pytest.raises(FileNotFoundError, match="hf://a/b: model.safetensors of a/b is neither"):
