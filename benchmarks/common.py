@@ -254,10 +254,13 @@ def shown(value: Any) -> str:
   return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1e}"
 
 
-def spread(values: Sequence[float], form: str = ".1f") -> str:
+def spread(
+  values: Sequence[float], form: str | Callable[[float], str] = ".1f", between: str = " to "
+) -> str:
   """Returns the mean and the range over seeds, each in a format; of one value, only that."""
-  low, mean, high = (format(f(values), form) for f in (min, statistics.fmean, max))
-  return mean if len(values) == 1 else f"{mean} ({low} to {high})"
+  write = (lambda x: format(x, form)) if isinstance(form, str) else form
+  low, mean, high = (write(f(values)) for f in (min, statistics.fmean, max))
+  return mean if len(values) == 1 else f"{mean} ({low}{between}{high})"
 
 
 def machine() -> dict[str, Any]:

@@ -257,10 +257,7 @@ def over_seeds(table: common.Table) -> common.Table:
 def with_range(seeds: tuple[float | None, ...]) -> str | None:
   """Returns the mean of seeds, and least and most in brackets; None if one is not known."""
   known = [x for x in seeds if x is not None]
-  if len(known) < len(seeds):
-    return None
-  mean, least, most = map(common.shown, (float(np.mean(known)), min(known), max(known)))
-  return f"{mean} ({least}–{most})"
+  return common.spread(known, common.shown, "–") if len(known) == len(seeds) else None
 
 
 def with_best_thresholds(table: common.Table) -> common.Table:

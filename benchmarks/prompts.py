@@ -163,13 +163,15 @@ class Trainer:
     own = self._init(jax.random.key(seed))
     return (own, encoder) if self.method in FROZEN else (own | encoder, {})
 
-  def train(self, encoder: PyTree, data: Data, rate: float, seed: int) -> tuple[PyTree, PyTree]:
-    """Returns the trained and the frozen parameters after all updates."""
+  def train(
+    self, encoder: PyTree, data: Data, rate: float, seed: int, steps: int = 0
+  ) -> tuple[PyTree, PyTree]:
+    """Returns the trained and the frozen parameters after `steps` updates, its own number if 0."""
     trained, frozen = self.split(encoder, seed)
-    moments, rng = self.rule.init(trained), np.random.default_rng(seed)
-    for step in range(self.steps):
-      now = rate * min(1.0, 10 * (step + 1) / self.steps)
-      now *= 0.5 + 0.5 * np.cos(np.pi * step / self.steps)
+    moments, rng, steps = self.rule.init(trained), np.random.default_rng(seed), steps or self.steps
+    for step in range(steps):
+      now = rate * min(1.0, 10 * (step + 1) / steps)
+      now *= 0.5 + 0.5 * np.cos(np.pi * step / steps)
       batch = rng.integers(0, len(data.labels), self.rows)
       batch = data.clips[batch], data.labels[batch]
       trained, moments = self._update(trained, frozen, moments, np.float32(now), *batch)
@@ -233,14 +235,6 @@ def measured(trainer: Trainer, encoders: Sequence[PyTree], sets: Sets) -> Found:
   return Found(best, right, other, sum(int(np.size(x)) for x in jax.tree.leaves(trained)))
 
 
-def spread(values: Sequence[float]) -> str | None:
-  """Returns the mean and the range over seeds."""
-  if not values:
-    return None
-  low, mean, high = (float(f(values)) for f in (np.min, np.mean, np.max))
-  return f"{mean:.1f}" if len(values) == 1 else f"{mean:.1f} ({low:.1f} to {high:.1f})"
-
-
 def table(found: dict[str, dict[str, Found]], common_class: dict[str, float], note: str):
   """Returns the table of the versions that are done: methods by row."""
   rows, first = [], next(iter(found))
@@ -248,9 +242,10 @@ def table(found: dict[str, dict[str, Found]], common_class: dict[str, float], no
   for method, f in found[first].items():
     each = [one[method] for one in found.values()]
     rates = ", ".join(f"{one.rate:g}" for one in each)
-    accuracies = [spread(one.right) for one in each]
+    accuracies = [common.spread(one.right) for one in each]
     ratio = float(mean(method) / mean("linear probe"))
-    rows.append([method, f.trained, *accuracies, spread(each[-1].other), rates, ratio])
+    other = common.spread(each[-1].other) if each[-1].other else None
+    rows.append([method, f.trained, *accuracies, other, rates, ratio])
   most = [common_class[version] for version in found]
   ratio = float(np.mean(most) / mean("linear probe"))
   rows.append(["most frequent class", None, *(f"{x:.1f}" for x in most), None, "", ratio])
@@ -263,9 +258,7 @@ def pretrained(trainer: Trainer, updates: int, pool: int) -> tuple[PyTree, float
   """Returns the encoder's parameters after it learned directions, and its accuracy in percent."""
   images, _, turns = clips(pool, 1, 1)
   held_out, _, truth = clips(max(pool // 2, 8), 2, 1)
-  trainer.steps, steps = updates, trainer.steps
-  params = trainer.train(first_encoder(0), Data(images, turns), 2e-3, 0)
-  trainer.steps = steps
+  params = trainer.train(first_encoder(0), Data(images, turns), 2e-3, 0, updates)
   encoder = {name: leaves for name, leaves in params[0].items() if name.startswith("vivit")}
   return encoder, trainer.accuracy(params, Data(held_out, truth))
 

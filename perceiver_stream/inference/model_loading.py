@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from perceiver_stream import zoo
 from perceiver_stream.modalities import NonFinite
 from perceiver_stream.models.base import Model, Outputs
-from perceiver_stream.models.mapping import check_names, flatten
+from perceiver_stream.models.mapping import check_names, flat_shapes, flatten
 from perceiver_stream.reporting.run_files import CHECKPOINTS, CONFIG
 from perceiver_stream.training import checkpoint_files, objectives
 from perceiver_stream.training.arrays import CheckpointError
@@ -109,8 +109,7 @@ def fitting(readout: Readout, learner: ReadoutLearner[Any], source: str | pathli
   """
   tick = blank_tick(learner.model)
   expected = jax.eval_shape(learner.init_params, jax.random.key(0), tick)
-  wanted = {name: tuple(x.shape) for name, x in flatten(expected).items()}
-  check_names(flatten(readout.params), wanted, source=f"{source}: its read-out")
+  check_names(flatten(readout.params), flat_shapes(expected), source=f"{source}: its read-out")
   return readout.params
 
 

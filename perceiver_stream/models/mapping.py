@@ -59,6 +59,11 @@ def flatten(params: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
   return {f"{module}/{k}": v for module, leaves in params.items() for k, v in leaves.items()}
 
 
+def flat_shapes(params: Mapping[str, Mapping[str, Any]]) -> dict[str, Shape]:
+  """Returns the shapes of parameters, or of their structs, by flat name."""
+  return {name: tuple(x.shape) for name, x in flatten(params).items()}
+
+
 def unflatten(flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   """Returns the parameter tree; the inverse of `flatten`."""
   params: dict[str, dict[str, Any]] = {}

@@ -93,17 +93,18 @@ def _inverse_depth(arrays: Arrays, pixels: Modality, key: ScoreKey) -> str:
 
   Near is bright. The scale of an estimate is free: the true one is scaled to its median.
   """
-  estimate = arrays[str(key)]
-  shown = _tiles(len(estimate))
-  raw = arrays["pixels"][-len(estimate) :][shown]
-  frames = np.asarray(pixels.target(pixels.preprocess(jnp.asarray(raw))))
-  estimate, high = estimate[shown], float(np.quantile(estimate[shown], 0.99))
+  num = len(arrays[str(key)])
+  shown = _tiles(num)
+  newest = lambda name: arrays[name][-num:][shown]  # noqa: E731
+  estimate = newest(str(key))
+  frames = np.asarray(pixels.target(pixels.preprocess(jnp.asarray(newest("pixels")))))
+  high = float(np.quantile(estimate, 0.99))
   rows = {
     "image": np.stack([pixels.picture(one) for one in frames]),
     "estimate": images.heat(estimate, 0.0, high),
   }
   if "depth" in arrays:
-    depth = arrays["depth"][-len(arrays[str(key)]) :][shown]
+    depth = newest("depth")
     true = np.divide(1.0, depth, where=depth > 0, out=np.zeros_like(depth))
     scale = (
       np.median(estimate) / max(float(np.median(true[depth > 0])), 1e-6) if true.any() else 1.0

@@ -18,6 +18,7 @@ from perceiver_stream.models.mapping import (
   Detected,
   Shape,
   check_names,
+  flat_shapes,
   flatten,
   import_params,
   unflatten,
@@ -259,7 +260,7 @@ def template(model: Model) -> PyTree:
 
 def shapes(model: Model) -> dict[str, Shape]:
   """Returns the shapes of a model's parameters by name, without creating them."""
-  return {name: tuple(x.shape) for name, x in flatten(template(model)).items()}
+  return flat_shapes(template(model))
 
 
 def _load_ours(
@@ -267,7 +268,7 @@ def _load_ours(
 ) -> tuple[Model, PyTree]:
   config = changed(configs.from_json(metadata.get("config", ""), str(path)), changes)
   model, params = _built(config, str(path))
-  wanted = {name: tuple(x.shape) for name, x in flatten(params).items()}
+  wanted = flat_shapes(params)
   flat = {name: x for name, x in flat.items() if not name.startswith(READOUTS)}
   check_names(flat, wanted, source=str(path))
   return model, unflatten(jax.device_put({name: flat[name] for name in wanted}))

@@ -14,7 +14,13 @@ import jax
 from jaxtyping import PyTree
 
 from perceiver_stream.files.array_files import Flat, write_safetensors
-from perceiver_stream.models.mapping import check_names, flatten, import_params, unflatten
+from perceiver_stream.models.mapping import (
+  check_names,
+  flat_shapes,
+  flatten,
+  import_params,
+  unflatten,
+)
 from perceiver_stream.models.point_trackers import PointTracker, TrackerFamily
 from perceiver_stream.version import __version__
 from perceiver_stream.zoo import configs, hub, registry
@@ -86,7 +92,7 @@ def load(path: str | pathlib.Path, **changes: Any) -> Loaded:
   if metadata.get("format") == FORMAT:
     chosen = configs.from_json(metadata.get("config", ""), str(path))
     tracker = build(changed(chosen, changes))
-    wanted = {name: tuple(x.shape) for name, x in flatten(template(tracker)).items()}
+    wanted = flat_shapes(template(tracker))
     check_names(flat, wanted, source=str(path))
     return Loaded(tracker, unflatten(jax.device_put({name: flat[name] for name in wanted})))
   return from_published(flat, str(path), changes)

@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from perceiver_stream.models import tsm_resnet
+from perceiver_stream.models import s3d
 from perceiver_stream.models.mmv.config import Config, HeadConfig
-from perceiver_stream.models.s3d import S3D
 from perceiver_stream.models.tsm_resnet import ResNetV2
 from perceiver_stream.nn.debiased_batch_norm import NormMode, batch_norm
 from perceiver_stream.nn.layers import Linear, haiku_normal
@@ -65,8 +64,10 @@ class _Network:
 
   def __init__(self, config: Config):
     self.config = config
-    is_resnet = isinstance(config.video, tsm_resnet.Config)
-    self.video = (ResNetV2 if is_resnet else S3D)(config.video, name="video")  # pyright: ignore[reportArgumentType]
+    if isinstance(config.video, s3d.Config):
+      self.video = s3d.S3D(config.video, name="video")
+    else:
+      self.video = ResNetV2(config.video, name="video")
     self.audio = ResNetV2(config.audio, name="audio")
     self.text = _Text(config, name="text")
     self.heads = {name: _Head(getattr(config, name), name=name) for name in HEADS}

@@ -5,7 +5,6 @@ order of channels in blocks of pixels, mmv/eval_ucf101.py. Blocks and pools are 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import haiku as hk
 import jax
@@ -15,6 +14,7 @@ from jaxtyping import Array, Float
 
 from perceiver_stream.models.i3d.network import MIXED, Pool, Widths
 from perceiver_stream.models.s3d.config import Config
+from perceiver_stream.models.towers import TowerOutput
 from perceiver_stream.nn.conv3d import Conv3D, Triple, max_pool_3d
 from perceiver_stream.nn.debiased_batch_norm import NormMode, batch_norm
 from perceiver_stream.nn.layers import Linear, haiku_normal
@@ -22,18 +22,6 @@ from perceiver_stream.nn.timeline import Timeline
 
 Clips = Float[Array, "B T H W C"]
 Filtered = Float[Array, "B t h w K"]
-
-
-class TowerOutput(NamedTuple):
-  """Output of a tower.
-
-  Attributes:
-    features: Mean over space and time, `[B, C]`.
-    stages: By the name of a block, such as `"mixed_5c"`, each `[B, t, h, w, C]`.
-  """
-
-  features: Float[Array, "B C"]
-  stages: dict[str, Float[Array, "B t h w C"]]
 
 
 class S3D(hk.Module):
@@ -44,7 +32,7 @@ class S3D(hk.Module):
     self.config = config
 
   def __call__(self, clips: Float[Array, "B T H W 3"], mode: NormMode) -> TowerOutput:
-    """Returns features and the output of every block.
+    """Returns features and the output of every block, by names such as `"mixed_5c"`.
 
     Args:
       clips: RGB in [0, 1]; with `space_to_depth`, T, H and W are even.

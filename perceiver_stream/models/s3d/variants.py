@@ -1,45 +1,19 @@
 """The tower of clips alone, as an encoder: `zoo.clip_encoders` `s3d`."""
 
-from jaxtyping import Array, Float
-
-from perceiver_stream.models.clips import (
-  ClipEncoder,
-  ClipFamily,
-  ClipOutputs,
-  ClipSpec,
-  as_clip_encoder,
-  outputs_of,
-)
+from perceiver_stream.models.clips import ClipEncoder, ClipFamily
 from perceiver_stream.models.family import Card
 from perceiver_stream.models.s3d.config import ClipConfig
 from perceiver_stream.models.s3d.network import S3D
 from perceiver_stream.models.s3d.weights import detect, rules
-from perceiver_stream.nn.debiased_batch_norm import NormMode
-from perceiver_stream.nn.timeline import Timeline
-
-
-class _Network:
-  """The tower, named `tower`."""
-
-  def __init__(self, config: ClipConfig):
-    self.tower = S3D(config, name="tower")
-
-  def __call__(
-    self, clips: Float[Array, "B T H W 3"], timeline: Timeline, is_training: bool
-  ) -> tuple[ClipOutputs, Timeline]:
-    """Returns features of the last block and their mean."""
-    found = self.tower(clips, NormMode(is_training))
-    return outputs_of(
-      found.stages[self.tower.config.final_endpoint], found.features, None, found.stages
-    ), timeline
+from perceiver_stream.models.towers import tower_encoder
 
 
 def build(config: ClipConfig) -> ClipEncoder:
   """Returns the encoder that `config` describes; raises ValueError if it contradicts itself."""
   config.validate()
-  spec = ClipSpec(num_frames=config.num_frames, height=config.height, width=config.width)
+  make = lambda: S3D(config, name="tower")  # noqa: E731
   reason = "Its gates average over a whole clip."
-  return as_clip_encoder(lambda: _Network(config), config, spec, name="s3d", reason=reason)
+  return tower_encoder(make, config, last=config.final_endpoint, name="s3d", reason=reason)
 
 
 FAMILY = ClipFamily(

@@ -1,43 +1,19 @@
 """The tower of clips alone, as an encoder: `zoo.clip_encoders` `tsm_resnet`."""
 
-from jaxtyping import Array, Float
-
-from perceiver_stream.models.clips import (
-  ClipEncoder,
-  ClipFamily,
-  ClipOutputs,
-  ClipSpec,
-  as_clip_encoder,
-  outputs_of,
-)
+from perceiver_stream.models.clips import ClipEncoder, ClipFamily
 from perceiver_stream.models.family import Card
+from perceiver_stream.models.towers import tower_encoder
 from perceiver_stream.models.tsm_resnet.config import ClipConfig
 from perceiver_stream.models.tsm_resnet.network import ResNetV2
 from perceiver_stream.models.tsm_resnet.weights import detect, rules
-from perceiver_stream.nn.debiased_batch_norm import NormMode
-from perceiver_stream.nn.timeline import Timeline
-
-
-class _Network:
-  """The tower, named `tower`."""
-
-  def __init__(self, config: ClipConfig):
-    self.tower = ResNetV2(config, name="tower")
-
-  def __call__(
-    self, clips: Float[Array, "B T H W 3"], timeline: Timeline, is_training: bool
-  ) -> tuple[ClipOutputs, Timeline]:
-    """Returns features of every frame and their mean."""
-    found = self.tower(clips, NormMode(is_training))
-    return outputs_of(found.stages["last"], found.features, None, found.stages), timeline
 
 
 def build(config: ClipConfig) -> ClipEncoder:
   """Returns the encoder that `config` describes."""
   config.validate()
-  spec = ClipSpec(num_frames=config.num_frames, height=config.height, width=config.width)
+  make = lambda: ResNetV2(config, name="tower")  # noqa: E731
   reason = "Its shift reads the next frame."
-  return as_clip_encoder(lambda: _Network(config), config, spec, name="tsm_resnet", reason=reason)
+  return tower_encoder(make, config, last="last", name="tsm_resnet", reason=reason)
 
 
 FAMILY = ClipFamily(

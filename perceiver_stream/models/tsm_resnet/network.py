@@ -6,31 +6,17 @@ follows normalisation and ReLU. No convolution has a bias.
 Source: google-deepmind/brave, brave/models/brave/{tsm_resnet,resnet}.py.
 """
 
-from typing import NamedTuple
-
 import haiku as hk
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from perceiver_stream.models.towers import TowerOutput
 from perceiver_stream.models.tsm_resnet.config import Config
 from perceiver_stream.nn.conv import Conv2D, pool
 from perceiver_stream.nn.debiased_batch_norm import NormMode, batch_norm
 from perceiver_stream.nn.layers import haiku_normal
 from perceiver_stream.nn.temporal_shift import deflated_shift, rotating_shift
-
-
-class TowerOutput(NamedTuple):
-  """Output of a tower.
-
-  Attributes:
-    features: Mean over space and time, `[B, C]`.
-    stages: `"stem"` (after pooling), `"stage_0"`, ... and `"last"` (normalised and rectified), each
-      `[B, T, h, w, C]`.
-  """
-
-  features: Float[Array, "B C"]
-  stages: dict[str, Float[Array, "B T h w C"]]
 
 
 class ResNetV2(hk.Module):
@@ -50,6 +36,8 @@ class ResNetV2(hk.Module):
 
   def __call__(self, clips: Float[Array, "B T H W C"], mode: NormMode) -> TowerOutput:
     """Returns features and the output of every stage.
+
+    Stages are `"stem"` (after pooling), `"stage_0"`, ... and `"last"` (normalised and rectified).
 
     Args:
       clips: Pixels, RGB in [0, 1]; or spectrograms `[B, 1, T, M, 1]`.
