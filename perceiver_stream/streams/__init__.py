@@ -21,6 +21,7 @@ from perceiver_stream.streams import (
   countdown,
   events,
   images,
+  labelled_clips,
   lerobot,
   live,
   maze,
@@ -33,6 +34,7 @@ from perceiver_stream.streams import (
   tfrecord,
   video,
   vizdoom,
+  waymo,
 )
 from perceiver_stream.streams.base import StreamConfig as StreamConfig
 from perceiver_stream.streams.prefetch import prefetch as prefetch
@@ -57,6 +59,8 @@ STREAMS = (
   live,
   bags,
   lerobot,
+  labelled_clips,
+  waymo,
 )
 
 

@@ -105,8 +105,8 @@ def from_video(config: Any) -> dict[str, Any]:
   """
   if not config.rate_hz:
     raise ValueError(
-      f"video: path={config.path!r} is a recording of a robot, whose ticks have a constant rate; set a "
-      f"rate_hz, that of its camera."
+      f"video: path={config.path!r} is a recording of a robot, or clips of a data set, whose ticks have a "
+      f"constant rate; set a rate_hz, that of the camera."
     )
   return {name: getattr(config, name) for name in _OF_VIDEOS}
 

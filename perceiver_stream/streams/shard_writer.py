@@ -13,7 +13,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from perceiver_stream import streams
-from perceiver_stream.streams import shard_files, video
+from perceiver_stream.streams import clip_sets, shard_files, video
 from perceiver_stream.streams.base import StreamConfig, exact_rate
 from perceiver_stream.streams.damage import DamagedError
 from perceiver_stream.streams.playlist import find_recordings
@@ -106,7 +106,7 @@ def write(
 
 def natural_parts(config: StreamConfig) -> int:
   """Returns the number of parts that keep the order of the stream: one for each recording."""
-  if not isinstance(config, video.Config):
+  if not isinstance(config, video.Config) or clip_sets.split_address(config.path):
     return 1
   return len(find_recordings(config.path, config.image_sequences))
 

@@ -29,7 +29,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from perceiver_stream.streams import bags, lerobot
+from perceiver_stream.streams import bags, clip_sets, lerobot
 from perceiver_stream.streams.base import (
   CROPS,
   StreamConfig,
@@ -137,12 +137,17 @@ def specs(config: Config) -> dict[str, ModalitySpec]:
 def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDataset:
   """Returns the stream of one row: the files row, row + num_rows, ... of the playlist.
 
-  Of a robot's recordings (`streams.bags`, `streams.lerobot`) these are the images of its first camera.
+  Of a robot's recordings (`streams.bags`, `streams.lerobot`) these are the images of its first camera;
+  an address `NAME:SPLIT:FOLDER` names the clips of a data set (`streams.labelled_clips`).
 
   Raises:
     FileNotFoundError: A file is not there.
     ValueError: There are fewer files than rows.
   """
+  if clip_sets.split_address(config.path):
+    from perceiver_stream.streams import labelled_clips  # imports this module
+
+    return labelled_clips.open_row(labelled_clips.from_video(config), row, num_rows)
   if bags.is_bag(config.path):
     return bags.open_row(bags.first_camera(config), row, num_rows)
   if lerobot.is_lerobot(config.path):
@@ -176,7 +181,7 @@ def picture_by_picture(path: str, rate_hz: float = 0.0, **fields: Any) -> Config
 class VideoStream(grain.IterDataset):
   """The ticks of files, one after the other."""
 
-  def __init__(self, config: Config, files: tuple[Source, ...]):
+  def __init__(self, config: Config, files: tuple[Any, ...]):
     super().__init__()
     self.config, self.files = config, files
 
@@ -187,7 +192,7 @@ class VideoStream(grain.IterDataset):
 class VideoIterator(grain.DatasetIterator):
   """Holds the file being read open."""
 
-  def __init__(self, config: Config, files: tuple[Source, ...]):
+  def __init__(self, config: Config, files: tuple[Any, ...]):
     super().__init__()
     self._config, self._files = config, files
     self._rate = _rate_of(config)
@@ -232,16 +237,18 @@ class VideoIterator(grain.DatasetIterator):
   def _read(self) -> "dict[str, tuple[np.ndarray, bool]] | None":
     """Returns the next tick's values; None where the file is over or cannot be read."""
     if self._recording is None:
-      source = self._files[self._state["file"]]
-      ledger = Ledger(str(source), self._config.on_damage)
       try:
-        self._recording = Recording(source, self._config, ledger, self._state)
+        self._recording = self._open(self._files[self._state["file"]])
       except DamagedError as error:
         if self._config.on_damage == "stop" or self._state["tick"]:
           raise
         self._leave_out(error)
         return None
     return self._recording.read(self._state["tick"])
+
+  def _open(self, source: Any) -> "Recording":
+    ledger = Ledger(str(source), self._config.on_damage)
+    return Recording(source, self._config, ledger, self._state)
 
   def _next_file(self) -> None:
     state, recording = self._state, self._recording
@@ -303,15 +310,9 @@ class VideoIterator(grain.DatasetIterator):
     self._drop()
 
 
-def _open_pictures(source: Source, config: Config, ledger: Ledger) -> Pictures | ImageSequence:
-  if isinstance(source, str):
-    return Pictures(source, config, _rate_of(config), ledger)
-  return ImageSequence(source, config, _rate_of(config), ledger)
-
-
 def _size_of(source: Source) -> int:
   """Returns the bytes of a file, or the number of images."""
-  if not isinstance(source, str):
+  if isinstance(source, ImageFiles):
     return len(source.files)
   return user_path(source).stat().st_size if user_path(source).exists() else 0
 
@@ -324,16 +325,15 @@ class Recording:
   """One file, or images that are one recording: images and sound on one clock."""
 
   def __init__(self, source: Source, config: Config, ledger: Ledger, state: Mapping[str, Any]):
-    self.ledger = ledger
+    self.ledger, self.size = ledger, _size_of(source)
     self._path, self._config = str(source), config
-    self.size = _size_of(source)
     if state["tick"] and state["size"] != self.size:
       unit = "bytes" if isinstance(source, str) else "images"
       raise DamagedError(
         f"{source} has {self.size} {unit}, and had {state['size']} when the state to restore was "
         f"saved; restore with the same files."
       )
-    self.pictures = _open_pictures(source, config, ledger)
+    self.pictures = self._open_pictures(source, config, ledger)
     self._sound: Sound | None = None
     try:
       if state["tick"]:
@@ -343,7 +343,7 @@ class Recording:
       if config.audio_rate_hz:
         self._samples = samples_per_tick(config.rate_hz, config.audio_rate_hz)
       if config.audio_rate_hz and isinstance(source, str):
-        self._sound = Sound(source, config, self.pictures.origin_s, ledger)
+        self._sound = self._open_sound(source, config, ledger)
         self._sound.was_heard |= bool(state["tick"])
         if state["tick"] > 1:
           heard = Heard.from_dict(state["sound"])
@@ -353,6 +353,14 @@ class Recording:
     except BaseException:
       self.close()
       raise
+
+  def _open_pictures(self, source: Source, config: Config, ledger: Ledger) -> Any:
+    if isinstance(source, str):
+      return Pictures(source, config, _rate_of(config), ledger)
+    return ImageSequence(source, config, _rate_of(config), ledger)
+
+  def _open_sound(self, source: str, config: Config, ledger: Ledger) -> Sound:
+    return Sound(source, config, self.pictures.origin_s, ledger)
 
   def read(self, tick: int) -> dict[str, tuple[np.ndarray, bool]] | None:
     """Returns arrays and their validity at a tick; None if the file is over by then."""

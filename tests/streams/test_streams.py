@@ -19,6 +19,7 @@ from record_files import movi, write_records
 from robot_files import walk, write_mcap
 from stream_checks import BARS, assert_restores, assert_same
 from video_files import write_video
+from waymo_files import write_waymo
 
 from perceiver_stream import streams
 from perceiver_stream.streams import (
@@ -27,6 +28,7 @@ from perceiver_stream.streams import (
   countdown,
   events,
   images,
+  labelled_clips,
   lerobot,
   live,
   maze,
@@ -40,6 +42,7 @@ from perceiver_stream.streams import (
   tfrecord,
   video,
   vizdoom,
+  waymo,
 )
 from perceiver_stream.utils.optional import require
 
@@ -51,11 +54,21 @@ SILENT = (
   countdown.Config,
   events.Config,
   maze.Config,
+  waymo.Config,
 )
 # Their position is a time: a state does not lead back to the same tick, so the tests of exact
 # resumption do not apply; test_live.py and test_push.py have those that do.
 LIVE = ("live",)
-LOOPED = ("video", "shards", "images", "tfrecord", "bags", "lerobot")  # with `loops`
+LOOPED = (
+  "video",
+  "shards",
+  "images",
+  "tfrecord",
+  "bags",
+  "lerobot",
+  "labelled_clips",
+  "waymo",
+)  # with `loops`
 KINDS = [kind.__name__.rpartition(".")[2] for kind in streams.STREAMS]
 
 
@@ -69,6 +82,8 @@ def configs(tmp_path_factory):
   shard_writer.write(world, str(folder / "shards"), shard_ticks=9)
   write_visp(folder / "images" / "1", num=14)
   write_scannet(folder / "images" / "2", num=11)
+  for number, frames in enumerate((14, 11)):
+    write_waymo(folder / "waymo" / f"{number}.tfrecord", frames)
   if importlib.util.find_spec("tensorflow"):
     tf = require("tensorflow", "tf")
     write_records(tf, folder / "1.tfrecord", [movi(0, 14), movi(14, 11)])
@@ -88,6 +103,10 @@ def configs(tmp_path_factory):
     "tfrecord": tfrecord.Config(path=str(folder / "*.tfrecord"), rate_hz=25.0, **BARS),
     "bags": bags.Config(path=f"{folder}/*.mcap", **BARS),
     "lerobot": lerobot.Config(path=str(folder / "lerobot"), **BARS),
+    "labelled_clips": labelled_clips.Config(
+      dataset="walking_tours", split="all", path=str(folder), **BARS
+    ),
+    "waymo": waymo.Config(path=str(folder / "waymo"), **BARS),
     "balls": balls.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_drift=20),
     "pulses": pulses.Config(max_ticks=25, ticks_per_recording=14),
     "countdown": countdown.Config(max_ticks=25, ticks_per_recording=14),

@@ -1,6 +1,5 @@
-"""Shared by the data sets: the clips they yield, and the message where one is missing."""
+"""Shared by the data sets: the clips they yield."""
 
-import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ from jaxtyping import Bool, Float, Int32, UInt8
 
 from perceiver_stream.evaluation import clips
 from perceiver_stream.evaluation.metrics import boxes
+from perceiver_stream.files.about import About as About
 
 Ticks = Iterator[Mapping[str, np.ndarray]]
 UNKNOWN = -1  # in a mask: not labelled
@@ -60,29 +60,6 @@ class BoxClip(NamedTuple):
   boxes: Float[np.ndarray, "N T 4"]
   present: Bool[np.ndarray, "N T"]
   name: str
-
-
-class About(NamedTuple):
-  """The message about a data set that is missing.
-
-  Attributes:
-    name: Of the data set.
-    source: Where it can be obtained.
-    layout: The layout of its folder.
-  """
-
-  name: str
-  source: str
-  layout: str
-
-  def need(self, path: pathlib.Path) -> pathlib.Path:
-    """Returns an existing path; FileNotFoundError names the source and the layout."""
-    if path.exists():
-      return path
-    raise FileNotFoundError(
-      f"{self.name}: there is no {path}. It is not fetched for you: get it from {self.source}, and "
-      f"give the folder with this layout:\n{self.layout}"
-    )
 
 
 def masks_from_ticks(
