@@ -21,6 +21,7 @@ CLIP_RATIO = 128  # size of decoded over encoded images; 10 to 50 for natural on
 HEADROOM_BYTES = 2**26  # allowed for every file, however small
 MAX_CHUNK_BYTES = 2**28  # a chunk of a recording, or a message: writers use 1 to 64 MB
 MAX_MESSAGES = 2**23  # in one recording, whose times and places are kept: 256 MB
+MAX_NAME = 255  # bytes of the name of a file
 MAX_SECONDS = 366 * 86400  # from the first to the last entry of one recording
 
 _CHUNK = 2**20
@@ -152,10 +153,13 @@ def inside(folder: pathlib.Path, name: str) -> pathlib.Path:
   """Returns the path of a file named by a list or an index.
 
   Raises:
-    RefusedError: The name is absolute or leads out of the folder.
+    RefusedError: The name is absolute, leads out of the folder, or is longer than names can be.
   """
   parts = pathlib.PurePosixPath(name.replace("\\", "/")).parts
   path = pathlib.PurePath(name)
+  longest = max((len(part.encode(errors="replace")) for part in parts), default=0)
+  if longest > MAX_NAME:
+    raise RefusedError(f"{folder} refused: it names a file with a name of {longest} bytes.")
   if not parts or ".." in parts or parts[0] == "/" or path.is_absolute() or "\0" in name:
     raise RefusedError(f"{folder} refused: it names the file {name!r}, which is not inside it.")
   return folder / name

@@ -62,6 +62,13 @@ def test_names_that_lead_out_of_a_folder_are_refused(name, tmp_path):
     limits.inside(tmp_path, name)
 
 
+@pytest.mark.parametrize(("name", "size"), [("n" * 256, 256), ("a/" + "é" * 128 + "/b", 256)])
+def test_names_that_are_too_long_for_a_file_are_refused(name, size, tmp_path):
+  with pytest.raises(limits.RefusedError, match=f"a name of {size} bytes"):
+    limits.inside(tmp_path, name)
+  assert limits.inside(tmp_path, name[:129])
+
+
 @pytest.mark.parametrize("name", ["a", "a/b.png", "a..b", "..a", "./a"])
 def test_names_inside_a_folder_are_taken(name, tmp_path):
   assert limits.inside(tmp_path, name) == tmp_path / name

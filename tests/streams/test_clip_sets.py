@@ -4,6 +4,7 @@ import itertools
 import math
 import os
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -149,6 +150,66 @@ def test_lists_that_are_missing_or_harmful_are_refused(fresh):
   os.mkfifo(place)
   with pytest.raises(ValueError, match="not a regular file"):
     read_clips(name, root, split)
+
+
+def damaged(data, rng):
+  """Returns a text file with one kind of damage, or one value of JSON replaced."""
+  kind = rng.integers(4)
+  if kind == 0:
+    return data[: rng.integers(len(data))]
+  if kind == 1:
+    at = rng.integers(len(data))
+    return data[:at] + bytes(rng.integers(0, 256, 3, dtype=np.uint8)) + data[at:]
+  pieces = re.split(rb"([,&{}:\[\]\"\s]+)", data)
+  values = [
+    b"",
+    b"null",
+    b"[]",
+    b"{}",
+    b"-1",
+    b"1e999",
+    b"nan",
+    b"../x",
+    b"\\x",
+    b"9" * 5000,
+    b"true",
+  ]
+  for at in rng.integers(0, len(pieces), 1 + kind):
+    pieces[at] = values[rng.integers(len(values))]
+  return b"".join(pieces)
+
+
+def test_any_damage_gives_clips_or_a_clear_error(fresh):
+  name, root, folder = fresh
+  rng = np.random.default_rng(0)
+  lists = [p for p in sorted(root.rglob("*")) if p.suffix in (".csv", ".txt", ".json")]
+  found = set()
+  for place in lists:
+    whole = place.read_bytes()
+    for _ in range(60 // len(lists)):
+      place.write_bytes(damaged(whole, rng))
+      for split in folder.clips:
+        try:
+          clips = read_clips(name, root, split, on_missing="skip")
+        except (ValueError, FileNotFoundError) as error:
+          found.add(type(error))
+          continue
+        for clip in clips:
+          assert pathlib.Path(clip.path).resolve().is_relative_to(root.resolve())
+          assert 0 <= clip.start_s < clip.stop_s
+          for label, count in CLIP_SETS[name].classes.items():
+            assert all(0 <= number < count for number in clip.labels[label])
+    place.write_bytes(whole)
+  assert found or not lists
+
+
+@pytest.mark.parametrize("identity", ["..", "a\0b", "../x", "a/../../x", "n" * 256])
+def test_odd_names_lead_nowhere(identity, media, tmp_path):
+  WRITERS["something_v2"](tmp_path, media)
+  (tmp_path.parent / "x.webm").write_bytes(b"")
+  text(tmp_path, "labels/test.json", [{"id": identity}])
+  with pytest.raises(limits.RefusedError, match="entry 0.* (not inside it|name of 256)"):
+    read_clips("something_v2", tmp_path, "test")
 
 
 def test_a_missing_data_set_names_its_source_and_layout(tmp_path):

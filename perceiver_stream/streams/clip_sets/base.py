@@ -103,6 +103,11 @@ class Row(NamedTuple):
       raise ValueError(f"{self.where}: {name} is {value!r}, expected text; get the file again.")
     return value.strip()
 
+  def identity(self, name: str) -> str:
+    """Returns a text or a whole number as text; ValueError if there is none."""
+    value = self.values.get(name)
+    return str(value) if type(value) is int else self.text(name)
+
   def number(self, name: str) -> float:
     """Returns a number of seconds from 0 to `MAX_SECONDS`; ValueError if there is none."""
     value = self.values.get(name)
@@ -112,8 +117,8 @@ class Row(NamedTuple):
     """Returns a whole number from 0 to `count` - 1; ValueError if there is none."""
     value = self.values.get(name)
     try:
-      number = int(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+      number = -1 if isinstance(value, bool) or not isinstance(value, int | str) else int(value)
+    except ValueError:
       number = -1
     if not 0 <= number < count:
       raise ValueError(

@@ -2,7 +2,8 @@
 
 A narration has a time and no length; the clip is the second before and the second after it, which is
 our choice. Splits are those of the benchmarks in ego4d.json: episodic memory (em), audio-visual (av),
-hands and objects (fho). Narrations of both passes are taken, in the order of their times.
+hands and objects (fho). Narrations of both passes are taken, in the order of their times. manifest.csv,
+which lists where videos are stored, is not needed.
 
 Source: Grauman et al. 2022, arXiv 2110.07058; the schema of ego4d.json in its documentation, and public
 readers of narration.json, whose videos are at the top or under "videos" (both are read).

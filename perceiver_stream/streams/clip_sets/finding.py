@@ -2,8 +2,8 @@
 
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from perceiver_stream.files import limits
 from perceiver_stream.streams.clip_sets.base import LabelledClip, Listed
@@ -35,6 +35,7 @@ def find_clips(root: pathlib.Path, listed: Iterable[Listed]) -> Found:
     RefusedError: A name leads out of the root, or there are more than `MAX_CLIPS`.
   """
   files, clips, missing, videos = Files(root), [], {}, set()
+  shared: dict[tuple[Any, ...], Mapping[str, tuple[int, ...]]] = {}  # most clips share their labels
   for entry in listed:
     if len(clips) == MAX_CLIPS:
       raise limits.RefusedError(f"{entry.where}: more than {MAX_CLIPS} clips; split the list.")
@@ -46,7 +47,8 @@ def find_clips(root: pathlib.Path, listed: Iterable[Listed]) -> Found:
       missing.setdefault(name, f"{name} ({entry.where})")
       continue
     times = (entry.start_s, entry.stop_s) if not trimmed else (0.0, float("inf"))
-    clips.append(LabelledClip(path, name, *times, entry.labels, entry.caption))
+    labels = shared.setdefault(tuple(entry.labels.items()), entry.labels)
+    clips.append(LabelledClip(path, name, *times, labels, entry.caption))
   return Found(clips, list(missing.values()), len(videos))
 
 
@@ -72,7 +74,13 @@ class Files:
     for candidate in candidates:
       folder, _, name = candidate.rpartition("/")
       try:
-        limits.inside(self._root, candidate)
+        if (
+          len(name) > limits.MAX_NAME // 4
+          or name in ("", ".", "..")
+          or "\\" in name
+          or "\0" in name
+        ):
+          limits.inside(self._root, candidate)
         entry = self._listing(folder).get(stem(name))
         if entry is not None and entry.is_symlink():
           self._check(pathlib.Path(entry.path))
@@ -88,7 +96,7 @@ class Files:
 
   def _listing(self, folder: str) -> "dict[str, os.DirEntry[str]]":
     if folder not in self._known:
-      place = self._root / folder
+      place = limits.inside(self._root, folder) if folder else self._root
       found: dict[str, os.DirEntry[str]] = {}
       if place.is_dir():
         self._check(place)

@@ -50,9 +50,7 @@ def read(root: pathlib.Path, split: str) -> Iterator[Listed]:
   """Yields the clips of "train", "validation" or "test"."""
   known, file = classes(root), _file(root, split)
   for row in as_rows(read_json(file), str(file)):
-    video, labels, caption = str(row.values.get("id", "")), {LABEL: ()}, ""
-    if not video:
-      raise ValueError(f"{row.where}: it has no id; get the file again.")
+    video, labels, caption = row.identity("id"), {LABEL: ()}, ""
     if split != "test":
       template = row.text("template").replace("[", "").replace("]", "")
       if template not in known:
