@@ -4,6 +4,10 @@ Images and sound are those of `streams.video`; a part of a long video is found b
 the labels of the clip, the same at each tick, and its number in the list of `clip_sets.read_clips`, by
 which its caption is found. Where an address is accepted, `NAME:SPLIT:FOLDER` in the place of a video file
 is such a stream without labels.
+
+Without sound the first tick is the one nearest to the clip's start. With sound it is the next, which has the
+sound since the start, and the third of a file at the earliest: so no tick lacks its sound, and a window of
+whole clips has all of it.
 """
 
 import math
@@ -31,6 +35,8 @@ from perceiver_stream.streams.recorded import from_video as fields_of_video
 from perceiver_stream.types import ModalitySpec, valid_key
 
 CLIP = "clip"
+# Tick 0 of a file has no sound, and resampled sound begins after the start of tick 1's.
+_FIRST_WITH_SOUND = 2
 
 
 @dataclass(kw_only=True)
@@ -180,17 +186,20 @@ class ClipIterator(video.VideoIterator):
 
 
 class ClipRecording(video.Recording):
-  """A clip: ticks from the one nearest to its start on."""
+  """A clip: ticks of its file from its start on, with sound only those that have all of theirs."""
 
   def __init__(
     self, clip: LabelledClip, config: video.Config, ledger: Ledger, state: Any, most: int = 0
   ):
     rate = exact_rate(config.rate_hz)
     self._rate, self._clip = rate, clip
-    self._first = round(Fraction(clip.start_s) * rate)
+    self._first = start = round(Fraction(clip.start_s) * rate)
+    if config.audio_rate_hz:
+      self._first = max(start + 1, _FIRST_WITH_SOUND)
     self._stop: float = math.inf  # the first tick after it
     if clip.stop_s < math.inf:
-      self._stop = max(self._first + 1, round(Fraction(clip.stop_s) * rate))
+      last = round(Fraction(clip.stop_s) * rate) - (not config.audio_rate_hz)
+      self._stop = max(self._first, last) + 1
     if most:
       self._stop = min(self._stop, self._first + most)
     self._is_cut, self._has_ticks = False, bool(state["tick"])
@@ -205,18 +214,14 @@ class ClipRecording(video.Recording):
     return NoPictures(source, config, self._rate)
 
   def _open_sound(self, source: str, config: video.Config, ledger: Ledger) -> PartSound:
-    first_s = self._first / self._rate
+    first_s = (self._first - 1) / self._rate
     return PartSound(source, config, self.pictures.origin_s, ledger, first_s)
 
   def read(self, tick: int) -> dict[str, tuple[np.ndarray, bool]] | None:
     """Returns arrays and their validity at a tick of the clip; None after its last."""
     self._is_cut = self._first + tick >= self._stop
     values = None if self._is_cut else super().read(self._first + tick)
-    if values is None:
-      return None
-    self._has_ticks = True
-    if not tick and self._first and "audio" in values:  # the sound before the clip
-      values["audio"] = (np.zeros_like(values["audio"][0]), False)
+    self._has_ticks |= values is not None
     return values
 
   def finish(self) -> None:

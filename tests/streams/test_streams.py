@@ -78,6 +78,9 @@ def configs(tmp_path_factory):
   folder = tmp_path_factory.mktemp("streams")
   write_video(folder / "1.mp4", num=14, gop=5)
   write_video(folder / "2.mkv", num=11, gop=5, sound_s=0)
+  (folder / "clips").mkdir()
+  for name, num in (("1.mp4", 16), ("2.mkv", 13)):  # two ticks before the first with sound
+    write_video(folder / "clips" / name, num=num, gop=5)
   world = synthetic.Config(height=24, width=32, max_ticks=25, ticks_per_recording=14, num_things=2)
   shard_writer.write(world, str(folder / "shards"), shard_ticks=9)
   write_visp(folder / "images" / "1", num=14)
@@ -104,7 +107,7 @@ def configs(tmp_path_factory):
     "bags": bags.Config(path=f"{folder}/*.mcap", **BARS),
     "lerobot": lerobot.Config(path=str(folder / "lerobot"), **BARS),
     "labelled_clips": labelled_clips.Config(
-      dataset="walking_tours", split="all", path=str(folder), **BARS
+      dataset="walking_tours", split="all", path=str(folder / "clips"), **BARS
     ),
     "waymo": waymo.Config(path=str(folder / "waymo"), **BARS),
     "balls": balls.Config(height=24, max_ticks=25, ticks_per_recording=14, ticks_per_drift=20),

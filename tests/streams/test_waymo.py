@@ -1,10 +1,7 @@
 """Waymo's segments are read without TensorFlow; damaged ones give clear errors."""
 
-import sys
-
 import numpy as np
 import pytest
-from extras import need
 from stream_checks import BARS
 from video_files import number_of
 from waymo_files import frame, write_tfrecords, write_waymo
@@ -13,7 +10,6 @@ from perceiver_stream import streams
 from perceiver_stream.files import limits, tfrecords
 from perceiver_stream.streams import waymo
 from perceiver_stream.streams.damage import DamagedError
-from perceiver_stream.utils.optional import require
 
 
 def ticks(path, **fields):
@@ -28,8 +24,6 @@ def test_images_and_poses_of_one_camera(camera, first, packed, tmp_path):
   assert all(tick["pixels_valid"] and tick["vehicle_valid"] for tick in found)
   expected = [1, 0, 0, first + 1, 0, 1, 0, 2.5, 0, 0, 1, -1]
   np.testing.assert_array_equal(found[1]["vehicle"], np.float32(expected))
-  if not packed:
-    assert "tensorflow" not in {k for k in sys.modules if sys.modules[k] is None}
 
 
 def test_times_are_those_of_the_frames(tmp_path):
@@ -75,7 +69,7 @@ def test_frames_without_the_camera_are_damage(tmp_path):
     (lambda data: data[:5], "ends in its length"),
     (lambda data: b"\1" + data[1:], "this is no TFRecord file"),
     (lambda data: b"", "has 0 frames"),
-    (lambda data: data + data[: len(data) // 3] * 0 + b"x" * 12, "this is no TFRecord file"),
+    (lambda data: data + b"x" * 12, "record 3: .*this is no TFRecord file"),
   ],
 )
 def test_damaged_files_are_refused_by_name(change, message, tmp_path):
@@ -115,16 +109,19 @@ def masked(data):
   return tfrecords.masked_crc(data)
 
 
-def test_tensorflow_writes_what_is_read(tmp_path):
-  need("tensorflow")
-  tf = require("tensorflow", "tf")
-  records = [b"one", b"", b"three" * 100]
-  with tf.io.TFRecordWriter(str(tmp_path / "a")) as writer:
-    for record in records:
-      writer.write(record)
+# Written by tf.io.TFRecordWriter of TensorFlow 2.21.
+BY_TENSORFLOW = (
+  "0300000000000000b099490e" "6f6e65" "01405508"
+  "000000000000000029039807" "d8ea82a2"
+  "0500000000000000eab2043e" "7468726565" "6023fb45"
+)  # fmt: skip
+
+
+def test_records_of_tensorflow_are_read(tmp_path):
+  (tmp_path / "a").write_bytes(bytes.fromhex(BY_TENSORFLOW))
   found = tfrecords.places(tmp_path / "a")
   with (tmp_path / "a").open("rb") as file:
-    assert [tfrecords.read(file, place) for place in found] == records
+    assert [tfrecords.read(file, place) for place in found] == [b"one", b"", b"three"]
 
 
 @pytest.mark.parametrize(
