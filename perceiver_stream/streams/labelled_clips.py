@@ -128,6 +128,8 @@ def open_row(config: Config, row: int = 0, num_rows: int = 1) -> grain.IterDatas
 def from_video(config: Any) -> Config:
   """Returns the config of the clips that a `video.Config` names by an address as its path.
 
+  Missing videos count as damage: `on_damage="skip"` goes without them.
+
   Raises:
     ValueError: There is no such data set or split.
   """
@@ -136,6 +138,7 @@ def from_video(config: Any) -> Config:
     raise ValueError(f"labelled_clips: path={config.path!r}; use NAME:SPLIT:FOLDER.")
   name, split, folder = address
   fields = fields_of_video(config) | {"path": folder, "labels": False}
+  fields["on_missing"] = config.on_damage
   return Config(dataset=name, split=split, **fields)
 
 

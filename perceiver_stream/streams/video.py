@@ -65,8 +65,8 @@ class Config(StreamConfig):
     audio_rate_hz: Samples per second, a whole multiple of `rate_hz`; 0, which `rate_hz=0` needs,
       leaves sound out.
     path: A file; a folder (its videos in the order of their names, or if there is none its images);
-      a glob pattern; or several of these between commas, in that order. All are one stream, file
-      after file.
+      a glob pattern; several of these between commas, in that order: one stream, file after file;
+      or `NAME:SPLIT:FOLDER`, the clips of a data set (`streams.labelled_clips`).
     image_sequences: Whether images of one folder whose names differ in nothing but numbers are one
       recording, in natural order, where the folder or a pattern names them; False: each image is
       a recording of its own, of one tick.

@@ -1,5 +1,6 @@
 """Every data set of clips is read as published; damaged, incomplete and harmful folders are refused."""
 
+import dataclasses
 import itertools
 import math
 import os
@@ -18,6 +19,7 @@ from perceiver_stream.streams import clip_sets, labelled_clips, shard_writer, vi
 from perceiver_stream.streams.clip_sets import CLIP_SETS, read_clips
 
 NAMES = sorted(CLIP_SETS)
+WRITTEN = "UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi"  # of train1
 SMALL = {"height": 12, "width": 24, "crop": "squash"}
 
 
@@ -308,6 +310,12 @@ def test_an_address_stands_for_a_video(media, tmp_path):
   for one, other in zip(row, labelled, strict=True):
     assert_same(one, {name: other[name] for name in one})
   assert set(streams.specs(config)) == {"pixels", "audio"}
+  (pathlib.Path(tmp_path) / WRITTEN).unlink()
+  whole = dataclasses.replace(config, path=f"ucf101:train1:{tmp_path}")
+  with pytest.raises(FileNotFoundError, match="1 of 2 videos"):
+    streams.open_rows(whole)
+  (left,) = streams.open_rows(dataclasses.replace(whole, on_damage="skip"))
+  assert sum(bool(tick["is_first"]) for tick in left) == 1
   index = shard_writer.write(config, str(tmp_path / "shards"))
   assert sum(shard.ticks for shard in index.shards) == FRAMES - 2
   with pytest.raises(ValueError, match="set a rate_hz"):

@@ -271,7 +271,7 @@ def howto100m(root, media):
   row = "nVbIUDjzWY4,Cars & Other Vehicles,Motorcycles,27,52907\n"
   text(root, "HowTo100M_v1.csv", head + row + "withoutcaps,Food,Drinks,6,25938\n")
   captions = "howto100m_captions/nVbIUDjzWY4.csv"
-  text(root, captions, 'start,end,text\n0.0,0.4,"so, first"\n0.2,1.0,the engine\n')
+  text(root, captions, 'start,end,text\n0.0,0.4,"so, first"\n3,3,um\n0.2,1.0,the engine\n')
   file = "videos/nVbIUDjzWY4.webm"
   clips = {"all": [Clip(file, 0.0, 0.4, {}, "so, first"), Clip(file, 0.2, 1.0, {}, "the engine")]}
   _fill(root, media, clips)
@@ -299,7 +299,7 @@ def ego4d(root, media):
       "narration_pass_2": {"narrations": [note(0.75, "#C C waits")], "summaries": []},
     },
     "u-2": {"status": "redacted"},
-    "u-3": {"narration_pass_1": {"narrations": [note(0.0, "#O talks")]}},
+    "u-3": {"narration_pass_1": {"narrations": [note(0.0, "#O talks"), note(0.5, " ")]}},
   }
   text(root, "v2/annotations/narration.json", {"version": "v2", "videos": content})
   one, three = "v2/full_scale/u-1.mp4", "v2/full_scale/u-3.mp4"
@@ -308,7 +308,8 @@ def ego4d(root, media):
     Clip(one, 0.0, 1.75, {}, "#C C waits"),
     Clip(one, 0.25, 2.25, {}, "#C C looks"),
   ]
-  clips = {"all": [*train, Clip(three, 0.0, 1.0, {}, "#O talks")], "em_train": train}
+  more = [Clip(three, 0.0, 1.0, {}, "#O talks"), Clip(three, 0.0, 1.5)]
+  clips = {"all": [*train, *more], "em_train": train}
   _fill(root, media, clips)
   broken = {"u-1": {"narration_pass_1": {"narrations": [note(1, "a"), note(-1, "b")]}}}
   escaping = {"../x": {"narration_pass_1": {"narrations": [note(1, "a")]}}}

@@ -94,7 +94,8 @@ def read_clips(
     )
     if on_missing == "stop" or not clips:
       raise FileNotFoundError(
-        f"{what}. Use on_missing='skip' to go without them; the layout is\n{kind.about.layout}"
+        f"{what}. Use on_missing='skip' (with an address on_damage='skip') to go without them; the "
+        f"layout is\n{kind.about.layout}"
       )
     logger.warning("%s; continuing without them.", what)
   return clips

@@ -15,7 +15,7 @@ from perceiver_stream.files import limits
 from perceiver_stream.files.about import About as About
 
 MAX_LIST_BYTES = 2**28  # AudioSet's largest list has 101 MB
-MAX_JSON_BYTES = 2**30
+MAX_JSON_BYTES = 2**31  # Ego4D's narrations have some 1 GB
 MAX_SECONDS = 1e6
 LABEL = "label"  # the usual name of the one label of a clip
 

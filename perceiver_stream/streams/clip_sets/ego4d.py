@@ -61,8 +61,11 @@ def _narrations(video: str, passes: Mapping[str, Any], where: str) -> list[Liste
     for row in as_rows(entries, f"{where}, {name}"):
       time = row.number("timestamp_sec")
       paths = [f"{version}full_scale/{video}" for version in _VERSIONS]
-      text = row.text("narration_text")
-      found.append(Listed(row.where, paths, (), max(0.0, time - HALF_S), time + HALF_S, {}, text))
+      text = row.values.get("narration_text")
+      if not isinstance(text, str):
+        raise ValueError(f"{row.where}: narration_text is a {type(text).__name__}, expected text.")
+      times = max(0.0, time - HALF_S), time + HALF_S
+      found.append(Listed(row.where, paths, (), *times, caption=text.strip()))
   return sorted(found, key=lambda listed: listed.stop_s)
 
 

@@ -2,7 +2,7 @@
 
 A clip is a caption and its time. Captions are read from a CSV file for each video (columns start, end,
 text), as the loader of MIL-NCE reads them; caption.json, one file of all, is not read. That the videos
-are in the folder videos is our reading. A shorter HowTo100M_v1.csv chooses some of the videos.
+are in the folder videos is our reading. Captions that last no time are left out. A shorter HowTo100M_v1.csv chooses some of the videos.
 
 Source: Miech et al. 2019, arXiv 1906.03327; the repositories howto100m and MIL-NCE_HowTo100M.
 """
@@ -42,9 +42,12 @@ def read(root: pathlib.Path, split: str) -> Iterator[Listed]:
     if not file.exists():
       continue
     for row in read_rows(annotation(ABOUT, root, f"{FOLDER}/{name}.csv")):
-      start, stop = span(row.number("start"), row.number("end"), row.where)
+      start, stop = row.number("start"), row.number("end")
+      if start == stop:
+        continue
       text = str(row.values.get("text") or "").strip()
-      yield Listed(row.where, [f"videos/{name}"], (), start, stop, caption=text)
+      times = span(start, stop, row.where)
+      yield Listed(row.where, [f"videos/{name}"], (), *times, caption=text)
 
 
 SETS = (ClipSet("howto100m", ABOUT, ("all",), read),)
