@@ -33,7 +33,9 @@ PACKAGES = (
 )
 FAMILIES: dict[str, Family] = registry.families(PACKAGES)
 # Trained by the same loop, but of whole clips: no stream models, and not among `names`.
-OF_CLIPS: dict[str, Family] = registry.families(("a2mt.variants", "brave.variants"))
+OF_CLIPS: dict[str, Family] = registry.families(
+  ("a2mt.variants", "brave.variants", "self_supervised.variants")
+)
 _REGISTRY = registry.Registry(FAMILIES, "model")
 names = _REGISTRY.names
 released = _REGISTRY.released

@@ -69,8 +69,8 @@ class _Network:
     else:
       self.video = ResNetV2(config.video, name="video")
     self.audio = ResNetV2(config.audio, name="audio")
-    self.text = _Text(config, name="text")
-    self.heads = {name: _Head(getattr(config, name), name=name) for name in HEADS}
+    self.text = Text(config.vocabulary, config.word_dim, config.sentence_dim, name="text")
+    self.heads = {name: Head(getattr(config, name), name=name) for name in HEADS}
     if config.graph == "shared":
       same = {"video_to_audio": "video_to_text", "audio_to_text": "audio_to_video"}
       same |= {"text_to_audio": "text_to_video"}
@@ -151,7 +151,7 @@ class _Activation(hk.Module):
     return jax.nn.relu(batch_norm(x, mode, name="norm_0") if self.norm else x)
 
 
-class _Head(hk.Module):
+class Head(hk.Module):
   """Linear map or MLP into a common space."""
 
   def __init__(self, config: HeadConfig, *, name: str):
@@ -171,19 +171,18 @@ class _Head(hk.Module):
     return batch_norm(x, mode, name=f"norm_{norms}") if c.norm_last else x
 
 
-class _Text(hk.Module):
+class Text(hk.Module):
   """Frozen word vectors, a linear map with ReLU, and the maximum over words."""
 
-  def __init__(self, config: Config, *, name: str):
+  def __init__(self, vocabulary: int, word_dim: int, sentence_dim: int, *, name: str):
     super().__init__(name=name)
-    self.config = config
+    self.shape, self.sentence_dim = (vocabulary, word_dim), sentence_dim
 
   def __call__(self, words: Int[Array, "N W"]) -> Float[Array, "N S"]:
     """Returns sentence features; a word's number must be below the vocabulary's size."""
-    shape = (self.config.vocabulary, self.config.word_dim)
     init = hk.initializers.TruncatedNormal(1.0)
-    vectors = jax.lax.stop_gradient(hk.get_parameter("embeddings", shape, jnp.float32, init))
-    x = Linear(self.config.sentence_dim, w_init=haiku_normal(), name="conv")(vectors[words])
+    vectors = jax.lax.stop_gradient(hk.get_parameter("embeddings", self.shape, jnp.float32, init))
+    x = Linear(self.sentence_dim, w_init=haiku_normal(), name="conv")(vectors[words])
     return jnp.max(jax.nn.relu(x), axis=1)
 
 

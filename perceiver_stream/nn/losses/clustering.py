@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from perceiver_stream.nn.losses.contrastive import cross_entropy
+from perceiver_stream.nn.losses.contrastive import Valid, cross_entropy, known_rows, mean_rows
 
 
 class Clusters(NamedTuple):
@@ -149,9 +149,12 @@ def relabelling_steps(total: float, num: int) -> Float[np.ndarray, " num"]:
   return total * np.linspace(0, 1, num) ** 1.5
 
 
-def head_loss(logits: Float[Array, "M B K"], labels: Int[Array, "B M"]) -> Float[Array, ""]:
+def head_loss(
+  logits: Float[Array, "M B K"], labels: Int[Array, "B M"], valid: Valid = None
+) -> Float[Array, ""]:
   """Returns the mean cross-entropy over M heads, each with labels of its own."""
-  return jnp.mean(cross_entropy(logits, labels.T))
+  each = known_rows(jnp.swapaxes(logits, 0, 1), valid)
+  return mean_rows(jnp.mean(cross_entropy(each, labels), axis=1), valid=valid)
 
 
 def cross_modal_loss(
@@ -159,7 +162,10 @@ def cross_modal_loss(
   audio_logits: Float[Array, "M B K"],
   video_labels: Int[Array, "B M"],
   audio_labels: Int[Array, "B M"],
+  valid: Valid = None,
 ) -> Float[Array, ""]:
   """Returns the mean of both modalities' losses; the labels of each are the other's in XDC, and
   the same in SeLaVi."""
-  return 0.5 * (head_loss(video_logits, audio_labels) + head_loss(audio_logits, video_labels))
+  return 0.5 * (
+    head_loss(video_logits, audio_labels, valid) + head_loss(audio_logits, video_labels, valid)
+  )

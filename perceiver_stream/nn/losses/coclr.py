@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from perceiver_stream.nn.losses.contrastive import unit_length
+from perceiver_stream.nn.losses.contrastive import Valid, known_rows, mean_rows, unit_length
 
 NO_VIDEO = -1  # in places of the queue that were never filled
 
@@ -43,8 +43,9 @@ def enqueue(
   keys: Float[Array, "B D"],
   others: Float[Array, "B D"],
   videos: Int[Array, " B"],
+  valid: Valid = None,
 ) -> Memory:
-  """Returns the memory with the oldest rows replaced; no gradient reaches it.
+  """Returns the memory with the oldest rows replaced, by valid ones only; no gradient reaches it.
 
   Raises:
     ValueError: The size of the memory is no multiple of the batch.
@@ -53,17 +54,30 @@ def enqueue(
   if size % batch:
     raise ValueError(f"coclr.enqueue: {size} places are no multiple of the batch, {batch}.")
 
+  valid = jnp.ones(batch, bool) if valid is None else valid
+  places, count = ring_places(memory.place, size, valid)
+
   def put(ring: Array, new: Array) -> Array:
-    new = jax.lax.stop_gradient(new).astype(ring.dtype)
-    return jax.lax.dynamic_update_slice_in_dim(ring, new, memory.place, axis=0)
+    return ring.at[places].set(jax.lax.stop_gradient(new).astype(ring.dtype), mode="drop")
 
   return Memory(
     put(memory.keys, keys),
     put(memory.others, others),
     put(memory.videos, videos),
-    (memory.place + batch) % size,
-    jnp.minimum(memory.filled + batch, size),
+    (memory.place + count) % size,
+    jnp.minimum(memory.filled + count, size),
   )
+
+
+def ring_places(
+  place: Int[Array, ""], size: int, valid: Bool[Array, " B"]
+) -> tuple[Int[Array, " B"], Int[Array, ""]]:
+  """Returns the rows of a ring for a batch, from `place` on, and how many are used.
+
+  Rows that are not valid have the index `size`, out of range, which scatters drop.
+  """
+  rank = jnp.cumsum(valid.astype(jnp.int32)) - 1
+  return jnp.where(valid, (place + rank) % size, size), jnp.sum(valid.astype(jnp.int32))
 
 
 def positives(
@@ -100,10 +114,15 @@ def without_self(mask: Bool[Array, "B K"]) -> Bool[Array, "B K"]:
   return mask.at[:, 0].set(mask[:, 0] & alone)
 
 
-def mined_loss(logits: Float[Array, "B K"], mask: Bool[Array, "B K"]) -> Float[Array, ""]:
+def mined_loss(
+  logits: Float[Array, "B K"], mask: Bool[Array, "B K"], valid: Valid = None
+) -> Float[Array, ""]:
   """Returns the mean of -log of the probability of all positives together."""
+  logits = known_rows(logits, valid)
+  mask = mask if valid is None else mask | ~valid[:, None]
   chosen = jnp.where(mask, logits, -jnp.inf)
-  return jnp.mean(jax.nn.logsumexp(logits, axis=1) - jax.nn.logsumexp(chosen, axis=1))
+  loss = jax.nn.logsumexp(logits, axis=1) - jax.nn.logsumexp(chosen, axis=1)
+  return mean_rows(loss, valid=valid)
 
 
 def momentum_update(slow: PyTree, fast: PyTree, momentum: float | Array) -> PyTree:

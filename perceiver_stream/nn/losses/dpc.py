@@ -8,28 +8,38 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from perceiver_stream.nn.losses.contrastive import cross_entropy
+from perceiver_stream.nn.losses.contrastive import (
+  Valid,
+  cross_entropy,
+  known_columns,
+  known_rows,
+  mean_rows,
+)
 
 # Kinds of pairs, as numbered by the released code.
 POSITIVE, EASY, TEMPORAL, SPATIAL = 1, 0, -1, -3
 
 
 def dpc_scores(
-  predicted: Float[Array, "B P S D"], target: Float[Array, "B P S D"]
+  predicted: Float[Array, "B P S D"], target: Float[Array, "B P S D"], valid: Valid = None
 ) -> Float[Array, "B P S B P S"]:
   """Returns the products of all predictions with all targets.
 
   Args:
     predicted: Features of P future steps at S places.
     target: Features of the same steps, before their ReLU. Gradients reach them.
+    valid: See the package; pass it to `dpc_loss` too.
   """
+  predicted, target = known_rows(predicted, valid), known_rows(target, valid)
   return jnp.einsum("bpsd,ctud->bpsctu", predicted, target)
 
 
-def dpc_loss(scores: Float[Array, "B P S B P S"]) -> Float[Array, ""]:
+def dpc_loss(scores: Float[Array, "B P S B P S"], valid: Valid = None) -> Float[Array, ""]:
   """Returns the mean cross-entropy of each prediction's own target among all targets."""
-  num = scores.shape[0] * scores.shape[1] * scores.shape[2]
-  return jnp.mean(cross_entropy(scores.reshape(num, num), jnp.arange(num)))
+  num, places = scores[..., 0, 0, 0].size, scores.shape[1] * scores.shape[2]
+  each = None if valid is None else jnp.repeat(valid, places)
+  logits = known_columns(scores.reshape(num, num), each)
+  return mean_rows(cross_entropy(logits, jnp.arange(num)), valid=each)
 
 
 def pair_kinds(batch: int, steps: int, places: int) -> Int[np.ndarray, "B P S B P S"]:

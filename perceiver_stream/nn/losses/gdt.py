@@ -14,7 +14,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from perceiver_stream.nn.losses.contrastive import cross_entropy
+from perceiver_stream.nn.losses.contrastive import (
+  Valid,
+  cross_entropy,
+  known_columns,
+  known_rows,
+  mean_rows,
+)
 
 NORMAL, SHIFTED, REVERSED, BOTH = "normal", "shifted", "reversed", "shifted_reversed"
 BASE, VARIANT, INVARIANT = "base", "variant", "invariant"
@@ -103,6 +109,7 @@ def gdt_loss(
   others: Mapping[str, Pair] | None = None,
   temperature: float = 0.07,
   as_released: bool = False,
+  valid: Valid = None,
 ) -> Float[Array, ""]:
   """Returns the mean of the losses of a hypothesis' comparisons.
 
@@ -115,7 +122,9 @@ def gdt_loss(
     others: Features of clips on other devices, further negatives; see `of_other_replicas`.
     temperature: Divides the products.
     as_released: See `negatives`.
+    valid: See the package; rows of `others` all count.
   """
+  features = {name: Pair(*(known_rows(x, valid) for x in pair)) for name, pair in features.items()}
   compared = comparisons(hypothesis)
   losses = []
   for comparison, names in zip(compared, negatives(compared, as_released=as_released), strict=True):
@@ -127,7 +136,7 @@ def gdt_loss(
       jnp.mean(
         jnp.stack(
           [
-            _loss(features, comparison.kind, query, other, extra, temperature)
+            _loss(features, comparison.kind, query, other, extra, temperature, valid)
             for query, other in directions
           ]
         )
@@ -154,18 +163,21 @@ def _loss(
   other: str | None,
   extra: Pair | None,
   temperature: float,
+  valid: Valid,
 ) -> Float[Array, ""]:
   """Returns the mean loss of video against audio and audio against video."""
   own = features[query]
   keys = features[other] if kind == INVARIANT and other else own
   total = jnp.float32(0.0)
   for i in range(2):
-    columns = [keys[1 - i]]
-    columns += [extra[1 - i]] if extra is not None else []
-    columns += [features[other][1 - i]] if kind == VARIANT and other else []
-    contrast = jax.lax.stop_gradient(jnp.concatenate(columns))
-    logits = own[i] @ contrast.T / temperature
-    total = total + jnp.mean(cross_entropy(logits, jnp.arange(own[i].shape[0])))
+    columns, counted = [keys[1 - i]], [valid]
+    if extra is not None:
+      columns, counted = [*columns, extra[1 - i]], [*counted, None]
+    if kind == VARIANT and other:
+      columns, counted = [*columns, features[other][1 - i]], [*counted, valid]
+    product = lambda x, v: known_columns(own[i] @ jax.lax.stop_gradient(x).T / temperature, v)  # noqa: E731, B023
+    logits = jnp.concatenate([product(x, v) for x, v in zip(columns, counted, strict=True)], axis=1)
+    total = total + mean_rows(cross_entropy(logits, jnp.arange(own[i].shape[0])), valid=valid)
   return total / 2
 
 

@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from perceiver_stream.nn.losses.contrastive import unit_length
+from perceiver_stream.nn.losses.contrastive import (
+  Valid,
+  known_columns,
+  known_rows,
+  mean_rows,
+  unit_length,
+)
 
 _RELEASED_DIAGONAL = -99.0
 _MASKED = -1e9
@@ -29,6 +35,7 @@ def localisation_logits(
   softness: float = 0.03,
   temperature: float = 0.07,
   as_released: bool = False,
+  valid: Valid = None,
 ) -> Float[Array, "B K"]:
   """Returns logits `[B, B + 2]`: own region, the regions of all sounds, own background.
 
@@ -44,7 +51,9 @@ def localisation_logits(
     temperature: Divides the means.
     as_released: If True, the own sound among "all sounds" is multiplied by -99, as in the released
       code, which is harmless while it is positive; otherwise it is masked. Default False.
+    valid: See the package; pass it to `localisation_loss` too.
   """
+  images, sounds = known_rows(images, valid), known_rows(sounds, valid)
   maps = heat_maps(images, sounds)
   regions = _weighted(maps, (maps - positive) / softness)
   own = jnp.diagonal(regions)[:, None]
@@ -53,12 +62,13 @@ def localisation_logits(
   background = _weighted(own_map, (threshold - own_map) / softness)[:, None]
   diagonal = jnp.eye(maps.shape[0], dtype=bool)
   others = jnp.where(diagonal, regions * _RELEASED_DIAGONAL if as_released else _MASKED, regions)
+  others = known_columns(others, valid)
   return jnp.concatenate([own, others, background], axis=1) / temperature
 
 
-def localisation_loss(logits: Float[Array, "B K"]) -> Float[Array, ""]:
+def localisation_loss(logits: Float[Array, "B K"], valid: Valid = None) -> Float[Array, ""]:
   """Returns the mean cross-entropy of the own region, column 0."""
-  return jnp.mean(jax.nn.logsumexp(logits, axis=1) - logits[:, 0])
+  return mean_rows(jax.nn.logsumexp(logits, axis=1) - logits[:, 0], valid=valid)
 
 
 def _weighted(maps: Float[Array, "*B h w"], logits: Float[Array, "*B h w"]) -> Float[Array, "*B"]:

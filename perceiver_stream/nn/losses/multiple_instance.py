@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from perceiver_stream.nn.losses.contrastive import all_rows, own_rows
+from perceiver_stream.nn.losses.contrastive import all_rows, known_rows, own_rows
 
 Valid = Bool[Array, " B"] | Num[Array, " B"] | None
 _MASKED = -1e30
@@ -22,6 +22,7 @@ def asymmetric_nce(
   valid: Valid = None,
   count_twice: bool = True,
   axis_name: str | None = None,
+  rows: Bool[Array, " B"] | None = None,
 ) -> Float[Array, ""]:
   """Returns NCE with one denominator: all candidates of the clip and all clips of its candidates.
 
@@ -36,13 +37,21 @@ def asymmetric_nce(
     count_twice: If True, as all released codes (MIL-NCE, VATT's AsymmetricNCE), the positives stand
       in the row and in the columns, so that the loss is at least log 2. If False, only in the row.
     axis_name: See the package.
+    rows: False for samples that are no negatives either, the package's `valid`.
 
   Source: Miech et al. 2020, 1912.06430; Akbari et al. 2021, 2104.11178, `objectives.py`.
   """
+  if rows is not None:
+    clips, valid = (
+      known_rows(clips, rows),
+      rows if valid is None else rows & (jnp.asarray(valid, jnp.float32) > 0),
+    )
   row, column, own, weight = _scores(clips, candidates, temperature, valid, axis_name)
   if not count_twice:
     mine = jax.nn.one_hot(own_rows(clips.shape[0], axis_name), column.shape[1], dtype=bool)
     column = jnp.where(mine[:, :, None], _MASKED, column)
+  if rows is not None:
+    column = jnp.where(all_rows(rows, axis_name)[None, :, None], column, _MASKED)
   both = jnp.concatenate([_flat(row), _flat(column)], axis=1)
   loss = jax.nn.logsumexp(both, axis=1) - jax.nn.logsumexp(own, axis=1)
   return _weighted_mean(loss, weight, axis_name)
@@ -70,13 +79,17 @@ def symmetric_nce(
 
 
 def mil_nce(
-  clips: Float[Array, "B D"], candidates: Float[Array, "B C D"], *, axis_name: str | None = None
+  clips: Float[Array, "B D"],
+  candidates: Float[Array, "B C D"],
+  *,
+  axis_name: str | None = None,
+  rows: Bool[Array, " B"] | None = None,
 ) -> Float[Array, ""]:
   """Returns MIL-NCE: `asymmetric_nce` of raw products, without temperature.
 
   Source: Miech et al. 2020, 1912.06430; MIL-NCE_HowTo100M, `loss.py`.
   """
-  return asymmetric_nce(clips, candidates, temperature=1.0, axis_name=axis_name)
+  return asymmetric_nce(clips, candidates, temperature=1.0, axis_name=axis_name, rows=rows)
 
 
 def mmv_loss(

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
+from perceiver_stream.nn.losses.contrastive import Valid, known_rows, mean_rows
+
 Label = Bool[Array, " B"] | Num[Array, " B"]
 
 
@@ -17,25 +19,29 @@ def margin_loss(
   in_sync: Label,
   *,
   margin: float = 0.99,
+  valid: Valid = None,
 ) -> Float[Array, ""]:
   """Returns the mean of d² for pairs in sync and of max(margin - d, 0)² for others, AVTS.
 
   d is the Euclidean distance of the features as given. Negatives are first sounds of other videos,
   later a quarter of them of the same video at least half a second apart.
   """
+  video, audio = known_rows(video, valid), known_rows(audio, valid)
   squared = jnp.sum(jnp.square(video - audio), axis=-1)
   apart = squared > 0  # the root has no finite gradient at zero
   distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
   label = jnp.asarray(in_sync, squared.dtype)
   push = jnp.square(jnp.maximum(margin - distance, 0.0))
-  return jnp.mean(label * squared + (1 - label) * push)
+  return mean_rows(label * squared + (1 - label) * push, valid=valid)
 
 
-def correspondence_loss(logits: Float[Array, "B 2"], together: Label) -> Float[Array, ""]:
+def correspondence_loss(
+  logits: Float[Array, "B 2"], together: Label, valid: Valid = None
+) -> Float[Array, ""]:
   """Returns the mean cross-entropy of two logits per pair, (apart, together), L3."""
-  chosen = jax.nn.log_softmax(logits, axis=-1)
+  chosen = jax.nn.log_softmax(known_rows(logits, valid), axis=-1)
   label = jnp.asarray(together, logits.dtype)
-  return -jnp.mean(label * chosen[:, 1] + (1 - label) * chosen[:, 0])
+  return -mean_rows(label * chosen[:, 1] + (1 - label) * chosen[:, 0], valid=valid)
 
 
 def offset_accuracy(scores: Float[Array, "B K"], offsets: Num[Array, " B"]) -> Float[Array, ""]:

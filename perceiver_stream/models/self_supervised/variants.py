@@ -1,0 +1,66 @@
+"""Named sizes of the towers, and the record for the training loop."""
+
+from typing import Any, NoReturn
+
+from perceiver_stream.models.base import Model
+from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.self_supervised.config import Config
+from perceiver_stream.models.tsm_resnet import Config as TowerConfig
+
+
+def _small(channels: tuple[int, ...], strides: tuple[int, ...], dim: int) -> Config:
+  sizes = {
+    "stem_channels": channels[0],
+    "stage_channels": channels,
+    "stage_blocks": (1,) * len(channels),
+    "stage_strides": strides,
+  }
+  return Config(
+    video=TowerConfig(**sizes, shift_share=0.25),
+    audio=TowerConfig(**sizes, shift_share=0.0),
+    hidden_dim=2 * dim,
+    dim=dim,
+    vocabulary=64,
+    word_dim=16,
+    sentence_dim=2 * dim,
+  )
+
+
+def nano() -> Config:
+  """Returns the sizes for tests."""
+  return _small((8,), (1,), 8)
+
+
+def tiny() -> Config:
+  """Returns the sizes for a CPU: two blocks."""
+  return _small((16, 32), (1, 2), 32)
+
+
+def as_listed(config: Config) -> Model:
+  """Returns the model as objectives receive it: its config; the towers are no stream model."""
+  config.validate()
+
+  def refuse(*_: Any, **__: Any) -> NoReturn:
+    raise ValueError(
+      "self_supervised: towers of whole clips do not run tick by tick. Train them by their objective, "
+      "and take features from its clip_features."
+    )
+
+  functions = dict.fromkeys(Model._fields, refuse) | {"modalities": {}, "displacements": ()}
+  return Model(**functions | {"config": config})  # type: ignore[arg-type]
+
+
+FAMILY = Family(
+  name="self_supervised",
+  config=Config,
+  build=as_listed,
+  fit=lambda config, specs: config,
+  variants={"nano": nano, "tiny": tiny, "resnet50": Config},
+  card=Card(
+    summary="Towers of video, sound and text that learn without labels, by any method of a list.",
+    paper="SimCLR, MoCo, CLIP, L3, AVTS, and others: each file in methods/ names its source",
+    inputs="pixels; audio and captions for methods across modalities",
+    limits="Towers of whole clips: not causal, and no stream model.",
+  ),
+  objective="perceiver_stream.models.self_supervised.objective.SelfSupervised",
+)
