@@ -62,7 +62,7 @@ class Config(views.Config):
 
 
 class State(NamedTuple):
-  """What is carried from window to window.
+  """The state from window to window.
 
   Attributes:
     norms: Statistics of the batch norms of the network.
