@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int
 from perceiver_stream.models.mmv import HeadConfig
 from perceiver_stream.models.mmv.network import Head, Text
 from perceiver_stream.models.self_supervised.config import Config
-from perceiver_stream.models.towers import TowerOutput
+from perceiver_stream.models.towers import Tower, TowerOutput
 from perceiver_stream.models.tsm_resnet import ResNetV2
 from perceiver_stream.nn.debiased_batch_norm import NormMode
 from perceiver_stream.nn.layers import Linear, haiku_normal
@@ -65,11 +65,11 @@ class Towers:
     return self._linear[name](x)
 
   @cached_property
-  def _video(self) -> ResNetV2:
+  def _video(self) -> Tower:
     return ResNetV2(self.config.video, name="video")
 
   @cached_property
-  def _audio(self) -> ResNetV2:
+  def _audio(self) -> Tower:
     return ResNetV2(self.config.audio, name="audio")
 
   @cached_property
