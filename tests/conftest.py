@@ -6,6 +6,7 @@ import importlib.metadata
 import itertools
 import os
 import pathlib
+import warnings
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Two devices, for the mesh. Tests run each program once or twice: compile fast, not well.
@@ -18,27 +19,25 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones exit 
   os.environ["XLA_FLAGS"] += (
     " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
   )
-# Modules, workers and the scripts under test share what they compile, and so does the next run.
-os.environ.setdefault(
-  "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache/jax")
-)
+from collections.abc import Iterator
+
+from perceiver_stream.utils import compile_cache
+
+# Modules, workers, scripts under test and later runs, of any checkout, share what they compile.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compile_cache.user_folder("tests")))
 # Without JAX's own bound: a killed process can leave an entry after which it stores nothing more.
 os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", "-1")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-
-from collections.abc import Iterator
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
 import pytest
 from quick_init import start_quickly
 from shared_models import share_models
 
-from perceiver_stream.utils import compile_cache
-
+PROGRAMS = pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
 if "PYTEST_XDIST_WORKER" not in os.environ:
-  programs = pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
-  programs.mkdir(parents=True, exist_ok=True)
-  compile_cache.prune(programs, 2**31)
+  PROGRAMS.mkdir(parents=True, exist_ok=True)
+  compile_cache.prune(PROGRAMS, 2**31)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -77,6 +76,11 @@ def pytest_collection_finish() -> None:
 def _shared_models() -> None:
   share_models()
   start_quickly()
+
+
+def pytest_warning_recorded(warning_message: warnings.WarningMessage) -> None:
+  """Deletes a kept program that a killed run has damaged."""
+  compile_cache.repair(str(warning_message.message), PROGRAMS)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -26,15 +26,22 @@ _SLOW_S = 3.0  # of compilation, after which a message is printed
 
 
 def folder() -> pathlib.Path | None:
-  """Returns the folder of compiled programs; None if there is none or JAX's own variable sets it.
-
-  Programs are compiled for one kind of processor, so each kind has its own folder.
-  """
+  """Returns the folder of compiled programs; None if there is none or JAX's own variable sets it."""
   chosen = os.environ.get(VARIABLE, "")
   if chosen == "off" or "JAX_COMPILATION_CACHE_DIR" in os.environ:
     return None
+  return user_folder("programs", chosen)
+
+
+def user_folder(purpose: str, chosen: str = "") -> pathlib.Path:
+  """Returns a folder for programs of this kind of processor, which run on no other.
+
+  Args:
+    purpose: Name of the folder inside the user's cache folder of this package.
+    chosen: Another folder instead of that; "" is none.
+  """
   caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-  root = user_path(chosen or os.path.join(caches, "perceiver_stream", "programs"))
+  root = user_path(chosen or os.path.join(caches, "perceiver_stream", purpose))
   return root / hashlib.sha256(_processor().encode()).hexdigest()[:12]
 
 
@@ -64,18 +71,20 @@ def enable() -> None:
   jax.config.update("jax_compilation_cache_max_size", -1)
 
 
-def repair(warning: str) -> str:
+def repair(warning: str, kept: pathlib.Path | None = None) -> str:
   """Deletes a cached program that JAX reports as unreadable; returns a message for the user.
 
   JAX compiles it again, but does not overwrite the damaged file.
 
   Args:
     warning: Text of any warning; "" is returned for others.
+    kept: Folder of compiled programs; None is that of `enable`.
   """
   found = re.match(f"{UNREADABLE}[^']*'([^']+)'", warning)
-  if not found or _NOTICE.kept is None:
+  kept = kept or _NOTICE.kept
+  if not found or kept is None:
     return ""
-  for path in _NOTICE.kept.glob(f"{glob.escape(found[1])}-*"):
+  for path in kept.glob(f"{glob.escape(found[1])}-*"):
     path.unlink(missing_ok=True)
   return f"The kept program {found[1]} was damaged; it is compiled again."
 
