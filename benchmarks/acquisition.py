@@ -123,7 +123,7 @@ class Trainer:
     config = a2mt_objective(task.model.num_ticks, prices, updates)
     self.task, self.updates = task, updates
     self.objective: Any = objectives.make(zoo.build(task.model), config)
-    rate = optax.warmup_cosine_decay_schedule(0.0, 6e-3, 30, max(updates, 31), 6e-4)
+    rate = optax.warmup_cosine_decay_schedule(0.0, 6e-3, 50, max(updates, 51), 6e-4)
     self.optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.99))
     self._update = jax.jit(self._step)
 
@@ -161,8 +161,11 @@ class Trainer:
 
 
 def a2mt_objective(ticks: int, prices: dict[str, tuple[float, ...]], updates: int) -> Any:
-  """Returns the objective's config: 35 % of the updates are pretraining by masking."""
-  return objective.Config(window=ticks, prices=prices, masking_windows=35 * updates // 100)
+  """Returns the objective's config: pretraining by masking, then rising prices, as `configs.active`."""
+  masking, rising = 35 * updates // 100, updates // 7
+  return objective.Config(
+    window=ticks, prices=prices, masking_windows=masking, rising_windows=rising
+  )
 
 
 Found = dict[tuple[float, str], list[acquisition.Outcome]]

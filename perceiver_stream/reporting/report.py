@@ -10,10 +10,10 @@ import platform
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from perceiver_stream.reporting import camera_path, curves, images
+from perceiver_stream.reporting import camera_path, curves, images, purchases
 from perceiver_stream.reporting.filmstrips import strip_html
 from perceiver_stream.reporting.page import PAGE
-from perceiver_stream.reporting.run_files import REPORT
+from perceiver_stream.reporting.run_files import REPORT, Strip, read_strip
 from perceiver_stream.reporting.runs import Run, Series, read_run, summarise_run
 from perceiver_stream.reporting.runs import summarise as summarise
 from perceiver_stream.utils import atomic
@@ -49,6 +49,7 @@ def report_html(run: Run) -> str:
   sections = [
     _section("Last quarter of the run", lambda: _headline(series, summary)),
     _section("Learning curves", lambda: _curves(run, series)),
+    _section("Purchases", lambda: _purchases(run)),
     _section("Film strips", lambda: _strips(run)),
     _section("Camera path", lambda: _camera_path(run)),
     _section("Config", lambda: _config(run.config) + _changes(run.changes())),
@@ -165,26 +166,48 @@ def _curves(run: Run, series: Iterable[Series]) -> str:
   )
 
 
-def _strips(run: Run) -> str:
-  """Returns the newest strip unfolded, and earlier ones folded."""
-  if not run.strips:
+def _purchases(run: Run) -> str:
+  """Returns what the agent of the run bought when; "" if it has no agent."""
+  if not run.strips or not _bought(run.strips[-1]):
     return ""
-  last = len(run.strips) - 1
-  chosen = sorted({last - i * last // (NUM_STRIPS - 1) for i in range(NUM_STRIPS)}, reverse=True)
+  return (
+    "<p class=note>One line for each modality of an episode, one cell for each tick: coloured where it was "
+    "acquired. Prices are of one tick, in nats. During pretraining by masking modalities are acquired "
+    f"at random and cost nothing.</p>{_folded(run, _bought)}"
+  )
+
+
+def _bought(strip: Strip) -> str:
+  """Returns the purchases of a strip; "" if it has none or is damaged."""
+  try:
+    return purchases.of_strip(read_strip(strip.paths))
+  except ValueError:
+    return ""
+
+
+def _strips(run: Run) -> str:
+  """Returns the strips of predictions; "" if the run has none, or those of an agent."""
+  if not run.strips or _purchases(run):
+    return ""
   known = run.modalities()
   legend = images.data_uri(images.png_bytes(images.flow_legend()))
-  parts = [
+  return (
     f'<p class=note><img class=legend alt="flow colours" src="{legend}">Decoded flow: the colour '
     "is the direction of motion since the last input frame, white is no motion. Errors: black is none, light "
     "the named mean difference of values in [0, 1]. Below each image its score, and that of "
     "the baseline in brackets.</p>"
-  ]
-  for index in chosen:
-    strip = run.strips[index]
-    is_open = " open" if index == last else ""
+  ) + _folded(run, lambda strip: strip_html(strip.paths, known))
+
+
+def _folded(run: Run, show: Callable[[Strip], str]) -> str:
+  """Returns the newest strip unfolded, and earlier ones folded."""
+  last = len(run.strips) - 1
+  chosen = sorted({last - i * last // (NUM_STRIPS - 1) for i in range(NUM_STRIPS)}, reverse=True)
+  parts = []
+  for strip in (run.strips[index] for index in chosen):
+    is_open = " open" if strip is run.strips[last] else ""
     parts.append(
-      f"<details{is_open}><summary>Update {strip.number}</summary>"
-      f"{strip_html(strip.paths, known)}</details>"
+      f"<details{is_open}><summary>Update {strip.number}</summary>{show(strip)}</details>"
     )
   return "".join(parts)
 

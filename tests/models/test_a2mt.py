@@ -152,9 +152,36 @@ def test_masking_trains_the_prediction_only_and_its_windows_are_counted():
   assert (score.model > 0).all()
 
 
+def test_prices_rise_after_masking_and_the_report_gets_each_episode():
+  config = training.load_config("active:nano")
+  config.objective.masking_windows, config.objective.rising_windows = 1, 3
+  config.objective.prices = {"clock": (0.5,), "pixels": (2.0,)}
+  found = objectives.make(zoo.build(config.model), config.objective)
+  window = next(iter(streams.windows(streams.open_rows(config.stream, 3), TICKS, 0)))
+  params = found.init_params(jax.random.key(0), {n: x[0] for n, x in window.items()})
+  loss = jax.jit(found.loss)
+  prices, after = [], []
+  for number in (0, 1, 2, 3, 4, 40):
+    aux = loss(params, jnp.int32(number), window, jax.random.key(1))[1]
+    prices.append(float(aux.predictions["price_pixels@0"][0, 0, 0]))
+    after.append(int(aux.next_state))
+  np.testing.assert_allclose(prices, [0, 0.5, 1, 1.5, 2, 2])
+  assert after == [1, 2, 3, 4, 5, 41]
+  shown = {name: np.asarray(x) for name, x in aux.predictions.items()}
+  labels = np.asarray(window["label"])[-1]
+  for row in range(3):  # its own episode first, then those of the rows after it
+    np.testing.assert_array_equal(shown["episode_label@0"][0, row], np.roll(labels, -row))
+  assert all(x.shape == (TICKS, 3, 3) for x in shown.values())
+  bought = shown["bought_clock@0"][:, 0] * 0.5 + shown["bought_pixels@0"][:, 0] * 2.0
+  assert not np.any(bought[0]) and np.any(bought)
+  cost = aux.scores["cost@0"].model[0]  # what was paid, and -log p
+  assert np.all(cost > np.sum(bought, axis=0) - 1e-5)
+
+
 @pytest.mark.parametrize(
   "fields, text",
   [
+    ({"rising_windows": -1}, "rising_windows=-1 0 or more"),
     ({"prices": {"clock": ()}}, "prices of 'clock' are"),
     ({"return_decay": 1.5}, "return_decay=1.5 must be 0 to 1"),
     ({"window": 0}, "window=0 ticks"),

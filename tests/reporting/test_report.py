@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from perceiver_stream import modalities
-from perceiver_stream.reporting import curves, filmstrips, report, runs
+from perceiver_stream.reporting import curves, filmstrips, purchases, report, run_files, runs
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +153,27 @@ def np_to_jax(x):
   import jax.numpy as jnp
 
   return jnp.asarray(x)
+
+
+def test_the_report_of_an_agent_shows_its_purchases_by_price(tmp_path):
+  run = fake_runs.make(tmp_path / "run", num_windows=4, num_strips=1)
+  for path in (run / "strips").iterdir():
+    path.unlink()
+  ticks = 4
+  episodes = {
+    "bought_clock@0": np.eye(ticks, dtype=bool)[:, :2],
+    "price_clock@0": np.tile([0.5, 0.25], (ticks, 1)),
+    "episode_label@0": np.tile([3, 7], (ticks, 1)),
+    "episode_guess@0": np.tile([3, 6], (ticks, 1)),
+  }
+  run_files.write_strip_window(run_files.strip_path(run, 4, 4), episodes)
+  text = report.write_report(run).read_text()
+  assert "<h2>Purchases</h2>" in text and "Film strips" not in text
+  assert text.index("<td>0.25</td>") < text.index("<td>0.5</td>")
+  assert text.count(purchases.COLOURS[0] + ";text") == 2
+  assert "<td class='good'>3</td>" in text and "<td class='bad'>6</td>" in text
+  episodes.pop("episode_guess@0")  # of a file that is not ours
+  assert purchases.of_strip(episodes) == ""
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"not an archive"])

@@ -8,6 +8,7 @@ The label of an episode is that of its last tick. Rows that start another record
 first tick do not count.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import jax
@@ -20,6 +21,7 @@ from perceiver_stream.models.a2mt.config import Config as AgentConfig
 from perceiver_stream.models.a2mt.network import Heads, Rollout, build, sampled
 from perceiver_stream.models.base import Model
 from perceiver_stream.nn.losses.contrastive import cross_entropy
+from perceiver_stream.reporting.purchases import BOUGHT, GUESSES, LABELS, PRICE
 from perceiver_stream.reporting.score_keys import ScoreKey
 from perceiver_stream.streams.acquisition import LABEL
 from perceiver_stream.training.objectives.base import (
@@ -33,6 +35,8 @@ from perceiver_stream.training.objectives.base import (
 )
 from perceiver_stream.types import Observation
 
+SHOWN = 8  # episodes of a strip
+
 
 @dataclass(kw_only=True)
 class Config:
@@ -42,6 +46,8 @@ class Config:
     window: Ticks of an episode.
     prices: Prices of a tick of each modality, nats; each row draws one of its list.
     masking_windows: Windows of pretraining by masking.
+    rising_windows: Windows after those in which prices rise from 0 to the listed ones. With full prices
+      at once, a policy that is still random pays so much that it soon buys nothing, and stays there.
     entropy_weight: Of the policy's entropy.
     value_weight: Of the value's loss.
     return_decay: λ of the returns.
@@ -50,6 +56,7 @@ class Config:
   window: int = 16
   prices: dict[str, tuple[float, ...]] = field(default_factory=dict)
   masking_windows: int = 245
+  rising_windows: int = 100
   entropy_weight: float = 0.01
   value_weight: float = 0.5
   return_decay: float = 0.95
@@ -60,10 +67,10 @@ class Config:
     for name, prices in self.prices.items():
       if not prices or not all(0 <= price < np.inf for price in prices):
         raise ValueError(f"a2mt: prices of '{name}' are {prices}; list one or more of 0 or more.")
-    if not 0 <= self.return_decay <= 1 or self.masking_windows < 0:
+    if not 0 <= self.return_decay <= 1 or min(self.masking_windows, self.rising_windows) < 0:
       raise ValueError(
-        f"a2mt: return_decay={self.return_decay} must be 0 to 1, and masking_windows="
-        f"{self.masking_windows} 0 or more."
+        f"a2mt: return_decay={self.return_decay} must be 0 to 1, masking_windows="
+        f"{self.masking_windows} and rising_windows={self.rising_windows} 0 or more."
       )
 
 
@@ -116,7 +123,8 @@ class PaidAcquisition(Objective):
     counted, label = whole_rows(window, (LABEL,)), jnp.asarray(window[LABEL])[-1]
     valid = jnp.stack([flag(window, n) for n in self.agent.names], axis=-1)
     masked = state < c.masking_windows
-    prices = self._draw_prices(price_key, label.shape[0])
+    risen = (state - c.masking_windows + 1) / (c.rising_windows + 1)
+    prices = jnp.clip(risen, 0.0, 1.0) * self._draw_prices(price_key, label.shape[0])
     rates = jax.random.uniform(mask_key, label.shape)
 
     def choose(tick: Array, key: Array, heads: Heads) -> Array:
@@ -127,10 +135,11 @@ class PaidAcquisition(Objective):
     done = self.agent.rollout(params, seen, valid, prices, choose, act_key)
     error = label_errors(done, label)
     rewards, acting = rewards_of(done, prices, error), counted & ~masked
+    shown = shown_episodes(done, self.agent.names, prices, label)
     parts = self._actor_critic(done, rewards, acting)
     loss = mean_where(error, counted) + parts.policy + c.value_weight * parts.value
     loss -= c.entropy_weight * parts.entropy
-    return loss, self._aux(state + 1, rewards, acting)
+    return loss, self._aux(state + 1, rewards, acting, shown)
 
   def _actor_critic(
     self, done: Rollout, rewards: Float[Array, "T B"], rows: Bool[Array, " B"]
@@ -145,12 +154,34 @@ class PaidAcquisition(Objective):
     return jnp.stack(drawn, axis=1)
 
   def _aux(
-    self, after: Int[Array, ""], rewards: Float[Array, "T B"], acting: Bool[Array, " B"]
+    self,
+    after: Int[Array, ""],
+    rewards: Float[Array, "T B"],
+    acting: Bool[Array, " B"],
+    shown: dict[str, Array],
   ) -> Aux:
     cost = -jnp.sum(rewards, axis=0)[None]
     nothing = {"equal_scores": jnp.full(cost.shape, np.log(self.model.config.num_classes))}
     scores = {str(ScoreKey("cost", 0)): Score(cost, nothing, acting[None])}
-    return Aux(*jax.lax.stop_gradient((after, scores, {})))
+    return Aux(*jax.lax.stop_gradient((after, scores, shown)))
+
+
+def shown_episodes(
+  done: Rollout, names: Sequence[str], prices: Float[Array, "B M"], labels: Int[Array, " B"]
+) -> dict[str, Array]:
+  """Returns, for the report, the episodes of each row and of those that follow it, `[T, B, N]`.
+
+  The keys are those of `reporting.purchases`.
+  """
+  ticks, rows = done.acquired.shape[:2]
+  following = lambda x: jnp.stack(  # noqa: E731
+    [jnp.roll(x, -i, axis=-1) for i in range(min(SHOWN, rows))], axis=-1
+  )
+  constant = lambda x: jnp.broadcast_to(following(x), (ticks, rows, min(SHOWN, rows)))  # noqa: E731
+  found = {LABELS: constant(labels), GUESSES: constant(jnp.argmax(done.heads.scores[-1], axis=-1))}
+  for m, name in enumerate(names):
+    found |= {BOUGHT + name: following(done.acquired[..., m]), PRICE + name: constant(prices[:, m])}
+  return {str(ScoreKey(name, 0)): x for name, x in found.items()}
 
 
 def label_errors(done: Rollout, labels: Int[Array, " B"]) -> Float[Array, " B"]:
