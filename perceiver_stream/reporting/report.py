@@ -167,7 +167,7 @@ def _curves(run: Run, series: Iterable[Series]) -> str:
 
 
 def _purchases(run: Run) -> str:
-  """Returns what the agent of the run bought when; "" if it has no agent."""
+  """Returns the purchases of an agent, tick by tick; "" if it has no agent."""
   if not run.strips or not _bought(run.strips[-1]):
     return ""
   return (
