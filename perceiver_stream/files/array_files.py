@@ -20,6 +20,8 @@ from perceiver_stream.utils import atomic
 from perceiver_stream.utils.paths import user_path
 
 MAX_HEADER_BYTES = 2**22  # names, shapes and configs of a .safetensors file; directory of an .npz
+OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled number: torch before 1.6
+_ZIP_NAME = 30  # byte of an archive where the name of its first member starts
 _CHUNK = 2**20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # numpy's; others need more memory
 _HEADERS = {
@@ -31,7 +33,7 @@ Flat = dict[str, np.ndarray]
 
 
 def kind_of(path: pathlib.Path) -> str:
-  """Returns "npz", "safetensors" or "pickle" from a file's first bytes; its name is ignored.
+  """Returns "npz", "safetensors", "torch" or "pickle" from a file's first bytes; its name is ignored.
 
   Raises:
     FileNotFoundError: There is no such file.
@@ -43,16 +45,19 @@ def kind_of(path: pathlib.Path) -> str:
   if size > limits.MAX_FILE_BYTES:
     raise ValueError(f"{path}: {size} bytes is more than {limits.MAX_FILE_BYTES} may be.")
   with path.open("rb") as file:
-    start = file.read(9)
+    start = file.read(_ZIP_NAME + 256)
   if start[:4] == b"PK\x03\x04":
-    return "npz"
-  if start[8:] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= size:
+    length = int.from_bytes(start[26:28], "little")  # of the name of the first member
+    return "torch" if start[_ZIP_NAME : _ZIP_NAME + length].endswith(b"/data.pkl") else "npz"
+  if start.startswith(OLD_TORCH):
+    return "torch"
+  if start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= size:
     return "safetensors"
   if start[:1] == b"\x80" or start.startswith(np.lib.format.MAGIC_PREFIX):
     return "pickle"
   raise ValueError(
-    f"{path}: not a file of parameters: it starts with {start!r}; known are .npz, .safetensors and "
-    f"pickles of numpy arrays."
+    f"{path}: not a file of parameters: it starts with {start[:9]!r}; known are .npz, .safetensors, "
+    f"files of torch.save and pickles of numpy arrays."
   )
 
 
@@ -76,7 +81,7 @@ def read_npz(
   if not path.is_file():
     raise FileNotFoundError(f"{path}: there is no such file.")
   try:
-    with _DirectoryReader(path) as file, zipfile.ZipFile(file) as archive:
+    with DirectoryReader(path) as file, zipfile.ZipFile(file) as archive:
       file.limit = -1
       return _read_members(archive, path, kinds, names)
   except RefusedError:
@@ -87,7 +92,7 @@ def read_npz(
     raise ValueError(f"{path}: damaged .npz file ({error!r}).") from error
 
 
-class _DirectoryReader(io.FileIO):
+class DirectoryReader(io.FileIO):
   """A file that refuses to read much at once until its directory has been read.
 
   Python's zipfile allocates 500 bytes of objects for each 46 bytes of a directory.
@@ -96,6 +101,7 @@ class _DirectoryReader(io.FileIO):
   limit = MAX_HEADER_BYTES
 
   def read(self, size: int | None = -1, /) -> bytes:
+    """Returns the next bytes; raises RefusedError for more than the limit."""
     if self.limit > 0:
       left = os.fstat(self.fileno()).st_size - self.tell()
       size = left if size is None or size < 0 else size

@@ -26,7 +26,7 @@ _LONG_TEXT = 2**20
 _WIDE = re.compile(rb"[\xc4-\xff]")  # in UTF-8: starts of characters beyond latin-1
 _WIDE_ESCAPE = re.compile(rb"\\(?:u(?!00)|U(?!000000))")
 _HAIKU = ("haiku._src.data_structures", "haiku._src.data_structures.frozendict")
-_NAMES = {
+NAMES = {
   ("collections", "OrderedDict"): Name("dict"),
   **{(m, n): Name(n) for m in ("builtins", "__builtin__") for n in ("bytes", "dict")},
   ("numpy", "ndarray"): Name("ndarray"),
@@ -86,12 +86,18 @@ def flat_arrays(tree: Any, source: str) -> dict[str, np.ndarray]:
 class Machine:
   """Runs the program of a pickle on inert records."""
 
-  def __init__(self, data: bytes):
-    self._data, self._at = memoryview(data), 0
+  def __init__(self, data: bytes | memoryview, names: Mapping[tuple[str, str], Name] = NAMES):
+    """Takes the program, and the names that it may use."""
+    self._data, self._at, self._names = memoryview(data), 0, names
     self._stack: list[Any] = []
     self._marks: list[int] = []
     self._memo: dict[int, Any] = {}
     self._encoded = 0
+
+  @property
+  def position(self) -> int:
+    """Bytes of the program that ran."""
+    return self._at
 
   def run(self) -> Any:
     """Returns the record that the program ends with."""
@@ -192,12 +198,12 @@ class Machine:
 
   def find(self, module: Any, name: Any) -> None:
     """Pushes the placeholder of a named object; only a few names are allowed."""
-    if (module, name) not in _NAMES:
+    if (module, name) not in self._names:
       raise RefusedError(
         f"the pickle requests {module}.{name}; only dicts, lists, tuples, "
         f"strings, numbers and numpy arrays are read. Nothing of it was executed."
       )
-    self._stack.append(_NAMES[module, name])
+    self._stack.append(self._names[module, name])
 
   def find_words(self, words: memoryview) -> None:
     """Pushes a name given as the instruction's argument."""
@@ -219,6 +225,10 @@ class Machine:
       if self._encoded > len(self._data):
         raise RefusedError("the same text encoded many times.")
     self._stack.append(value)
+
+  def persistent(self, _: memoryview) -> None:
+    """Refuses objects that are not in the pickle itself."""
+    raise RefusedError("the pickle uses BINPERSID; only arrays are read.")
 
   def build(self, _: memoryview) -> None:
     """Records the state of an array or a dtype."""
@@ -306,7 +316,7 @@ _STEPS: dict[str, Callable[[Machine, memoryview], None]] = {
   "MEMOIZE": Machine.memoize,
   "GLOBAL": Machine.find_words,
   "STACK_GLOBAL": Machine.find_values,
-  "REDUCE": Machine.reduce,
-  "NEWOBJ": Machine.reduce,
-  "BUILD": Machine.build,
+  **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda m, a: m.reduce(a)),
+  "BUILD": lambda m, a: m.build(a),
+  "BINPERSID": lambda m, a: m.persistent(a),
 }

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from perceiver_stream.files import array_files
+from perceiver_stream.files import array_files, parameter_files
 from perceiver_stream.models.clips import ClipEncoder, ClipFamily
 from perceiver_stream.models.mapping import (
   Detected,
@@ -45,7 +45,6 @@ names = _REGISTRY.names
 config = _REGISTRY.config
 family = _REGISTRY.family
 WRAPPERS = ("state_dict/", "model_state/", "module.", "model.")
-_ZIP_NAME = 30  # bytes before the name of the first member of an archive
 FORMAT = "perceiver_stream clip encoder 1"
 
 
@@ -181,13 +180,7 @@ def read_arrays(path: pathlib.Path) -> tuple[array_files.Flat, dict[str, str]]:
 
   Names lose the wrappers of training programs: `state_dict/` or `model_state/`, `module.`, `model.`.
   """
-  kind, metadata = array_files.kind_of(path), {}
-  if kind == "safetensors":
-    flat, metadata = array_files.read_safetensors(path)
-  else:
-    _refuse_torch(path)
-    flat = array_files.read_npz(path) if kind == "npz" else array_files.read_pickle(path)
-    flat = array_files.unwrapped(flat)
+  flat, metadata = parameter_files.read(path)
   return (flat if is_ours(metadata) else without_wrappers(flat)), metadata
 
 
@@ -207,18 +200,6 @@ def without_wrappers(flat: array_files.Flat) -> array_files.Flat:
     if prefix.endswith("/") and inside or len(inside) == len(flat):
       flat = inside
   return flat
-
-
-def _refuse_torch(path: pathlib.Path) -> None:
-  """Raises ValueError for archives of torch, which hold a pickle."""
-  with path.open("rb") as file:
-    header = file.read(_ZIP_NAME + 256)
-  length = int.from_bytes(header[26:28], "little")  # of the name of the first member
-  if header[_ZIP_NAME : _ZIP_NAME + length].endswith(b"/data.pkl"):
-    raise ValueError(
-      f"{path}: a checkpoint of torch, which is not read here. Where torch is installed, load it "
-      f"with weights_only=True and write its state dict with safetensors.torch.save_file."
-    )
 
 
 def _checked(encoder: ClipEncoder, flat: array_files.Flat, source: str) -> Loaded:

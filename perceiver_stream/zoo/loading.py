@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from perceiver_stream import zoo
-from perceiver_stream.files import array_files, limits
+from perceiver_stream.files import array_files, limits, parameter_files
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.family import Card
 from perceiver_stream.models.mapping import (
@@ -67,24 +67,23 @@ def load(path: str | pathlib.Path, **changes: Any) -> tuple[Model, PyTree]:
       missing, extra and misshaped arrays are listed.
   """
   path = find(path)
+  flat, metadata = parameter_files.read(path)
+  if metadata.get("format") == FORMAT:
+    return _load_ours(flat, metadata, path, changes)
+  if metadata.get("format") == zoo.clip_encoders.FORMAT:
+    raise ValueError(
+      f"{path}: an encoder of clips, no recurrent model; load it with zoo.clip_encoders.load."
+    )
   kind = array_files.kind_of(path)
-  if kind == "safetensors":
-    flat, metadata = array_files.read_safetensors(path)
-    if metadata.get("format") == FORMAT:
-      return _load_ours(flat, metadata, path, changes)
-    if metadata.get("format") == zoo.clip_encoders.FORMAT:
-      raise ValueError(
-        f"{path}: an encoder of clips, no recurrent model; load it with zoo.clip_encoders.load."
-      )
-    if not (path.parent / "config.json").is_file():
-      raise ValueError(
-        f"{path}: no config.json in its folder, and the file was not saved by this package "
-        f"(its format is {metadata.get('format')!r}); put the model's config.json into the folder."
-      )
+  has_config = (path.parent / "config.json").is_file()
+  if kind == "safetensors" and not has_config:
+    raise ValueError(
+      f"{path}: no config.json in its folder, and the file was not saved by this package "
+      f"(its format is {metadata.get('format')!r}); put the model's config.json into the folder."
+    )
+  if kind in ("safetensors", "torch") and has_config:
     found = recognise_hugging_face(flat, path.parent / "config.json")
   else:
-    flat = array_files.read_npz(path) if kind == "npz" else array_files.read_pickle(path)
-    flat = array_files.unwrapped(flat)
     found = detect(flat, str(path))
   return _build(found, flat, path, changes)
 

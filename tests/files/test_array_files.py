@@ -115,7 +115,7 @@ def test_npz_with_odd_shapes_is_refused(shape, tmp_path):
 
 
 def test_npz_with_a_directory_of_many_members_is_refused(tmp_path, thrifty, monkeypatch):
-  monkeypatch.setattr(array_files._DirectoryReader, "limit", 2000)
+  monkeypatch.setattr(array_files.DirectoryReader, "limit", 2000)
   path = write_npz(tmp_path / "x.npz", [(f"{i}", npy(np.zeros(1))) for i in range(100)])
   with pytest.raises(ValueError, match="x.npz: refused: its directory has [0-9]+ bytes"):
     array_files.read_npz(path)

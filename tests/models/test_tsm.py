@@ -1,6 +1,5 @@
 """TSM networks: names and counts of the released ones, shifts of every second block, torch files."""
 
-import zipfile
 
 import jax
 import numpy as np
@@ -61,10 +60,3 @@ def test_a_wrapped_state_dict_of_torch_loads(tmp_path):
   clip_encoders.save(tmp_path / "y.safetensors", again)
   with pytest.raises(ValueError, match="no recurrent model; load it with zoo.clip_encoders.load"):
     zoo.load(tmp_path / "y.safetensors")
-
-
-def test_torch_archives_are_refused_with_the_remedy(tmp_path):
-  with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
-    archive.writestr("archive/data.pkl", b"\x80\x02.")
-  with pytest.raises(ValueError, match=r"checkpoint of torch.*safetensors.torch.save_file"):
-    clip_encoders.load(tmp_path / "x.pth")

@@ -41,8 +41,7 @@ CARD = Card(
   paper="TAPIR 2023, 2306.08637; BootsTAP 2024, 2402.00847",
   code="google-deepmind/tapnet, torch/tapir_model.py",
   inputs="pixels, multiples of 8, published 256×256 and 480×480; RGB in [0, 1]",
-  weights="causal_bootstapir_checkpoint.npy, causal_tapir_checkpoint.npy; .pt: save its state dict as "
-  "safetensors with torch first",
+  weights="causal_bootstapir_checkpoint.npy, causal_tapir_checkpoint.npy; their .pt",
   limits="Only the causal models, frame by frame. Borders are those of the torch code.",
 )
 

@@ -47,8 +47,7 @@ CARD = Card(
   paper="TAPNext 2025, 2504.05579; TAPNext++ 2026",
   code="google-deepmind/tapnet, tapnext",
   inputs="pixels, 256×256 or 512×512, RGB in [0, 1]",
-  weights="bootstapnext_ckpt.npz and other flat .npz files of the release; TAPNext++ .pt: save its "
-  "state dict as safetensors with torch first",
+  weights="bootstapnext_ckpt.npz and other flat .npz files of the release; TAPNext++ .pt",
   limits="Points attend to each other: the tracks of a slot depend on the other slots. A query that "
   "starts later has no past; the released code has all queries from the first frame.",
 )

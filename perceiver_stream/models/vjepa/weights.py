@@ -1,9 +1,8 @@
 """Published weights of V-JEPA: names in the training checkpoints, and sizes from shapes.
 
 Files hold a dictionary of encoder, predictor and target_encoder (the teacher, which evaluations use).
-Torch's own format is not read: save a .pt's state dict as safetensors with torch first, under names as
-`target_encoder.backbone.blocks.0…`, with or without `module.`; tables of positions are computed, and
-ignored in files.
+Read from files of torch or from safetensors, under names as `target_encoder.backbone.blocks.0…`, with or
+without `module.`; tables of positions are computed, and ignored in files.
 """
 
 import functools
