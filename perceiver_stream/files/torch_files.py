@@ -210,7 +210,6 @@ class _TorchMachine(Machine):
     else:  # of a parameter the first argument is its tensor, of a size its tuple
       self._stack.append(arguments.values[0])
 
-
   def build(self, argument: memoryview) -> None:
     """Records a state; that of a dict, such as versions of modules, is left out."""
     below = self._stack[-2] if len(self._stack) >= 2 else None
@@ -229,7 +228,7 @@ class _Tensors(Builder):
     self._most = limits.max_unpacked_bytes(num_bytes)
 
   def make(self, record: Any) -> Any:
-    """Returns what a record describes; see `Builder.make`."""
+    """Returns the container or array of a record; see `Builder.make`."""
     if isinstance(record, Record) and record.kind == "tensor":
       return self._tensor(*record.values)
     return super().make(record)
@@ -270,7 +269,8 @@ class _Tensors(Builder):
 
 
 def _numbers(record: Any) -> Sequence[int]:
-  values = record.values if isinstance(record, Record) and record.kind == "tuple" else [None]
+  is_tuple = isinstance(record, Record) and record.kind == "tuple"
+  values: list[Any] = record.values if is_tuple else [None]
   if len(values) > 32 or not all(type(n) is int and n >= 0 for n in values):
     raise RefusedError("a tensor whose shape is no tuple of numbers.")
   return tuple(values)

@@ -1,6 +1,5 @@
 """TSM networks: names and counts of the released ones, shifts of every second block, torch files."""
 
-
 import jax
 import numpy as np
 import pytest
