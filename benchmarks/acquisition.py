@@ -32,6 +32,7 @@ from perceiver_stream.streams import countdown, video
 from perceiver_stream.streams.acquisition import Episode, episodes
 from perceiver_stream.training import objectives
 from perceiver_stream.training.objectives.base import mean_where
+from perceiver_stream.training.optimizers import make_optimizer
 from perceiver_stream.types import IS_FIRST, valid_key
 
 ROWS, TICKS, SHOWN = 64, 16, 12
@@ -121,10 +122,13 @@ class Trainer:
   def __init__(self, task: Task, updates: int):
     prices = {n: PRICES if n in task.priced else (CLOCK,) for n in task.model.modalities}
     config = a2mt_objective(task.model.num_ticks, prices, updates)
+    steps = training.load_config("active:adaptive").optimizer
+    warmup = min(steps.warmup_steps, updates - 1)
     self.task, self.updates = task, updates
     self.objective: Any = objectives.make(zoo.build(task.model), config)
-    rate = optax.warmup_cosine_decay_schedule(0.0, 6e-3, 50, max(updates, 51), 6e-4)
-    self.optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.99))
+    self.optimizer = make_optimizer(
+      dataclasses.replace(steps, warmup_steps=warmup, decay_steps=updates)
+    )
     self._update = jax.jit(self._step)
 
   def _step(self, carry: PyTree, window: Mapping[str, Any], key: Any) -> tuple[PyTree, Any]:
@@ -162,10 +166,8 @@ class Trainer:
 
 def a2mt_objective(ticks: int, prices: dict[str, tuple[float, ...]], updates: int) -> Any:
   """Returns the objective's config: pretraining by masking, then rising prices, as `configs.active`."""
-  masking, rising = 35 * updates // 100, updates // 7
-  return objective.Config(
-    window=ticks, prices=prices, masking_windows=masking, rising_windows=rising
-  )
+  third = 35 * updates // 100
+  return objective.Config(window=ticks, prices=prices, masking_windows=third, rising_windows=third)
 
 
 Found = dict[tuple[float, str], list[acquisition.Outcome]]

@@ -29,10 +29,10 @@ def get_config(variant: str = "adaptive") -> ExperimentConfig:
       window=model.num_ticks,
       prices={"clock": (CLOCK,), "pixels": PRICES},
       masking_windows=1 if is_nano else 35 * windows // 100,
-      rising_windows=1 if is_nano else windows // 7,
+      rising_windows=1 if is_nano else 35 * windows // 100,
     ),
     optimizer=OptimizerConfig(
-      learning_rate=6e-3, schedule="cosine", warmup_steps=50, decay_steps=windows
+      learning_rate=3e-3, schedule="cosine", warmup_steps=50, decay_steps=windows
     ),
     use_baselines=False,
     num_rows=4 if is_nano else 64,
