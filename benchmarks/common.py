@@ -4,6 +4,7 @@ Run as a script, it describes the machine.
 """
 
 import argparse
+import contextlib
 import ctypes
 import datetime
 import json
@@ -16,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import perceiver_stream
@@ -78,6 +79,23 @@ class Program(NamedTuple):
   output_bytes: int
 
 
+@contextlib.contextmanager
+def without_kept_programs() -> Iterator[None]:
+  """Compiles anew inside, so that time and text of a program are of a compilation, not of a kept file."""
+  import jax
+  from jax.experimental.compilation_cache import compilation_cache
+
+  name = "jax_enable_compilation_cache"
+  was = getattr(jax.config, name)
+  try:
+    jax.config.update(name, False)
+    compilation_cache.reset_cache()
+    yield
+  finally:
+    jax.config.update(name, was)
+    compilation_cache.reset_cache()
+
+
 def program(function: Callable, *arguments: Any, donate: Sequence[int] = ()) -> Program:
   """Returns `function` compiled for arguments of these shapes; they may be ShapeDtypeStructs.
 
@@ -91,7 +109,8 @@ def program(function: Callable, *arguments: Any, donate: Sequence[int] = ()) -> 
   start = time.perf_counter()
   lowered = jax.jit(function, donate_argnums=tuple(donate)).lower(*arguments)
   traced = time.perf_counter()
-  compiled = lowered.compile()
+  with without_kept_programs():
+    compiled = lowered.compile()
   done = time.perf_counter()
   memory = compiled.memory_analysis()
   return Program(

@@ -68,7 +68,10 @@ def rows_of(base: longvivit.Config, steps: int, size: int) -> dict[str, Row]:
     dataclasses.replace(base, **fields), steps, size, kind
   )
   found = {}
-  for attention, shares in (("joint", (0.0, 0.5, 0.75, 0.9)), ("factorised", (0.0, 0.5, 0.75, 0.9))):
+  for attention, shares in (
+    ("joint", (0.0, 0.5, 0.75, 0.9)),
+    ("factorised", (0.0, 0.5, 0.75, 0.9)),
+  ):
     for share in shares:
       name = f"{attention}, {100 * share:.0f} % masked"
       found[name] = Row(made(attention=attention, masking=share))

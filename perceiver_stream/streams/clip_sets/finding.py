@@ -83,7 +83,7 @@ class Files:
           limits.inside(self._root, candidate)
         entry = self._listing(folder).get(stem(name))
         if entry is not None and entry.is_symlink():
-          self._check(pathlib.Path(entry.path))
+          self._check(self._root / folder / entry.name)
       except limits.RefusedError as error:
         raise limits.RefusedError(f"{where}: {error}") from error
       if entry is not None:
