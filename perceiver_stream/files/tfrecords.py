@@ -3,7 +3,7 @@
 A record is its length (8 bytes), a checksum of the length (4), its bytes, and their checksum (4), which is
 not compared: it would take longer in Python than decoding.
 
-Source: the documentation of TFRecord; Castagnoli's polynomial, RFC 3720.
+Source: the documentation of TFRecord.
 """
 
 import pathlib
@@ -68,10 +68,6 @@ def _place(head: bytes, at: int, size: int, where: str) -> Place:
 
 def masked_crc(data: bytes) -> int:
   """Returns the checksum of TFRecord: CRC-32C, rotated by 15 bits, plus a constant."""
-  crc = 0xFFFFFFFF
-  for byte in data:
-    crc ^= byte
-    for _ in range(8):
-      crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-  crc ^= 0xFFFFFFFF
-  return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+  from tensorboardX.record_writer import masked_crc32c
+
+  return masked_crc32c(data)

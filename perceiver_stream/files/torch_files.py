@@ -114,7 +114,7 @@ def _read_archive(path: pathlib.Path, whole: memoryview) -> Any:
       raise ValueError(f"storage {key!r} is damaged: its checksum differs")
     return found
 
-  return _built(_machine(program), storage, len(whole))
+  return _Tensors(storage, len(whole)).make(_machine(program).run())
 
 
 def _contents(whole: memoryview, member: zipfile.ZipInfo) -> memoryview:
@@ -141,7 +141,7 @@ def _read_old(whole: memoryview) -> Any:
   if version != 1001 or machine_info.get("little_endian") is not True:
     raise RefusedError(f"version {version} of {machine_info}; 1001 and little-endian are read.")
   places: dict[str, int] = {}
-  sizes = dict(programs[3][0].storages)
+  sizes = programs[3][0].storages
   for key in Builder(0).make(programs[4][1]):
     places[key] = at + 8  # after the number of values
     at = places[key] + sizes.get(key, 0)
@@ -157,11 +157,7 @@ def _read_old(whole: memoryview) -> Any:
 def _machine(program: memoryview) -> "_TorchMachine":
   if len(program) > MAX_PICKLE_BYTES:
     raise RefusedError(f"its pickle has {len(program)} bytes; at most {MAX_PICKLE_BYTES} are read.")
-  return _TorchMachine(program, _NAMES)
-
-
-def _built(machine: "_TorchMachine", storage: Storage, num_bytes: int) -> Any:
-  return _Tensors(storage, num_bytes).make(machine.run())
+  return _TorchMachine(program)
 
 
 # --- records ----------------------------------------------------------------------------------------
@@ -174,8 +170,8 @@ class _TorchMachine(Machine):
     storages: Bytes of each storage named so far, by key.
   """
 
-  def __init__(self, data: memoryview, names: Mapping[tuple[str, str], Name]):
-    super().__init__(data, names)
+  def __init__(self, data: memoryview):
+    super().__init__(data, _NAMES)
     self.storages: dict[str, int] = {}
 
   def persistent(self, _: memoryview) -> None:

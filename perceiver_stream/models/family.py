@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from perceiver_stream.models.base import Model
 from perceiver_stream.models.mapping import Detected, Flat, Rule
@@ -89,3 +89,21 @@ def fit_frames(family: str) -> Callable[[Any, Mapping[str, ModalitySpec]], Any]:
     return replace(config, height=height, width=width)
 
   return fit
+
+
+def config_only(remedy: str) -> Callable[[Any], Model]:
+  """Returns the `build` of a family without steps, whose objective builds the network from the config.
+
+  Args:
+    remedy: Text of the ValueError that every function of such a model raises.
+  """
+
+  def refuse(*_: Any, **__: Any) -> NoReturn:
+    raise ValueError(remedy)
+
+  def build(config: Any) -> Model:
+    config.validate()
+    functions = dict.fromkeys(Model._fields, refuse) | {"modalities": {}, "displacements": ()}
+    return Model(**functions | {"config": config})  # type: ignore[arg-type]
+
+  return build

@@ -187,7 +187,7 @@ def _bought(strip: Strip) -> str:
 
 def _strips(run: Run) -> str:
   """Returns the strips of predictions; "" if the run has none, or those of an agent."""
-  if not run.strips or _purchases(run):
+  if not run.strips or _bought(run.strips[-1]):
     return ""
   known = run.modalities()
   legend = images.data_uri(images.png_bytes(images.flow_legend()))

@@ -48,7 +48,7 @@ class Storage:
 
 
 class Tensor:
-  """A view of a storage, in values; a parameter if told so."""
+  """A view of a storage, in values, or a parameter of it."""
 
   def __init__(self, storage, offset, size, stride, is_parameter=False):
     self.arguments = (storage, offset, tuple(size), tuple(stride), False, collections.OrderedDict())

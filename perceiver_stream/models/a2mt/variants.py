@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NoReturn
 
 from perceiver_stream.core import GatedConfig
 from perceiver_stream.modalities import ModalityConfig, pixels, vector
 from perceiver_stream.models.a2mt.config import Config
-from perceiver_stream.models.base import Model
-from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.family import Card, Family, config_only
 from perceiver_stream.types import ModalitySpec
 
 
@@ -47,23 +45,12 @@ def fitted(config: Config, specs: Mapping[str, ModalitySpec]) -> Config:
   return replace(config, modalities={n: m.fitted(specs[n]) for n, m in config.modalities.items()})
 
 
-def as_listed(config: Config) -> Model:
-  """Returns the model as objectives receive it: its config; an agent chooses its inputs itself."""
-  config.validate()
-
-  def refuse(*_: Any, **__: Any) -> NoReturn:
-    raise ValueError(
-      "a2mt: an agent chooses what it observes. Use models.a2mt.build(config) and its rollout."
-    )
-
-  functions = dict.fromkeys(Model._fields, refuse) | {"modalities": {}, "displacements": ()}
-  return Model(**functions | {"config": config})  # type: ignore[arg-type]
-
-
 FAMILY = Family(
   name="a2mt",
   config=Config,
-  build=as_listed,
+  build=config_only(
+    "a2mt: an agent chooses what it observes. Use models.a2mt.build(config) and its rollout."
+  ),
   fit=fitted,
   variants={"nano": nano, "tiny": tiny},
   card=Card(

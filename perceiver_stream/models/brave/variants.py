@@ -1,10 +1,7 @@
 """Named sizes of BraVe, and its record for the training loop."""
 
-from typing import Any, NoReturn
-
-from perceiver_stream.models.base import Model
 from perceiver_stream.models.brave.config import Config
-from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.family import Card, Family, config_only
 from perceiver_stream.models.tsm_resnet import Config as TowerConfig
 
 
@@ -34,24 +31,13 @@ def tiny() -> Config:
   return _small(16, (16, 32, 48, 64), 128, 32)
 
 
-def as_listed(config: Config) -> Model:
-  """Returns the model as objectives receive it: its config; the towers are no stream model."""
-  config.validate()
-
-  def refuse(*_: Any, **__: Any) -> NoReturn:
-    raise ValueError(
-      "brave: towers of whole clips do not run tick by tick. Use models.brave.build(config), or "
-      "zoo.clip_encoders `tsm_resnet` for its narrow tower."
-    )
-
-  functions = dict.fromkeys(Model._fields, refuse) | {"modalities": {}, "displacements": ()}
-  return Model(**functions | {"config": config})  # type: ignore[arg-type]
-
-
 FAMILY = Family(
   name="brave",
   config=Config,
-  build=as_listed,
+  build=config_only(
+    "brave: towers of whole clips do not run tick by tick. Use models.brave.build(config), or "
+    "zoo.clip_encoders `tsm_resnet` for its narrow tower."
+  ),
   fit=lambda config, specs: config,
   variants={"nano": nano, "tiny": tiny, "released": Config},
   card=Card(

@@ -1,9 +1,6 @@
 """Named sizes of the towers, and the record for the training loop."""
 
-from typing import Any, NoReturn
-
-from perceiver_stream.models.base import Model
-from perceiver_stream.models.family import Card, Family
+from perceiver_stream.models.family import Card, Family, config_only
 from perceiver_stream.models.self_supervised.config import Config
 from perceiver_stream.models.tsm_resnet import Config as TowerConfig
 
@@ -36,24 +33,13 @@ def tiny() -> Config:
   return _small((16, 32), (1, 2), 32)
 
 
-def as_listed(config: Config) -> Model:
-  """Returns the model as objectives receive it: its config; the towers are no stream model."""
-  config.validate()
-
-  def refuse(*_: Any, **__: Any) -> NoReturn:
-    raise ValueError(
-      "self_supervised: towers of whole clips do not run tick by tick. Train them by their objective, "
-      "and take features from its clip_features."
-    )
-
-  functions = dict.fromkeys(Model._fields, refuse) | {"modalities": {}, "displacements": ()}
-  return Model(**functions | {"config": config})  # type: ignore[arg-type]
-
-
 FAMILY = Family(
   name="self_supervised",
   config=Config,
-  build=as_listed,
+  build=config_only(
+    "self_supervised: towers of whole clips do not run tick by tick. Train them by their objective, "
+    "and take features from its clip_features."
+  ),
   fit=lambda config, specs: config,
   variants={"nano": nano, "tiny": tiny, "resnet50": Config},
   card=Card(

@@ -105,6 +105,16 @@ class Method(abc.ABC):
     return towers.video(clips).features
 
 
+class ClipAndSound(Method):
+  """A method that reads a clip and its sound, once each."""
+
+  needs = ("pixels", "audio")
+
+  def views(self, moments: Moments) -> Views:
+    """Returns a clip and its sound."""
+    return {"clip": moments.clip(), "sound": moments.sound()}
+
+
 def logarithm(count: Array, factor: float = 1.0) -> Float[Array, ""]:
   """Returns log(factor · count), the loss of equal similarities with so many columns."""
   return jnp.log(jnp.maximum(factor * count, 1.0))

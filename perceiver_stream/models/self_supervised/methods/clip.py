@@ -11,9 +11,13 @@ import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
 from perceiver_stream.models.self_supervised.methods import base
-from perceiver_stream.models.self_supervised.methods.base import Method, Outcome, Outputs, Views
+from perceiver_stream.models.self_supervised.methods.base import (
+  ClipAndSound,
+  Outcome,
+  Outputs,
+  Views,
+)
 from perceiver_stream.models.self_supervised.network import Towers
-from perceiver_stream.models.self_supervised.views import Moments
 from perceiver_stream.nn.losses.contrastive import clip_loss, unit_length
 
 MAX_LOG_SCALE = float(np.log(100.0))
@@ -30,15 +34,10 @@ class Config:
     base.check_positive("clip", self, "temperature")
 
 
-class Clip(Method):
+class Clip(ClipAndSound):
   """Both directions, averaged."""
 
   name, config_type = "clip", Config
-  needs = ("pixels", "audio")
-
-  def views(self, moments: Moments) -> Views:
-    """Returns a clip and its sound."""
-    return {"clip": moments.clip(), "sound": moments.sound()}
 
   def embed(self, towers: Towers, views: Views) -> Outputs:
     """Returns both embeddings, unit length, and the scale."""

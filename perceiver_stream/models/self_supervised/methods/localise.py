@@ -9,9 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from perceiver_stream.models.self_supervised.methods import base
-from perceiver_stream.models.self_supervised.methods.base import Method, Outcome, Outputs, Views
+from perceiver_stream.models.self_supervised.methods.base import (
+  ClipAndSound,
+  Outcome,
+  Outputs,
+  Views,
+)
 from perceiver_stream.models.self_supervised.network import Towers
-from perceiver_stream.models.self_supervised.views import Moments
 from perceiver_stream.nn.losses.localisation import (
   localisation_logits,
   localisation_loss,
@@ -43,16 +47,11 @@ class Config:
       )
 
 
-class Localise(Method):
+class Localise(ClipAndSound):
   """Places are those of the tower's last stage, in the mean over time. Clips are not cropped."""
 
   name, config_type = "localise", Config
-  needs = ("pixels", "audio")
   stream = {"silent": True}
-
-  def views(self, moments: Moments) -> Views:
-    """Returns a clip and its sound."""
-    return {"clip": moments.clip(), "sound": moments.sound()}
 
   def embed(self, towers: Towers, views: Views) -> Outputs:
     """Returns embeddings of places `[B, h, w, D]` and of sounds."""

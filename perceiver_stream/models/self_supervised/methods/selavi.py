@@ -12,9 +12,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
 from perceiver_stream.models.self_supervised.methods import base, queue
-from perceiver_stream.models.self_supervised.methods.base import Method, Outcome, Outputs, Views
+from perceiver_stream.models.self_supervised.methods.base import (
+  ClipAndSound,
+  Outcome,
+  Outputs,
+  Views,
+)
 from perceiver_stream.models.self_supervised.network import Towers
-from perceiver_stream.models.self_supervised.views import Moments
 from perceiver_stream.nn.losses.clustering import cross_modal_loss
 from perceiver_stream.nn.losses.online_clustering import balanced_assignment
 from perceiver_stream.types import Size
@@ -45,20 +49,15 @@ class Config:
     base.check_positive("selavi", self, "clusters", "heads", "size", "sharpness", "steps")
 
 
-class Selavi(Method):
+class Selavi(ClipAndSound):
   """Labels are the best columns of the transport of the newest samples to equal clusters."""
 
   name, config_type = "selavi", Config
-  needs = ("pixels", "audio")
 
   @classmethod
   def nano(cls) -> Config:
     """Returns two heads of three clusters of two batches."""
     return Config(clusters=3, heads=2, size=8, steps=3)
-
-  def views(self, moments: Moments) -> Views:
-    """Returns a clip and its sound."""
-    return {"clip": moments.clip(), "sound": moments.sound()}
 
   def embed(self, towers: Towers, views: Views) -> Outputs:
     """Returns features of the clip, and the logits of all heads, `[B, M, K]`."""

@@ -14,9 +14,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from perceiver_stream.models.self_supervised.methods import base
-from perceiver_stream.models.self_supervised.methods.base import Method, Outcome, Outputs, Views
+from perceiver_stream.models.self_supervised.methods.base import (
+  ClipAndSound,
+  Outcome,
+  Outputs,
+  Views,
+)
 from perceiver_stream.models.self_supervised.network import Towers
-from perceiver_stream.models.self_supervised.views import Moments
 from perceiver_stream.nn import LayerNorm, Linear, SelfBlock
 from perceiver_stream.nn.drop_token import draw_order, drop_tokens, kept_tokens
 from perceiver_stream.nn.losses.contrastive import unit_length
@@ -55,20 +59,15 @@ class Config:
     base.check_positive("vatt", self, "temperature", "dim", "layers", "heads", "tubelet", "patch")
 
 
-class Vatt(Method):
+class Vatt(ClipAndSound):
   """Features of a modality are its aggregating token, which is never dropped."""
 
   name, config_type = "vatt", Config
-  needs = ("pixels", "audio")
 
   @classmethod
   def nano(cls) -> Config:
     """Returns one narrow block."""
     return Config(dim=8, layers=1, heads=2)
-
-  def views(self, moments: Moments) -> Views:
-    """Returns a clip and its sound."""
-    return {"clip": moments.clip(), "sound": moments.sound()}
 
   def embed(self, towers: Towers, views: Views) -> Outputs:
     """Returns embeddings of unit length."""

@@ -13,9 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from perceiver_stream.models.self_supervised.methods import base, queue
-from perceiver_stream.models.self_supervised.methods.base import Method, Outcome, Outputs, Views
+from perceiver_stream.models.self_supervised.methods.base import (
+  ClipAndSound,
+  Outcome,
+  Outputs,
+  Views,
+)
 from perceiver_stream.models.self_supervised.network import Towers
-from perceiver_stream.models.self_supervised.views import Moments
 from perceiver_stream.nn.losses.clustering import cross_modal_loss
 from perceiver_stream.nn.losses.online_clustering import assigned, centred, moved_centres
 from perceiver_stream.types import Size
@@ -60,20 +64,15 @@ class Clusters(NamedTuple):
   centres: Float[Array, "K D"]
 
 
-class Xdc(Method):
+class Xdc(ClipAndSound):
   """Labels of a window are by the centres after it was added; k-means runs in its first."""
 
   name, config_type = "xdc", Config
-  needs = ("pixels", "audio")
 
   @classmethod
   def nano(cls) -> Config:
     """Returns three clusters of two batches."""
     return Config(clusters=3, size=8, every=2, steps=2)
-
-  def views(self, moments: Moments) -> Views:
-    """Returns a clip and its sound."""
-    return {"clip": moments.clip(), "sound": moments.sound()}
 
   def embed(self, towers: Towers, views: Views) -> Outputs:
     """Returns features and the logits of the clusters."""
